@@ -1,0 +1,56 @@
+"""Gaussian sequences with multi-scale dynamics from one monocular video.
+
+The names below are loaded when first used, so that importing msdyn stays light.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from msdyn.fit import FitConfig, fit_scene, preset
+    from msdyn.geometry import Cameras, make_path
+    from msdyn.render import render_image, render_images
+    from msdyn.scene import Scene, read_cameras
+    from msdyn.scene import Scene as open_scene
+    from msdyn.sequence import GaussianSequence, load_sequence, save_sequence
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Cameras",
+    "FitConfig",
+    "GaussianSequence",
+    "Scene",
+    "fit_scene",
+    "load_sequence",
+    "make_path",
+    "open_scene",
+    "preset",
+    "read_cameras",
+    "render_image",
+    "render_images",
+    "save_sequence",
+]
+
+_HOMES = {
+    "Cameras": "msdyn.geometry",
+    "FitConfig": "msdyn.fit",
+    "GaussianSequence": "msdyn.sequence",
+    "Scene": "msdyn.scene",
+    "fit_scene": "msdyn.fit",
+    "load_sequence": "msdyn.sequence",
+    "make_path": "msdyn.geometry",
+    "preset": "msdyn.fit",
+    "read_cameras": "msdyn.scene",
+    "render_image": "msdyn.render",
+    "render_images": "msdyn.render",
+    "save_sequence": "msdyn.sequence",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "open_scene":
+        return import_module("msdyn.scene").Scene
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

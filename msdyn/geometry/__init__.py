@@ -1,0 +1,56 @@
+"""Rigid transforms, Procrustes alignment, pinhole cameras and camera paths."""
+
+from msdyn.geometry.cameras import (
+    Cameras,
+    invert_transforms,
+    look_at,
+    project,
+    transform_points,
+    unproject,
+    world_points_from_depth,
+)
+from msdyn.geometry.harmonics import SH_C0, harmonics_basis
+from msdyn.geometry.paths import PATHS, focus_point, make_path
+from msdyn.geometry.procrustes import align_camera_paths, procrustes, similarity_from_points
+from msdyn.geometry.rigid import (
+    apply_rigid,
+    compose_rigid,
+    interpolate_rotations,
+    invert_rigid,
+    multiply_quats_wxyz,
+    quats_wxyz_from_rotations,
+    rotations_from_quats_wxyz,
+    rotations_from_rotvecs,
+    rotations_from_sixd,
+    rotvecs_from_rotations,
+    sixd_from_rotations,
+)
+
+__all__ = [
+    "PATHS",
+    "SH_C0",
+    "Cameras",
+    "align_camera_paths",
+    "apply_rigid",
+    "compose_rigid",
+    "focus_point",
+    "harmonics_basis",
+    "interpolate_rotations",
+    "invert_rigid",
+    "invert_transforms",
+    "look_at",
+    "make_path",
+    "multiply_quats_wxyz",
+    "procrustes",
+    "project",
+    "quats_wxyz_from_rotations",
+    "rotations_from_quats_wxyz",
+    "rotations_from_rotvecs",
+    "rotations_from_sixd",
+    "rotvecs_from_rotations",
+    "similarity_from_points",
+    "sixd_from_rotations",
+    "transform_points",
+    "unproject",
+    "world_points_from_depth",
+]

@@ -1,0 +1,58 @@
+"""The scene directory: reading, writing, checking."""
+
+from msdyn.scene.camera_files import read_cameras, write_cameras
+from msdyn.scene.check import SceneReport, check_scene
+from msdyn.scene.scene import (
+    IGNORE,
+    STATIC,
+    Scene,
+    SceneInfo,
+    Tracks3D,
+    View,
+    frame_path,
+    read_depth,
+)
+from msdyn.scene.timeline import Timeline
+from msdyn.scene.tracks import LiftedTracks, canonical_frame, lift_scene_tracks, lift_tracks
+from msdyn.scene.tracks2d import Tracks, load_npz, read_tracks, save_npz, write_tracks
+from msdyn.scene.writer import (
+    create_scene,
+    stamp_stage,
+    unstamp_stage,
+    write_depth,
+    write_image,
+    write_mask,
+    write_view,
+)
+
+__all__ = [
+    "IGNORE",
+    "LiftedTracks",
+    "STATIC",
+    "Scene",
+    "SceneInfo",
+    "SceneReport",
+    "Timeline",
+    "Tracks",
+    "Tracks3D",
+    "View",
+    "canonical_frame",
+    "check_scene",
+    "create_scene",
+    "frame_path",
+    "lift_scene_tracks",
+    "lift_tracks",
+    "load_npz",
+    "read_cameras",
+    "read_depth",
+    "read_tracks",
+    "save_npz",
+    "stamp_stage",
+    "unstamp_stage",
+    "write_cameras",
+    "write_depth",
+    "write_image",
+    "write_mask",
+    "write_tracks",
+    "write_view",
+]

@@ -1,0 +1,97 @@
+"""`cameras.json`: cameras in the conventions of msdyn, one file for a clip or a single view."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msdyn.errors import InputError
+from msdyn.files import read_json, write_json
+from msdyn.geometry import Cameras
+
+__all__ = ["read_cameras", "write_cameras"]
+
+_FORMAT = "msdyn-cameras"
+_KEYS = ("fx", "fy", "cx", "cy", "cam_from_world")
+
+
+def write_cameras(path: str | os.PathLike, cameras: Cameras) -> None:
+    """Write cameras: fx fy cx cy in pixels and `cam_from_world` 4x4 for every frame."""
+    frames = [
+        {
+            "fx": float(k[0, 0]),
+            "fy": float(k[1, 1]),
+            "cx": float(k[0, 2]),
+            "cy": float(k[1, 2]),
+            "cam_from_world": pose.tolist(),
+        }
+        for k, pose in zip(cameras.intrinsics, cameras.cam_from_world, strict=True)
+    ]
+    write_json(
+        path,
+        {
+            "format": _FORMAT,
+            "version": 1,
+            "convention": "OpenCV axes, cam_from_world, pixel centres at +0.5",
+            "width": cameras.width,
+            "height": cameras.height,
+            "frames": frames,
+        },
+    )
+
+
+def read_cameras(path: str | os.PathLike) -> Cameras:
+    """Read a file written by `write_cameras`, or one frame's keys at the top level with its size.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: the file has another form; the message names the key.
+    """
+    path = Path(path)
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a JSON object, got {type(content).__name__}")
+    frames = content.get("frames", [content])
+    if not isinstance(frames, list) or not frames:
+        raise InputError(f"{path}: frames: expected a list of at least one camera")
+    for key in ("width", "height"):
+        if not isinstance(content.get(key), int):
+            raise InputError(
+                f"{path}: {key}: expected an integer, got {content.get(key)!r}" + _HINT
+            )
+    intrinsics = np.zeros((len(frames), 3, 3))
+    poses = np.zeros((len(frames), 4, 4))
+    for i, frame in enumerate(frames):
+        values = {key: _number(path, i, frame, key) for key in _KEYS}
+        intrinsics[i] = [
+            [values["fx"], 0, values["cx"]],
+            [0, values["fy"], values["cy"]],
+            [0, 0, 1],
+        ]
+        poses[i] = values["cam_from_world"]
+    try:
+        return Cameras(intrinsics, poses, content["width"], content["height"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+_HINT = (
+    "; a camera file has width, height and, for each of `frames` (or at the top level), "
+    "fx, fy, cx, cy in pixels and cam_from_world 4x4 (OpenCV axes)"
+)
+
+
+def _number(path: Path, index: int, frame: Any, key: str) -> Any:
+    if not isinstance(frame, dict) or key not in frame:
+        raise InputError(f"{path}: frame {index}: {key} is missing" + _HINT)
+    shape = (4, 4) if key == "cam_from_world" else ()
+    try:
+        value = np.asarray(frame[key], np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: frame {index}: {key}: expected numbers ({error})") from error
+    if value.shape != shape:
+        raise InputError(
+            f"{path}: frame {index}: {key}: expected shape {shape}, got {value.shape}" + _HINT
+        )
+    return value

@@ -1,0 +1,328 @@
+"""The scene directory, version 1: the contract between the stages of msdyn.
+
+    scene.json          format, version, frame count, size, fps, timestamps, world units, stages
+    images/00000.png    8-bit RGB
+    cameras.json        per frame fx fy cx cy, cam_from_world
+    depth/00000.npy     float32 z-depth in scene units, 0 = unknown
+    masks/00000.png     8-bit index: 0 static, 1..K object instance, 255 ignore
+    tracks.npz          2D point tracks, see `Tracks`
+    views/<name>/       held-out cameras for evaluation: images/, cameras.json, covisible/,
+                        tracks3d.npz
+    fit/                what a fit writes
+
+Readers validate shape, type, range and finiteness; an error names file, key, expected and actual.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+
+from msdyn.errors import InputError
+from msdyn.files import read_json
+from msdyn.geometry import Cameras
+from msdyn.scene.camera_files import read_cameras
+from msdyn.scene.timeline import Timeline
+from msdyn.scene.tracks2d import Tracks, load_npz, read_tracks
+
+__all__ = ["IGNORE", "STATIC", "Scene", "SceneInfo", "Tracks3D", "View", "frame_path"]
+
+FORMAT = "msdyn-scene"
+VERSION = 1
+STATIC = 0
+IGNORE = 255
+WORLD_UNITS = ("metric", "arbitrary")
+
+
+def frame_path(directory: Path, frame: int, suffix: str) -> Path:
+    """Return the path of a frame's file: five digits, as `images/00012.png`."""
+    return directory / f"{frame:05d}{suffix}"
+
+
+@dataclass(frozen=True)
+class SceneInfo:
+    """What `scene.json` says.
+
+    Attributes:
+        width, height: image size in pixels.
+        fps: frames a second, nominal.
+        timeline: the frames' timestamps.
+        world_units: "metric" (metres) or "arbitrary".
+        stages: a record for each finished stage: backend, model, licence, options, input hash,
+            seconds, quality.
+    """
+
+    width: int
+    height: int
+    fps: float
+    timeline: Timeline
+    world_units: str
+    stages: dict[str, dict[str, Any]]
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.timeline)
+
+
+@dataclass(frozen=True)
+class Tracks3D:
+    """True trajectories of surface points, for evaluation.
+
+    Attributes:
+        xyz: [N, T, 3] world positions, scene units.
+        visible: [N, T] bool, seen by the input camera.
+        query_frame: [N] frame in which the point is given.
+        query_xy: [N, 2] px in the input image of that frame.
+        object: [N] 0 static, 1..K the true object.
+    """
+
+    xyz: np.ndarray
+    visible: np.ndarray
+    query_frame: np.ndarray
+    query_xy: np.ndarray
+    object: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.xyz.ndim != 3 or self.xyz.shape[2] != 3:
+            raise InputError(f"xyz: expected [tracks, frames, 3], got {self.xyz.shape}")
+        count, frames = self.xyz.shape[:2]
+        shapes = {
+            "visible": (count, frames),
+            "query_frame": (count,),
+            "query_xy": (count, 2),
+            "object": (count,),
+        }
+        for name, shape in shapes.items():
+            if getattr(self, name).shape != shape:
+                raise InputError(f"{name}: expected {shape}, got {getattr(self, name).shape}")
+        if not np.isfinite(self.xyz).all():
+            raise InputError("xyz: expected finite numbers")
+
+
+class View:
+    """A held-out camera: what it saw, and where both it and the input camera saw the scene."""
+
+    def __init__(self, directory: Path, num_frames: int) -> None:
+        self.directory = directory
+        self.name = directory.name
+        self.cameras = read_cameras(directory / "cameras.json")
+        if len(self.cameras) != num_frames:
+            raise InputError(
+                f"{directory / 'cameras.json'}: expected {num_frames} frames, "
+                f"got {len(self.cameras)}"
+            )
+
+    @property
+    def frames(self) -> list[int]:
+        """The frames this camera has an image of."""
+        return sorted(int(p.stem) for p in (self.directory / "images").glob("*.png"))
+
+    def image(self, frame: int) -> np.ndarray:
+        """[H, W, 3] uint8."""
+        return _read_rgb(
+            frame_path(self.directory / "images", frame, ".png"),
+            (self.cameras.height, self.cameras.width),
+        )
+
+    def covisible(self, frame: int) -> np.ndarray:
+        """[H, W] bool: pixels whose surface the input camera saw; all of them without a file."""
+        path = frame_path(self.directory / "covisible", frame, ".png")
+        size = (self.cameras.height, self.cameras.width)
+        return _read_gray(path, size) > 0 if path.is_file() else np.ones(size, bool)
+
+    @cached_property
+    def tracks3d(self) -> Tracks3D | None:
+        path = self.directory / "tracks3d.npz"
+        if not path.is_file():
+            return None
+        keys = ("xyz", "visible", "query_frame", "query_xy", "object")
+        try:
+            return Tracks3D(**load_npz(path, keys))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+
+
+class Scene:
+    """A scene directory opened for reading. Nothing but `scene.json` is read until asked for."""
+
+    def __init__(self, directory: str | os.PathLike) -> None:
+        """Open a scene directory.
+
+        Raises:
+            FileNotFoundError: there is no scene directory at this path.
+            InputError: `scene.json` is of another format or version, or invalid.
+        """
+        self.directory = Path(directory)
+        path = self.directory / "scene.json"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{self.directory}: not a scene directory (no scene.json); "
+                "make one with `msdyn-preprocess VIDEO`"
+            )
+        self.info = _parse_info(path)
+
+    def __repr__(self) -> str:
+        i = self.info
+        return f"Scene({str(self.directory)!r}, {i.num_frames} frames, {i.width}x{i.height})"
+
+    def __len__(self) -> int:
+        return self.info.num_frames
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.info.height, self.info.width
+
+    def image(self, frame: int) -> np.ndarray:
+        """[H, W, 3] uint8 RGB."""
+        return _read_rgb(frame_path(self.directory / "images", frame, ".png"), self.size)
+
+    def images(self) -> np.ndarray:
+        """[T, H, W, 3] uint8 RGB."""
+        return np.stack([self.image(i) for i in range(len(self))])
+
+    @cached_property
+    def cameras(self) -> Cameras:
+        path = self.directory / "cameras.json"
+        cameras = read_cameras(path)
+        if len(cameras) != len(self):
+            raise InputError(f"{path}: expected {len(self)} frames, got {len(cameras)}")
+        if (cameras.height, cameras.width) != self.size:
+            raise InputError(
+                f"{path}: expected size {self.info.width}x{self.info.height}, "
+                f"got {cameras.width}x{cameras.height}"
+            )
+        return cameras
+
+    def depth(self, frame: int) -> np.ndarray:
+        """[H, W] float32 z-depth in scene units, 0 where unknown."""
+        return read_depth(frame_path(self.directory / "depth", frame, ".npy"), self.size)
+
+    def depths(self) -> np.ndarray:
+        """[T, H, W] float32."""
+        return np.stack([self.depth(i) for i in range(len(self))])
+
+    def mask(self, frame: int) -> np.ndarray:
+        """[H, W] uint8: 0 static, 1..K object instance, 255 ignore."""
+        return _read_gray(frame_path(self.directory / "masks", frame, ".png"), self.size)
+
+    def masks(self) -> np.ndarray:
+        """[T, H, W] uint8."""
+        return np.stack([self.mask(i) for i in range(len(self))])
+
+    @cached_property
+    def tracks(self) -> Tracks:
+        path = self.directory / "tracks.npz"
+        tracks = read_tracks(path)
+        if tracks.num_frames != len(self):
+            raise InputError(f"{path}: expected {len(self)} frames, got {tracks.num_frames}")
+        return tracks
+
+    @cached_property
+    def views(self) -> dict[str, View]:
+        """Held-out cameras by name; empty where there are none."""
+        parent = self.directory / "views"
+        return {
+            p.name: View(p, len(self))
+            for p in sorted(parent.iterdir() if parent.is_dir() else [])
+            if p.is_dir()
+        }
+
+
+def _parse_info(path: Path) -> SceneInfo:
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise InputError(f"{path}: format: expected {FORMAT!r}; not a scene of msdyn")
+    if content.get("version") != VERSION:
+        raise InputError(
+            f"{path}: version: expected {VERSION}, got {content.get('version')!r}; "
+            "update msdyn or run msdyn-preprocess again"
+        )
+    kinds = {
+        "frame_count": int,
+        "width": int,
+        "height": int,
+        "fps": (int, float),
+        "timestamps": list,
+        "world_units": str,
+        "stages": dict,
+    }
+    for key, kind in kinds.items():
+        if not isinstance(content.get(key), kind):
+            raise InputError(f"{path}: {key}: expected {kind}, got {content.get(key)!r}")
+    if content["world_units"] not in WORLD_UNITS:
+        raise InputError(
+            f"{path}: world_units: expected one of {WORLD_UNITS}, got {content['world_units']!r}"
+        )
+    if len(content["timestamps"]) != content["frame_count"]:
+        raise InputError(
+            f"{path}: timestamps: expected {content['frame_count']}, "
+            f"got {len(content['timestamps'])}"
+        )
+    try:
+        timeline = Timeline(np.asarray(content["timestamps"], np.float64))
+    except (InputError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: {error}") from error
+    return SceneInfo(
+        content["width"],
+        content["height"],
+        float(content["fps"]),
+        timeline,
+        content["world_units"],
+        content["stages"],
+    )
+
+
+def _read_image(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; msdyn-preprocess writes it")
+    try:
+        return iio.imread(path)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InputError(f"{path}: not a readable image ({error})") from error
+
+
+def _read_rgb(path: Path, size: tuple[int, int]) -> np.ndarray:
+    image = _read_image(path)
+    if image.dtype != np.uint8 or image.shape != (*size, 3):
+        raise InputError(
+            f"{path}: expected 8-bit RGB of {size[1]}x{size[0]}, got {image.dtype} {image.shape}"
+        )
+    return image
+
+
+def _read_gray(path: Path, size: tuple[int, int]) -> np.ndarray:
+    image = _read_image(path)
+    if image.dtype != np.uint8 or image.shape != size:
+        raise InputError(
+            f"{path}: expected one 8-bit channel of {size[1]}x{size[0]}, "
+            f"got {image.dtype} {image.shape}"
+        )
+    return image
+
+
+def read_depth(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """Read one depth map [H, W] float32 and check that it is finite and not negative."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; msdyn-preprocess writes it")
+    try:
+        depth = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: not a readable npy file ({error})") from error
+    if depth.shape != size or depth.dtype.kind != "f":
+        raise InputError(
+            f"{path}: expected float32 depth of {size[1]}x{size[0]}, "
+            f"got {depth.dtype} {depth.shape}"
+        )
+    if not np.isfinite(depth).all():
+        bad = int((~np.isfinite(depth)).sum())
+        raise InputError(f"{path}: expected finite depth (0 = unknown), got {bad} NaN or infinite")
+    if (depth < 0).any():
+        raise InputError(f"{path}: expected depth >= 0 (0 = unknown), got {depth.min():.4g}")
+    return depth.astype(np.float32, copy=False)

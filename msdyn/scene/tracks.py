@@ -1,0 +1,138 @@
+"""Lifting 2D tracks to 3D, and choosing the canonical frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from msdyn.errors import InputError
+from msdyn.geometry import Cameras, transform_points, unproject
+from msdyn.scene.scene import Scene
+from msdyn.scene.tracks2d import Tracks
+
+__all__ = ["LiftedTracks", "canonical_frame", "lift_scene_tracks", "lift_tracks"]
+
+
+@dataclass(frozen=True)
+class LiftedTracks:
+    """Trajectories of points on moving objects, in the world.
+
+    Attributes:
+        xyz: [N, T, 3] float64 world positions; zero where not visible.
+        visible: [N, T] bool, seen and of known depth on its own object.
+        confidence: [N, T] float64 in [0, 1], zero where not visible.
+        object: [N] int, 1..K.
+        xy: [N, T, 2] float64 px, where the point was seen.
+    """
+
+    xyz: np.ndarray
+    visible: np.ndarray
+    confidence: np.ndarray
+    object: np.ndarray
+    xy: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.xyz)
+
+    @property
+    def num_frames(self) -> int:
+        return self.xyz.shape[1]
+
+    def select(self, index: np.ndarray) -> LiftedTracks:
+        """Return the tracks at an index array or boolean mask."""
+        return LiftedTracks(
+            self.xyz[index],
+            self.visible[index],
+            self.confidence[index],
+            self.object[index],
+            self.xy[index],
+        )
+
+    def frames(self, index: np.ndarray) -> LiftedTracks:
+        """Return the tracks in some of the frames only, those never seen in them dropped."""
+        seen = self.visible[:, index].any(1)
+        return LiftedTracks(
+            self.xyz[seen][:, index],
+            self.visible[seen][:, index],
+            self.confidence[seen][:, index],
+            self.object[seen],
+            self.xy[seen][:, index],
+        )
+
+
+def lift_scene_tracks(scene: Scene) -> LiftedTracks:
+    """Lift the moving tracks of a scene directory."""
+    tracks = scene.tracks
+    return lift_tracks(
+        tracks.select(tracks.object > 0), scene.depths(), scene.masks(), scene.cameras
+    )
+
+
+def lift_tracks(
+    tracks: Tracks, depths: np.ndarray, masks: np.ndarray, cameras: Cameras
+) -> LiftedTracks:
+    """Unproject every visible track point with the depth of its own object.
+
+    The depth is the median, over the 3x3 pixels around the point, of the known depths whose mask
+    names the track's object: a point beside a silhouette takes no depth from behind it. Where there
+    is no such pixel the point counts as not visible.
+
+    Args:
+        tracks: tracks on objects (`object` > 0).
+        depths: [T, H, W] z-depth, 0 = unknown.
+        masks: [T, H, W] uint8 object index.
+        cameras: one a frame.
+    """
+    count, frames = tracks.visible.shape
+    if not depths.shape[0] == masks.shape[0] == len(cameras) == frames:
+        raise InputError(
+            f"lift_tracks: expected {frames} depths, masks and cameras, "
+            f"got {depths.shape[0]}, {masks.shape[0]} and {len(cameras)}"
+        )
+    height, width = depths.shape[1:]
+    xyz = np.zeros((count, frames, 3))
+    visible = np.zeros((count, frames), bool)
+    offsets = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1], indexing="ij"), -1).reshape(-1, 2)
+    for frame in range(frames):
+        inside = (tracks.xy[:, frame] >= 0).all(1) & (tracks.xy[:, frame] < [width, height]).all(1)
+        index = np.flatnonzero(tracks.visible[:, frame] & inside)
+        if not len(index):
+            continue
+        xy = tracks.xy[index, frame].astype(np.float64)
+        pixels = np.floor(xy).astype(int)[:, None] + offsets  # [n, 9, 2]
+        x = pixels[..., 0].clip(0, width - 1)
+        y = pixels[..., 1].clip(0, height - 1)
+        window = depths[frame][y, x].astype(np.float64)
+        own = (masks[frame][y, x] == tracks.object[index, None]) & (window > 0)
+        window[~own] = np.inf
+        window.sort(axis=1)
+        known = own.sum(1)
+        keep = known > 0
+        depth = window[np.arange(len(index)), np.maximum(known - 1, 0) // 2][keep]
+        points = unproject(cameras.intrinsics[frame], xy[keep], depth)
+        xyz[index[keep], frame] = transform_points(cameras.world_from_cam[frame], points)
+        visible[index[keep], frame] = True
+    return LiftedTracks(
+        xyz,
+        visible,
+        np.where(visible, tracks.confidence, 0.0).astype(np.float64),
+        tracks.object.astype(int),
+        tracks.xy.astype(np.float64),
+    )
+
+
+def canonical_frame(tracks: LiftedTracks) -> int:
+    """Return the frame with the least occlusion: the one in which most tracks are visible.
+
+    Every object counts alike, however many tracks it has. Without any track it is the middle frame.
+
+    Reference: Gaussian Sequences with Multi-Scale Dynamics, IV-A.3.
+    """
+    share = np.zeros(tracks.num_frames)
+    for instance in np.unique(tracks.object):
+        seen = tracks.visible[tracks.object == instance]
+        share += seen.sum(0) / max(int(seen.any(1).sum()), 1)
+    if not share.any():
+        return tracks.num_frames // 2
+    return int(share.argmax())

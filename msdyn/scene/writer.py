@@ -1,0 +1,169 @@
+"""Writing a scene directory. Every file is written to a temporary name and renamed."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+
+from msdyn.errors import InputError
+from msdyn.files import atomic_path, read_json, write_json
+from msdyn.geometry import Cameras
+from msdyn.scene.camera_files import write_cameras
+from msdyn.scene.scene import FORMAT, VERSION, WORLD_UNITS, Tracks3D, frame_path
+from msdyn.scene.timeline import Timeline
+from msdyn.scene.tracks2d import save_npz
+
+__all__ = [
+    "create_scene",
+    "stamp_stage",
+    "unstamp_stage",
+    "write_depth",
+    "write_image",
+    "write_mask",
+    "write_view",
+]
+
+
+def create_scene(
+    directory: str | os.PathLike,
+    *,
+    width: int,
+    height: int,
+    fps: float,
+    timeline: Timeline,
+    world_units: str = "arbitrary",
+) -> Path:
+    """Write a new `scene.json` without stages and return the directory."""
+    if world_units not in WORLD_UNITS:
+        raise InputError(f"world_units: expected one of {WORLD_UNITS}, got {world_units!r}")
+    directory = Path(directory)
+    write_json(
+        directory / "scene.json",
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "frame_count": len(timeline),
+            "width": width,
+            "height": height,
+            "fps": float(fps),
+            "timestamps": timeline.seconds.tolist(),
+            "world_units": world_units,
+            "stages": {},
+        },
+    )
+    return directory
+
+
+def stamp_stage(
+    directory: str | os.PathLike,
+    stage: str,
+    *,
+    backend: str,
+    options: dict[str, Any],
+    input_hash: str,
+    seconds: float,
+    model: str | None = None,
+    licence: str | None = None,
+    quality: dict[str, Any] | None = None,
+    world_units: str | None = None,
+) -> None:
+    """Record in `scene.json` that a stage is finished, and what it did.
+
+    Args:
+        directory: the scene directory.
+        stage: "frames", "cameras", "depth", "masks" or "tracks".
+        backend: name of the backend that ran.
+        options: its options, JSON values.
+        input_hash: digest of its inputs and options; an equal one means it need not run again.
+        seconds: wall time taken.
+        model, licence: of the foundation model, where one was used.
+        quality: figures that tell how good the result is, JSON values.
+        world_units: set the world's units too (a cameras backend knows them).
+    """
+    path = Path(directory) / "scene.json"
+    content = read_json(path)
+    content["stages"][stage] = {
+        "backend": backend,
+        "model": model,
+        "licence": licence,
+        "options": options,
+        "input_hash": input_hash,
+        "seconds": round(seconds, 3),
+        "quality": quality or {},
+    }
+    if world_units is not None:
+        content["world_units"] = world_units
+    write_json(path, content)
+
+
+def unstamp_stage(directory: str | os.PathLike, stage: str) -> None:
+    """Forget a stage before it is run again, so that a run cut short is not taken for finished."""
+    path = Path(directory) / "scene.json"
+    content = read_json(path)
+    if content["stages"].pop(stage, None) is not None:
+        write_json(path, content)
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write an 8-bit RGB [H, W, 3] or single-channel [H, W] image, atomically."""
+    if image.dtype != np.uint8:
+        raise InputError(f"{path}: expected uint8, got {image.dtype}")
+    with atomic_path(path) as temporary:
+        # Level 1: three times faster than the default for about a tenth more bytes.
+        iio.imwrite(temporary, image, compress_level=1)
+
+
+def write_mask(directory: Path, frame: int, mask: np.ndarray) -> None:
+    """Write one index mask [H, W] uint8 to `<directory>/masks/`."""
+    write_image(frame_path(directory / "masks", frame, ".png"), mask)
+
+
+def write_depth(directory: Path, frame: int, depth: np.ndarray) -> None:
+    """Write one depth map [H, W] in scene units to `<directory>/depth/`; 0 means unknown."""
+    if not np.isfinite(depth).all() or (depth < 0).any():
+        raise InputError(f"depth of frame {frame}: expected finite numbers >= 0 (0 = unknown)")
+    with atomic_path(frame_path(directory / "depth", frame, ".npy")) as temporary:
+        with temporary.open("wb") as file:
+            np.save(file, depth.astype(np.float32), allow_pickle=False)
+
+
+def write_view(
+    directory: Path,
+    name: str,
+    *,
+    cameras: Cameras,
+    images: dict[int, np.ndarray],
+    covisible: dict[int, np.ndarray] | None = None,
+    tracks3d: Tracks3D | None = None,
+) -> None:
+    """Write a held-out camera to `<directory>/views/<name>/`, replacing one of that name.
+
+    Args:
+        directory: the scene directory.
+        name: folder name of the view.
+        cameras: one camera for every frame of the clip.
+        images: 8-bit RGB by frame.
+        covisible: bool [H, W] by frame.
+        tracks3d: true trajectories of points of the input clip.
+    """
+    view = directory / "views" / name
+    shutil.rmtree(view, ignore_errors=True)
+    for frame, image in images.items():
+        write_image(frame_path(view / "images", frame, ".png"), image)
+    for frame, mask in (covisible or {}).items():
+        write_image(
+            frame_path(view / "covisible", frame, ".png"), np.where(mask, 255, 0).astype(np.uint8)
+        )
+    if tracks3d is not None:
+        save_npz(
+            view / "tracks3d.npz",
+            xyz=tracks3d.xyz,
+            visible=tracks3d.visible,
+            query_frame=tracks3d.query_frame,
+            query_xy=tracks3d.query_xy,
+            object=tracks3d.object,
+        )
+    write_cameras(view / "cameras.json", cameras)

@@ -1,0 +1,65 @@
+"""Packaging of msdyn: the library, its commands and its extras."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+README = Path(__file__).parent / "README.md"
+
+setup(
+    name="msdyn",
+    version="0.1.0",
+    description="Gaussian sequences with multi-scale dynamics from one monocular video",
+    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=[*find_packages(include=["msdyn", "msdyn.*"]), "msdyn.preprocess"],
+    package_dir={"msdyn.preprocess": "preprocess"},
+    package_data={"msdyn": ["py.typed"]},
+    install_requires=[
+        "torch>=2.4",
+        "numpy>=1.26",
+        "numba>=0.60",
+        "scipy>=1.11",
+        "scikit-learn>=1.3",
+        "gsplat>=1.5.3,<1.6",
+        "roma>=1.5",
+        "safetensors>=0.4",
+        "imageio>=2.34",
+        "av>=12",
+        "pillow>=10",
+        "tyro>=0.9",
+        "tqdm>=4.66",
+        "matplotlib>=3.8",
+        "plyfile>=1.0",
+        "viser>=0.2",
+        "jaxtyping>=0.2.30",
+        # Weight-free preprocessing and the synthetic scenes of the demo.
+        "opencv-python-headless>=4.9",
+        "pycolmap>=4.0",
+        "trimesh>=4.0",
+        "embreex>=2.17.7",
+    ],
+    extras_require={
+        "preprocess": ["transformers>=4.50"],
+        "open3d": ["open3d>=0.18"],
+        "test": [
+            "pytest>=8",
+            "hypothesis>=6.100",
+            "beartype>=0.18",
+            "scikit-image>=0.22",
+            "ruff",
+            "pyright",
+        ],
+    },
+    entry_points={
+        "console_scripts": [
+            "msdyn-preprocess=msdyn.cli.preprocess:main",
+            "msdyn-fit=msdyn.cli.fit:main",
+            "msdyn-render=msdyn.cli.render:main",
+            "msdyn-eval=msdyn.cli.evaluate:main",
+            "msdyn-demo=msdyn.cli.demo:main",
+        ]
+    },
+)

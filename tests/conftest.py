@@ -1,0 +1,67 @@
+"""Fixtures shared by all tests."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from msdyn.geometry import Cameras, look_at
+from msdyn.scene import (
+    Scene,
+    Timeline,
+    Tracks,
+    create_scene,
+    frame_path,
+    write_cameras,
+    write_depth,
+    write_image,
+    write_mask,
+    write_tracks,
+)
+
+# Timings on shared machines vary too much for a deadline to mean anything.
+settings.register_profile("msdyn", deadline=None, max_examples=25, derandomize=True)
+settings.load_profile("msdyn")
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of real clips that lies beside a checkout on the project's own machines."""
+    folder = Path(__file__).parents[2] / "shared"
+    if not (folder / "clips").is_dir():
+        pytest.skip("the folder ../shared with real clips is not here")
+    return folder
+
+
+def make_plane_scene(directory: Path, frames: int = 6, width: int = 32, height: int = 24) -> Scene:
+    """Write a small valid scene: a fronto-parallel wall at depth 2, a square sliding over it."""
+    timeline = Timeline.uniform(frames, 10.0)
+    create_scene(directory, width=width, height=height, fps=10.0, timeline=timeline)
+    down = np.array([0.0, 1, 0])
+    poses = [
+        look_at(np.array([0.02 * i, 0, 0]), np.array([0.02 * i, 0, 1]), down) for i in range(frames)
+    ]
+    write_cameras(directory / "cameras.json", Cameras.pinhole(30.0, width, height, np.stack(poses)))
+    rng = np.random.default_rng(0)
+    texture = rng.integers(0, 255, (height, width, 3), dtype=np.uint8)
+    for i in range(frames):
+        image, mask = texture.copy(), np.zeros((height, width), np.uint8)
+        image[8:16, 6 + i : 14 + i] = (200, 40, 40)
+        mask[8:16, 6 + i : 14 + i] = 1
+        write_image(frame_path(directory / "images", i, ".png"), image)
+        write_mask(directory, i, mask)
+        write_depth(directory, i, np.where(mask == 1, 1.5, 2.0).astype(np.float32))
+    start = np.stack(np.meshgrid([8.0, 10.5, 12.0], [9.0, 12.0, 14.0]), -1).reshape(-1, 2)
+    xy = start[:, None] + np.arange(frames)[:, None] * [1.0, 0.0]
+    shape = xy.shape[:2]
+    write_tracks(
+        directory / "tracks.npz",
+        Tracks(xy, np.ones(shape, bool), np.ones(shape), np.ones(9, int), np.zeros(9, int)),
+    )
+    return Scene(directory)
+
+
+@pytest.fixture
+def plane_scene(tmp_path) -> Scene:
+    return make_plane_scene(tmp_path / "scene")

@@ -1,0 +1,85 @@
+"""Imports go down the layers only, and importing msdyn stays light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# From the bottom up. Packages of one row do not import one another.
+LAYERS = [
+    ["msdyn.errors"],
+    ["msdyn.files", "msdyn.jit"],
+    ["msdyn.geometry"],
+    ["msdyn.scene"],
+    ["msdyn.io"],
+    ["msdyn.synthetic", "msdyn.preprocess"],
+    ["msdyn.motion"],
+    ["msdyn.sequence"],
+    ["msdyn.render"],
+    ["msdyn.fit"],
+    ["msdyn.evaluate", "msdyn.export", "msdyn.view"],
+    ["msdyn.demo"],
+    ["msdyn.cli"],
+]
+LEVEL = {name: level for level, row in enumerate(LAYERS) for name in row}
+# What people do with a sequence knows the sequence, not how it came about.
+FORBIDDEN = {(a, "msdyn.fit") for a in ("msdyn.evaluate", "msdyn.export", "msdyn.view")}
+# Only these may import gsplat; heavy packages are imported where they are used.
+GSPLAT = {"msdyn/render/gsplat_cuda.py", "msdyn/fit/density.py"}
+HEAVY = {"gsplat", "transformers", "pycolmap", "viser", "open3d", "cv2", "trimesh", "embreex", "av"}
+
+
+def sources():
+    for folder, package in (("msdyn", "msdyn"), ("preprocess", "msdyn.preprocess")):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            name = ".".join([package, *(p for p in parts if p != "__init__")])
+            yield path, name
+
+
+def imports(tree):
+    """Yield (module name, is at the top level) of every import statement."""
+    top = set(map(id, tree.body))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, id(node) in top) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide the layer"
+            yield node.module, id(node) in top
+            yield from ((f"{node.module}.{alias.name}", id(node) in top) for alias in node.names)
+
+
+def layer(module):
+    return next((p for p in LEVEL if module == p or module.startswith(p + ".")), None)
+
+
+@pytest.mark.parametrize("path, name", [pytest.param(*s, id=s[1]) for s in sources()])
+def test_imports_go_down(path, name):
+    own = layer(name)
+    assert own or name == "msdyn", f"{name} is in no layer"
+    for module, top in imports(ast.parse(path.read_text(encoding="utf-8"))):
+        root = module.split(".")[0]
+        relative = path.relative_to(ROOT).as_posix()
+        if root == "gsplat":
+            assert relative in GSPLAT, f"{relative} imports gsplat"
+        if root in HEAVY:
+            assert not top, f"{relative} imports {root} at its top level"
+        target = layer(module)
+        if own and target and target != own:
+            assert LEVEL[target] < LEVEL[own], f"{name} imports {module}, which is not below it"
+            assert (own, target) not in FORBIDDEN, f"{name} imports {module}"
+
+
+def test_importing_msdyn_is_light():
+    code = (
+        "import sys, time; t = time.perf_counter(); import msdyn; s = time.perf_counter() - t; "
+        "print(s, *(m for m in sys.modules if '.' not in m))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds, *modules = run.stdout.split()
+    assert not HEAVY & set(modules)
+    assert float(seconds) < 2
