@@ -1,0 +1,15 @@
+"""The motion hierarchy and the motion field."""
+
+from msdyn.motion.field import Blend, MotionField
+from msdyn.motion.hierarchy import MotionHierarchy, PatternLevel, build_hierarchy
+from msdyn.motion.weights import blends_from_neighbours, blends_from_votes
+
+__all__ = [
+    "Blend",
+    "MotionField",
+    "MotionHierarchy",
+    "PatternLevel",
+    "blends_from_neighbours",
+    "blends_from_votes",
+    "build_hierarchy",
+]

@@ -1,0 +1,282 @@
+"""The L1-L3 builder: from lifted tracks to shared motion patterns on three levels.
+
+Levels compose, outermost first: x_t = T1_t(T2_t(T3_t(x_canonical))). Each is estimated on tracks
+with the levels above undone, so each is relative to the one before.
+
+Reference: Gaussian Sequences with Multi-Scale Dynamics, III-C.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from msdyn.errors import InputError
+from msdyn.motion.alignment import RigidMotion, align_cluster, anchor_object, trajectory_noise
+from msdyn.motion.clusters import (
+    assign,
+    cluster_by_direction,
+    cluster_by_residual,
+    fill_occluded,
+)
+from msdyn.scene import LiftedTracks
+
+__all__ = ["MotionHierarchy", "PatternLevel", "build_hierarchy"]
+
+# How far a residual pattern is expected to turn (radians) and to shift (as a share of the object's
+# size): loose enough that noise-free tracks are followed exactly, tight enough that five noisy
+# tracks do not make a cluster spin.
+_EXPECTED_ANGLE = {2: 0.5, 3: 0.2}
+_EXPECTED_SHIFT = {2: 0.3, 3: 0.1}
+
+
+@dataclass(frozen=True)
+class PatternLevel:
+    """The shared patterns of one level.
+
+    Attributes:
+        centres: [K, 3] pivots, canonical.
+        rotations: [K, T, 3, 3].
+        translations: [K, T, 3] about the pivots: x -> R (x - centre) + centre + t.
+        parents: [K] index into the level above; zeros at the first level.
+        labels: [N] pattern that each track was assigned to.
+    """
+
+    centres: np.ndarray
+    rotations: np.ndarray
+    translations: np.ndarray
+    parents: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.centres)
+
+    def motion(self, index: int) -> RigidMotion:
+        """Return one pattern."""
+        return RigidMotion(self.centres[index], self.rotations[index], self.translations[index])
+
+
+@dataclass(frozen=True)
+class MotionHierarchy:
+    """Motion patterns and the tracks they were made from.
+
+    Attributes:
+        levels: one to three levels; no level has a pattern where there is no moving object.
+        points: [N, 3] canonical positions of the tracks.
+        objects: [K1] the mask index (1..K) of each object.
+        residuals: root mean square distance to the visible tracks, scene units, before any level
+            and after each: one more than there are levels.
+        noise: estimated noise of a track coordinate, scene units.
+    """
+
+    levels: list[PatternLevel]
+    points: np.ndarray
+    objects: np.ndarray
+    residuals: list[float]
+    noise: float
+
+
+def build_hierarchy(
+    tracks: LiftedTracks,
+    canonical: int,
+    *,
+    levels: int = 3,
+    k_primitive: int = 5,
+    k_grain: int = 10,
+    seed: int = 0,
+) -> MotionHierarchy:
+    """Initialise shared SE(3) patterns from 3D tracks.
+
+    Args:
+        tracks: trajectories on moving objects; those never visible are ignored.
+        canonical: canonical frame.
+        levels: 1 (objects), 2 (and primitives) or 3 (and grains).
+        k_primitive: primitives an object (fewer where it has too few tracks).
+        k_grain: grains a primitive (likewise).
+        seed: of K-means.
+
+    Returns:
+        A hierarchy whose `points` and labels go with the tracks that were ever visible, in order.
+
+    Raises:
+        InputError: a number out of range.
+    """
+    if levels not in {1, 2, 3}:
+        raise InputError(f"levels: expected 1, 2 or 3, got {levels}")
+    for name, value in (("k_primitive", k_primitive), ("k_grain", k_grain)):
+        if value < 1:
+            raise InputError(f"{name}: expected at least 1, got {value}")
+    if not 0 <= canonical < tracks.num_frames:
+        raise InputError(f"canonical: expected 0 to {tracks.num_frames - 1}, got {canonical}")
+    tracks = tracks.select(np.flatnonzero(tracks.visible.any(1)))
+    objects = np.unique(tracks.object)
+    builder = _Builder(tracks, levels)
+    for number, instance in enumerate(objects):
+        index = np.flatnonzero(tracks.object == instance)
+        own = _Cluster.of_object(tracks, index, canonical)
+        builder.points[index] = own.points
+        builder.add(0, own, parent=0)
+        if levels == 1:
+            continue
+        residual = own.undone()
+        labels = cluster_by_direction(residual.filled, own.points, k_primitive, seed)
+        for primitive in residual.settle(residual.split(labels, level=2), level=2):
+            parent = builder.add(1, primitive, parent=number)
+            if levels == 2:
+                continue
+            finer = primitive.undone()
+            grains = cluster_by_residual(finer.filled, finer.points, k_grain, seed)
+            for grain in finer.split(grains, level=3):
+                builder.add(2, grain, parent=parent)
+    return builder.finish(objects)
+
+
+@dataclass(frozen=True)
+class _Cluster:
+    """A group of tracks in the frame of the level above it, and its rigid motion there."""
+
+    index: np.ndarray  # [n] into all tracks
+    points: np.ndarray  # [n, 3]
+    trajectories: np.ndarray  # [n, T, 3]
+    weights: np.ndarray  # [n, T]
+    motion: RigidMotion
+    size: float  # of the object, scene units
+    noise: float
+
+    @classmethod
+    def of_object(cls, tracks: LiftedTracks, index: np.ndarray, canonical: int) -> _Cluster:
+        xyz = tracks.xyz[index]
+        visible = tracks.visible[index]
+        # A track of zero confidence still counts a little: it may be all that an object has.
+        weights = np.where(visible, tracks.confidence[index].clip(1e-3), 0.0)
+        motion, points = anchor_object(xyz, weights, canonical)
+        size = max(float(np.sqrt(points.var(0).sum())), 1e-6)  # a single track has none
+        return cls(index, points, xyz, weights, motion, size, trajectory_noise(xyz, visible))
+
+    def undone(self) -> _Residual:
+        trajectories = self.motion.undo(self.trajectories)
+        filled = fill_occluded(trajectories - self.points[:, None], self.weights > 0, self.points)
+        return _Residual(self, trajectories, filled)
+
+
+@dataclass(frozen=True)
+class _Residual:
+    """The tracks of a cluster with its motion undone."""
+
+    parent: _Cluster
+    trajectories: np.ndarray  # [n, T, 3]
+    filled: np.ndarray  # [n, T, 3] displacement from the canonical position, occlusions filled
+
+    @property
+    def points(self) -> np.ndarray:
+        return self.parent.points
+
+    def split(self, labels: np.ndarray, level: int) -> list[_Cluster]:
+        """Return a cluster for each label, its motion estimated."""
+        clusters = []
+        for label in range(labels.max(initial=-1) + 1):
+            own = labels == label
+            parent = self.parent
+            points, weights = parent.points[own], parent.weights[own]
+            motion = align_cluster(
+                points,
+                self.trajectories[own],
+                weights,
+                noise=parent.noise,
+                expected_angle=_EXPECTED_ANGLE[level],
+                expected_shift=_EXPECTED_SHIFT[level] * parent.size,
+            )
+            clusters.append(
+                _Cluster(
+                    parent.index[own],
+                    points,
+                    self.trajectories[own],
+                    weights,
+                    motion,
+                    parent.size,
+                    parent.noise,
+                )
+            )
+        return clusters
+
+    def settle(self, clusters: list[_Cluster], level: int, rounds: int = 5) -> list[_Cluster]:
+        """Move tracks to the cluster whose rigid motion explains them best, as K-means does.
+
+        Directions cannot tell on which side of a hinge a track near it lies; the motions can.
+        Clusters that lose nearly all their tracks dissolve.
+        """
+        weights, noise = self.parent.weights, self.parent.noise
+        for _ in range(rounds):
+            moved = [c.motion.apply(self.points) for c in clusters]
+            squared = [((m - self.trajectories) ** 2).sum(-1) for m in moved]
+            cost = np.stack([(weights * s).sum(1) for s in squared], axis=1)
+            cost /= weights.sum(1, keepdims=True)  # [n, K] mean squared distance
+            labels = np.zeros(len(cost), int)
+            for number, cluster in enumerate(clusters):
+                labels[np.searchsorted(self.parent.index, cluster.index)] = number
+            # Another cluster must be clearly better, so that noise does not mix them.
+            cost[np.arange(len(cost)), labels] = 0.9 * cost[np.arange(len(cost)), labels] - noise**2
+            changed = assign(cost)
+            if len(clusters) == changed.max() + 1 and (changed == labels).all():
+                break
+            clusters = self.split(changed, level)
+        return clusters
+
+
+class _Builder:
+    """Collects patterns level by level."""
+
+    def __init__(self, tracks: LiftedTracks, levels: int) -> None:
+        self.tracks = tracks
+        self.motions: list[list[RigidMotion]] = [[] for _ in range(levels)]
+        self.parents: list[list[int]] = [[] for _ in range(levels)]
+        self.labels = np.zeros((levels, len(tracks)), int)
+        self.points = np.zeros((len(tracks), 3))
+        self.noise: list[float] = []
+
+    def add(self, level: int, cluster: _Cluster, parent: int) -> int:
+        self.motions[level].append(cluster.motion)
+        self.parents[level].append(parent)
+        number = len(self.motions[level]) - 1
+        self.labels[level, cluster.index] = number
+        if level == 0:
+            self.noise.append(cluster.noise)
+        return number
+
+    def finish(self, objects: np.ndarray) -> MotionHierarchy:
+        frames = self.tracks.num_frames
+        levels = [
+            PatternLevel(
+                np.array([m.centre for m in motions]).reshape(-1, 3),
+                np.array([m.rotations for m in motions]).reshape(-1, frames, 3, 3),
+                np.array([m.translations for m in motions]).reshape(-1, frames, 3),
+                np.array(parents, int),
+                labels,
+            )
+            for motions, parents, labels in zip(
+                self.motions, self.parents, self.labels, strict=True
+            )
+        ]
+        residuals = [self._residual(levels[:depth]) for depth in range(len(levels) + 1)]
+        noise = float(np.mean(self.noise)) if self.noise else 0.0
+        return MotionHierarchy(levels, self.points, objects, residuals, noise)
+
+    def _residual(self, levels: list[PatternLevel]) -> float:
+        """Return the RMS distance of the composed levels to the visible tracks."""
+        visible = self.tracks.visible
+        if not visible.any():
+            return 0.0
+        moved = np.repeat(self.points[:, None], self.tracks.num_frames, axis=1)
+        for level in reversed(levels):
+            for number in range(len(level)):
+                own = level.labels == number
+                motion = level.motion(number)
+                centred = moved[own] - motion.centre
+                moved[own] = (
+                    np.einsum("tij,ntj->nti", motion.rotations, centred)
+                    + motion.centre
+                    + motion.translations
+                )
+        error = (moved - self.tracks.xyz)[visible]
+        return float(np.sqrt((error**2).sum(-1).mean()))

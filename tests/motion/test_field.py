@@ -1,0 +1,213 @@
+"""The motion field: exactness at rest, agreement with the hierarchy, blending, time, gradients."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from bodies import FRAMES, laptop, lifted, sheet, two_bodies
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation, Slerp
+
+from msdyn.motion import (
+    Blend,
+    MotionField,
+    blends_from_neighbours,
+    blends_from_votes,
+    build_hierarchy,
+)
+from msdyn.motion.weights import MAX_PATTERNS
+
+
+def field_of(*bodies, **options):
+    tracks = lifted(*bodies)
+    hierarchy = build_hierarchy(tracks, 0, **options)
+    field = MotionField.from_hierarchy(hierarchy, np.arange(FRAMES))
+    votes = [
+        torch.nn.functional.one_hot(torch.from_numpy(v.labels), len(v)).float()
+        for v in hierarchy.levels
+    ]
+    return hierarchy, field, votes
+
+
+def at_rest(field):
+    with torch.no_grad():
+        for sixd, shift in zip(field.sixd, field.translations, strict=True):
+            sixd[:] = torch.tensor([1.0, 0, 0, 0, 1, 0])
+            shift.zero_()
+    return field
+
+
+SHEET = field_of(sheet(np.random.default_rng(0), count=60))
+LAPTOP = field_of(laptop(np.random.default_rng(4), count=30))
+
+
+@given(st.integers(0, 2**31))
+def test_at_identity_patterns_nothing_moves_by_a_single_bit(seed):
+    _, field, votes = SHEET
+    field = at_rest(copy.deepcopy(field))
+    generator = torch.Generator().manual_seed(seed)
+    blends = [
+        Blend(b.index, torch.randn(b.logits.shape, generator=generator))
+        for b in blends_from_votes(field, votes)
+    ]
+    points = 1 + torch.rand(60, 3, generator=generator)
+    rotations, moved = field(points, blends, torch.tensor([0.0, 7.3, 29.0]))
+    assert torch.equal(moved, points.expand(3, -1, -1))
+    assert torch.equal(rotations, torch.eye(3).expand(3, 60, 3, 3))
+
+
+@pytest.mark.parametrize("body", [laptop, sheet])
+def test_one_hot_weights_reproduce_the_hierarchy(body):
+    xyz = body(np.random.default_rng(1))
+    hierarchy, field, votes = field_of(xyz)
+    blends = [Blend(v.argmax(1, keepdim=True), torch.zeros(len(xyz), 1)) for v in votes]
+    with torch.no_grad():
+        _, moved = field(torch.from_numpy(hierarchy.points).float(), blends, field.key_frames)
+    error = (moved.transpose(0, 1).double() - torch.from_numpy(xyz)).norm(dim=-1)
+    assert float(error.square().mean().sqrt()) == pytest.approx(hierarchy.residuals[-1], abs=2e-6)
+
+
+def test_two_bodies_move_rigidly_with_blended_weights():
+    """All patterns of a body agree, so any weights give its exact motion."""
+    bodies = two_bodies(np.random.default_rng(2))
+    hierarchy, field, votes = field_of(*(b[0] for b in bodies))
+    blends = blends_from_votes(field, votes)
+    blends[0] = Blend(votes[0].argmax(1, keepdim=True), torch.zeros(len(votes[0]), 1))
+    blends[1] = Blend(blends[1].index, torch.randn(blends[1].logits.shape))
+    rotations, moved = field(torch.from_numpy(hierarchy.points).float(), blends, field.key_frames)
+    xyz = torch.from_numpy(np.concatenate([b[0] for b in bodies])).transpose(0, 1)
+    torch.testing.assert_close(moved.double(), xyz, atol=5e-6, rtol=0)
+    first = torch.from_numpy(bodies[0][1])[:, None].expand(-1, len(bodies[0][0]), 3, 3)
+    torch.testing.assert_close(rotations[:, : len(bodies[0][0])].double(), first, atol=1e-5, rtol=0)
+
+
+def test_any_pivots_blend_to_the_same_rigid_motion():
+    """The same motion about different centres, with any weights, is that motion."""
+    rng = np.random.default_rng(3)
+    motion = torch.from_numpy(Rotation.random(random_state=3).as_matrix()).float()
+    shift = torch.from_numpy(rng.normal(size=3)).float()
+    centres = torch.from_numpy(rng.normal(size=(5, 3))).float()
+    about = (centres @ motion.T + shift - centres)[:, None].expand(5, 2, 3)
+    sixd = torch.cat([motion[:, 0], motion[:, 1]]).expand(5, 2, 6)
+    field = MotionField(
+        [centres], [sixd.clone()], [about.clone()], [torch.zeros(5).long()],
+        torch.arange(2.0), torch.ones(1).long(),
+    )  # fmt: skip
+    points = torch.from_numpy(rng.normal(size=(7, 3))).float()
+    blend = Blend(torch.arange(5).expand(7, 5), torch.from_numpy(rng.normal(size=(7, 5))).float())
+    rotations, moved = field(points, [blend], torch.tensor([0.0]))
+    torch.testing.assert_close(moved[0], points @ motion.T + shift, atol=1e-5, rtol=0)
+    torch.testing.assert_close(rotations[0], motion.expand(7, 3, 3), atol=1e-5, rtol=0)
+
+
+@given(st.floats(0, FRAMES - 1))
+def test_undo_is_the_inverse_at_any_time(frame):
+    hierarchy, field, votes = LAPTOP
+    blends = blends_from_votes(field, votes)
+    points = torch.from_numpy(hierarchy.points).float()
+    _, moved = field(points, blends, torch.tensor([frame]))
+    torch.testing.assert_close(field.undo(moved[0], blends, frame), points, atol=1e-5, rtol=0)
+
+
+def test_time_between_frames_is_geodesic():
+    _, field, _ = field_of(two_bodies(np.random.default_rng(5))[0][0], levels=1)
+    with torch.no_grad():
+        keys, shifts = field.patterns_at(0, torch.tensor([7.0, 8.0]))
+        middle, shift = field.patterns_at(0, torch.tensor([7.25]))
+    slerp = Slerp([0, 1], Rotation.from_matrix(keys[0].numpy()))
+    np.testing.assert_allclose(middle[0, 0], slerp(0.25).as_matrix(), atol=1e-6)
+    torch.testing.assert_close(shift[0, 0], 0.75 * shifts[0, 0] + 0.25 * shifts[0, 1])
+
+
+def test_frames_between_missing_keys_are_interpolated_and_the_ends_hold():
+    hierarchy = build_hierarchy(lifted(sheet(np.random.default_rng(6), count=40)), 0, levels=1)
+    keys = 2 * np.arange(FRAMES) + 10
+    field = MotionField.from_hierarchy(hierarchy, keys)
+    with torch.no_grad():
+        _, at_keys = field.patterns_at(0, torch.tensor([10.0, 12.0, 68.0]))
+        _, between = field.patterns_at(0, torch.tensor([11.0, 3.0, 80.0]))
+    torch.testing.assert_close(between[:, 0], at_keys[:, :2].mean(1))
+    torch.testing.assert_close(between[:, 1:], at_keys[:, [0, 2]])
+
+
+def test_levels_can_be_left_out():
+    body = laptop(np.random.default_rng(7))
+    hierarchy, field, votes = field_of(body)
+    blends = blends_from_votes(field, votes)
+    points = torch.from_numpy(hierarchy.points).float()
+    _, none = field(points, blends, torch.tensor([20.0]), levels=0)
+    assert torch.equal(none[0], points)
+    _, coarse = field(points, blends, torch.tensor([20.0]), levels=1)
+    motion = hierarchy.levels[0].motion(0)
+    np.testing.assert_allclose(coarse[0].detach(), motion.apply(hierarchy.points)[:, 20], atol=1e-5)
+
+
+def test_gradients_reach_everything():
+    hierarchy, field, votes = field_of(sheet(np.random.default_rng(8), count=40), k_grain=3)
+    blends = [Blend(b.index, b.logits.requires_grad_()) for b in blends_from_votes(field, votes)]
+    points = torch.from_numpy(hierarchy.points).float().requires_grad_()
+    rotations, moved = field(points, blends, torch.tensor([3.0, 11.5]))
+    (moved.square().sum() + (rotations * torch.randn(3, 3)).sum()).backward()
+    for tensor in [points, *field.parameters(), *(b.logits for b in blends)]:
+        assert tensor.grad is not None and torch.isfinite(tensor.grad).all()
+        # A softmax over the one object there is has no gradient.
+        assert (tensor.grad != 0).any() or tensor.shape[-1:] == (1,)
+
+
+def test_gradients_are_right():
+    _, field, votes = field_of(laptop(np.random.default_rng(9), count=8), k_primitive=2, k_grain=1)
+    field = field.double()
+    blends = blends_from_votes(field, votes)
+    points = torch.rand(5, 3, dtype=torch.float64, requires_grad=True)
+    frames = torch.tensor([2.0, 4.6], dtype=torch.float64)
+    logits = [torch.randn(5, b.index.shape[1]).double().requires_grad_() for b in blends]
+
+    def move(points, sixd, shift, *logits):
+        mixed = [Blend(b.index[:5], v) for b, v in zip(blends, logits, strict=True)]
+        state = dict(field.named_parameters()) | {"sixd.1": sixd, "translations.1": shift}
+        return torch.func.functional_call(field, state, (points, mixed, frames))
+
+    sixd = (field.sixd[1].detach() + 0.1 * torch.randn_like(field.sixd[1])).requires_grad_()
+    shift = field.translations[1].detach().clone().requires_grad_()
+    assert torch.autograd.gradcheck(move, (points, sixd, shift, *logits), fast_mode=True)
+
+
+def test_a_static_scene_has_a_field_too():
+    hierarchy = build_hierarchy(lifted(np.zeros((0, FRAMES, 3))), 0)
+    field = MotionField.from_hierarchy(hierarchy, np.arange(FRAMES))
+    empty = Blend(torch.zeros(0, 1).long(), torch.zeros(0, 1))
+    rotations, moved = field(torch.zeros(0, 3), [empty] * 3, torch.tensor([0.0, 2.5]))
+    assert moved.shape == (2, 0, 3) and rotations.shape == (2, 0, 3, 3)
+
+
+def test_weights_are_children_of_the_parents_in_use():
+    rng = np.random.default_rng(10)
+    hierarchy, field, votes = field_of(laptop(rng), sheet(rng))
+    objects, primitives, grains = blends_from_votes(field, votes)
+    for blend, limit in zip((objects, primitives, grains), MAX_PATTERNS, strict=True):
+        assert blend.index.shape[1] <= limit
+        torch.testing.assert_close(blend.weights.sum(1), torch.ones(len(hierarchy.points)))
+    for level, (finer, coarser) in enumerate([(primitives, objects), (grains, primitives)], 1):
+        parents = field.parents(level)[finer.index]  # [N, k]
+        counts = finer.weights > 1e-3
+        known = (parents[..., None] == coarser.index[:, None]).any(-1)
+        assert known[counts].all()
+    # A track follows mostly its own clusters.
+    for blend, level in zip((objects, primitives, grains), hierarchy.levels, strict=True):
+        assert (blend.index[:, 0].numpy() == level.labels).all()
+        assert (blend.weights[:, 0] > 0.98).all()
+
+
+def test_points_take_the_weights_of_their_neighbours_on_their_own_object():
+    rng = np.random.default_rng(11)
+    (a, *_), (b, *_) = two_bodies(rng)
+    hierarchy, field, votes = field_of(a, b, levels=1)
+    tracks = hierarchy.points
+    label = np.repeat([1, 2], [len(a), len(b)])
+    # Points of object 2 that lie right inside object 1 still follow object 2.
+    blends = blends_from_neighbours(field, tracks[:10], np.full(10, 2), tracks, label, votes)
+    assert (blends[0].index[:, 0] == 1).all() and (blends[0].weights[:, 0] > 0.98).all()
+    with pytest.raises(ValueError, match="no track"):
+        blends_from_neighbours(field, tracks[:2], np.full(2, 9), tracks, label, votes)
