@@ -1,0 +1,160 @@
+"""The parameters of a set of 3D Gaussians, and Gaussians posed at given times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from msdyn.errors import InputError
+from msdyn.geometry import SH_C0, harmonics_basis
+
+__all__ = ["Gaussians", "PosedGaussians"]
+
+_SHAPES = {"means": (3,), "log_scales": (3,), "quats_wxyz": (4,), "opacity_logits": ()}
+
+
+class Gaussians(nn.Module):
+    """Canonical 3D Gaussians (Eq. 1-2), stored before activation.
+
+    Parameters: `means` [G, 3] scene units; `log_scales` [G, 3] of the standard deviations;
+    `quats_wxyz` [G, 4], not necessarily unit; `opacity_logits` [G]; `harmonics` [G, (d+1)^2, 3],
+    spherical harmonics coefficients of the colour minus one half.
+    """
+
+    means: nn.Parameter
+    log_scales: nn.Parameter
+    quats_wxyz: nn.Parameter
+    opacity_logits: nn.Parameter
+    harmonics: nn.Parameter
+
+    def __init__(
+        self,
+        means: Tensor,
+        log_scales: Tensor,
+        quats_wxyz: Tensor,
+        opacity_logits: Tensor,
+        harmonics: Tensor,
+    ) -> None:
+        super().__init__()
+        count = len(means)
+        values = {
+            "means": means,
+            "log_scales": log_scales,
+            "quats_wxyz": quats_wxyz,
+            "opacity_logits": opacity_logits,
+        }
+        for name, value in values.items():
+            if value.shape != (count, *_SHAPES[name]):
+                raise InputError(
+                    f"{name}: expected {[count, *_SHAPES[name]]}, got {list(value.shape)}"
+                )
+        if harmonics.shape not in {(count, (d + 1) ** 2, 3) for d in range(4)}:
+            raise InputError(f"harmonics: expected [{count}, 1|4|9|16, 3], got {harmonics.shape}")
+        for name, value in {**values, "harmonics": harmonics}.items():
+            # Memory of its own: an expanded view would be written to many times over.
+            own = value.detach().float().clone(memory_format=torch.contiguous_format)
+            self.register_parameter(name, nn.Parameter(own))
+
+    @classmethod
+    def from_points(
+        cls,
+        points: Float[Tensor, "gaussians 3"],
+        colours: Float[Tensor, "gaussians 3"],
+        scales: Float[Tensor, " gaussians"],
+        opacity: float = 0.5,
+        degree: int = 0,
+    ) -> Gaussians:
+        """Make isotropic Gaussians.
+
+        Args:
+            points: scene units.
+            colours: RGB in [0, 1].
+            scales: standard deviation of each, scene units.
+            opacity: of all of them, in (0, 1).
+            degree: of the spherical harmonics, 0 for colours that no view changes.
+        """
+        count = len(points)
+        quats = torch.zeros(count, 4)
+        quats[:, 0] = 1
+        harmonics = torch.zeros(count, (degree + 1) ** 2, 3)
+        harmonics[:, 0] = (colours - 0.5) / SH_C0
+        return cls(
+            points,
+            scales.clamp_min(1e-9).log()[:, None].expand(count, 3),
+            quats,
+            torch.logit(torch.full((count,), opacity)),
+            harmonics,
+        )
+
+    @classmethod
+    def empty(cls, degree: int = 0) -> Gaussians:
+        return cls.from_points(torch.zeros(0, 3), torch.zeros(0, 3), torch.zeros(0), degree=degree)
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+    @property
+    def scales(self) -> Float[Tensor, "gaussians 3"]:
+        return self.log_scales.exp()
+
+    @property
+    def opacities(self) -> Float[Tensor, " gaussians"]:
+        return self.opacity_logits.sigmoid()
+
+
+@dataclass(frozen=True)
+class PosedGaussians:
+    """Gaussians in the world at B times: what a rasterizer draws.
+
+    Attributes:
+        means: [B, G, 3] scene units.
+        quats_wxyz: [B, G, 4], not necessarily unit.
+        scales: [G, 3] standard deviations, scene units.
+        opacities: [G] in [0, 1].
+        harmonics: [G, (d+1)^2, 3].
+        rotations: [B, M, 3, 3] rotation since the canonical frame of the last M Gaussians, those
+            that move (the static ones come first).
+        objects: [G] 0 static, otherwise the mask index of the object.
+    """
+
+    means: Float[Tensor, "times gaussians 3"]
+    quats_wxyz: Float[Tensor, "times gaussians 4"]
+    scales: Float[Tensor, "gaussians 3"]
+    opacities: Float[Tensor, " gaussians"]
+    harmonics: Float[Tensor, "gaussians coefficients 3"]
+    rotations: Float[Tensor, "times moving 3 3"]
+    objects: Int[Tensor, " gaussians"]
+
+    @property
+    def num_static(self) -> int:
+        return len(self.scales) - self.rotations.shape[1]
+
+    def select(self, times: slice) -> PosedGaussians:
+        """Return the same Gaussians at some of the times."""
+        return replace(
+            self,
+            means=self.means[times],
+            quats_wxyz=self.quats_wxyz[times],
+            rotations=self.rotations[times],
+        )
+
+    def colours(
+        self, camera_centres: Float[Tensor, "times 3"]
+    ) -> Float[Tensor, "gaussians 3"] | Float[Tensor, "times gaussians 3"]:
+        """Return RGB, not negative: [G, 3] where no view changes it, else [B, G, 3].
+
+        The directions of moving Gaussians are turned back to the canonical frame, so that a
+        highlight or a shadow painted on an object turns with it.
+        """
+        degree = int(self.harmonics.shape[1] ** 0.5) - 1
+        if degree == 0:
+            return (self.harmonics[:, 0] * SH_C0 + 0.5).clamp_min(0)
+        directions = self.means.detach() - camera_centres[:, None]
+        static, moving = directions.split([self.num_static, self.rotations.shape[1]], dim=1)
+        moving = (self.rotations.detach().mT @ moving.unsqueeze(-1)).squeeze(-1)
+        directions = nn.functional.normalize(torch.cat([static, moving], dim=1), dim=-1)
+        basis = harmonics_basis(degree, directions)  # [B, G, coefficients]
+        return (torch.einsum("bgk,gkc->bgc", basis, self.harmonics) + 0.5).clamp_min(0)

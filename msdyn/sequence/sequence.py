@@ -1,0 +1,163 @@
+"""The Gaussian sequence: static and moving Gaussians, their motion, and the time axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from msdyn.geometry import Cameras
+from msdyn.motion import Blend, MotionField
+from msdyn.scene import Timeline
+from msdyn.sequence.gaussians import Gaussians, PosedGaussians
+
+__all__ = ["GaussianSequence"]
+
+
+class GaussianSequence(nn.Module):
+    """3D Gaussians in one canonical frame, carried through time by shared motion (Eq. 6-7, 9-10).
+
+    Attributes:
+        static: the background.
+        moving: Gaussians on objects, in the canonical frame.
+        motion: the field that moves them.
+        objects: [M] mask index (1..K) of each moving Gaussian.
+        timeline: the clip's frames in seconds.
+        cameras: the clip's cameras, one a frame, in the same world.
+        canonical_frame: frame whose time the canonical frame is.
+        world_units: "metric" or "arbitrary".
+    """
+
+    objects: Tensor
+
+    def __init__(
+        self,
+        static: Gaussians,
+        moving: Gaussians,
+        motion: MotionField,
+        blends: Sequence[Blend],
+        objects: Int[Tensor, " moving"],
+        *,
+        timeline: Timeline,
+        cameras: Cameras,
+        canonical_frame: int,
+        world_units: str,
+    ) -> None:
+        super().__init__()
+        self.static = static
+        self.moving = moving
+        self.motion = motion
+        self.blend_logits = nn.ParameterList([nn.Parameter(b.logits) for b in blends])
+        for level, blend in enumerate(blends):
+            self.register_buffer(f"blend_index_{level}", blend.index)
+        self.register_buffer("objects", objects)
+        self.timeline = timeline
+        self.cameras = cameras
+        self.canonical_frame = canonical_frame
+        self.world_units = world_units
+
+    def __len__(self) -> int:
+        return len(self.static) + len(self.moving)
+
+    def __repr__(self) -> str:
+        return (
+            f"GaussianSequence({len(self.static)} static and {len(self.moving)} moving Gaussians, "
+            f"{self.motion.num_levels} levels, {len(self.timeline)} frames)"
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return self.static.means.device
+
+    @property
+    def blends(self) -> list[Blend]:
+        """The blend of each level."""
+        return [
+            Blend(self.get_buffer(f"blend_index_{level}"), logits)
+            for level, logits in enumerate(self.blend_logits)
+        ]
+
+    def at(self, time: float, *, levels: int | None = None) -> PosedGaussians:
+        """Return the Gaussians at a normalised time, in the world of the input cameras.
+
+        Args:
+            time: 0 (first frame) to 1 (last frame); any real number in between.
+            levels: use only the first so many motion levels.
+
+        Raises:
+            InputError: the time lies outside [0, 1].
+        """
+        frame = self.timeline.frame_position(time)
+        return self.posed(torch.tensor([frame], device=self.device), levels=levels)
+
+    def canonical(self) -> PosedGaussians:
+        """Return the Gaussians in the canonical frame, without any motion."""
+        return self.posed(torch.zeros(1, device=self.device), levels=0)
+
+    def posed(
+        self, frames: Float[Tensor, " times"], *, levels: int | None = None
+    ) -> PosedGaussians:
+        """Return the Gaussians at fractional frame indices, differentiably.
+
+        Args:
+            frames: in the clip's numbering.
+            levels: use only the first so many motion levels; 0 for none at all.
+        """
+        times = len(frames)
+        rotations, means, quats = self.motion.pose(
+            self.moving.means, self.moving.quats_wxyz, self.blends, frames, levels
+        )
+        return PosedGaussians(
+            torch.cat([self.static.means.expand(times, -1, -1), means], dim=1),
+            torch.cat([self.static.quats_wxyz.expand(times, -1, -1), quats], dim=1),
+            torch.cat([self.static.scales, self.moving.scales]),
+            torch.cat([self.static.opacities, self.moving.opacities]),
+            torch.cat([self.static.harmonics, self.moving.harmonics]),
+            rotations,
+            torch.cat([self.objects.new_zeros(len(self.static)), self.objects]),
+        )
+
+    @torch.no_grad()
+    def rescaled(self, scale: float, offset: np.ndarray) -> GaussianSequence:
+        """Return the sequence in another world: x -> scale * x + offset.
+
+        Args:
+            scale: positive factor.
+            offset: [3] in the new units.
+        """
+        shift = torch.as_tensor(np.asarray(offset), dtype=torch.float32, device=self.device)
+
+        def moved(gaussians: Gaussians) -> Gaussians:
+            return Gaussians(
+                gaussians.means * scale + shift,
+                gaussians.log_scales + float(np.log(scale)),
+                gaussians.quats_wxyz,
+                gaussians.opacity_logits,
+                gaussians.harmonics,
+            )
+
+        levels = range(self.motion.num_levels)
+        motion = MotionField(
+            [self.motion.centres(i) * scale + shift for i in levels],
+            [self.motion.sixd[i].detach().clone() for i in levels],
+            [self.motion.translations[i].detach() * scale for i in levels],
+            [self.motion.parents(i) for i in levels],
+            self.motion.key_frames,
+            self.motion.objects,
+        )
+        world = np.eye(4)
+        world[:3, 3] = offset
+        return GaussianSequence(
+            moved(self.static),
+            moved(self.moving),
+            motion,
+            [Blend(b.index, b.logits.detach().clone()) for b in self.blends],
+            self.objects,
+            timeline=self.timeline,
+            cameras=self.cameras.transformed(world, scale),
+            canonical_frame=self.canonical_frame,
+            world_units=self.world_units,
+        )

@@ -1,0 +1,121 @@
+"""`sequence.safetensors`: a Gaussian sequence in one file, without pickle."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from msdyn.errors import InputError
+from msdyn.files import atomic_path
+from msdyn.geometry import Cameras
+from msdyn.motion import Blend, MotionField
+from msdyn.scene import Timeline
+from msdyn.sequence.gaussians import Gaussians
+from msdyn.sequence.sequence import GaussianSequence
+
+__all__ = ["load_sequence", "save_sequence"]
+
+_FORMAT = "msdyn-sequence"
+_GAUSSIANS = ("means", "log_scales", "quats_wxyz", "opacity_logits", "harmonics")
+_MOTION = ("centres", "sixd", "translations", "parents")
+
+
+def save_sequence(sequence: GaussianSequence, path: str | os.PathLike) -> None:
+    """Write a sequence: tensors by name, and the rest as JSON in the header. Atomic."""
+    from safetensors.torch import save_file
+
+    tensors: dict[str, torch.Tensor] = {}
+    for part in ("static", "moving"):
+        for name in _GAUSSIANS:
+            tensors[f"{part}.{name}"] = getattr(getattr(sequence, part), name)
+    motion = sequence.motion
+    for level, blend in enumerate(sequence.blends):
+        tensors[f"motion.{level}.centres"] = motion.centres(level)
+        tensors[f"motion.{level}.sixd"] = motion.sixd[level]
+        tensors[f"motion.{level}.translations"] = motion.translations[level]
+        tensors[f"motion.{level}.parents"] = motion.parents(level)
+        tensors[f"blend.{level}.index"] = blend.index
+        tensors[f"blend.{level}.logits"] = blend.logits
+    tensors["motion.key_frames"] = motion.key_frames
+    tensors["motion.objects"] = motion.objects
+    tensors["objects"] = sequence.objects
+    tensors["timeline.seconds"] = torch.from_numpy(sequence.timeline.seconds)
+    tensors["cameras.intrinsics"] = torch.from_numpy(sequence.cameras.intrinsics)
+    tensors["cameras.cam_from_world"] = torch.from_numpy(sequence.cameras.cam_from_world)
+    header = {
+        "version": 1,
+        "levels": motion.num_levels,
+        "width": sequence.cameras.width,
+        "height": sequence.cameras.height,
+        "canonical_frame": sequence.canonical_frame,
+        "world_units": sequence.world_units,
+    }
+    content = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(content, temporary, metadata={"format": _FORMAT, "header": json.dumps(header)})
+
+
+def load_sequence(path: str | os.PathLike, device: str | torch.device = "cpu") -> GaussianSequence:
+    """Read a sequence written by `save_sequence`.
+
+    Args:
+        path: the file, the folder it lies in, or a scene directory, whose `fit/` is read.
+        device: where its tensors go.
+
+    Raises:
+        FileNotFoundError: there is no such file, or the scene has no fit yet.
+        InputError: the file is of another format or version, or incomplete.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if path.is_dir():
+        folder, path = path, path / "sequence.safetensors"
+        if not path.is_file():
+            path = folder / "fit" / "sequence.safetensors"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no fit yet; make one with `msdyn-fit {folder}`")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a readable safetensors file ({error})") from error
+    if metadata.get("format") != _FORMAT:
+        raise InputError(f"{path}: expected a sequence of msdyn, got another safetensors file")
+    header = json.loads(metadata["header"])
+    if header["version"] != 1:
+        raise InputError(f"{path}: version: expected 1, got {header['version']}; update msdyn")
+    try:
+        return _assemble(tensors, header).to(device)
+    except KeyError as error:
+        raise InputError(f"{path}: tensor {error} is missing") from error
+
+
+def _assemble(tensors: dict[str, torch.Tensor], header: dict) -> GaussianSequence:
+    levels = range(header["levels"])
+    motion = MotionField(
+        *([tensors[f"motion.{level}.{name}"] for level in levels] for name in _MOTION),
+        key_frames=tensors["motion.key_frames"],
+        objects=tensors["motion.objects"],
+    )
+    return GaussianSequence(
+        Gaussians(*(tensors[f"static.{name}"] for name in _GAUSSIANS)),
+        Gaussians(*(tensors[f"moving.{name}"] for name in _GAUSSIANS)),
+        motion,
+        [Blend(tensors[f"blend.{i}.index"], tensors[f"blend.{i}.logits"]) for i in levels],
+        tensors["objects"],
+        timeline=Timeline(np.asarray(tensors["timeline.seconds"])),
+        cameras=Cameras(
+            np.asarray(tensors["cameras.intrinsics"]),
+            np.asarray(tensors["cameras.cam_from_world"]),
+            header["width"],
+            header["height"],
+        ),
+        canonical_frame=header["canonical_frame"],
+        world_units=header["world_units"],
+    )

@@ -1,0 +1,151 @@
+"""Gaussian sequences: posing, storage, change of world, colours."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from scipy.spatial.transform import Rotation
+
+from msdyn.errors import InputError
+from msdyn.geometry import Cameras, rotations_from_quats_wxyz
+from msdyn.motion import Blend, MotionField
+from msdyn.scene import Timeline
+from msdyn.sequence import Gaussians, GaussianSequence, load_sequence, save_sequence
+
+FRAMES = 5
+
+
+def random_gaussians(count, degree=0, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    gaussians = Gaussians.from_points(
+        torch.randn(count, 3, generator=g),
+        torch.rand(count, 3, generator=g),
+        0.1 + 0.1 * torch.rand(count, generator=g),
+        degree=degree,
+    )
+    with torch.no_grad():
+        gaussians.quats_wxyz += torch.randn(count, 4, generator=g)
+        gaussians.harmonics[:, 1:] += 0.3 * torch.randn(
+            count, (degree + 1) ** 2 - 1, 3, generator=g
+        )
+    return gaussians
+
+
+@pytest.fixture
+def sequence():
+    """A quarter turn about y at x = 1, and a shift, over five frames; two static Gaussians."""
+    angle = np.linspace(0, np.pi / 2, FRAMES)
+    turn = Rotation.from_rotvec(angle[:, None] * [0, 1, 0]).as_matrix()
+    sixd = torch.from_numpy(np.concatenate([turn[..., 0], turn[..., 1]], -1))[None].float()
+    shift = torch.from_numpy(np.linspace(0, 1, FRAMES)[:, None] * [0, 0, 2.0])[None].float()
+    motion = MotionField(
+        [torch.tensor([[1.0, 0, 0]])], [sixd], [shift], [torch.zeros(1).long()],
+        torch.arange(float(FRAMES)), torch.tensor([4]),
+    )  # fmt: skip
+    blend = Blend(torch.zeros(3, 1).long(), torch.zeros(3, 1))
+    return GaussianSequence(
+        random_gaussians(2),
+        random_gaussians(3, seed=1),
+        motion,
+        [blend],
+        torch.full((3,), 4),
+        timeline=Timeline.uniform(FRAMES, 8.0),
+        cameras=Cameras.pinhole(50.0, 64, 48, np.tile(np.eye(4), (FRAMES, 1, 1))),
+        canonical_frame=0,
+        world_units="metric",
+    )
+
+
+def test_gaussians_follow_the_motion_at_any_time(sequence):
+    posed = sequence.at(0.5)
+    half = torch.from_numpy(Rotation.from_rotvec([0, np.pi / 4, 0]).as_matrix()).float()
+    pivot = torch.tensor([1.0, 0, 0])
+    expected = (sequence.moving.means - pivot) @ half.T + pivot + torch.tensor([0, 0, 1.0])
+    torch.testing.assert_close(posed.means[0, 2:], expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(posed.means[0, :2], sequence.static.means)
+    assert posed.objects.tolist() == [0, 0, 4, 4, 4] and posed.num_static == 2
+    # Eq. 7: the orientation turns with the object, static ones stay.
+    before = rotations_from_quats_wxyz(sequence.moving.quats_wxyz)
+    after = rotations_from_quats_wxyz(posed.quats_wxyz[0, 2:])
+    torch.testing.assert_close(after, half @ before, atol=1e-5, rtol=0)
+    between = sequence.at(0.5 + 0.125 / 2)
+    assert not torch.equal(between.means, posed.means)
+
+
+def test_canonical_is_without_motion(sequence):
+    torch.testing.assert_close(sequence.canonical().means[0, 2:], sequence.moving.means)
+    assert torch.equal(sequence.at(0.8, levels=0).means, sequence.canonical().means)
+
+
+@pytest.mark.parametrize("time", [-0.01, 1.01, float("nan")])
+def test_times_outside_are_refused(sequence, time):
+    with pytest.raises(InputError, match="time: expected 0"):
+        sequence.at(time)
+
+
+def test_storage_round_trip_is_exact(sequence, tmp_path):
+    save_sequence(sequence, tmp_path / "s.safetensors")
+    again = load_sequence(tmp_path / "s.safetensors")
+    for time in (0.0, 0.37, 1.0):
+        a, b = sequence.at(time), again.at(time)
+        for name in ("means", "quats_wxyz", "scales", "opacities", "harmonics", "objects"):
+            assert torch.equal(getattr(a, name), getattr(b, name))
+    assert again.world_units == "metric" and again.canonical_frame == 0
+    np.testing.assert_array_equal(again.cameras.cam_from_world, sequence.cameras.cam_from_world)
+    np.testing.assert_array_equal(again.timeline.seconds, sequence.timeline.seconds)
+
+
+def test_bad_files_are_refused(sequence, tmp_path):
+    path = tmp_path / "s.safetensors"
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        load_sequence(path)
+    with pytest.raises(FileNotFoundError, match="no fit yet; make one with `msdyn-fit"):
+        load_sequence(tmp_path)
+    path.write_bytes(b"nonsense")
+    with pytest.raises(InputError, match="not a readable safetensors"):
+        load_sequence(path)
+    save_file({"x": torch.zeros(1)}, path)
+    with pytest.raises(InputError, match="another safetensors file"):
+        load_sequence(path)
+
+
+def test_another_world_is_the_same_scene(sequence):
+    moved = sequence.rescaled(2.0, np.array([1.0, -2, 3]))
+    for time in (0.0, 0.6):
+        a, b = sequence.at(time), moved.at(time)
+        torch.testing.assert_close(b.means, 2 * a.means + torch.tensor([1.0, -2, 3]))
+        torch.testing.assert_close(b.scales, 2 * a.scales)
+        torch.testing.assert_close(b.quats_wxyz, a.quats_wxyz)
+    np.testing.assert_allclose(moved.cameras.centres, [[1, -2, 3]] * FRAMES)
+
+
+def test_plain_colours_do_not_depend_on_the_view(sequence):
+    posed = sequence.at(0.3)
+    colours = posed.colours(torch.randn(1, 3))
+    assert colours.shape == (5, 3)
+    assert torch.equal(colours, posed.colours(torch.randn(1, 3)))
+
+
+def test_harmonics_turn_with_the_object(sequence):
+    """Camera and object turned together see the same colour."""
+    sequence.static, sequence.moving = random_gaussians(2, 2), random_gaussians(3, 2, seed=1)
+    start, end = sequence.at(0.0), sequence.at(1.0)
+    camera = torch.tensor([[0.0, 0, -5]])
+    turn = torch.from_numpy(Rotation.from_rotvec([0, np.pi / 2, 0]).as_matrix()).float()
+    pivot = torch.tensor([1.0, 0, 0])
+    carried = (camera - pivot) @ turn.T + pivot + torch.tensor([0, 0, 2.0])
+    torch.testing.assert_close(
+        end.colours(carried)[0, 2:], start.colours(camera)[0, 2:], atol=1e-4, rtol=0
+    )
+    assert not torch.allclose(end.colours(carried)[0, :2], start.colours(camera)[0, :2], atol=1e-3)
+
+
+def test_shapes_are_checked():
+    good = random_gaussians(3)
+    with pytest.raises(InputError, match="log_scales: expected"):
+        Gaussians(good.means, good.means[:2], good.quats_wxyz, good.opacity_logits, good.harmonics)
+    with pytest.raises(InputError, match="harmonics: expected"):
+        Gaussians(
+            good.means, good.log_scales, good.quats_wxyz, good.opacity_logits,
+            torch.zeros(3, 2, 3),
+        )  # fmt: skip
