@@ -1,0 +1,146 @@
+"""Rendering a Gaussian sequence: from cameras and times to images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from msdyn.errors import InputError
+from msdyn.geometry import Cameras
+from msdyn.render.rasterizer import Rendering, rasterize
+from msdyn.sequence import GaussianSequence, PosedGaussians
+
+__all__ = ["RenderedImage", "draw", "render_image", "render_images"]
+
+
+@dataclass(frozen=True)
+class RenderedImage:
+    """One rendered view as numpy arrays.
+
+    Attributes:
+        rgb: [H, W, 3] float32 in [0, 1].
+        depth: [H, W] float32 expected z-depth in scene units, 0 where nothing is drawn.
+        alpha: [H, W] float32 in [0, 1].
+        moving: [H, W] float32 in [0, 1], share of moving Gaussians.
+    """
+
+    rgb: np.ndarray
+    depth: np.ndarray
+    alpha: np.ndarray
+    moving: np.ndarray
+
+    @property
+    def rgb8(self) -> np.ndarray:
+        """[H, W, 3] uint8."""
+        return (self.rgb * 255 + 0.5).astype(np.uint8)
+
+
+def draw(
+    posed: PosedGaussians,
+    intrinsics: Float[Tensor, "times 3 3"],
+    cam_from_world: Float[Tensor, "times 4 4"],
+    width: int,
+    height: int,
+    *,
+    extra: Float[Tensor, "*times gaussians channels"] | None = None,
+    depth: bool = True,
+    backend: str = "auto",
+) -> Rendering:
+    """Rasterize posed Gaussians, each time in its own camera, differentiably.
+
+    Args:
+        posed: Gaussians at B times.
+        intrinsics, cam_from_world: B cameras.
+        width, height: image size in pixels.
+        extra: further features, blended in the same pass.
+        depth: blend the z-depth too.
+        backend: see `rasterize`.
+
+    Returns:
+        A rendering whose features are RGB and, behind it, `extra`.
+    """
+    rotation = cam_from_world[:, :3, :3]
+    centres = -(rotation.mT @ cam_from_world[:, :3, 3:]).squeeze(-1)
+    features = posed.colours(centres)
+    if extra is not None:
+        if extra.dim() != features.dim():
+            shape = (len(posed.means), *features.shape[-2:])
+            features = features.expand(shape)
+            extra = extra.expand(len(posed.means), *extra.shape[-2:])
+        features = torch.cat([features, extra], dim=-1)
+    return rasterize(
+        posed.means,
+        posed.quats_wxyz,
+        posed.scales,
+        posed.opacities,
+        features,
+        intrinsics,
+        cam_from_world,
+        width,
+        height,
+        depth=depth,
+        backend=backend,
+    )
+
+
+@torch.no_grad()
+def render_image(
+    sequence: GaussianSequence,
+    camera: Cameras,
+    time: float,
+    *,
+    levels: int | None = None,
+    backend: str = "auto",
+) -> RenderedImage:
+    """Render a sequence in one camera at one time.
+
+    Args:
+        sequence: what to draw.
+        camera: one camera, in the world of the sequence.
+        time: normalised, 0 (first frame) to 1 (last frame).
+        levels: use only the first so many motion levels.
+        backend: see `rasterize`.
+
+    Raises:
+        InputError: more than one camera, or a time outside [0, 1].
+    """
+    if len(camera) != 1:
+        raise InputError(f"camera: expected one, got {len(camera)}; index it, as cameras[0]")
+    posed = sequence.at(time, levels=levels)
+    device = sequence.device
+    rendering = draw(
+        posed,
+        torch.as_tensor(camera.intrinsics, dtype=torch.float32, device=device),
+        torch.as_tensor(camera.cam_from_world, dtype=torch.float32, device=device),
+        camera.width,
+        camera.height,
+        extra=(posed.objects > 0).float()[:, None],
+        backend=backend,
+    )
+    assert rendering.depth is not None
+    alpha = rendering.alpha[0]
+    features = rendering.features[0].clamp(0, 1).cpu().numpy()
+    depth = torch.where(alpha > 1e-3, rendering.depth[0] / alpha.clamp_min(1e-3), 0.0)
+    return RenderedImage(
+        features[..., :3], depth.cpu().numpy(), alpha.cpu().numpy(), features[..., 3]
+    )
+
+
+def render_images(
+    sequence: GaussianSequence,
+    cameras: Cameras,
+    times: Sequence[float] | np.ndarray,
+    *,
+    levels: int | None = None,
+    backend: str = "auto",
+) -> Iterator[RenderedImage]:
+    """Render one image after another, each camera at its own time."""
+    if len(cameras) != len(times):
+        raise InputError(f"render: expected a time for each of {len(cameras)} cameras")
+    for camera, time in zip(cameras, times, strict=True):
+        yield render_image(sequence, camera, float(time), levels=levels, backend=backend)

@@ -1,0 +1,131 @@
+"""The rasterizers' slow, obvious twin: dense torch in float64, gradients by autograd.
+
+Every Gaussian is evaluated at every pixel of every camera. Written from the rules of gsplat 1.5.3
+and shares nothing with the kernels.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+ALPHA_CUT, MAX_ALPHA, LEAST_LEFT, MAX_EXTENT = 1 / 255, 0.999, 1e-4, 3.33
+
+
+class Dense(NamedTuple):
+    """Images [C, H, W, ...], and what the projection gave [C, G, ...]."""
+
+    features: Tensor
+    alpha: Tensor
+    depth: Tensor
+    means2d: Tensor
+    radii: Tensor
+    # Pixels where a decision (cut, cap, stop) hangs on the last digits of float32.
+    ambiguous: Tensor
+
+
+def rotations(quats_wxyz: Tensor) -> Tensor:
+    w, x, y, z = (quats_wxyz / quats_wxyz.norm(dim=-1, keepdim=True)).unbind(-1)
+    rows = [
+        torch.stack([w * w + x * x - y * y - z * z, 2 * (x * y - w * z), 2 * (x * z + w * y)], -1),
+        torch.stack([2 * (x * y + w * z), w * w - x * x + y * y - z * z, 2 * (y * z - w * x)], -1),
+        torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), w * w - x * x - y * y + z * z], -1),
+    ]
+    return torch.stack(rows, -2)
+
+
+def project(means, quats_wxyz, scales, opacities, intrinsics, cam_from_world, size, limits):
+    """Return means2d, conics, depths and radii (zero where not drawn) in one camera."""
+    (width, height), (near, far, eps2d) = size, limits
+    points = means @ cam_from_world[:3, :3].T + cam_from_world[:3, 3]
+    x, y, z = points.unbind(-1)
+    fx, fy, cx, cy = intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]
+    u = torch.minimum(torch.maximum(x / z, -(cx + 0.15 * width) / fx), (1.15 * width - cx) / fx)
+    v = torch.minimum(torch.maximum(y / z, -(cy + 0.15 * height) / fy), (1.15 * height - cy) / fy)
+    zero = torch.zeros_like(z)
+    jacobian = torch.stack(
+        [
+            torch.stack([fx / z, zero, -fx * u / z], -1),
+            torch.stack([zero, fy / z, -fy * v / z], -1),
+        ],
+        -2,
+    )
+    half = rotations(quats_wxyz) * scales[:, None, :]
+    half = jacobian @ cam_from_world[:3, :3] @ half
+    covariance = half @ half.mT + eps2d * torch.eye(2, dtype=z.dtype)
+    means2d = torch.stack([fx * x / z + cx, fy * y / z + cy], -1)
+    extent = (2 * (opacities / ALPHA_CUT).log()).clamp(min=0).sqrt().clamp(max=MAX_EXTENT)
+    radii = (extent[:, None] * covariance.diagonal(dim1=-2, dim2=-1).sqrt()).ceil()
+    inside = (means2d + radii > 0) & (means2d - radii < torch.tensor([width, height]))
+    drawn = (z >= near) & (z <= far) & (opacities >= ALPHA_CUT) & inside.all(-1)
+    drawn = drawn & (radii > 0).all(-1)
+    return means2d, covariance.inverse(), z, torch.where(drawn[:, None], radii, 0.0)
+
+
+def render(
+    means,
+    quats_wxyz,
+    scales,
+    opacities,
+    features,
+    intrinsics,
+    cam_from_world,
+    width,
+    height,
+    *,
+    background=None,
+    near=0.01,
+    far=1e10,
+    eps2d=0.3,
+    margin=1e-3,
+) -> Dense:
+    """Render as `msdyn.render.rasterize` does, with the same arguments, in float64."""
+    ys, xs = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    pixels = torch.stack([xs, ys], -1).reshape(-1, 1, 2).double() + 0.5  # [P, 1, 2]
+    cameras = len(cam_from_world)
+    means, quats_wxyz, features = (
+        value.expand(cameras, *value.shape[-2:]) for value in (means, quats_wxyz, features)
+    )
+    images = []
+    for c in range(cameras):
+        means2d, conics, z, radii = project(
+            means[c],
+            quats_wxyz[c],
+            scales,
+            opacities,
+            intrinsics[c],
+            cam_from_world[c],
+            (width, height),
+            (near, far, eps2d),
+        )
+        drawn = torch.where(radii[:, 0] > 0)[0]
+        order = drawn[z[drawn].detach().float().sort(stable=True).indices]
+        delta = means2d[order] - pixels  # [P, N, 2]
+        sigma = 0.5 * torch.einsum("pni,nij,pnj->pn", delta, conics[order], delta)
+        raw = opacities[order] * torch.exp(-sigma)
+        alpha = torch.where(raw >= ALPHA_CUT, raw.clamp(max=MAX_ALPHA), 0.0)
+        after = torch.cumprod(1 - alpha, 1)
+        alpha = torch.where(after > LEAST_LEFT, alpha, 0.0)
+        through = torch.cumprod(1 - alpha, 1)
+        before = torch.cat([torch.ones(len(pixels), 1), through], 1)  # [P, N + 1]
+        weights = alpha * before[:, :-1]
+        doubtful = ((raw / ALPHA_CUT).log().abs() < margin) | (
+            (raw - MAX_ALPHA).abs() < margin / 10
+        )
+        doubtful = doubtful | ((after / LEAST_LEFT).log().abs() < margin)
+        image = weights @ features[c][order]
+        if background is not None:
+            image = image + before[:, -1:] * background
+        images.append(
+            (
+                image.reshape(height, width, -1),
+                1 - before[:, -1].reshape(height, width),
+                (weights @ z[order]).reshape(height, width),
+                means2d,
+                radii,
+                doubtful.any(1).reshape(height, width),
+            )
+        )
+    return Dense(*(torch.stack(values) for values in zip(*images, strict=True)))
