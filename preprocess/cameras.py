@@ -1,0 +1,246 @@
+"""Cameras from the video alone: still, turning, or moving, and in the last case their path.
+
+A still camera is known by its background, a turning one by how well rotations alone explain the
+tracks; what remains is solved by structure from motion, from several focal lengths, because at
+little parallax the one it starts from decides the one it ends with.
+
+The world is the first camera's frame, scaled so that the median depth of the static points is 1.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from msdyn.preprocess.assign import assign_objects
+from msdyn.preprocess.base import CameraSolution, SparsePoints
+from msdyn.preprocess.rotation import RotationSolution, solve_rotations
+from msdyn.preprocess.sfm import (
+    Mapping,
+    map_cameras,
+    match_features,
+    match_tracks,
+    planar_share,
+    polish,
+)
+from msdyn.preprocess.triangulate import triangulation_angles
+from msdyn.preprocess.verdict import MIN_REGISTERED, CameraFigures, judge_cameras
+from tqdm import tqdm
+
+from msdyn.geometry import Cameras, invert_transforms, transform_points
+from msdyn.scene import STATIC, Scene, Tracks
+
+__all__ = ["SfmCameras", "background_motion", "interpolate_cameras"]
+
+GUESSED_FOCAL = 0.85  # of the longer side: a phone's main camera filming video
+STILL_PX, STILL_GAP = 0.5, 10
+# Below the first a turning camera explains everything. Up to the second it is the better account
+# where structure from motion agrees that there is no parallax: near and far at the same distance.
+TURNING_DEGREES, MAYBE_TURNING_DEGREES = 0.25, 1.0
+MIN_ANGLE_DEGREES = 1.5
+MAX_PLANAR = 0.95
+# A focal length is a rival of the best one while its reprojection error is within this factor.
+RIVAL_ERROR = 1.5
+
+
+@dataclass(frozen=True)
+class SfmCameras:
+    """Cameras by structure from motion, with one focal length for the whole clip."""
+
+    focal_starts: tuple[float, ...] = (0.7, 1.2)
+    """Focal lengths to start from, in units of the longer side of the image."""
+    seed: int = 0
+    """Of every random choice."""
+
+    name = "sfm"
+
+    def solve(self, scene: Scene, tracks: Tracks, masks: np.ndarray | None) -> CameraSolution:
+        """Return the cameras; tracks and features on nonzero pixels of `masks` are left out."""
+        if masks is not None:
+            tracks = tracks.select(assign_objects(tracks, masks) == STATIC)
+        height, width = scene.size
+        focal = GUESSED_FOCAL * max(width, height)
+        figures = CameraFigures("unknown", width, len(scene))
+        figures = replace(figures, background_px=background_motion(tracks))
+        if figures.background_px < STILL_PX:
+            still = np.tile(np.eye(4), (len(scene), 1, 1))
+            figures = replace(figures, motion="static", registered=len(scene))
+            return _solution(Cameras.pinhole(focal, width, height, still), figures)
+
+        turning = solve_rotations(tracks, width, height, focal, self.seed)
+        if turning is not None:
+            figures = replace(figures, parallax=turning.parallax)
+            if turning.parallax < TURNING_DEGREES:
+                return _turning_solution(turning, figures, scene)
+
+        with tempfile.TemporaryDirectory(prefix="msdyn-cameras-") as folder:
+            mappings, planar = self._map(scene, tracks, masks, Path(folder))
+        figures = replace(figures, planar=planar)
+        if not mappings:
+            if turning is not None:
+                cameras = _turning_cameras(turning, scene)
+            else:
+                still = np.tile(np.eye(4), (len(scene), 1, 1))
+                cameras = Cameras.pinhole(focal, width, height, still)
+            return _solution(cameras, figures)
+
+        best = polish(mappings[0])
+        cameras = interpolate_cameras(
+            Cameras.pinhole(best.focal, width, height, best.cam_from_world), best.registered
+        )
+        cameras, points = _normalised(cameras, best.points)
+        angles = triangulation_angles(points, cameras)
+        figures = replace(
+            figures,
+            motion="moving",
+            registered=int(best.registered.sum()),
+            error=best.error,
+            angle=float(np.median(angles)) if len(angles) else 0.0,
+            focals=tuple(m.focal for m in mappings if m.error < RIVAL_ERROR * mappings[0].error),
+        )
+        no_parallax = planar > MAX_PLANAR or figures.angle < MIN_ANGLE_DEGREES
+        if turning and no_parallax and turning.parallax < MAYBE_TURNING_DEGREES:
+            return _turning_solution(turning, figures, scene)
+        return _solution(cameras, figures, points)
+
+    def _map(
+        self, scene: Scene, tracks: Tracks, masks: np.ndarray | None, folder: Path
+    ) -> tuple[list[Mapping], float]:
+        """Return the mappings from every starting focal length, best first; planar pairs' share."""
+        steps = (2 + len(self.focal_starts)) * len(scene)
+        bar = tqdm(desc="cameras ", total=steps, unit="step", disable=None, leave=False)
+        with bar:
+            features = match_features(scene, masks, folder, seed=self.seed, step=bar.update)
+            mappings = self._from_all_starts(scene, features, folder, bar)
+            if not mappings or mappings[0].share < MIN_REGISTERED:
+                bar.reset(steps)
+                flow = match_tracks(scene, tracks, folder, seed=self.seed)
+                bar.update(2 * len(scene))
+                mappings += self._from_all_starts(scene, flow, folder, bar)
+                mappings.sort(key=_rank)
+            planar = planar_share(features)
+        if mappings and mappings[0].share >= MIN_REGISTERED:
+            mappings = [m for m in mappings if m.share >= MIN_REGISTERED]
+        return mappings, planar
+
+    def _from_all_starts(
+        self, scene: Scene, database: Path, folder: Path, bar: tqdm
+    ) -> list[Mapping]:
+        found = []
+        for start in self.focal_starts:
+            focal = start * max(scene.size)
+            found.append(map_cameras(scene, database, focal, folder, seed=self.seed))
+            bar.update(len(scene))
+        return sorted((m for m in found if m is not None), key=_rank)
+
+
+def background_motion(tracks: Tracks) -> float:
+    """Return how far (px) the typical static point moves in ten frames where it moves most.
+
+    The median over the points for each frame, then the 90th percentile over the frames; infinite
+    where no track lives that long. A clip shorter than ten frames is measured from end to end.
+    """
+    gap = min(STILL_GAP, tracks.num_frames - 1)
+    medians = []
+    for frame in range(tracks.num_frames - gap):
+        both = tracks.visible[:, frame] & tracks.visible[:, frame + gap]
+        if both.any():
+            moved = tracks.xy[both, frame + gap] - tracks.xy[both, frame]
+            medians.append(float(np.median(np.linalg.norm(moved, axis=1))))
+    return float(np.percentile(medians, 90)) if medians else float("inf")
+
+
+def interpolate_cameras(cameras: Cameras, known: np.ndarray) -> Cameras:
+    """Return cameras with the unknown ones between their known neighbours in time.
+
+    Orientations go along the geodesic, centres along a line; before the first and after the last
+    known camera that one is held.
+
+    Args:
+        cameras: one a frame; poses that are not known are not looked at.
+        known: [T] bool, at least one.
+    """
+    from scipy.spatial.transform import Rotation, Slerp
+
+    where = np.flatnonzero(known)
+    if len(where) == len(known):
+        return cameras
+    frames = np.clip(np.arange(len(known)), where[0], where[-1])
+    world_from_cam = np.tile(np.eye(4), (len(known), 1, 1))
+    rotations = Rotation.from_matrix(cameras.world_from_cam[where, :3, :3])
+    if len(where) == 1:
+        world_from_cam[:, :3, :3] = rotations.as_matrix()
+    else:
+        world_from_cam[:, :3, :3] = Slerp(where, rotations)(frames).as_matrix()
+    for axis in range(3):
+        world_from_cam[:, axis, 3] = np.interp(frames, where, cameras.centres[where, axis])
+    return replace(cameras, cam_from_world=invert_transforms(world_from_cam))
+
+
+def _rank(mapping: Mapping) -> tuple[bool, float]:
+    """Order mappings: enough frames first, then the lower error (or, short of frames, the more)."""
+    enough = mapping.share >= MIN_REGISTERED
+    return not enough, mapping.error if enough else -mapping.share
+
+
+def _turning_cameras(turning: RotationSolution, scene: Scene) -> Cameras:
+    height, width = scene.size
+    cam_from_world = np.tile(np.eye(4), (len(scene), 1, 1))
+    cam_from_world[:, :3, :3] = turning.rotations
+    return Cameras.pinhole(turning.focal, width, height, cam_from_world)
+
+
+def _turning_solution(
+    turning: RotationSolution, figures: CameraFigures, scene: Scene
+) -> CameraSolution:
+    figures = replace(
+        figures,
+        motion="rotating",
+        registered=len(scene),
+        error=turning.error,
+        focals=(turning.focal,),
+    )
+    return _solution(_turning_cameras(turning, scene), figures)
+
+
+def _normalised(cameras: Cameras, points: SparsePoints) -> tuple[Cameras, SparsePoints]:
+    """Move the world to the first camera and scale it to a median depth of 1."""
+    first = cameras.cam_from_world[0]
+    xyz = transform_points(first, points.xyz)
+    # In the first camera's frame each frame sees its points at the depth of its own axis.
+    rows = (cameras.cam_from_world[:, 2] @ np.linalg.inv(first))[points.frame]
+    depth = (rows[:, :3] * xyz[points.point]).sum(1) + rows[:, 3]
+    depth = depth[depth > 0]
+    scale = 1 / float(np.median(depth)) if len(depth) else 1.0
+    moved = first.copy()
+    moved[:3, 3] *= scale
+    return cameras.transformed(moved, scale), replace(points, xyz=scale * xyz)
+
+
+def _solution(
+    cameras: Cameras, figures: CameraFigures, points: SparsePoints | None = None
+) -> CameraSolution:
+    quality: dict[str, Any] = {
+        "motion": figures.motion,
+        "registered_frames": figures.registered,
+        "frames": figures.frames,
+        "reprojection_px": round(figures.error, 4),
+        "focal_px": round(float(cameras.intrinsics[0, 0, 0]), 3),
+        "unexplained_by_turning_degrees": round(figures.parallax, 4),
+    }
+    if np.isfinite(figures.background_px):
+        quality["background_motion_px"] = round(figures.background_px, 3)
+    if figures.planar is not None:  # structure from motion was tried
+        quality["triangulation_degrees"] = round(figures.angle, 3)
+        quality["focal_candidates_px"] = [round(focal, 2) for focal in figures.focals]
+        quality["planar_pairs"] = round(figures.planar, 4)
+    return CameraSolution(
+        cameras,
+        figures.motion,
+        points if points is not None else SparsePoints.empty(),
+        judge_cameras(figures),
+        quality=quality,
+    )

@@ -1,0 +1,97 @@
+"""What a user can choose in preprocessing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+import tyro
+from msdyn.preprocess.frames import FrameOptions
+
+from msdyn.errors import InputError
+
+__all__ = ["STAGES", "PreprocessConfig", "Stage"]
+
+Stage = Literal["frames", "tracks", "masks", "cameras", "depth"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+"""In the order in which they run."""
+
+_Stages = Annotated[tuple[Stage, ...], tyro.conf.UseAppendAction]
+
+
+@dataclass(frozen=True)
+class PreprocessConfig:
+    """Turn a video into a scene directory: frames, tracks, masks, cameras, depth."""
+
+    video: tyro.conf.Positional[Path]
+    """Video file (anything PyAV opens), or folder of images."""
+    out: Path | None = None
+    """Scene directory to write; by default the video's name, in the current directory."""
+
+    fps: float | None = None
+    """Take at most this many frames a second; by default all of them."""
+    max_frames: int | None = None
+    """Take at most this many frames, evenly spaced; by default all of them."""
+    long_side: int = 960
+    """Shrink the images so that their longer side is at most this many pixels; 0: never."""
+    folder_fps: float = 30.0
+    """Frames a second of a folder of images, which has no timestamps."""
+
+    cameras: Literal["sfm", "files"] = "sfm"
+    """sfm: structure from motion. files: read --cameras-path."""
+    cameras_path: Path | None = None
+    """cameras.json of msdyn; sizes other than the video's are scaled."""
+    depth: Literal["fused", "files"] = "fused"
+    """fused: triangulated and densified along edges. files: read --depth-path."""
+    depth_path: Path | None = None
+    """Folder of depth maps, .npy or 16-bit .png, one a frame; other sizes are resampled."""
+    depth_scale: float | None = None
+    """Scene units of one unit of the depth files (0.001 for millimetres in metres)."""
+    masks: Literal["motion", "files", "none"] = "motion"
+    """motion: what the camera's motion does not explain. files: read --masks-path. none: nothing
+    moves."""
+    masks_path: Path | None = None
+    """Folder of 8-bit index .png, one a frame: 0 static, 1.. the objects, 255 ignore."""
+    tracks: Literal["flow", "files"] = "flow"
+    """flow: chained optical flow. files: read --tracks-path."""
+    tracks_path: Path | None = None
+    """tracks.npz of msdyn, in pixels of the video at its full size."""
+    world_units: Literal["metric", "arbitrary"] = "arbitrary"
+    """Units of cameras from files: metric (metres) or arbitrary."""
+
+    accept_poor: bool = False
+    """Go on to depth even where the cameras are too poor for it."""
+    redo: _Stages = ()
+    """Run this stage again, and what hangs on it; may be given several times."""
+    only: _Stages = ()
+    """Run this stage only, on what the directory holds; may be given several times."""
+
+    def __post_init__(self) -> None:
+        for name in ("fps", "folder_fps", "depth_scale"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"{name}: expected a number > 0, got {value}")
+        if self.max_frames is not None and self.max_frames < 2:
+            raise InputError(f"max_frames: expected at least 2, got {self.max_frames}")
+        if self.long_side < 0 or 0 < self.long_side < 64:
+            raise InputError(f"long_side: expected at least 64, or 0, got {self.long_side}")
+        for stage in ("cameras", "depth", "masks", "tracks"):
+            from_files = getattr(self, stage) == "files"
+            path = getattr(self, f"{stage}_path")
+            flag = f"--{stage} files --{stage}-path PATH"
+            if from_files and path is None:
+                raise InputError(f"{stage}_path: missing; {stage} from files need {flag}")
+            if path is not None and not from_files:
+                raise InputError(
+                    f"{stage}_path: given, but {stage} is {getattr(self, stage)!r}; use {flag}"
+                )
+
+    @property
+    def directory(self) -> Path:
+        """The scene directory."""
+        return self.out if self.out is not None else Path(self.video.resolve().stem)
+
+    @property
+    def frames(self) -> FrameOptions:
+        return FrameOptions(self.fps, self.max_frames, self.long_side, self.folder_fps)

@@ -1,0 +1,154 @@
+"""Optical flow between two frames, and following points along it.
+
+Positions are pixels with centres at +0.5. A flow field [H, W, 2] holds, at a pixel of the first
+image, the displacement in px to the same surface point in the second. Images are grey, [H, W].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = [
+    "FlowPair",
+    "estimate_flow",
+    "follow_points",
+    "grey",
+    "refine_points",
+    "sample_bilinear",
+    "sample_patches",
+]
+
+# A step is believed while the forward and backward flow cancel to within this much:
+# |f + b|^2 < RELATIVE (|f|^2 + |b|^2) + ABSOLUTE. Sundaram, Brox and Keutzer, "Dense point
+# trajectories by GPU-accelerated large displacement optical flow", ECCV 2010, Eq. 5.
+RELATIVE, ABSOLUTE = 0.01, 0.5
+# ... and while the patches differ by less than this share of their contrast. Flow is smooth, so
+# beside an occluder it drags the background along; there the background's texture slips away
+# under the points. Grey levels up to NOISE are not worth telling apart.
+MAX_DIFFERENCE, NOISE = 0.3, 6.0
+PATCH = 5
+# Flow is biased by some hundredths of a pixel towards whole pixels, which add up along a track;
+# matching windows from where the flow leads removes that. They are 9 px wide, or this share of
+# the image's longer side, and may not move further than this many px.
+WINDOW_SHARE, MAX_CORRECTION = 1 / 70, 1.5
+# cv2.remap takes at most 2^15 positions a row.
+_ROW = 1024
+
+
+@dataclass(frozen=True)
+class FlowPair:
+    """Two grey images [H, W] uint8 and the flow [H, W, 2] float32 px from one to the other."""
+
+    first: np.ndarray
+    second: np.ndarray
+    forward: np.ndarray
+    backward: np.ndarray
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    """Return an image [H, W, 3] uint8 RGB in grey, [H, W] uint8."""
+    import cv2
+
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+
+
+def estimate_flow(first: np.ndarray, second: np.ndarray) -> FlowPair:
+    """Return the flow between two grey images, there and back.
+
+    Reference: Kroeger et al., "Fast optical flow using dense inverse search", ECCV 2016; OpenCV's
+    medium preset.
+    """
+    import cv2
+
+    dis = cv2.DISOpticalFlow.create(cv2.DISOpticalFlow_PRESET_MEDIUM)
+    empty = np.zeros((*first.shape, 2), np.float32)
+    forward = dis.calc(first, second, empty.copy())
+    return FlowPair(first, second, forward, dis.calc(second, first, empty))
+
+
+def follow_points(pair: FlowPair, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Move points from the first image to the second.
+
+    Args:
+        pair: the images and their flow.
+        xy: [N, 2] px in the first image.
+
+    Returns:
+        Their positions [N, 2] px in the second, the squared forward-backward error [N] px^2 of the
+        flow, and whether each step can be believed [N]: it ends inside the image, the flow there
+        and back agree, and so do the images.
+    """
+    height, width = pair.first.shape
+    f = sample_bilinear(pair.forward, xy)
+    b = sample_bilinear(pair.backward, xy + f)
+    error = ((f + b) ** 2).sum(1)
+    believed = error < RELATIVE * ((f**2).sum(1) + (b**2).sum(1)) + ABSOLUTE
+    moved = refine_points(pair.first, pair.second, xy, xy + f)
+    believed &= ((moved >= 0) & (moved <= (width, height))).all(1)
+    return moved, error, believed & (_patch_difference(pair, xy, moved) < MAX_DIFFERENCE)
+
+
+def refine_points(
+    first: np.ndarray, second: np.ndarray, xy_first: np.ndarray, xy_second: np.ndarray
+) -> np.ndarray:
+    """Return positions [N, 2] in the second image, matched to those in the first.
+
+    A Lucas-Kanade match of small windows that starts at `xy_second` [N, 2] px; where it does not
+    converge within `MAX_CORRECTION` px, that is returned.
+    """
+    import cv2
+
+    if not len(xy_first):
+        return xy_second
+    window = max(9, 2 * round(max(first.shape) * WINDOW_SHARE / 2) + 1)
+    start = (xy_second - 0.5).astype(np.float32)[:, None]
+    found, status, _ = cv2.calcOpticalFlowPyrLK(
+        first,
+        second,
+        (xy_first - 0.5).astype(np.float32)[:, None],
+        start.copy(),
+        winSize=(window, window),
+        maxLevel=0,
+        criteria=(cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_COUNT, 10, 0.01),
+        flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
+    )
+    near = np.linalg.norm(found - start, axis=2) < MAX_CORRECTION
+    return np.where((status > 0) & near, found[:, 0] + 0.5, xy_second).astype(np.float32)
+
+
+def sample_bilinear(image: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    """Sample an image [H, W, ...] at positions [N, 2] px, the border repeated, to [N, ...]."""
+    import cv2
+
+    count = len(xy)
+    x, y = np.zeros((2, -(-count // _ROW), _ROW), np.float32)
+    x.flat[:count], y.flat[:count] = np.asarray(xy, np.float32).T - 0.5
+    if not count:
+        return np.zeros((0, *image.shape[2:]), image.dtype)
+    values = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return values.reshape(-1, *image.shape[2:])[:count]
+
+
+def sample_patches(image: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    """Return the patches [N, PATCH^2] float32 of a grey image around positions [N, 2] px.
+
+    The image is smoothed lightly, so that half a pixel matters less.
+    """
+    import cv2
+
+    smooth = cv2.GaussianBlur(image.astype(np.float32), (0, 0), 0.8)
+    side = np.arange(PATCH, dtype=np.float32) - (PATCH - 1) / 2
+    offsets = np.stack(np.meshgrid(side, side), -1).reshape(1, -1, 2)
+    size = np.array(image.shape[::-1], np.float32)
+    at = np.clip(xy, -PATCH, size + PATCH)[:, None] + offsets  # cv2 wants moderate numbers
+    return sample_bilinear(smooth, at.reshape(-1, 2)).reshape(len(xy), PATCH**2)
+
+
+def _patch_difference(pair: FlowPair, xy: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    """Return the mean squared difference [N] of patches, their brightness aside, over contrast."""
+    first, second = sample_patches(pair.first, xy), sample_patches(pair.second, moved)
+    first, second = (patch - patch.mean(1, keepdims=True) for patch in (first, second))
+    contrast = ((first**2).mean(1) + (second**2).mean(1)) / 2
+    return ((first - second) ** 2).mean(1) / (contrast + NOISE**2)

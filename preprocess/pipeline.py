@@ -1,0 +1,360 @@
+"""From a video to a scene directory: runs the stages, stamps them, and skips what is up to date.
+
+A stage is up to date when its record in `scene.json` carries the digest of its backend, options,
+input files and the digests of the stages it needs. A stage that runs first removes its own record
+and results and those of the stages that hang on it, so a run cut short is never taken for done;
+started again, preprocessing goes on where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from msdyn.preprocess.assign import assign_objects, number_objects
+from msdyn.preprocess.backends import BACKENDS
+from msdyn.preprocess.base import CameraSolution, SparsePoints, Verdict
+from msdyn.preprocess.config import STAGES, PreprocessConfig, Stage
+from msdyn.preprocess.frames import write_frames
+
+from msdyn.errors import InputError, PoorInputError
+from msdyn.scene import (
+    IGNORE,
+    STATIC,
+    Scene,
+    load_npz,
+    save_npz,
+    stamp_stage,
+    unstamp_stage,
+    write_cameras,
+    write_depth,
+    write_mask,
+    write_tracks,
+)
+
+__all__ = ["preprocess_video"]
+
+_log = logging.getLogger(__name__)
+
+_POINTS = ".cache/points.npz"
+_REFINED = ".cache/masks_refined"  # there once the cameras have had their say on the masks
+_OUTPUTS: dict[Stage, tuple[str, ...]] = {
+    "frames": ("images",),
+    "tracks": ("tracks.npz",),
+    "masks": ("masks",),
+    "cameras": ("cameras.json", _POINTS),
+    "depth": ("depth",),
+}
+
+
+def preprocess_video(config: PreprocessConfig) -> Scene:
+    """Make, or bring up to date, the scene directory of a video.
+
+    Returns:
+        The scene; with `config.only` it may lack stages.
+
+    Raises:
+        FileNotFoundError: the video or a file of a `files` backend is missing.
+        InputError: the video or such a file is not as it should be, or the directory is of
+            something else.
+        PoorInputError: the cameras are too poor for triangulated depth and `accept_poor` is not
+            set; frames, tracks, masks and cameras are written all the same.
+    """
+    run = _Run(config)
+    run.prepare()
+    chosen = config.only or STAGES
+    for stage in STAGES[:-1]:
+        if stage in chosen:
+            run.bring_up_to_date(stage)
+    if "masks" in chosen:
+        run.refine_masks()
+    if "depth" in chosen:
+        run.stop_if_poor()
+        run.bring_up_to_date("depth")
+    return Scene(run.directory)
+
+
+class _Run:
+    """One call of `preprocess_video`."""
+
+    def __init__(self, config: PreprocessConfig) -> None:
+        self.config = config
+        self.directory = config.directory
+        self.specs = {stage: names[getattr(config, stage)] for stage, names in BACKENDS.items()}
+
+    def prepare(self) -> None:
+        """Check that the directory is ours to write to, and forget the stages to be redone."""
+        directory, video = self.directory, self.config.video
+        record = self._record("frames")
+        source = record["options"].get("source") if record else None
+        ours = source is not None or (directory / ".cache").is_dir()
+        if directory.exists() and not ours:
+            if not directory.is_dir() or any(directory.iterdir()):
+                raise InputError(
+                    f"{directory}: exists and was not made by msdyn-preprocess; "
+                    "choose another with --out"
+                )
+        if source not in (None, video.name) and "frames" not in self.config.redo:
+            raise InputError(
+                f"{directory}: holds the scene of {source}, not of {video.name}; "
+                "choose another with --out, or replace it with --redo frames"
+            )
+        for stage in STAGES[1:]:
+            self._refuse_own_output(stage, getattr(self.config, f"{stage}_path"))
+        for stage in self.config.redo:
+            self._forget(stage)
+
+    def bring_up_to_date(self, stage: Stage) -> None:
+        """Run a stage unless its record and results are there and nothing it reads has changed."""
+        digest = self._digest(stage)
+        record = self._record(stage)
+        if record and record["input_hash"] == digest and self._complete(stage):
+            _log.info("%s: up to date", stage)
+            return
+        self._forget(stage)
+        (self.directory / ".cache").mkdir(parents=True, exist_ok=True)
+        start = time.perf_counter()
+        if stage == "frames":
+            options = dataclasses.asdict(self.config.frames)
+            options |= write_frames(self.config.video, self.directory, self.config.frames)
+            backend, result = None, {}
+        else:
+            backend = self._backend(stage)
+            options = _options(backend)
+            result = getattr(self, f"_{stage}")(backend)
+        self._stamp(stage, digest, backend, options, time.perf_counter() - start, **result)
+
+    def refine_masks(self) -> None:
+        """Segment again with the cameras, where the backend found that it needs them.
+
+        The cameras were then found without masks, so they do not change.
+        """
+        masks = self._record("masks")
+        if not (masks and masks["quality"].get("needs_cameras") and self._record("cameras")):
+            return
+        solution = self._solution()
+        if solution.verdict.grade == "poor" or solution.motion in ("static", "rotating"):
+            return
+        if (self.directory / _REFINED).exists():
+            return
+        start = time.perf_counter()
+        self._forget("depth")
+        backend = self._backend("masks")
+        result = self._masks(backend, solution)
+        result["quality"]["needs_cameras"] = True
+        seconds = masks["seconds"] + time.perf_counter() - start
+        self._stamp("masks", masks["input_hash"], backend, _options(backend), seconds, **result)
+        (self.directory / _REFINED).touch()
+
+    def stop_if_poor(self) -> None:
+        """Raise where depth would be triangulated from cameras that cannot give it."""
+        if self.config.accept_poor or "cameras" not in self.specs["depth"].needs:
+            return
+        verdict = self._solution().verdict
+        if verdict.grade == "poor":
+            raise PoorInputError(
+                f"{self.directory}: {verdict.reason}; frames, tracks, masks and cameras are "
+                f"written, depth is not: {verdict.cure}"
+            )
+
+    def _backend(self, stage: Stage) -> Any:
+        return self.specs[stage].make(self.config)
+
+    def _tracks(self, backend: Any) -> dict[str, Any]:
+        tracks, quality = backend.track(self._scene())
+        write_tracks(self.directory / "tracks.npz", tracks)
+        return {"quality": quality}
+
+    def _masks(self, backend: Any, solution: CameraSolution | None = None) -> dict[str, Any]:
+        """Write masks and the objects of the tracks, which must agree with one another."""
+        scene = self._scene()
+        shutil.rmtree(self.directory / "masks", ignore_errors=True)
+        masks, quality = backend.segment(scene, scene.tracks, solution)
+        present: set[int] = set()
+        for frame, mask in enumerate(masks):
+            write_mask(self.directory, frame, mask)
+            present |= set(np.unique(mask).tolist())
+        votes = assign_objects(scene.tracks, map(scene.mask, range(len(scene))))
+        table = number_objects(present, set(votes.tolist()))
+        changed = [label for label in present if table[label] != label]
+        for frame in range(len(scene)) if changed else ():
+            write_mask(self.directory, frame, table[scene.mask(frame)])
+        objects = np.where(votes > 0, table[votes], votes)
+        write_tracks(
+            self.directory / "tracks.npz", dataclasses.replace(scene.tracks, object=objects)
+        )
+        without_track = [label for label in changed if table[label] == IGNORE]
+        if without_track:
+            _log.warning("masks: object(s) %s have no track and are ignored", without_track)
+        return {
+            "quality": quality
+            | {
+                "objects": len(set(table[list(present)].tolist()) - {STATIC, IGNORE}),
+                "objects_without_track": len(without_track),
+                "tracks_on_objects": int((objects > 0).sum()),
+                "tracks_unknown": int((objects < 0).sum()),
+            }
+        }
+
+    def _cameras(self, backend: Any) -> dict[str, Any]:
+        scene, needs = self._scene(), self.specs["cameras"].needs
+        tracks = scene.tracks if "tracks" in needs else None
+        masks = scene.masks() if "masks" in needs else None
+        if tracks and masks is not None and self._quality("masks").get("needs_cameras"):
+            # These masks hold much that lies still, and would take it from the cameras.
+            tracks = dataclasses.replace(tracks, object=np.full(len(tracks), -1))
+            masks = None
+        solution = backend.solve(scene, tracks, masks)
+        write_cameras(self.directory / "cameras.json", solution.cameras)
+        save_npz(self.directory / _POINTS, **dataclasses.asdict(solution.points))
+        verdict = dataclasses.asdict(solution.verdict)
+        return {
+            "quality": solution.quality | {"motion": solution.motion, "verdict": verdict},
+            "world_units": solution.world_units,
+        }
+
+    def _depth(self, backend: Any) -> dict[str, Any]:
+        scene, needs = self._scene(), self.specs["depth"].needs
+        depths, quality = backend.estimate(
+            scene,
+            scene.tracks if "tracks" in needs else None,
+            scene.masks() if "masks" in needs else None,
+            self._solution() if "cameras" in needs else None,
+        )
+        for frame, depth in enumerate(depths):
+            write_depth(self.directory, frame, depth)
+        return {"quality": quality}
+
+    def _solution(self) -> CameraSolution:
+        """Return the cameras stage's result as it lies in the directory."""
+        scene = self._scene()
+        quality = dict(scene.info.stages["cameras"]["quality"])
+        keys = tuple(field.name for field in dataclasses.fields(SparsePoints))
+        return CameraSolution(
+            scene.cameras,
+            motion=quality.pop("motion"),
+            points=SparsePoints(**load_npz(self.directory / _POINTS, keys)),
+            verdict=Verdict(**quality.pop("verdict")),
+            world_units=scene.info.world_units,
+            quality=quality,
+        )
+
+    def _scene(self) -> Scene:
+        return Scene(self.directory)
+
+    def _quality(self, stage: Stage) -> dict[str, Any]:
+        record = self._record(stage)
+        return record["quality"] if record else {}
+
+    def _record(self, stage: Stage) -> dict[str, Any] | None:
+        if not (self.directory / "scene.json").is_file():
+            return None
+        return self._scene().info.stages.get(stage)
+
+    def _stamp(
+        self,
+        stage: Stage,
+        digest: str,
+        backend: Any,
+        options: dict[str, Any],
+        seconds: float,
+        **result: Any,
+    ) -> None:
+        stamp_stage(
+            self.directory,
+            stage,
+            backend=backend.name if backend else "video",
+            options=options,
+            input_hash=digest,
+            seconds=seconds,
+            model=getattr(backend, "model", None),
+            licence=getattr(backend, "licence", None),
+            **result,
+        )
+
+    def _digest(self, stage: Stage) -> str:
+        """Return the digest of everything that a stage's result depends on."""
+        if stage == "frames":
+            parts: list[Any] = [
+                dataclasses.asdict(self.config.frames),
+                _content_digest(self.config.video),
+            ]
+        else:
+            backend = self._backend(stage)
+            path = getattr(backend, "path", None)
+            options = {k: v for k, v in _options(backend).items() if k != "path"}
+            parts = [backend.name, options, _content_digest(path) if path else None]
+            for need in self.specs[stage].needs:
+                record = self._record(need)
+                if record is None:
+                    raise InputError(
+                        f"{self.directory}: {stage} need the {need} stage, which is not done; "
+                        f"add --only {need}, or leave --only out"
+                    )
+                parts.append(record["input_hash"])
+        return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
+
+    def _complete(self, stage: Stage) -> bool:
+        """Whether the results of a stamped stage still lie in the directory."""
+        for name in _OUTPUTS[stage]:
+            path = self.directory / name
+            if not path.exists():
+                return False
+            if path.is_dir() and len(list(path.iterdir())) != len(self._scene()):
+                return False
+        return True
+
+    def _forget(self, stage: Stage) -> None:
+        """Remove the record and the results of a stage and of all that hang on it."""
+        forgotten: set[Stage] = {stage}
+        for later in STAGES[1:]:
+            if forgotten & set(self.specs[later].needs):
+                forgotten.add(later)
+        for name in forgotten:
+            if (self.directory / "scene.json").is_file():
+                unstamp_stage(self.directory, name)
+            for output in _OUTPUTS[name]:
+                path = self.directory / output
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        if forgotten & {"masks", "cameras"}:
+            (self.directory / _REFINED).unlink(missing_ok=True)
+
+    def _refuse_own_output(self, stage: Stage, path: Path | None) -> None:
+        """Raise if a `files` backend is to read what its own stage writes."""
+        if path is None:
+            return
+        for output in _OUTPUTS[stage]:
+            if path.resolve() == (self.directory / output).resolve():
+                raise InputError(
+                    f"{path}: the {stage} stage writes here, so it cannot read from here; "
+                    "move the files out of the scene directory first"
+                )
+
+
+def _options(backend: Any) -> dict[str, Any]:
+    """Return the options of a backend (its fields, if it is a dataclass) as JSON values."""
+    if not dataclasses.is_dataclass(backend) or isinstance(backend, type):
+        return {}
+    options = dataclasses.asdict(backend)
+    return {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}
+
+
+def _content_digest(path: Path) -> str:
+    """Return the digest of a file, or of the names and content of the files in a folder."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    digest = hashlib.blake2b(digest_size=16)
+    for file in sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]:
+        if path.is_dir():
+            digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

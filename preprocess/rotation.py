@@ -1,0 +1,206 @@
+"""Cameras that only turn: rotations and focal length from tracks, and what they leave unexplained.
+
+For a camera that turns on the spot, pixels of two frames are related by `K R_b R_a^T K^-1` whatever
+the depth. Fitting that to tracks gives the rotations and, by Gauss-Newton, the focal length; the
+residual is the parallax, the very thing depth can be triangulated from. So this small problem
+tells a turning camera from a moving one before structure from motion is tried.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from msdyn.scene import Tracks
+
+__all__ = ["RotationSolution", "solve_rotations"]
+
+GAPS = (1, 2, 4, 8, 16, 32, 64)
+PAIR_TRACKS = 120  # tracks used of each pair of frames
+MIN_PAIR_TRACKS = 20
+SOFT_PX = 1.0  # scale of the Cauchy loss
+ITERATIONS = 40
+FOCAL_PRIOR = 0.5  # standard deviation of the focal length about its guess, as a share of it
+
+
+@dataclass(frozen=True)
+class RotationSolution:
+    """Rotations and one focal length, and how well they explain the tracks.
+
+    Attributes:
+        focal: px.
+        rotations: [T, 3, 3] `cam_from_first`, the first the identity.
+        error: px, median residual over all pairs of frames.
+        parallax: degrees; at the gap of frames where it is largest, what 20 % of the tracks exceed:
+            the motion that turning leaves unexplained, seen as an angle.
+    """
+
+    focal: float
+    rotations: np.ndarray
+    error: float
+    parallax: float
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Matched pixels, relative to the image centre, grouped by pair of frames.
+
+    `first`, `second` [R] frames of a pair, `start` [R] where its matches begin, `pair` [M] the pair
+    of each match, `a`, `b` [M, 2] px.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    start: np.ndarray
+    pair: np.ndarray
+    a: np.ndarray
+    b: np.ndarray
+
+
+def solve_rotations(
+    tracks: Tracks, width: int, height: int, focal_guess: float, seed: int = 0
+) -> RotationSolution | None:
+    """Fit a turning camera to static tracks; None where no two frames share enough of them.
+
+    Args:
+        tracks: tracks of static points, px.
+        width, height: image size; the principal point is the centre.
+        focal_guess: px; a weak prior, so that a hardly turning camera keeps it.
+        seed: of the choice of tracks.
+    """
+    pairs = _match_pairs(tracks, (width / 2, height / 2), seed)
+    if pairs is None:
+        return None
+    frames = tracks.num_frames
+    focal = focal_guess
+    rotations = _chain(pairs, frames, focal)
+    for _ in range(ITERATIONS):
+        step = _step(pairs, rotations, focal, focal_guess)
+        rotations = _exp(step[:-1].reshape(-1, 3)) @ rotations
+        change = float(np.clip(step[-1], -0.2, 0.2))
+        focal *= np.exp(change)
+        if np.abs(step[:-1]).max() < 1e-7 and abs(change) < 1e-6:
+            break
+    error = np.linalg.norm(_residual(pairs, rotations, focal)[0], axis=1)
+    gap = (pairs.second - pairs.first)[pairs.pair]
+    parallax = max(float(np.percentile(error[gap == g], 80)) for g in np.unique(gap))
+    return RotationSolution(
+        float(focal),
+        rotations @ rotations[0].T,
+        float(np.median(error)),
+        float(np.degrees(np.arctan(parallax / focal))),
+    )
+
+
+def _match_pairs(tracks: Tracks, centre: tuple[float, float], seed: int) -> _Pairs | None:
+    rng = np.random.default_rng(seed)
+    frames = tracks.num_frames
+    first, second, rows = [], [], []
+    for gap in GAPS:
+        for a in range(0, frames - gap, max(1, gap // 2)):
+            shared = np.flatnonzero(tracks.visible[:, a] & tracks.visible[:, a + gap])
+            if len(shared) < MIN_PAIR_TRACKS:
+                continue
+            if len(shared) > PAIR_TRACKS:
+                shared = rng.choice(shared, PAIR_TRACKS, replace=False)
+            first.append(a)
+            second.append(a + gap)
+            rows.append(shared)
+    if not rows:
+        return None
+    number = np.array([len(r) for r in rows])
+    pair = np.repeat(np.arange(len(rows)), number)
+    index = np.concatenate(rows)
+    first, second = np.array(first), np.array(second)
+    return _Pairs(
+        first,
+        second,
+        np.cumsum(number) - number,
+        pair,
+        tracks.xy[index, first[pair]].astype(np.float64) - centre,
+        tracks.xy[index, second[pair]].astype(np.float64) - centre,
+    )
+
+
+def _chain(pairs: _Pairs, frames: int, focal: float) -> np.ndarray:
+    """Return rotations [T, 3, 3] chained over neighbouring frames, the start of the fit."""
+    from scipy.spatial.transform import Rotation
+
+    rotations = np.tile(np.eye(3), (frames, 1, 1))
+    step = {}
+    for k in np.flatnonzero(pairs.second - pairs.first == 1):
+        matches = pairs.pair == k
+        a, b = _rays(pairs.a[matches], focal), _rays(pairs.b[matches], focal)
+        a, b = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (a, b))
+        step[int(pairs.first[k])] = Rotation.align_vectors(b, a)[0].as_matrix()
+    for frame in range(frames - 1):
+        rotations[frame + 1] = step.get(frame, np.eye(3)) @ rotations[frame]
+    return rotations
+
+
+def _rays(offset: np.ndarray, focal: float) -> np.ndarray:
+    return np.concatenate([offset / focal, np.ones((len(offset), 1))], axis=1)
+
+
+def _residual(
+    pairs: _Pairs, rotations: np.ndarray, focal: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what a turn misses by [M, 2] px, the rays turned [M, 3], the turns [M, 3, 3]."""
+    turn = (rotations[pairs.second] @ rotations[pairs.first].swapaxes(1, 2))[pairs.pair]
+    turned = (turn @ _rays(pairs.a, focal)[..., None])[..., 0]
+    return focal * turned[:, :2] / turned[:, 2:] - pairs.b, turned, turn
+
+
+def _step(pairs: _Pairs, rotations: np.ndarray, focal: float, focal_guess: float) -> np.ndarray:
+    """Return a Gauss-Newton step [3 T + 1]: turns of every camera (from the left), log focal."""
+    residual, turned, turn = _residual(pairs, rotations, focal)
+    weight = 1 / (1 + (residual**2).sum(1) / SOFT_PX**2)
+    slope = turned[:, :2] / turned[:, 2:]
+    by_ray = np.zeros((len(turned), 2, 3))  # d pixel / d turned ray
+    by_ray[:, 0, 0] = by_ray[:, 1, 1] = focal / turned[:, 2]
+    by_ray[:, :, 2] = -focal * slope / turned[:, 2:]
+    rays = _rays(pairs.a, focal)
+    rays_by_log_focal = np.concatenate([-pairs.a / focal, np.zeros((len(rays), 1))], axis=1)
+    jacobian = np.concatenate(
+        [
+            by_ray @ turn @ _skew(rays),  # the first camera turned: R_b (exp(w) R_a)^T ray
+            -by_ray @ _skew(turned),  # the second camera turned
+            (focal * slope)[..., None] + by_ray @ turn @ rays_by_log_focal[..., None],
+        ],
+        axis=2,
+    )  # [M, 2, 7]
+    weighted = weight[:, None, None] * jacobian
+    hessians = np.add.reduceat(weighted.swapaxes(1, 2) @ jacobian, pairs.start)  # [R, 7, 7]
+    gradients = np.add.reduceat((weighted * residual[..., None]).sum(1), pairs.start)
+
+    size = 3 * len(rotations) + 1
+    columns = np.concatenate(
+        [
+            3 * pairs.first[:, None] + np.arange(3),
+            3 * pairs.second[:, None] + np.arange(3),
+            np.full((len(pairs.first), 1), size - 1),
+        ],
+        axis=1,
+    )
+    hessian, gradient = np.zeros((size, size)), np.zeros(size)
+    np.add.at(hessian, (columns[:, :, None], columns[:, None, :]), hessians)
+    np.add.at(gradient, columns, gradients)
+    hessian[:3, :3] += 1e9 * np.eye(3)  # the first camera stays
+    hessian[-1, -1] += FOCAL_PRIOR**-2
+    gradient[-1] += FOCAL_PRIOR**-2 * np.log(focal / focal_guess)
+    diagonal = np.arange(size)
+    hessian[diagonal, diagonal] += 1e-6 * hessian[diagonal, diagonal] + 1e-9
+    return -np.linalg.solve(hessian, gradient)
+
+
+def _skew(v: np.ndarray) -> np.ndarray:
+    matrix = np.zeros((len(v), 3, 3))
+    matrix[:, 0, 1], matrix[:, 0, 2], matrix[:, 1, 2] = -v[:, 2], v[:, 1], -v[:, 0]
+    return matrix - matrix.swapaxes(1, 2)
+
+
+def _exp(rotvecs: np.ndarray) -> np.ndarray:
+    from scipy.spatial.transform import Rotation
+
+    return Rotation.from_rotvec(rotvecs).as_matrix()

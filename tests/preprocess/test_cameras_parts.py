@@ -1,0 +1,215 @@
+"""The parts of the cameras stage: triangulation, turning cameras, interpolation, verdicts."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from cards import placed
+from hypothesis import given
+from hypothesis import strategies as st
+from msdyn.preprocess.base import SparsePoints
+from msdyn.preprocess.cameras import background_motion, interpolate_cameras
+from msdyn.preprocess.rotation import solve_rotations
+from msdyn.preprocess.triangulate import (
+    reprojection_error,
+    triangulate,
+    triangulate_tracks,
+    triangulation_angles,
+)
+from msdyn.preprocess.verdict import CameraFigures, judge_cameras
+from scipy.spatial.transform import Rotation
+
+from msdyn.geometry import Cameras, project, transform_points
+from msdyn.scene import Tracks
+
+
+def sideways_cameras(frames: int, step: float = 0.05) -> Cameras:
+    poses = np.concatenate([placed(step * i, 0, 0) for i in range(frames)])
+    return Cameras.pinhole(300, 320, 240, np.linalg.inv(poses))
+
+
+def observe(cameras: Cameras, xyz: np.ndarray, seen: np.ndarray):
+    """Return the exact observations (point, frame, xy) of points where `seen` [P, T]."""
+    local = transform_points(cameras.cam_from_world, np.tile(xyz, (len(cameras), 1, 1)))
+    xy = project(cameras.intrinsics, local)  # [T, P, 2]
+    point, frame = np.nonzero(seen)
+    return point, frame, xy[frame, point]
+
+
+@given(seed=st.integers(0, 1000))
+def test_triangulation_is_exact_on_exact_observations_in_any_order(seed):
+    rng = np.random.default_rng(seed)
+    cameras = sideways_cameras(12)
+    xyz = rng.uniform([-1, -1, 2], [1, 1, 6], (40, 3))
+    seen = rng.random((40, 12)) < 0.6
+    seen[:, [0, 11]] = True
+    point, frame, xy = observe(cameras, xyz, seen)
+    order = rng.permutation(len(point))
+    solved = triangulate(cameras, point[order], frame[order], xy[order])
+    assert np.abs(solved.xyz - xyz).max() < 1e-11  # worst seen 1e-14
+    assert solved.error.max() < 1e-10
+    assert solved.in_front.all()
+    to_ends = xyz[:, None] - cameras.centres[[0, 11]]
+    to_ends /= np.linalg.norm(to_ends, axis=2, keepdims=True)
+    expected = np.degrees(np.arccos((to_ends[:, 0] * to_ends[:, 1]).sum(1)))
+    np.testing.assert_allclose(solved.angle, expected, atol=1e-10)
+
+
+def test_triangulation_withstands_wrong_observations_and_knows_how_sure_it_is():
+    rng = np.random.default_rng(0)
+    cameras = sideways_cameras(20)
+    xyz = rng.uniform([-1, -1, 2], [1, 1, 6], (600, 3))
+    point, frame, xy = observe(cameras, xyz, np.ones((600, 20), bool))
+    xy = xy + rng.normal(0, 0.3, xy.shape)
+    wrong = rng.random(len(xy)) < 0.1
+    xy[wrong] += rng.uniform(-30, 30, (wrong.sum(), 2))
+    solved = triangulate(cameras, point, frame, xy)
+    away = np.linalg.norm(solved.xyz - xyz, axis=1) / np.linalg.norm(xyz, axis=1)
+    assert np.median(away) < 0.003  # 0.0020; with the outliers taken at their word 0.028
+    assert np.percentile(away, 95) < 0.01  # 0.0068
+    within_one_sigma = (away < solved.sigma).mean()
+    assert 0.6 < within_one_sigma < 0.97  # 0.92: the outliers widen sigma
+
+
+def test_triangulation_of_hopeless_points_is_finite_and_says_so():
+    cameras = sideways_cameras(5)
+    behind = np.array([[0.1, 0.2, -3.0]])
+    point, frame, xy = observe(cameras, behind, np.ones((1, 5), bool))
+    assert not triangulate(cameras, point, frame, xy).in_front[0]
+    once = triangulate(cameras, np.array([2]), np.array([3]), np.array([[100.0, 100.0]]))
+    assert len(once.xyz) == 3 and np.isfinite(once.xyz).all()
+    assert once.angle[2] < 1e-5
+    parallel = triangulate(
+        cameras, np.zeros(5, int), np.arange(5), np.full((5, 2), 120.0)
+    )  # at infinity
+    assert np.isfinite(parallel.xyz).all() and parallel.angle[0] < 1e-4
+
+
+def test_tracks_that_do_not_fit_are_left_out():
+    rng = np.random.default_rng(0)
+    cameras = sideways_cameras(15)
+    xyz = rng.uniform([-1, -1, 2], [1, 1, 5], (60, 3))
+    _, _, xy = observe(cameras, xyz, np.ones((60, 15), bool))
+    xy = xy.reshape(60, 15, 2)
+    xy[:10] += 12 * np.sin(np.arange(15))[:, None]  # ten points that move by themselves
+    ones = np.ones((60, 15))
+    tracks = Tracks(xy, ones > 0, ones, np.zeros(60), np.zeros(60))
+    points, sigma = triangulate_tracks(tracks, cameras)
+    assert len(points.xyz) == 50 and len(sigma) == 50
+    np.testing.assert_allclose(points.xyz, xyz[10:], rtol=1e-3)
+    assert reprojection_error(points, cameras) < 1e-3
+    assert triangulation_angles(points, cameras).min() > 1
+
+
+def test_reprojection_error_of_nothing_is_infinite():
+    assert reprojection_error(SparsePoints.empty(), sideways_cameras(3)) == float("inf")
+
+
+def turning_tracks(noise: float, shift: float = 0.0) -> tuple[Tracks, np.ndarray]:
+    """Tracks seen by a camera of focal length 280 that turns (and is shifted by `shift`)."""
+    rng = np.random.default_rng(1)
+    frames = 30
+    turns = np.stack([np.linspace(0, 0.1, frames), np.linspace(0, 0.4, frames) ** 1.5], 1)
+    rotations = Rotation.from_rotvec(np.c_[turns, 0.05 * np.sin(np.arange(frames) / 5)]).as_matrix()
+    rotations = rotations @ rotations[0].T
+    xyz = np.c_[rng.uniform(-3, 4, 800), rng.uniform(-2, 2, 800), rng.uniform(2, 6, 800)]
+    centres = np.linspace(0, shift, frames)[:, None] * [1.0, 0, 0]
+    local = (xyz - centres[:, None]) @ rotations.swapaxes(1, 2)  # [T, N, 3]
+    xy = (280 * local[..., :2] / local[..., 2:] + [160, 120]).transpose(1, 0, 2)
+    visible = (xy > 0).all(-1) & (xy < [320, 240]).all(-1) & (local[..., 2].T > 0)
+    xy = np.where(visible[..., None], xy + rng.normal(0, noise, xy.shape), 0)
+    none = np.zeros(len(xy))
+    return Tracks(xy, visible, visible.astype(float), none, none), rotations
+
+
+@pytest.mark.parametrize("guess", [180, 280, 450])
+def test_turning_camera_is_solved_whatever_focal_length_is_guessed(guess):
+    tracks, rotations = turning_tracks(noise=0.0)
+    solved = solve_rotations(tracks, 320, 240, guess)
+    assert solved is not None
+    assert solved.focal == pytest.approx(280, rel=2e-4)  # worst 6e-5: the prior
+    assert np.abs(solved.rotations - rotations).max() < 1e-4  # worst 1.2e-5
+    assert solved.parallax < 1e-3
+
+
+def test_turning_camera_from_noisy_tracks():
+    tracks, rotations = turning_tracks(noise=0.3)
+    solved = solve_rotations(tracks, 320, 240, 350)
+    assert solved is not None
+    assert solved.focal == pytest.approx(280, rel=5e-3)
+    relative = solved.rotations @ rotations.swapaxes(1, 2)
+    off = Rotation.from_matrix(relative).magnitude()
+    assert np.degrees(off).max() < 0.15  # 0.05
+    assert 0.1 < solved.parallax < 0.25  # the noise itself: 0.16
+
+
+def test_a_shifted_camera_leaves_parallax_that_turning_does_not_explain():
+    tracks, _ = turning_tracks(noise=0.0, shift=0.5)
+    solved = solve_rotations(tracks, 320, 240, 280)
+    assert solved is not None and solved.parallax > 1
+
+
+def test_no_shared_tracks_no_rotations():
+    tracks, _ = turning_tracks(noise=0.0)
+    assert solve_rotations(tracks.select(np.arange(5)), 320, 240, 280) is None
+
+
+def test_background_motion():
+    xy = np.zeros((50, 20, 2)) + np.arange(50)[:, None, None]
+    seen = np.ones((50, 20), bool)
+    tracks = Tracks(xy, seen, seen.astype(float), np.zeros(50), np.zeros(50))
+    assert background_motion(tracks) == 0
+    drifting = replace(tracks, xy=tracks.xy + np.arange(20)[:, None] * [0.3, 0.4])
+    assert background_motion(drifting) == pytest.approx(5, rel=1e-5)
+    # A camera that stands for most of the clip and then moves is not still.
+    late = replace(tracks, xy=tracks.xy + np.maximum(np.arange(20) - 14, 0)[:, None] * [3.0, 0])
+    assert background_motion(late) > 5
+    brief = replace(tracks, visible=np.eye(20, dtype=bool)[np.arange(50) % 20])
+    assert background_motion(brief) == float("inf")
+
+
+def test_unknown_cameras_lie_between_their_neighbours():
+    turn = [placed(0.1 * i, 0, 0, yaw=4 * i)[0] for i in range(7)]
+    cameras = Cameras.pinhole(300, 320, 240, np.linalg.inv(np.stack(turn)))
+    known = np.array([False, True, True, False, False, True, False])
+    spoilt = cameras.cam_from_world.copy()
+    spoilt[~known] = np.eye(4)
+    filled = interpolate_cameras(replace(cameras, cam_from_world=spoilt), known)
+    # Steady motion is what interpolation assumes, so inside it is exact; outside it is held.
+    np.testing.assert_allclose(filled.cam_from_world[1:6], cameras.cam_from_world[1:6], atol=1e-12)
+    np.testing.assert_allclose(filled.cam_from_world[0], cameras.cam_from_world[1], atol=1e-12)
+    np.testing.assert_allclose(filled.cam_from_world[6], cameras.cam_from_world[5], atol=1e-12)
+    alone = interpolate_cameras(cameras, np.arange(7) == 3)
+    np.testing.assert_allclose(
+        alone.cam_from_world, np.tile(cameras.cam_from_world[3], (7, 1, 1)), atol=1e-12
+    )
+
+
+GOOD = CameraFigures("moving", 640, 50, 50, 0.5, 9.0, 40.0, 10.0, (500.0, 510.0), 0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "grade", "words"),
+    [
+        ({}, "good", ""),
+        ({"motion": "static", "background_px": 0.2}, "poor", "stands still"),
+        ({"motion": "rotating"}, "poor", "turns but hardly moves"),
+        ({"motion": "unknown", "registered": 0}, "poor", "only 0 of 50 frames"),
+        ({"registered": 39}, "poor", "only 39 of 50 frames"),
+        ({"registered": 40}, "usable", "10 of 50 frames"),
+        ({"error": 1.3}, "poor", "1.30 px, expected at most 1.20"),
+        ({"error": 1.3, "width": 1708}, "good", ""),
+        ({"focals": (660.0, 910.0)}, "poor", "ambiguous (660 or 910 px"),
+        ({"focals": (600.0, 655.0)}, "good", ""),
+        ({"angle": 1.9}, "poor", "1.9 degrees"),
+        ({"angle": 3.0}, "usable", "3.0 degrees"),
+    ],
+)
+def test_verdicts(change, grade, words):
+    verdict = judge_cameras(replace(GOOD, **change))
+    assert verdict.grade == grade
+    assert words in verdict.reason and "\n" not in verdict.reason + verdict.cure
+    if grade == "good":
+        assert verdict.reason == verdict.cure == ""
+    if grade == "poor":
+        assert "--depth files" in verdict.cure and "--accept-poor" in verdict.cure

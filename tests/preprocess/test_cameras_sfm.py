@@ -1,0 +1,169 @@
+"""The cameras stage as a whole, on rendered clips of known cameras and on a real one."""
+
+import json
+
+import numpy as np
+import pytest
+from cards import Card, card_tracks, placed, render, sliding_cameras, write_frames
+from moving import write_scene
+from msdyn.preprocess.cameras import SfmCameras
+from msdyn.preprocess.sfm import map_cameras, match_tracks, polish
+from scipy.spatial.transform import Rotation
+
+from msdyn.geometry import Cameras, align_camera_paths, similarity_from_points, transform_points
+from msdyn.scene import Tracks
+
+FRAMES, FOCAL, WIDTH, HEIGHT = 14, 220, 256, 192
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A camera slides past a room of cards in which one card moves; scene, tracks, truth."""
+    cameras = sliding_cameras(FRAMES, FOCAL, WIDTH, HEIGHT, reach=1.2)
+    mover = np.concatenate(
+        [placed(-0.5 + 0.08 * i, 0.25, 2.9, yaw=5 * i - 30) for i in range(FRAMES)]
+    )
+    cards = [
+        Card(9, 7, placed(0, 0, 5, frames=FRAMES), seed=1),
+        Card(6, 5, placed(0, 1.1, 3.2, pitch=75, frames=FRAMES), seed=2),
+        Card(1.0, 1.2, placed(-1.2, -0.2, 3.2, yaw=20, frames=FRAMES), seed=3),
+        Card(0.8, 1.0, placed(1.1, 0.1, 2.8, yaw=-15, frames=FRAMES), seed=4),
+        Card(0.8, 0.9, mover, label=1, seed=9),
+    ]
+    rendered = render(cards, cameras)
+    scene = write_frames(tmp_path_factory.mktemp("cards") / "scene", rendered.images)
+    return scene, card_tracks(cards, cameras, rendered, 14), rendered, cameras
+
+
+def path_error(found: Cameras, true: Cameras) -> float:
+    """Return the root mean square distance of aligned centres, as a share of the path's length."""
+    scale, true_from_found = similarity_from_points(found.centres, true.centres)
+    away = found.transformed(true_from_found, scale).centres - true.centres
+    length = np.linalg.norm(np.diff(true.centres, axis=0), axis=1).sum()
+    return float(np.sqrt((away**2).sum(1).mean()) / length)
+
+
+def turn_error(found: Cameras, true: Cameras) -> float:
+    """Return the mean angle in degrees between the orientations of aligned cameras."""
+    scale, true_from_found = align_camera_paths(found, true)
+    found = found.transformed(true_from_found, scale)
+    between = found.cam_from_world[:, :3, :3] @ true.cam_from_world[:, :3, :3].swapaxes(1, 2)
+    return float(np.degrees(Rotation.from_matrix(between).magnitude()).mean())
+
+
+def test_moving_camera(clip, capfd):
+    scene, tracks, rendered, cameras = clip
+    solution = SfmCameras().solve(scene, tracks, rendered.labels)
+    assert solution.motion == "moving" and solution.verdict.grade == "good"
+    assert solution.quality["registered_frames"] == FRAMES
+    json.dumps(solution.quality, allow_nan=False)
+    found = solution.cameras
+    assert found.intrinsics[0, 0, 0] == pytest.approx(FOCAL, rel=0.01)  # 0.4 % off
+    assert path_error(found, cameras) < 0.001  # 0.04 %
+    assert turn_error(found, cameras) < 0.03  # 0.007 degrees
+    # The world is the first camera's, of median depth 1.
+    np.testing.assert_allclose(found.cam_from_world[0], np.eye(4), atol=1e-9)
+    points = solution.points
+    poses = found.cam_from_world[points.frame]
+    depth = transform_points(poses, points.xyz[points.point][:, None])[:, 0, 2]
+    assert np.median(depth) == pytest.approx(1, rel=1e-6)
+    # No point lies on the card that moves.
+    column, row = points.xy.astype(int).T
+    assert (rendered.labels[points.frame, row, column] == 1).mean() < 0.002
+    assert capfd.readouterr() == ("", "")  # neither from us nor from COLMAP
+
+    again = SfmCameras().solve(scene, tracks, rendered.labels)
+    np.testing.assert_allclose(again.cameras.cam_from_world, found.cam_from_world, atol=1e-6)
+
+
+def test_frames_without_features_are_interpolated_and_counted(clip, tmp_path):
+    _, tracks, rendered, cameras = clip
+    images = rendered.images.copy()
+    images[6:8] = 128  # the lens is covered
+    scene = write_frames(tmp_path / "scene", images)
+    solution = SfmCameras(focal_starts=(0.7,)).solve(scene, tracks, rendered.labels)
+    assert solution.quality["registered_frames"] == FRAMES - 2
+    assert solution.verdict.grade == "usable" and "2 of 14 frames" in solution.verdict.reason
+    assert path_error(solution.cameras, cameras) < 0.01  # between its neighbours, not exact
+    assert turn_error(solution.cameras, cameras) < 0.2
+
+
+def test_exact_tracks_serve_where_features_fail(clip, tmp_path):
+    scene, tracks, _, cameras = clip
+    static = tracks.select(tracks.object == 0)
+    database = match_tracks(scene, static, tmp_path, seed=0)
+    mapping = map_cameras(scene, database, 300, tmp_path, seed=0)
+    assert mapping is not None and mapping.registered.all()
+    mapping = polish(mapping)
+    assert mapping.focal == pytest.approx(FOCAL, rel=0.01)
+    found = Cameras.pinhole(mapping.focal, WIDTH, HEIGHT, mapping.cam_from_world)
+    assert path_error(found, cameras) < 0.002
+    fixed = polish(mapping, focal=230.0)
+    assert fixed.focal == 230.0 and fixed.error > mapping.error
+
+
+def tracks_of_positions(xy: np.ndarray) -> Tracks:
+    seen = (xy >= 0).all(-1) & (xy <= [WIDTH, HEIGHT]).all(-1)
+    none = np.zeros(len(xy))
+    return Tracks(np.where(seen[..., None], xy, 0), seen, seen.astype(float), none, none)
+
+
+def test_still_camera(tmp_path):
+    scene = write_scene(tmp_path / "scene", np.zeros((12, HEIGHT, WIDTH, 3), np.uint8))
+    rng = np.random.default_rng(0)
+    xy = rng.uniform(0, HEIGHT, (200, 1, 2)) + rng.normal(0, 0.05, (200, 12, 2))
+    solution = SfmCameras().solve(scene, tracks_of_positions(xy), None)
+    assert solution.motion == "static" and solution.verdict.grade == "poor"
+    assert "stands still" in solution.verdict.reason
+    np.testing.assert_array_equal(solution.cameras.cam_from_world, np.tile(np.eye(4), (12, 1, 1)))
+    assert solution.cameras.intrinsics[0, 0, 0] > 0 and not len(solution.points.xyz)
+
+
+def test_turning_camera_gives_rotations_and_focal_length_alone(tmp_path):
+    scene = write_scene(tmp_path / "scene", np.zeros((20, HEIGHT, WIDTH, 3), np.uint8))
+    rng = np.random.default_rng(0)
+    turns = np.stack([placed(0, 0, 0, yaw=1.5 * i, pitch=0.5 * i)[0] for i in range(20)])
+    rays = np.c_[rng.uniform(-1, 1.5, 600), rng.uniform(-0.8, 0.8, 600), np.ones(600)]
+    local = rays @ turns[:, :3, :3]  # [T, N, 3], cam_from_world is the transpose
+    xy = (FOCAL * local[..., :2] / local[..., 2:] + [WIDTH / 2, HEIGHT / 2]).transpose(1, 0, 2)
+    # An object crosses; its mask takes its tracks out.
+    crossing = np.tile([[60.0, 90.0]], (80, 20, 1)) + rng.uniform(-20, 20, (80, 1, 2))
+    crossing[..., 0] += 5 * np.arange(20)
+    masks = np.zeros((20, HEIGHT, WIDTH), np.uint8)
+    for frame in range(20):
+        masks[frame, 68:112, max(38 + 5 * frame, 0) : 83 + 5 * frame] = 1
+    both = tracks_of_positions(np.concatenate([xy, crossing]) + rng.normal(0, 0.1, (680, 20, 2)))
+    solution = SfmCameras().solve(scene, both, masks)
+    assert solution.motion == "rotating" and solution.verdict.grade == "poor"
+    assert solution.cameras.intrinsics[0, 0, 0] == pytest.approx(FOCAL, rel=0.01)
+    np.testing.assert_allclose(solution.cameras.centres, 0, atol=1e-12)
+    true = Cameras.pinhole(FOCAL, WIDTH, HEIGHT, np.linalg.inv(turns))
+    assert turn_error(solution.cameras, true) < 0.05
+
+
+@pytest.mark.slow
+def test_hand_against_its_reference(shared, tmp_path):
+    """A quarter of the clip at half size, against the poses that were published with it."""
+    import cv2
+    import imageio.v3 as iio
+
+    frames = list(iio.imiter(shared / "clips" / "hand.mp4", plugin="pyav"))[:44:2]
+    small = np.stack(
+        [cv2.resize(f, None, fx=0.75, fy=0.75, interpolation=cv2.INTER_AREA) for f in frames]
+    )
+    scene = write_scene(tmp_path / "scene", small)
+    empty = Tracks(
+        np.zeros((0, 22, 2)), np.zeros((0, 22), bool), np.zeros((0, 22)), np.zeros(0), np.zeros(0)
+    )
+    solution = SfmCameras().solve(scene, empty, None)
+    content = json.loads((shared / "clips" / "hand_poses_llff.json").read_text())
+    poses = np.array(content["poses"]).reshape(-1, 3, 5)[:44:2]
+    world_from_cam = np.tile(np.eye(4), (22, 1, 1))
+    # LLFF's columns are right, up, back; ours right, down, forward.
+    world_from_cam[:, :3, :3] = poses[:, :, :3] * [1, -1, -1]
+    world_from_cam[:, :3, 3] = poses[:, :, 3]
+    true = Cameras.pinhole(192.5, 384, 288, np.linalg.inv(world_from_cam))
+    assert solution.quality["registered_frames"] == 22
+    assert solution.cameras.intrinsics[0, 0, 0] == pytest.approx(192.5, rel=0.02)
+    assert path_error(solution.cameras, true) < 0.006
+    assert turn_error(solution.cameras, true) < 0.8

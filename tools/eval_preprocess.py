@@ -1,0 +1,257 @@
+"""Measure weight-free preprocessing: masks and tracks on clips with truth, and seconds a frame.
+
+    python tools/eval_preprocess.py --json figures.json
+    python tools/eval_preprocess.py --only camel --sheets /tmp/sheets
+
+Real clips are read from --clips (camel.mp4, camel_masks/, camel_joints.json, duck.mp4, hand.mp4);
+"demo" is the synthetic scene of the demo, rendered here. Figures:
+
+    iou            mean over frames of the intersection over union of all moving pixels
+    iou_objects    per true object, of the one mask label that overlaps it most over the clip
+    pck            share of joints within .1 and .2 of the root of the mask's area: `hop` from one
+                   annotated frame to the next, `clip` from a joint's first frame to all later ones;
+                   a joint is followed as tracks are, but never given up
+    track error    px, of positions called visible, by age in frames; `lost`: share of those whose
+                   true point is hidden (or that have slipped to another surface)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from msdyn.preprocess import PreprocessConfig, preprocess_video
+from msdyn.preprocess.flow import estimate_flow, follow_points, grey, refine_points
+from msdyn.preprocess.tracks import FlowTracks
+
+from msdyn.scene import Scene
+
+CLIPS = Path(__file__).parents[2] / "shared" / "clips"
+COLOURS = np.array(
+    [[0, 0, 0], [230, 40, 40], [40, 200, 60], [60, 90, 250], [240, 200, 30], [200, 60, 220]]
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--clips", type=Path, default=CLIPS, help="folder of the real clips")
+    parser.add_argument("--only", nargs="+", default=["camel", "duck", "hand", "demo"])
+    parser.add_argument("--work", type=Path, help="keep the scene directories in this folder")
+    parser.add_argument("--sheets", type=Path, help="write contact sheets to this folder")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    arguments = parser.parse_args()
+    figures: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        work = arguments.work or Path(temporary)
+        for name in arguments.only:
+            video = arguments.clips / f"{name}.mp4"
+            truth = None
+            if name == "demo":
+                truth = render_demo(work / "demo-clip")
+                video = work / "demo-clip" / "clip.mp4"
+            scene = preprocess_video(
+                PreprocessConfig(video, work / name, only=("frames", "tracks", "masks"))
+            )
+            figures[name] = stage_figures(scene)
+            if name == "camel":
+                figures[name] |= camel_figures(scene, arguments.clips)
+            if truth is not None:
+                figures[name] |= truth_figures(scene, truth)
+            if arguments.sheets:
+                write_sheets(scene, arguments.sheets, name)
+            sys.stdout.write(json.dumps({name: figures[name]}, indent=1) + "\n")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def stage_figures(scene: Scene) -> dict[str, Any]:
+    """Return seconds a frame and the quality figures of the finished stages."""
+    stages = scene.info.stages
+    return {
+        "seconds_a_frame": {k: round(v["seconds"] / len(scene), 3) for k, v in stages.items()},
+        "quality": {k: v["quality"] for k, v in stages.items() if v["quality"]},
+    }
+
+
+def camel_figures(scene: Scene, clips: Path) -> dict[str, Any]:
+    """Return mask overlap and joint accuracy on camel."""
+    import imageio.v3 as iio
+
+    files = sorted((clips / "camel_masks").glob("*.png"))
+    truth = np.stack([iio.imread(file) > 0 for file in files])
+    joints = json.loads((clips / "camel_joints.json").read_text(encoding="utf-8"))
+    frames = [int(Path(record["image_path"]).stem) for record in joints]
+    # (y, x) at 1080 lines.
+    xy = np.array([record["joints"] for record in joints], np.float32)[..., ::-1] * (480 / 1080)
+    seen = np.array([record["visibility"] for record in joints], bool)
+    root_area = np.sqrt(truth[frames].sum((1, 2)))
+    starts = [(f, xy[i][seen[i]]) for i, f in enumerate(frames)]
+    paths = follow_queries(scene, starts)  # of annotation i: [T, joints seen, 2]
+
+    hop, clip = [], []
+    first = seen.argmax(0)
+    for i in range(len(frames)):
+        column_of = np.cumsum(seen[i]) - 1
+        for j in range(i + 1, len(frames)):
+            both = seen[i] & seen[j]
+            error = paths[i][frames[j]][column_of[both]] - xy[j][both]
+            error = np.linalg.norm(error, axis=1) / root_area[j]
+            if j == i + 1:
+                hop.append(error)
+            clip.append(error[first[both] == i])
+    return {
+        "iou": round(float(np.mean(overlaps(scene.masks() > 0, truth))), 4),
+        "pck": {
+            name: {str(a): round(float((np.concatenate(e) < a).mean()), 4) for a in (0.2, 0.1)}
+            for name, e in (("hop", hop), ("clip", clip))
+        },
+    }
+
+
+def follow_queries(scene: Scene, starts: list[tuple[int, np.ndarray]]) -> list[np.ndarray]:
+    """Return the paths [T, n, 2] of points started in given frames, followed as tracks are."""
+    anchor = FlowTracks().anchor_frames
+    images = deque([grey(scene.image(0))], maxlen=anchor + 1)
+    paths = [np.full((len(scene), len(xy), 2), np.nan, np.float32) for _, xy in starts]
+    for path, (frame, xy) in zip(paths, starts, strict=True):
+        path[frame] = xy
+    for frame in range(1, len(scene)):
+        images.append(grey(scene.image(frame)))
+        pair = estimate_flow(images[-2], images[-1])
+        for path, (start, _) in zip(paths, starts, strict=True):
+            if frame > start:
+                path[frame] = follow_points(pair, path[frame - 1])[0]
+            if frame >= start + anchor:
+                path[frame] = refine_points(
+                    images[0], images[-1], path[frame - anchor], path[frame]
+                )
+    return paths
+
+
+def render_demo(folder: Path) -> Any:
+    """Write the demo's clip and return its description."""
+    from msdyn.synthetic import make_scene, render_truth, write_clip
+
+    spec = make_scene("demo")
+    if not (folder / "clip.mp4").is_file():
+        write_clip(render_truth(spec, progress=True), folder)
+    return spec
+
+
+def truth_figures(scene: Scene, spec: Any) -> dict[str, Any]:
+    """Return mask overlap per object and track errors on a synthetic clip."""
+    from msdyn.geometry import project, transform_points
+    from msdyn.synthetic.raycast import Caster, rays_through
+
+    caster = Caster(spec)
+    tracks, masks = scene.tracks, scene.masks()
+    error = np.zeros(tracks.visible.shape)
+    hidden = np.zeros(tracks.visible.shape, bool)
+    owner = np.zeros(len(tracks), int)
+    truth = np.zeros_like(masks)
+    rows, columns = np.mgrid[0 : scene.info.height, 0 : scene.info.width] + 0.5
+    pixels = np.stack([columns.ravel(), rows.ravel()], 1)
+    for query, camera in enumerate(spec.cameras):
+        centre = camera.centres[0]
+        points, _ = caster.mesh(query).cast(centre, rays_through(camera, pixels))
+        truth[query] = caster.face_object[points.face].reshape(scene.size)
+        own = np.flatnonzero(tracks.query_frame == query)
+        xy = tracks.xy[own, query].astype(np.float64)
+        points, _ = caster.mesh(query).cast(centre, rays_through(camera, xy))
+        owner[own] = caster.face_object[points.face]
+        for frame in range(query, len(scene)):
+            later = spec.cameras[frame]
+            local = transform_points(later.cam_from_world[0], caster.positions(frame, points))
+            true_xy = project(later.intrinsics[0], local)
+            error[own, frame] = np.linalg.norm(tracks.xy[own, frame] - true_xy, axis=1)
+            hidden[own, frame] = ~caster.visible(frame, later, points)
+    return {
+        "iou": round(float(np.mean(overlaps(masks > 0, truth > 0))), 4),
+        "iou_objects": object_overlaps(masks, truth),
+        "tracks": track_figures(tracks, error, hidden, owner),
+    }
+
+
+def object_overlaps(masks: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Return the overlap over the whole clip of each true object with its best label."""
+    labels = np.unique(masks[(masks > 0) & (masks < 255)])
+    return {
+        str(k): round(
+            max([float(overlaps(masks == i, truth == k, whole=True)) for i in labels] or [0]), 4
+        )
+        for k in np.unique(truth[truth > 0])
+    }
+
+
+def track_figures(
+    tracks: Any, error: np.ndarray, hidden: np.ndarray, owner: np.ndarray
+) -> dict[str, Any]:
+    """Return errors of visible positions by age, for static and moving points apart."""
+    age = np.arange(tracks.num_frames) - tracks.query_frame[:, None]
+    confidence = tracks.confidence
+    result: dict[str, Any] = {}
+    for name, chosen in (("static", owner == 0), ("moving", owner > 0)):
+        seen = tracks.visible & chosen[:, None] & (age > 0)
+        result[name] = {
+            "lost": round(float(hidden[seen].mean()), 4),
+            "median_px": {
+                str(a): round(float(np.median(error[seen & (age == a)])), 3)
+                for a in (1, 5, 10, 20)
+                if (seen & (age == a)).any()
+            },
+            "over_2_px": round(float((error[seen] > 2).mean()), 4),
+            "over_2_px_confident_half": round(
+                float((error[seen & (confidence > np.median(confidence[seen]))] > 2).mean()), 4
+            ),
+        }
+    named = tracks.object >= 0
+    result["object_known"] = round(float(named.mean()), 4)
+    result["on_wrong_side"] = round(
+        float(((tracks.object[named] > 0) != (owner[named] > 0)).mean()), 4
+    )
+    return result
+
+
+def overlaps(a: np.ndarray, b: np.ndarray, *, whole: bool = False) -> np.ndarray:
+    """Return intersection over union of masks [T, H, W], for each frame or over the whole clip."""
+    axes = None if whole else (1, 2)
+    union = (a | b).sum(axes)
+    return np.where(union, (a & b).sum(axes) / np.maximum(union, 1), 1.0)
+
+
+def write_sheets(scene: Scene, folder: Path, name: str) -> None:
+    """Write contact sheets: masks over images, and tracks with where they were 5 frames before."""
+    import cv2
+    import imageio.v3 as iio
+
+    folder.mkdir(parents=True, exist_ok=True)
+    width = 420
+    height = round(width * scene.info.height / scene.info.width)
+    tiles: dict[str, list[np.ndarray]] = {"masks": [], "tracks": []}
+    tracks = scene.tracks
+    for frame in np.linspace(5, len(scene) - 1, 12).astype(int):
+        image, mask = scene.image(frame), scene.mask(frame)
+        tint = image // 2 + (COLOURS[mask % len(COLOURS)] // 2).astype(np.uint8)
+        tiles["masks"].append(np.where(mask[..., None] > 0, tint, image))
+        canvas = image // 2
+        rows = np.flatnonzero(tracks.visible[:, frame] & tracks.visible[:, frame - 5])[::4]
+        for row in rows:
+            a, b = (tuple(map(int, tracks.xy[row, t])) for t in (frame - 5, frame))
+            colour = COLOURS[max(tracks.object[row], 0) % 6] if tracks.object[row] else [255] * 3
+            cv2.line(canvas, a, b, [int(c) for c in colour], 1, cv2.LINE_AA)
+        tiles["tracks"].append(canvas)
+    for kind, images in tiles.items():
+        small = [cv2.resize(i, (width, height), interpolation=cv2.INTER_AREA) for i in images]
+        sheet = np.concatenate([np.concatenate(small[i : i + 4], 1) for i in (0, 4, 8)])
+        iio.imwrite(folder / f"{name}-{kind}.png", sheet)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
