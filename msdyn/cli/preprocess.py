@@ -1,0 +1,90 @@
+"""`msdyn-preprocess`: from a video to a scene directory."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from msdyn.cli.run import parse, run
+from msdyn.errors import PoorInputError
+from msdyn.preprocess import STAGES, PreprocessConfig, preprocess_video
+from msdyn.scene import Scene, check_scene
+
+__all__ = ["main"]
+
+PROG = "msdyn-preprocess"
+DESCRIPTION = (
+    "Turn a video into a scene directory: frames, tracks, masks, cameras, depth. Stages that are "
+    "up to date are not run again. `msdyn-preprocess --check DIR` checks a scene directory instead."
+)
+FIGURES = {
+    "frames": ("source_frame_count", "timestamps"),
+    "tracks": ("tracks", "mean_life_frames", "forward_backward_px"),
+    "masks": ("objects", "moving_share", "tracks_on_objects"),
+    "cameras": ("motion", "registered", "reprojection_px", "angle_degrees", "focal_px"),
+    "depth": ("known", "consistency"),
+}
+"""The figures of each stage that the table shows, where its record has them."""
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """Check a scene directory."""
+
+    check: Path
+    """Scene directory to read in full and check."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    if any(argument.split("=")[0] == "--check" for argument in argv):
+        return run(_check, parse(CheckConfig, argv, PROG, "Check a scene directory."))
+    return run(_preprocess, parse(PreprocessConfig, argv, PROG, DESCRIPTION))
+
+
+def _preprocess(config: PreprocessConfig) -> None:
+    logging.basicConfig(format="%(message)s")
+    try:
+        scene = preprocess_video(config)
+    except PoorInputError:
+        _print_table(Scene(config.directory))
+        raise
+    _print_table(scene)
+    if set(STAGES) <= set(scene.info.stages):
+        print(f"next: msdyn-fit {config.directory}")
+
+
+def _check(config: CheckConfig) -> None:
+    report = check_scene(Scene(config.check))
+    for name, fact in report.facts.items():
+        print(f"{name:<10} {fact}")
+    for warning in report.warnings:
+        print(f"warning: {warning}")
+    print(f"{config.check} is a scene directory that msdyn-fit can take")
+
+
+def _print_table(scene: Scene) -> None:
+    """Print a line for each finished stage, and what limits the cameras."""
+    for stage in STAGES:
+        record = scene.info.stages.get(stage)
+        if record is None:
+            continue
+        values = record["options"] | record["quality"]
+        figures = ", ".join(
+            f"{key.replace('_', ' ')} {_short(values[key])}"
+            for key in FIGURES[stage]
+            if key in values
+        )
+        print(f"{stage:<8} {record['backend']:<7} {record['seconds']:7.1f} s  {figures}")
+    verdict = scene.info.stages.get("cameras", {}).get("quality", {}).get("verdict")
+    if verdict and verdict["grade"] == "usable":
+        print(f"warning: {verdict['reason']}; {verdict['cure']}")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,19 @@
+"""`msdyn-render`: render a fitted scene from any camera at any time."""
+
+from collections.abc import Sequence
+
+from msdyn.cli.run import parse, run
+from msdyn.render.output import RenderConfig, render_to_file
+
+DESCRIPTION = (
+    "Render a fitted scene at any time from any camera: one image, or a video with --path."
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    return run(_render, parse(RenderConfig, argv, "msdyn-render", DESCRIPTION))
+
+
+def _render(config: RenderConfig) -> None:
+    print(render_to_file(config))

@@ -1,0 +1,64 @@
+"""What every command does with options, errors and interruptions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import tyro
+
+from msdyn.errors import MsdynError
+
+__all__ = ["parse", "run"]
+
+Config = TypeVar("Config")
+
+
+def parse(
+    config_type: type[Config],
+    argv: Sequence[str] | None,
+    prog: str,
+    description: str,
+    default: Config | None = None,
+) -> Config:
+    """Parse the options of a command into a config.
+
+    Args:
+        config_type: a dataclass; a string under each field is its help.
+        argv: the arguments; None takes those of the process.
+        prog: name of the command.
+        description: shown by `--help`.
+        default: values that options not given take; the class's own without.
+
+    Raises:
+        SystemExit: 0 after `--help`, 2 after saying what is wrong with the options.
+    """
+    if default is None:
+        return tyro.cli(config_type, args=argv, prog=prog, description=description)
+    return tyro.cli(config_type, args=argv, prog=prog, description=description, default=default)
+
+
+def run(function: Callable[[Any], Any], config: Any) -> int:
+    """Call `function(config)` and return the exit code of the command.
+
+    0 for success, or the number that the function returns; 2 for input that is wrong, 3 for input
+    too poor to be of use, each after one line on stderr; 130 after an interruption. Any other
+    exception is a fault of msdyn and propagates with its traceback.
+    """
+    try:
+        return function(config) or 0
+    except MsdynError as error:
+        _say(str(error))
+        return error.exit_code
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        # Raised by the system, these carry a number; ours are a sentence already.
+        _say(f"{error.filename}: {error.strerror}" if error.strerror else str(error))
+        return 2
+    except KeyboardInterrupt:
+        _say("interrupted; what was finished is kept, the same command goes on from there")
+        return 130
+
+
+def _say(line: str) -> None:
+    print("error: " + " ".join(line.split()), file=sys.stderr)

@@ -1,0 +1,59 @@
+"""The demo's picture: input, render, held-out truth and error at a few times."""
+
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+
+from msdyn.evaluate import error_image
+from msdyn.files import atomic_path
+from msdyn.geometry import align_camera_paths
+from msdyn.render import render_image
+from msdyn.scene import Scene
+from msdyn.sequence import GaussianSequence
+
+__all__ = ["save_comparison_sheet"]
+
+_TITLES = ("input", "render of a held-out camera", "what it saw", "error where covisible")
+_TIMES = 4
+
+
+def save_comparison_sheet(
+    path: Path, scene: Scene, sequence: GaussianSequence, truth: Scene, *, align: bool
+) -> None:
+    """Save a sheet with a row for each of a few times, the held-out cameras taking turns.
+
+    Args:
+        path: PNG to write.
+        scene: the scene fitted to.
+        sequence: the fit.
+        truth: scene with held-out views.
+        align: find the similarity between their worlds first.
+    """
+    scale, world = 1.0, np.eye(4)
+    if align:
+        scale, world = align_camera_paths(truth.cameras, sequence.cameras)
+    views = list(truth.views.values())
+    rows = [_titles(scene.size[1], views[0].cameras.width)]
+    for number, frame in enumerate(np.linspace(0, len(scene) - 1, _TIMES).round().astype(int)):
+        view = views[number % len(views)]
+        camera = view.cameras.transformed(world, scale)[frame]
+        image = render_image(sequence, camera, sequence.timeline.time_of_frame(int(frame))).rgb8
+        seen = view.image(int(frame))
+        error = error_image(image, seen, view.covisible(int(frame)))
+        rows.append(np.concatenate([scene.image(int(frame)), image, seen, error], axis=1))
+    with atomic_path(path) as temporary:
+        iio.imwrite(temporary, np.concatenate(rows, axis=0))
+
+
+def _titles(input_width: int, view_width: int) -> np.ndarray:
+    from PIL import Image, ImageDraw
+
+    widths = [input_width, view_width, view_width, view_width]
+    strip = Image.new("RGB", (sum(widths), 20), (20, 20, 24))
+    draw = ImageDraw.Draw(strip)
+    left = 0
+    for title, width in zip(_TITLES, widths, strict=True):
+        draw.text((left + 6, 4), title, fill=(235, 235, 235))
+        left += width
+    return np.asarray(strip)

@@ -1,0 +1,145 @@
+"""Checkpoints of a fit: everything needed to go on as if nothing had happened, without pickle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from msdyn.errors import InputError
+from msdyn.files import atomic_path
+from msdyn.fit.config import FitConfig
+from msdyn.fit.density import GaussianSet
+from msdyn.fit.neighbours import Neighbours
+
+__all__ = ["fingerprint", "load_checkpoint", "save_checkpoint"]
+
+_FORMAT = "msdyn-checkpoint"
+# Options that do not change the result, so that a checkpoint outlives a change of them.
+_IRRELEVANT = ("scene", "preset", "out", "restart", "device")
+
+
+def fingerprint(config: FitConfig, stages: dict[str, Any]) -> str:
+    """Return a text that is equal for fits of equal options to an equal scene."""
+    options = {k: v for k, v in asdict(config).items() if k not in _IRRELEVANT}
+    hashes = {name: record.get("input_hash") for name, record in stages.items()}
+    return json.dumps([options, hashes], sort_keys=True, default=str)
+
+
+def save_checkpoint(
+    path: Path,
+    *,
+    step: int,
+    seconds: float,
+    fingerprint: str,
+    sets: dict[str, GaussianSet],
+    motion: torch.nn.Module,
+    motion_optimiser: torch.optim.Optimizer,
+    neighbours: Neighbours,
+) -> None:
+    """Write a checkpoint, atomically."""
+    from safetensors.torch import save_file
+
+    tensors: dict[str, torch.Tensor] = {"generator": torch.get_rng_state()}
+    if neighbours.index is not None and neighbours.weight is not None:
+        tensors |= {"near.index": neighbours.index, "near.weight": neighbours.weight}
+    for name, group in sets.items():
+        for key, value in group.params.items():
+            tensors[f"{name}.param.{key}"] = value
+            _put_adam(tensors, f"{name}.adam.{key}", group.optimisers[key])
+        for key, value in group.state.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{name}.state.{key}"] = value
+    for key, value in motion.state_dict().items():
+        tensors[f"motion.{key}"] = value
+    _put_adam(tensors, "motion_adam", motion_optimiser)
+    header = {"version": 1, "step": step, "seconds": seconds, "fingerprint": fingerprint}
+    content = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(content, temporary, metadata={"format": _FORMAT, "header": json.dumps(header)})
+
+
+def load_checkpoint(
+    path: Path,
+    *,
+    fingerprint: str,
+    sets: dict[str, GaussianSet],
+    motion: torch.nn.Module,
+    motion_optimiser: torch.optim.Optimizer,
+    neighbours: Neighbours,
+) -> tuple[int, float] | None:
+    """Restore a checkpoint in place.
+
+    Returns:
+        The number of steps taken and the seconds spent, or None where there is no checkpoint of a
+        fit with this fingerprint.
+
+    Raises:
+        InputError: the file is damaged; delete it or pass `--restart`.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("header", "{}"))
+            if header.get("fingerprint") != fingerprint:
+                return None
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: damaged checkpoint ({error}); pass --restart") from error
+
+    device = next(motion.parameters()).device if list(motion.parameters()) else torch.device("cpu")
+    for name, group in sets.items():
+        for key in group.params:
+            parameter = torch.nn.Parameter(tensors[f"{name}.param.{key}"].to(device))
+            optimiser = group.optimisers[key]
+            optimiser.state.clear()
+            optimiser.param_groups[0]["params"] = [parameter]
+            group.params[key] = parameter
+            _take_adam(tensors, f"{name}.adam.{key}", optimiser, device)
+        prefix = f"{name}.state."
+        for key, value in tensors.items():
+            if key.startswith(prefix):
+                group.state[key.removeprefix(prefix)] = value.to(device)
+    motion.load_state_dict(
+        {k.removeprefix("motion."): v for k, v in tensors.items() if k.startswith("motion.")}
+    )
+    _take_adam(tensors, "motion_adam", motion_optimiser, device)
+    torch.set_rng_state(tensors["generator"])
+    if "near.index" in tensors:
+        neighbours.index = tensors["near.index"].to(device)
+        neighbours.weight = tensors["near.weight"].to(device)
+    return header["step"], header["seconds"]
+
+
+def _parameters(optimiser: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
+    return [p for group in optimiser.param_groups for p in group["params"]]
+
+
+def _put_adam(
+    tensors: dict[str, torch.Tensor], prefix: str, optimiser: torch.optim.Optimizer
+) -> None:
+    for number, parameter in enumerate(_parameters(optimiser)):
+        for key, value in optimiser.state.get(parameter, {}).items():
+            tensors[f"{prefix}.{number}.{key}"] = torch.as_tensor(value)
+
+
+def _take_adam(
+    tensors: dict[str, torch.Tensor],
+    prefix: str,
+    optimiser: torch.optim.Optimizer,
+    device: torch.device,
+) -> None:
+    for number, parameter in enumerate(_parameters(optimiser)):
+        found = {
+            key: tensors[f"{prefix}.{number}.{key}"].to(device)
+            for key in ("step", "exp_avg", "exp_avg_sq")
+            if f"{prefix}.{number}.{key}" in tensors
+        }
+        if found:
+            optimiser.state[parameter] = found

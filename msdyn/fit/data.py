@@ -1,0 +1,191 @@
+"""A scene as tensors on the device of a fit, in a world scaled to a median depth of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from tqdm import tqdm
+
+from msdyn.errors import InputError
+from msdyn.geometry import Cameras
+from msdyn.scene import IGNORE, LiftedTracks, Scene, lift_tracks
+
+__all__ = ["FitData", "FrameBatch", "Normalisation", "load_fit_data"]
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """The world of the optimisation: x_fit = scale * x_world + offset."""
+
+    scale: float
+    offset: np.ndarray
+
+    @classmethod
+    def of(cls, cameras: Cameras, depths: np.ndarray) -> Normalisation:
+        """Put the mean camera centre at the origin and the median known depth at one."""
+        known = depths[depths > 0]
+        median = float(np.median(known)) if known.size else 1.0
+        return cls(1 / median, -cameras.centres.mean(0) / median)
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """[4, 4], the offset alone, for `Cameras.transformed`."""
+        matrix = np.eye(4)
+        matrix[:3, 3] = self.offset
+        return matrix
+
+
+@dataclass(frozen=True)
+class FrameBatch:
+    """B frames of the clip as the losses take them.
+
+    Attributes:
+        index: [B] frame indices of the clip, float.
+        rgb: [B, H, W, 3] in [0, 1].
+        depth: [B, H, W] z-depth, 0 = unknown.
+        moving: [B, H, W] 1 on objects, 0 elsewhere.
+        certain: [B, H, W] 0 where the mask says ignore, 1 elsewhere.
+        intrinsics, cam_from_world: [B, 3, 3], [B, 4, 4].
+    """
+
+    index: Float[Tensor, " frames"]
+    rgb: Float[Tensor, "frames height width 3"]
+    depth: Float[Tensor, "frames height width"]
+    moving: Float[Tensor, "frames height width"]
+    certain: Float[Tensor, "frames height width"]
+    intrinsics: Float[Tensor, "frames 3 3"]
+    cam_from_world: Float[Tensor, "frames 4 4"]
+
+
+@dataclass(frozen=True)
+class FitData:
+    """Everything a fit reads.
+
+    Attributes:
+        frames: [F] indices, in the clip, of the frames to fit to, increasing.
+        held_out: indices kept out.
+        rgb: [T, H, W, 3] uint8, all frames of the clip.
+        depth: [T, H, W] float32, scaled.
+        mask: [T, H, W] uint8 object index.
+        cameras: of all frames, in the world of the fit and at its image size.
+        tracks: lifted tracks on objects at the fitted frames only, in the world of the fit and in
+            pixels of its image size.
+        normalisation: from the scene's world to the fit's.
+    """
+
+    frames: np.ndarray
+    held_out: list[int]
+    rgb: UInt8[Tensor, "clip height width 3"]
+    depth: Float[Tensor, "clip height width"]
+    mask: UInt8[Tensor, "clip height width"]
+    cameras: Cameras
+    tracks: LiftedTracks
+    normalisation: Normalisation
+
+    @property
+    def device(self) -> torch.device:
+        return self.rgb.device
+
+    def batch(self, frames: np.ndarray) -> FrameBatch:
+        """Return frames by their indices in the clip."""
+        index = torch.as_tensor(frames, device=self.device)
+        mask = self.mask[index]
+        return FrameBatch(
+            index.float(),
+            self.rgb[index].float() / 255,
+            self.depth[index],
+            ((mask > 0) & (mask != IGNORE)).float(),
+            (mask != IGNORE).float(),
+            self._tensor(self.cameras.intrinsics[frames]),
+            self._tensor(self.cameras.cam_from_world[frames]),
+        )
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.as_tensor(array, dtype=torch.float32, device=self.device)
+
+
+def load_fit_data(
+    scene: Scene, *, long_side: int | None, holdout_every: int, device: torch.device
+) -> FitData:
+    """Read a scene directory for a fit.
+
+    Args:
+        scene: a complete scene directory.
+        long_side: scale images down to this longer side; None keeps their size.
+        holdout_every: keep frames n-1, 2n-1, ... out; 0 keeps none out.
+        device: where the tensors go.
+
+    Raises:
+        InputError: an object of the masks without any usable track, or too few frames left.
+    """
+    count = len(scene)
+    held_out = list(range(holdout_every - 1, count, holdout_every)) if holdout_every else []
+    # The last frame stays: its time has no neighbour to be interpolated from.
+    held_out = [f for f in held_out if f < count - 1]
+    frames = np.setdiff1d(np.arange(count), held_out)
+    height, width = scene.size
+    factor = min(1.0, long_side / max(height, width)) if long_side else 1.0
+    size = (round(height * factor), round(width * factor))
+    rgb, depth, mask, full_depth, full_mask = [], [], [], [], []
+    for frame in tqdm(range(count), desc="reading the scene", leave=False):
+        full_depth.append(scene.depth(frame))
+        full_mask.append(scene.mask(frame))
+        rgb.append(_shrink_rgb(scene.image(frame), size))
+        depth.append(_shrink_nearest(full_depth[-1], size))
+        mask.append(_shrink_nearest(full_mask[-1], size))
+
+    tracks = scene.tracks
+    lifted = lift_tracks(
+        tracks.select(tracks.object > 0), np.stack(full_depth), np.stack(full_mask), scene.cameras
+    ).frames(frames)
+    present = set(np.unique(np.stack(full_mask)[frames]).tolist()) - {0, IGNORE}
+    lost = present - set(np.unique(lifted.object).tolist())
+    if lost:
+        raise InputError(
+            f"{scene.directory / 'masks'}: object(s) {sorted(lost)} have no track of known "
+            "depth in tracks.npz; run the tracks stage again with these masks, or remove them"
+        )
+    depths = np.stack(depth)
+    cameras = scene.cameras.resized(size[1], size[0])
+    normalisation = Normalisation.of(cameras, depths)
+    scale = np.array([size[1] / width, size[0] / height])
+    return FitData(
+        frames,
+        held_out,
+        torch.from_numpy(np.stack(rgb)).to(device),
+        torch.from_numpy(depths * np.float32(normalisation.scale)).to(device),
+        torch.from_numpy(np.stack(mask)).to(device),
+        cameras.transformed(normalisation.matrix, normalisation.scale),
+        LiftedTracks(
+            np.where(
+                lifted.visible[..., None],
+                lifted.xyz * normalisation.scale + normalisation.offset,
+                0.0,
+            ),
+            lifted.visible,
+            lifted.confidence,
+            lifted.object,
+            lifted.xy * scale,
+        ),
+        normalisation,
+    )
+
+
+def _shrink_rgb(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    if image.shape[:2] == size:
+        return image
+    tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    small = torch.nn.functional.interpolate(tensor, size, mode="area")
+    return small[0].permute(1, 2, 0).round().byte().numpy()
+
+
+def _shrink_nearest(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    if image.shape == size:
+        return image
+    rows = ((np.arange(size[0]) + 0.5) * image.shape[0] / size[0]).astype(int)
+    columns = ((np.arange(size[1]) + 0.5) * image.shape[1] / size[1]).astype(int)
+    return image[rows[:, None], columns]

@@ -1,0 +1,328 @@
+"""The joint optimisation of Gaussians and motion (Eq. 8) under the losses of Eq. 12."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+import msdyn
+from msdyn.errors import InputError
+from msdyn.files import atomic_path, write_json
+from msdyn.fit.checkpoint import fingerprint, load_checkpoint, save_checkpoint
+from msdyn.fit.config import FitConfig
+from msdyn.fit.data import FitData, FrameBatch, load_fit_data
+from msdyn.fit.density import make_sets
+from msdyn.fit.initialize import initialize
+from msdyn.fit.losses import (
+    depth_loss,
+    mask_loss,
+    pattern_acceleration,
+    pattern_size,
+    rgb_loss,
+    rigidity_loss,
+    scale_loss,
+    track_loss,
+)
+from msdyn.fit.neighbours import Neighbours
+from msdyn.fit.tracks import TrackSampler
+from msdyn.render import draw, render_image
+from msdyn.scene import Scene
+from msdyn.sequence import GaussianSequence, save_sequence
+
+__all__ = ["Fitter", "fit_scene"]
+
+_CHECKPOINT_SECONDS = 60.0
+_LOG_EVERY = 20
+
+
+def fit_scene(scene: Scene, config: FitConfig | None = None) -> GaussianSequence:
+    """Fit a Gaussian sequence to a scene directory, writing into its `fit/`.
+
+    A fit that was interrupted goes on from its checkpoint when called again with equal options.
+
+    Args:
+        scene: complete scene directory.
+        config: options; the defaults without.
+
+    Returns:
+        The sequence, in the world and units of the scene's cameras, on the CPU.
+
+    Raises:
+        InputError: the scene is not fit to be fitted; the message says why.
+    """
+    config = config or FitConfig(scene=scene.directory)
+    return Fitter(scene, config).run()
+
+
+class Fitter:
+    """State of one fit."""
+
+    def __init__(self, scene: Scene, config: FitConfig) -> None:
+        self.scene = scene
+        self.config = config
+        self.directory = config.out or scene.directory / "fit"
+        self.device = _device(config.device)
+        self.data: FitData = load_fit_data(
+            scene,
+            long_side=config.long_side,
+            holdout_every=config.holdout_every,
+            device=self.device,
+        )
+        self.steps = config.epochs * math.ceil(len(self.data.frames) / config.batch)
+        torch.manual_seed(config.seed)  # of the places where split Gaussians go
+        self.started = time.perf_counter()
+        self.step = 0
+        self.log: list[str] = []
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    def run(self) -> GaussianSequence:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        _write_config(self.directory / "config.json", self.config)
+        self._start()
+        self._optimise()
+        return self._finish()
+
+    def _start(self) -> None:
+        """Initialise, or restore a checkpoint."""
+        data, config = self.data, self.config
+        self.print = fingerprint(config, self.scene.info.stages)
+        self.sequence = initialize(
+            data, config, self.scene.info.timeline, self.scene.info.world_units
+        ).to(self.device)
+        self.static, self.moving = make_sets(self.sequence, config.rate, config.density, self.steps)
+        motion = [p for p in self.sequence.motion.parameters() if p.numel()]
+        self.motion_optimiser = torch.optim.Adam(
+            motion or [torch.zeros(1, requires_grad=True, device=self.device)],
+            lr=config.rate.patterns,
+            eps=1e-15,
+            fused=True,
+        )
+        self.tracks = TrackSampler(data, seed=config.seed)
+        self.neighbours = Neighbours(seed=config.seed)
+        if not config.restart:
+            restored = load_checkpoint(
+                self.directory / "checkpoint.safetensors", **self._checkpoint_parts()
+            )
+            if restored is not None:
+                self.step = restored[0]
+                self.started -= restored[1]
+                self._store()
+        if self.step == 0:
+            (self.directory / "metrics.jsonl").unlink(missing_ok=True)
+
+    def _checkpoint_parts(self) -> dict[str, Any]:
+        return {
+            "fingerprint": self.print,
+            "sets": {"static": self.static, "moving": self.moving},
+            "motion": self.sequence.motion,
+            "motion_optimiser": self.motion_optimiser,
+            "neighbours": self.neighbours,
+        }
+
+    def _store(self) -> None:
+        """Let the sequence see the current parameters, whose tensors density control replaces."""
+        self.static.store(self.sequence.static)
+        self.moving.store(self.sequence.moving, self.sequence)
+
+    def _optimise(self) -> None:
+        saved = time.perf_counter()
+        progress = tqdm(total=self.steps, initial=self.step, desc="fit", unit="step")
+        try:
+            while self.step < self.steps:
+                figures = self._one_step(self._frames_of(self.step))
+                self.step += 1
+                progress.update()
+                if self.step % _LOG_EVERY == 0 or self.step == self.steps:
+                    self._log(figures, progress)
+                if time.perf_counter() - saved > _CHECKPOINT_SECONDS:
+                    self._save_checkpoint()
+                    saved = time.perf_counter()
+        except KeyboardInterrupt:
+            self._save_checkpoint()
+            raise
+        finally:
+            progress.close()
+
+    def _frames_of(self, step: int) -> np.ndarray:
+        """Return the frames of a step: every epoch is a permutation, drawn from seed and epoch."""
+        frames, batch = self.data.frames, self.config.batch
+        per_epoch = math.ceil(len(frames) / batch)
+        epoch, place = divmod(step, per_epoch)
+        order = np.random.default_rng([self.config.seed, epoch]).permutation(len(frames))
+        return frames[order[place * batch : (place + 1) * batch]]
+
+    def _one_step(self, frames: np.ndarray) -> dict[str, Tensor]:
+        self._set_rates()
+        batch = self.data.batch(frames)
+        terms, info, psnr = self._losses(batch, frames)
+        total = torch.stack([weight * value for weight, value in terms.values()]).sum()
+        info["means2d"].retain_grad()
+        total.backward()
+        self.static.step()
+        self.moving.step()
+        self.motion_optimiser.step()
+        self.motion_optimiser.zero_grad(set_to_none=True)
+        count = len(self.static)
+        changed = self.static.refine(self.step, info, slice(0, count))
+        changed |= self.moving.refine(self.step, info, slice(count, None))
+        if changed:
+            self._store()
+            self.neighbours.forget()
+        return {"loss": total.detach(), "psnr": psnr} | {
+            name: value.detach() for name, (_, value) in terms.items()
+        }
+
+    def _losses(
+        self, batch: FrameBatch, frames: np.ndarray
+    ) -> tuple[dict[str, tuple[float, Tensor]], dict[str, Any], Tensor]:
+        """Render a batch and return weighted losses, the rendering's info and the PSNR."""
+        sequence, weights = self.sequence, self.config.loss
+        tracked = len(sequence.moving) > 0 and weights.track > 0
+        sample = self.tracks.sample(frames, self.step) if tracked else None
+        times = batch.index if sample is None else torch.cat([batch.index, sample.target])
+        both = sequence.posed(times)  # source frames, then target frames
+        posed = both.select(slice(len(frames)))
+        extra = (posed.objects > 0).float()[:, None].expand(len(frames), -1, 1)
+        if sample is not None:
+            there = both.means[len(frames) :]
+            extra = torch.cat([extra, there], dim=-1)
+        height, width = batch.depth.shape[1:]
+        image = draw(
+            posed, batch.intrinsics, batch.cam_from_world, width, height, extra=extra, depth=True
+        )
+        assert image.depth is not None
+        rgb = image.features[..., :3]
+        terms = {
+            "rgb": (weights.rgb, rgb_loss(rgb, batch.rgb)),
+            "mask": (weights.mask, mask_loss(image.features[..., 3], batch.moving, batch.certain)),
+            "depth": (weights.depth, depth_loss(image.depth, image.alpha, batch.depth)),
+            "scale": (
+                weights.scale,
+                scale_loss(sequence.static.log_scales) + scale_loss(sequence.moving.log_scales),
+            ),
+        }
+        if sample is not None:
+            terms["track"] = (
+                weights.track,
+                track_loss(
+                    image.features[..., 4:7],
+                    image.alpha,
+                    sample.source_xy,
+                    sample.target_xy,
+                    sample.target_depth,
+                    sample.weights,
+                    sample.intrinsics,
+                    sample.cam_from_world,
+                ),
+            )
+        if len(sequence.moving):
+            pairs = self.neighbours.of(sequence.moving.means, sequence.objects, self.step)
+            terms["rigidity"] = (
+                weights.rigidity,
+                rigidity_loss(
+                    sequence.moving.means,
+                    posed.means[:, posed.num_static :],
+                    posed.rotations,
+                    *pairs,
+                ),
+            )
+            terms["smooth"] = (weights.smooth, pattern_acceleration(sequence.motion))
+            terms["residual"] = (weights.residual, pattern_size(sequence.motion))
+        with torch.no_grad():
+            psnr = -10 * (rgb - batch.rgb).square().mean().clamp_min(1e-10).log10()
+        return terms, image.info, psnr
+
+    def _set_rates(self) -> None:
+        """Let the rates of positions and patterns decay to a tenth."""
+        decay = 0.1 ** (self.step / self.steps)
+        rate = self.config.rate
+        for group in (self.static, self.moving):
+            group.optimisers["means"].param_groups[0]["lr"] = rate.means * decay
+        self.motion_optimiser.param_groups[0]["lr"] = rate.patterns * decay
+
+    def _log(self, figures: dict[str, Tensor], progress: tqdm) -> None:
+        row = {name: round(float(value), 6) for name, value in figures.items()}
+        if not math.isfinite(row["loss"]):
+            raise InputError(
+                f"fit: the loss became {row['loss']} at step {self.step}; "
+                "check the scene with `msdyn-preprocess --check`, or lower --rate.*"
+            )
+        row |= {
+            "step": self.step,
+            "static": len(self.static),
+            "moving": len(self.moving),
+            "seconds": round(self.seconds, 2),
+        }
+        with (self.directory / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        progress.set_postfix(
+            loss=f"{row['loss']:.4f}",
+            psnr=f"{row['psnr']:.1f}",
+            gaussians=len(self.static) + len(self.moving),
+            refresh=False,
+        )
+
+    def _save_checkpoint(self) -> None:
+        save_checkpoint(
+            self.directory / "checkpoint.safetensors",
+            step=self.step,
+            seconds=self.seconds,
+            **self._checkpoint_parts(),
+        )
+
+    def _finish(self) -> GaussianSequence:
+        self._save_checkpoint()
+        normalisation = self.data.normalisation
+        sequence = self.sequence.cpu().rescaled(
+            1 / normalisation.scale, -normalisation.offset / normalisation.scale
+        )
+        # The cameras of the scene themselves: exactly as they were, and at full size.
+        sequence.cameras = self.scene.cameras
+        save_sequence(sequence, self.directory / "sequence.safetensors")
+        self._previews(sequence)
+        return sequence
+
+    def _previews(self, sequence: GaussianSequence) -> None:
+        """Save input and render side by side at five times."""
+        frames = np.unique(np.linspace(0, len(self.scene) - 1, 5).round().astype(int))
+        for frame in frames.tolist():
+            time = sequence.timeline.time_of_frame(frame)
+            image = render_image(sequence, sequence.cameras[frame], time)
+            pair = np.concatenate([self.scene.image(frame), image.rgb8], axis=1)
+            with atomic_path(self.directory / "previews" / f"{frame:05d}.png") as path:
+                iio.imwrite(path, pair)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device: cuda asked for, but torch finds no CUDA device; use --device cpu")
+    return torch.device(name)
+
+
+def _write_config(path: Path, config: FitConfig) -> None:
+    """Write the options, versions and seed beside the result."""
+    options = json.loads(json.dumps(asdict(config), default=str))
+    write_json(
+        path,
+        {
+            "options": options,
+            "msdyn": msdyn.__version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+    )

@@ -1,0 +1,224 @@
+"""The losses of Eq. 12 and the regularisers. Lengths are in the world of the fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from msdyn.motion import MotionField
+
+__all__ = [
+    "depth_loss",
+    "mask_loss",
+    "pattern_acceleration",
+    "pattern_size",
+    "rgb_loss",
+    "rigidity_loss",
+    "scale_loss",
+    "ssim",
+    "track_loss",
+]
+
+_C1, _C2 = 0.01**2, 0.03**2
+
+
+def rgb_loss(
+    image: Float[Tensor, "frames height width 3"], truth: Float[Tensor, "frames height width 3"]
+) -> Float[Tensor, ""]:
+    """Return 0.8 L1 + 0.2 (1 - SSIM), as 3D Gaussian Splatting does."""
+    return 0.8 * (image - truth).abs().mean() + 0.2 * (1 - ssim(image, truth))
+
+
+def ssim(
+    image: Float[Tensor, "frames height width channels"],
+    truth: Float[Tensor, "frames height width channels"],
+) -> Float[Tensor, ""]:
+    """Return the mean structural similarity: 11-tap Gaussian window, sigma 1.5, zero padding.
+
+    On a CPU in float32 a compiled kernel computes it, and `truth` gets no gradient.
+
+    Reference: Wang et al. 2004.
+    """
+    if image.dtype == torch.float32 and not image.is_cuda:
+        return _CompiledSsim.apply(image, truth)  # pyright: ignore[reportReturnType]
+    return _ssim(image, truth)
+
+
+class _CompiledSsim(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, truth: Tensor) -> Tensor:
+        from msdyn.fit.numba_ssim import ssim_and_gradient
+
+        pairs = zip(image.detach().contiguous(), truth.detach().contiguous(), strict=True)
+        results = [ssim_and_gradient(a.numpy(), b.numpy()) for a, b in pairs]
+        ctx.save_for_backward(torch.stack([torch.from_numpy(g) for _, g in results]))
+        return image.new_tensor(sum(value for value, _ in results) / len(results))
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return upstream[0] / len(gradient) * gradient, None
+
+
+def _ssim(image: Tensor, truth: Tensor) -> Tensor:
+    a, b = image.movedim(-1, 1), truth.movedim(-1, 1)  # [B, C, H, W]
+    channels = a.shape[1]
+    maps = torch.cat([a, b, a * a, b * b, a * b], dim=1)
+    offset = torch.arange(11, device=a.device, dtype=a.dtype) - 5
+    kernel = torch.exp(-0.5 * (offset / 1.5) ** 2)
+    kernel = (kernel / kernel.sum()).expand(5 * channels, 1, 11)
+    maps = F.conv2d(maps, kernel.unsqueeze(-1), padding=(5, 0), groups=5 * channels)
+    maps = F.conv2d(maps, kernel.unsqueeze(-2), padding=(0, 5), groups=5 * channels)
+    mean_a, mean_b, square_a, square_b, product = maps.split(channels, dim=1)
+    var_a = square_a - mean_a * mean_a
+    var_b = square_b - mean_b * mean_b
+    covariance = product - mean_a * mean_b
+    value = ((2 * mean_a * mean_b + _C1) * (2 * covariance + _C2)) / (
+        (mean_a**2 + mean_b**2 + _C1) * (var_a + var_b + _C2)
+    )
+    return value.mean()
+
+
+def mask_loss(
+    moving: Float[Tensor, "frames height width"],
+    truth: Float[Tensor, "frames height width"],
+    certain: Float[Tensor, "frames height width"],
+) -> Float[Tensor, ""]:
+    """Return the mean difference of the share of moving Gaussians from the mask, where known."""
+    return ((moving - truth).abs() * certain).sum() / certain.sum().clamp_min(1)
+
+
+def depth_loss(
+    depth: Float[Tensor, "frames height width"],
+    alpha: Float[Tensor, "frames height width"],
+    truth: Float[Tensor, "frames height width"],
+) -> Float[Tensor, ""]:
+    """Return the mean absolute error of inverse depth, in units where the median depth is one.
+
+    Args:
+        depth: blended depth, not divided by alpha.
+        alpha: accumulated opacity; pixels below one half do not count.
+        truth: 0 = unknown.
+    """
+    known = ((truth > 0) & (alpha > 0.5)).to(depth.dtype)
+    inverse = alpha / depth.clamp_min(1e-3)
+    error = (inverse - 1 / truth.clamp_min(1e-3)).abs() * known
+    # A pixel on the wrong side of a silhouette must not outweigh the rest.
+    return error.clamp_max(0.5).sum() / known.sum().clamp_min(1)
+
+
+def track_loss(
+    positions: Float[Tensor, "frames height width 3"],
+    alpha: Float[Tensor, "frames height width"],
+    source_xy: Float[Tensor, "frames points 2"],
+    target_xy: Float[Tensor, "frames points 2"],
+    target_depth: Float[Tensor, "frames points"],
+    weights: Float[Tensor, "frames points"],
+    intrinsics: Float[Tensor, "frames 3 3"],
+    cam_from_world: Float[Tensor, "frames 4 4"],
+) -> Float[Tensor, ""]:
+    """Compare where the surface at a track's pixel goes with where the track went.
+
+    Args:
+        positions: blended world positions, at the target times, of what is seen in the source
+            frames; not divided by alpha.
+        alpha: accumulated opacity of the source frames.
+        source_xy: px in the source frames.
+        target_xy: px in the target frames.
+        target_depth: z-depth in the target frames; 0 = unknown.
+        weights: confidence, 0 for padding.
+        intrinsics, cam_from_world: of the target frames.
+
+    Returns:
+        Weighted mean of the 2D error, as a share of the longer image side, plus a tenth of the
+        error of inverse depth.
+    """
+    height, width = alpha.shape[1:]
+    size = source_xy.new_tensor([width, height])
+    grid = (2 * source_xy / size - 1).unsqueeze(1)  # [B, 1, P, 2]
+    stacked = torch.cat([positions, alpha.unsqueeze(-1)], dim=-1).movedim(-1, 1)
+    sampled = F.grid_sample(stacked, grid, align_corners=False, padding_mode="border")
+    sampled = sampled[:, :, 0].mT  # [B, P, 4]
+    drawn = sampled[..., 3:]
+    world = sampled[..., :3] / drawn.clamp_min(1e-3)
+    camera = world @ cam_from_world[:, :3, :3].mT + cam_from_world[:, None, :3, 3]
+    depth = camera[..., 2].clamp_min(1e-2)
+    homogeneous = camera @ intrinsics.mT
+    xy = homogeneous[..., :2] / depth.unsqueeze(-1)
+    valid = weights * (drawn[..., 0] > 0.3) * (camera[..., 2] > 1e-2)
+    place = (((xy - target_xy) / max(width, height)).square().sum(-1) + 1e-12).sqrt()
+    place = place.clamp_max(0.2)  # a lost track does not pull at all
+    known = target_depth > 0
+    inverse = (1 / depth - 1 / target_depth.clamp_min(1e-3)).abs().clamp_max(0.5) * known
+    return (valid * (place + 0.1 * inverse)).sum() / valid.sum().clamp_min(1e-6)
+
+
+def rigidity_loss(
+    canonical: Float[Tensor, "gaussians 3"],
+    moved: Float[Tensor, "frames gaussians 3"],
+    rotations: Float[Tensor, "frames gaussians 3 3"],
+    chosen: Int[Tensor, " chosen"],
+    neighbours: Int[Tensor, "chosen near"],
+    weights: Float[Tensor, "chosen near"],
+) -> Float[Tensor, ""]:
+    """Neighbours in the canonical frame keep their relative place and rotation at every time.
+
+    Args:
+        canonical: canonical positions.
+        moved: positions at the frames.
+        rotations: since the canonical frame.
+        chosen: Gaussians looked at.
+        neighbours: of each of them.
+        weights: of each pair, 0 for pairs across objects; by distance.
+
+    Returns:
+        Weighted mean of |x_j' - x_i' - R_i (x_j - x_i)| as a share of the mean distance of
+        neighbours, plus the difference of the rotations.
+
+    Reference: the local rigidity term of Eq. 12, whose form the paper leaves open; as-rigid-as-
+    possible energy, Sorkine and Alexa 2007.
+    """
+    if not len(chosen):
+        return moved.sum() * 0
+    edge = canonical[neighbours] - canonical[chosen, None]  # [n, k, 3]
+    spacing = (weights * edge.norm(dim=-1)).sum() / weights.sum().clamp_min(1e-6)
+    turned = torch.einsum("bnij,nkj->bnki", rotations[:, chosen], edge)
+    now = moved[:, neighbours] - moved[:, chosen, None]
+    strain = ((now - turned) ** 2).sum(-1).add(1e-12).sqrt() / spacing.detach().clamp_min(1e-6)
+    twist = (rotations[:, neighbours] - rotations[:, chosen, None]).square().sum((-1, -2))
+    twist = (twist + 1e-12).sqrt()
+    total = (strain + twist) * weights
+    return total.sum() / (weights.sum().clamp_min(1e-6) * len(moved))
+
+
+def pattern_acceleration(field: MotionField) -> Float[Tensor, ""]:
+    """Return the mean absolute second difference of the patterns between key frames."""
+    terms = []
+    for sixd, shift in zip(field.sixd, field.translations, strict=True):
+        if sixd.shape[0] and sixd.shape[1] > 2:
+            for value in (sixd, shift):
+                second = value[:, 2:] - 2 * value[:, 1:-1] + value[:, :-2]
+                terms.append(second.abs().mean())
+    return torch.stack(terms).sum() if terms else field.key_frames.new_zeros(())
+
+
+def pattern_size(field: MotionField) -> Float[Tensor, ""]:
+    """Return how far the residual patterns (levels 2 and 3) are from the identity (RMS)."""
+    terms = []
+    for sixd, shift in list(zip(field.sixd, field.translations, strict=True))[1:]:
+        if sixd.shape[0]:
+            identity = sixd.new_tensor([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
+            terms.append(((sixd - identity).square().mean() + 1e-12).sqrt())
+            terms.append((shift.square().mean() + 1e-12).sqrt())
+    return torch.stack(terms).sum() if terms else field.key_frames.new_zeros(())
+
+
+def scale_loss(log_scales: Float[Tensor, "gaussians 3"]) -> Float[Tensor, ""]:
+    """Return the mean variance of the log scales of each Gaussian; zero for spheres."""
+    if not len(log_scales):
+        return log_scales.sum()
+    return log_scales.var(dim=-1, unbiased=False).mean()

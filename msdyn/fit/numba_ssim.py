@@ -1,0 +1,156 @@
+"""CPU kernel: structural similarity of two images and its gradient in one go.
+
+The upstream gradient of a mean is one number, so the gradient with respect to the first image is
+computed with the value and only scaled later. Images are rows of interleaved channels, and a window
+of 11 taps steps over them by the number of channels: every inner loop runs along a whole row.
+"""
+
+import numpy as np
+from numba import prange
+
+from msdyn.jit import kernel
+
+__all__ = ["ssim_and_gradient"]
+
+_TAPS = 11
+_HALF = _TAPS // 2
+_C1, _C2 = np.float32(0.01**2), np.float32(0.03**2)
+
+
+def ssim_and_gradient(image: np.ndarray, truth: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the mean SSIM of two images and its gradient with respect to the first.
+
+    Args:
+        image: [H, W, C] float32, contiguous.
+        truth: likewise.
+
+    Returns:
+        The mean, and [H, W, C] float32.
+    """
+    height, width, channels = image.shape
+    offset = np.arange(_TAPS) - _HALF
+    window = np.exp(-0.5 * (offset / 1.5) ** 2)
+    window = (window / window.sum()).astype(np.float32)
+    row = width * channels
+    gradient = np.empty((height, row), np.float32)
+    sums = np.empty(height)
+    # Five rows of zeros above and below stand for what lies outside the image.
+    filtered = np.zeros((5, height + 2 * _HALF, row), np.float32)
+    slopes = np.zeros((3, height + 2 * _HALF, row), np.float32)
+    _ssim(
+        image.reshape(height, row),
+        truth.reshape(height, row),
+        window,
+        channels,
+        filtered,
+        slopes,
+        gradient,
+        sums,
+    )
+    return float(sums.sum()) / image.size, gradient.reshape(image.shape)
+
+
+@kernel(fastmath=True)
+def _weighted_sum(s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, w, out):
+    """Add up eleven rows; taken as slices, they are read without a check of every index."""
+    w0, w1, w2, w3, w4, w5 = w[0], w[1], w[2], w[3], w[4], w[5]
+    for i in range(out.size):
+        pairs = w0 * (s0[i] + s10[i]) + w1 * (s1[i] + s9[i]) + w2 * (s2[i] + s8[i])
+        out[i] = pairs + w3 * (s3[i] + s7[i]) + w4 * (s4[i] + s6[i]) + w5 * s5[i]
+
+
+@kernel(fastmath=True)
+def _along(padded, window, step, out):
+    """Filter a row, padded by five steps of zeros on both sides, along itself."""
+    n = out.size
+    _weighted_sum(
+        padded[:n],
+        padded[step : step + n],
+        padded[2 * step : 2 * step + n],
+        padded[3 * step : 3 * step + n],
+        padded[4 * step : 4 * step + n],
+        padded[5 * step : 5 * step + n],
+        padded[6 * step : 6 * step + n],
+        padded[7 * step : 7 * step + n],
+        padded[8 * step : 8 * step + n],
+        padded[9 * step : 9 * step + n],
+        padded[10 * step : 10 * step + n],
+        window,
+        out,
+    )
+
+
+@kernel(fastmath=True)
+def _across(rows, y, window, out):
+    """Filter across eleven rows, from y on."""
+    _weighted_sum(
+        rows[y],
+        rows[y + 1],
+        rows[y + 2],
+        rows[y + 3],
+        rows[y + 4],
+        rows[y + 5],
+        rows[y + 6],
+        rows[y + 7],
+        rows[y + 8],
+        rows[y + 9],
+        rows[y + 10],
+        window,
+        out,
+    )
+
+
+@kernel(parallel=True, fastmath=True)
+def _ssim(image, truth, window, channels, filtered, slopes, gradient, sums):
+    height, row = image.shape
+    share = np.float32(1.0 / (height * row))
+    one, two = np.float32(1), np.float32(2)
+    margin = _HALF * channels
+    for y in prange(height):
+        a, b = image[y], truth[y]
+        padded = np.zeros(row + 2 * margin, np.float32)
+        inner = padded[margin : margin + row]
+        for k in range(5):
+            for i in range(row):
+                if k == 0:
+                    inner[i] = a[i]
+                elif k == 1:
+                    inner[i] = b[i]
+                elif k == 2:
+                    inner[i] = a[i] * a[i]
+                elif k == 3:
+                    inner[i] = b[i] * b[i]
+                else:
+                    inner[i] = a[i] * b[i]
+            _along(padded, window, channels, filtered[k, y + _HALF])
+    for y in prange(height):
+        m = np.empty((5, row), np.float32)
+        for k in range(5):
+            _across(filtered[k], y, window, m[k])
+        d = np.zeros((3, row + 2 * margin), np.float32)
+        by_mean = d[0, margin : margin + row]
+        by_square = d[1, margin : margin + row]
+        by_product = d[2, margin : margin + row]
+        total = np.float32(0)
+        for i in range(row):
+            p, q = m[0, i], m[1, i]
+            top1 = two * p * q + _C1
+            top2 = two * (m[4, i] - p * q) + _C2
+            low1 = one / (p * p + q * q + _C1)
+            low2 = one / (m[2, i] - p * p + m[3, i] - q * q + _C2)
+            value = top1 * top2 * low1 * low2
+            total += value
+            # Derivatives with respect to the filtered a, a^2 and a b.
+            slope = q * (top2 - top1) * low1 * low2 + p * value * (low2 - low1)
+            by_mean[i] = two * share * slope
+            by_square[i] = -share * value * low2
+            by_product[i] = two * share * top1 * low1 * low2
+        sums[y] = total
+        for k in range(3):
+            _along(d[k], window, channels, slopes[k, y + _HALF])
+    for y in prange(height):
+        d = np.empty((3, row), np.float32)
+        for k in range(3):
+            _across(slopes[k], y, window, d[k])
+        for i in range(row):
+            gradient[y, i] = d[0, i] + two * image[y, i] * d[1, i] + truth[y, i] * d[2, i]

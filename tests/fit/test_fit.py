@@ -1,0 +1,238 @@
+"""Whole fits of a small scene with exact truth: recovery, resumption, worlds, degenerate scenes."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from msdyn.errors import InputError
+from msdyn.evaluate import Variant, evaluate_frames, evaluate_tracks, evaluate_views
+from msdyn.files import read_json, write_json
+from msdyn.fit import FitConfig, Fitter, MotionConfig, fit_scene, preset
+from msdyn.fit.density import GaussianSet
+from msdyn.geometry import Cameras
+from msdyn.scene import Scene, Tracks, write_cameras, write_depth, write_mask, write_tracks
+from msdyn.sequence import load_sequence
+from msdyn.synthetic import make_scene, render_truth, write_priors
+
+
+@pytest.fixture(scope="session")
+def boxes(tmp_path_factory):
+    """Two boxes that move over a table, as a scene directory with exact priors."""
+    directory = tmp_path_factory.mktemp("boxes") / "scene"
+    truth = render_truth(make_scene("two-boxes", frames=12, width=96, height=72))
+    write_priors(truth, directory, level="exact", seed=0)
+    return directory
+
+
+def config(**changes) -> FitConfig:
+    small = replace(
+        preset("quick"),
+        epochs=16,
+        static_gaussians=3000,
+        moving_gaussians=1500,
+        motion=MotionConfig(prefit_steps=40),
+        device="cpu",
+    )
+    return replace(small, **changes)
+
+
+@pytest.fixture(scope="session")
+def fitted(boxes):
+    return fit_scene(Scene(boxes), config())
+
+
+def copy(boxes, tmp_path):
+    return Scene(shutil.copytree(boxes, tmp_path / "scene", ignore=shutil.ignore_patterns("fit")))
+
+
+def test_motion_and_looks_are_recovered(boxes, fitted):
+    scene = Scene(boxes)
+    full = evaluate_views(fitted, scene)
+    frozen = evaluate_views(fitted, scene, variant=Variant(frozen=True))
+    # 25.6 and 19.4 dB when this was written.
+    assert full["mpsnr"] > 23.5 and full["mpsnr"] > frozen["mpsnr"] + 4
+    tracks = evaluate_tracks(fitted, scene)
+    assert tracks is not None and tracks["drawn"] > 0.99
+    assert tracks["epe3d_moving"] < 0.03  # metres; boxes of 0.2 move by 0.3. 0.012 when written
+    seen = evaluate_frames(fitted, scene, list(range(len(scene))))
+    assert seen["mpsnr"] > 26
+
+
+def test_what_a_fit_writes(boxes, fitted):
+    folder = boxes / "fit"
+    again = load_sequence(boxes)
+    assert torch.equal(again.at(0.3).means, fitted.at(0.3).means)
+    written = read_json(folder / "config.json")
+    assert written["options"]["epochs"] == 16 and written["msdyn"]
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == 16 * 12 and rows[-1]["psnr"] > rows[0]["psnr"] + 3
+    assert {"rgb", "mask", "depth", "track", "rigidity"} <= set(rows[-1])
+    assert len(list((folder / "previews").glob("*.png"))) == 5
+    np.testing.assert_array_equal(
+        fitted.cameras.cam_from_world, Scene(boxes).cameras.cam_from_world
+    )
+
+
+class Stop(KeyboardInterrupt):
+    pass
+
+
+def test_an_interrupted_fit_goes_on_as_if_nothing_had_happened(boxes, tmp_path, monkeypatch):
+    scene = copy(boxes, tmp_path)
+    # Short, but through a refinement on either side of the interruption.
+    options = config(epochs=6)
+    options = replace(options, density=replace(options.density, every=10, start=0.1, stop=0.9))
+    whole = fit_scene(scene, replace(options, out=tmp_path / "whole"))
+
+    step = Fitter._one_step
+
+    def stopping(self, frames):
+        if self.step == 41:
+            raise Stop
+        return step(self, frames)
+
+    monkeypatch.setattr(Fitter, "_one_step", stopping)
+    with pytest.raises(Stop):
+        fit_scene(scene, replace(options, out=tmp_path / "parts"))
+    monkeypatch.setattr(Fitter, "_one_step", step)
+    parts = fit_scene(scene, replace(options, out=tmp_path / "parts"))
+    assert len(parts) == len(whole)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, parts.state_dict()[name]), name
+    rows = (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(rows[0])["step"] == 20  # what was logged before is kept
+
+
+def test_other_options_start_anew_and_finished_fits_are_not_repeated(boxes, fitted, monkeypatch):
+    calls = []
+    step = Fitter._one_step
+
+    def counted(self, frames):
+        calls.append(self.step)
+        return step(self, frames)
+
+    monkeypatch.setattr(Fitter, "_one_step", counted)
+    again = fit_scene(Scene(boxes), config())
+    assert not calls
+    assert torch.equal(again.at(0.7).means, fitted.at(0.7).means)
+    out = boxes.parent / "other"
+    shutil.copytree(boxes / "fit", out)
+    fit_scene(Scene(boxes), config(epochs=1, out=out))
+    assert calls[0] == 0
+
+
+def test_the_world_of_the_input_is_kept(boxes, fitted, tmp_path):
+    """The same scene in other units and elsewhere gives the same result there."""
+    scene = copy(boxes, tmp_path)
+    world = np.eye(4)
+    world[:3, 3] = [100.0, -40.0, 7.0]
+    write_cameras(scene.directory / "cameras.json", scene.cameras.transformed(world, 250.0))
+    for frame in range(len(scene)):
+        write_depth(scene.directory, frame, 250 * scene.depth(frame))
+    moved = fit_scene(Scene(scene.directory), config())
+    ours = fitted.at(0.5).means.mean(1) * 250 + torch.tensor([100.0, -40, 7])
+    # Sums in another order let the two drift apart by a few thousandths of the scene.
+    torch.testing.assert_close(moved.at(0.5).means.mean(1), ours, atol=5.0, rtol=0)
+    psnr = [evaluate_frames(s, scene, [0, 5, 11])["mpsnr"] for s in (fitted, moved)]
+    assert psnr[1] == pytest.approx(psnr[0], abs=0.7)
+
+
+def test_frames_can_be_kept_out(boxes, tmp_path):
+    scene = Scene(boxes)
+    sequence = fit_scene(scene, config(epochs=8, holdout_every=4, out=tmp_path / "fit"))
+    assert sequence.motion.key_frames.tolist() == [0, 1, 2, 4, 5, 6, 8, 9, 10, 11]
+    kept_out = evaluate_frames(sequence, scene, [3, 7])["mpsnr"]
+    between = evaluate_frames(sequence, scene, [2, 4, 6, 8])["mpsnr"]
+    assert kept_out > between - 4 and kept_out > 20
+
+
+def test_a_scene_without_objects(boxes, tmp_path):
+    scene = copy(boxes, tmp_path)
+    tracks = scene.tracks
+    for frame in range(len(scene)):
+        write_mask(scene.directory, frame, np.zeros(scene.size, np.uint8))
+    still = Tracks(
+        tracks.xy, tracks.visible, tracks.confidence, 0 * tracks.object, tracks.query_frame
+    )
+    write_tracks(scene.directory / "tracks.npz", still)
+    sequence = fit_scene(Scene(scene.directory), config(epochs=2))
+    assert len(sequence.moving) == 0 and len(sequence.static) > 1000
+    again = load_sequence(scene.directory)
+    assert torch.equal(again.at(0.5).means, again.at(0.9).means)
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_fewer_levels(boxes, tmp_path, levels):
+    options = config(epochs=1, motion=MotionConfig(levels=levels, prefit_steps=5))
+    sequence = fit_scene(Scene(boxes), replace(options, out=tmp_path / "fit"))
+    assert sequence.motion.num_levels == levels
+
+
+def test_smaller_images(boxes, tmp_path):
+    fitter = Fitter(Scene(boxes), config(long_side=48, out=tmp_path / "fit"))
+    assert fitter.data.rgb.shape[1:3] == (36, 48)
+    assert fitter.data.cameras.intrinsics[0, 0, 2] == pytest.approx(24)
+    assert float(fitter.data.depth.median()) == pytest.approx(1, rel=0.05)
+
+
+def test_an_object_without_tracks_is_refused(boxes, tmp_path):
+    scene = copy(boxes, tmp_path)
+    tracks = scene.tracks
+    write_tracks(scene.directory / "tracks.npz", tracks.select(tracks.object != 2))
+    with pytest.raises(InputError, match=r"object\(s\) \[2\] have no track"):
+        fit_scene(Scene(scene.directory), config())
+
+
+def test_a_damaged_checkpoint_is_named(boxes, tmp_path):
+    scene = copy(boxes, tmp_path)
+    (scene.directory / "fit").mkdir()
+    (scene.directory / "fit" / "checkpoint.safetensors").write_bytes(b"half a file")
+    with pytest.raises(InputError, match="damaged checkpoint .* --restart"):
+        fit_scene(scene, config(epochs=1))
+    fit_scene(scene, config(epochs=1, restart=True))
+
+
+def test_a_missing_gpu_is_said(boxes):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(InputError, match="no CUDA device"):
+        Fitter(Scene(boxes), config(device="cuda"))
+
+
+def test_new_gaussians_inherit_weights_and_labels(boxes, tmp_path, monkeypatch):
+    refined = []
+    refine = GaussianSet.refine
+
+    def watched(self, step, info, columns):
+        changed = refine(self, step, info, columns)
+        if changed:
+            refined.append(
+                {k: len(v) for k, v in self.params.items()}
+                | {k: len(v) for k, v in self.state.items() if isinstance(v, torch.Tensor)}
+            )
+        return changed
+
+    monkeypatch.setattr(GaussianSet, "refine", watched)
+    options = config(epochs=4, out=tmp_path / "fit")
+    options = replace(
+        options, density=replace(options.density, every=10, start=0.1, grow_gradient=1e-5)
+    )
+    sequence = fit_scene(Scene(boxes), options)
+    assert refined and all(len(set(sizes.values())) == 1 for sizes in refined)
+    assert len(sequence.moving) > 1500
+    # A Gaussian's patterns are those of its own object.
+    labels = sequence.motion.objects[sequence.blends[0].index[:, 0]]
+    assert torch.equal(labels, sequence.objects)
+
+
+def test_cameras_of_another_size_are_refused(boxes, tmp_path):
+    scene = copy(boxes, tmp_path)
+    path = scene.directory / "cameras.json"
+    write_json(path, {**read_json(path), "width": 50})
+    with pytest.raises(InputError, match="expected size 96x72, got 50x72"):
+        fit_scene(Scene(scene.directory), config())
+    assert isinstance(Scene(boxes).cameras, Cameras)

@@ -1,0 +1,198 @@
+"""The losses: closed forms, oracles, gradients, degenerate input."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+from skimage.metrics import structural_similarity
+
+from msdyn.fit.losses import (
+    depth_loss,
+    mask_loss,
+    pattern_acceleration,
+    pattern_size,
+    rgb_loss,
+    rigidity_loss,
+    scale_loss,
+    ssim,
+    track_loss,
+)
+from msdyn.motion import MotionField
+
+
+def images(seed=0, size=(24, 30)):
+    g = torch.Generator().manual_seed(seed)
+    return torch.rand(2, 2, *size, 3, generator=g, dtype=torch.float64)
+
+
+def test_ssim_agrees_with_scikit_image():
+    a, b = images(size=(30, 40))
+    padded = [np.pad(v[0, ..., 0].numpy(), 10) for v in (a, b)]  # ours pads with zeros
+    full = structural_similarity(
+        *padded, data_range=1, gaussian_weights=True, sigma=1.5,
+        use_sample_covariance=False, full=True,
+    )[1]  # fmt: skip
+    expected = full[10:-10, 10:-10].mean()
+    assert float(ssim(a[:1, ..., :1], b[:1, ..., :1])) == pytest.approx(expected, abs=1e-9)
+    assert float(ssim(a, a)) == pytest.approx(1)
+
+
+def test_the_compiled_ssim_agrees_with_torch_in_double():
+    a, b = images(size=(37, 21))
+    for pair in ((a, b), (b, a), (a, a.clone())):
+        wide = pair[0].clone().requires_grad_()
+        expected = ssim(wide, pair[1])
+        expected.backward()
+        narrow = pair[0].float().requires_grad_()
+        value = ssim(narrow, pair[1].float())
+        (3 * value).backward()
+        assert float(value) == pytest.approx(float(expected), abs=2e-6)
+        scale = float(wide.grad.abs().max()) + 1e-6
+        # Worst seen: 2e-5 of the largest entry.
+        assert float((narrow.grad.double() / 3 - wide.grad).abs().max()) < 1e-3 * scale
+
+
+def test_rgb_loss_is_zero_for_equal_images_and_its_gradient_right():
+    a, b = images(size=(12, 12))
+    assert float(rgb_loss(a, a)) == pytest.approx(0, abs=1e-12)
+    image = a.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: rgb_loss(x, b), image, fast_mode=True)
+
+
+def test_mask_loss_ignores_what_is_uncertain():
+    truth = torch.zeros(1, 4, 4)
+    moving = torch.ones(1, 4, 4)
+    certain = torch.zeros(1, 4, 4)
+    assert float(mask_loss(moving, truth, certain)) == 0
+    certain[0, 0] = 1
+    moving[0, 0, :2] = 0
+    assert float(mask_loss(moving, truth, certain)) == pytest.approx(0.5)
+
+
+def test_depth_loss_counts_known_and_drawn_pixels():
+    truth = torch.tensor([[[2.0, 0.0, 4.0, 2.0]]])
+    alpha = torch.tensor([[[0.8, 1.0, 0.2, 1.0]]])
+    depth = torch.tensor([[[1.6, 9.0, 9.0, 4.0]]])  # blended: 2.0, unknown, too faint, 4.0
+    # Two pixels count: 1/2 - 1/2 and 1/4 - 1/2.
+    assert float(depth_loss(depth, alpha, truth)) == pytest.approx(0.125)
+    assert float(depth_loss(depth, alpha, 0 * truth)) == 0
+
+
+def tracked(shift=(0.0, 0.0, 0.0), weight=1.0):
+    """A wall at depth 2 seen by a camera at rest, all of it moving by `shift`."""
+    width, height, focal = 20, 16, 25.0
+    k = torch.tensor([[focal, 0, 10], [0, focal, 8], [0, 0, 1]])[None]
+    pose = torch.eye(4)[None]
+    ys, xs = torch.meshgrid(torch.arange(16) + 0.5, torch.arange(20) + 0.5, indexing="ij")
+    wall = torch.stack([(xs - 10) / focal * 2, (ys - 8) / focal * 2, 2 + 0 * xs], -1)[None]
+    positions = wall + torch.tensor(shift)
+    source = torch.tensor([[[4.5, 4.5], [10.2, 9.7], [15.0, 6.0]]])
+    target = source + focal / 2 * torch.tensor(shift[:2])
+    depth = torch.full((1, 3), 2.0)
+    weights = torch.full((1, 3), weight)
+    alpha = torch.ones(1, height, width)
+    return [positions, alpha, source, target, depth, weights, k, pose]
+
+
+def test_true_tracks_cost_nothing_and_wrong_ones_their_distance():
+    assert float(track_loss(*tracked((0.1, -0.05, 0.0)))) < 1e-5
+    wrong = tracked()
+    wrong[3] = wrong[3] + torch.tensor([3.0, 4.0])  # 5 px of 20
+    assert float(track_loss(*wrong)) == pytest.approx(0.2)  # the cap
+    wrong[3] = wrong[2] + torch.tensor([0.6, 0.8])
+    assert float(track_loss(*wrong)) == pytest.approx(1 / 20, abs=1e-5)
+    deep = tracked()
+    deep[4] = deep[4] * 2
+    assert float(track_loss(*deep)) == pytest.approx(0.1 * (1 / 2 - 1 / 4), abs=1e-5)
+
+
+def test_tracks_without_weight_or_surface_cost_nothing():
+    wrong = tracked(weight=0.0)
+    wrong[3] = wrong[3] + 5
+    assert float(track_loss(*wrong)) == 0
+    empty = tracked()
+    empty[1], empty[3] = 0 * empty[1], empty[3] + 5
+    assert float(track_loss(*empty)) == 0
+
+
+def test_track_gradients():
+    values = [v.double() for v in tracked((0.05, 0.02, 0.1))]
+    values[3] = values[3] + 0.4
+    positions = values[0].requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda x: track_loss(x, *values[1:]), positions, fast_mode=True, atol=1e-4
+    )
+
+
+def neighbourhood(count=30, k=4, seed=0):
+    rng = np.random.default_rng(seed)
+    points = torch.from_numpy(rng.normal(size=(count, 3)))
+    near = torch.cdist(points, points).argsort(1)[:, 1 : k + 1]
+    chosen = torch.arange(0, count, 2)
+    return points, chosen, near[chosen], torch.ones(len(chosen), k).double()
+
+
+def test_rigid_motion_has_no_strain_and_stretching_has():
+    points, *pairs = neighbourhood()
+    turn = torch.from_numpy(Rotation.from_rotvec([[0.3, 1, 0], [0, 2, 1]]).as_matrix())
+    moved = torch.einsum("bij,nj->bni", turn, points) + 3
+    rotations = turn[:, None].expand(-1, len(points), 3, 3)
+    assert float(rigidity_loss(points, moved, rotations, *pairs)) < 1e-5
+    identity = torch.eye(3).double().expand(1, len(points), 3, 3)
+    stretched = float(rigidity_loss(points, 1.5 * points[None], identity, *pairs))
+    assert stretched == pytest.approx(0.5, abs=1e-5)  # half of the neighbours' distance
+    turned_apart = identity.clone()
+    turned_apart[0, 0] = turn[0]
+    assert float(rigidity_loss(points, points[None], turned_apart, *pairs)) > 1e-3
+
+
+def test_pairs_without_weight_may_move_apart():
+    points, chosen, near, weights = neighbourhood()
+    moved = points + torch.randn_like(points)
+    identity = torch.eye(3).double().expand(1, len(points), 3, 3)
+    assert float(rigidity_loss(points, moved[None], identity, chosen, near, 0 * weights)) == 0
+
+
+def a_field(frames=9, patterns=2):
+    sixd = torch.tensor([1.0, 0, 0, 0, 1, 0]).expand(patterns, frames, 6)
+    shift = torch.zeros(patterns, frames, 3)
+    return MotionField(
+        [torch.zeros(patterns, 3)] * 2, [sixd.clone()] * 2, [shift.clone(), shift.clone()],
+        [torch.zeros(patterns).long()] * 2, torch.arange(float(frames)), torch.ones(1).long(),
+    )  # fmt: skip
+
+
+def test_uniform_motion_has_no_acceleration():
+    field = a_field()
+    with torch.no_grad():
+        field.translations[0][:] = torch.arange(9.0)[:, None] * torch.tensor([1.0, 2, 3])
+    assert float(pattern_acceleration(field)) == pytest.approx(0, abs=1e-6)
+    with torch.no_grad():
+        field.translations[0][:, 4] += 1
+    assert float(pattern_acceleration(field)) > 0.1
+
+
+def test_the_first_level_may_move_freely():
+    field = a_field()
+    rest = float(pattern_size(field))
+    assert rest < 1e-5
+    with torch.no_grad():
+        field.translations[0] += 1
+    assert float(pattern_size(field)) == pytest.approx(rest)
+    with torch.no_grad():
+        field.translations[1] += 1
+    assert float(pattern_size(field)) == pytest.approx(1, abs=1e-4)
+
+
+def test_spheres_have_no_scale_loss():
+    assert float(scale_loss(torch.full((4, 3), -2.0))) == 0
+    assert float(scale_loss(torch.tensor([[0.0, 0.0, 3.0]]))) == pytest.approx(2.0)
+
+
+def test_empty_sets_cost_nothing():
+    assert float(scale_loss(torch.zeros(0, 3))) == 0
+    none = torch.zeros(0, 3)
+    pairs = torch.zeros(0).long(), torch.zeros(0, 8).long(), torch.zeros(0, 8)
+    assert float(rigidity_loss(none, none[None], torch.zeros(1, 0, 3, 3), *pairs)) == 0
+    field = a_field(patterns=0)
+    assert float(pattern_acceleration(field)) == 0 and float(pattern_size(field)) == 0
