@@ -22,6 +22,9 @@ def _evaluate(config: EvaluateConfig) -> None:
     kind = "kept out of the fit" if frames["kept_out_of_the_fit"] else "of the fit itself"
     print(f"{'what':<34} {'images':>6} {'mPSNR':>7} {'mSSIM':>7} {'SSIM':>7}")
     _row(f"frames {kind}", frames)
+    if frames["kept_out_of_the_fit"]:
+        each = ", ".join(f"{frame}: {psnr:.2f}" for frame, psnr in frames["frames"].items())
+        print(f"  PSNR of each, by frame: {each}")
     if "views" in result:
         for name, figures in result["views"]["views"].items():
             _row(f"held-out view {name}", figures)

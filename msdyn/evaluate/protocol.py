@@ -103,6 +103,7 @@ def evaluate_frames(
     Returns:
         Mean `mpsnr`, `mssim`, `ssim` over the `images` and, under `frames`, the PSNR of each.
     """
+    _check_clip(sequence, scene)
     variant = variant or Variant()
     rows, psnr = [], {}
     for frame in tqdm(frames, desc="frames of the clip"):
@@ -161,12 +162,16 @@ def evaluate_tracks(
 def _sequence_from_truth(
     sequence: GaussianSequence, truth: Scene, align: bool
 ) -> tuple[float, np.ndarray]:
-    if len(truth) != len(sequence.timeline):
-        raise InputError(
-            f"{truth.directory}: expected the {len(sequence.timeline)} frames of the fit, "
-            f"got {len(truth)}"
-        )
+    _check_clip(sequence, truth)
     return align_camera_paths(truth.cameras, sequence.cameras) if align else (1.0, np.eye(4))
+
+
+def _check_clip(sequence: GaussianSequence, scene: Scene) -> None:
+    if len(scene) != len(sequence.timeline):
+        raise InputError(
+            f"{scene.directory}: expected the {len(sequence.timeline)} frames of the fit, "
+            f"got {len(scene)}"
+        )
 
 
 def _image_row(image: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> dict[str, float]:

@@ -10,6 +10,7 @@ import numpy as np
 import tyro
 
 import msdyn
+from msdyn.errors import InputError
 from msdyn.evaluate.pictures import save_comparison
 from msdyn.evaluate.protocol import Variant, evaluate_frames, evaluate_tracks, evaluate_views
 from msdyn.files import read_json, write_json
@@ -59,7 +60,7 @@ def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
     truth = Scene(config.truth) if config.truth else scene
     variant = Variant(config.levels, config.frozen)
     folder = fit / "eval"
-    options = read_json(fit / "config.json")["options"]
+    options = _fit_options(fit / "config.json")
     every = options["holdout_every"]
     held_out = list(range(every - 1, len(scene) - 1, every)) if every else []
     frames = held_out or list(range(0, len(scene), 8))
@@ -97,6 +98,16 @@ def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
         result["tracks"] = evaluate_tracks(sequence, truth, align=config.align, variant=variant)
     write_json(fit / "eval.json", _plain(result))
     return result
+
+
+def _fit_options(path: Path) -> dict[str, Any]:
+    """Return the options that a fit was made with."""
+    content = read_json(path)
+    options = content.get("options") if isinstance(content, dict) else None
+    for key in ("holdout_every", "seed"):
+        if not isinstance(options, dict) or not isinstance(options.get(key), int):
+            raise InputError(f"{path}: options: {key}: expected an integer; msdyn-fit writes it")
+    return options
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,159 @@
+"""`msdyn-eval` on whole scene directories: what it writes, prints and refuses."""
+
+import shutil
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+from exact_fits import exact_sequence, save_fit, three_points, write_scene_of
+
+import msdyn
+from msdyn.cli.evaluate import main
+from msdyn.evaluate import Variant, evaluate_frames, evaluate_tracks, evaluate_views, masked_psnr
+from msdyn.evaluate.run import EvaluateConfig, evaluate_scene
+from msdyn.files import read_json
+from msdyn.fit.data import load_fit_data
+
+
+def run(capsys, *argv):
+    """Return exit code, standard output, and the lines of standard error without progress bars."""
+    code = main([str(argument) for argument in argv])
+    out, err = capsys.readouterr()
+    return code, out, [line for line in err.splitlines() if "error" in line]
+
+
+def test_what_is_written(boxes, boxes_fit):
+    result = evaluate_scene(EvaluateConfig(boxes.directory))
+    written = read_json(boxes.directory / "fit" / "eval.json")
+    assert written == result
+    protocol = written["protocol"]
+    assert protocol["scene"] == "boxes" and protocol["resolution"] == [64, 48]
+    assert protocol["test_time_optimisation"] == "none"
+    assert protocol["seed"] == 5 and protocol["msdyn"] == msdyn.__version__
+    assert protocol["variant"] == {"levels": None, "frozen": False}
+    assert written["views"] == evaluate_views(boxes_fit, boxes)
+    assert written["tracks"] == evaluate_tracks(boxes_fit, boxes)
+    # Nothing was kept out of this fit, and it says so.
+    assert written["frames"]["kept_out_of_the_fit"] is False
+    assert set(written["frames"]["frames"]) == {"0"}
+    pictures = sorted(p.name for p in (boxes.directory / "fit" / "eval").iterdir())
+    chosen = [0, 2, 4, 5, 7]
+    assert pictures == sorted(
+        ["frame_00000.png", *(f"{v}_{f:05d}.png" for v in ("left15", "right28") for f in chosen)]
+    )
+    assert iio.imread(boxes.directory / "fit/eval/left15_00004.png").shape == (48, 3 * 64, 3)
+
+
+def test_frames_kept_out_of_the_fit(boxes, boxes_truth, capsys):
+    """Every third frame: measured at its own time and camera, printed, saved side by side."""
+    every = 3
+    data = load_fit_data(boxes, long_side=None, holdout_every=every, device=torch.device("cpu"))
+    assert data.held_out == [2, 5]
+    sequence = exact_sequence(boxes_truth, data.frames.tolist())
+    save_fit(sequence, boxes.directory / "fit", holdout_every=every)
+    code, out, errors = run(capsys, boxes.directory)
+    assert code == 0 and not errors
+    frames = read_json(boxes.directory / "fit" / "eval.json")["frames"]
+    assert frames["kept_out_of_the_fit"] is True and list(frames["frames"]) == ["2", "5"]
+    assert frames["frames"] == evaluate_frames(sequence, boxes, [2, 5])["frames"]
+    for frame, psnr in frames["frames"].items():
+        assert f"{frame}: {psnr:.2f}" in out
+        truth, image, error = np.split(
+            iio.imread(boxes.directory / f"fit/eval/frame_{int(frame):05d}.png"), 3, axis=1
+        )
+        np.testing.assert_array_equal(truth, boxes.image(int(frame)))
+        assert masked_psnr(image / 255, truth / 255) == pytest.approx(psnr, abs=1e-4)
+        assert error.any()
+    assert "frames kept out of the fit" in out
+
+
+def test_the_table(boxes, capsys):
+    code, out, _ = run(capsys, boxes.directory, "--no-pictures")
+    written = read_json(boxes.directory / "fit" / "eval.json")
+    assert code == 0
+    for name, row in (
+        ("frames of the fit itself", written["frames"]),
+        ("held-out view left15", written["views"]["views"]["left15"]),
+        ("held-out views, mean", written["views"]),
+    ):
+        line = next(line for line in out.splitlines() if line.startswith(name))
+        assert line.split()[-3:] == [
+            f"{row['mpsnr']:.2f}", f"{row['mssim']:.4f}", f"{row['ssim']:.4f}"
+        ]  # fmt: skip
+    assert f"{written['tracks']['epe3d_moving']:.4f} on moving points" in out
+    assert not (boxes.directory / "fit" / "eval").exists()
+
+
+def test_a_scene_without_held_out_views(boxes, capsys):
+    shutil.rmtree(boxes.directory / "views")
+    code, out, _ = run(capsys, boxes.directory)
+    written = read_json(boxes.directory / "fit" / "eval.json")
+    assert code == 0 and "views" not in written and "tracks" not in written
+    assert "held-out" not in out and "3D tracks" not in out and "frames of the fit itself" in out
+
+
+def test_a_scene_without_true_tracks(boxes, capsys):
+    for path in boxes.directory.glob("views/*/tracks3d.npz"):
+        path.unlink()
+    code, out, _ = run(capsys, boxes.directory)
+    written = read_json(boxes.directory / "fit" / "eval.json")
+    assert code == 0 and written["views"]["images"] == 16 and written["tracks"] is None
+    assert "3D tracks" not in out
+
+
+def test_truth_in_a_folder_of_its_own(boxes, boxes_folder, capsys):
+    whole = evaluate_scene(EvaluateConfig(boxes.directory, pictures=False))
+    shutil.rmtree(boxes.directory / "views")
+    shutil.move(boxes.directory / "fit", boxes.directory.parent / "elsewhere")
+    code, out, _ = run(
+        capsys, boxes.directory, "--truth", boxes_folder, "--fit",
+        boxes.directory.parent / "elsewhere", "--align",
+    )  # fmt: skip
+    written = read_json(boxes.directory.parent / "elsewhere" / "eval.json")
+    assert code == 0 and str(boxes.directory.parent / "elsewhere" / "eval.json") in out
+    assert written["protocol"]["cameras"] == "aligned by a similarity"
+    # The worlds are the same here, so the similarity is the identity.
+    assert written["views"]["mpsnr"] == pytest.approx(whole["views"]["mpsnr"], abs=0.01)
+
+
+def test_a_variant_is_measured_and_stamped(boxes, boxes_fit):
+    result = evaluate_scene(EvaluateConfig(boxes.directory, frozen=True, pictures=False))
+    assert result["protocol"]["variant"] == {"levels": None, "frozen": True}
+    frozen = Variant(frozen=True)
+    assert result["views"]["mpsnr"] == evaluate_views(boxes_fit, boxes, variant=frozen)["mpsnr"]
+
+
+def test_infinite_figures_are_null(tmp_path, capsys):
+    sequence = three_points()
+    scene = write_scene_of(sequence, tmp_path / "points")
+    save_fit(sequence, scene.directory / "fit")
+    code, out, _ = run(capsys, scene.directory)
+    assert code == 0 and " inf " in out
+    written = read_json(scene.directory / "fit" / "eval.json")
+    assert written["views"]["mpsnr"] is None and written["views"]["ssim"] > 0.99
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (lambda d: shutil.rmtree(d / "fit"), "no fit yet; make one with `msdyn-fit"),
+        (lambda d: (d / "fit/sequence.safetensors").unlink(), "no fit yet"),
+        (lambda d: (d / "fit/config.json").unlink(), "config.json: no such file"),
+        (lambda d: (d / "fit/config.json").write_text("{"), "config.json: not valid JSON"),
+        (lambda d: (d / "fit/config.json").write_text("{}"), "config.json: options"),
+        (lambda d: (d / "scene.json").unlink(), "not a scene directory"),
+        (lambda d: (d / "views/left15/cameras.json").unlink(), "cameras.json: no such file"),
+    ],
+)
+def test_what_is_missing_is_one_line_and_exit_code_2(boxes, capsys, spoil, message):
+    spoil(boxes.directory)
+    code, out, errors = run(capsys, boxes.directory)
+    assert code == 2 and not out and len(errors) == 1
+    assert errors[0].startswith("error: ") and message in errors[0]
+
+
+def test_a_fit_of_another_clip(boxes, capsys):
+    save_fit(three_points(5), boxes.directory / "fit")
+    code, _, errors = run(capsys, boxes.directory)
+    assert code == 2 and len(errors) == 1 and "expected the 5 frames of the fit, got 8" in errors[0]
