@@ -120,6 +120,9 @@ def extract_features(
     pycolmap = _pycolmap()
     names = [_name(scene, frame) for frame in range(len(scene))]
     database = _new_database(scene, folder / "features.db")
+    # Entered here and in order, because extraction numbers them as its threads finish, and the
+    # random choices of later steps depend on the numbers.
+    _add_images(scene, database)
     reader = pycolmap.ImageReaderOptions()
     reader.existing_camera_id = _CAMERA_ID
     if usable is not None:

@@ -89,7 +89,8 @@ def load_checkpoint(
             header = json.loads((file.metadata() or {}).get("header", "{}"))
             if header.get("fingerprint") != fingerprint:
                 return None
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            # Cloned into aligned memory: vectorised kernels round by where an array begins.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: damaged checkpoint ({error}); pass --restart") from error
 
@@ -117,7 +118,7 @@ def load_checkpoint(
     return header["step"], header["seconds"]
 
 
-def _parameters(optimiser: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
+def _parameters(optimiser: torch.optim.Optimizer) -> list[torch.Tensor]:
     return [p for group in optimiser.param_groups for p in group["params"]]
 
 

@@ -184,15 +184,21 @@ def rigidity_loss(
     """
     if not len(chosen):
         return moved.sum() * 0
-    edge = canonical[neighbours] - canonical[chosen, None]  # [n, k, 3]
+    edge = _take(canonical, 0, neighbours) - _take(canonical, 0, chosen)[:, None]  # [n, k, 3]
     spacing = (weights * edge.norm(dim=-1)).sum() / weights.sum().clamp_min(1e-6)
-    turned = torch.einsum("bnij,nkj->bnki", rotations[:, chosen], edge)
-    now = moved[:, neighbours] - moved[:, chosen, None]
+    turn = _take(rotations, 1, chosen)
+    turned = torch.einsum("bnij,nkj->bnki", turn, edge)
+    now = _take(moved, 1, neighbours) - _take(moved, 1, chosen)[:, :, None]
     strain = ((now - turned) ** 2).sum(-1).add(1e-12).sqrt() / spacing.detach().clamp_min(1e-6)
-    twist = (rotations[:, neighbours] - rotations[:, chosen, None]).square().sum((-1, -2))
+    twist = (_take(rotations, 1, neighbours) - turn[:, :, None]).square().sum((-1, -2))
     twist = (twist + 1e-12).sqrt()
     total = (strain + twist) * weights
     return total.sum() / (weights.sum().clamp_min(1e-6) * len(moved))
+
+
+def _take(values: Tensor, dim: int, index: Tensor) -> Tensor:
+    """Index one dimension. Unlike `values[index]`, the gradient sums in the same order each run."""
+    return values.index_select(dim, index.reshape(-1)).unflatten(dim, index.shape)
 
 
 def pattern_acceleration(field: MotionField) -> Float[Tensor, ""]:

@@ -141,6 +141,7 @@ def _optimise(
         optimiser.step()
         schedule.step()
         progress.set_postfix(error=f"{float(data.detach()):.4f}", refresh=False)
+    optimiser.zero_grad()  # the field goes on to another optimiser, which would find them
     return points.detach(), [
         Blend(b.index, v.detach()) for b, v in zip(blends, logits, strict=True)
     ]

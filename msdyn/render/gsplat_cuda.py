@@ -4,6 +4,18 @@ Cameras that share their Gaussians are gsplat's cameras; cameras with Gaussians 
 at its own time) are a batch of one camera each. gsplat's steps are called one by one, not its
 `rasterization`, so that the projected means can be [C, G, 2] in the graph in both cases, which is
 the form that its densification strategies take.
+
+Of gsplat 1.5.3's two forms of the projected Gaussians this is the dense one. The packed one keeps
+only what a camera sees, for which the host must wait for a count and `info` would have to be
+scattered back; a batch of 8 with 450 000 Gaussians takes half a gigabyte without it.
+`tools/gpu_check.py` times both.
+
+Two of its faults are gone round by appending Gaussians of no opacity, `_filled`:
+
+- Its backward projection sums over the threads of a warp by camera and by Gaussian, but not by
+  batch entry. Where a warp straddles two entries, the gradients of both their cameras go to one,
+  and those of equal Gaussians too if there are fewer than 32.
+- It divides by the number of Gaussians, also if there is none.
 """
 
 from __future__ import annotations
@@ -20,6 +32,8 @@ __all__ = ["rasterize_gsplat"]
 _TILE = 16
 # gsplat's own limit for one pass: beyond it a pixel's sums do not fit its registers.
 _CHANNELS_A_PASS = 32
+# Threads that gsplat sums over, one for each Gaussian.
+_WARP = 32
 
 
 def rasterize_gsplat(
@@ -51,7 +65,7 @@ def rasterize_gsplat(
         rasterize_to_pixels,
     )
 
-    if not means.is_cuda:
+    if not _usable(means):
         raise InputError(f"the gsplat backend: expected tensors on CUDA, got {means.device}")
     if intrinsics.requires_grad:
         raise InputError(
@@ -71,26 +85,36 @@ def rasterize_gsplat(
             cam_from_world,
         )
     )
-    batch = (cameras,) if means.ndim == 3 or quats_wxyz.ndim == 3 else ()
-    axis = 1 if batch else 0
+    own = means.ndim == 3 or quats_wxyz.ndim == 3
+    batch = (cameras,) if own else ()
+    if own:  # [C, 1, ...], one camera a batch entry
+        views, lenses = cam_from_world.unsqueeze(1), intrinsics.unsqueeze(1)
+    else:
+        views, lenses = cam_from_world, intrinsics
+    straddles = own and (cam_from_world.requires_grad or count < _WARP)
+    more = -count % _WARP if straddles else 0
+    if count == 0:
+        more = _WARP
     radii, means2d, depths, conics, _ = fully_fused_projection(
-        means.expand(*batch, count, 3),
+        _filled(means.expand(*batch, count, 3), more),
         None,
-        quats_wxyz.expand(*batch, count, 4),
-        scales.expand(*batch, count, 3),
-        cam_from_world.unsqueeze(axis) if batch else cam_from_world,
-        intrinsics.unsqueeze(axis) if batch else intrinsics,
+        _filled(quats_wxyz.expand(*batch, count, 4), more),
+        _filled(scales.expand(*batch, count, 3), more),
+        views,
+        lenses,
         width,
         height,
         eps2d=eps2d,
         near_plane=near,
         far_plane=far,
-        opacities=opacities.expand(*batch, count),
+        opacities=_filled(opacities.detach().expand(*batch, count)[..., None], more).squeeze(-1),
     )
-    if batch:  # [C, 1, G, ...], one camera a batch entry
-        radii, means2d, depths, conics = (
-            value.flatten(0, 1) for value in (radii, means2d, depths, conics)
-        )
+    # [C, G, ...]; not drawn, they hold what was in memory before, but for the radii.
+    radii, means2d, depths, conics = (
+        value.reshape(cameras, count + more, -1)[:, :count]
+        for value in (radii, means2d, depths, conics)
+    )
+    depths = depths.squeeze(-1)
 
     tiles_x, tiles_y = -(-width // _TILE), -(-height // _TILE)
     _, intersections, ids = isect_tiles(means2d, radii, depths, _TILE, tiles_x, tiles_y)
@@ -99,7 +123,7 @@ def rasterize_gsplat(
     channels = features.expand(cameras, *features.shape[-2:])
     behind = None if background is None else background.float().expand(cameras, -1)
     if depth:
-        channels = torch.cat([channels, depths[..., None]], dim=-1)
+        channels = torch.cat([channels, depths.unsqueeze(-1)], dim=-1)
         behind = None if behind is None else pad(behind, (0, 1))
     images, alphas = [], []
     for start in range(0, channels.shape[-1], _CHANNELS_A_PASS):
@@ -134,3 +158,13 @@ def rasterize_gsplat(
         image[..., -1] if depth else None,
         info,
     )
+
+
+def _usable(tensor: Tensor) -> bool:
+    """Return whether gsplat has kernels for a tensor's device."""
+    return tensor.is_cuda
+
+
+def _filled(values: Tensor, more: int) -> Tensor:
+    """Return [..., G, n] with `more` rows of zeros behind the others."""
+    return pad(values, (0, 0, 0, more)) if more else values

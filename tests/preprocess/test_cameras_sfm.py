@@ -8,7 +8,7 @@ from cards import Card, card_tracks, placed, render, sliding_cameras, write_fram
 from moving import write_scene
 from msdyn.preprocess.cameras import SfmCameras
 from msdyn.preprocess.sfm import map_cameras, match_tracks, polish
-from scipy.spatial.transform import Rotation
+from scipy.spatial.transform import Rotation, Slerp
 
 from msdyn.geometry import Cameras, align_camera_paths, similarity_from_points, transform_points
 from msdyn.scene import Tracks
@@ -73,7 +73,7 @@ def test_moving_camera(clip, capfd):
     assert capfd.readouterr() == ("", "")  # neither from us nor from COLMAP
 
     again = SfmCameras().solve(scene, tracks, rendered.labels)
-    np.testing.assert_allclose(again.cameras.cam_from_world, found.cam_from_world, atol=1e-6)
+    np.testing.assert_allclose(again.cameras.cam_from_world, found.cam_from_world, atol=1e-9)
 
 
 def test_frames_without_features_are_interpolated_and_counted(clip, tmp_path):
@@ -84,8 +84,17 @@ def test_frames_without_features_are_interpolated_and_counted(clip, tmp_path):
     solution = SfmCameras(focal_starts=(0.7,)).solve(scene, tracks, rendered.labels)
     assert solution.quality["registered_frames"] == FRAMES - 2
     assert solution.verdict.grade == "usable" and "2 of 14 frames" in solution.verdict.reason
-    assert path_error(solution.cameras, cameras) < 0.01  # between its neighbours, not exact
-    assert turn_error(solution.cameras, cameras) < 0.2
+    # The two frames lie between their neighbours, which alone is 0.99 % off this curved path.
+    known = np.r_[:6, 8:FRAMES]
+    truth = Slerp(known, Rotation.from_matrix(cameras.world_from_cam[known, :3, :3]))
+    expected = cameras.world_from_cam.copy()
+    expected[6:8, :3, :3] = truth([6, 7]).as_matrix()
+    expected[6:8, :3, 3] = [
+        cameras.centres[5] * (8 - i) / 3 + cameras.centres[8] * (i - 5) / 3 for i in (6, 7)
+    ]
+    best = Cameras.pinhole(FOCAL, WIDTH, HEIGHT, np.linalg.inv(expected))
+    assert path_error(solution.cameras, best) < 0.001  # 0.04 %
+    assert turn_error(solution.cameras, best) < 0.03  # 0.009 degrees
 
 
 def test_exact_tracks_serve_where_features_fail(clip, tmp_path):
@@ -143,11 +152,15 @@ def test_turning_camera_gives_rotations_and_focal_length_alone(tmp_path):
 
 @pytest.mark.slow
 def test_hand_against_its_reference(shared, tmp_path):
-    """A quarter of the clip at half size, against the poses that were published with it."""
+    """Every fourth frame at three quarters of the size, against the poses published with the clip.
+
+    Of the whole clip, because its first half alone has too little parallax for the focal length,
+    which then comes out 2.1 to 2.8 % long whatever the size and the share of the frames.
+    """
     import cv2
     import imageio.v3 as iio
 
-    frames = list(iio.imiter(shared / "clips" / "hand.mp4", plugin="pyav"))[:44:2]
+    frames = list(iio.imiter(shared / "clips" / "hand.mp4", plugin="pyav"))[::4]
     small = np.stack(
         [cv2.resize(f, None, fx=0.75, fy=0.75, interpolation=cv2.INTER_AREA) for f in frames]
     )
@@ -157,13 +170,13 @@ def test_hand_against_its_reference(shared, tmp_path):
     )
     solution = SfmCameras().solve(scene, empty, None)
     content = json.loads((shared / "clips" / "hand_poses_llff.json").read_text())
-    poses = np.array(content["poses"]).reshape(-1, 3, 5)[:44:2]
+    poses = np.array(content["poses"]).reshape(-1, 3, 5)[::4]
     world_from_cam = np.tile(np.eye(4), (22, 1, 1))
     # LLFF's columns are right, up, back; ours right, down, forward.
     world_from_cam[:, :3, :3] = poses[:, :, :3] * [1, -1, -1]
     world_from_cam[:, :3, 3] = poses[:, :, 3]
     true = Cameras.pinhole(192.5, 384, 288, np.linalg.inv(world_from_cam))
     assert solution.quality["registered_frames"] == 22
-    assert solution.cameras.intrinsics[0, 0, 0] == pytest.approx(192.5, rel=0.02)
-    assert path_error(solution.cameras, true) < 0.006
-    assert turn_error(solution.cameras, true) < 0.8
+    assert solution.cameras.intrinsics[0, 0, 0] == pytest.approx(192.5, rel=0.01)  # 0.2 % off
+    assert path_error(solution.cameras, true) < 0.003  # 0.13 %
+    assert turn_error(solution.cameras, true) < 0.5  # 0.22 degrees

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import emulated_gsplat
 import oracle
 import pytest
 import torch
@@ -26,7 +28,8 @@ gpu = (
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 )
-BACKENDS = ["cpu", pytest.param("gsplat", marks=gpu)]
+# "emulated" is our wrapper of gsplat, with gsplat's kernels emulated on the CPU.
+BACKENDS = ["cpu", "emulated", pytest.param("gsplat", marks=gpu)]
 
 
 @dataclass(frozen=True)
@@ -111,21 +114,23 @@ def draw(scene: Scene, backend: str = "cpu", *, grad: bool = False) -> tuple[Ren
         return tensor.detach().to(device, torch.float32).requires_grad_(grad)
 
     tensors = {name: prepare(tensor) for name, tensor in scene.tensors().items()}
-    if backend == "gsplat":
+    if backend != "cpu":
         tensors["intrinsics"].requires_grad_(False)
     options = dict(scene.options)
     if "background" in options:
         tensors["background"] = options["background"] = prepare(options["background"])
     arguments = {name: tensors[name] for name in ARGUMENTS}
-    rendering = rasterize(
-        **arguments,
-        width=scene.width,
-        height=scene.height,
-        depth=True,
-        backend=backend,
-        **options,
+    rendering = rasterize_with(
+        backend, **arguments, width=scene.width, height=scene.height, depth=True, **options
     )
     return rendering, tensors
+
+
+def rasterize_with(backend: str, *arguments: Any, **options: Any) -> Rendering:
+    """Call `rasterize` with one of `BACKENDS`."""
+    with emulated_gsplat.taken_for_cuda() if backend == "emulated" else nullcontext():
+        name = "gsplat" if backend == "emulated" else backend
+        return rasterize(*arguments, **options, backend=name)
 
 
 def errors(scene: Scene, backend: str = "cpu", seed: int = 0) -> dict[str, float]:

@@ -1,7 +1,9 @@
 """Both rasterizers against the dense float64 twin, at the edges, and what training asks of them.
 
-Worst errors seen over 60 random scenes on a CPU with AVX-512: image 1e-5, depth image 2e-5 (depths
-around 4), gradients 2e-5 of their greatest; the tolerance is 1e-4 throughout.
+Worst errors seen over 120 random scenes on a CPU with AVX-512: images 2.3e-5 (depths are around 4),
+gradients 2.5e-5 of their greatest; with gsplat's kernels emulated 3.5e-5 and 2.1e-5. The tolerance
+is 1e-4. But where scenes are opaque, gsplat's gradients were up to 1.3e-3 off: it keeps 1 - T of a
+pixel and so loses three of the digits of a T near 1e-4.
 """
 
 from __future__ import annotations
@@ -14,12 +16,22 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scenes import BACKENDS, Scene, draw, errors, gpu, random_scene, with_changes
+from scenes import (
+    BACKENDS,
+    Scene,
+    draw,
+    errors,
+    gpu,
+    random_scene,
+    rasterize_with,
+    with_changes,
+)
 
 from msdyn.errors import InputError
 from msdyn.render import numba_cpu, rasterize
 
 TOLERANCE = 1e-4
+OPAQUE_GRADIENTS_OF_GSPLAT = 5e-3
 every_backend = pytest.mark.parametrize("backend", BACKENDS)
 
 
@@ -28,7 +40,10 @@ def check(
 ) -> None:
     report = errors(scene, backend)
     assert report.pop("left out") <= most_left_out
-    assert max(report.values()) <= tolerance, report
+    opaque = backend != "cpu" and scene.opacities.max() > 0.999
+    for name, error in report.items():
+        lax = opaque and name.startswith("gradient")
+        assert error <= (OPAQUE_GRADIENTS_OF_GSPLAT if lax else tolerance), (name, report)
 
 
 @every_backend
@@ -60,10 +75,11 @@ def test_values_and_gradients_are_the_oracles(
 
 @pytest.mark.parametrize(
     ("backend", "channels"),
-    # gsplat is given 32 channels in one pass, so 40 is another case for it alone.
+    # gsplat is given 32 channels in one pass, so 40 is another case for it, and it pads 7 to 8.
     [
         *itertools.product(["cpu"], [1, 8, 17]),
-        *(pytest.param("gsplat", n, marks=gpu) for n in (1, 40)),
+        *itertools.product(["emulated"], [1, 6, 40]),
+        *(pytest.param("gsplat", n, marks=gpu) for n in (1, 6, 40)),
     ],
 )
 def test_any_number_of_channels(backend, channels):
@@ -346,7 +362,8 @@ def test_gsplats_strategy_densifies_with_our_info(backend):
     strategy = gsplat.DefaultStrategy(refine_start_iter=0, refine_every=1, grow_grad2d=1e-6)
     strategy.check_sanity(params, optimizers)
     state = strategy.initialize_state()
-    rendering = rasterize(
+    rendering = rasterize_with(
+        backend,
         params["means"],
         params["quats"],
         params["scales"].exp(),
@@ -356,7 +373,6 @@ def test_gsplats_strategy_densifies_with_our_info(backend):
         scene.cam_from_world.to(params["means"]),
         scene.width,
         scene.height,
-        backend=backend,
     )
     info = rendering.info
     strategy.step_pre_backward(params, optimizers, state, 1, info)
