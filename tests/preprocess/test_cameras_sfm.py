@@ -154,7 +154,7 @@ def test_turning_camera_gives_rotations_and_focal_length_alone(tmp_path):
 def test_hand_against_its_reference(shared, tmp_path):
     """Every fourth frame at three quarters of the size, against the poses published with the clip.
 
-    Of the whole clip, because its first half alone has too little parallax for the focal length,
+    Of the whole clip, because its first half alone does not settle the focal length,
     which then comes out 2.1 to 2.8 % long whatever the size and the share of the frames.
     """
     import cv2
