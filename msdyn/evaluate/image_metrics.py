@@ -12,7 +12,7 @@ from scipy.ndimage import correlate1d
 
 from msdyn.errors import InputError
 
-__all__ = ["masked_psnr", "masked_ssim", "masked_ssim_dycheck"]
+__all__ = ["check_images", "masked_psnr", "masked_ssim", "masked_ssim_dycheck"]
 
 _TAPS = 11
 _SIGMA = 1.5
@@ -24,7 +24,7 @@ def masked_psnr(image: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = 
 
     Identical images give infinity.
     """
-    image, truth, mask = _checked(image, truth, mask)
+    image, truth, mask = check_images(image, truth, mask)
     if not mask.any():
         return float("nan")
     error = (_eight_bit(image) - _eight_bit(truth))[mask]
@@ -40,7 +40,7 @@ def masked_ssim_dycheck(
     Windows without any masked pixel score 1, so a small mask inflates it: it is for comparison with
     published numbers. `masked_ssim` is the honest figure.
     """
-    image, truth, mask = _checked(image, truth, mask)
+    image, truth, mask = check_images(image, truth, mask)
     if not mask.any():
         return float("nan")
     weight = mask.astype(np.float64)
@@ -65,7 +65,7 @@ def masked_ssim(image: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = 
     Every window is normalised over its masked pixels, and the mean is over windows centred on one
     (and wholly inside the image). Without a mask it is the usual SSIM.
     """
-    image, truth, mask = _checked(image, truth, mask)
+    image, truth, mask = check_images(image, truth, mask)
     weight = mask.astype(np.float64)
     half = _TAPS // 2
     inner = mask[half:-half, half:-half]
@@ -108,7 +108,7 @@ def _eight_bit(image: np.ndarray) -> np.ndarray:
     return np.floor(image.clip(0, 1) * 255 + 0.5) / 255
 
 
-def _checked(
+def check_images(
     image: np.ndarray, truth: np.ndarray, mask: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if image.shape != truth.shape or image.ndim != 3:

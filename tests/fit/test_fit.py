@@ -53,11 +53,12 @@ def test_motion_and_looks_are_recovered(boxes, fitted):
     scene = Scene(boxes)
     full = evaluate_views(fitted, scene)
     frozen = evaluate_views(fitted, scene, variant=Variant(frozen=True))
-    # 25.6 and 19.4 dB when this was written.
-    assert full["mpsnr"] > 23.5 and full["mpsnr"] > frozen["mpsnr"] + 4
+    # 22.7 and 16.0 dB when this was written, the same to 0.03 dB for three seeds.
+    assert full["mpsnr"] > 22 and full["mpsnr"] > frozen["mpsnr"] + 5.5
     tracks = evaluate_tracks(fitted, scene)
     assert tracks is not None and tracks["drawn"] > 0.99
-    assert tracks["epe3d_moving"] < 0.03  # metres; boxes of 0.2 move by 0.3. 0.012 when written
+    # Metres: a pixel is 0.012 wide there, the boxes move by 0.3. 0.024 when written.
+    assert tracks["epe3d_moving"] < 0.03
     seen = evaluate_frames(fitted, scene, list(range(len(scene))))
     assert seen["mpsnr"] > 26
 
