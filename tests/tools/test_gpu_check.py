@@ -1,0 +1,74 @@
+"""The script for a machine with a GPU runs from end to end without one, tiny."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def gpu_check(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "tools"))
+    return pytest.importorskip("gpu_check")
+
+
+@pytest.mark.slow
+def test_the_whole_script_on_a_cpu(gpu_check, tmp_path):
+    """A scene is packed and unpacked, and every part leaves its figures."""
+    scene, report = tmp_path / "scene.zip", tmp_path / "report.json"
+    assert gpu_check.main(["--quick", "--make-scene", str(scene)]) == 0
+    assert scene.is_file() and not scene.with_suffix("").exists()
+    command = ["--quick", "--scene", str(scene), "--json", str(report), "--commit", "abc"]
+    assert gpu_check.main(command) == 0
+    result = json.loads(report.read_text())
+    assert result["machine"]["commit"] == "abc"
+    assert result["machine"]["versions"]["torch"] == torch.__version__.split("+")[0]
+
+    tests = result["tests"]
+    assert tests["failed"] == [] and tests["passed"] + tests["skipped"] > 0
+    first = result["rendering"]["first_frame_seconds"]
+    assert first["to_the_first"] == pytest.approx(
+        first["imports"] + first["loading"] + first["first_image"]
+    )
+    fps = result["rendering"]["fps"][0]
+    assert fps["gaussians"] == 1500 and fps["image"] == [64, 48]
+    assert all(fps[name] > 0 for name in ("colour", "everything", "on_host", "batches_of_8"))
+
+    fit = result["fit"]
+    assert fit["finished"] and fit["steps"] == fit["steps_of_the_whole"] == 24
+    assert fit["frames"] == 4 and fit["image"] == [64, 48] and fit["batch"] == 2
+    profile = fit["profile"]
+    assert sum(profile["shares"].values()) == pytest.approx(1)
+    assert sum(profile["milliseconds"].values()) == pytest.approx(profile["step_ms"])
+    # Each part does something in every step; what is in none of them is little.
+    assert all(profile["milliseconds"][part] > 0.01 for part in profile["shares"])
+    assert profile["shares"]["the rest"] < 0.15
+    assert fit["rendering"]["gaussians"] > 400
+
+
+def test_a_fit_that_takes_too_long_is_reckoned(gpu_check, tmp_path):
+    report = tmp_path / "report.json"
+    command = ["--quick", "--only", "fit", "--fit-seconds", "0.0", "--json", str(report)]
+    assert gpu_check.main(command) == 0
+    fit = json.loads(report.read_text())["fit"]
+    assert not fit["finished"] and fit["steps"] == 0 and fit["steps_of_the_whole"] == 24
+
+
+def test_what_fails_is_written_down_and_does_not_stop_the_rest(gpu_check, tmp_path, monkeypatch):
+    report = tmp_path / "report.json"
+    monkeypatch.setattr(gpu_check, "run_tests", lambda quick: {"passed": 1, "failed": []})
+    nowhere = str(tmp_path / "nowhere.zip")
+    command = ["--quick", "--only", "fit", "tests", "--scene", nowhere, "--json", str(report)]
+    assert gpu_check.main(command) == 1
+    result = json.loads(report.read_text())
+    assert "nowhere.zip" in result["fit"]["error"] and result["tests"]["passed"] == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_cuda_the_parts_that_need_it_are_skipped(gpu_check, tmp_path):
+    report = tmp_path / "report.json"
+    assert gpu_check.main(["--only", "rendering", "fit", "--json", str(report)]) == 0
+    result = json.loads(report.read_text())
+    for part in ("rendering", "fit"):
+        assert "no CUDA device" in result[part]["skipped"]
