@@ -1,13 +1,14 @@
 """`msdyn-eval`: measure a fitted scene."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from msdyn.cli.run import parse, run
 from msdyn.evaluate.run import EvaluateConfig, evaluate_scene
 
 DESCRIPTION = (
     "Measure a fitted scene on frames kept out of the fit and, where there are any, on held-out "
-    "cameras and true 3D tracks."
+    "cameras, true 3D tracks, keypoints and object motion. docs/evaluation.md defines each figure."
 )
 
 
@@ -20,29 +21,61 @@ def _evaluate(config: EvaluateConfig) -> None:
     result = evaluate_scene(config)
     frames = result["frames"]
     kind = "kept out of the fit" if frames["kept_out_of_the_fit"] else "of the fit itself"
-    print(f"{'what':<34} {'images':>6} {'mPSNR':>7} {'mSSIM':>7} {'SSIM':>7}")
+    print(f"{'what':<34} {'images':>6} {'mPSNR':>7} {'mSSIM':>7} {'mLPIPS':>7} {'SSIM':>7}")
     _row(f"frames {kind}", frames)
     if frames["kept_out_of_the_fit"]:
-        each = ", ".join(f"{frame}: {psnr:.2f}" for frame, psnr in frames["frames"].items())
+        each = ", ".join(f"{f}: {_figure(psnr, 2)}" for f, psnr in frames["frames"].items())
         print(f"  PSNR of each, by frame: {each}")
     if "views" in result:
         for name, figures in result["views"]["views"].items():
             _row(f"held-out view {name}", figures)
         _row("held-out views, mean", result["views"])
-        print("mPSNR in dB and mSSIM by DyCheck's definitions; SSIM of covisible pixels alone")
-    if result.get("tracks"):
-        t = result["tracks"]
-        print(
-            f"3D tracks: error {t['epe3d_moving']:.4f} on moving points "
-            f"({t['epe3d_moving_visible']:.4f} while visible), "
-            f"{t['epe3d']:.4f} on all {t['tracks']}"
-        )
+        print("mPSNR in dB, mSSIM and mLPIPS by DyCheck's definitions; SSIM of covisible pixels")
+    if frames["mlpips"] is None:
+        print(f"mLPIPS: {result['protocol']['lpips']}")
+    units = "m" if result["protocol"]["world_units"] == "metric" else "scene units"
+    _print_motion(result, units)
     fit = config.fit or config.scene / "fit"
     print(f"written to {fit / 'eval.json'}, pictures beside it in eval/")
 
 
-def _row(name: str, figures: dict) -> None:
+def _print_motion(result: dict[str, Any], units: str) -> None:
+    if result["tracks"]:
+        t = result["tracks"]
+        print(
+            f"3D tracks: error {_figure(t['epe3d_moving'])} {units} on moving points "
+            f"({_figure(t['epe3d_moving_visible'])} while visible), "
+            f"{_figure(t['epe3d'])} on all {t['tracks']}"
+        )
+    if result["points"]:
+        p = result["points"]
+        transfer, image = p["transfer"], p["image"]
+        print(
+            f"{p['points']} points between {p['frames']} frames ({p['source']}): "
+            f"EPE3D {_figure(transfer['epe3d'])} {units}, "
+            f"within .05 {_figure(transfer['delta_0.05'], 3)}, "
+            f"within .10 {_figure(transfer['delta_0.10'], 3)}; "
+            f"AJ {_figure(image['average_jaccard'], 3)}, PCK {_figure(image['average_pck'], 3)}, "
+            f"occlusion accuracy {_figure(image['occlusion_accuracy'], 3)}; "
+            f"PCK-T {_figure(p['pck_t'], 3)}"
+        )
+    if result["object_motion"]:
+        motion = result["object_motion"]
+        print(
+            f"object motion: {_figure(motion['rotation_degrees'], 2)} degrees, "
+            f"{_figure(motion['translation'])} {units} off "
+            f"({motion['found']:.0%} of {len(motion['objects'])} objects found)"
+        )
+
+
+def _row(name: str, figures: dict[str, Any]) -> None:
     print(
-        f"{name:<34} {figures['images']:>6} {figures['mpsnr']:>7.2f} {figures['mssim']:>7.4f} "
-        f"{figures['ssim']:>7.4f}"
+        f"{name:<34} {figures['images']:>6} {_figure(figures['mpsnr'], 2):>7} "
+        f"{_figure(figures['mssim']):>7} {_figure(figures['mlpips']):>7} "
+        f"{_figure(figures['ssim']):>7}"
     )
+
+
+def _figure(value: float | None, digits: int = 4) -> str:
+    """Return a number as text, "-" for what is not available or not finite."""
+    return "-" if value is None else f"{value:.{digits}f}"

@@ -1,20 +1,51 @@
 """Metrics and evaluation protocols."""
 
 from msdyn.evaluate.image_metrics import masked_psnr, masked_ssim, masked_ssim_dycheck
+from msdyn.evaluate.lpips import Lpips, load_lpips
+from msdyn.evaluate.object_motion import object_motions, pose_errors, rigid_motion
 from msdyn.evaluate.pictures import error_image, save_comparison
-from msdyn.evaluate.protocol import Variant, evaluate_frames, evaluate_tracks, evaluate_views
-from msdyn.evaluate.track_metrics import epe3d, query_tracks
+from msdyn.evaluate.protocol import (
+    Variant,
+    evaluate_frames,
+    evaluate_object_motion,
+    evaluate_points,
+    evaluate_tracks,
+    evaluate_views,
+)
+from msdyn.evaluate.queries import query_objects, query_tracks, rendered_depth
+from msdyn.evaluate.track_metrics import (
+    epe3d,
+    image_track_metrics,
+    normalised_track_metrics,
+    pck_transfer,
+    track_metrics,
+    transfer_metrics,
+)
 
 __all__ = [
+    "Lpips",
     "Variant",
     "epe3d",
     "error_image",
     "evaluate_frames",
+    "evaluate_object_motion",
+    "evaluate_points",
     "evaluate_tracks",
     "evaluate_views",
+    "image_track_metrics",
+    "load_lpips",
     "masked_psnr",
     "masked_ssim",
     "masked_ssim_dycheck",
+    "normalised_track_metrics",
+    "object_motions",
+    "pck_transfer",
+    "pose_errors",
+    "query_objects",
     "query_tracks",
+    "rendered_depth",
+    "rigid_motion",
     "save_comparison",
+    "track_metrics",
+    "transfer_metrics",
 ]

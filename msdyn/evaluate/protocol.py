@@ -1,22 +1,38 @@
-"""Measuring a fit: on held-out cameras, on frames of the clip, and on true 3D tracks."""
+"""Measuring a fit: on held-out cameras, on frames of the clip, on true tracks and object motion.
+
+Images are compared as they are saved, with 8 bits a channel. Nothing is optimised at test time:
+neither cameras nor colours.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from msdyn.errors import InputError
+from msdyn.evaluate.correspondences import evaluate_correspondences, find_correspondences
 from msdyn.evaluate.image_metrics import masked_psnr, masked_ssim, masked_ssim_dycheck
-from msdyn.evaluate.track_metrics import epe3d, query_tracks
+from msdyn.evaluate.lpips import Lpips
+from msdyn.evaluate.object_motion import object_motions, pose_errors, rigid_motion
+from msdyn.evaluate.queries import query_objects, query_tracks
+from msdyn.evaluate.track_metrics import epe3d
 from msdyn.geometry import Cameras, align_camera_paths, invert_transforms
 from msdyn.render import RenderedImage, render_image
-from msdyn.scene import Scene, View
+from msdyn.scene import Scene, Tracks3D, View, read_keypoints
 from msdyn.sequence import GaussianSequence
 
-__all__ = ["Variant", "evaluate_frames", "evaluate_tracks", "evaluate_views"]
+__all__ = [
+    "Variant",
+    "evaluate_frames",
+    "evaluate_object_motion",
+    "evaluate_points",
+    "evaluate_tracks",
+    "evaluate_views",
+]
 
 
 @dataclass(frozen=True)
@@ -31,6 +47,11 @@ class Variant:
     levels: int | None = None
     frozen: bool = False
 
+    @property
+    def used_levels(self) -> int | None:
+        """The motion levels in use: none of them where time stands still."""
+        return 0 if self.frozen else self.levels
+
     def render(self, sequence: GaussianSequence, camera: Cameras, frame: int) -> RenderedImage:
         """Render the time of a frame."""
         shown = sequence.canonical_frame if self.frozen else frame
@@ -44,6 +65,7 @@ def evaluate_views(
     *,
     align: bool = False,
     variant: Variant | None = None,
+    lpips: Lpips | None = None,
     keep: Callable[[View, int, RenderedImage], None] | None = None,
 ) -> dict:
     """Measure renders of the held-out cameras of a scene.
@@ -54,18 +76,19 @@ def evaluate_views(
         align: find the similarity between the two worlds from their input cameras first (for
             cameras estimated from the video alone).
         variant: how to draw; everything by default.
+        lpips: the network of mLPIPS; without it, that metric is None.
         keep: called with every view, frame and render, to save pictures.
 
     Returns:
-        Mean `mpsnr`, `mssim` (DyCheck's), `ssim` (covisible pixels only), `covisible` (share of
-        pixels that count), number of `images`, and the same under `views` for each view.
+        Mean `mpsnr`, `mssim`, `mlpips` (DyCheck's), `ssim` (covisible pixels only), `covisible`
+        (share of pixels that count), number of `images`, and the same under `views` for each view.
         Images without any covisible pixel are left out.
     """
     if not truth.views:
         raise InputError(f"{truth.directory / 'views'}: no held-out views to evaluate on")
     variant = variant or Variant()
     scale, world = _sequence_from_truth(sequence, truth, align)
-    views = {}
+    by_view = {}
     progress = tqdm(total=sum(len(v.frames) for v in truth.views.values()), desc="held-out views")
     for view in truth.views.values():
         cameras = view.cameras.transformed(world, scale)
@@ -76,18 +99,12 @@ def evaluate_views(
                 keep(view, frame, image)
             mask = view.covisible(frame)
             if mask.any():
-                rows.append(_image_row(image.rgb, view.image(frame) / 255.0, mask))
+                rows.append(_image_row(image, view.image(frame), mask, lpips))
             progress.update()
-        views[view.name] = _mean(rows)
+        by_view[view.name] = rows
     progress.close()
-    counted = [v for v in views.values() if v["images"]]
-    result = {
-        key: float(np.average([v[key] for v in counted], weights=[v["images"] for v in counted]))
-        if counted
-        else float("nan")
-        for key in ("mpsnr", "mssim", "ssim", "covisible")
-    }
-    return {**result, "images": sum(v["images"] for v in views.values()), "views": views}
+    result = _mean([row for rows in by_view.values() for row in rows])
+    return {**result, "views": {name: _mean(rows) for name, rows in by_view.items()}}
 
 
 def evaluate_frames(
@@ -96,12 +113,14 @@ def evaluate_frames(
     frames: list[int],
     *,
     variant: Variant | None = None,
+    lpips: Lpips | None = None,
     keep: Callable[[int, RenderedImage], None] | None = None,
 ) -> dict:
     """Measure renders of frames of the clip itself, each at its own time and camera.
 
     Returns:
-        Mean `mpsnr`, `mssim`, `ssim` over the `images` and, under `frames`, the PSNR of each.
+        Mean `mpsnr`, `mssim`, `mlpips`, `ssim` over the `images` and, under `frames`, the PSNR of
+        each.
     """
     _check_clip(sequence, scene)
     variant = variant or Variant()
@@ -110,7 +129,7 @@ def evaluate_frames(
         image = variant.render(sequence, sequence.cameras[frame], frame)
         if keep is not None:
             keep(frame, image)
-        row = _image_row(image.rgb, scene.image(frame) / 255.0, np.ones(scene.size, bool))
+        row = _image_row(image, scene.image(frame), np.ones(scene.size, bool), lpips)
         psnr[str(frame)] = row["mpsnr"]
         rows.append(row)
     return {**_mean(rows), "frames": psnr}
@@ -130,7 +149,7 @@ def evaluate_tracks(
         included), the same on `moving` points, and for `visible` moments alone; None where the
         scene has no true tracks.
     """
-    tracks = next((v.tracks3d for v in truth.views.values() if v.tracks3d is not None), None)
+    tracks = _true_tracks(truth)
     if tracks is None:
         return None
     variant = variant or Variant()
@@ -139,7 +158,7 @@ def evaluate_tracks(
         sequence,
         tracks.query_frame,
         tracks.query_xy,
-        levels=0 if variant.frozen else variant.levels,
+        levels=variant.used_levels,
     )
     back = invert_transforms(world)
     estimate = (estimate - world[:3, 3]) @ back[:3, :3].T / scale
@@ -159,6 +178,104 @@ def evaluate_tracks(
     }
 
 
+def evaluate_points(
+    sequence: GaussianSequence,
+    truth: Scene,
+    *,
+    align: bool = False,
+    variant: Variant | None = None,
+) -> dict[str, Any] | None:
+    """Measure how a fit carries points between key frames; see `evaluate_correspondences`.
+
+    The points are the scene's keypoints where it has some, otherwise its true tracks in ten evenly
+    spaced frames; None where it has neither.
+    """
+    points = find_correspondences(truth, read_keypoints(truth.directory))
+    if points is None:
+        return None
+    scale, world = _sequence_from_truth(sequence, truth, align)
+    levels = (variant or Variant()).used_levels
+    return evaluate_correspondences(
+        sequence, truth, points, scale=scale, world=world, levels=levels
+    )
+
+
+def evaluate_object_motion(
+    sequence: GaussianSequence,
+    truth: Scene,
+    *,
+    align: bool = False,
+    variant: Variant | None = None,
+) -> dict[str, Any] | None:
+    """Measure how each true object turns and moves since the canonical frame.
+
+    The true motion is the rigid one that fits the object's true tracks; an object of the fit
+    belongs to the true one that most of the queried pixels say it does.
+
+    Returns:
+        `rotation_degrees` and `translation` (of the object's centre, in the truth's units): means
+        over all other frames and the objects found; `found`, the share of the true objects that
+        have one in the fit; and by object of the truth the same with the largest errors, the
+        object of the fit, and `not_rigid`, how far (root mean square) its true points lie from
+        any rigid motion. None where the scene has no true tracks on objects.
+    """
+    tracks = _true_tracks(truth)
+    if tracks is None or not (tracks.object > 0).any():
+        return None
+    scale, world = _sequence_from_truth(sequence, truth, align)
+    levels = (variant or Variant()).used_levels
+    reference = sequence.canonical_frame
+    labels = query_objects(sequence, tracks.query_frame, tracks.query_xy, levels=levels)
+    frames = np.arange(len(truth))
+    motions = object_motions(sequence, frames, levels=levels)
+    rows: dict[str, Any] = {}
+    for instance in np.unique(tracks.object[tracks.object > 0]).tolist():
+        own = tracks.object == instance
+        true_motion, not_rigid = rigid_motion(tracks.xyz[own], reference)
+        row: dict[str, Any] = {"object": None, "not_rigid": not_rigid}
+        found = labels[own & (labels > 0)]
+        if len(found):
+            label = int(np.bincount(found).argmax())
+            since = motions[label] @ invert_transforms(motions[label][reference])
+            centre = tracks.xyz[own, reference].mean(0)
+            degrees, apart = pose_errors(_into_truth(since, scale, world), true_motion, centre)
+            others = frames != reference
+            row |= {
+                "object": label,
+                "rotation_degrees": float(degrees[others].mean()),
+                "rotation_degrees_max": float(degrees.max()),
+                "translation": float(apart[others].mean()),
+                "translation_max": float(apart.max()),
+            }
+        rows[str(instance)] = row
+    matched = [row for row in rows.values() if row["object"] is not None]
+    return {
+        **{
+            key: float(np.mean([row[key] for row in matched])) if matched else float("nan")
+            for key in ("rotation_degrees", "translation")
+        },
+        "found": len(matched) / len(rows),
+        "objects": rows,
+    }
+
+
+def _true_tracks(truth: Scene) -> Tracks3D | None:
+    return next((v.tracks3d for v in truth.views.values() if v.tracks3d is not None), None)
+
+
+def _into_truth(motion: np.ndarray, scale: float, world: np.ndarray) -> np.ndarray:
+    """Return motions [T, 4, 4] of the fit's world as they are in the truth's.
+
+    The fit's world is scale * R x + t (`world`) of the truth's.
+    """
+    rotation, shift = world[:3, :3], world[:3, 3]
+    result = motion.copy()
+    result[:, :3, :3] = rotation.T @ motion[:, :3, :3] @ rotation
+    moved = motion[:, :3, :3] @ shift + motion[:, :3, 3] - shift
+    result[:, :3, 3] = moved @ rotation / scale
+    return result
+
+
 def _sequence_from_truth(
     sequence: GaussianSequence, truth: Scene, align: bool
 ) -> tuple[float, np.ndarray]:
@@ -174,16 +291,29 @@ def _check_clip(sequence: GaussianSequence, scene: Scene) -> None:
         )
 
 
-def _image_row(image: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+def _image_row(
+    image: RenderedImage, truth: np.ndarray, mask: np.ndarray, lpips: Lpips | None
+) -> dict[str, float | None]:
+    drawn, true = image.rgb8 / 255, truth / 255
     return {
-        "mpsnr": masked_psnr(image, truth, mask),
-        "mssim": masked_ssim_dycheck(image, truth, mask),
-        "ssim": masked_ssim(image, truth, mask),
+        "mpsnr": masked_psnr(drawn, true, mask),
+        "mssim": masked_ssim_dycheck(drawn, true, mask),
+        "mlpips": lpips(drawn, true, mask) if lpips else None,
+        "ssim": masked_ssim(drawn, true, mask),
         "covisible": float(mask.mean()),
     }
 
 
-def _mean(rows: list[dict[str, float]]) -> dict:
-    keys = ("mpsnr", "mssim", "ssim", "covisible")
-    means = {k: float(np.nanmean([r[k] for r in rows])) if rows else float("nan") for k in keys}
+def _mean(rows: list[dict[str, float | None]]) -> dict[str, Any]:
+    """Return the mean of each figure over the images; NaN where there is none.
+
+    mLPIPS is None where its network was not there.
+    """
+    means: dict[str, Any] = {}
+    for key in ("mpsnr", "mssim", "mlpips", "ssim", "covisible"):
+        given = [row[key] for row in rows]
+        # A figure may be NaN for an image: SSIM, where no whole window is covisible.
+        values = [value for value in given if value is not None and not np.isnan(value)]
+        nothing = None if key == "mlpips" else float("nan")
+        means[key] = float(np.mean(values)) if values else nothing
     return {**means, "images": len(rows)}

@@ -119,9 +119,7 @@ class _Seen:
         pixels = torch.as_tensor(xy, dtype=torch.float32, device=self.device)
         size = torch.tensor([self.camera.width, self.camera.height], device=self.device)
         self.grid = 2 * pixels / size - 1
-        self.posed = sequence.posed(
-            torch.tensor([float(frame)], device=self.device), levels=levels
-        )
+        self.posed = sequence.posed(torch.tensor([float(frame)], device=self.device), levels=levels)
 
     def mean(self, values: Float[Tensor, "gaussians channels"]) -> Float[Tensor, "points channels"]:
         """Return the values of the Gaussians blended at the pixels, NaN where nothing is drawn."""

@@ -9,14 +9,22 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
-import msdyn
 from msdyn.errors import InputError
+from msdyn.evaluate.lpips import LPIPS_MISSING, Lpips, load_lpips
 from msdyn.evaluate.pictures import save_comparison
-from msdyn.evaluate.protocol import Variant, evaluate_frames, evaluate_tracks, evaluate_views
+from msdyn.evaluate.protocol import (
+    Variant,
+    evaluate_frames,
+    evaluate_object_motion,
+    evaluate_points,
+    evaluate_tracks,
+    evaluate_views,
+)
+from msdyn.evaluate.stamp import code_stamp
 from msdyn.files import read_json, write_json
 from msdyn.render import RenderedImage
-from msdyn.scene import Scene, View
-from msdyn.sequence import load_sequence
+from msdyn.scene import Scene, View, frame_path
+from msdyn.sequence import GaussianSequence, load_sequence
 
 __all__ = ["EvaluateConfig", "evaluate_scene"]
 
@@ -31,6 +39,9 @@ class EvaluateConfig:
     """Folder of the fit; `fit` in the scene directory by default."""
     truth: Path | None = None
     """Scene directory with held-out views and true tracks; the scene's own views by default."""
+    protocol: Literal["msdyn", "dycheck"] = "msdyn"
+    """dycheck: insist on what its published numbers rest on (held-out views with covisibility, the
+    cameras of the data), and sum up what is published."""
     align: bool = False
     """Find the similarity between the truth's world and the fit's from their input cameras: for
     cameras estimated from the video alone."""
@@ -38,6 +49,11 @@ class EvaluateConfig:
     """Use only the first so many motion levels."""
     frozen: bool = False
     """Draw every time as the canonical frame, to see what the motion is worth."""
+    lpips: tuple[Path, ...] = ()
+    """Files of weights for mLPIPS: AlexNet's convolutions and the heads of LPIPS v0.1. By default
+    they are looked for in torch hub's folder."""
+    lpips_download: bool = False
+    """Fetch weights for mLPIPS that are not found (240 MB, from pytorch.org and github.com)."""
     pictures: bool = True
     """Save input, render and error side by side."""
     device: Literal["cpu", "cuda"] = "cpu"
@@ -51,16 +67,19 @@ def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
     frame of the fit (marked as such).
 
     Raises:
-        FileNotFoundError: no scene, no fit.
-        InputError: the truth does not go with the scene.
+        FileNotFoundError: no scene, no fit, no file of weights where one was given.
+        InputError: the truth does not go with the scene, or not with the protocol.
     """
     scene = Scene(config.scene)
     fit = config.fit or scene.directory / "fit"
     sequence = load_sequence(config.fit or scene.directory, config.device)
     truth = Scene(config.truth) if config.truth else scene
-    variant = Variant(config.levels, config.frozen)
-    folder = fit / "eval"
     options = _fit_options(fit / "config.json")
+    if config.protocol == "dycheck":
+        _insist_on_dycheck(config, truth)
+    variant = Variant(config.levels, config.frozen)
+    lpips = load_lpips(config.lpips, download=config.lpips_download)
+    folder = fit / "eval"
     every = options["holdout_every"]
     held_out = list(range(every - 1, len(scene) - 1, every)) if every else []
     frames = held_out or list(range(0, len(scene), 8))
@@ -76,28 +95,94 @@ def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
             save_comparison(path, view.image(frame), image.rgb8, view.covisible(frame))
 
     result: dict[str, Any] = {
-        "protocol": {
-            "scene": scene.directory.resolve().name,
-            "resolution": [sequence.cameras.width, sequence.cameras.height],
-            "cameras": "aligned by a similarity" if config.align else "world of the input",
-            "masks": "covisibility",
-            "test_time_optimisation": "none",
-            "variant": {"levels": config.levels, "frozen": config.frozen},
-            "seed": options["seed"],
-            "msdyn": msdyn.__version__,
-        },
+        "protocol": _protocol(config, scene, truth, sequence, lpips, options),
         "frames": {
             "kept_out_of_the_fit": bool(held_out),
-            **evaluate_frames(sequence, scene, frames, variant=variant, keep=keep_frame),
+            **evaluate_frames(
+                sequence, scene, frames, variant=variant, lpips=lpips, keep=keep_frame
+            ),
         },
     }
     if truth.views:
         result["views"] = evaluate_views(
-            sequence, truth, align=config.align, variant=variant, keep=keep_view
+            sequence, truth, align=config.align, variant=variant, lpips=lpips, keep=keep_view
         )
-        result["tracks"] = evaluate_tracks(sequence, truth, align=config.align, variant=variant)
-    write_json(fit / "eval.json", _plain(result))
+    how: dict[str, Any] = {"align": config.align, "variant": variant}
+    result["tracks"] = evaluate_tracks(sequence, truth, **how)
+    result["points"] = evaluate_points(sequence, truth, **how)
+    result["object_motion"] = evaluate_object_motion(sequence, truth, **how)
+    if config.protocol == "dycheck":
+        result["dycheck"] = _dycheck_summary(result)
+    result = _plain(result)
+    write_json(fit / "eval.json", result)
     return result
+
+
+def _protocol(
+    config: EvaluateConfig,
+    scene: Scene,
+    truth: Scene,
+    sequence: GaussianSequence,
+    lpips: Lpips | None,
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    """Return what every figure of an evaluation rests on."""
+    masked, views = sum(map(_has_masks, truth.views.values())), len(truth.views)
+    masks = {views: "covisibility", 0: "none"}.get(
+        masked, f"covisibility for {masked} of {views} views"
+    )
+    return {
+        "name": config.protocol,
+        "scene": scene.directory.resolve().name,
+        "truth": truth.directory.resolve().name,
+        "frames": len(scene),
+        "resolution": [sequence.cameras.width, sequence.cameras.height],
+        "images": "compared with 8 bits a channel",
+        "cameras": "aligned by a similarity" if config.align else "world of the input",
+        "masks": masks if views else "none",
+        "world_units": truth.info.world_units,
+        "lpips": lpips.source if lpips else LPIPS_MISSING,
+        "test_time_optimisation": "none",
+        "variant": {"levels": config.levels, "frozen": config.frozen},
+        "seed": options["seed"],
+        **code_stamp(),
+    }
+
+
+def _has_masks(view: View) -> bool:
+    """Whether every image of a view has its covisibility."""
+    paths = (frame_path(view.directory / "covisible", frame, ".png") for frame in view.frames)
+    return all(path.is_file() for path in paths)
+
+
+def _insist_on_dycheck(config: EvaluateConfig, truth: Scene) -> None:
+    if config.align:
+        raise InputError(
+            "--align: the dycheck protocol uses the cameras of the data; leave one of the two out"
+        )
+    if not truth.views:
+        raise InputError(
+            f"{truth.directory / 'views'}: no held-out views; the dycheck protocol needs them, "
+            "as `msdyn-preprocess --from dycheck DIR` writes them"
+        )
+    for view in truth.views.values():
+        if not _has_masks(view):
+            raise InputError(
+                f"{view.directory / 'covisible'}: expected a mask for each of "
+                f"{len(view.frames)} images; the dycheck protocol counts covisible pixels only"
+            )
+
+
+def _dycheck_summary(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures that papers give for DyCheck; None where the scene has no points."""
+    views, points = result["views"], result["points"]
+    summary = {key: views[key] for key in ("mpsnr", "mssim", "mlpips", "images")}
+    for part, keys in (
+        ("transfer", ("epe3d", "delta_0.05", "delta_0.10")),
+        ("image", ("average_jaccard", "average_pck", "occlusion_accuracy")),
+    ):
+        summary |= {key: points[part][key] if points else None for key in keys}
+    return {**summary, "pck_t": points["pck_t"] if points else None}
 
 
 def _fit_options(path: Path) -> dict[str, Any]:

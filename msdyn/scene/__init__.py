@@ -2,6 +2,7 @@
 
 from msdyn.scene.camera_files import read_cameras, write_cameras
 from msdyn.scene.check import SceneReport, check_scene
+from msdyn.scene.keypoints import Keypoints, read_keypoints, write_keypoints
 from msdyn.scene.scene import (
     IGNORE,
     STATIC,
@@ -27,6 +28,7 @@ from msdyn.scene.writer import (
 
 __all__ = [
     "IGNORE",
+    "Keypoints",
     "LiftedTracks",
     "STATIC",
     "Scene",
@@ -45,6 +47,7 @@ __all__ = [
     "load_npz",
     "read_cameras",
     "read_depth",
+    "read_keypoints",
     "read_tracks",
     "save_npz",
     "stamp_stage",
@@ -52,6 +55,7 @@ __all__ = [
     "write_cameras",
     "write_depth",
     "write_image",
+    "write_keypoints",
     "write_mask",
     "write_tracks",
     "write_view",

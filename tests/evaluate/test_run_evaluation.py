@@ -1,6 +1,7 @@
 """`msdyn-eval` on whole scene directories: what it writes, prints and refuses."""
 
 import shutil
+import subprocess
 
 import imageio.v3 as iio
 import numpy as np
@@ -10,8 +11,17 @@ from exact_fits import exact_sequence, save_fit, three_points, write_scene_of
 
 import msdyn
 from msdyn.cli.evaluate import main
-from msdyn.evaluate import Variant, evaluate_frames, evaluate_tracks, evaluate_views, masked_psnr
+from msdyn.evaluate import (
+    Variant,
+    evaluate_frames,
+    evaluate_object_motion,
+    evaluate_points,
+    evaluate_tracks,
+    evaluate_views,
+    masked_psnr,
+)
 from msdyn.evaluate.run import EvaluateConfig, evaluate_scene
+from msdyn.evaluate.stamp import code_stamp
 from msdyn.files import read_json
 from msdyn.fit.data import load_fit_data
 
@@ -32,8 +42,14 @@ def test_what_is_written(boxes, boxes_fit):
     assert protocol["test_time_optimisation"] == "none"
     assert protocol["seed"] == 5 and protocol["msdyn"] == msdyn.__version__
     assert protocol["variant"] == {"levels": None, "frozen": False}
+    assert protocol["frames"] == 8 and protocol["world_units"] == "metric"
+    assert protocol["masks"] == "covisibility" and protocol["name"] == "msdyn"
+    assert {"torch", "numpy", "commit"} <= set(protocol)
     assert written["views"] == evaluate_views(boxes_fit, boxes)
     assert written["tracks"] == evaluate_tracks(boxes_fit, boxes)
+    assert written["points"] == evaluate_points(boxes_fit, boxes)
+    assert written["object_motion"] == evaluate_object_motion(boxes_fit, boxes)
+    assert "dycheck" not in written
     # Nothing was kept out of this fit, and it says so.
     assert written["frames"]["kept_out_of_the_fit"] is False
     assert set(written["frames"]["frames"]) == {"0"}
@@ -78,10 +94,10 @@ def test_the_table(boxes, capsys):
         ("held-out views, mean", written["views"]),
     ):
         line = next(line for line in out.splitlines() if line.startswith(name))
-        assert line.split()[-3:] == [
-            f"{row['mpsnr']:.2f}", f"{row['mssim']:.4f}", f"{row['ssim']:.4f}"
+        assert line.split()[-4:] == [
+            f"{row['mpsnr']:.2f}", f"{row['mssim']:.4f}", "-", f"{row['ssim']:.4f}"
         ]  # fmt: skip
-    assert f"{written['tracks']['epe3d_moving']:.4f} on moving points" in out
+    assert f"{written['tracks']['epe3d_moving']:.4f} m on moving points" in out
     assert not (boxes.directory / "fit" / "eval").exists()
 
 
@@ -89,7 +105,7 @@ def test_a_scene_without_held_out_views(boxes, capsys):
     shutil.rmtree(boxes.directory / "views")
     code, out, _ = run(capsys, boxes.directory)
     written = read_json(boxes.directory / "fit" / "eval.json")
-    assert code == 0 and "views" not in written and "tracks" not in written
+    assert code == 0 and "views" not in written and written["tracks"] is None
     assert "held-out" not in out and "3D tracks" not in out and "frames of the fit itself" in out
 
 
@@ -129,7 +145,7 @@ def test_infinite_figures_are_null(tmp_path, capsys):
     scene = write_scene_of(sequence, tmp_path / "points")
     save_fit(sequence, scene.directory / "fit")
     code, out, _ = run(capsys, scene.directory)
-    assert code == 0 and " inf " in out
+    assert code == 0 and " - " in out
     written = read_json(scene.directory / "fit" / "eval.json")
     assert written["views"]["mpsnr"] is None and written["views"]["ssim"] > 0.99
 
@@ -157,3 +173,61 @@ def test_a_fit_of_another_clip(boxes, capsys):
     save_fit(three_points(5), boxes.directory / "fit")
     code, _, errors = run(capsys, boxes.directory)
     assert code == 2 and len(errors) == 1 and "expected the 5 frames of the fit, got 8" in errors[0]
+
+
+def test_the_protocol_of_dycheck_sums_up_what_is_published(boxes, capsys):
+    code, out, _ = run(capsys, boxes.directory, "--protocol", "dycheck")
+    written = read_json(boxes.directory / "fit" / "eval.json")
+    assert code == 0 and written["protocol"]["name"] == "dycheck"
+    summary = written["dycheck"]
+    assert summary["mpsnr"] == written["views"]["mpsnr"] and summary["images"] == 16
+    assert summary["mssim"] == written["views"]["mssim"]
+    assert summary["mlpips"] == written["views"]["mlpips"]
+    assert summary["pck_t"] == written["points"]["pck_t"]
+    assert summary["delta_0.05"] == written["points"]["transfer"]["delta_0.05"]
+    assert summary["average_jaccard"] == written["points"]["image"]["average_jaccard"]
+    assert f"PCK-T {summary['pck_t']:.3f}" in out
+    for path in boxes.directory.glob("views/*/tracks3d.npz"):
+        path.unlink()
+    assert run(capsys, boxes.directory, "--protocol", "dycheck", "--no-pictures")[0] == 0
+    assert read_json(boxes.directory / "fit" / "eval.json")["dycheck"]["pck_t"] is None
+
+
+@pytest.mark.parametrize(
+    "spoil, arguments, message",
+    [
+        (lambda d: shutil.rmtree(d / "views"), [], "no held-out views; the dycheck protocol"),
+        (lambda d: (d / "views/left15/covisible/00003.png").unlink(), [], "covisible: expected a"),
+        (lambda d: None, ["--align"], "uses the cameras of the data"),
+    ],
+)
+def test_the_protocol_of_dycheck_insists(boxes, capsys, spoil, arguments, message):
+    spoil(boxes.directory)
+    code, out, errors = run(capsys, boxes.directory, "--protocol", "dycheck", *arguments)
+    assert code == 2 and not out and len(errors) == 1 and message in errors[0]
+
+
+def test_masks_are_named_as_they_are(boxes):
+    """One view without covisibility: its whole images count, and the stamp does not say masks."""
+    shutil.rmtree(boxes.directory / "views/left15/covisible")
+    result = evaluate_scene(EvaluateConfig(boxes.directory, pictures=False))
+    assert result["protocol"]["masks"] == "covisibility for 1 of 2 views"
+    assert result["views"]["views"]["left15"]["covisible"] == 1
+
+
+def test_the_commit_is_that_of_the_checkout(tmp_path, monkeypatch):
+    """Exact, marked when files differ, and none for a package outside a checkout."""
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@y", "-C", str(tmp_path)]
+    package = tmp_path / "msdyn" / "__init__.py"
+    package.parent.mkdir()
+    package.write_text("")
+    monkeypatch.setattr(msdyn, "__file__", str(package))
+    assert code_stamp()["commit"] is None
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"], ["tag", "v9"]):
+        subprocess.run([*git, *command], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    assert code_stamp()["commit"] == head.stdout[:12]
+    package.write_text("x = 1")
+    assert code_stamp()["commit"] == head.stdout[:12] + "-dirty"
+    monkeypatch.setenv("PATH", "")
+    assert code_stamp()["commit"] is None

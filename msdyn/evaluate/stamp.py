@@ -1,0 +1,48 @@
+"""What every figure is stamped with: the version of the code that made it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import msdyn
+
+__all__ = ["code_stamp"]
+
+
+def code_stamp() -> dict[str, Any]:
+    """Return the versions of msdyn and what it computes with, and the commit of a checkout.
+
+    `commit` ends on "-dirty" where files differ from it, and is None for an installed package.
+    """
+    return {
+        "msdyn": msdyn.__version__,
+        "commit": _commit(Path(msdyn.__file__).resolve().parents[1]),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def _commit(root: Path) -> str | None:
+    # A package installed into a folder of someone else's repository has no commit of its own.
+    if not (root / ".git").exists():
+        return None
+    command = [
+        "git",
+        "-C",
+        str(root),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+        "--exclude=*",
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,63 @@
+"""`views/keypoints.npz`: points marked by hand in some frames of the clip, for evaluation."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from msdyn.errors import InputError
+from msdyn.scene.tracks2d import load_npz, save_npz
+
+__all__ = ["Keypoints", "read_keypoints", "write_keypoints"]
+
+_FILE = Path("views") / "keypoints.npz"
+
+
+@dataclass(frozen=True)
+class Keypoints:
+    """The same J points in K frames of the clip.
+
+    Attributes:
+        frames: [K] int, increasing frame indices.
+        xy: [K, J, 2] px in the scene's images; meaningless where not visible.
+        visible: [K, J] bool.
+    """
+
+    frames: np.ndarray
+    xy: np.ndarray
+    visible: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.frames.ndim != 1 or (np.diff(self.frames) <= 0).any():
+            raise InputError(f"frames: expected increasing frame indices, got {self.frames}")
+        if self.xy.ndim != 3 or self.xy.shape[::2] != (len(self.frames), 2):
+            raise InputError(f"xy: expected [{len(self.frames)}, points, 2], got {self.xy.shape}")
+        if self.visible.shape != self.xy.shape[:2]:
+            raise InputError(f"visible: expected {self.xy.shape[:2]}, got {self.visible.shape}")
+        if not np.isfinite(self.xy).all():
+            raise InputError("xy: expected finite numbers (0 where a point is not visible)")
+
+
+def write_keypoints(scene: str | os.PathLike, keypoints: Keypoints) -> None:
+    """Write the keypoints of a scene directory, atomically."""
+    save_npz(
+        Path(scene) / _FILE, frames=keypoints.frames, xy=keypoints.xy, visible=keypoints.visible
+    )
+
+
+def read_keypoints(scene: str | os.PathLike) -> Keypoints | None:
+    """Read the keypoints of a scene directory; None where it has none.
+
+    Raises:
+        InputError: an array is missing or of a wrong shape; the message names the file.
+    """
+    path = Path(scene) / _FILE
+    if not path.is_file():
+        return None
+    try:
+        return Keypoints(**load_npz(path, ("frames", "xy", "visible")))
+    except InputError as error:
+        raise InputError(error if str(path) in str(error) else f"{path}: {error}") from error
