@@ -65,3 +65,14 @@ def make_plane_scene(directory: Path, frames: int = 6, width: int = 32, height: 
 @pytest.fixture
 def plane_scene(tmp_path) -> Scene:
     return make_plane_scene(tmp_path / "scene")
+
+
+@pytest.fixture(scope="session")
+def fitted_plane_scene(tmp_path_factory) -> Path:
+    """The directory of the small scene with a short fit in it. Tests must not write into it."""
+    from msdyn.fit import FitConfig, MotionConfig, fit_scene
+
+    scene = make_plane_scene(tmp_path_factory.mktemp("fitted") / "scene")
+    motion = MotionConfig(prefit_steps=5)
+    fit_scene(scene, FitConfig(epochs=8, motion=motion, static_gaussians=800, moving_gaussians=300))
+    return scene.directory

@@ -1,0 +1,38 @@
+"""The demo at a tiny size: everything it promises is written, and a restart repeats nothing."""
+
+import imageio.v3 as iio
+import pytest
+
+from msdyn.cli import demo
+from msdyn.demo import demo as module
+from msdyn.files import read_json
+
+TINY = ["--frames", "10", "--width", "128", "--epochs", "2", "--device", "cpu"]
+
+
+@pytest.mark.slow
+def test_the_demo_leaves_what_it_promises(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "demo"
+    assert demo.main([*TINY, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    for word in ("mPSNR", "SSIM", "track error", "seconds", "--levels 1", "frozen", "novel.mp4"):
+        assert word in printed
+    figures = read_json(out / "metrics.json")["recording"]
+    for row in ("full", "frozen", "levels_1"):
+        assert 5 < figures[row]["mpsnr"] < 50 and 0 < figures[row]["ssim"] < 1
+        assert set(figures[row]["views"]) and figures[row]["images"] > 0
+    assert figures["full"]["tracks"]["epe3d_moving"] < 0.5
+    assert figures["gain_over_frozen_db"] == pytest.approx(
+        figures["full"]["mpsnr"] - figures["frozen"]["mpsnr"]
+    )
+    assert {"make the clip", "preprocess", "fit", "evaluate"} <= set(figures["seconds"])
+    assert len(iio.imread(out / "novel.mp4", plugin="pyav")) == 20
+    assert iio.imread(out / "comparison.png").std() > 10
+
+    def refuse(*_, **__):
+        raise AssertionError("the clip is rendered again")
+
+    monkeypatch.setattr(module, "render_truth", refuse)
+    assert demo.main([*TINY, "--out", str(out)]) == 0
+    again = read_json(out / "metrics.json")["recording"]
+    assert again["full"] == figures["full"]
