@@ -27,7 +27,8 @@ class PreprocessConfig:
     video: tyro.conf.Positional[Path]
     """Video file (anything PyAV opens), or folder of images."""
     out: Path | None = None
-    """Scene directory to write; by default the video's name, in the current directory."""
+    """Scene directory to write; by default the video's name (of a folder of images: followed by
+    _scene), in the current directory."""
 
     fps: float | None = None
     """Take at most this many frames a second; by default all of them."""
@@ -90,7 +91,11 @@ class PreprocessConfig:
     @property
     def directory(self) -> Path:
         """The scene directory."""
-        return self.out if self.out is not None else Path(self.video.resolve().stem)
+        if self.out is not None:
+            return self.out
+        video = self.video.resolve()
+        # A folder of images most often lies in the current directory itself.
+        return Path(f"{video.name}_scene" if video.is_dir() else video.stem)
 
     @property
     def frames(self) -> FrameOptions:

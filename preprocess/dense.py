@@ -35,6 +35,10 @@ AGREEMENT = 0.03  # relative difference in depth of one surface point in two fra
 # counts where there is no better one near.
 PAIR_WEIGHT = 0.1
 MIN_POINTS = 20
+# Planes reach from 0.6 of the farthest inverse depth to 1.35 of the nearest. Both are also looked
+# for cell by cell: ground that comes close at the border of the image holds few of the points.
+BEYOND, BEFORE = 0.6, 1.35
+CELLS, MIN_IN_CELL = 8, 3
 WORKERS = 2  # sweeps at a time
 
 
@@ -65,7 +69,7 @@ class DenseBody:
         """Prepare to sweep at a working size (height, width); `masks` [T, H, W] uint8."""
         self._scene, self._masks, self._body, self._size = scene, masks, body, size
         self._cameras = body.cameras.resized(size[1], size[0])
-        self._depths = _point_depths(body)
+        self._ranges = _depth_ranges(body)
         self._picture: Callable[[int], Picture] = lru_cache(2 * MAX_GAP + 8)(self._load)
         self._sweeps: dict[int, Future[tuple[np.ndarray, np.ndarray]]] = {}
         self._workers = ThreadPoolExecutor(WORKERS)
@@ -161,14 +165,12 @@ class DenseBody:
         good = np.zeros(self._size, bool)
         reference = self._picture(frame)
         window = _bounding_box(reference.usable)
-        depths = self._depths[frame]
-        if window is None or not len(depths):
+        near, middle, far = self._ranges[frame]
+        if window is None or not near:
             return inverse, good
         reference = _cropped(reference, window)
-        middle = float(np.median(depths))
         sides = choose_neighbours(self._cameras.centres, frame, self._body.known, middle)
-        near, far = np.percentile(depths, [1, 99])
-        planes = np.linspace(0.6 / far, 1.2 / near, PLANES)
+        planes = np.linspace(BEYOND / far, BEFORE / near, PLANES)
         cost = match_cost(reference, [[self._picture(n) for n in side] for side in sides], planes)
         total = semi_global(cost, reference.gray, PLANE_CHANGE, DEPTH_JUMP)
         position, best = pick_planes(total)
@@ -204,15 +206,34 @@ def choose_neighbours(
     return sides
 
 
-def _point_depths(body: Body) -> list[np.ndarray]:
-    """Return the depths of the points seen in each frame; of all its points where those are few."""
-    points, poses = body.points, body.cameras.cam_from_world
-    axis = poses[points.frame, 2]
+def _depth_ranges(body: Body) -> np.ndarray:
+    """Return the nearest, the median and the farthest depth [T, 3] of the points in each frame.
+
+    Where a frame sees few points, of all points; zero where there are none at all.
+    """
+    points, cameras = body.points, body.cameras
+    axis = cameras.cam_from_world[points.frame, 2]
     depth = (axis[:, :3] * points.xyz[points.point]).sum(1) + axis[:, 3]
-    positive = depth > 0
-    depths = [depth[positive & (points.frame == f)] for f in range(len(poses))]
-    everything = depth[positive]
-    return [d if len(d) >= MIN_POINTS else everything for d in depths]
+    column, row = (CELLS * points.xy / [cameras.width, cameras.height]).astype(int).T
+    cell = (row * CELLS + column).clip(0, CELLS**2 - 1)
+
+    def of(rows: np.ndarray) -> tuple[float, float, float]:
+        if not len(rows):
+            return 0.0, 0.0, 0.0
+        near, middle, far = np.percentile(depth[rows], [1, 50, 99])
+        by_cell = rows[np.argsort(cell[rows], kind="stable")]
+        _, first, number = np.unique(cell[by_cell], return_index=True, return_counts=True)
+        parts = zip(first, number, strict=True)
+        medians = [np.median(depth[by_cell[i : i + n]]) for i, n in parts if n >= MIN_IN_CELL]
+        return min([near, *medians]), middle, max([far, *medians])
+
+    positive = np.flatnonzero(depth > 0)
+    everywhere = of(positive)
+    ranges = []
+    for frame in range(len(cameras)):
+        rows = positive[points.frame[positive] == frame]
+        ranges.append(of(rows) if len(rows) >= MIN_POINTS else everywhere)
+    return np.array(ranges)
 
 
 def _bounding_box(usable: np.ndarray) -> tuple[slice, slice] | None:

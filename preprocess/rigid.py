@@ -41,6 +41,8 @@ MIN_DEGREES = 3.0
 # one with joints 76 % at 1.7, one that bends 300 % at 3.3.
 FOCAL_AGREEMENT = 0.05
 ERROR_RATIO = 1.5
+# Features are no more exact than this, however exact the background's points (tracks, or a file's).
+FEATURE_ERROR_PX = 0.25
 
 
 def solve_rigid_objects(
@@ -60,7 +62,7 @@ def solve_rigid_objects(
     if not wanted or not _plain(cameras):
         return {}
     focal = float(cameras.intrinsics[0, 0, 0])
-    max_error = ERROR_RATIO * reprojection_error(background.points, cameras)
+    max_error = ERROR_RATIO * max(reprojection_error(background.points, cameras), FEATURE_ERROR_PX)
     bodies = {}
     with tempfile.TemporaryDirectory(prefix="msdyn-objects-") as name:
         folder = Path(name)
@@ -72,6 +74,7 @@ def solve_rigid_objects(
             mapping = map_cameras(scene, database, focal, folder, seed=seed)
             if mapping is None or mapping.error > max_error:
                 continue
+            mapping = polish(mapping)
             if not _believable(mapping, focal, shown):
                 continue
             mapping = polish(mapping, focal)
@@ -138,8 +141,9 @@ def _plain(cameras: Cameras) -> bool:
 
 
 def _believable(mapping: Mapping, focal: float, shown: np.ndarray) -> bool:
+    registered = int(mapping.registered.sum())
     return (
         abs(mapping.focal / focal - 1) < FOCAL_AGREEMENT
         and len(mapping.points.xyz) >= MIN_POINTS
-        and mapping.registered.sum() >= max(MIN_SHARE * shown.sum(), MIN_FRAMES)
+        and registered >= max(MIN_SHARE * int(shown.sum()), MIN_FRAMES)
     )

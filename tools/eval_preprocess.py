@@ -1,10 +1,11 @@
-"""Measure weight-free preprocessing: masks and tracks on clips with truth, and seconds a frame.
+"""Measure weight-free preprocessing on clips with truth, and seconds a frame.
 
     python tools/eval_preprocess.py --json figures.json
-    python tools/eval_preprocess.py --only camel --sheets /tmp/sheets
+    python tools/eval_preprocess.py --only camel --until masks --sheets sheets
 
-Real clips are read from --clips (camel.mp4, camel_masks/, camel_joints.json, duck.mp4, hand.mp4);
-"demo" is the synthetic scene of the demo, rendered here. Figures:
+Real clips are read from --clips (camel.mp4, camel_masks/, camel_joints.json, duck.mp4, hand.mp4,
+hand_poses_llff.json); "demo" is the synthetic scene of the demo, rendered here. Cameras too poor
+for depth end a clip there; the verdict is among its figures. Figures:
 
     iou            mean over frames of the intersection over union of all moving pixels
     iou_objects    per true object, of the one mask label that overlaps it most over the clip
@@ -13,6 +14,10 @@ Real clips are read from --clips (camel.mp4, camel_masks/, camel_joints.json, du
                    a joint is followed as tracks are, but never given up
     track error    px, of positions called visible, by age in frames; `lost`: share of those whose
                    true point is hidden (or that have slipped to another surface)
+    cameras        `path`: root mean square distance of the aligned centres from the true ones, as a
+                   share of the path's length; `turn_degrees`: mean angle between orientations
+    depth          relative error of all pixels, in the scale of the aligned cameras, for static and
+                   moving pixels apart; `bias` of the latter is the median of estimate / truth
 """
 
 from __future__ import annotations
@@ -26,10 +31,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from msdyn.preprocess import PreprocessConfig, preprocess_video
+from msdyn.preprocess import STAGES, PreprocessConfig, preprocess_video
 from msdyn.preprocess.flow import estimate_flow, follow_points, grey, refine_points
 from msdyn.preprocess.tracks import FlowTracks
 
+from msdyn.errors import PoorInputError
+from msdyn.geometry import Cameras, align_camera_paths, similarity_from_points
 from msdyn.scene import Scene
 
 CLIPS = Path(__file__).parents[2] / "shared" / "clips"
@@ -42,6 +49,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--clips", type=Path, default=CLIPS, help="folder of the real clips")
     parser.add_argument("--only", nargs="+", default=["camel", "duck", "hand", "demo"])
+    parser.add_argument("--until", choices=STAGES[2:], default="depth", help="last stage to run")
     parser.add_argument("--work", type=Path, help="keep the scene directories in this folder")
     parser.add_argument("--sheets", type=Path, help="write contact sheets to this folder")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
@@ -55,14 +63,24 @@ def main() -> int:
             if name == "demo":
                 truth = render_demo(work / "demo-clip")
                 video = work / "demo-clip" / "clip.mp4"
-            scene = preprocess_video(
-                PreprocessConfig(video, work / name, only=("frames", "tracks", "masks"))
-            )
+            chosen = STAGES[: STAGES.index(arguments.until) + 1]
+            try:
+                scene = preprocess_video(PreprocessConfig(video, work / name, only=chosen))
+            except PoorInputError:
+                scene = Scene(work / name)
             figures[name] = stage_figures(scene)
             if name == "camel":
                 figures[name] |= camel_figures(scene, arguments.clips)
+            if name == "hand" and "cameras" in chosen:
+                reference = llff_cameras(arguments.clips / "hand_poses_llff.json")
+                figures[name]["cameras"] = camera_figures(scene.cameras, reference)
             if truth is not None:
                 figures[name] |= truth_figures(scene, truth)
+                exact = Scene(work / "demo-clip" / "truth")
+                if "cameras" in chosen:
+                    figures[name]["cameras"] = camera_figures(scene.cameras, exact.cameras)
+                if "depth" in scene.info.stages:
+                    figures[name]["depth"] = depth_figures(scene, exact)
             if arguments.sheets:
                 write_sheets(scene, arguments.sheets, name)
             sys.stdout.write(json.dumps({name: figures[name]}, indent=1) + "\n")
@@ -113,6 +131,59 @@ def camel_figures(scene: Scene, clips: Path) -> dict[str, Any]:
             for name, e in (("hop", hop), ("clip", clip))
         },
     }
+
+
+def llff_cameras(path: Path) -> Cameras:
+    """Return the cameras of a JSON of LLFF poses, whose columns are right, up and back."""
+    poses = json.loads(path.read_text(encoding="utf-8"))["poses"]
+    rows = np.array(poses, np.float64).reshape(-1, 3, 5)
+    world_from_cam = np.tile(np.eye(4), (len(rows), 1, 1))
+    world_from_cam[:, :3, :3] = rows[:, :, :3] * [1, -1, -1]
+    world_from_cam[:, :3, 3] = rows[:, :, 3]
+    height, width, focal = rows[0, :, 4]
+    return Cameras.pinhole(focal, int(width), int(height), np.linalg.inv(world_from_cam))
+
+
+def camera_figures(found: Cameras, true: Cameras) -> dict[str, float]:
+    """Return how far cameras are from the true ones, aligned by a similarity."""
+    from scipy.spatial.transform import Rotation
+
+    scale, true_from_found = similarity_from_points(found.centres, true.centres)
+    away = found.transformed(true_from_found, scale).centres - true.centres
+    length = np.linalg.norm(np.diff(true.centres, axis=0), axis=1).sum()
+    scale, true_from_found = align_camera_paths(found, true)
+    turned = found.transformed(true_from_found, scale).cam_from_world[:, :3, :3]
+    between = turned @ true.cam_from_world[:, :3, :3].swapaxes(1, 2)
+    return {
+        "path": round(float(np.sqrt((away**2).sum(1).mean()) / length), 5),
+        "turn_degrees": round(
+            float(np.degrees(Rotation.from_matrix(between).magnitude()).mean()), 3
+        ),
+        "focal_ratio": round(float(found.intrinsics[0, 0, 0] / true.intrinsics[0, 0, 0]), 4),
+    }
+
+
+def depth_figures(scene: Scene, truth: Scene) -> dict[str, Any]:
+    """Return the relative error of depth, for static and moving pixels apart."""
+    scale, _ = similarity_from_points(scene.cameras.centres, truth.cameras.centres)
+    ratios: dict[str, list[np.ndarray]] = {"static": []}
+    for frame in range(len(scene)):
+        depth, exact, mask = scene.depth(frame), truth.depth(frame), truth.mask(frame)
+        known = (depth > 0) & (exact > 0)
+        for label in np.unique(mask[known]).tolist():
+            ratio = scale * depth[known & (mask == label)] / exact[known & (mask == label)]
+            ratios.setdefault(str(label) if label else "static", []).append(ratio)
+    result = {}
+    for name, parts in ratios.items():
+        ratio = np.concatenate(parts)
+        error = np.abs(ratio - 1)
+        result[name] = {
+            "median": round(float(np.median(error)), 4),
+            "mean": round(float(error.mean()), 4),
+            "over_10_percent": round(float((error > 0.1).mean()), 4),
+            "bias": round(float(np.median(ratio)), 4),
+        }
+    return result
 
 
 def follow_queries(scene: Scene, starts: list[tuple[int, np.ndarray]]) -> list[np.ndarray]:

@@ -25,8 +25,14 @@ FIGURES = {
     "frames": ("source_frame_count", "timestamps"),
     "tracks": ("tracks", "mean_life_frames", "forward_backward_px"),
     "masks": ("objects", "moving_share", "tracks_on_objects"),
-    "cameras": ("motion", "registered", "reprojection_px", "angle_degrees", "focal_px"),
-    "depth": ("known", "consistency"),
+    "cameras": (
+        "motion",
+        "registered_frames",
+        "reprojection_px",
+        "triangulation_degrees",
+        "focal_px",
+    ),
+    "depth": ("known", "measured", "assumed", "reprojection_difference"),
 }
 """The figures of each stage that the table shows, where its record has them."""
 

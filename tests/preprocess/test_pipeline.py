@@ -16,7 +16,14 @@ from msdyn.cli.preprocess import main
 from msdyn.errors import InputError, PoorInputError
 from msdyn.geometry import Cameras
 from msdyn.io import write_video
-from msdyn.scene import Scene, check_scene, create_scene, write_cameras
+from msdyn.scene import (
+    Scene,
+    check_scene,
+    create_scene,
+    write_cameras,
+    write_image,
+    write_mask,
+)
 
 SIZE, FRAMES = (72, 96), 12
 
@@ -358,6 +365,8 @@ def test_config_names_the_backends_and_the_default_directory(tmp_path):
         assert set(typing.get_args(hints[stage])) == set(names)
         assert set().union(*(spec.needs for spec in names.values())) <= set(STAGES)
     assert PreprocessConfig(tmp_path / "a" / "street.mov").directory.as_posix() == "street"
+    (tmp_path / "shots.1").mkdir()
+    assert PreprocessConfig(tmp_path / "shots.1").directory.as_posix() == "shots.1_scene"
 
 
 def command(config, *more):
@@ -416,6 +425,85 @@ def test_bad_depth_is_one_line_naming_the_file(config, clip, tmp_path, capsys):
     assert main(command(own)) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "7.npy: 6912 of 6912 values are NaN" in err
+
+
+@pytest.fixture
+def bad(clip, tmp_path, monkeypatch):
+    """The working directory, with every kind of input that is refused."""
+    monkeypatch.chdir(tmp_path)
+    whole = (clip / "clip.mp4").read_bytes()
+    write_video(tmp_path / "one.mp4", [texture(*SIZE)], 24)
+    encode_mkv(tmp_path / "whole.mkv", clip / "clip.mp4")
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    matroska = (tmp_path / "whole.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(matroska[: len(matroska) // 2])
+    for name in ("sizes", "masks", "masks_of_one_frame", "empty"):
+        (tmp_path / name).mkdir()
+    for i, size in enumerate([SIZE, SIZE, (SIZE[0], SIZE[1] - 2)]):
+        write_image(tmp_path / "sizes" / f"{i}.png", texture(*size))
+    for i in range(FRAMES):
+        wrong = (SIZE[0], SIZE[1] // 2) if i == 5 else SIZE
+        write_image(tmp_path / "masks" / f"{i:05d}.png", np.zeros(wrong, np.uint8))
+    write_image(tmp_path / "masks_of_one_frame" / "0.png", np.zeros(SIZE, np.uint8))
+    return tmp_path
+
+
+def encode_mkv(path, source):
+    """Write a video again as Matroska, of which any beginning can be opened."""
+    import av
+
+    with av.open(str(source)) as old, av.open(str(path), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for packet in old.demux(old.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                new.mux(packet)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["cut.mp4"], "cut.mp4: not a video, or one cut short"),
+        (["cut.mkv"], "cut.mkv: the video is cut short or damaged"),
+        (["one.mp4"], "one.mp4: it holds one frame; a moving scene needs at least 2"),
+        (["sizes"], "2.png: frames of differing sizes, 94x72 here and 96x72 in 0.png"),
+        (["empty"], "empty: no images in this folder"),
+        (
+            ["{clip}/clip.mp4", "--out", "s", "--masks", "files", "--masks-path", "masks"],
+            "00005.png: expected 96x72 or a size of that shape, got 48x72",
+        ),
+        (
+            ["{clip}/clip.mp4", "--out", "s", "--masks", "files", "--masks-path"]
+            + ["masks_of_one_frame"],
+            "expected 12, one for every frame of the video; got 1",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_exits_2(arguments, message, bad, clip, capsys):
+    assert main([argument.format(clip=clip) for argument in arguments]) == 2
+    out, err = capsys.readouterr()
+    assert err.count("\n") == 1 and err.startswith("error: ") and message in err
+    assert out == ""
+
+
+def test_a_mask_naming_an_object_without_tracks_fails_the_check(config, capsys):
+    preprocess_video(config)
+    scene = Scene(config.out)
+    mask = scene.mask(4)
+    mask[:5, :5] = 7
+    write_mask(config.out, 4, mask)
+    assert main(["--check", str(config.out)]) == 2
+    out, err = capsys.readouterr()
+    assert err.count("\n") == 1 and out == ""
+    assert "7" in err and "track" in err
+
+
+def test_an_unknown_backend_is_named_beside_those_there_are(clip, capsys):
+    with pytest.raises(SystemExit) as error:
+        main([str(clip / "clip.mp4"), "--depth", "guessed"])
+    assert error.value.code == 2
+    err = capsys.readouterr().err
+    assert "guessed" in err and "'fused'" in err and "'files'" in err
 
 
 @pytest.mark.parametrize(

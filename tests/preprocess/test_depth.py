@@ -1,0 +1,199 @@
+"""Depth of whole clips of cards, whose depth is exactly known."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from cards import Card, card_tracks, placed, render, sliding_cameras, write_frames
+from msdyn.preprocess.base import CameraSolution, SparsePoints, Verdict
+from msdyn.preprocess.dense import Body, DenseBody
+from msdyn.preprocess.depth import BACKDROP, BEFORE_BACKDROP, FusedDepth
+from msdyn.preprocess.rigid import solve_rigid_objects
+from msdyn.preprocess.triangulate import triangulate_tracks
+
+from msdyn.scene import IGNORE
+
+FRAMES, FOCAL, WIDTH, HEIGHT = 20, 220, 256, 192
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    scene: object
+    tracks: object
+    rendered: object
+    solution: CameraSolution
+
+    @property
+    def static(self):
+        return (self.rendered.labels == 0) & (self.rendered.depths > 0)
+
+    def errors(self, depths):
+        return np.abs(depths / self.rendered.depths - 1)
+
+
+def box(world_from_box, side, label, seed):
+    """Return the cards of a cube that is seen from the front and above."""
+    half = side / 2
+    faces = [placed(0, 0, -half), placed(-half, 0, 0, yaw=90), placed(half, 0, 0, yaw=90)]
+    faces += [placed(0, -half, 0, pitch=90)]
+    return [
+        Card(side, side, world_from_box @ face, label=label, seed=seed + number)
+        for number, face in enumerate(faces)
+    ]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A room in which a box on the floor slides and turns, filmed by a sliding camera."""
+    cameras = sliding_cameras(FRAMES, FOCAL, WIDTH, HEIGHT, reach=1.2)
+    s = np.linspace(0, 1, FRAMES)
+    path = np.concatenate([placed(-0.4 + 0.8 * a, 0.35, 2.9, yaw=10 + 70 * a) for a in s])
+    cards = [
+        Card(14, 9, placed(0, 0, 6, frames=FRAMES), seed=1),
+        Card(14, 8, placed(0, 0.8, 4, pitch=90, frames=FRAMES), seed=2),
+        Card(1.0, 1.2, placed(-1.3, 0.2, 3.6, yaw=20, frames=FRAMES), seed=3),
+        Card(0.8, 1.0, placed(1.4, 0.3, 3.2, yaw=-15, frames=FRAMES), seed=4),
+        *box(path, 0.9, label=1, seed=10),
+    ]
+    rendered = render(cards, cameras)
+    scene = write_frames(tmp_path_factory.mktemp("room") / "scene", rendered.images)
+    tracks = card_tracks(cards, cameras, rendered, 40)
+    points, _ = triangulate_tracks(tracks.select(tracks.object == 0), cameras)
+    solution = CameraSolution(cameras, "moving", points, Verdict("good"))
+    return Clip(scene, tracks, rendered, solution)
+
+
+def estimate(clip, masks=None, solution=None, tracks=None, **options):
+    maps, figures = FusedDepth(**options).estimate(
+        clip.scene,
+        clip.tracks if tracks is None else tracks,
+        clip.rendered.labels if masks is None else masks,
+        clip.solution if solution is None else solution,
+    )
+    depths = np.stack(list(maps))
+    json.dumps(figures, allow_nan=False)
+    assert depths.shape == clip.rendered.labels.shape and depths.dtype == np.float32
+    assert np.isfinite(depths).all() and (depths >= 0).all()
+    return depths, figures
+
+
+@pytest.fixture(scope="module")
+def measured(clip):
+    return estimate(clip)
+
+
+def test_the_room_is_measured(clip, measured):
+    depths, figures = measured
+    error = clip.errors(depths)[clip.static]
+    assert np.median(error) < 0.005  # 0.0034
+    # Beyond the edges of near cards, and at the border; the ground nearest to the camera is not.
+    assert (error > 0.05).mean() < 0.06  # 0.043
+    assert np.median(clip.errors(depths)[:, -12:][clip.static[:, -12:]]) < 0.02  # 0.012
+    assert figures["measured"] > 0.9  # 0.93
+    assert figures["reprojection_difference"] < 0.003  # 0.0016
+
+
+def test_a_rigid_box_is_measured_relative_to_itself(clip, measured):
+    depths, figures = measured
+    assert figures["objects"] == {"1": {"shape": "own rigid motion", "placed_by": "contact"}}
+    assert figures["assumed"] == 0
+    for depth, exact, label in zip(depths, clip.rendered.depths, clip.rendered.labels, strict=True):
+        ratio = depth[label == 1] / exact[label == 1]
+        # Where it is comes from the floor beside it: 2.0 to 3.6 % near.
+        assert np.median(ratio) == pytest.approx(1, abs=0.04)
+        # Its shape is its own: 0.16 to 0.26 %.
+        assert np.median(np.abs(ratio / np.median(ratio) - 1)) < 0.005
+
+
+def test_a_box_without_its_shape_stands_where_it_touches_the_floor(clip):
+    depths, figures = estimate(clip, rigid_objects=False, working_side=128)
+    assert figures["objects"] == {"1": {"shape": "one depth a frame", "placed_by": "contact"}}
+    box = clip.rendered.labels == 1
+    assert figures["assumed"] == pytest.approx(box.mean(), abs=1e-4)
+    for depth, exact, own in zip(depths, clip.rendered.depths, box, strict=True):
+        assert len(np.unique(depth[own])) == 1
+        # The whole box is as deep as it is far: 0.9 of 2.9; 6.8 % at most.
+        assert np.median(depth[own] / exact[own]) == pytest.approx(1, abs=0.1)
+
+
+def test_points_are_triangulated_where_the_cameras_come_without(clip):
+    """Cameras from files have no points; those of the tracks serve."""
+    bare = dataclasses.replace(clip.solution, points=SparsePoints.empty(), motion="unknown")
+    with_points = estimate(clip, rigid_objects=False, working_side=64)
+    without = estimate(clip, solution=bare, rigid_objects=False, working_side=64)
+    np.testing.assert_array_equal(with_points[0], without[0])
+    assert with_points[1] == without[1]
+
+
+@pytest.mark.parametrize("why", ["static", "rotating", "no tracks", "all moves"])
+def test_without_parallax_there_is_a_backdrop(clip, why):
+    masks, tracks = clip.rendered.labels.copy(), clip.tracks
+    masks[3, :20] = IGNORE
+    solution = dataclasses.replace(clip.solution, points=SparsePoints.empty())
+    if why in ("static", "rotating"):
+        solution = dataclasses.replace(clip.solution, motion=why)
+    elif why == "no tracks":
+        tracks = tracks.select(np.zeros(len(tracks), bool))
+    else:
+        masks[masks == 0] = 2
+    depths, figures = estimate(clip, masks, solution, tracks)
+    expected = np.where(masks == 0, BACKDROP, BEFORE_BACKDROP)
+    np.testing.assert_array_equal(depths, np.where(masks == IGNORE, 0, expected).astype(np.float32))
+    assert figures["measured"] == 0 and figures["assumed"] == 1
+
+
+def test_odd_masks(clip):
+    """Ignored pixels, a frame that moves all over, and an object of one frame."""
+    masks = clip.rendered.labels.copy()
+    masks[:, :10] = IGNORE
+    masks[4] = 1
+    masks[9, 100:120, 200:230] = 2
+    depths, figures = estimate(clip, masks, rigid_objects=False, working_side=64)
+    np.testing.assert_array_equal(depths == 0, masks == IGNORE)
+    assert set(figures["objects"]) == {"1", "2"}
+    # The frame without background has what the others say of its object.
+    assert np.median(clip.errors(depths)[4][clip.rendered.labels[4] == 1]) < 0.2
+    assert figures["assumed"] == pytest.approx(np.isin(masks, (1, 2)).mean(), abs=1e-4)
+
+
+def test_pictures_without_texture_give_depth_all_the_same(clip, tmp_path):
+    blank = write_frames(tmp_path / "scene", np.full_like(clip.rendered.images, 90))
+    depths, figures = estimate(
+        dataclasses.replace(clip, scene=blank), rigid_objects=False, working_side=64
+    )
+    assert (depths > 0).all() and figures["measured"] < 0.01
+
+
+def test_frames_whose_camera_is_unknown_measure_nothing(clip):
+    known = np.ones(FRAMES, bool)
+    known[5] = False
+    body = Body(0, clip.solution.cameras, known, clip.solution.points)
+    with DenseBody(clip.scene, clip.rendered.labels, body, (48, 64)) as dense:
+        inverse, weight = dense.measure(5)
+        assert not inverse.any() and not weight.any()
+        inverse, weight = dense.measure(6)
+        seen = weight > 0
+        exact = 1 / clip.rendered.depths[6, 2::4, 2::4]
+        assert seen.mean() > 0.7  # 0.81, of 0.86 that are static
+        assert np.median(np.abs(inverse[seen] / exact[seen] - 1)) < 0.01  # 0.7 %
+        # Off the body nothing is measured.
+        inside = np.array([[4 * y + 2, 4 * x + 2] for y, x in np.argwhere(seen)])
+        assert (clip.rendered.labels[6][tuple(inside.T)] == 1).mean() < 0.02
+
+
+def test_what_is_not_worth_trying_as_a_rigid_object(clip):
+    body = Body(0, clip.solution.cameras, np.ones(FRAMES, bool), clip.solution.points)
+    labels = clip.rendered.labels
+    assert solve_rigid_objects(clip.scene, np.zeros_like(labels), body, 0) == {}
+    short = labels.copy()
+    short[7:] = 0  # of too few frames
+    assert solve_rigid_objects(clip.scene, short, body, 0) == {}
+    zoom = dataclasses.replace(body, cameras=_zooming(clip.solution.cameras))
+    assert solve_rigid_objects(clip.scene, labels, zoom, 0) == {}
+
+
+def _zooming(cameras):
+    intrinsics = cameras.intrinsics.copy()
+    intrinsics[:, [0, 1], [0, 1]] *= np.linspace(1, 1.1, len(cameras))[:, None]
+    return dataclasses.replace(cameras, intrinsics=intrinsics)
