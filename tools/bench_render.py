@@ -3,20 +3,19 @@
     python tools/bench_render.py [--json FILE] [--plot FILE] [--quick] [--baseline FILE]
                                  [--threads N]
 
-The yardstick is a plain Numba tile kernel in a file of its own. It and ours run in turns in one
-process on the same arrays; the least of several times counts. "Same lists" means that our kernels
-work off the yardstick's own tile lists, "own lists" that they work off those of our binning.
+What is compared with the yardstick and with float64, and how, is in `bench_yardstick.py`. With one
+thread its own CPU time is measured, with more the time that passes.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import importlib.util
 import json
-import platform
+import os
+import subprocess
 import sys
-import time
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,10 +25,10 @@ from typing import Any
 import numba
 import numpy as np
 import torch
+from bench_yardstick import clock, compare_with_baseline, load_baseline
+from machine import describe_machine
 
 from msdyn.render import numba_cpu, rasterize
-from msdyn.render.numba_bin import LOG2_CUT, bin_tiles, order_by_depth, pack_records
-from msdyn.render.numba_blend import MOMENTS, blend_backward, blend_forward, gather_gradients
 
 BASELINE = Path(__file__).parents[2] / "shared" / "bench" / "baseline_raster.py"
 PARTS = (
@@ -42,113 +41,6 @@ PARTS = (
     "gather_gradients",
     "project_backward",
 )
-
-
-def clock() -> float:
-    """Return seconds: with one thread its CPU time, which other processes disturb less."""
-    return time.thread_time() if torch.get_num_threads() == 1 else time.perf_counter()
-
-
-def least_times(steps: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Run the steps in turns; return the least milliseconds of each, but for the first round."""
-    best = dict.fromkeys(steps, np.inf)
-    for turn in range(repeats + 1):
-        for name, step in steps.items():
-            start = clock()
-            step()
-            if turn:
-                best[name] = min(best[name], 1e3 * (clock() - start))
-    return best
-
-
-def compare_with_baseline(baseline: ModuleType, spec: tuple, repeats: int) -> dict[str, Any]:
-    """Time both on one of the yardstick's scenes and compare image and gradients."""
-    scene = baseline.standard_scene(*spec)
-    count, width, height = len(scene["means"]), scene["W"], scene["H"]
-    threads = numba.get_num_threads()
-    size, channels = (width, height), (0,) * 3
-    means, conics, colors = scene["means"], scene["conics"], scene["colors"]
-    opacities = scene["opacities"][:, None]
-    reach = np.log2(np.maximum(opacities, 1e-30)) - LOG2_CUT
-    deviations = np.sqrt(scene["cov"][:, [0, 1], [0, 1]])
-    extents = (np.sqrt(2 * np.log(2) * np.maximum(reach, 0)) * deviations).astype(np.float32)
-    depths = np.arange(1, count + 1, dtype=np.float32)[:, None]  # its order is that of the indices
-
-    def pack(order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return pack_records(order, means, conics, opacities, colors, depths, False, extents, size)
-
-    def blank(*shape: int) -> np.ndarray:
-        return np.zeros(shape, np.float32)
-
-    # Their lists, in which an index is a rank.
-    everything = np.arange(count, dtype=np.int32)
-    records, _ = pack(everything)
-    same = (scene["offsets"], scene["ids"], records, size, channels, threads)
-    # Our lists.
-    order = order_by_depth(depths, extents, threads)
-    own_records, reached = pack(order)
-    offsets, ranks, *slots = bin_tiles(order, own_records, reached, count, 1, size, threads)
-    own = (offsets, ranks, own_records, size, channels, threads)
-
-    image, left = blank(height, width, 3), blank(height, width)
-    last, rows = np.zeros(len(scene["offsets"]) - 1, np.int64), blank(len(scene["ids"]), 9)
-    ours = [
-        (blank(1, height, width, 3), blank(1, height, width, 0), *blank(3, 1, height, width))
-        for _ in range(2)
-    ]
-    sums = [blank(len(lists[1]), MOMENTS + 3) for lists in (same, own)]
-    arrays = [scene[k] for k in ("offsets", "ids", "means", "conics", "opacities", "colors")]
-    baseline.forward(width, height, *arrays, image, left, last)
-    upstream = np.random.default_rng(1).random((height, width, 3)).astype(np.float32)
-
-    def their_backward() -> None:
-        baseline.backward(width, height, *arrays, left, last, upstream, rows)
-
-    def our_backward(lists: tuple, which: int) -> None:
-        grads = (upstream[None], blank(1, height, width, 0), blank(1, height, width))
-        blend_backward(*lists, ours[which][3], ours[which][4], grads, sums[which])
-
-    times = least_times(
-        {
-            "baseline forward": lambda: baseline.forward(width, height, *arrays, image, left, last),
-            "same lists forward": lambda: blend_forward(*same, ours[0]),
-            "own lists forward": lambda: blend_forward(*own, ours[1]),
-            "baseline backward": their_backward,
-            "same lists backward": lambda: our_backward(same, 0),
-            "own lists backward": lambda: our_backward(own, 1),
-        },
-        repeats,
-    )
-
-    # Only where neither finishes a pixel: there the yardstick draws one Gaussian more than gsplat.
-    unfinished = left > 1e-4
-    upstream *= unfinished[..., None]
-    their_backward()
-    our_backward(own, 1)
-    gradients = [blank(count, n) for n in (2, 3, 1, 3, 1)]
-    gather_gradients(order, *slots, sums[1], conics, opacities, False, tuple(gradients))
-    theirs = np.zeros((count, 9))
-    np.add.at(theirs, scene["ids"], rows)
-    theirs[:, [2, 4]] /= 2  # they have the gradients of half the diagonal entries
-    mine = np.concatenate(gradients[:4], 1)
-    error = np.abs(image - ours[1][0][0])[unfinished]
-    return {
-        "scene": list(spec),
-        "intersections": {"baseline": len(scene["ids"]), "own": len(ranks)},
-        "milliseconds": times,
-        **{
-            f"{direction}_ratio_{lists}_lists": times[f"baseline {direction}"]
-            / times[f"{lists} lists {direction}"]
-            for direction in ("forward", "backward")
-            for lists in ("same", "own")
-        },
-        "finished_pixels": float((~unfinished).mean()),
-        "image_error": {
-            "max": float(error.max()),
-            "99.9%": float(np.quantile(error, 0.999)),
-        },
-        "gradient_error": float((np.abs(mine - theirs).max(0) / np.abs(theirs).max(0)).max()),
-    }
 
 
 def random_gaussians(count: int, width: int, height: int, channels: int) -> list[torch.Tensor]:
@@ -204,7 +96,10 @@ def timed_parts(times: dict[str, list[float]]) -> Iterator[None]:
 def time_whole_call(
     count: int, width: int, height: int, channels: int, repeats: int
 ) -> dict[str, float]:
-    """Return the least milliseconds of `forward`, `backward` and each of `PARTS`, with depth."""
+    """Return milliseconds of `forward`, `backward` and each of `PARTS`, with depth.
+
+    They are those of the round whose sum is the least, so that the parts belong to the whole.
+    """
     tensors = random_gaussians(count, width, height, channels)
     trained = [tensor.requires_grad_() for tensor in tensors[:5]]
     upstream = [torch.rand(1, height, width, channels), torch.rand(1, height, width)]
@@ -219,7 +114,9 @@ def time_whole_call(
             end = clock()
             times.setdefault("forward", []).append(1e3 * (middle - start))
             times.setdefault("backward", []).append(1e3 * (end - middle))
-    return {name: min(values[1:]) for name, values in times.items()}
+    whole = np.add(times["forward"], times["backward"])
+    best = 1 + int(np.argmin(whole[1:]))  # the first round may compile
+    return {name: values[best] for name, values in times.items()}
 
 
 def shares(times: dict[str, float]) -> dict[str, float]:
@@ -275,15 +172,47 @@ def plot_scaling(tables: dict[str, list[dict[str, float]]], path: Path) -> None:
     figure.savefig(path, dpi=80)
 
 
-def load_baseline(path: Path) -> ModuleType | None:
-    if not path.is_file():
-        print(f"no yardstick at {path}: the ratios are left out", file=sys.stderr)
-        return None
-    spec = importlib.util.spec_from_file_location("baseline_raster", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+FIRST_CALLS = """
+import sys, time
+start = time.process_time()
+import msdyn
+marks = [time.process_time()]
+import torch
+from bench_render import random_gaussians
+from msdyn.render import rasterize
+marks.append(time.process_time())
+for _ in range(2):
+    tensors = random_gaussians(1000, 64, 48, 3)
+    tensors[0].requires_grad_()
+    rendering = rasterize(*tensors, 64, 48, depth=True, backend="cpu")
+    (rendering.features.sum() + rendering.depth.sum()).backward()
+    marks.append(time.process_time())
+print(*(b - a for a, b in zip([start, *marks], marks)))
+"""
+
+
+def time_start() -> dict[str, float]:
+    """Return the seconds, of a processor, that new processes take to import msdyn and to render.
+
+    A call is forward and backward; all of it is the work of one thread. The first process finds no
+    compiled kernels, the second finds those of the first.
+    """
+    result = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for state in ("compiling", "cached"):
+            run = subprocess.run(
+                [sys.executable, "-c", FIRST_CALLS],
+                cwd=Path(__file__).parent,
+                env={**os.environ, "NUMBA_CACHE_DIR": folder},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            imports, _, first, second = map(float, run.stdout.split())
+            result["import_msdyn"] = imports
+            result[f"first_call_{state}"] = first
+            result["second_call"] = second
+    return result
 
 
 def geometric_mean(values: list[float]) -> float:
@@ -296,10 +225,10 @@ def measure(baseline: ModuleType | None, repeats: int, quick: bool) -> dict[str,
     numba.set_num_threads(min(threads, numba.get_num_threads()))
     torch.set_num_threads(threads)  # Numba's pool has changed it as it started
     result: dict[str, Any] = {
-        "machine": platform.processor() or platform.machine(),
+        "machine": describe_machine(code=("msdyn/render", "msdyn/jit.py")),
         "threads": threads,
-        "versions": {"numba": numba.__version__, "torch": torch.__version__},
         "repeats": repeats,
+        "seconds_to_start": time_start(),
     }
     if baseline is not None:
         specs = baseline.STANDARD_SCENES[: 1 if quick else None]
@@ -309,17 +238,20 @@ def measure(baseline: ModuleType | None, repeats: int, quick: bool) -> dict[str,
                 key = f"{name}_{lists}_lists"
                 result[key] = geometric_mean([scene[key] for scene in scenes])
             result[name] = result[f"{name}_same_lists"]
-        result["max_abs_error"] = max(scene["image_error"]["max"] for scene in scenes)
-        result["max_gradient_error"] = max(scene["gradient_error"] for scene in scenes)
+        result["max_abs_error"] = max(scene["error"]["max"] for scene in scenes)
+        result["max_gradient_error"] = max(scene["error"]["gradients"] for scene in scenes)
         result["scenes"] = scenes
-    count, width, height = (20_000, 320, 240) if quick else (100_000, 640, 480)
-    times = time_whole_call(count, width, height, 3, repeats)
-    result["whole_call"] = {
-        "scene": [count, width, height],
-        "milliseconds": times,
-        "shares": shares(times),
-        "forward_over_blending": times["forward"] / times["blend_forward"],
-    }
+    result["whole_calls"] = []
+    for spec in [(20_000, 320, 240), (100_000, 640, 480)][: 1 if quick else None]:
+        times = time_whole_call(*spec, 3, repeats)
+        result["whole_calls"].append(
+            {
+                "scene": list(spec),
+                "milliseconds": times,
+                "shares": shares(times),
+                "forward_over_blending": times["forward"] / times["blend_forward"],
+            }
+        )
     result["scaling"] = scaling(max(3, repeats // 3), quick)
     return result
 
@@ -335,20 +267,24 @@ def describe(result: dict[str, Any]) -> str:
                 f" ({scene[f'{direction}_ratio_own_lists']:.2f} with own lists);"
                 for direction in ("forward", "backward")
             )
-            + f" image error {scene['image_error']['max']:.1e}"
-            f" (99.9 %: {scene['image_error']['99.9%']:.1e}),"
-            f" gradient error {scene['gradient_error']:.1e}"
+            + " off float64 by at most {max:.1e}, gradients by {gradients:.1e};".format(
+                **scene["error"]
+            )
+            + " off the yardstick by {max:.1e} (99.9 %: {quantile_999:.1e})".format(
+                **scene["difference_from_baseline"]
+            )
         )
-    whole = result["whole_call"]
-    lines.append("whole call, {} Gaussians, {}x{}, colour + depth:".format(*whole["scene"]))
-    for name, share in whole["shares"].items():
-        milliseconds = whole["milliseconds"].get(name)
-        time_text = "" if milliseconds is None else f"{milliseconds:8.2f} ms"
-        lines.append(f"    {name:18s}{time_text:11s}{100 * share:6.1f} %")
-    lines.append(f"    forward / blending {whole['forward_over_blending']:.2f}")
+    for whole in result["whole_calls"]:
+        lines.append("whole call, {} Gaussians, {}x{}, colour + depth:".format(*whole["scene"]))
+        for name, share in whole["shares"].items():
+            milliseconds = whole["milliseconds"].get(name)
+            time_text = "" if milliseconds is None else f"{milliseconds:8.2f} ms"
+            lines.append(f"    {name:18s}{time_text:11s}{100 * share:6.1f} %")
+        lines.append(f"    forward / blending {whole['forward_over_blending']:.2f}")
     for name, rows in result["scaling"].items():
         lines.append(f"{name:>12s}   forward  backward (ms)")
         lines += [f"{row['x']:12g}{row['forward']:10.2f}{row['backward']:10.2f}" for row in rows]
+    lines += [f"{name:>24s} {value:.3f} s" for name, value in result["seconds_to_start"].items()]
     return "\n".join(lines)
 
 

@@ -16,11 +16,9 @@ each part, so a run that is cut off leaves what it had.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import importlib.util
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -40,8 +38,7 @@ if importlib.util.find_spec("msdyn") is None:
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-
-PACKAGES = ("torch", "gsplat", "numpy", "numba", "scipy", "scikit-learn", "roma", "pytest")
+from machine import describe_machine  # noqa: E402
 
 
 class Skip(Exception):
@@ -61,48 +58,6 @@ class Size:
 
 FULL = Size("cuda", 150_000, ((480, 360), (960, 720)), (150, 480, 360), "demo")
 QUICK = Size("cpu", 1_500, ((64, 48),), (4, 64, 48), "two-boxes")
-
-
-def wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def describe_machine(commit: str | None) -> dict[str, Any]:
-    """Return the card, the versions and the commit."""
-
-    def output(*command: str) -> str | None:
-        try:
-            run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        except (OSError, subprocess.CalledProcessError):
-            return None
-        return run.stdout.strip()
-
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
-    card = None
-    if torch.cuda.is_available():
-        properties = torch.cuda.get_device_properties(0)
-        card = {
-            "name": properties.name,
-            "bytes": properties.total_memory,
-            "capability": f"{properties.major}.{properties.minor}",
-            "driver": output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
-        }
-    return {
-        "card": card,
-        "cpu": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "cuda": torch.version.cuda,
-        "versions": versions,
-        "commit": commit or output("git", "rev-parse", "HEAD"),
-        "changed": bool(output("git", "status", "--porcelain", "--untracked-files=no")),
-    }
 
 
 def run_tests(quick: bool) -> dict[str, Any]:
@@ -148,195 +103,10 @@ def run_tests(quick: bool) -> dict[str, Any]:
     return result
 
 
-def random_sequence(count: int, frames: int, width: int, height: int) -> Any:
-    """Return a sequence of `count` Gaussians of about a pixel, a third of them moving.
-
-    The motion has three objects, 5 primitives of each and 10 grains of each of those.
-    """
-    from msdyn.geometry import Cameras
-    from msdyn.motion import Blend, MotionField
-    from msdyn.scene import Timeline
-    from msdyn.sequence import Gaussians, GaussianSequence
-
-    generator = torch.Generator().manual_seed(0)
-
-    def uniform(*shape: int) -> torch.Tensor:
-        return torch.rand(*shape, generator=generator)
-
-    z = 2 + 4 * uniform(count, 1)
-    points = torch.cat([(uniform(count, 2) - 0.5) * torch.tensor([1, height / width]) * z, z], 1)
-    scales = (0.5 + 1.5 * uniform(count)) / 640 * z[:, 0]
-    colours = uniform(count, 3)
-    moving = count // 3
-
-    def part(rows: slice) -> Gaussians:
-        return Gaussians.from_points(points[rows], colours[rows], scales[rows], opacity=0.6)
-
-    patterns, places = (3, 15, 150), (2, 4, 4)
-    identity = torch.tensor([1.0, 0, 0, 0, 1, 0])
-    field = MotionField(
-        [torch.rand(n, 3, generator=generator) for n in patterns],
-        [identity + 0.02 * torch.randn(n, frames, 6, generator=generator) for n in patterns],
-        [0.02 * torch.randn(n, frames, 3, generator=generator) for n in patterns],
-        [torch.arange(3), torch.arange(15) // 5, torch.arange(150) // 10],
-        torch.arange(frames).float(),
-        torch.arange(1, 4),
-    )
-    blends = [
-        Blend(
-            torch.randint(0, n, (moving, k), generator=generator),
-            torch.randn(moving, k, generator=generator),
-        )
-        for n, k in zip(patterns, places, strict=True)
-    ]
-    poses = np.tile(np.eye(4), (frames, 1, 1))
-    poses[:, 0, 3] = np.linspace(-0.1, 0.1, frames)
-    return GaussianSequence(
-        part(slice(moving, None)),
-        part(slice(moving)),
-        field,
-        blends,
-        torch.randint(1, 4, (moving,), generator=generator),
-        timeline=Timeline.uniform(frames, 30.0),
-        cameras=Cameras.pinhole(float(width), width, height, poses),
-        canonical_frame=0,
-        world_units="arbitrary",
-    )
-
-
-@torch.no_grad()
-def time_rendering(sequence: Any, device: str, quick: bool) -> dict[str, Any]:
-    """Return frames a second of a sequence in its own cameras, at times between its frames.
-
-    `colour` and `everything` (with depth and the share of moving Gaussians) leave the image on the
-    device; `on_host` is `render_image`, as numpy; `batches_of_8` are posed and drawn at once.
-    """
-    from msdyn.render import draw, render_image
-
-    sequence = sequence.to(device)
-    cameras, frames = sequence.cameras, len(sequence.timeline)
-    width, height = cameras.width, cameras.height
-
-    def tensor(array: np.ndarray) -> torch.Tensor:
-        return torch.as_tensor(array, dtype=torch.float32, device=device)
-
-    intrinsics, poses = tensor(cameras.intrinsics), tensor(cameras.cam_from_world)
-    positions = tensor(np.linspace(0, frames - 1, frames) * 0.999)
-    moving = (sequence.at(0.0).objects > 0).float()[:, None]
-
-    def drawn(rows: slice, *, everything: bool) -> torch.Tensor:
-        return draw(
-            sequence.posed(positions[rows]),
-            intrinsics[rows],
-            poses[rows],
-            width,
-            height,
-            extra=moving if everything else None,
-            depth=everything,
-        ).features
-
-    def one_by_one(everything: bool) -> None:
-        for i in range(frames):
-            drawn(slice(i, i + 1), everything=everything)
-
-    def in_batches() -> None:
-        for i in range(0, frames, 8):
-            drawn(slice(i, i + 8), everything=False)
-
-    def on_host() -> None:
-        for i in range(frames):
-            render_image(sequence, cameras[i], i / (frames - 1))
-
-    def pose_only() -> None:
-        for i in range(frames):
-            sequence.posed(positions[i : i + 1])
-
-    variants: dict[str, Callable[[], None]] = {
-        "colour": lambda: one_by_one(False),
-        "everything": lambda: one_by_one(True),
-        "on_host": on_host,
-        "batches_of_8": in_batches,
-        "motion_only": pose_only,
-    }
-    result: dict[str, Any] = {"gaussians": len(sequence), "image": [width, height]}
-    for name, step in variants.items():
-        times = []
-        for _ in range(2 if quick else 4):
-            wait(device)
-            start = time.perf_counter()
-            step()
-            wait(device)
-            times.append(time.perf_counter() - start)
-        result[name] = frames / min(times[1:])
-    return result
-
-
-# Run by itself, as the first thing of a process: the time to a first frame counts all there is.
-FIRST_FRAME = """
-import json, sys, time
-start = time.perf_counter()
-import torch
-from msdyn.render import render_image
-from msdyn.sequence import load_sequence
-path, device = sys.argv[1:]
-marks = [time.perf_counter()]
-sequence = load_sequence(path).to(device)
-marks.append(time.perf_counter())
-for _ in range(2):
-    render_image(sequence, sequence.cameras[0], 0.5)
-    marks.append(time.perf_counter())
-names = ("imports", "loading", "first_image", "second_image")
-print(json.dumps({n: b - a for n, a, b in zip(names, [start, *marks], marks)}))
-"""
-
-
-def time_first_frame(sequence: Any, device: str) -> dict[str, float]:
-    """Return seconds, in a new process, of importing, loading and the first two images."""
-    from msdyn.sequence import save_sequence
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "sequence.safetensors"
-        save_sequence(sequence.cpu(), path)
-        python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        run = subprocess.run(
-            [sys.executable, "-c", FIRST_FRAME, str(path), device],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "PYTHONPATH": python_path},
-        )
-    if run.returncode:
-        raise RuntimeError(run.stderr[-3000:])
-    times = json.loads(run.stdout.splitlines()[-1])
-    return {**times, "to_the_first": sum(times.values()) - times["second_image"]}
-
-
-def compare_forms(sequence: Any, width: int, height: int) -> dict[str, float]:
-    """Return milliseconds, forward and backward, of gsplat's dense and packed form."""
-    from gsplat import rasterization
-
-    posed = sequence.to("cuda").canonical()
-    tensors = [posed.means[0], posed.quats_wxyz[0], posed.scales, posed.opacities]
-    leaves = [value.detach().clone().requires_grad_() for value in tensors]
-    colours = torch.rand(len(sequence), 8, device="cuda", requires_grad=True)
-    camera = sequence.cameras[0]
-    view = torch.as_tensor(camera.cam_from_world, dtype=torch.float32, device="cuda")
-    lens = torch.as_tensor(camera.intrinsics, dtype=torch.float32, device="cuda")
-    result = {}
-    for name, packed in (("dense", False), ("packed", True)):
-        for turn in range(40):
-            if turn == 10:
-                wait("cuda")
-                start = time.perf_counter()
-            image, _, _ = rasterization(*leaves, colours, view, lens, width, height, packed=packed)
-            image.sum().backward()
-        wait("cuda")
-        result[name] = (time.perf_counter() - start) / 30 * 1e3
-    return result
-
-
 def check_rendering(size: Size, quick: bool) -> dict[str, Any]:
     """Time rendering at every image size."""
+    from time_sequence import compare_forms, random_sequence, time_first_frame, time_rendering
+
     result: dict[str, Any] = {"fps": []}
     for width, height in size.sizes:
         sequence = random_sequence(size.gaussians, size.clip[0], width, height)
@@ -373,6 +143,7 @@ def make_scene(path: Path, size: Size) -> None:
 def check_fit(size: Size, path: Path | None, seconds: float, quick: bool) -> dict[str, Any]:
     """Fit a scene with the paper's options, for so many seconds at most, and render the result."""
     from profile_fit import profile_fit
+    from time_sequence import time_rendering
 
     from msdyn.fit import MotionConfig, preset
     from msdyn.sequence import load_sequence

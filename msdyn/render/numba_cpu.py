@@ -116,14 +116,23 @@ def _threads(work: int, grain: int) -> Iterator[int]:
     of the system (8 ms measured), so a millisecond of work is not shared.
     """
     torch_threads, numba_threads = torch.get_num_threads(), numba.get_num_threads()
-    numba.set_num_threads(max(1, min(torch_threads, settings.NUMBA_NUM_THREADS, work // grain)))
+    threads = max(1, min(torch_threads, settings.NUMBA_NUM_THREADS, work // grain))
+    # Setting what is set already would take as long as a kernel for a thousand Gaussians.
+    if threads != numba_threads:
+        numba.set_num_threads(threads)
     if torch.get_num_threads() != torch_threads:
         # Numba's thread pool sets OpenMP's default as it starts, and torch may read that.
         torch.set_num_threads(torch_threads)
     try:
-        yield numba.get_num_threads()
+        yield threads
     finally:
-        numba.set_num_threads(numba_threads)
+        if threads != numba_threads:
+            numba.set_num_threads(numba_threads)
+
+
+def _over_cameras(grad: Tensor) -> Tensor:
+    """Return the sum over the first axis; of one camera, the same memory."""
+    return grad[0] if len(grad) == 1 else grad.sum(0)
 
 
 class _Project(torch.autograd.Function):
@@ -181,15 +190,17 @@ class _Project(torch.autograd.Function):
                 (*_arrays(grad_means, grad_quats, grad_scales), grad_cameras),
                 need_intrinsics or need_pose,
             )
-        by_camera = torch.from_numpy(grad_cameras.sum(1, dtype=np.float64)).float()
-        grad_pose, grad_intrinsics = torch.zeros(cameras, 4, 4), torch.zeros(cameras, 3, 3)
-        grad_pose[:, :3, :3] = by_camera[:, :9].reshape(-1, 3, 3)
-        grad_pose[:, :3, 3] = by_camera[:, 9:12]
-        grad_intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]] = by_camera[:, 12:]
+        grad_pose = grad_intrinsics = None
+        if need_intrinsics or need_pose:
+            by_camera = torch.from_numpy(grad_cameras.sum(1, dtype=np.float64)).float()
+            grad_pose, grad_intrinsics = torch.zeros(cameras, 4, 4), torch.zeros(cameras, 3, 3)
+            grad_pose[:, :3, :3] = by_camera[:, :9].reshape(-1, 3, 3)
+            grad_pose[:, :3, 3] = by_camera[:, 9:12]
+            grad_intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]] = by_camera[:, 12:]
         return (
             grad_means.sum_to_size(means.shape),
             grad_quats.sum_to_size(quats.shape),
-            grad_scales.sum(0),
+            _over_cameras(grad_scales),
             None,
             grad_intrinsics,
             grad_pose,
@@ -276,7 +287,12 @@ class _Blend(torch.autograd.Function):
                 tuple(_arrays(grad_image, grad_depth, grad_alpha)),
                 sums,
             )
-        grads = [torch.zeros(cameras, count, n) for n in (2, 3, 1, features.shape[-1], 1)]
+        # One piece of memory, since the system clears each anew.
+        widths = (2, 3, 1, features.shape[-1], 1)
+        parts = torch.zeros(cameras * count * sum(widths)).split(
+            [cameras * count * n for n in widths]
+        )
+        grads = [part.view(cameras, count, n) for part, n in zip(parts, widths, strict=True)]
         with _threads(len(order), _BIN_GRAIN):
             gather_gradients(
                 order,
@@ -289,7 +305,7 @@ class _Blend(torch.autograd.Function):
         return (
             grads[0],
             grads[1],
-            grads[2].squeeze(-1).sum(0),
+            _over_cameras(grads[2].squeeze(-1)),
             grads[3].sum_to_size(features.shape),
             grads[4].squeeze(-1),
             None,
