@@ -150,6 +150,12 @@ def scaling(repeats: int, quick: bool) -> dict[str, list[dict[str, float]]]:
     return tables
 
 
+def straightness(rows: list[dict[str, float]], part: str) -> float:
+    """Return R^2 of the straight line through a part's times."""
+    x, y = ([row[name] for row in rows] for name in ("x", part))
+    return float(np.corrcoef(x, y)[0, 1] ** 2)
+
+
 def plot_scaling(tables: dict[str, list[dict[str, float]]], path: Path) -> None:
     """Draw time against Gaussians, pixels and channels."""
     from matplotlib.figure import Figure
@@ -163,7 +169,10 @@ def plot_scaling(tables: dict[str, list[dict[str, float]]], path: Path) -> None:
     for axes, (name, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
         x = [row["x"] for row in tables[name]]
         for part in ("backward", "forward"):
-            axes.plot(x, [row[part] for row in tables[name]], "o-", label=part)
+            y = [row[part] for row in tables[name]]
+            (points,) = axes.plot(x, y, "o", label=part)
+            slope, start = np.polyfit(x, y, 1)
+            axes.plot([0, max(x)], [start, start + slope * max(x)], color=points.get_color(), lw=1)
         axes.set(xlabel=title, xlim=(0, None), ylim=(0, None))
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("ms, whole call")
@@ -252,7 +261,13 @@ def measure(baseline: ModuleType | None, repeats: int, quick: bool) -> dict[str,
                 "forward_over_blending": times["forward"] / times["blend_forward"],
             }
         )
-    result["scaling"] = scaling(max(3, repeats // 3), quick)
+    tables = scaling(max(3, repeats // 3), quick)
+    result["scaling"] = tables
+    result["straightness"] = {
+        name: {part: straightness(rows, part) for part in ("forward", "backward")}
+        for name, rows in tables.items()
+        if name != "threads"
+    }
     return result
 
 
@@ -282,7 +297,10 @@ def describe(result: dict[str, Any]) -> str:
             lines.append(f"    {name:18s}{time_text:11s}{100 * share:6.1f} %")
         lines.append(f"    forward / blending {whole['forward_over_blending']:.2f}")
     for name, rows in result["scaling"].items():
-        lines.append(f"{name:>12s}   forward  backward (ms)")
+        note = ""
+        if name in result["straightness"]:
+            note = ", R^2 {forward:.3f}, {backward:.3f}".format(**result["straightness"][name])
+        lines.append(f"{name:>12s}   forward  backward (ms){note}")
         lines += [f"{row['x']:12g}{row['forward']:10.2f}{row['backward']:10.2f}" for row in rows]
     lines += [f"{name:>24s} {value:.3f} s" for name, value in result["seconds_to_start"].items()]
     return "\n".join(lines)
