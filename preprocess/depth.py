@@ -130,10 +130,11 @@ class _Object:
     def __init__(self, label: int, readings: list[Reading | None], body: DenseBody | None) -> None:
         """Place an object; `body` measures it where it moves rigidly."""
         contacts = np.array([r.contact if r else 0.0 for r in readings])
-        rings = np.array([r.ring if r else 0.0 for r in readings])
+        holders = np.array([r.holder if r else 0.0 for r in readings])
+        hangs = sum(r.hangs for r in readings if r)
         self.label = label
-        self.touches = int((contacts > 0).sum()) >= MIN_CONTACTS
-        smooth = smooth_depths(contacts if self.touches else rings)
+        self.touches = int((contacts > 0).sum()) >= max(MIN_CONTACTS, hangs)
+        smooth = smooth_depths(contacts if self.touches else holders)
         self.card = np.where(smooth > 0, smooth, BEFORE_BACKDROP)  # [T] one depth a frame
         self._body = body
 

@@ -219,6 +219,21 @@ def test_an_object_stands_on_what_is_just_below_it():
     # Its surroundings are a few pixels around it, of which the nearest quarter is near its foot.
     assert depth[46, 0] < reading.ring < depth[34, 0]
     assert reading.contact == min(reading.ground, reading.ring)
+    assert not reading.hangs
+    # Just above the border there is no room to see whether the ground comes nearer.
+    depth, mask = floor_and_object(20, 55)
+    reading = read_surroundings(depth, mask, 3)
+    assert reading is not None and reading.ground == pytest.approx(depth[57, 0])
+
+
+def test_an_object_that_hangs_before_a_wall_is_where_its_holder_is():
+    depth, mask = np.full((60, 80), 5.0), np.zeros((60, 80), np.uint8)
+    mask[20:40, 30:50] = 3
+    depth[:24, 36:44] = 2.0  # the rope
+    reading = read_surroundings(depth, mask, 3)
+    assert reading is not None
+    assert reading.hangs and reading.ground == 0 == reading.contact
+    assert reading.holder == 2.0 and reading.ring == 5.0
 
 
 def test_an_object_that_is_held_is_where_the_hand_is():
@@ -238,7 +253,7 @@ def test_objects_that_cannot_be_placed():
     reading = read_surroundings(depth, mask, 3)
     assert reading is not None and reading.ground == 0 == reading.contact and reading.ring > 0
     reading = read_surroundings(depth, np.full_like(mask, 3), 3)
-    assert reading == Reading(0.0, 0.0, reading.foot)
+    assert reading == Reading(foot=reading.foot)
     assert read_surroundings(depth, mask, 2) is None  # not in the picture
     assert read_surroundings(depth, np.where(np.arange(80) == 7, mask, 0), 3) is None
 
@@ -270,7 +285,7 @@ def points_on_object(cameras, count=200):
 def test_a_rigid_object_gets_the_scale_of_what_it_touches():
     cameras = sliding_cameras(6, 100, 80, 60, reach=0.3)
     body = Body(1, cameras, np.array([True] * 5 + [False]), points_on_object(cameras))
-    wrong = Reading(100.0, 100.0, (0, 60))  # of the frame whose pose is not known
+    wrong = Reading(100.0, 100.0, foot=(0, 60))  # of the frame whose pose is not known
     # The foot is the lowest rows; its points lie at a median depth that is brought to 7.
     row, depth = body.points.xy[:, 1], body.points.xyz[body.points.point]
     readings = []
@@ -278,7 +293,7 @@ def test_a_rigid_object_gets_the_scale_of_what_it_touches():
         foot = (body.points.frame == frame) & (row >= 40) & (row < 60)
         assert foot.sum() >= 3
         at = transform_points(cameras.cam_from_world[frame], depth[foot])[:, 2]
-        readings.append(Reading(7 * float(np.median(at)), 0.0, (40, 60)))
+        readings.append(Reading(7 * float(np.median(at)), foot=(40, 60)))
     readings[2] = None  # it is out of the picture
     # A reading without a ring has the ground for its contact.
     scaled = bring_to_scale(body, [*readings, wrong])
@@ -290,7 +305,7 @@ def test_a_rigid_object_gets_the_scale_of_what_it_touches():
         seen, 7 * transform_points(cameras.cam_from_world[3], body.points.xyz), atol=1e-9
     )
     assert bring_to_scale(body, [None] * 6) is None
-    assert bring_to_scale(body, [Reading(0.0, 2.0, (40, 60))] * 6) is None
+    assert bring_to_scale(body, [Reading(ring=2.0, foot=(40, 60))] * 6) is None
 
 
 # consistency
