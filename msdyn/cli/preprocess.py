@@ -12,6 +12,7 @@ from typing import Any
 from msdyn.cli.run import parse, run
 from msdyn.errors import PoorInputError
 from msdyn.preprocess import STAGES, PreprocessConfig, preprocess_video
+from msdyn.preprocess.dycheck import DycheckConfig, preprocess_dycheck
 from msdyn.scene import Scene, check_scene
 
 __all__ = ["main"]
@@ -19,7 +20,8 @@ __all__ = ["main"]
 PROG = "msdyn-preprocess"
 DESCRIPTION = (
     "Turn a video into a scene directory: frames, tracks, masks, cameras, depth. Stages that are "
-    "up to date are not run again. `msdyn-preprocess --check DIR` checks a scene directory instead."
+    "up to date are not run again. `--check DIR` checks a scene directory instead, `--from dycheck "
+    "DIR` imports a sequence of DyCheck."
 )
 FIGURES = {
     "frames": ("source_frame_count", "timestamps"),
@@ -50,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if any(argument.split("=")[0] == "--check" for argument in argv):
         return run(_check, parse(CheckConfig, argv, PROG, "Check a scene directory."))
+    if any(argument.split("=")[0] == "--from" for argument in argv):
+        return run(_from_dycheck, parse(DycheckConfig, argv, PROG, "Import a sequence of DyCheck."))
     return run(_preprocess, parse(PreprocessConfig, argv, PROG, DESCRIPTION))
 
 
@@ -63,6 +67,12 @@ def _preprocess(config: PreprocessConfig) -> None:
     _print_table(scene)
     if set(STAGES) <= set(scene.info.stages):
         print(f"next: msdyn-fit {config.directory}")
+
+
+def _from_dycheck(config: DycheckConfig) -> None:
+    logging.basicConfig(format="%(message)s")
+    _print_table(preprocess_dycheck(config))
+    print(f"next: msdyn-fit {config.directory}, msdyn-eval --protocol dycheck {config.directory}")
 
 
 def _check(config: CheckConfig) -> None:

@@ -1,0 +1,344 @@
+"""DyCheck's folder format (the iPhone data of Gao et al., 2022): reading it.
+
+    dataset.json metadata.json    names of all images, and the time and camera of each
+    splits/train.json, val.json   which are the clip, and which are held out; made up if missing
+    extra.json scene.json         frames a second; a normalisation that the files do not have yet
+    camera/<name>.json            orientation (rows: world to camera), position, intrinsics at 1x
+    rgb/<f>x/<name>.png           RGBA; alpha 0 where the sensor saw nothing
+    depth/<f>x/<name>.npy         [H, W, 1] z-depth of the clip, 0 unknown
+    covisible/<f>x/val/<name>.png
+    keypoint/<f>x/train/<name>.json   [J, 3] x, y, visible; the first pixel's centre is at (0, 0)
+
+Cameras are OpenCV's with pixel centres at +0.5, in metres. The format's own page gives depth in
+millimetres, its code writes metres: which one it is, is told from the depth itself.
+
+Reference: Gao et al., "Monocular Dynamic View Synthesis: A Reality Check", 2022; the format's page
+docs/DATASETS.md and parser dycheck/datasets/iphone.py in github.com/KAIR-BAIR/dycheck.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+
+from msdyn.errors import InputError
+from msdyn.files import read_json
+from msdyn.geometry import Cameras
+from msdyn.scene import Keypoints, write_keypoints, write_view
+
+__all__ = ["Dycheck", "DycheckView", "write_dycheck_views"]
+
+_MILLIMETRES_ABOVE = 50.0
+"""No sensor of a phone measures 50 m, and none of them 50 mm: a larger median is millimetres."""
+_REFINED = "flow3d_preprocessed"
+"""Where shape-of-motion puts covisibility at 1x."""
+
+
+@dataclass(frozen=True)
+class DycheckView:
+    """A held-out camera.
+
+    Attributes:
+        names: names of its images by frame of the clip.
+        cameras: one for every frame of the clip; where there is no image, that of the nearest.
+    """
+
+    names: dict[int, str]
+    cameras: Cameras
+
+
+class Dycheck:
+    """A sequence opened for reading, at one of its image sizes."""
+
+    def __init__(self, directory: str | os.PathLike, factor: int = 1) -> None:
+        """Read the lists and cameras of a sequence.
+
+        Args:
+            directory: the sequence's folder.
+            factor: 1 for full size, 2 for half: `rgb/<factor>x`.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            InputError: a file has another form, or the clip skips frames.
+        """
+        self.directory = Path(directory)
+        self.factor = factor
+        if not (self.directory / "dataset.json").is_file():
+            raise FileNotFoundError(
+                f"{self.directory}: not a sequence of DyCheck (no dataset.json in it)"
+            )
+        if not (self.directory / "rgb" / f"{factor}x").is_dir():
+            sizes = sorted(p.name for p in (self.directory / "rgb").glob("*x"))
+            raise InputError(
+                f"{self.directory / 'rgb'}: expected a folder {factor}x, "
+                f"found {', '.join(sizes) or 'none'}; choose another --factor"
+            )
+        self.fps = self._fps()
+        clip = self._split("train")
+        held_out = self._split("val")
+        times = [time for _, time, _ in clip]
+        if len({camera for _, _, camera in clip}) != 1 or times != list(range(len(times))):
+            raise InputError(
+                f"{self.directory}: train: expected one camera at the times 0, 1, 2, ...; "
+                "only DyCheck's iPhone sequences are read"
+            )
+        self.names = [name for name, _, _ in clip]
+        self.cameras = self._cameras(self.names)
+        self.views = {
+            f"camera{camera}": self._view({t: name for name, t, c in held_out if c == camera})
+            for camera in sorted({camera for _, _, camera in held_out})
+        }
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.cameras.height, self.cameras.width
+
+    def image(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return an image [H, W, 3] uint8, and where it was seen at all [H, W] bool."""
+        path = self.directory / "rgb" / f"{self.factor}x" / f"{name}.png"
+        image = _read_png(path)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (3, 4):
+            raise InputError(f"{path}: expected 8-bit RGBA, got {image.dtype} {image.shape}")
+        _check_size(path, image, self.size)
+        known = image[..., 3] > 0 if image.shape[2] == 4 else np.ones(image.shape[:2], bool)
+        return image[..., :3], known
+
+    def depth(self, name: str) -> np.ndarray:
+        """Return z-depth [H, W] float32 in metres, 0 where unknown."""
+        depth = self._stored_depth(name)
+        return depth / np.float32(1000) if self.depth_unit == "millimetres" else depth
+
+    @cached_property
+    def depth_unit(self) -> str:
+        """ "metres" or "millimetres", by the median of the first frame that has depth."""
+        for name in self.names:
+            stored = self._stored_depth(name)
+            if (stored > 0).any():
+                large = np.median(stored[stored > 0]) > _MILLIMETRES_ABOVE
+                return "millimetres" if large else "metres"
+        return "metres"
+
+    def covisible(self, name: str) -> np.ndarray | None:
+        """Return which pixels of a held-out image count [H, W] bool; None where nothing says so.
+
+        A mask of another size is resampled, taking the nearest pixel.
+        """
+        for folder in self._any_size("covisible", f"{_REFINED}/covisible"):
+            path = folder / "val" / f"{name}.png"
+            if path.is_file():
+                mask = _read_png(path)
+                mask = (mask if mask.ndim == 2 else mask[..., 0]) > 0
+                rows, columns = (
+                    ((np.arange(new) + 0.5) * old / new).astype(int)
+                    for new, old in zip(self.size, mask.shape, strict=True)
+                )
+                return mask[rows[:, None], columns]
+        return None
+
+    def keypoints(self) -> Keypoints | None:
+        """Return the keypoints of the clip, in pixels of its images; None where there are none."""
+        for folder in self._any_size("keypoint"):
+            found = {
+                frame: folder / "train" / f"{name}.json"
+                for frame, name in enumerate(self.names)
+                if (folder / "train" / f"{name}.json").is_file()
+            }
+            if not found:
+                continue
+            rows = np.stack([_read_keypoints(path) for path in found.values()])  # [K, J, 3]
+            visible = rows[..., 2] == 1
+            # From pixels at integers, of images at the folder's size.
+            xy = (rows[..., :2] + 0.5) * _factor(folder) / self.factor
+            return Keypoints(np.array(list(found)), np.where(visible[..., None], xy, 0), visible)
+        return None
+
+    def _fps(self) -> float:
+        path = self.directory / "extra.json"
+        fps = _entry(path, read_json(path), "fps")
+        if not isinstance(fps, (int, float)) or not fps > 0:
+            raise InputError(f"{path}: fps: expected a number > 0, got {fps!r}")
+        return float(fps)
+
+    def _split(self, split: str) -> list[tuple[str, int, int]]:
+        """Return name, time and camera of the images of a split, in order of time."""
+        path = self.directory / "splits" / f"{split}.json"
+        if path.is_file():
+            content = read_json(path)
+            keys = ("frame_names", "time_ids", "camera_ids")
+            columns = [_entry(path, content, key) for key in keys]
+            if len({len(column) for column in columns}) != 1:
+                raise InputError(f"{path}: expected {', '.join(keys)} of one length")
+            rows = list(zip(*columns, strict=True))
+        else:
+            path = self.directory / "metadata.json"
+            metadata, dataset = read_json(path), self.directory / "dataset.json"
+            rows = []
+            for name in _entry(dataset, read_json(dataset), "ids"):
+                entry = _entry(path, metadata, name)
+                camera = _entry(path, entry, "camera_id")
+                if (camera == 0) == (split == "train"):
+                    rows.append((name, _entry(path, entry, "warp_id"), camera))
+        if split == "train" and len(rows) < 2:
+            raise InputError(f"{path}: expected at least 2 frames of the clip, got {len(rows)}")
+        return sorted(((str(n), int(t), int(c)) for n, t, c in rows), key=lambda r: (r[2], r[1]))
+
+    def _view(self, names: dict[int, str]) -> DycheckView:
+        outside = [name for frame, name in names.items() if frame >= len(self)]
+        if outside:
+            raise InputError(
+                f"{self.directory}: {outside[0]}: expected a time below {len(self)}, "
+                "the number of frames of the clip"
+            )
+        cameras, frames = self._cameras(list(names.values())), np.array(list(names))
+        nearest = np.abs(frames - np.arange(len(self))[:, None]).argmin(1)
+        return DycheckView(names, cameras[nearest])
+
+    def _cameras(self, names: list[str]) -> Cameras:
+        parts = [_read_camera(self.directory / "camera" / f"{name}.json") for name in names]
+        if len({(camera.width, camera.height) for camera in parts}) != 1:
+            raise InputError(f"{self.directory / 'camera'}: expected images of one size")
+        first = parts[0]
+        cameras = Cameras(
+            np.concatenate([camera.intrinsics for camera in parts]),
+            np.concatenate([camera.cam_from_world for camera in parts]),
+            first.width,
+            first.height,
+        )
+        size = round(first.width / self.factor), round(first.height / self.factor)
+        return cameras.resized(*size)
+
+    def _stored_depth(self, name: str) -> np.ndarray:
+        path = self.directory / "depth" / f"{self.factor}x" / f"{name}.npy"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file")
+        try:
+            depth = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(f"{path}: not a readable npy file ({error})") from error
+        depth = depth[..., 0] if depth.ndim == 3 and depth.shape[2] == 1 else depth
+        _check_size(path, depth, self.size)
+        depth = depth.astype(np.float32)
+        if not np.isfinite(depth).all() or (depth < 0).any():
+            raise InputError(f"{path}: expected finite depth >= 0 (0 = unknown)")
+        return depth
+
+    def _any_size(self, *parents: str) -> list[Path]:
+        """Return folders `<parent>/<f>x`, those of the size that is read first."""
+        folders = [f for p in parents for f in sorted((self.directory / p).glob("*x"))]
+        folders = [f for f in folders if f.is_dir() and f.name[:-1].isdecimal()]
+        return sorted(folders, key=lambda folder: _factor(folder) != self.factor)
+
+
+def write_dycheck_views(sequence: Dycheck, scene: str | os.PathLike) -> dict[str, Any]:
+    """Write the held-out views and the keypoints of a sequence into a scene directory of its clip.
+
+    Returns:
+        What was found, for the record: number of images of each view and of keypoints, and how
+        many images have no covisibility (all of their pixels count).
+    """
+    scene = Path(scene)
+    report: dict[str, Any] = {"views": {}, "images_without_covisibility": 0, "keypoints": 0}
+    for name, view in sequence.views.items():
+        covisible = {frame: sequence.covisible(image) for frame, image in view.names.items()}
+        masks = {frame: mask for frame, mask in covisible.items() if mask is not None}
+        report["views"][name] = len(view.names)
+        report["images_without_covisibility"] += len(covisible) - len(masks)
+        write_view(
+            scene,
+            name,
+            cameras=view.cameras,
+            images={frame: sequence.image(image)[0] for frame, image in view.names.items()},
+            covisible=masks,
+        )
+    keypoints = sequence.keypoints()
+    if keypoints is not None:
+        write_keypoints(scene, keypoints)
+        report["keypoints"] = keypoints.xy.shape[1]
+    return report
+
+
+def _read_camera(path: Path) -> Cameras:
+    content = read_json(path)
+    values: dict[str, np.ndarray] = {}
+    shapes = {
+        "orientation": (3, 3), "position": (3,), "focal_length": (), "principal_point": (2,),
+        "image_size": (2,), "skew": (), "pixel_aspect_ratio": (), "radial_distortion": (3,),
+        "tangential_distortion": (2,),
+    }  # fmt: skip
+    if isinstance(content, dict) and "tangential" in content:  # older files
+        content = {"tangential_distortion": content["tangential"], **content}
+    for key, shape in shapes.items():
+        try:
+            values[key] = np.asarray(_entry(path, content, key), np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path}: {key}: expected numbers ({error})") from error
+        if values[key].shape != shape:
+            raise InputError(f"{path}: {key}: expected {shape}, got {values[key].shape}")
+    for key in ("skew", "radial_distortion", "tangential_distortion"):
+        if np.abs(values[key]).max() > 1e-9:
+            raise InputError(f"{path}: {key}: expected 0, got {values[key]}; undistort the images")
+    focal, centre = float(values["focal_length"]), values["principal_point"]
+    pose = np.eye(4)
+    pose[:3, :3] = values["orientation"]
+    pose[:3, 3] = -values["orientation"] @ values["position"]
+    intrinsics = np.array(
+        [
+            [focal, 0, centre[0]],
+            [0, focal * float(values["pixel_aspect_ratio"]), centre[1]],
+            [0, 0, 1],
+        ]
+    )
+    width, height = (int(side) for side in values["image_size"])
+    try:
+        return Cameras(intrinsics[None], pose[None], width, height)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _read_keypoints(path: Path) -> np.ndarray:
+    try:
+        rows = np.asarray(read_json(path), np.float64)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: expected rows of x, y, visible ({error})") from error
+    if rows.ndim != 2 or rows.shape[1] != 3:
+        raise InputError(f"{path}: expected rows of x, y, visible, got {rows.shape}")
+    return rows
+
+
+def _entry(path: Path, content: Any, key: str) -> Any:
+    if not isinstance(content, dict) or key not in content:
+        raise InputError(f"{path}: {key} is missing")
+    return content[key]
+
+
+def _factor(folder: Path) -> int:
+    return int(folder.name[:-1])
+
+
+def _read_png(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        return iio.imread(path)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InputError(f"{path}: not a readable image ({error})") from error
+
+
+def _check_size(path: Path, array: np.ndarray, size: tuple[int, int]) -> None:
+    if array.shape[:2] != size:
+        raise InputError(
+            f"{path}: expected {size[1]}x{size[0]} by the camera files, "
+            f"got {' x '.join(map(str, array.shape[1::-1]))}"
+        )

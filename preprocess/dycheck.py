@@ -1,0 +1,144 @@
+"""`msdyn-preprocess --from dycheck DIR`: a sequence of DyCheck into a scene directory.
+
+Images, cameras and depth are those of the data; tracks and masks are estimated from the images
+like any video's. Held-out cameras with their covisibility, and keypoints, go into `views/`.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+from msdyn.preprocess.config import PreprocessConfig
+from msdyn.preprocess.pipeline import preprocess_video
+from msdyn.preprocess.progress import progress
+
+from msdyn.errors import InputError
+from msdyn.files import write_json
+from msdyn.io import Dycheck, write_dycheck_views
+from msdyn.scene import (
+    IGNORE,
+    Scene,
+    frame_path,
+    write_cameras,
+    write_depth,
+    write_image,
+    write_mask,
+)
+
+__all__ = ["DycheckConfig", "preprocess_dycheck"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DycheckConfig:
+    """Turn a sequence of DyCheck into a scene directory."""
+
+    kind: Annotated[Literal["dycheck"], tyro.conf.arg(name="from")]
+    """The format of the folder: dycheck (camera/, rgb/, depth/, covisible/, splits/)."""
+    data: tyro.conf.Positional[Path]
+    """Folder of one sequence."""
+    out: Path | None = None
+    """Scene directory to write; by default the sequence's name and "-scene", in the current
+    directory."""
+    factor: Literal[1, 2] = 1
+    """Take rgb/1x or rgb/2x: full or half size."""
+    masks: Literal["motion", "files", "none"] = "motion"
+    """As without --from."""
+    masks_path: Path | None = None
+    """As without --from."""
+    tracks: Literal["flow", "files"] = "flow"
+    """As without --from."""
+    tracks_path: Path | None = None
+    """As without --from."""
+
+    @property
+    def directory(self) -> Path:
+        """The scene directory."""
+        return self.out if self.out is not None else Path(f"{self.data.resolve().name}-scene")
+
+
+def preprocess_dycheck(config: DycheckConfig) -> Scene:
+    """Make, or bring up to date, the scene directory of a sequence of DyCheck.
+
+    `dycheck.json` in it says what was read: the size, the unit of the depth, the images of each
+    held-out camera.
+
+    Raises:
+        FileNotFoundError: not a sequence of DyCheck, or a file of it is missing.
+        InputError: a file is not as it should be, or the directory is of something else.
+    """
+    sequence = Dycheck(config.data, config.factor)
+    directory = config.directory
+    if directory.exists() and directory.resolve() == config.data.resolve():
+        raise InputError(f"{directory}: holds the sequence itself; choose another with --out")
+    source = directory / ".cache" / "dycheck" / config.data.resolve().name
+    options = PreprocessConfig(
+        video=source / "images",
+        out=directory,
+        long_side=0,
+        folder_fps=sequence.fps,
+        cameras="files",
+        cameras_path=source / "cameras.json",
+        depth="files",
+        depth_path=source / "depth",
+        masks=config.masks,
+        masks_path=config.masks_path,
+        tracks=config.tracks,
+        tracks_path=config.tracks_path,
+        world_units="metric",
+    )
+    if directory.is_dir() and any(directory.iterdir()) and not (directory / ".cache").is_dir():
+        raise InputError(
+            f"{directory}: exists and was not made by msdyn-preprocess; choose another with --out"
+        )
+    unseen = _unpack(sequence, source)
+    scene = preprocess_video(options)
+    for frame, pixels in unseen.items():
+        mask = scene.mask(frame)
+        if (mask[pixels] != IGNORE).any():
+            write_mask(directory, frame, np.where(pixels, np.uint8(IGNORE), mask))
+    report = write_dycheck_views(sequence, directory)
+    if report["images_without_covisibility"]:
+        _log.warning(
+            "%s: %d held-out images have no covisibility; all of their pixels will count",
+            config.data,
+            report["images_without_covisibility"],
+        )
+    write_json(
+        directory / "dycheck.json",
+        {
+            "sequence": config.data.resolve().name,
+            "factor": config.factor,
+            "fps": sequence.fps,
+            "depth_unit": sequence.depth_unit,
+            "pixels_unseen": round(float(sum(p.mean() for p in unseen.values())) / len(scene), 4),
+            **report,
+        },
+    )
+    return Scene(directory)
+
+
+def _unpack(sequence: Dycheck, folder: Path) -> dict[int, np.ndarray]:
+    """Write images, depth and cameras of the clip as the `files` backends read them.
+
+    Returns:
+        By frame, the pixels [H, W] that the sensor did not see, where there are any.
+    """
+    for stale in ("images", "depth"):
+        shutil.rmtree(folder / stale, ignore_errors=True)
+    unseen = {}
+    for frame, name in enumerate(progress(sequence.names, "reading the sequence")):
+        image, known = sequence.image(name)
+        if not known.all():
+            unseen[frame] = ~known
+        write_image(frame_path(folder / "images", frame, ".png"), image)
+        write_depth(folder, frame, sequence.depth(name))
+    write_cameras(folder / "cameras.json", sequence.cameras)
+    return unseen
