@@ -97,3 +97,49 @@ def test_better_images_score_better():
     for metric in (masked_psnr, masked_ssim, masked_ssim_dycheck):
         scores = [metric(pair(0, noise=n)[0], truth) for n in (0.05, 0.1, 0.3)]
         assert scores == sorted(scores, reverse=True)
+
+
+def gaussian_taps():
+    taps = [np.exp(-0.5 * ((i - 5) / 1.5) ** 2) for i in range(11)]
+    return [tap / sum(taps) for tap in taps]
+
+
+def ssim_of(moments):
+    a, b, aa, bb, ab = moments
+    va, vb = max(aa - a * a, 0), max(bb - b * b, 0)
+    cov = np.sign(ab - a * b) * min(np.sqrt(va * vb), abs(ab - a * b))
+    c1, c2 = 0.01**2, 0.03**2
+    return (2 * a * b + c1) * (2 * cov + c2) / ((a * a + b * b + c1) * (va + vb + c2))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_masked_ssim_agrees_with_plain_loops(seed):
+    """DyCheck's two partial convolutions, rows first, and our windows normalised as a whole."""
+    rng = np.random.default_rng(seed)
+    image, truth = rng.random((2, 15, 17, 1))
+    mask = rng.random((15, 17)) < 0.4
+    mask[:, :12] &= rng.random((15, 1)) < 0.3  # some windows are empty
+    taps = gaussian_taps()
+    products = [image, truth, image**2, truth**2, image * truth]
+    partial, ours = [], []
+    for y in range(5):
+        for x in range(7):
+            moments, whole = [], []
+            for product in products:
+                column, seen = [], []
+                for row in range(y, y + 11):
+                    inside = [x + k for k in range(11) if mask[row, x + k]]
+                    total = sum(taps[c - x] * product[row, c, 0] for c in inside)
+                    column.append(total * 11 / len(inside) if inside else 0)
+                    seen.append(bool(inside))
+                total = sum(t * value for t, value in zip(taps, column, strict=True))
+                moments.append(total * 11 / sum(seen) if any(seen) else 0)
+                window = [(j, i) for j in range(11) for i in range(11) if mask[y + j, x + i]]
+                weight = sum(taps[j] * taps[i] for j, i in window)
+                total = sum(taps[j] * taps[i] * product[y + j, x + i, 0] for j, i in window)
+                whole.append(total / weight if window else 0)
+            partial.append(ssim_of(moments))
+            if mask[y + 5, x + 5]:
+                ours.append(ssim_of(whole))
+    assert masked_ssim_dycheck(image, truth, mask) == pytest.approx(np.mean(partial), abs=1e-12)
+    assert masked_ssim(image, truth, mask) == pytest.approx(np.mean(ours), abs=1e-9)
