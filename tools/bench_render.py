@@ -1,7 +1,7 @@
 """Time the CPU rasterizer: against the yardstick, part by part, and as its input grows.
 
     python tools/bench_render.py [--json FILE] [--plot FILE] [--quick] [--baseline FILE]
-                                 [--threads N]
+                                 [--threads N] [--repeats N] [--only-threads]
 
 What is compared with the yardstick and with float64, and how, is in `bench_yardstick.py`. With one
 thread its own CPU time is measured, with more the time that passes.
@@ -94,11 +94,12 @@ def timed_parts(times: dict[str, list[float]]) -> Iterator[None]:
 
 
 def time_whole_call(
-    count: int, width: int, height: int, channels: int, repeats: int
+    count: int, width: int, height: int, channels: int, repeats: int, *, apart: bool = False
 ) -> dict[str, float]:
     """Return milliseconds of `forward`, `backward` and each of `PARTS`, with depth.
 
-    They are those of the round whose sum is the least, so that the parts belong to the whole.
+    They are those of the round whose sum is the least, so that the parts belong to the whole; or,
+    `apart`, the least of each, where the machine is never idle for as long as a round.
     """
     tensors = random_gaussians(count, width, height, channels)
     trained = [tensor.requires_grad_() for tensor in tensors[:5]]
@@ -114,6 +115,8 @@ def time_whole_call(
             end = clock()
             times.setdefault("forward", []).append(1e3 * (middle - start))
             times.setdefault("backward", []).append(1e3 * (end - middle))
+    if apart:
+        return {name: min(values[1:]) for name, values in times.items()}
     whole = np.add(times["forward"], times["backward"])
     best = 1 + int(np.argmin(whole[1:]))  # the first round may compile
     return {name: values[best] for name, values in times.items()}
@@ -137,17 +140,22 @@ def scaling(repeats: int, quick: bool) -> dict[str, list[dict[str, float]]]:
     def run(x: float, *arguments: int) -> dict[str, float]:
         return {"x": x, **time_whole_call(*arguments, repeats)}
 
-    tables = {
+    return {
         "gaussians": [run(count, count, 640, 480, 3) for count in counts],
         "pixels": [run(w * h, 50_000, w, h, 3) for w, h in sizes],
         "channels": [run(n + 1, 50_000, 640, 480, n) for n in many],
-        "threads": [],
+        "threads": by_threads(3 * repeats),
     }
+
+
+def by_threads(repeats: int) -> list[dict[str, float]]:
+    """Time the whole call on one thread, on two and so on, by the time that passes."""
     threads = torch.get_num_threads()
+    rows = []
     for count in range(1, threads + 1):
         torch.set_num_threads(count)
-        tables["threads"].append(run(count, 100_000, 640, 480, 3))
-    return tables
+        rows.append({"x": count, **time_whole_call(100_000, 640, 480, 3, repeats, apart=True)})
+    return rows
 
 
 def straightness(rows: list[dict[str, float]], part: str) -> float:
@@ -224,6 +232,10 @@ def time_start() -> dict[str, float]:
     return result
 
 
+def machine() -> dict[str, Any]:
+    return describe_machine(code=("msdyn/render", "msdyn/jit.py"))
+
+
 def geometric_mean(values: list[float]) -> float:
     return float(np.exp(np.mean(np.log(values))))
 
@@ -234,7 +246,7 @@ def measure(baseline: ModuleType | None, repeats: int, quick: bool) -> dict[str,
     numba.set_num_threads(min(threads, numba.get_num_threads()))
     torch.set_num_threads(threads)  # Numba's pool has changed it as it started
     result: dict[str, Any] = {
-        "machine": describe_machine(code=("msdyn/render", "msdyn/jit.py")),
+        "machine": machine(),
         "threads": threads,
         "repeats": repeats,
         "seconds_to_start": time_start(),
@@ -313,11 +325,23 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="one small scene, few repeats")
     parser.add_argument("--baseline", type=Path, default=BASELINE, help="the yardstick's file")
     parser.add_argument("--threads", type=int, help="instead of torch's number")
+    parser.add_argument(
+        "--only-threads", action="store_true", help="just the call on one thread, two and so on"
+    )
+    parser.add_argument("--repeats", type=int, default=15, help="rounds, of which the least counts")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    result = measure(load_baseline(options.baseline), 3 if options.quick else 15, options.quick)
-    print(describe(result))
+    if options.only_threads:
+        rows = by_threads(options.repeats)
+        result = {"machine": machine(), "repeats": options.repeats, "scaling": {"threads": rows}}
+        print(
+            "\n".join(f"{row['x']} {row['forward']:.2f} {row['backward']:.2f} ms" for row in rows)
+        )
+    else:
+        repeats = 3 if options.quick else options.repeats
+        result = measure(load_baseline(options.baseline), repeats, options.quick)
+        print(describe(result))
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
     if options.plot:
