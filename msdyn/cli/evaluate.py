@@ -36,7 +36,8 @@ def _evaluate(config: EvaluateConfig) -> None:
     units = "m" if result["protocol"]["world_units"] == "metric" else "scene units"
     _print_motion(result, units)
     fit = config.fit or config.scene / "fit"
-    print(f"written to {fit / 'eval.json'}, pictures beside it in eval/")
+    pictures = ", pictures beside it in eval/" if config.pictures else ""
+    print(f"written to {fit / 'eval.json'}{pictures}")
 
 
 def _print_motion(result: dict[str, Any], units: str) -> None:

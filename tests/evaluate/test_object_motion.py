@@ -14,6 +14,7 @@ from msdyn.evaluate import (
     query_objects,
     rigid_motion,
 )
+from msdyn.evaluate.protocol import _into_truth
 from msdyn.geometry import invert_transforms, transform_points
 from msdyn.scene import Scene
 from msdyn.synthetic import link_motions
@@ -156,3 +157,13 @@ def test_objects_that_the_fit_lacks_are_counted(tmp_path):
     assert result is not None and result["found"] == pytest.approx(2 / 3)
     assert result["objects"]["2"]["object"] is None
     assert result["translation"] == pytest.approx(0, abs=1e-6)
+
+
+def test_motions_are_taken_back_into_a_turned_and_scaled_world():
+    """The fit's world is 2.5 R x + t of the truth's, so its motions are conjugates of the true."""
+    world = transform([30, -50, 70], [3, -2, 1])
+    similarity = world @ np.diag([2.5, 2.5, 2.5, 1])
+    rng = np.random.default_rng(4)
+    truth = np.stack([transform(rng.normal(size=3) * 40, rng.normal(size=3)) for _ in range(5)])
+    in_fit = similarity @ truth @ np.linalg.inv(similarity)
+    np.testing.assert_allclose(_into_truth(in_fit, 2.5, world), truth, atol=1e-12)
