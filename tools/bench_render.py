@@ -335,9 +335,8 @@ def main() -> int:
     if options.only_threads:
         rows = by_threads(options.repeats)
         result = {"machine": machine(), "repeats": options.repeats, "scaling": {"threads": rows}}
-        print(
-            "\n".join(f"{row['x']} {row['forward']:.2f} {row['backward']:.2f} ms" for row in rows)
-        )
+        for name in ("forward", "backward", *PARTS):
+            print(f"{name:18s}" + "".join(f"{row[name]:8.2f}" for row in rows) + " ms")
     else:
         repeats = 3 if options.quick else options.repeats
         result = measure(load_baseline(options.baseline), repeats, options.quick)

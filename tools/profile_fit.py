@@ -33,6 +33,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from machine import describe_machine
 
 from msdyn.fit import DensityConfig, FitConfig, Fitter, MotionConfig, preset
 from msdyn.fit.data import FitData
@@ -282,6 +283,7 @@ def main() -> int:
             density=DensityConfig(start=0.99, stop=1.0),
         )
         result = profile_fit(config, first=20, every=1, seconds=math.inf)
+    result = {"machine": describe_machine(), "threads": torch.get_num_threads(), **result}
     print(describe(result))
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
