@@ -80,6 +80,7 @@ def two_view_motion(tracks: Tracks) -> TwoViewMotion:
             a, b = tracks.xy[rows, frame], tracks.xy[rows, later]
             sample = rng.choice(len(rows), min(SAMPLE, len(rows)), replace=False)
             homography = _fit_homography(a[sample], b[sample])
+            distance = None
             if homography is not None:
                 homographies[frame, later] = homography
                 distance = np.linalg.norm(_transfer(homography, a) - b, axis=1)
@@ -88,7 +89,9 @@ def two_view_motion(tracks: Tracks) -> TwoViewMotion:
                     inliers.append((distance < 2 * HOMOGRAPHY_PX).mean())
             fundamental = _fit_fundamental(a[sample], b[sample])
             if fundamental is not None:
-                worst[rows] = np.maximum(worst[rows], _sampson_distance(fundamental, a, b))
+                distance = _sampson_distance(fundamental, a, b)
+            if distance is not None:  # a camera that only turns may leave the homography alone
+                worst[rows] = np.maximum(worst[rows], distance)
         rows = np.flatnonzero(worst >= 0)
         off_line.append((rows, worst[rows]))
     planar = _quantile_of_tracks(off_plane, 0.5, len(tracks))
@@ -127,16 +130,23 @@ def _quantile_of_tracks(
 def _fit_homography(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
     import cv2
 
-    homography, _ = cv2.findHomography(
-        a, b, cv2.USAC_MAGSAC, HOMOGRAPHY_PX, maxIters=1000, confidence=0.999
-    )
-    return homography
+    try:
+        return cv2.findHomography(
+            a, b, cv2.USAC_MAGSAC, HOMOGRAPHY_PX, maxIters=1000, confidence=0.999
+        )[0]
+    except cv2.error:
+        return None  # as for fundamental matrices
 
 
 def _fit_fundamental(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
     import cv2
 
-    fundamental, _ = cv2.findFundamentalMat(a, b, cv2.USAC_MAGSAC, EPIPOLAR_PX, 0.999, 1000)
+    try:
+        fundamental = cv2.findFundamentalMat(a, b, cv2.USAC_MAGSAC, EPIPOLAR_PX, 0.999, 1000)[0]
+    except cv2.error:
+        # Where no sample gives a model, as happens when the camera only turns, OpenCV 5.0 fails an
+        # assertion of its own instead of returning nothing.
+        return None
     # Some solvers return several solutions, one above the other, for degenerate input.
     return fundamental if fundamental is not None and fundamental.shape == (3, 3) else None
 

@@ -1,5 +1,6 @@
 """Masks on layered clips whose moving parts are known exactly."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -165,6 +166,29 @@ def test_two_view_motion_of_exact_tracks():
     rows = np.arange(290)
     np.testing.assert_allclose(motion.predict(3, 8, rows), tracks.xy[:290, 8], atol=0.05)
     assert np.isnan(motion.predict(3, 7, rows)).all()  # not one of the gaps
+
+
+@pytest.mark.parametrize("failing", ["findFundamentalMat", "findHomography"])
+def test_views_without_a_model_are_judged_by_the_other_one(monkeypatch, failing):
+    """OpenCV raises where no sample gives a model, as on a real clip whose camera turns."""
+
+    def fail(*args, **options):
+        raise cv2.error("Assertion failed")
+
+    monkeypatch.setattr(cv2, failing, fail)
+    rng = np.random.default_rng(0)
+    xyz = rng.uniform((-2, -1.5, 3), (2, 1.5, 6), (300, 3))
+    xyz[:, 2] = 5 + 0.3 * xyz[:, 0]
+    velocity = np.zeros((300, 3))
+    velocity[290:, 1] = 0.15
+    tracks = tracks_of_points(xyz, velocity)
+    motion = two_view_motion(tracks)
+    assert motion.epipolar[:290].max() < 0.1 and motion.epipolar[290:].min() > 2
+    if failing == "findHomography":
+        assert np.isnan(motion.planar).all() and motion.homographies == {}
+        assert np.isnan(motion.predict(3, 8, np.arange(5))).all()
+    else:
+        np.testing.assert_array_equal(motion.scores > 1, np.arange(300) >= 290)
 
 
 @given(st.data())
