@@ -38,6 +38,7 @@ from machine import describe_machine
 from msdyn.fit import DensityConfig, FitConfig, Fitter, MotionConfig, preset
 from msdyn.fit.data import FitData
 from msdyn.fit.density import GaussianSet
+from msdyn.fit.objective import Objective
 from msdyn.fit.tracks import TrackSampler
 from msdyn.render import render
 from msdyn.scene import Scene
@@ -181,7 +182,7 @@ def watched(clock: Clock, *, first: int, every: int, seconds: float = math.inf) 
         (TrackSampler, "sample", after("data", "losses")),
         (GaussianSequence, "posed", after("motion", "losses")),
         (render, "rasterize", rasterize),
-        (Fitter, "_losses", after("losses")),
+        (Objective, "__call__", after("losses")),
         (GaussianSet, "step", optimise),
         (GaussianSet, "refine", after("densification", "optimiser")),
     ]

@@ -23,18 +23,27 @@ __all__ = [
 class MotionConfig:
     """The motion hierarchy."""
 
-    levels: Literal[1, 2, 3] = 3
-    """Motion levels: 1 objects, 2 and sparse primitives, 3 and fine grains."""
+    layout: Annotated[Literal["hierarchy", "single"], tyro.conf.arg(name="motion")] = "hierarchy"
+    """hierarchy: the levels below; single: one flat layer of bases, as shape-of-motion has."""
+    levels: Literal[1, 2, 3, 4] = 3
+    """Motion levels: 1 objects, 2 and sparse primitives, 3 and fine grains, 4 and a free residual
+    of every Gaussian."""
     k_primitive: int = 5
     """Primitives (L2) an object. The paper's number."""
     k_grain: int = 10
     """Grains (L3) a primitive. The paper's number."""
+    k: int = 10
+    """Bases of --motion single."""
+    weights: Literal["constant", "time-varying"] = "constant"
+    """Blend weights of a Gaussian: one set for all times, or one for each frame (Eq. 10 to the
+    letter)."""
     prefit_steps: int = 400
     """Adam steps on the lifted tracks alone, before any rendering."""
 
     def __post_init__(self) -> None:
         _at_least("k_primitive", self.k_primitive, 1)
         _at_least("k_grain", self.k_grain, 1)
+        _at_least("k", self.k, 1)
         _at_least("prefit_steps", self.prefit_steps, 0)
 
 
@@ -98,6 +107,9 @@ class DensityConfig:
     """No more static Gaussians are grown above this number."""
     max_moving: int = 30_000
     """Nor moving ones above this."""
+    reset_every: int = 0
+    """Steps between resets of all opacities to twice the pruning threshold; 0 for none. 3D Gaussian
+    Splatting has 3000."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +121,8 @@ class FitConfig:
     preset: Literal["quick", "default", "paper"] = "default"
     """quick: minutes on a CPU; default; paper: 500 epochs, for a GPU. Other options override it."""
     motion: Annotated[MotionConfig, tyro.conf.arg(name="")] = field(default_factory=MotionConfig)
+    losses: Literal["all", "rgb"] = "all"
+    """all: Eq. 12 and our regularisers; rgb: colour alone."""
     loss: LossConfig = field(default_factory=LossConfig)
     rate: RateConfig = field(default_factory=RateConfig)
     density: DensityConfig = field(default_factory=DensityConfig)
@@ -118,6 +132,8 @@ class FitConfig:
     """Frames a step."""
     long_side: int | None = None
     """Fit to images scaled down to this longer side, in pixels; their own size by default."""
+    sh_degree: Literal[0, 1, 2, 3] = 0
+    """Degree of the spherical harmonics of colour; 0 for colours that no view changes."""
     static_gaussians: int = 25_000
     """Static Gaussians to start with."""
     moving_gaussians: int = 12_000

@@ -18,6 +18,8 @@ from msdyn.sequence import Gaussians, GaussianSequence
 
 __all__ = ["GaussianSet", "make_sets"]
 
+# Harmonics of degree 1 and more learn at this share of the rate, as in 3D Gaussian Splatting.
+_FINER_HARMONICS = 1 / 20
 # Names of gsplat's strategy for the parameters it acts on.
 _NAMES = {
     "means": "means",
@@ -38,6 +40,7 @@ class GaussianSet:
         state: of the strategy; tensors in it are resized with the Gaussians.
         strategy: gsplat's; None switches density control off.
         limit: no growth above this number.
+        reset_every: steps between resets of the opacities; 0 for none.
     """
 
     params: dict[str, nn.Parameter]
@@ -45,6 +48,7 @@ class GaussianSet:
     state: dict[str, Any]
     strategy: Any
     limit: int
+    reset_every: int = 0
     names: dict[str, str] = field(default_factory=lambda: dict(_NAMES))
 
     def __len__(self) -> int:
@@ -52,9 +56,12 @@ class GaussianSet:
 
     def step(self) -> None:
         """Take a step of every optimiser and clear the gradients."""
+        finer = self.params["harmonics"].detach()[:, 1:]
+        before = finer.clone()
         for optimiser in self.optimisers.values():
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
+        finer.lerp_(before, 1 - _FINER_HARMONICS)
 
     def refine(self, step: int, info: dict[str, Any], columns: slice) -> bool:
         """Collect statistics of a rendering, and grow or prune when it is time.
@@ -82,6 +89,12 @@ class GaussianSet:
             {**info, "means2d": means2d, "radii": info["radii"][:, columns]},
         )
         self.strategy.grow_grad2d = grow
+        if self.reset_every and step and step % self.reset_every == 0:
+            from gsplat.strategy.ops import reset_opa
+
+            value = 2 * self.strategy.prune_opa
+            reset_opa(self.params, self.optimisers, self.state, value)
+            return True
         return step > self.strategy.refine_start_iter and step % self.strategy.refine_every == 0
 
     def store(self, gaussians: Gaussians, sequence: GaussianSequence | None = None) -> None:
@@ -92,6 +105,8 @@ class GaussianSet:
             for level in range(len(sequence.blend_logits)):
                 sequence.blend_logits[level] = self.params[f"blend_{level}"]
                 setattr(sequence, f"blend_index_{level}", self.state[f"index_{level}"])
+            if sequence.residual is not None:
+                sequence.residual = self.params["residual"]
             sequence.objects = self.state["objects"]
 
 
@@ -100,8 +115,10 @@ def make_sets(
 ) -> tuple[GaussianSet, GaussianSet]:
     """Return the static and the moving set of a sequence, ready to be optimised."""
     static = _make_set(sequence.static, {}, rates, density, density.max_static, steps)
-    blends = {f"blend_{i}": p for i, p in enumerate(sequence.blend_logits)}
-    moving = _make_set(sequence.moving, blends, rates, density, density.max_moving, steps)
+    own = {f"blend_{i}": p for i, p in enumerate(sequence.blend_logits)}
+    if sequence.residual is not None:
+        own["residual"] = sequence.residual
+    moving = _make_set(sequence.moving, own, rates, density, density.max_moving, steps)
     for level, blend in enumerate(sequence.blends):
         moving.state[f"index_{level}"] = blend.index
     moving.state["objects"] = sequence.objects
@@ -110,7 +127,7 @@ def make_sets(
 
 def _make_set(
     gaussians: Gaussians,
-    blends: dict[str, nn.Parameter],
+    own: dict[str, nn.Parameter],
     rates: RateConfig,
     density: DensityConfig,
     limit: int,
@@ -122,9 +139,10 @@ def _make_set(
         "quats": rates.quats,
         "opacities": rates.opacities,
         "harmonics": rates.harmonics,
+        "residual": rates.patterns,
     }
     params = {key: getattr(gaussians, name) for name, key in _NAMES.items()}
-    params |= blends
+    params |= own
     optimisers: dict[str, torch.optim.Optimizer] = {
         key: torch.optim.Adam(
             [{"params": value, "name": key}], lr=rate.get(key, rates.blends), eps=1e-15, fused=True
@@ -133,7 +151,7 @@ def _make_set(
     }
     strategy = _strategy(density, steps)
     state: dict[str, Any] = {"grad2d": None, "count": None, "scene_scale": 1.0}
-    return GaussianSet(params, optimisers, state, strategy, limit)
+    return GaussianSet(params, optimisers, state, strategy, limit, density.reset_every)
 
 
 def _strategy(density: DensityConfig, steps: int) -> Any:
@@ -146,6 +164,6 @@ def _strategy(density: DensityConfig, steps: int) -> Any:
         refine_stop_iter=int(density.stop * steps),
         refine_every=density.every,
         # gsplat 1.5.3 never resets opacities, whatever this says (its condition compares with
-        # `0 & step`), but it prunes large Gaussians only after this many steps.
-        reset_every=max(steps, 1),
+        # `0 & step`), so `refine` does; and it prunes large Gaussians only after this many steps.
+        reset_every=density.reset_every or max(steps, 1),
     )

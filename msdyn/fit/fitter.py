@@ -20,22 +20,11 @@ from msdyn.errors import InputError
 from msdyn.files import atomic_path, write_json
 from msdyn.fit.checkpoint import fingerprint, load_checkpoint, save_checkpoint
 from msdyn.fit.config import FitConfig
-from msdyn.fit.data import FitData, FrameBatch, load_fit_data
+from msdyn.fit.data import FitData, load_fit_data
 from msdyn.fit.density import make_sets
 from msdyn.fit.initialize import initialize
-from msdyn.fit.losses import (
-    depth_loss,
-    mask_loss,
-    pattern_acceleration,
-    pattern_size,
-    rgb_loss,
-    rigidity_loss,
-    scale_loss,
-    track_loss,
-)
-from msdyn.fit.neighbours import Neighbours
-from msdyn.fit.tracks import TrackSampler
-from msdyn.render import draw, render_image
+from msdyn.fit.objective import Objective
+from msdyn.render import render_image
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, save_sequence
 
@@ -110,8 +99,7 @@ class Fitter:
             eps=1e-15,
             fused=True,
         )
-        self.tracks = TrackSampler(data, seed=config.seed)
-        self.neighbours = Neighbours(seed=config.seed)
+        self.objective = Objective(data, config)
         if not config.restart:
             restored = load_checkpoint(
                 self.directory / "checkpoint.safetensors", **self._checkpoint_parts()
@@ -129,7 +117,7 @@ class Fitter:
             "sets": {"static": self.static, "moving": self.moving},
             "motion": self.sequence.motion,
             "motion_optimiser": self.motion_optimiser,
-            "neighbours": self.neighbours,
+            "neighbours": self.objective.neighbours,
         }
 
     def _store(self) -> None:
@@ -166,8 +154,7 @@ class Fitter:
 
     def _one_step(self, frames: np.ndarray) -> dict[str, Tensor]:
         self._set_rates()
-        batch = self.data.batch(frames)
-        terms, info, psnr = self._losses(batch, frames)
+        terms, info, psnr = self.objective(self.sequence, frames, self.step)
         total = torch.stack([weight * value for weight, value in terms.values()]).sum()
         info["means2d"].retain_grad()
         total.backward()
@@ -180,70 +167,10 @@ class Fitter:
         changed |= self.moving.refine(self.step, info, slice(count, None))
         if changed:
             self._store()
-            self.neighbours.forget()
+            self.objective.neighbours.forget()
         return {"loss": total.detach(), "psnr": psnr} | {
             name: value.detach() for name, (_, value) in terms.items()
         }
-
-    def _losses(
-        self, batch: FrameBatch, frames: np.ndarray
-    ) -> tuple[dict[str, tuple[float, Tensor]], dict[str, Any], Tensor]:
-        """Render a batch and return weighted losses, the rendering's info and the PSNR."""
-        sequence, weights = self.sequence, self.config.loss
-        tracked = len(sequence.moving) > 0 and weights.track > 0
-        sample = self.tracks.sample(frames, self.step) if tracked else None
-        times = batch.index if sample is None else torch.cat([batch.index, sample.target])
-        both = sequence.posed(times)  # source frames, then target frames
-        posed = both.select(slice(len(frames)))
-        extra = (posed.objects > 0).float()[:, None].expand(len(frames), -1, 1)
-        if sample is not None:
-            there = both.means[len(frames) :]
-            extra = torch.cat([extra, there], dim=-1)
-        height, width = batch.depth.shape[1:]
-        image = draw(
-            posed, batch.intrinsics, batch.cam_from_world, width, height, extra=extra, depth=True
-        )
-        assert image.depth is not None
-        rgb = image.features[..., :3]
-        terms = {
-            "rgb": (weights.rgb, rgb_loss(rgb, batch.rgb)),
-            "mask": (weights.mask, mask_loss(image.features[..., 3], batch.moving, batch.certain)),
-            "depth": (weights.depth, depth_loss(image.depth, image.alpha, batch.depth)),
-            "scale": (
-                weights.scale,
-                scale_loss(sequence.static.log_scales) + scale_loss(sequence.moving.log_scales),
-            ),
-        }
-        if sample is not None:
-            terms["track"] = (
-                weights.track,
-                track_loss(
-                    image.features[..., 4:7],
-                    image.alpha,
-                    sample.source_xy,
-                    sample.target_xy,
-                    sample.target_depth,
-                    sample.weights,
-                    sample.intrinsics,
-                    sample.cam_from_world,
-                ),
-            )
-        if len(sequence.moving):
-            pairs = self.neighbours.of(sequence.moving.means, sequence.objects, self.step)
-            terms["rigidity"] = (
-                weights.rigidity,
-                rigidity_loss(
-                    sequence.moving.means,
-                    posed.means[:, posed.num_static :],
-                    posed.rotations,
-                    *pairs,
-                ),
-            )
-            terms["smooth"] = (weights.smooth, pattern_acceleration(sequence.motion))
-            terms["residual"] = (weights.residual, pattern_size(sequence.motion))
-        with torch.no_grad():
-            psnr = -10 * (rgb - batch.rgb).square().mean().clamp_min(1e-10).log10()
-        return terms, image.info, psnr
 
     def _set_rates(self) -> None:
         """Let the rates of positions and patterns decay to a tenth."""

@@ -13,9 +13,11 @@ from msdyn.geometry import world_points_from_depth
 from msdyn.motion import (
     Blend,
     MotionField,
+    MotionHierarchy,
     blends_from_neighbours,
     blends_from_votes,
     build_hierarchy,
+    build_single,
 )
 from msdyn.scene import IGNORE, LiftedTracks, Timeline, canonical_frame
 from msdyn.sequence import Gaussians, GaussianSequence
@@ -43,14 +45,7 @@ def initialize(
     canonical = canonical_frame(data.tracks)  # among the fitted frames
     seen = np.flatnonzero(data.tracks.visible.any(1))
     tracks = data.tracks.select(seen)
-    hierarchy = build_hierarchy(
-        tracks,
-        canonical,
-        levels=config.motion.levels,
-        k_primitive=config.motion.k_primitive,
-        k_grain=config.motion.k_grain,
-        seed=config.seed,
-    )
+    hierarchy = _hierarchy(tracks, canonical, config)
     field = MotionField.from_hierarchy(hierarchy, data.frames)
     fitted = prefit_motion(
         field,
@@ -62,10 +57,13 @@ def initialize(
         seed=config.seed,
     )
     rng = np.random.default_rng(config.seed)
-    static = _static_gaussians(data, config.static_gaussians, rng)
-    moving, blends, objects = _moving_gaussians(
-        data, field, tracks, fitted, config.moving_gaussians, rng
-    )
+    static = _static_gaussians(data, config, rng)
+    moving, blends, objects = _moving_gaussians(data, field, tracks, fitted, config, rng)
+    keys = len(field.key_frames)
+    if config.motion.weights == "time-varying":
+        # Memory of its own for every frame, to be optimised.
+        blends = [Blend(b.index, b.logits[..., None].repeat(1, 1, keys)) for b in blends]
+    free = config.motion.levels == 4 and config.motion.layout == "hierarchy"
     return GaussianSequence(
         static,
         moving,
@@ -76,11 +74,27 @@ def initialize(
         cameras=data.cameras,
         canonical_frame=int(data.frames[canonical]),
         world_units=world_units,
+        residual=torch.zeros(len(moving), keys, 3) if free else None,
     )
 
 
-def _static_gaussians(data: FitData, count: int, rng: np.random.Generator) -> Gaussians:
+def _hierarchy(tracks: LiftedTracks, canonical: int, config: FitConfig) -> MotionHierarchy:
+    motion = config.motion
+    if motion.layout == "single":
+        return build_single(tracks, canonical, patterns=motion.k, seed=config.seed)
+    return build_hierarchy(
+        tracks,
+        canonical,
+        levels=min(motion.levels, 3),
+        k_primitive=motion.k_primitive,
+        k_grain=motion.k_grain,
+        seed=config.seed,
+    )
+
+
+def _static_gaussians(data: FitData, config: FitConfig, rng: np.random.Generator) -> Gaussians:
     """Sample the static parts of depth maps spread over the clip."""
+    count = config.static_gaussians
     chosen = _spread(data.frames, _STATIC_FRAMES)
     points, colours, footprints = [], [], []
     for frame in chosen:
@@ -90,7 +104,7 @@ def _static_gaussians(data: FitData, count: int, rng: np.random.Generator) -> Ga
         colours.append(sample[1])
         footprints.append(sample[2])
     kept = _thin(np.concatenate(points), np.concatenate(footprints), count)
-    return _gaussians(np.concatenate(points)[kept], np.concatenate(colours)[kept])
+    return _gaussians(np.concatenate(points)[kept], np.concatenate(colours)[kept], config.sh_degree)
 
 
 def _moving_gaussians(
@@ -98,11 +112,12 @@ def _moving_gaussians(
     field: MotionField,
     tracks: LiftedTracks,
     fitted: PrefitTracks,
-    count: int,
+    config: FitConfig,
     rng: np.random.Generator,
 ) -> tuple[Gaussians, list[Blend], torch.Tensor]:
     """Sample the objects in frames spread over the clip and carry the points back to canonical."""
     points, colours, objects, footprints = [], [], [], []
+    count = config.moving_gaussians
     chosen = _spread(data.frames, _MOVING_FRAMES)
     for frame in chosen:
         mask = data.mask[frame].cpu().numpy()
@@ -121,14 +136,14 @@ def _moving_gaussians(
     if not sum(len(p) for p in points):
         empty = torch.zeros(0, 1, dtype=torch.long)
         blends = [Blend(empty, torch.zeros(0, 1)) for _ in range(field.num_levels)]
-        return Gaussians.empty(), blends, torch.zeros(0, dtype=torch.long)
+        return Gaussians.empty(config.sh_degree), blends, torch.zeros(0, dtype=torch.long)
     place, label = np.concatenate(points), np.concatenate(objects)
     kept = _thin(place, np.concatenate(footprints), count, label)
     place, label = place[kept], label[kept]
     blends = blends_from_neighbours(
-        field, place, label, fitted.points, fitted.objects, fitted.votes
+        field, place, label, fitted.points, fitted.objects, fitted.votes, places=fitted.places
     )
-    gaussians = _gaussians(place, np.concatenate(colours)[kept])
+    gaussians = _gaussians(place, np.concatenate(colours)[kept], config.sh_degree)
     return gaussians, blends, torch.from_numpy(label).long()
 
 
@@ -153,7 +168,7 @@ def _carry_back(
     with torch.no_grad():
         _, moved = field(
             torch.from_numpy(fitted.points[own]).float(),
-            blends_from_votes(field, votes),
+            blends_from_votes(field, votes, fitted.places),
             torch.tensor([float(frame)]),
         )
     places = np.where(
@@ -165,7 +180,13 @@ def _carry_back(
     near = np.flatnonzero(distance < 5 * np.median(distance) + 1e-6)
     instance = np.zeros(len(near), int)
     blends = blends_from_neighbours(
-        field, points[near], instance, places, np.zeros(len(places), int), votes
+        field,
+        points[near],
+        instance,
+        places,
+        np.zeros(len(places), int),
+        votes,
+        places=fitted.places,
     )
     with torch.no_grad():
         back = field.undo(torch.from_numpy(points[near]).float(), blends, float(frame))
@@ -213,7 +234,7 @@ def _thin(
     return np.sort(kept)
 
 
-def _gaussians(points: np.ndarray, colours: np.ndarray) -> Gaussians:
+def _gaussians(points: np.ndarray, colours: np.ndarray, degree: int) -> Gaussians:
     """Make Gaussians whose size is the mean distance to their three nearest neighbours."""
     if len(points) < 2:
         spacing = np.full(len(points), 0.01)
@@ -226,6 +247,7 @@ def _gaussians(points: np.ndarray, colours: np.ndarray) -> Gaussians:
         torch.from_numpy(colours).float(),
         torch.from_numpy(0.7 * spacing).float(),
         opacity=0.6,
+        degree=degree,
     )
 
 

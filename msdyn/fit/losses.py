@@ -16,6 +16,7 @@ __all__ = [
     "mask_loss",
     "pattern_acceleration",
     "pattern_size",
+    "residual_size",
     "rgb_loss",
     "rigidity_loss",
     "scale_loss",
@@ -221,6 +222,15 @@ def pattern_size(field: MotionField) -> Float[Tensor, ""]:
             terms.append(((sixd - identity).square().mean() + 1e-12).sqrt())
             terms.append((shift.square().mean() + 1e-12).sqrt())
     return torch.stack(terms).sum() if terms else field.key_frames.new_zeros(())
+
+
+def residual_size(residual: Float[Tensor, "gaussians keys 3"]) -> Float[Tensor, ""]:
+    """Return the size of the free displacements of level 4 and of their acceleration (RMS)."""
+    size = (residual.square().mean() + 1e-12).sqrt()
+    if residual.shape[1] < 3:
+        return size
+    second = residual[:, 2:] - 2 * residual[:, 1:-1] + residual[:, :-2]
+    return size + (second.square().mean() + 1e-12).sqrt()
 
 
 def scale_loss(log_scales: Float[Tensor, "gaussians 3"]) -> Float[Tensor, ""]:

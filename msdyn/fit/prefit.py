@@ -37,12 +37,14 @@ class PrefitTracks:
         objects: [N] mask index.
         votes: for each level [N, K_l], the weight of each pattern.
         error: [N] mean distance to the observations, scene units.
+        places: on each level, the number of patterns that a point may share.
     """
 
     points: np.ndarray
     objects: np.ndarray
     votes: list[Tensor]
     error: np.ndarray
+    places: tuple[int, ...]
 
 
 def prefit_motion(
@@ -68,7 +70,7 @@ def prefit_motion(
     """
     votes = [torch.eye(len(level))[torch.from_numpy(level.labels)] for level in hierarchy.levels]
     points = torch.from_numpy(hierarchy.points).float()
-    blends = blends_from_votes(field, votes)
+    blends = blends_from_votes(field, votes, hierarchy.places)
     observed = torch.from_numpy(tracks.xyz).float()  # [N, T, 3]
     weights = torch.from_numpy(tracks.confidence).float()
     rays = torch.nn.functional.normalize(
@@ -90,7 +92,7 @@ def prefit_motion(
             )
             for level, blend in enumerate(blends)
         ]
-    return PrefitTracks(points.numpy(), tracks.object, dense, error.numpy())
+    return PrefitTracks(points.numpy(), tracks.object, dense, error.numpy(), hierarchy.places)
 
 
 def _optimise(

@@ -2,6 +2,7 @@
 
 from msdyn.motion.field import Blend, MotionField
 from msdyn.motion.hierarchy import MotionHierarchy, PatternLevel, build_hierarchy
+from msdyn.motion.single import build_single
 from msdyn.motion.weights import blends_from_neighbours, blends_from_votes
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "blends_from_neighbours",
     "blends_from_votes",
     "build_hierarchy",
+    "build_single",
 ]

@@ -37,15 +37,21 @@ class Blend:
 
     Attributes:
         index: [G, k] patterns.
-        logits: [G, k] their softmax gives the weights.
+        logits: [G, k] their softmax gives the weights; or [G, k, T] for weights that differ between
+            the key frames, which is how Eq. 10 writes them.
     """
 
     index: Int[Tensor, "gaussians patterns"]
-    logits: Float[Tensor, "gaussians patterns"]
+    logits: Float[Tensor, "gaussians patterns *keys"]
 
     @property
-    def weights(self) -> Float[Tensor, "gaussians patterns"]:
-        return self.logits.softmax(-1)
+    def weights(self) -> Float[Tensor, "gaussians patterns *keys"]:
+        return self.logits.softmax(1)
+
+    @property
+    def varies(self) -> bool:
+        """Whether the weights change with time."""
+        return self.logits.dim() == 3
 
 
 class MotionField(nn.Module):
@@ -112,7 +118,7 @@ class MotionField(nn.Module):
 
         Before the first and after the last key frame the nearest one holds.
         """
-        position = self._key_position(frames)
+        position = self.key_position(frames)
         low = position.floor().long()
         low_rotation = rotations_from_sixd(self.sixd[level][:, low])
         low_shift = self.translations[level][:, low]
@@ -127,13 +133,23 @@ class MotionField(nn.Module):
         shift = torch.lerp(low_shift, self.translations[level][:, high], fraction[:, None])
         return rotation, shift
 
-    def _key_position(self, frames: Tensor) -> Tensor:
+    def key_position(self, frames: Float[Tensor, " times"]) -> Float[Tensor, " times"]:
         """Return the fractional index among the key frames of fractional frame indices."""
         keys = self.key_frames
         frames = frames.to(keys).clamp(keys[0], keys[-1])
         high = torch.searchsorted(keys, frames.contiguous(), right=True).clamp(1, len(keys) - 1)
         low = high - 1
         return low + (frames - keys[low]) / (keys[high] - keys[low])
+
+    def at_keys(
+        self, values: Float[Tensor, "gaussians keys *shape"], frames: Float[Tensor, " times"]
+    ) -> Float[Tensor, "gaussians times *shape"]:
+        """Interpolate what is given at every key frame linearly to fractional frame indices."""
+        position = self.key_position(frames)
+        low = position.floor().long()
+        high = (low + 1).clamp_max(len(self.key_frames) - 1)
+        fraction = (position - low).reshape(-1, *(1 for _ in values.shape[2:]))
+        return torch.lerp(values[:, low], values[:, high], fraction)
 
     def forward(
         self,
@@ -193,7 +209,8 @@ class MotionField(nn.Module):
             Rotations since the canonical frame, positions, and orientations.
         """
         depth = self.num_levels if levels is None else min(levels, self.num_levels)
-        if depth and len(points) and points.dtype == torch.float32 and not points.is_cuda:
+        compiled = points.dtype == torch.float32 and not points.is_cuda
+        if depth and len(points) and compiled and not any(b.varies for b in blends[:depth]):
             from msdyn.motion.numba_field import pose_cpu
 
             return pose_cpu(
@@ -228,14 +245,21 @@ class MotionField(nn.Module):
         frames = points.new_tensor([frame])
         for level in range(self.num_levels):
             rotation, centre, shift = self._blended(level, blends[level], frames)
-            centred = (points - centre - shift[0]).unsqueeze(-1)
-            points = (rotation[0].mT @ centred).squeeze(-1) + centre
+            pivot = centre.reshape(-1, *points.shape)[0]
+            centred = (points - pivot - shift[0]).unsqueeze(-1)
+            points = (rotation[0].mT @ centred).squeeze(-1) + pivot
         return points
 
     def _blended(self, level: int, blend: Blend, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return rotations [B, G, 3, 3], pivots [G, 3] and translations [B, G, 3] of a level."""
+        """Return a level's rotations [B, G, 3, 3], pivots [*B, G, 3] and translations [B, G, 3]."""
         table = self._table(level, frames)
         times = table.shape[1]
+        if blend.varies:
+            weights = self.at_keys(blend.logits.transpose(1, 2), frames).softmax(-1)  # [G, B, k]
+            table = torch.cat([table, self.centres(level)[:, None].expand(-1, times, -1)], dim=-1)
+            mixed = torch.einsum("gbk,gkbc->bgc", weights, table[blend.index])
+            sixd = mixed[..., :6] + mixed.new_tensor(_IDENTITY_SIXD)
+            return rotations_from_sixd(sixd), mixed[..., 9:], mixed[..., 6:9]
         table = torch.cat([table.flatten(1), self.centres(level)], dim=-1)  # [K, 9 B + 3]
         mixed = nn.functional.embedding_bag(
             blend.index, table, per_sample_weights=blend.weights, mode="sum"

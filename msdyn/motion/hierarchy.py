@@ -22,7 +22,16 @@ from msdyn.motion.clusters import (
 )
 from msdyn.scene import LiftedTracks
 
-__all__ = ["MotionHierarchy", "PatternLevel", "build_hierarchy"]
+__all__ = [
+    "MAX_PATTERNS",
+    "MotionHierarchy",
+    "PatternLevel",
+    "build_hierarchy",
+    "residual_distance",
+]
+
+# Patterns that a point may share on each level: objects, primitives, grains.
+MAX_PATTERNS = (2, 4, 4)
 
 # How far a residual pattern is expected to turn (radians) and to shift (as a share of the object's
 # size): loose enough that noise-free tracks are followed exactly, tight enough that five noisy
@@ -68,6 +77,7 @@ class MotionHierarchy:
         residuals: root mean square distance to the visible tracks, scene units, before any level
             and after each: one more than there are levels.
         noise: estimated noise of a track coordinate, scene units.
+        places: on each level, the number of patterns that a point may share.
     """
 
     levels: list[PatternLevel]
@@ -75,6 +85,7 @@ class MotionHierarchy:
     objects: np.ndarray
     residuals: list[float]
     noise: float
+    places: tuple[int, ...] = MAX_PATTERNS
 
 
 def build_hierarchy(
@@ -258,25 +269,36 @@ class _Builder:
                 self.motions, self.parents, self.labels, strict=True
             )
         ]
-        residuals = [self._residual(levels[:depth]) for depth in range(len(levels) + 1)]
+        residuals = [
+            residual_distance(levels[:depth], self.points, self.tracks)
+            for depth in range(len(levels) + 1)
+        ]
         noise = float(np.mean(self.noise)) if self.noise else 0.0
         return MotionHierarchy(levels, self.points, objects, residuals, noise)
 
-    def _residual(self, levels: list[PatternLevel]) -> float:
-        """Return the RMS distance of the composed levels to the visible tracks."""
-        visible = self.tracks.visible
-        if not visible.any():
-            return 0.0
-        moved = np.repeat(self.points[:, None], self.tracks.num_frames, axis=1)
-        for level in reversed(levels):
-            for number in range(len(level)):
-                own = level.labels == number
-                motion = level.motion(number)
-                centred = moved[own] - motion.centre
-                moved[own] = (
-                    np.einsum("tij,ntj->nti", motion.rotations, centred)
-                    + motion.centre
-                    + motion.translations
-                )
-        error = (moved - self.tracks.xyz)[visible]
-        return float(np.sqrt((error**2).sum(-1).mean()))
+
+def residual_distance(
+    levels: list[PatternLevel], points: np.ndarray, tracks: LiftedTracks
+) -> float:
+    """Return the RMS distance, scene units, of points moved by composed levels to their tracks.
+
+    Args:
+        levels: outermost first, each with a label for every track.
+        points: [N, 3] canonical positions.
+        tracks: where they were seen; 0 is returned where nothing was.
+    """
+    if not tracks.visible.any():
+        return 0.0
+    moved = np.repeat(points[:, None], tracks.num_frames, axis=1)
+    for level in reversed(levels):
+        for number in range(len(level)):
+            own = level.labels == number
+            motion = level.motion(number)
+            centred = moved[own] - motion.centre
+            moved[own] = (
+                np.einsum("tij,ntj->nti", motion.rotations, centred)
+                + motion.centre
+                + motion.translations
+            )
+    error = (moved - tracks.xyz)[tracks.visible]
+    return float(np.sqrt((error**2).sum(-1).mean()))

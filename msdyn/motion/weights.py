@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from scipy.spatial import KDTree
 from torch import Tensor
 
 from msdyn.motion.field import Blend, MotionField
+from msdyn.motion.hierarchy import MAX_PATTERNS
 
-__all__ = ["MAX_PATTERNS", "blends_from_neighbours", "blends_from_votes"]
+__all__ = ["blends_from_neighbours", "blends_from_votes"]
 
-# Patterns kept for a point on each level: objects, primitives, grains.
-MAX_PATTERNS = (2, 4, 4)
 # Logit of a candidate pattern without any vote: present, so that it can be learnt, but faint.
 _FLOOR = 1e-3
 
 
-def blends_from_votes(field: MotionField, votes: list[Tensor]) -> list[Blend]:
+def blends_from_votes(
+    field: MotionField, votes: list[Tensor], places: Sequence[int] = MAX_PATTERNS
+) -> list[Blend]:
     """Turn votes for patterns into sparse blends: the top few children of the parents in use.
 
     Args:
         field: the patterns.
         votes: for each level [G, K_l], non-negative; a row need not be normalised.
+        places: patterns kept for a point on each level.
 
     Returns:
         A blend for each level. Where a point has fewer candidates than places, the spare places
@@ -38,8 +42,7 @@ def blends_from_votes(field: MotionField, votes: list[Tensor]) -> list[Blend]:
             used.scatter_(1, above.index, above.weights > 1e-3)
             allowed = used[:, field.parents(level)]
         score = torch.where(allowed, share, torch.full_like(share, -1.0))
-        places = min(MAX_PATTERNS[level], share.shape[1])
-        top, index = score.topk(places, dim=1)
+        top, index = score.topk(min(places[level], share.shape[1]), dim=1)
         logits = (top.clamp_min(0) + _FLOOR).log()
         spare = top < 0
         index = torch.where(spare, index[:, :1], index)
@@ -56,6 +59,7 @@ def blends_from_neighbours(
     track_objects: np.ndarray,
     track_votes: list[Tensor],
     neighbours: int = 6,
+    places: Sequence[int] = MAX_PATTERNS,
 ) -> list[Blend]:
     """Give points the patterns of the nearest tracks on their own object.
 
@@ -67,6 +71,7 @@ def blends_from_neighbours(
         track_objects: [N] their mask index.
         track_votes: for each level [N, K_l], what each track votes for.
         neighbours: tracks asked.
+        places: patterns kept for a point on each level.
     """
     votes = [torch.zeros(len(points), vote.shape[1]) for vote in track_votes]
     for instance in np.unique(objects):
@@ -81,4 +86,4 @@ def blends_from_neighbours(
         weight = torch.from_numpy(np.exp(-((distance / bandwidth) ** 2))).float()
         for vote, track_vote in zip(votes, track_votes, strict=True):
             vote[own] = (weight[..., None] * track_vote[index]).sum(1)
-    return blends_from_votes(field, votes)
+    return blends_from_votes(field, votes, places)

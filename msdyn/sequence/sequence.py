@@ -25,6 +25,8 @@ class GaussianSequence(nn.Module):
         moving: Gaussians on objects, in the canonical frame.
         motion: the field that moves them.
         objects: [M] mask index (1..K) of each moving Gaussian.
+        residual: [M, T, 3] free displacement of each moving Gaussian at every key frame, in its
+            canonical frame, inside all levels; None without this fourth level.
         timeline: the clip's frames in seconds.
         cameras: the clip's cameras, one a frame, in the same world.
         canonical_frame: frame whose time the canonical frame is.
@@ -32,6 +34,7 @@ class GaussianSequence(nn.Module):
     """
 
     objects: Tensor
+    residual: nn.Parameter | None
 
     def __init__(
         self,
@@ -45,6 +48,7 @@ class GaussianSequence(nn.Module):
         cameras: Cameras,
         canonical_frame: int,
         world_units: str,
+        residual: Float[Tensor, "moving keys 3"] | None = None,
     ) -> None:
         super().__init__()
         self.static = static
@@ -54,6 +58,7 @@ class GaussianSequence(nn.Module):
         for level, blend in enumerate(blends):
             self.register_buffer(f"blend_index_{level}", blend.index)
         self.register_buffer("objects", objects)
+        self.register_parameter("residual", None if residual is None else nn.Parameter(residual))
         self.timeline = timeline
         self.cameras = cameras
         self.canonical_frame = canonical_frame
@@ -65,8 +70,12 @@ class GaussianSequence(nn.Module):
     def __repr__(self) -> str:
         return (
             f"GaussianSequence({len(self.static)} static and {len(self.moving)} moving Gaussians, "
-            f"{self.motion.num_levels} levels, {len(self.timeline)} frames)"
+            f"{self.num_levels} levels, {len(self.timeline)} frames)"
         )
+
+    @property
+    def num_levels(self) -> int:
+        return self.motion.num_levels + (self.residual is not None)
 
     @property
     def device(self) -> torch.device:
@@ -110,6 +119,9 @@ class GaussianSequence(nn.Module):
         rotations, means, quats = self.motion.pose(
             self.moving.means, self.moving.quats_wxyz, self.blends, frames, levels
         )
+        if self.residual is not None and (levels is None or levels >= self.num_levels):
+            own = self.motion.at_keys(self.residual, frames).transpose(0, 1)  # [B, M, 3]
+            means = means + (rotations @ own.unsqueeze(-1)).squeeze(-1)
         return PosedGaussians(
             torch.cat([self.static.means.expand(times, -1, -1), means], dim=1),
             torch.cat([self.static.quats_wxyz.expand(times, -1, -1), quats], dim=1),
@@ -160,4 +172,5 @@ class GaussianSequence(nn.Module):
             cameras=self.cameras.transformed(world, scale),
             canonical_frame=self.canonical_frame,
             world_units=self.world_units,
+            residual=None if self.residual is None else self.residual.detach() * scale,
         )

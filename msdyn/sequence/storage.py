@@ -38,6 +38,8 @@ def save_sequence(sequence: GaussianSequence, path: str | os.PathLike) -> None:
         tensors[f"motion.{level}.parents"] = motion.parents(level)
         tensors[f"blend.{level}.index"] = blend.index
         tensors[f"blend.{level}.logits"] = blend.logits
+    if sequence.residual is not None:
+        tensors["residual"] = sequence.residual
     tensors["motion.key_frames"] = motion.key_frames
     tensors["motion.objects"] = motion.objects
     tensors["objects"] = sequence.objects
@@ -118,4 +120,5 @@ def _assemble(tensors: dict[str, torch.Tensor], header: dict) -> GaussianSequenc
         ),
         canonical_frame=header["canonical_frame"],
         world_units=header["world_units"],
+        residual=tensors.get("residual"),
     )

@@ -1,0 +1,72 @@
+"""One flat layer of shared bases: how shape-of-motion represents motion, and so our baseline."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from msdyn.errors import InputError
+from msdyn.motion.alignment import align_cluster, anchor_object, trajectory_noise
+from msdyn.motion.clusters import cluster_by_direction, fill_occluded
+from msdyn.motion.hierarchy import MotionHierarchy, PatternLevel, residual_distance
+from msdyn.scene import LiftedTracks
+
+__all__ = ["build_single"]
+
+
+def build_single(
+    tracks: LiftedTracks, canonical: int, *, patterns: int = 10, seed: int = 0
+) -> MotionHierarchy:
+    """Initialise one layer of SE(3) bases that all moving points share, whatever their object.
+
+    All tracks are clustered by their velocities together and each cluster gets a rigid motion by
+    Procrustes, without any prior. The canonical positions of tracks hidden in the canonical frame
+    are recovered object by object, as the hierarchy does, so that the two differ in the motion
+    alone.
+
+    Args:
+        tracks: trajectories on moving objects; those never visible are ignored.
+        canonical: canonical frame.
+        patterns: number of bases (fewer where there are too few tracks).
+        seed: of K-means.
+
+    Returns:
+        A hierarchy of one level, of which every point may share all patterns.
+
+    Raises:
+        InputError: a number out of range.
+
+    Reference: Wang et al., "Shape of Motion", 2024, 3.2.
+    """
+    if patterns < 1:
+        raise InputError(f"k: expected at least 1, got {patterns}")
+    tracks = tracks.select(np.flatnonzero(tracks.visible.any(1)))
+    weights = np.where(tracks.visible, tracks.confidence.clip(1e-3), 0.0)
+    points = np.zeros((len(tracks), 3))
+    noise = [0.0]
+    for instance in np.unique(tracks.object):
+        own = np.flatnonzero(tracks.object == instance)
+        points[own] = anchor_object(tracks.xyz[own], weights[own], canonical)[1]
+        noise.append(trajectory_noise(tracks.xyz[own], tracks.visible[own]))
+    labels = np.zeros(len(tracks), int)
+    if len(tracks):
+        moved = fill_occluded(tracks.xyz - points[:, None], tracks.visible, points)
+        labels = cluster_by_direction(moved, points, patterns, seed)
+    count = int(labels.max(initial=-1)) + 1
+    motions = [
+        align_cluster(points[labels == i], tracks.xyz[labels == i], weights[labels == i])
+        for i in range(count)
+    ]
+    frames = tracks.num_frames
+    level = PatternLevel(
+        np.array([m.centre for m in motions]).reshape(-1, 3),
+        np.array([m.rotations for m in motions]).reshape(-1, frames, 3, 3),
+        np.array([m.translations for m in motions]).reshape(-1, frames, 3),
+        np.zeros(count, int),
+        labels,
+    )
+    # The object that most tracks of a basis belong to.
+    majority = [np.bincount(tracks.object[labels == i]).argmax() for i in range(count)]
+    residuals = [residual_distance(levels, points, tracks) for levels in ([], [level])]
+    return MotionHierarchy(
+        [level], points, np.array(majority, int), residuals, float(np.mean(noise)), (max(count, 1),)
+    )
