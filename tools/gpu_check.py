@@ -120,7 +120,7 @@ def check_rendering(size: Size, quick: bool) -> dict[str, Any]:
 
 def make_scene(path: Path, size: Size) -> None:
     """Render a synthetic scene into a directory, or into an archive where the name ends in .zip."""
-    from msdyn.scene import Scene, write_depth
+    from msdyn.scene import Scene, frame_path, write_depth, write_image
     from msdyn.synthetic import make_scene, render_truth, write_truth
 
     frames, width, height = size.clip
@@ -134,7 +134,9 @@ def make_scene(path: Path, size: Size) -> None:
     shutil.rmtree(folder / "views", ignore_errors=True)
     if path.suffix == ".zip":
         scene = Scene(folder)
-        for frame in range(frames):  # eleven bits of depth are enough here, and pack well
+        for frame in range(frames):  # six bits of colour and eleven of depth are enough, and pack
+            image = scene.image(frame) & 0xFC | 2
+            write_image(frame_path(folder / "images", frame, ".png"), image)
             write_depth(folder, frame, scene.depth(frame).astype(np.float16).astype(np.float32))
         shutil.make_archive(str(folder), "zip", folder)
         shutil.rmtree(folder)
