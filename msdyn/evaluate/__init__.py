@@ -13,6 +13,7 @@ from msdyn.evaluate.protocol import (
     evaluate_views,
 )
 from msdyn.evaluate.queries import query_objects, query_tracks, rendered_depth
+from msdyn.evaluate.temporal import acceleration_error, flicker, jitter
 from msdyn.evaluate.track_metrics import (
     epe3d,
     image_track_metrics,
@@ -25,6 +26,7 @@ from msdyn.evaluate.track_metrics import (
 __all__ = [
     "Lpips",
     "Variant",
+    "acceleration_error",
     "epe3d",
     "error_image",
     "evaluate_frames",
@@ -32,7 +34,9 @@ __all__ = [
     "evaluate_points",
     "evaluate_tracks",
     "evaluate_views",
+    "flicker",
     "image_track_metrics",
+    "jitter",
     "load_lpips",
     "masked_psnr",
     "masked_ssim",

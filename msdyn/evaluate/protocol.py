@@ -19,6 +19,7 @@ from msdyn.evaluate.image_metrics import masked_psnr, masked_ssim, masked_ssim_d
 from msdyn.evaluate.lpips import Lpips
 from msdyn.evaluate.object_motion import object_motions, pose_errors, rigid_motion
 from msdyn.evaluate.queries import query_objects, query_tracks
+from msdyn.evaluate.temporal import acceleration_error, flicker, jitter
 from msdyn.evaluate.track_metrics import epe3d
 from msdyn.geometry import Cameras, align_camera_paths, invert_transforms
 from msdyn.render import RenderedImage, render_image
@@ -81,30 +82,35 @@ def evaluate_views(
 
     Returns:
         Mean `mpsnr`, `mssim`, `mlpips` (DyCheck's), `ssim` (covisible pixels only), `covisible`
-        (share of pixels that count), number of `images`, and the same under `views` for each view.
-        Images without any covisible pixel are left out.
+        (share of pixels that count), `flicker` (change of what stands still, for a camera that
+        does), number of `images`, and the same under `views` for each view. Images without any
+        covisible pixel are left out.
     """
     if not truth.views:
         raise InputError(f"{truth.directory / 'views'}: no held-out views to evaluate on")
     variant = variant or Variant()
     scale, world = _sequence_from_truth(sequence, truth, align)
-    by_view = {}
+    by_view: dict[str, dict[str, Any]] = {}
+    every: list[dict[str, float | None]] = []
     progress = tqdm(total=sum(len(v.frames) for v in truth.views.values()), desc="held-out views")
     for view in truth.views.values():
         cameras = view.cameras.transformed(world, scale)
-        rows = []
+        rows, drawn = [], []
         for frame in view.frames:
             image = variant.render(sequence, cameras[frame], frame)
             if keep is not None:
                 keep(view, frame, image)
             mask = view.covisible(frame)
+            drawn.append((image.rgb8, view.image(frame), mask))
             if mask.any():
                 rows.append(_image_row(image, view.image(frame), mask, lpips))
             progress.update()
-        by_view[view.name] = rows
+        by_view[view.name] = _mean(rows) | {"flicker": _flicker(view, drawn)}
+        every += rows
     progress.close()
-    result = _mean([row for rows in by_view.values() for row in rows])
-    return {**result, "views": {name: _mean(rows) for name, rows in by_view.items()}}
+    flickers = [v["flicker"] for v in by_view.values() if not np.isnan(v["flicker"])]
+    result = _mean(every) | {"flicker": float(np.mean(flickers)) if flickers else float("nan")}
+    return {**result, "views": by_view}
 
 
 def evaluate_frames(
@@ -146,8 +152,8 @@ def evaluate_tracks(
 
     Returns:
         `epe3d` (mean error in the truth's units over all later and earlier frames, hidden ones
-        included), the same on `moving` points, and for `visible` moments alone; None where the
-        scene has no true tracks.
+        included), the same on `moving` points, and for `visible` moments alone; `jitter` of still
+        points and `acceleration_error` of moving ones; None where the scene has no true tracks.
     """
     tracks = _true_tracks(truth)
     if tracks is None:
@@ -173,6 +179,10 @@ def evaluate_tracks(
         "epe3d": error(np.ones(len(moving), bool)),
         "epe3d_moving": error(moving),
         "epe3d_moving_visible": error(moving, tracks.visible),
+        "jitter": jitter(estimate[~moving & drawn]),
+        "acceleration_error": acceleration_error(
+            estimate[moving & drawn], tracks.xyz[moving & drawn]
+        ),
         "tracks": len(moving),
         "drawn": float(drawn.mean()),
     }
@@ -289,6 +299,15 @@ def _check_clip(sequence: GaussianSequence, scene: Scene) -> None:
             f"{scene.directory}: expected the {len(sequence.timeline)} frames of the fit, "
             f"got {len(scene)}"
         )
+
+
+def _flicker(view: View, drawn: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> float:
+    """Return the flicker of a view's renders, their truth and masks; NaN for a moving camera."""
+    poses = view.cameras.cam_from_world[list(view.frames)]
+    follow = list(view.frames) == list(range(view.frames[0], view.frames[-1] + 1))
+    if len(drawn) < 2 or not follow or not np.allclose(poses, poses[0], atol=1e-6):
+        return float("nan")
+    return flicker(*(np.stack(part) for part in zip(*drawn, strict=True)))
 
 
 def _image_row(
