@@ -14,7 +14,10 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=[*find_packages(include=["msdyn", "msdyn.*"]), "msdyn.preprocess"],
+    packages=[
+        *find_packages(include=["msdyn", "msdyn.*"]),
+        *(f"msdyn.{name}" for name in find_packages(include=["preprocess", "preprocess.*"])),
+    ],
     package_dir={"msdyn.preprocess": "preprocess"},
     package_data={"msdyn": ["py.typed"]},
     install_requires=[
@@ -23,6 +26,7 @@ setup(
         "numba>=0.60",
         "scipy>=1.11",
         "scikit-learn>=1.3",
+        "threadpoolctl>=3",
         "gsplat>=1.5.3,<1.6",
         "roma>=1.5",
         "safetensors>=0.4",
@@ -42,13 +46,15 @@ setup(
         "embreex>=2.17.7",
     ],
     extras_require={
-        "preprocess": ["transformers>=4.50"],
+        "preprocess": ["transformers>=4.57", "openexr>=3.3"],
         "open3d": ["open3d>=0.18"],
         "test": [
             "pytest>=8",
             "hypothesis>=6.100",
             "beartype>=0.18",
             "scikit-image>=0.22",
+            "transformers>=4.57",
+            "openexr>=3.3",
             "ruff",
             "pyright",
         ],
@@ -58,6 +64,7 @@ setup(
             "msdyn-preprocess=msdyn.cli.preprocess:main",
             "msdyn-fit=msdyn.cli.fit:main",
             "msdyn-render=msdyn.cli.render:main",
+            "msdyn-export=msdyn.cli.export:main",
             "msdyn-eval=msdyn.cli.evaluate:main",
             "msdyn-demo=msdyn.cli.demo:main",
         ]

@@ -1,0 +1,257 @@
+"""Repeat the paper's ablation (Table III), and more, on synthetic scenes with exact truth.
+
+    python tools/ablation.py --suite small --json small.json
+    python tools/ablation.py --suite full --out out/ablation --json full.json
+
+Rows are variants of the method, each fitted to every scene with every kind of priors and measured
+on two held-out cameras, true 3D tracks and true object poses. Each fit is a folder under --out with
+its result; what is finished is not done again, so a run that was stopped goes on.
+
+    small   L1, L1+L2, full and single, sensor priors, one seed
+    full    all variants and priors; three seeds for the rows of `small` under sensor priors
+
+Written are `table.md`, `figure.png` and `pictures.png` in --out, and --json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import multiprocessing
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+ROWS: dict[str, dict[str, Any]] = {
+    "L1": {"levels": 1},
+    "L1+L2": {"levels": 2},
+    "L1+L2, K=10": {"levels": 2, "k_primitive": 10},
+    "full": {},
+    "full, K=10": {"k_primitive": 10},
+    "L1-L4": {"levels": 4},
+    "rgb only": {"losses": "rgb"},
+    "time-varying": {"weights": "time-varying"},
+    "single": {"layout": "single", "k": 10},
+}
+MAIN_ROWS = ("L1", "L1+L2", "full", "single")
+SCENES = ("rigid", "articulated", "deformable", "rigid-deformable", "two-hands")
+PRIORS = ("exact", "sensor", "casual")
+# Of the held-out cameras, in thirds of the clip: the frame that is shown in the pictures.
+SHOWN = 2 / 3
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One fit: a row on a scene with priors of a kind."""
+
+    row: str
+    scene: str
+    priors: str
+    seed: int
+
+    def folder(self, out: Path) -> Path:
+        name = "".join(c if c.isalnum() else "_" for c in self.row)
+        return out / self.scene / f"{self.priors}-{self.seed}" / f"fit_{name}"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large the scenes are and how long the fits."""
+
+    frames: int = 36
+    width: int = 240
+    epochs: int = 20
+
+    @property
+    def height(self) -> int:
+        return self.width * 3 // 4
+
+
+def cells_of(
+    suite: str, scenes: list[str], priors: list[str], rows: list[str], seeds: int
+) -> list[Cell]:
+    """Return the fits of a suite, the most telling first."""
+    cells = [Cell(row, scene, kind, 0) for kind in priors for row in rows for scene in scenes]
+    if suite == "full" and "sensor" in priors:
+        main = [row for row in rows if row in MAIN_ROWS]
+        cells += [
+            Cell(row, scene, "sensor", seed)
+            for seed in range(1, seeds)
+            for row in main
+            for scene in scenes
+        ]
+    return sorted(cells, key=lambda c: (c.priors != "sensor", c.row not in MAIN_ROWS, c.seed))
+
+
+def make_scenes(scene: str, kinds: list[tuple[str, int]], size: Size, out: Path) -> float:
+    """Render a scene and write it with each kind of priors and seed; return the seconds taken."""
+    from msdyn.synthetic import make_scene, render_truth, write_priors
+
+    started = time.perf_counter()
+    wanted = [(kind, seed, out / scene / f"{kind}-{seed}") for kind, seed in kinds]
+    missing = [entry for entry in wanted if not (entry[2] / "made").is_file()]
+    if missing:
+        spec = make_scene(scene, frames=size.frames, width=size.width, height=size.height)
+        truth = render_truth(spec)
+        for kind, seed, folder in missing:
+            write_priors(truth, folder, level=kind, seed=seed)
+            (folder / "made").touch()
+    return time.perf_counter() - started
+
+
+def run_cell(cell: Cell, size: Size, out: Path) -> dict[str, Any]:
+    """Fit and measure; return the figures, also written as `result.json`."""
+    from msdyn.evaluate import (
+        Variant,
+        evaluate_object_motion,
+        evaluate_tracks,
+        evaluate_views,
+        save_comparison,
+    )
+    from msdyn.evaluate.stamp import code_stamp
+    from msdyn.files import write_json
+    from msdyn.fit import fit_scene
+    from msdyn.scene import Scene
+
+    folder = cell.folder(out)
+    result_path = folder / "result.json"
+    scene = Scene(folder.parent)
+    config = _config(cell, size, folder)
+    options = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    if result_path.is_file():
+        result = json.loads(result_path.read_text(encoding="utf-8"))
+        if result["options"] == options:
+            return result
+    started = time.perf_counter()
+    sequence = fit_scene(scene, config)
+    fitted = time.perf_counter()
+    shown = round(SHOWN * (len(scene) - 1))
+
+    def keep(view: Any, frame: int, image: Any) -> None:
+        if frame == shown:
+            path = folder / f"{view.name}.png"
+            save_comparison(path, view.image(frame), image.rgb8, view.covisible(frame))
+
+    views = evaluate_views(sequence, scene, keep=keep)
+    tracks = evaluate_tracks(sequence, scene) or {}
+    motion = evaluate_object_motion(sequence, scene) or {}
+    frozen = evaluate_views(sequence, scene, variant=Variant(frozen=True))
+    result = {
+        **dataclasses.asdict(cell),
+        "options": options,
+        "mpsnr": views["mpsnr"],
+        "mssim": views["mssim"],
+        "ssim": views["ssim"],
+        "flicker": views["flicker"],
+        "views": {name: view["mpsnr"] for name, view in views["views"].items()},
+        "frozen_mpsnr": frozen["mpsnr"],
+        "epe3d": tracks["epe3d_moving"],
+        "epe3d_visible": tracks["epe3d_moving_visible"],
+        "jitter": tracks["jitter"],
+        "acceleration_error": tracks["acceleration_error"],
+        "rotation_degrees": motion.get("rotation_degrees"),
+        "translation": motion.get("translation"),
+        "gaussians": [len(sequence.static), len(sequence.moving)],
+        "seconds": {"fit": fitted - started, "evaluate": time.perf_counter() - fitted},
+        "stamp": code_stamp(),
+    }
+    write_json(result_path, result)
+    return result
+
+
+def _config(cell: Cell, size: Size, folder: Path) -> Any:
+    from msdyn.fit import preset
+
+    base = preset("quick")
+    row = dict(ROWS[cell.row])
+    losses = row.pop("losses", base.losses)
+    return replace(
+        base,
+        scene=folder.parent,
+        out=folder,
+        epochs=size.epochs,
+        seed=cell.seed,
+        losses=losses,
+        motion=replace(base.motion, **row),
+    )
+
+
+def run_all(cells: list[Cell], size: Size, out: Path, jobs: int) -> list[dict[str, Any]]:
+    """Run all fits, `jobs` at a time, with a progress bar."""
+    from tqdm import tqdm
+
+    kinds: dict[str, list[tuple[str, int]]] = {}
+    for cell in cells:
+        kinds.setdefault(cell.scene, [])
+        if (cell.priors, cell.seed) not in kinds[cell.scene]:
+            kinds[cell.scene].append((cell.priors, cell.seed))
+    context = multiprocessing.get_context("spawn")  # torch and numba do not survive a fork
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_quiet) as pool:
+        scenes = [pool.submit(make_scenes, name, kinds[name], size, out) for name in kinds]
+        for future in tqdm(as_completed(scenes), desc="scenes", total=len(scenes)):
+            future.result()
+        fits = {pool.submit(run_cell, cell, size, out): cell for cell in cells}
+        results, progress = [], tqdm(as_completed(fits), desc="fits", total=len(fits))
+        for future in progress:
+            result = future.result()
+            results.append(result)
+            progress.write(
+                f"{result['row']:14} {result['scene']:17} {result['priors']:7}"
+                f" {result['mpsnr']:6.2f} dB  EPE {100 * result['epe3d']:5.2f} cm"
+                f"  {result['seconds']['fit']:4.0f} s"
+            )
+    order = {cell: number for number, cell in enumerate(cells)}
+    return sorted(results, key=lambda r: order[Cell(r["row"], r["scene"], r["priors"], r["seed"])])
+
+
+def _quiet() -> None:
+    os.environ["TQDM_DISABLE"] = "1"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--suite", choices=["small", "full"], default="small")
+    parser.add_argument("--scenes", nargs="+", choices=SCENES, default=list(SCENES))
+    parser.add_argument("--priors", nargs="+", choices=PRIORS, help="by default those of the suite")
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), help="those of the suite")
+    parser.add_argument("--seeds", type=int, default=3, help="of the main rows of `full`")
+    parser.add_argument("--frames", type=int, default=Size.frames)
+    parser.add_argument("--width", type=int, default=Size.width)
+    parser.add_argument("--epochs", type=int, default=Size.epochs)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="fits at a time")
+    parser.add_argument("--out", type=Path, default=Path("out/ablation"))
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    arguments = parser.parse_args()
+    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):  # the processes share the cores
+        os.environ.setdefault(name, str(max(1, (os.cpu_count() or 1) // arguments.jobs)))
+
+    from ablation_table import summarise, write_figure, write_pictures, write_table
+
+    full = arguments.suite == "full"
+    cells = cells_of(
+        arguments.suite,
+        arguments.scenes,
+        arguments.priors or list(PRIORS if full else ["sensor"]),
+        arguments.rows or list(ROWS if full else MAIN_ROWS),
+        arguments.seeds,
+    )
+    size = Size(arguments.frames, arguments.width, arguments.epochs)
+    out = arguments.out / f"{size.frames}x{size.width}x{size.epochs}"
+    started = time.perf_counter()
+    results = run_all(cells, size, out, arguments.jobs)
+    summary = summarise(results, time.perf_counter() - started, sys.argv[1:])
+    print(write_table(summary, out / "table.md"))
+    write_figure(summary, out / "figure.png")
+    write_pictures(results, out)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
