@@ -1,8 +1,9 @@
-"""Writing files so that a reader never sees half of one, and reading JSON with clear errors."""
+"""Writing files that nobody sees half of, reading JSON with clear errors, sorting file names."""
 
 import contextlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from msdyn.errors import InputError
 
-__all__ = ["atomic_path", "read_json", "write_json"]
+__all__ = ["atomic_path", "natural_order", "read_json", "write_json"]
 
 
 @contextlib.contextmanager
@@ -57,3 +58,9 @@ def read_json(path: str | os.PathLike) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid JSON ({error})") from error
+
+
+def natural_order(path: str | os.PathLike) -> list[tuple[int, str]]:
+    """Return a sorting key of file names by which `frame2` comes before `frame10`."""
+    parts = re.findall(r"\d+|\D+", Path(path).name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from msdyn.preprocess.config import PreprocessConfig, Stage
-from msdyn.preprocess.files import FileCameras, FileDepth, FileMasks, FileTracks
+from msdyn.preprocess.from_files import FileCameras, FileDepth, FileMasks, FileTracks
 
 __all__ = ["BACKENDS", "BackendSpec"]
 
@@ -77,7 +77,10 @@ BACKENDS: dict[Stage, dict[str, BackendSpec]] = {
     "cameras": {
         "sfm": BackendSpec(_sfm_cameras, ("frames", "tracks", "masks")),
         "files": BackendSpec(
-            lambda config: FileCameras(_given(config.cameras_path), config.world_units), ("frames",)
+            lambda config: FileCameras(
+                _given(config.cameras_path), config.world_units, config.intrinsics
+            ),
+            ("frames",),
         ),
     },
     "depth": {

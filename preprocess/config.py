@@ -42,22 +42,28 @@ class PreprocessConfig:
     cameras: Literal["sfm", "files"] = "sfm"
     """sfm: structure from motion. files: read --cameras-path."""
     cameras_path: Path | None = None
-    """cameras.json of msdyn; sizes other than the video's are scaled."""
+    """cameras.json of msdyn, transforms.json of nerfstudio, folder of COLMAP or DyCheck, npz of
+    MegaSaM or Depth Anything 3, TUM trajectory; sizes other than the video's are scaled."""
+    intrinsics: tuple[float, float, float, float] | None = None
+    """fx fy cx cy in pixels of the video at its full size, for a TUM trajectory, which has none."""
     depth: Literal["fused", "files"] = "fused"
     """fused: triangulated and densified along edges. files: read --depth-path."""
     depth_path: Path | None = None
-    """Folder of depth maps, .npy or 16-bit .png, one a frame; other sizes are resampled."""
+    """Folder of depth maps, .npy, .exr or 16-bit .png, one a frame, or an npz of MegaSaM or Depth
+    Anything 3; other sizes are resampled."""
     depth_scale: float | None = None
     """Scene units of one unit of the depth files (0.001 for millimetres in metres)."""
     masks: Literal["motion", "files", "none"] = "motion"
     """motion: what the camera's motion does not explain. files: read --masks-path. none: nothing
     moves."""
     masks_path: Path | None = None
-    """Folder of 8-bit index .png, one a frame: 0 static, 1.. the objects, 255 ignore."""
+    """Folder of 8-bit index .png, one a frame: 0 static, 1.. the objects, 255 ignore; or of
+    folders, one an object, of black and white .png."""
     tracks: Literal["flow", "files"] = "flow"
     """flow: chained optical flow. files: read --tracks-path."""
     tracks_path: Path | None = None
-    """tracks.npz of msdyn, in pixels of the video at its full size."""
+    """tracks.npz of msdyn, or an npz in TAPVid-3D's or CoTracker's layout, in pixels of the video
+    at its full size."""
     world_units: Literal["metric", "arbitrary"] = "arbitrary"
     """Units of cameras from files: metric (metres) or arbitrary."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,11 @@ import numpy as np
 from msdyn.preprocess.progress import progress
 
 from msdyn.errors import InputError
+from msdyn.files import natural_order
 from msdyn.io import read_video, scan_video
 from msdyn.scene import Timeline, create_scene, frame_path, write_image
 
-__all__ = ["FrameOptions", "natural_order", "write_frames"]
+__all__ = ["FrameOptions", "write_frames"]
 
 MIN_SIDE = 32
 """Optical flow needs some room."""
@@ -48,6 +48,7 @@ class _Source:
     height: int
     nominal: bool
     path: Path
+    names: tuple[str, ...] = ()
 
     def read(self, frames: np.ndarray) -> Iterator[np.ndarray]:
         """Yield the chosen frames as uint8 RGB [H, W, 3]."""
@@ -68,8 +69,8 @@ def write_frames(video: Path, directory: Path, options: FrameOptions) -> dict[st
 
     Returns:
         What the stage's record holds of the source: `source_frames`, the index in the source of
-        every frame; `source_frame_count`, `source_width`, `source_height`; and `timestamps`,
-        "true" or, where the source has none that increase, "nominal".
+        every frame; `source_frame_count`, `source_width`, `source_height`; `source_names`, of a
+        folder; and `timestamps`, "true" or, where the source has none that increase, "nominal".
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -109,13 +110,7 @@ def write_frames(video: Path, directory: Path, options: FrameOptions) -> dict[st
         "source_width": source.width,
         "source_height": source.height,
         "timestamps": "nominal" if source.nominal else "true",
-    }
-
-
-def natural_order(path: Path) -> list[tuple[int, str]]:
-    """Return a sorting key by which `frame2` comes before `frame10`."""
-    parts = re.findall(r"\d+|\D+", path.name)
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+    } | ({"source_names": source.names} if source.names else {})
 
 
 def _open_video(path: Path) -> _Source:
@@ -145,7 +140,8 @@ def _open_folder(path: Path, fps: float) -> _Source:
                 f"{sizes[0][0]}x{sizes[0][1]} in {files[0].name}"
             )
     width, height = sizes[0]
-    return _Source(np.arange(len(files)) / fps, width, height, True, path)
+    names = tuple(file.name for file in files)
+    return _Source(np.arange(len(files)) / fps, width, height, True, path, names)
 
 
 def _image_files(folder: Path) -> list[Path]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from msdyn.preprocess.base import SparsePoints
 
+from msdyn.io import load_pycolmap
 from msdyn.scene import STATIC, Scene, Tracks, frame_path, write_image
 
 __all__ = [
@@ -117,7 +118,7 @@ def extract_features(
     step: Callable[[int], object] = lambda frames: None,
 ) -> Path:
     """Find SIFT features where `usable` (T of [H, W] bool) says so; return a new database."""
-    pycolmap = _pycolmap()
+    pycolmap = load_pycolmap()
     names = [_name(scene, frame) for frame in range(len(scene))]
     database = _new_database(scene, folder / "features.db")
     # Entered here and in order, because extraction numbers them as its threads finish, and the
@@ -146,7 +147,7 @@ def extract_features(
 
 def match_neighbours(database: Path, *, seed: int) -> None:
     """Match the features of every frame with those of the frames near it."""
-    pycolmap = _pycolmap()
+    pycolmap = load_pycolmap()
     pairing = pycolmap.SequentialPairingOptions()
     pairing.overlap = OVERLAP
     with _quiet():
@@ -157,7 +158,7 @@ def match_neighbours(database: Path, *, seed: int) -> None:
 
 def features_on(scene: Scene, database: Path, masks: np.ndarray, label: int, folder: Path) -> Path:
     """Return a new database of those features that lie on an object of the masks, unmatched."""
-    pycolmap = _pycolmap()
+    pycolmap = load_pycolmap()
     path = _new_database(scene, folder / f"object{label}.db")
     images = _add_images(scene, path)
     height, width = scene.size
@@ -179,7 +180,7 @@ def match_tracks(scene: Scene, tracks: Tracks, folder: Path, *, seed: int) -> Pa
 
     Where SIFT finds too little to hold on to, flow may still follow it.
     """
-    pycolmap = _pycolmap()
+    pycolmap = load_pycolmap()
     path = _new_database(scene, folder / "tracks.db")
     images = _add_images(scene, path)
     kept = [_spread(tracks, frame) for frame in range(len(scene))]
@@ -206,7 +207,7 @@ def planar_share(database: Path) -> float:
 
     That is so for a camera that only turns, and for a flat scene.
     """
-    pycolmap = _pycolmap()
+    pycolmap = load_pycolmap()
     kinds = pycolmap.TwoViewGeometryConfiguration
     planar = (kinds.PLANAR, kinds.PANORAMIC, kinds.PLANAR_OR_PANORAMIC)
     verified = (*planar, kinds.CALIBRATED, kinds.UNCALIBRATED)
@@ -225,7 +226,7 @@ def map_cameras(
     Returns:
         The largest reconstruction, or None where there is none.
     """
-    pycolmap = _pycolmap()
+    pycolmap = load_pycolmap()
     copy = folder / "mapping.db"
     shutil.copyfile(database, copy)  # the mapper writes into it
     with pycolmap.Database.open(copy) as opened:
@@ -254,7 +255,7 @@ def polish(mapping: Mapping, focal: float | None = None) -> Mapping:
     exact than that and the rest are of no use: on a rendered clip of known cameras the sharper loss
     takes the focal length from 1.5 to 0.8 % off and the path from 0.087 to 0.062 %.
     """
-    pycolmap = _pycolmap()
+    pycolmap = load_pycolmap()
     points, rotation = mapping.points, mapping.cam_from_world[mapping.points.frame, :3, :3]
     local = (rotation @ points.xyz[points.point][..., None])[..., 0]
     local += mapping.cam_from_world[points.frame, :3, 3]
@@ -316,7 +317,7 @@ def _spread(tracks: Tracks, frame: int) -> np.ndarray:
 
 
 def _new_database(scene: Scene, path: Path) -> Path:
-    pycolmap = _pycolmap()
+    pycolmap = load_pycolmap()
     height, width = scene.size
     with pycolmap.Database.open(path) as database:
         camera = pycolmap.Camera(
@@ -333,7 +334,7 @@ def _new_database(scene: Scene, path: Path) -> Path:
 
 def _add_images(scene: Scene, database: Path) -> dict[int, int]:
     """Enter the frames without features into a database; return the image id of each frame."""
-    pycolmap = _pycolmap()
+    pycolmap = load_pycolmap()
     reader = pycolmap.ImageReaderOptions()
     reader.existing_camera_id = _CAMERA_ID
     names = [_name(scene, frame) for frame in range(len(scene))]
@@ -350,7 +351,7 @@ def _camera_params(scene: Scene, focal: float) -> list[float]:
 
 
 def _verification(seed: int) -> Any:
-    options = _pycolmap().TwoViewGeometryOptions()
+    options = load_pycolmap().TwoViewGeometryOptions()
     options.ransac.random_seed = seed
     return options
 
@@ -359,18 +360,10 @@ def _name(scene: Scene, frame: int) -> str:
     return frame_path(scene.directory / "images", frame, ".png").name
 
 
-def _pycolmap() -> Any:
-    import zlib  # noqa: F401  pycolmap's PNG writer aborts the process when zlib comes after it
-
-    import pycolmap
-
-    return pycolmap
-
-
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep COLMAP's log off the terminal."""
-    logging = _pycolmap().logging
+    logging = load_pycolmap().logging
     level = logging.minloglevel
     logging.minloglevel = int(logging.FATAL)
     try:

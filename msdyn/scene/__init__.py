@@ -15,7 +15,7 @@ from msdyn.scene.scene import (
 )
 from msdyn.scene.timeline import Timeline
 from msdyn.scene.tracks import LiftedTracks, canonical_frame, lift_scene_tracks, lift_tracks
-from msdyn.scene.tracks2d import Tracks, load_npz, read_tracks, save_npz, write_tracks
+from msdyn.scene.tracks2d import Tracks, load_npz, npz_keys, read_tracks, save_npz, write_tracks
 from msdyn.scene.writer import (
     create_scene,
     stamp_stage,
@@ -45,6 +45,7 @@ __all__ = [
     "lift_scene_tracks",
     "lift_tracks",
     "load_npz",
+    "npz_keys",
     "read_cameras",
     "read_depth",
     "read_keypoints",

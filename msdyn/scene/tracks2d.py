@@ -12,7 +12,7 @@ import numpy as np
 from msdyn.errors import InputError
 from msdyn.files import atomic_path
 
-__all__ = ["Tracks", "load_npz", "read_tracks", "save_npz", "write_tracks"]
+__all__ = ["Tracks", "load_npz", "npz_keys", "read_tracks", "save_npz", "write_tracks"]
 
 
 @dataclass(frozen=True)
@@ -135,4 +135,21 @@ def load_npz(path: str | os.PathLike, keys: tuple[str, ...]) -> dict[str, np.nda
     except ValueError as error:
         if isinstance(error, InputError):
             raise
+        raise InputError(f"{path}: not a readable npz file ({error})") from error
+
+
+def npz_keys(path: str | os.PathLike) -> list[str]:
+    """Return the names of the arrays of an npz.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: not an npz.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            return list(content.files)
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: not a readable npz file ({error})") from error

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from moving import write_scene
 from msdyn.preprocess.assign import assign_objects, number_objects
-from msdyn.preprocess.files import FileCameras, FileDepth, FileMasks, FileTracks
+from msdyn.preprocess.from_files import FileCameras, FileDepth, FileMasks, FileTracks
 from PIL import Image
 
 from msdyn.errors import InputError
@@ -108,7 +108,7 @@ def test_depth_folders_that_do_not_fit_are_refused(tmp_path, scene):
     Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8)).save(png / "d0.png")
     refused(FileDepth(png, 0.001), scene, "expected one 16-bit channel, got uint8")
     (tmp_path / "empty").mkdir()
-    refused(FileDepth(tmp_path / "empty"), scene, "no .npy or .png files in it")
+    refused(FileDepth(tmp_path / "empty"), scene, "no .npy or .png or .exr files in it")
     with pytest.raises(FileNotFoundError, match="no such folder"):
         depths(FileDepth(tmp_path / "gone"), scene)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from moving import texture
 from msdyn.preprocess import STAGES, PreprocessConfig, preprocess_video
-from msdyn.preprocess.files import FileDepth
+from msdyn.preprocess.from_files import FileDepth
 from small_clip import FRAMES, SIZE
 
 from msdyn.cli.preprocess import main

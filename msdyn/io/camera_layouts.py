@@ -1,0 +1,100 @@
+"""Any file or folder of cameras: tells the format by its content and reads it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from msdyn.errors import InputError
+from msdyn.files import read_json
+from msdyn.geometry import Cameras, invert_transforms
+from msdyn.io.colmap import find_colmap_model, read_colmap
+from msdyn.io.depth_anything3 import read_depth_anything3
+from msdyn.io.dycheck import Dycheck
+from msdyn.io.megasam import read_megasam
+from msdyn.io.nerfstudio import read_nerfstudio
+from msdyn.io.posed_images import PosedImages
+from msdyn.io.tum import read_tum
+from msdyn.scene import npz_keys, read_cameras
+
+__all__ = ["CAMERA_LAYOUTS", "read_posed_images"]
+
+CAMERA_LAYOUTS = (
+    "cameras.json of msdyn, transforms.json of nerfstudio, a COLMAP model (folder), a sequence of "
+    "DyCheck (folder), an npz of MegaSaM or Depth Anything 3, or a TUM trajectory (.txt, with "
+    "--intrinsics)"
+)
+
+
+def read_posed_images(
+    path: str | os.PathLike,
+    intrinsics: Sequence[float] | None = None,
+    size: tuple[int, int] | None = None,
+) -> PosedImages:
+    """Read cameras of any known layout.
+
+    Args:
+        path: a file or folder.
+        intrinsics: fx fy cx cy in px, for layouts without them (TUM).
+        size: (height, width) of the images that `intrinsics` belong to.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        InputError: no known layout, or one with something wrong in it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if find_colmap_model(path) is not None:
+            return read_colmap(path)
+        if (path / "dataset.json").is_file():
+            sequence = Dycheck(path)
+            return PosedImages("DyCheck", sequence.cameras, names=tuple(sequence.names))
+        raise InputError(f"{path}: no cameras in this folder; expected {CAMERA_LAYOUTS}")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    if path.suffix == ".npz":
+        keys = npz_keys(path)
+        if "cam_c2w" in keys:
+            return read_megasam(path)
+        if "extrinsics" in keys:
+            return read_depth_anything3(path)
+        raise InputError(
+            f"{path}: no cameras in this npz (it holds {', '.join(keys) or 'nothing'}); expected "
+            "cam_c2w (MegaSaM) or extrinsics (Depth Anything 3)"
+        )
+    if path.suffix == ".txt":
+        return _read_trajectory(path, intrinsics, size)
+    content = read_json(path)
+    frames = content.get("frames") if isinstance(content, dict) else None
+    first = frames[0] if isinstance(frames, list) and frames else None
+    if isinstance(first, dict) and "transform_matrix" in first:
+        return read_nerfstudio(path)
+    return PosedImages("cameras.json", read_cameras(path))
+
+
+def _read_trajectory(
+    path: Path, intrinsics: Sequence[float] | None, size: tuple[int, int] | None
+) -> PosedImages:
+    seconds, world_from_cam = read_tum(path)
+    if not len(seconds):
+        raise InputError(f"{path}: no poses in it; a line is: seconds tx ty tz qx qy qz qw")
+    if not np.isfinite(seconds).all() or (np.diff(seconds) <= 0).any():
+        raise InputError(f"{path}: expected increasing timestamps")
+    if intrinsics is None or size is None:
+        raise InputError(
+            f"{path}: a TUM trajectory has no focal length; add --intrinsics FX FY CX CY, in "
+            "pixels of the video at its full size"
+        )
+    fx, fy, cx, cy = intrinsics
+    k = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+    height, width = size
+    try:
+        cameras = Cameras(
+            np.tile(k, (len(seconds), 1, 1)), invert_transforms(world_from_cam), width, height
+        )
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return PosedImages("TUM", cameras, seconds=seconds)

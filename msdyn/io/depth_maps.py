@@ -1,0 +1,85 @@
+"""One depth map a file: `.npy`, 16-bit `.png`, `.exr`.
+
+Values are z-depth; 0 is unknown, as are NaN and infinity in an EXR, which renderers write for sky.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from msdyn.errors import InputError, MissingExtraError
+
+__all__ = ["DEPTH_SUFFIXES", "read_depth_map"]
+
+_FAR = 1e9
+DEPTH_SUFFIXES = (".npy", ".png", ".exr")
+
+
+def read_depth_map(path: str | os.PathLike) -> np.ndarray:
+    """Read one depth map as float32 [H, W], unscaled.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: not depth: another type or shape, or values that are negative, or (but for an
+            EXR) not finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    if path.suffix == ".png":
+        return _read_png(path)
+    depth = _read_exr(path) if path.suffix == ".exr" else _read_npy(path)
+    if depth.ndim == 3 and depth.shape[2] == 1:
+        depth = depth[..., 0]
+    if depth.ndim != 2 or depth.dtype.kind not in "fiu":
+        raise InputError(f"{path}: expected depth [H, W], got {depth.dtype} {depth.shape}")
+    depth = depth.astype(np.float32)
+    for wrong, name in ((~np.isfinite(depth), "NaN or infinite"), (depth < 0, "negative")):
+        if wrong.any():
+            raise InputError(
+                f"{path}: {wrong.sum()} of {depth.size} values are {name}; "
+                "expected z-depth > 0, and 0 where it is unknown"
+            )
+    return depth
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: not a readable npy file ({error})") from error
+
+
+def _read_png(path: Path) -> np.ndarray:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as opened:
+            image = np.array(opened)
+    except OSError as error:
+        raise InputError(f"{path}: not a readable image ({error})") from error
+    if image.ndim != 2 or image.dtype == np.uint8:
+        raise InputError(f"{path}: expected one 16-bit channel, got {image.dtype} {image.shape}")
+    return image.astype(np.float32)
+
+
+def _read_exr(path: Path) -> np.ndarray:
+    """Read channel Z, or the first one there is, of an EXR."""
+    try:
+        import OpenEXR
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{path}: reading EXR needs OpenEXR: pip install 'msdyn[preprocess]'"
+        ) from error
+    try:
+        with OpenEXR.File(str(path)) as file:
+            channels = {name: channel.pixels for name, channel in file.channels().items()}
+    except (RuntimeError, OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable EXR ({error})") from error
+    image = np.asarray(channels.get("Z", next(iter(channels.values()))), np.float32)
+    image = image[..., 0] if image.ndim == 3 else image
+    # Renderers write infinity, or 1e10, for what is not hit.
+    return np.where(np.isfinite(image) & (image < _FAR), image, 0)

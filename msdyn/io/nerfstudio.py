@@ -1,0 +1,39 @@
+"""nerfstudio's `transforms.json` as the cameras of a clip: its frames in the order of their names.
+
+`msdyn.io.nerfstudio_paths` holds the format itself, and writes it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from msdyn.errors import InputError
+from msdyn.files import natural_order, read_json
+from msdyn.io.nerfstudio_paths import parse_transforms
+from msdyn.io.posed_images import PosedImages
+
+__all__ = ["read_nerfstudio"]
+
+_PINHOLE = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE")
+
+
+def read_nerfstudio(path: str | os.PathLike) -> PosedImages:
+    """Read the cameras of a `transforms.json`, sorted by the numbers in their images' names.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: a key is missing or wrong, sizes differ, or the images are distorted.
+    """
+    path = Path(path)
+    content = read_json(path)
+    frames = content.get("frames") if isinstance(content, dict) else None
+    if not isinstance(frames, list) or not frames or not all(isinstance(f, dict) for f in frames):
+        raise InputError(f"{path}: frames: expected a list of at least one posed image")
+    model = content.get("camera_model", "OPENCV")
+    if model not in _PINHOLE:
+        raise InputError(f"{path}: camera_model: expected pinhole images, got {model!r}")
+    names = [str(frame.get("file_path", index)) for index, frame in enumerate(frames)]
+    order = sorted(range(len(names)), key=lambda i: natural_order(names[i]))
+    cameras, _ = parse_transforms(path, content)
+    return PosedImages("nerfstudio json", cameras[order], names=tuple(names[i] for i in order))

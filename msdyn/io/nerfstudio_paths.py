@@ -1,0 +1,174 @@
+"""nerfstudio's `transforms.json` and `camera_path.json`.
+
+Both give `world_from_cam` in OpenGL's axes (x right, y up, z backward); `transforms.json` calls it
+`transform_matrix`, a camera path `camera_to_world`. Intrinsics are in pixels with pixel centres at
++0.5; a camera path has the vertical angle of view in degrees instead. Paths made in nerfstudio's
+viewer are in its own, normalised world unless the data was trained without that.
+
+Reference: docs.nerf.studio, "Data conventions", and `get_path_from_json` in
+github.com/nerfstudio-project/nerfstudio.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msdyn.errors import InputError
+from msdyn.files import write_json
+from msdyn.geometry import Cameras, invert_transforms
+
+__all__ = ["parse_camera_path", "parse_transforms", "write_transforms"]
+
+_FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
+_DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
+
+
+def write_transforms(
+    path: str | os.PathLike,
+    cameras: Cameras,
+    names: Sequence[str],
+    times: np.ndarray,
+    *,
+    world_units: str = "arbitrary",
+) -> None:
+    """Write `transforms.json`, atomically.
+
+    Args:
+        path: file name.
+        cameras: one an image, in the world to be kept.
+        names: [T] paths of the image files, relative to the file.
+        times: [T] normalised times; nerfstudio's dynamic methods read them.
+        world_units: noted in the file.
+    """
+    frames = [
+        {
+            "file_path": name,
+            "fl_x": float(k[0, 0]),
+            "fl_y": float(k[1, 1]),
+            "cx": float(k[0, 2]),
+            "cy": float(k[1, 2]),
+            "w": cameras.width,
+            "h": cameras.height,
+            "time": float(time),
+            "transform_matrix": (pose @ _FLIP).tolist(),
+        }
+        for name, k, pose, time in zip(
+            names, cameras.intrinsics, cameras.world_from_cam, times, strict=True
+        )
+    ]
+    write_json(
+        path,
+        {
+            "camera_model": "OPENCV",
+            "w": cameras.width,
+            "h": cameras.height,
+            "world_units": world_units,
+            "frames": frames,
+        },
+    )
+
+
+def parse_transforms(path: Path, content: dict[str, Any]) -> tuple[Cameras, np.ndarray | None]:
+    """Return the cameras of a `transforms.json`, and their times where all frames have one.
+
+    Intrinsics are taken from the frame or from the top level; NeRF's `camera_angle_x` does too.
+
+    Raises:
+        InputError: something is missing, or images are distorted or of differing sizes.
+    """
+    intrinsics, poses, times, sizes = [], [], [], set()
+    for number, frame in enumerate(content["frames"]):
+        where = f"{path}: frame {number}"
+        values = {**content, **(frame if isinstance(frame, dict) else {})}
+        if any(values.get(key) for key in _DISTORTION):
+            raise InputError(f"{where}: expected no distortion ({', '.join(_DISTORTION)} = 0); "
+                             "undistort the images first")  # fmt: skip
+        width = int(number_of(values, "w", where))
+        height = int(number_of(values, "h", where))
+        if "fl_x" in values:
+            fx = number_of(values, "fl_x", where)
+            fy = number_of(values, "fl_y", where) if "fl_y" in values else fx
+        elif "camera_angle_x" in values:
+            fx = fy = width / 2 / np.tan(number_of(values, "camera_angle_x", where) / 2)
+        else:
+            raise InputError(f"{where}: fl_x is missing (or camera_angle_x)")
+        cx = number_of(values, "cx", where) if "cx" in values else width / 2
+        cy = number_of(values, "cy", where) if "cy" in values else height / 2
+        intrinsics.append([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+        poses.append(matrix_of(values, "transform_matrix", where))
+        times.append(values.get("time"))
+        sizes.add((width, height))
+    if len(sizes) != 1:
+        raise InputError(f"{path}: expected images of one size, got {sorted(sizes)}")
+    return _cameras(path, intrinsics, poses, *sizes.pop()), _times(times)
+
+
+def parse_camera_path(path: Path, content: dict[str, Any]) -> tuple[Cameras, np.ndarray | None]:
+    """Return the cameras of a `camera_path.json`, and their `render_time`s where all have one.
+
+    Raises:
+        InputError: something is missing, or the cameras are not perspective ones.
+    """
+    if content.get("camera_type", "perspective") != "perspective":
+        raise InputError(
+            f"{path}: camera_type: expected perspective, got {content['camera_type']!r}"
+        )
+    width = int(number_of(content, "render_width", str(path)))
+    height = int(number_of(content, "render_height", str(path)))
+    intrinsics, poses, times = [], [], []
+    for number, frame in enumerate(content["camera_path"]):
+        where = f"{path}: camera {number}"
+        if not isinstance(frame, dict):
+            raise InputError(f"{where}: expected an object, got {type(frame).__name__}")
+        fov = number_of(frame, "fov", where)
+        if not 0 < fov < 180:
+            raise InputError(f"{where}: fov: expected degrees between 0 and 180, got {fov}")
+        focal = height / 2 / np.tan(np.radians(fov) / 2)
+        intrinsics.append([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+        poses.append(matrix_of(frame, "camera_to_world", where))
+        times.append(frame.get("render_time"))
+    return _cameras(path, intrinsics, poses, width, height), _times(times)
+
+
+def number_of(values: dict[str, Any], key: str, where: str) -> float:
+    """Return a number of a JSON object; an error names where it should be."""
+    value = values.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
+        missing = "is missing" if key not in values else f"expected a number, got {value!r}"
+        raise InputError(f"{where}: {key}{'' if key not in values else ':'} {missing}")
+    return float(value)
+
+
+def matrix_of(values: dict[str, Any], key: str, where: str) -> np.ndarray:
+    """Return a 4x4 matrix of a JSON object, nested, or its 16 (or 12) numbers row by row."""
+    if key not in values:
+        raise InputError(f"{where}: {key} is missing")
+    try:
+        matrix = np.asarray(values[key], np.float64).reshape(-1, 4)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: {key}: expected a 4x4 matrix ({error})") from error
+    if matrix.shape == (3, 4):
+        matrix = np.concatenate([matrix, [[0, 0, 0, 1.0]]])
+    if matrix.shape != (4, 4):
+        raise InputError(f"{where}: {key}: expected a 4x4 matrix, got {matrix.size} numbers")
+    return matrix
+
+
+def _cameras(
+    path: Path, intrinsics: list, poses: list[np.ndarray], width: int, height: int
+) -> Cameras:
+    world_from_cam = np.stack(poses) @ _FLIP
+    try:
+        return Cameras(np.array(intrinsics), invert_transforms(world_from_cam), width, height)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _times(times: list[Any]) -> np.ndarray | None:
+    known = all(isinstance(time, (int, float)) for time in times)
+    return np.array(times, np.float64) if known else None

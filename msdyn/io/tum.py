@@ -1,0 +1,75 @@
+"""TUM trajectories: a line a pose, `seconds tx ty tz qx qy qz qw`, the pose being `world_from_x`.
+
+Reference: the file formats of the TUM RGB-D benchmark; what `evo` reads as "tum".
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from msdyn.errors import InputError
+from msdyn.files import atomic_path
+
+__all__ = ["read_tum", "write_tum"]
+
+
+def write_tum(
+    path: str | os.PathLike, seconds: np.ndarray, poses: np.ndarray, *, comment: str = ""
+) -> None:
+    """Write poses, atomically.
+
+    Args:
+        path: file name, usually `.txt`.
+        seconds: [N] timestamps.
+        poses: [N, 4, 4] `world_from_x`, rigid; translations in scene units.
+        comment: a line that goes before them.
+    """
+    from scipy.spatial.transform import Rotation
+
+    quats_xyzw = Rotation.from_matrix(poses[:, :3, :3]).as_quat().reshape(-1, 4)
+    # q and -q are one rotation: let neighbours lie on one side, so that files can be interpolated.
+    for row in range(1, len(quats_xyzw)):
+        if quats_xyzw[row] @ quats_xyzw[row - 1] < 0:
+            quats_xyzw[row] *= -1
+    lines = [f"# {comment}"] if comment else []
+    lines.append("# seconds tx ty tz qx qy qz qw")
+    for second, pose, quat in zip(seconds, poses, quats_xyzw, strict=True):
+        values = [float(second), *pose[:3, 3].tolist(), *quat.tolist()]
+        lines.append(" ".join(f"{value:.9f}" for value in values))
+    with atomic_path(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def read_tum(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
+    """Read poses: [N] seconds and [N, 4, 4] `world_from_x`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: a line without eight numbers, or a quaternion of length zero.
+    """
+    from scipy.spatial.transform import Rotation
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        try:
+            rows.append([float(part) for part in line.split()])
+        except ValueError as error:
+            raise InputError(f"{path}: line {number}: expected numbers ({error})") from error
+        if len(rows[-1]) != 8 or not np.linalg.norm(rows[-1][4:]) > 0:
+            raise InputError(
+                f"{path}: line {number}: expected seconds tx ty tz qx qy qz qw, got {line!r}"
+            )
+    values = np.array(rows).reshape(-1, 8)
+    poses = np.tile(np.eye(4), (len(values), 1, 1))
+    if len(values):
+        poses[:, :3, :3] = Rotation.from_quat(values[:, 4:]).as_matrix()
+    poses[:, :3, 3] = values[:, 1:4]
+    return values[:, 0], poses

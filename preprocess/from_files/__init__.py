@@ -1,0 +1,8 @@
+"""The `files` backends: bring your own cameras, depth, masks and tracks."""
+
+from msdyn.preprocess.from_files.cameras import FileCameras
+from msdyn.preprocess.from_files.depth import FileDepth
+from msdyn.preprocess.from_files.masks import FileMasks
+from msdyn.preprocess.from_files.tracks import FileTracks
+
+__all__ = ["FileCameras", "FileDepth", "FileMasks", "FileTracks"]

@@ -1,0 +1,116 @@
+"""Cameras from files of any layout that `msdyn.io` reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from msdyn.preprocess.base import CameraSolution, SparsePoints, Verdict
+from msdyn.preprocess.cameras import interpolate_cameras
+from msdyn.preprocess.from_files.matching import rows_of_frames, rows_of_names, scale_factor
+
+from msdyn.errors import InputError
+from msdyn.geometry import Cameras
+from msdyn.io import PosedImages, read_posed_images
+from msdyn.scene import Scene, Tracks
+
+__all__ = ["FileCameras"]
+
+MODEL_STEP_PX = 16.0
+"""Networks round sizes to multiples of 14 or 16 px."""
+
+
+@dataclass(frozen=True)
+class FileCameras:
+    """Cameras from a file or folder, their world and scale kept.
+
+    Frames that have no camera lie between their neighbours, as long as most have one.
+    """
+
+    path: Path
+    world_units: str = "arbitrary"
+    intrinsics: tuple[float, float, float, float] | None = None
+    """fx fy cx cy in px of the video at its full size, where the file has none."""
+
+    name = "files"
+
+    def solve(
+        self, scene: Scene, tracks: Tracks | None, masks: np.ndarray | None
+    ) -> CameraSolution:
+        """Return the cameras of the kept frames, scaled to the scene's image size.
+
+        Raises:
+            FileNotFoundError: there is no such file or folder.
+            InputError: the file is of no known layout, or fits neither the frames nor their size.
+        """
+        options = scene.info.stages["frames"]["options"]
+        source_size = (options["source_height"], options["source_width"])
+        posed = read_posed_images(self.path, self.intrinsics, source_size)
+        cameras, known = _of_frames(scene, posed, self.path)
+        slack = MODEL_STEP_PX if posed.depths is not None else 1.0
+        factor = scale_factor(scene, (cameras.height, cameras.width), self.path, slack)
+        height, width = scene.size
+        quality: dict[str, Any] = {"layout": posed.layout, "resampled": factor}
+        verdict = Verdict("good")
+        if not known.all():
+            quality |= {"registered_frames": int(known.sum()), "frames": len(scene)}
+            cameras = interpolate_cameras(cameras, known)
+            verdict = Verdict(
+                "usable" if known.mean() >= 0.8 else "poor",
+                f"{self.path}: {int((~known).sum())} of {len(scene)} frames have no camera and "
+                "get one between their neighbours",
+                "give a camera for every frame",
+            )
+        return CameraSolution(
+            cameras.resized(width, height),
+            motion="unknown",
+            points=SparsePoints.empty(),
+            verdict=verdict,
+            world_units=self.world_units,
+            quality=quality,
+        )
+
+
+def _of_frames(scene: Scene, posed: PosedImages, path: Path) -> tuple[Cameras, np.ndarray]:
+    """Return a camera for each frame of the scene, and which of them are known [T] bool."""
+    options = scene.info.stages["frames"]["options"]
+    count = len(posed.cameras)
+    every = count in (options["source_frame_count"], len(scene))
+    if posed.seconds is not None and not every:
+        return _at_times(scene, posed, path), np.ones(len(scene), bool)
+    if posed.names is not None and not every:
+        rows = rows_of_names(scene, posed.names, f"{path}: images")
+        return posed.cameras[np.maximum(rows, 0)], rows >= 0
+    rows = rows_of_frames(scene, count, f"{path}: frames")
+    return posed.cameras[rows], np.ones(len(rows), bool)
+
+
+def _at_times(scene: Scene, posed: PosedImages, path: Path) -> Cameras:
+    """Return cameras at the frames' times, between the two poses around each.
+
+    Times are those of the video where they start within it, else they count from the first pose.
+    """
+    from scipy.spatial.transform import Rotation, Slerp
+
+    assert posed.seconds is not None
+    options = scene.info.stages["frames"]["options"]
+    wanted = scene.info.timeline.seconds + options.get("source_start_seconds", 0.0)
+    stamps = posed.seconds - (posed.seconds[0] if posed.seconds[0] > wanted[-1] else 0)
+    slack = 1.5 / scene.info.fps
+    if wanted[0] < stamps[0] - slack or wanted[-1] > stamps[-1] + slack:
+        raise InputError(
+            f"{path}: expected poses from {wanted[0]:.2f} to {wanted[-1]:.2f} s, or one for every "
+            f"frame; got {len(stamps)} from {stamps[0]:.2f} to {stamps[-1]:.2f} s"
+        )
+    wanted = wanted.clip(stamps[0], stamps[-1])
+    world_from_cam = np.tile(np.eye(4), (len(wanted), 1, 1))
+    rotations = Rotation.from_matrix(posed.cameras.world_from_cam[:, :3, :3])
+    world_from_cam[:, :3, :3] = Slerp(stamps, rotations)(wanted).as_matrix()
+    for axis in range(3):
+        world_from_cam[:, axis, 3] = np.interp(wanted, stamps, posed.cameras.centres[:, axis])
+    intrinsics = np.broadcast_to(posed.cameras.intrinsics[0], (len(wanted), 3, 3))
+    return replace(
+        posed.cameras, intrinsics=intrinsics, cam_from_world=np.linalg.inv(world_from_cam)
+    )
