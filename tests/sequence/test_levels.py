@@ -1,0 +1,65 @@
+"""Motion by level, where every level's share is known."""
+
+import numpy as np
+import pytest
+import torch
+
+from msdyn.geometry import Cameras
+from msdyn.motion import Blend, MotionField
+from msdyn.scene import Timeline
+from msdyn.sequence import Gaussians, GaussianSequence
+from msdyn.sequence.levels import motion_by_level
+
+REST = torch.tensor([1.0, 0, 0, 0, 1, 0])
+
+
+def two_objects() -> GaussianSequence:
+    """Both objects glide; in object 2, the second level pulls half of the Gaussians aside."""
+    points = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    shift = torch.zeros(2, 3, 3)
+    shift[0, :, 0] = torch.tensor([0.0, 1, 2])  # object 1 along x
+    shift[1, :, 1] = torch.tensor([0.0, 3, 6])
+    finer = torch.zeros(3, 3, 3)
+    finer[2, :, 2] = torch.tensor([0.0, 0.4, 0.8])
+    field = MotionField(
+        [torch.zeros(2, 3), torch.zeros(3, 3)],
+        [REST.expand(2, 3, 6).clone(), REST.expand(3, 3, 6).clone()],
+        [shift, finer],
+        [torch.zeros(2).long(), torch.tensor([0, 1, 1])],
+        torch.arange(3.0),
+        torch.tensor([4, 7]),
+    )
+    number = torch.arange(20)
+    first = (number >= 10).long()[:, None]
+    second = torch.where(number < 10, 0, 1 + number % 2)[:, None]
+    blends = [Blend(first, torch.zeros(20, 1)), Blend(second, torch.zeros(20, 1))]
+    grey, size = torch.full((20, 3), 0.5), torch.full((20,), 0.1)
+    return GaussianSequence(
+        Gaussians.empty(),
+        Gaussians.from_points(points, grey, size, opacity=0.5),
+        field,
+        blends,
+        torch.where(number < 10, 4, 7),
+        timeline=Timeline.uniform(3, 10.0),
+        cameras=Cameras.pinhole(10.0, 8, 8, np.tile(np.eye(4), (3, 1, 1))),
+        canonical_frame=0,
+        world_units="metric",
+    )
+
+
+def test_each_level_has_its_share():
+    shares = motion_by_level(two_objects())
+    assert sorted(shares) == [4, 7]
+    np.testing.assert_allclose(shares[4], [[0, 1, 2], [0, 0, 0]], atol=1e-6)
+    # Half of the Gaussians move by 0.4 and 0.8.
+    np.testing.assert_allclose(shares[7], [[0, 3, 6], [0, 0.4 / 2**0.5, 0.8 / 2**0.5]], atol=1e-6)
+
+
+def test_between_frames_and_without_weight():
+    sequence = two_objects()
+    shares = motion_by_level(sequence, np.array([0.5]))
+    assert shares[4][0, 0] == pytest.approx(0.5)
+    # A Gaussian that is hardly there hardly counts.
+    with torch.no_grad():
+        sequence.moving.opacity_logits[11::2] = -20.0
+    assert motion_by_level(sequence)[7][1].max() < 1e-3
