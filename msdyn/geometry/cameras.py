@@ -184,6 +184,43 @@ class Cameras:
         """[T, 3] camera centres in the world."""
         return self.world_from_cam[:, :3, 3]
 
+    def interpolated(self, positions: np.ndarray) -> Cameras:
+        """Return the cameras at fractional indices: centres linearly, rotations the shorter way.
+
+        Args:
+            positions: [N] indices, 0 to the last; a whole number gives that camera, exactly.
+
+        Raises:
+            InputError: an index outside the cameras.
+        """
+        from scipy.spatial.transform import Rotation
+
+        positions = np.asarray(positions, np.float64)
+        last = len(self) - 1
+        if positions.size and not (positions.min() >= 0 and positions.max() <= last):
+            raise InputError(f"camera position: expected 0 to {last}, got {positions}")
+        low = np.floor(positions).astype(int)
+        high = np.minimum(low + 1, last)
+        share = positions - low
+        start = self.cam_from_world[low, :3, :3]
+        turn = self.cam_from_world[high, :3, :3] @ start.swapaxes(1, 2)
+        part = Rotation.from_rotvec(
+            share[:, None] * Rotation.from_matrix(turn).as_rotvec().reshape(-1, 3)
+        )
+        rotation = part.as_matrix().reshape(-1, 3, 3) @ start
+        centres = self.centres
+        centre = centres[low] + share[:, None] * (centres[high] - centres[low])
+        pose = np.tile(np.eye(4), (len(positions), 1, 1))
+        pose[:, :3, :3] = rotation
+        pose[:, :3, 3] = -(rotation @ centre[..., None])[..., 0]
+        whole = (share == 0)[:, None, None]
+        k_low, k_high = self.intrinsics[low], self.intrinsics[high]
+        return replace(
+            self,
+            intrinsics=k_low + share[:, None, None] * (k_high - k_low),
+            cam_from_world=np.where(whole, self.cam_from_world[low], pose),
+        )
+
     def resized(self, width: int, height: int) -> Cameras:
         """Return the same cameras for images resampled to another size."""
         intrinsics = self.intrinsics.copy()

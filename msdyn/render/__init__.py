@@ -1,14 +1,30 @@
 """Rendering Gaussians: one contract, on a CPU and on CUDA."""
 
+from msdyn.render.colours import colour_depth, colour_flow, colour_objects, object_palette
+from msdyn.render.flow import Flow, render_flow
+from msdyn.render.queries import query_objects, query_tracks, rendered_depth
 from msdyn.render.rasterizer import BACKENDS, Rendering, rasterize
 from msdyn.render.render import RenderedImage, draw, render_image, render_images
+from msdyn.render.trajectories import PointTracks, grid_points, point_tracks
 
 __all__ = [
     "BACKENDS",
+    "Flow",
+    "PointTracks",
     "RenderedImage",
     "Rendering",
+    "colour_depth",
+    "colour_flow",
+    "colour_objects",
     "draw",
+    "grid_points",
+    "object_palette",
+    "point_tracks",
+    "query_objects",
+    "query_tracks",
     "rasterize",
+    "render_flow",
     "render_image",
     "render_images",
+    "rendered_depth",
 ]

@@ -95,6 +95,8 @@ def render_image(
     time: float,
     *,
     levels: int | None = None,
+    objects: Sequence[int] | None = None,
+    background: bool = True,
     backend: str = "auto",
 ) -> RenderedImage:
     """Render a sequence in one camera at one time.
@@ -104,6 +106,8 @@ def render_image(
         camera: one camera, in the world of the sequence.
         time: normalised, 0 (first frame) to 1 (last frame).
         levels: use only the first so many motion levels.
+        objects: mask indices of the moving objects to draw; all of them by default.
+        background: draw what stands still.
         backend: see `rasterize`.
 
     Raises:
@@ -111,7 +115,7 @@ def render_image(
     """
     if len(camera) != 1:
         raise InputError(f"camera: expected one, got {len(camera)}; index it, as cameras[0]")
-    posed = sequence.at(time, levels=levels)
+    posed = sequence.at(time, levels=levels).only(objects, background=background)
     device = sequence.device
     rendering = draw(
         posed,
@@ -137,10 +141,20 @@ def render_images(
     times: Sequence[float] | np.ndarray,
     *,
     levels: int | None = None,
+    objects: Sequence[int] | None = None,
+    background: bool = True,
     backend: str = "auto",
 ) -> Iterator[RenderedImage]:
     """Render one image after another, each camera at its own time."""
     if len(cameras) != len(times):
         raise InputError(f"render: expected a time for each of {len(cameras)} cameras")
     for camera, time in zip(cameras, times, strict=True):
-        yield render_image(sequence, camera, float(time), levels=levels, backend=backend)
+        yield render_image(
+            sequence,
+            camera,
+            float(time),
+            levels=levels,
+            objects=objects,
+            background=background,
+            backend=backend,
+        )

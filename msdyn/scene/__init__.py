@@ -1,6 +1,6 @@
 """The scene directory: reading, writing, checking."""
 
-from msdyn.scene.camera_files import read_cameras, write_cameras
+from msdyn.scene.camera_files import parse_cameras, read_cameras, write_cameras
 from msdyn.scene.check import SceneReport, check_scene
 from msdyn.scene.keypoints import Keypoints, read_keypoints, write_keypoints
 from msdyn.scene.scene import (
@@ -45,6 +45,7 @@ __all__ = [
     "lift_scene_tracks",
     "lift_tracks",
     "load_npz",
+    "parse_cameras",
     "npz_keys",
     "read_cameras",
     "read_depth",

@@ -10,15 +10,20 @@ from msdyn.errors import InputError
 from msdyn.files import read_json, write_json
 from msdyn.geometry import Cameras
 
-__all__ = ["read_cameras", "write_cameras"]
+__all__ = ["parse_cameras", "read_cameras", "write_cameras"]
 
 _FORMAT = "msdyn-cameras"
 _KEYS = ("fx", "fy", "cx", "cy", "cam_from_world")
 
 
-def write_cameras(path: str | os.PathLike, cameras: Cameras) -> None:
-    """Write cameras: fx fy cx cy in pixels and `cam_from_world` 4x4 for every frame."""
-    frames = [
+def write_cameras(
+    path: str | os.PathLike, cameras: Cameras, times: np.ndarray | None = None
+) -> None:
+    """Write cameras: fx fy cx cy in pixels and `cam_from_world` 4x4 for every frame.
+
+    `times` [T] are the normalised times at which a path is to be seen, where there are any.
+    """
+    frames: list[dict[str, Any]] = [
         {
             "fx": float(k[0, 0]),
             "fy": float(k[1, 1]),
@@ -28,6 +33,8 @@ def write_cameras(path: str | os.PathLike, cameras: Cameras) -> None:
         }
         for k, pose in zip(cameras.intrinsics, cameras.cam_from_world, strict=True)
     ]
+    for frame, time in zip(frames, () if times is None else times, strict=False):
+        frame["time"] = float(time)
     write_json(
         path,
         {
@@ -48,8 +55,11 @@ def read_cameras(path: str | os.PathLike) -> Cameras:
         FileNotFoundError: there is no such file.
         InputError: the file has another form; the message names the key.
     """
-    path = Path(path)
-    content = read_json(path)
+    return parse_cameras(Path(path), read_json(path))
+
+
+def parse_cameras(path: Path, content: Any) -> Cameras:
+    """Return the cameras of a file's content; errors name the file. See `read_cameras`."""
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a JSON object, got {type(content).__name__}")
     frames = content.get("frames", [content])

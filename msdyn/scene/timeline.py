@@ -55,6 +55,11 @@ class Timeline:
             raise InputError(f"seconds: expected 0 to {duration:.3f}, got {seconds}")
         return seconds / duration
 
+    @property
+    def fps(self) -> float:
+        """Mean frames a second."""
+        return float((len(self) - 1) / (self.seconds[-1] - self.seconds[0]))
+
     def frame_position(self, time: float) -> float:
         """Return the fractional frame index of a normalised time.
 
@@ -67,3 +72,7 @@ class Timeline:
                 "for frame numbers or seconds use --frame or --seconds"
             )
         return float(np.interp(time, self.times, np.arange(len(self))))
+
+    def frame_positions(self, times: np.ndarray) -> np.ndarray:
+        """Return the fractional frame indices of normalised times [N]."""
+        return np.array([self.frame_position(float(time)) for time in times])

@@ -1,6 +1,9 @@
 """Gaussians and Gaussian sequences."""
 
-from msdyn.sequence.gaussians import Gaussians, PosedGaussians
+from msdyn.sequence.choice import What, When, parse_times
+from msdyn.sequence.gaussians import Gaussians, PosedGaussians, keep_objects
+from msdyn.sequence.levels import motion_by_level
+from msdyn.sequence.objects import fit_motion, object_centres, object_motions, object_poses
 from msdyn.sequence.sequence import GaussianSequence
 from msdyn.sequence.storage import load_sequence, save_sequence
 
@@ -8,6 +11,15 @@ __all__ = [
     "GaussianSequence",
     "Gaussians",
     "PosedGaussians",
+    "What",
+    "When",
+    "fit_motion",
+    "keep_objects",
     "load_sequence",
+    "motion_by_level",
+    "object_centres",
+    "object_motions",
+    "object_poses",
+    "parse_times",
     "save_sequence",
 ]

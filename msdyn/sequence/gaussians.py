@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from msdyn.errors import InputError
 from msdyn.geometry import SH_C0, harmonics_basis
 
-__all__ = ["Gaussians", "PosedGaussians"]
+__all__ = ["Gaussians", "PosedGaussians", "keep_objects"]
 
 _SHAPES = {"means": (3,), "log_scales": (3,), "quats_wxyz": (4,), "opacity_logits": ()}
 
@@ -132,6 +133,27 @@ class PosedGaussians:
     def num_static(self) -> int:
         return len(self.scales) - self.rotations.shape[1]
 
+    def only(self, objects: Sequence[int] | None, *, background: bool = True) -> PosedGaussians:
+        """Return some of the Gaussians.
+
+        Args:
+            objects: mask indices of the moving objects to keep; all of them for None.
+            background: keep what stands still.
+        """
+        if objects is None and background:
+            return self
+        keep = keep_objects(self.objects, objects, background=background)
+        moving = keep[self.num_static :]
+        return PosedGaussians(
+            self.means[:, keep],
+            self.quats_wxyz[:, keep],
+            self.scales[keep],
+            self.opacities[keep],
+            self.harmonics[keep],
+            self.rotations[:, moving],
+            self.objects[keep],
+        )
+
     def select(self, times: slice) -> PosedGaussians:
         """Return the same Gaussians at some of the times."""
         return replace(
@@ -158,3 +180,11 @@ class PosedGaussians:
         directions = nn.functional.normalize(torch.cat([static, moving], dim=1), dim=-1)
         basis = harmonics_basis(degree, directions)  # [B, G, coefficients]
         return (torch.einsum("bgk,gkc->bgc", basis, self.harmonics) + 0.5).clamp_min(0)
+
+
+def keep_objects(
+    labels: Int[Tensor, " gaussians"], objects: Sequence[int] | None, *, background: bool
+) -> Bool[Tensor, " gaussians"]:
+    """Return which Gaussians to keep: see `PosedGaussians.only`."""
+    asked = labels.unique() if objects is None else torch.tensor([*objects], device=labels.device)
+    return torch.where(labels > 0, torch.isin(labels, asked), background)

@@ -102,6 +102,14 @@ class GaussianSequence(nn.Module):
         frame = self.timeline.frame_position(time)
         return self.posed(torch.tensor([frame], device=self.device), levels=levels)
 
+    def camera_at(self, time: float) -> Cameras:
+        """Return the clip's camera at a normalised time; between frames it is interpolated.
+
+        Raises:
+            InputError: the time lies outside [0, 1].
+        """
+        return self.cameras.interpolated(np.array([self.timeline.frame_position(time)]))
+
     def canonical(self) -> PosedGaussians:
         """Return the Gaussians in the canonical frame, without any motion."""
         return self.posed(torch.zeros(1, device=self.device), levels=0)

@@ -1,0 +1,175 @@
+"""What a Gaussian sequence says of given pixels: trajectories, objects, depth."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from msdyn.geometry import transform_points, unproject
+from msdyn.render.rasterizer import Rendering
+from msdyn.render.render import draw
+from msdyn.sequence import GaussianSequence
+
+__all__ = ["query_objects", "query_tracks", "rendered_depth"]
+
+# Positions at this many frames go through the rasterizer in one pass.
+_FRAMES_A_PASS = 8
+
+
+@torch.no_grad()
+def query_tracks(
+    sequence: GaussianSequence,
+    query_frame: np.ndarray,
+    query_xy: np.ndarray,
+    *,
+    frames: np.ndarray | None = None,
+    levels: int | None = None,
+    on_surface: bool = False,
+    backend: str = "auto",
+) -> np.ndarray:
+    """Return the 3D trajectories of the surfaces seen at given pixels of the clip.
+
+    The positions of all Gaussians at every frame are blended at the query's pixel, as colours are;
+    this is what evaluations of others do. With `on_surface` the point is where the ray of the
+    pixel meets the depth drawn, and how far the Gaussians have moved since is blended and added:
+    Gaussians larger than a pixel then do not pull the point to their centres.
+
+    Args:
+        sequence: its own cameras are those of the queries.
+        query_frame: [N] frame index of each query, fractional ones too.
+        query_xy: [N, 2] px.
+        frames: [T] frame indices, fractional ones too, to follow them through; all frames of the
+            clip by default.
+        levels: use only the first so many motion levels.
+        on_surface: start from the surface drawn rather than from centres.
+        backend: see `rasterize`.
+
+    Returns:
+        [N, T, 3] float64, world; NaN where nothing is drawn at the pixel.
+    """
+    frames = np.arange(len(sequence.timeline)) if frames is None else np.asarray(frames)
+    result = np.full((len(query_frame), len(frames), 3), np.nan)
+    for frame in np.unique(query_frame):
+        index = np.flatnonzero(query_frame == frame)
+        seen = _Seen(sequence, float(frame), query_xy[index], levels, backend)
+        start_at, before = np.zeros(3), None
+        if on_surface:
+            start_at, before = seen.points()[:, None], seen.posed.means.transpose(0, 1)  # [G, 1, 3]
+        for start in range(0, len(frames), _FRAMES_A_PASS):
+            times = torch.as_tensor(frames[start : start + _FRAMES_A_PASS], device=sequence.device)
+            positions = sequence.posed(times.float(), levels=levels).means.transpose(0, 1)
+            values = positions if before is None else positions - before  # [G, B, 3]
+            points = seen.mean(values.flatten(1)).unflatten(1, (len(times), 3))  # [n, B, 3]
+            result[index, start : start + len(times)] = start_at + points.double().cpu().numpy()
+    return result
+
+
+@torch.no_grad()
+def query_objects(
+    sequence: GaussianSequence,
+    query_frame: np.ndarray,
+    query_xy: np.ndarray,
+    *,
+    levels: int | None = None,
+    backend: str = "auto",
+) -> np.ndarray:
+    """Return which object is seen at given pixels of the clip, by the largest share of the colour.
+
+    Args:
+        sequence, query_frame, query_xy, levels, backend: as for `query_tracks`.
+
+    Returns:
+        [N] int, 0 where what stands still is seen, -1 where nothing is drawn.
+    """
+    result = np.full(len(query_frame), -1)
+    objects = sequence.at(0.0, levels=0).objects
+    labels = objects.unique()
+    one_hot = (objects[:, None] == labels).float()  # [G, objects]
+    for frame in np.unique(query_frame):
+        index = np.flatnonzero(query_frame == frame)
+        shares = _Seen(sequence, float(frame), query_xy[index], levels, backend).mean(one_hot)
+        drawn = ~shares.isnan().any(1)
+        found = torch.where(drawn, labels[shares.nan_to_num().argmax(1)], -1)
+        result[index] = found.cpu().numpy()
+    return result
+
+
+def rendered_depth(
+    sequence: GaussianSequence,
+    frame: float,
+    xy: np.ndarray,
+    *,
+    levels: int | None = None,
+    backend: str = "auto",
+) -> np.ndarray:
+    """Return the z-depth drawn at pixels [N, 2] of a frame's camera, NaN where nothing is drawn.
+
+    Pixels outside the image take the depth at its border.
+    """
+    with torch.no_grad():
+        return _Seen(sequence, frame, xy, levels, backend).depth().double().cpu().numpy()
+
+
+class _Seen:
+    """Pixels of one frame, and what is blended there."""
+
+    def __init__(
+        self,
+        sequence: GaussianSequence,
+        frame: float,
+        xy: np.ndarray,
+        levels: int | None,
+        backend: str,
+    ) -> None:
+        self.device, self.backend, self.xy = sequence.device, backend, np.asarray(xy, np.float64)
+        self.camera = sequence.cameras.interpolated(np.array([frame]))
+        # Pixel centres lie at +0.5; grid_sample without corners uses the same convention.
+        pixels = torch.as_tensor(xy, dtype=torch.float32, device=self.device)
+        size = torch.tensor([self.camera.width, self.camera.height], device=self.device)
+        self.grid = 2 * pixels / size - 1
+        self.posed = sequence.posed(torch.tensor([float(frame)], device=self.device), levels=levels)
+
+    def mean(self, values: Float[Tensor, "gaussians channels"]) -> Float[Tensor, "points channels"]:
+        """Return the values of the Gaussians blended at the pixels, NaN where nothing is drawn."""
+        rendering = self._draw(extra=values[None], depth=False)
+        return self._blended(rendering.features[0, ..., 3:], rendering.alpha)
+
+    def depth(self) -> Float[Tensor, " points"]:
+        """Return the depth blended at the pixels, NaN where nothing is drawn."""
+        rendering = self._draw(extra=None, depth=True)
+        assert rendering.depth is not None
+        return self._blended(rendering.depth[0, ..., None], rendering.alpha)[:, 0]
+
+    def points(self) -> np.ndarray:
+        """Return the world points [N, 3] drawn at the pixels, NaN where nothing is drawn."""
+        depth = self.depth().double().cpu().numpy()
+        in_camera = unproject(self.camera.intrinsics[0], self.xy, depth)
+        return transform_points(self.camera.world_from_cam[0], in_camera)
+
+    def _draw(self, *, extra: Tensor | None, depth: bool) -> Rendering:
+        return draw(
+            self.posed,
+            torch.as_tensor(self.camera.intrinsics, dtype=torch.float32, device=self.device),
+            torch.as_tensor(self.camera.cam_from_world, dtype=torch.float32, device=self.device),
+            self.camera.width,
+            self.camera.height,
+            extra=extra,
+            depth=depth,
+            backend=self.backend,
+        )
+
+    def _blended(self, weighted: Tensor, alpha: Tensor) -> Tensor:
+        weighted, alpha = _sample(weighted, self.grid), _sample(alpha[0, ..., None], self.grid)
+        return torch.where(alpha > 1e-2, weighted / alpha.clamp_min(1e-2), torch.nan)
+
+
+def _sample(
+    image: Float[Tensor, "height width channels"], grid: Float[Tensor, "points 2"]
+) -> Float[Tensor, "points channels"]:
+    """Sample an image bilinearly at points in [-1, 1]."""
+    sampled = torch.nn.functional.grid_sample(
+        image.permute(2, 0, 1)[None], grid[None, None], align_corners=False, padding_mode="border"
+    )
+    return sampled[0, :, 0].T
