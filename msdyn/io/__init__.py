@@ -1,41 +1,55 @@
 """File formats, one module each."""
 
+from msdyn.io.camera_file import TimedCameras, read_camera_file
 from msdyn.io.camera_layouts import CAMERA_LAYOUTS, read_posed_images
 from msdyn.io.colmap import find_colmap_model, load_pycolmap, read_colmap
+from msdyn.io.colmap_writer import write_colmap
 from msdyn.io.cotracker import read_cotracker, tracks_of_cotracker
 from msdyn.io.depth_anything3 import read_depth_anything3
 from msdyn.io.depth_maps import DEPTH_SUFFIXES, read_depth_map
 from msdyn.io.dycheck import Dycheck, DycheckView, write_dycheck_views
 from msdyn.io.dycheck_writer import write_dycheck
+from msdyn.io.flo import read_flo, write_flo
 from msdyn.io.megasam import read_megasam
 from msdyn.io.nerfstudio import read_nerfstudio
+from msdyn.io.nerfstudio_paths import write_transforms
+from msdyn.io.ply import write_gaussians_ply, write_points_ply
 from msdyn.io.posed_images import PosedImages
 from msdyn.io.tapvid3d import read_tapvid3d
-from msdyn.io.tum import read_tum
+from msdyn.io.tum import read_tum, write_tum
 from msdyn.io.video import VideoInfo, read_video, scan_video, write_video
 
 __all__ = [
     "CAMERA_LAYOUTS",
     "DEPTH_SUFFIXES",
+    "Dycheck",
+    "DycheckView",
     "PosedImages",
+    "TimedCameras",
+    "VideoInfo",
     "find_colmap_model",
     "load_pycolmap",
+    "read_camera_file",
     "read_colmap",
     "read_cotracker",
     "read_depth_anything3",
     "read_depth_map",
+    "read_flo",
     "read_megasam",
     "read_nerfstudio",
     "read_posed_images",
     "read_tapvid3d",
     "read_tum",
-    "tracks_of_cotracker",
-    "Dycheck",
-    "DycheckView",
-    "VideoInfo",
     "read_video",
     "scan_video",
+    "tracks_of_cotracker",
+    "write_colmap",
     "write_dycheck",
     "write_dycheck_views",
+    "write_flo",
+    "write_gaussians_ply",
+    "write_points_ply",
+    "write_transforms",
+    "write_tum",
     "write_video",
 ]

@@ -32,7 +32,7 @@ from msdyn.files import read_json
 from msdyn.geometry import Cameras
 from msdyn.scene import Keypoints, write_keypoints, write_view
 
-__all__ = ["Dycheck", "DycheckView", "write_dycheck_views"]
+__all__ = ["Dycheck", "DycheckView", "read_dycheck_camera", "write_dycheck_views"]
 
 _MILLIMETRES_ABOVE = 50.0
 """No sensor of a phone measures 50 m, and none of them 50 mm: a larger median is millimetres."""
@@ -204,7 +204,7 @@ class Dycheck:
         return DycheckView(names, cameras[nearest])
 
     def _cameras(self, names: list[str]) -> Cameras:
-        parts = [_read_camera(self.directory / "camera" / f"{name}.json") for name in names]
+        parts = [read_dycheck_camera(self.directory / "camera" / f"{name}.json") for name in names]
         if len({(camera.width, camera.height) for camera in parts}) != 1:
             raise InputError(f"{self.directory / 'camera'}: expected images of one size")
         first = parts[0]
@@ -267,7 +267,13 @@ def write_dycheck_views(sequence: Dycheck, scene: str | os.PathLike) -> dict[str
     return report
 
 
-def _read_camera(path: Path) -> Cameras:
+def read_dycheck_camera(path: Path) -> Cameras:
+    """Read `camera/<name>.json`: one camera, at full size.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: a key is missing or of another form, or the camera is distorted.
+    """
     content = read_json(path)
     values: dict[str, np.ndarray] = {}
     shapes = {

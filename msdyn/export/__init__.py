@@ -1,0 +1,33 @@
+"""Taking a sequence elsewhere: files that other programs read. docs/formats.md describes them."""
+
+from msdyn.export.cameras import export_cameras
+from msdyn.export.flow import export_flow
+from msdyn.export.gaussians import export_ply
+from msdyn.export.objects import export_objects
+from msdyn.export.points import export_points, surface_points, to_open3d
+from msdyn.export.run import (
+    FORMATS,
+    ExportConfig,
+    Exported,
+    export_as,
+    export_scene,
+    export_sequence,
+)
+from msdyn.export.tracks import export_tracks
+
+__all__ = [
+    "FORMATS",
+    "ExportConfig",
+    "Exported",
+    "export_as",
+    "export_cameras",
+    "export_flow",
+    "export_objects",
+    "export_ply",
+    "export_points",
+    "export_scene",
+    "export_sequence",
+    "export_tracks",
+    "surface_points",
+    "to_open3d",
+]

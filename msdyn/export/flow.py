@@ -1,0 +1,71 @@
+"""`flow`: optical flow, scene flow and masks of what moves, from each time to the next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from msdyn.errors import InputError
+from msdyn.export.manifest import manifest
+from msdyn.files import write_json
+from msdyn.io import write_flo
+from msdyn.render import render_flow
+from msdyn.scene import save_npz, write_image
+from msdyn.sequence import GaussianSequence, What
+
+__all__ = ["export_flow"]
+
+
+def export_flow(
+    sequence: GaussianSequence,
+    out: Path,
+    times: np.ndarray,
+    what: What | None = None,
+    *,
+    moving_px: float = 1.0,
+) -> list[Path]:
+    """Write the flow from each time to the next as npz, `.flo` and a mask; return the files.
+
+    `flow_00000.npz` has `flow` [H, W, 2] px and `scene_flow` [H, W, 3] in the world, both from the
+    clip's camera at the first time to its camera at the second, `valid` and `moving` [H, W];
+    `moving_00000.png` is 255 where the camera does not explain the flow.
+
+    Raises:
+        InputError: fewer than two times.
+    """
+    what = what or What()
+    if len(times) < 2:
+        raise InputError("flow: expected at least two times, as --times 0,1")
+    (out / "manifest.json").unlink(missing_ok=True)
+    paths, files = [], []
+    pairs = list(zip(times[:-1], times[1:], strict=True))
+    for number, (start, end) in enumerate(tqdm(pairs, desc="export flow", unit="pair")):
+        flow = render_flow(
+            sequence,
+            (sequence.camera_at(float(start)), sequence.camera_at(float(end))),
+            (float(start), float(end)),
+            levels=what.num_levels(sequence),
+            objects=what.labels(sequence),
+            background=what.background == "on",
+            moving_px=moving_px,
+        )
+        path = out / f"flow_{number:05d}.npz"
+        save_npz(
+            path,
+            flow=flow.xy,
+            scene_flow=flow.xyz,
+            valid=flow.valid,
+            moving=flow.moving,
+            times=np.array([start, end]),
+        )
+        write_flo(path.with_suffix(".flo"), flow.xy, flow.valid)
+        mask = out / f"moving_{number:05d}.png"
+        write_image(mask, np.where(flow.moving, 255, 0).astype(np.uint8))
+        paths.append(path)
+        files += [path, path.with_suffix(".flo"), mask]
+    content = manifest(sequence, times, paths, "flow")
+    content |= {"pairs": [[float(a), float(b)] for a, b in pairs], "moving_px": moving_px}
+    write_json(out / "manifest.json", content)
+    return [*files, out / "manifest.json"]

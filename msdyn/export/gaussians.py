@@ -1,0 +1,87 @@
+"""`ply`: a file of 3D Gaussian Splatting for every time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from msdyn.export.manifest import manifest
+from msdyn.files import write_json
+from msdyn.geometry import harmonics_basis
+from msdyn.io import write_gaussians_ply
+from msdyn.scene import frame_path
+from msdyn.sequence import Gaussians, GaussianSequence, What, keep_objects
+
+__all__ = ["export_ply", "turned_harmonics"]
+
+
+@torch.no_grad()
+def export_ply(
+    sequence: GaussianSequence, out: Path, times: np.ndarray, what: What | None = None
+) -> list[Path]:
+    """Write one PLY a time into a folder, and `manifest.json`; return the files.
+
+    Values are those of the sequence itself, before activation. Spherical harmonics above degree 0
+    of what moves are turned with it, as other programs evaluate them in the world.
+    """
+    what = what or What()
+    levels, labels = what.num_levels(sequence), what.labels(sequence)
+    static, moving = sequence.static, sequence.moving
+    objects = torch.cat([sequence.objects.new_zeros(len(static)), sequence.objects])
+    keep = keep_objects(objects, labels, background=what.background == "on").cpu()
+
+    def both(name: str) -> np.ndarray:
+        return torch.cat([getattr(static, name), getattr(moving, name)]).cpu()[keep].numpy()
+
+    fixed = {name: both(name) for name in ("log_scales", "opacity_logits")}
+    paths = []
+    (out / "manifest.json").unlink(missing_ok=True)  # written last: what has one is whole
+    for number, time in enumerate(tqdm(times, desc="export ply", unit="file")):
+        posed = sequence.at(float(time), levels=levels)
+        path = frame_path(out, number, ".ply")
+        write_gaussians_ply(
+            path,
+            means=posed.means[0].cpu()[keep].numpy(),
+            quats_wxyz=posed.quats_wxyz[0].cpu()[keep].numpy(),
+            harmonics=_harmonics(static, moving, posed.rotations[0]).cpu()[keep].numpy(),
+            **fixed,
+        )
+        paths.append(path)
+    content = manifest(sequence, times, paths, "gaussians") | {
+        "gaussians": int(keep.sum()),
+        "properties": "f_dc_*, f_rest_*: spherical harmonics of the colour minus one half, the "
+        "rest channel by channel; opacity: logit; scale_*: logarithm; rot_*: quaternion wxyz",
+    }
+    write_json(out / "manifest.json", content)
+    return [*paths, out / "manifest.json"]
+
+
+def _harmonics(static: Gaussians, moving: Gaussians, rotations: Tensor) -> Tensor:
+    return torch.cat([static.harmonics, turned_harmonics(moving.harmonics, rotations)])
+
+
+def turned_harmonics(
+    harmonics: Float[Tensor, "gaussians coefficients 3"],
+    rotations: Float[Tensor, "gaussians 3 3"],
+) -> Float[Tensor, "gaussians coefficients 3"]:
+    """Return the spherical harmonics of functions that are turned.
+
+    A function that had f(d) in direction d has f(R^T d) afterwards. Rotations leave the space of
+    each degree in itself, so solving for the new coefficients in more directions than there are
+    coefficients is exact.
+    """
+    degree = int(harmonics.shape[1] ** 0.5) - 1
+    if degree == 0 or not len(harmonics):
+        return harmonics
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.randn(4 * harmonics.shape[1], 3, generator=generator, dtype=torch.float64)
+    directions = torch.nn.functional.normalize(directions, dim=-1).to(harmonics.device)
+    solve = torch.linalg.pinv(harmonics_basis(degree, directions))  # [coefficients, directions]
+    before = directions @ rotations.double()  # [G, directions, 3], rows R^T d
+    values = harmonics_basis(degree, before) @ harmonics.double()  # [G, directions, 3]
+    return (solve @ values).to(harmonics.dtype)

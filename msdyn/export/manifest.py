@@ -1,0 +1,35 @@
+"""`manifest.json`: what lies in a folder of exported files, when, and in which conventions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import msdyn
+from msdyn.sequence import GaussianSequence
+
+__all__ = ["manifest"]
+
+
+def manifest(
+    sequence: GaussianSequence, times: np.ndarray, paths: list[Path], content: str
+) -> dict[str, Any]:
+    """Return the manifest of files of which there is one a time."""
+    timeline = sequence.timeline
+    duration = float(timeline.seconds[-1] - timeline.seconds[0])
+    seconds = [float(time) * duration for time in times]
+    return {
+        "format": f"msdyn-{content}",
+        "version": 1,
+        "msdyn": msdyn.__version__,
+        "fps": timeline.fps,
+        "times": [float(time) for time in times],
+        "seconds": seconds,
+        "frames": [float(f) for f in timeline.frame_positions(times)],
+        "files": [path.name for path in paths],
+        "world_units": sequence.world_units,
+        "conventions": "world and scale of the input cameras; OpenCV axes; times from 0 (first "
+        "frame) to 1 (last frame), seconds since the first frame",
+    }

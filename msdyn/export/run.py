@@ -1,0 +1,164 @@
+"""Exporting a fitted scene. What `msdyn-export` does."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import numpy as np
+import tyro
+
+from msdyn.errors import InputError
+from msdyn.export.cameras import export_cameras
+from msdyn.export.flow import export_flow
+from msdyn.export.gaussians import export_ply
+from msdyn.export.objects import export_objects, resampled_times
+from msdyn.export.points import export_points
+from msdyn.export.tracks import export_tracks
+from msdyn.render import grid_points, point_tracks
+from msdyn.sequence import GaussianSequence, What, When, load_sequence
+
+__all__ = ["FORMATS", "ExportConfig", "Exported", "export_as", "export_scene", "export_sequence"]
+
+Format = Literal["ply", "tracks", "objects", "flow", "cameras", "points"]
+FORMATS: tuple[str, ...] = get_args(Format)
+_FILES = {"tracks": "tracks.npz"}
+"""Formats that are one file, and its name; the others are folders."""
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Write a fitted scene in a format that other programs read."""
+
+    scene: tyro.conf.Positional[Path] = Path()
+    """Scene directory with a fit, or a sequence.safetensors; the current directory by default."""
+    format: Format = "ply"
+    """ply: Gaussians a time; tracks: 3D and 2D point tracks; objects: 6-DoF trajectories; flow:
+    optical and scene flow from each time to the next; cameras: COLMAP, nerfstudio, TUM; points:
+    coloured point clouds."""
+    out: Path | None = None
+    """File or folder to write; export/<format> in the scene directory by default."""
+    when: Annotated[When, tyro.conf.arg(name="")] = field(default_factory=When)
+    what: Annotated[What, tyro.conf.arg(name="")] = field(default_factory=What)
+    fps: float | None = None
+    """Take times at this rate, in frames a second of the clip's own time; its frames by default."""
+    points: str | None = None
+    """tracks: the pixels to follow, as 120,80 or several, 120,80:64.5,33 (centres at +0.5)."""
+    grid: int = 8
+    """tracks: otherwise a point every so many pixels."""
+    query_frame: int | None = None
+    """tracks: the frame that the pixels are of; the canonical frame by default."""
+    moving_px: float = 1.0
+    """flow: a pixel moves by itself where its flow differs from the camera's by more than this."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: the file or folder, its files, and their size in bytes."""
+
+    path: Path
+    files: tuple[Path, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(path.stat().st_size for path in self.files)
+
+    def __str__(self) -> str:
+        size = self.size
+        for unit in ("bytes", "kB", "MB", "GB"):
+            if size < 1000 or unit == "GB":
+                break
+            size /= 1000
+        count = len(self.files)
+        files = "1 file" if count == 1 else f"{count} files"
+        return f"{self.path} ({files}, {size:.{0 if unit == 'bytes' else 1}f} {unit})"
+
+
+def export_scene(config: ExportConfig) -> Exported:
+    """Export a fitted scene directory as the options say.
+
+    Raises:
+        FileNotFoundError: there is no fit.
+        InputError: options that do not go together, or that the sequence does not have.
+    """
+    sequence = load_sequence(config.scene)
+    out = config.out
+    if out is None:
+        folder = config.scene if config.scene.is_dir() else config.scene.parent
+        out = folder / "export" / _FILES.get(config.format, config.format)
+    return export_sequence(sequence, replace(config, out=out))
+
+
+def export_sequence(sequence: GaussianSequence, config: ExportConfig) -> Exported:
+    """Export a sequence; `config.out` says where to, `config.scene` is not used."""
+    if config.out is None:
+        raise InputError("export: expected a file or folder to write to, got none")
+    out, what = config.out, config.what
+    suffix = Path(_FILES.get(config.format, "")).suffix
+    if out.suffix.lower() != suffix and (suffix or out.is_file()):
+        expected = f"a {suffix} file" if suffix else "a folder"
+        raise InputError(f"--out: expected {expected} for {config.format}, got {out}")
+    times = _times(sequence, config)
+    levels = what.num_levels(sequence)
+    labels = what.labels(sequence)
+    if config.format == "ply":
+        files = export_ply(sequence, out, times, what)
+    elif config.format == "tracks":
+        frames = sequence.timeline.frame_positions(times)
+        tracks = point_tracks(sequence, *_queries(sequence, config), frames=frames, levels=levels)
+        if labels is not None or what.background == "off":
+            allowed = [*(labels or sequence.objects.unique().tolist())]
+            allowed += [0] if what.background == "on" else []
+            chosen = np.isin(tracks.object, allowed)
+            tracks = tracks.select(chosen)
+        files = export_tracks(sequence, out, tracks)
+    elif config.format == "objects":
+        files = export_objects(sequence, out, times, levels=levels, labels=labels)
+    elif config.format == "flow":
+        files = export_flow(sequence, out, times, what, moving_px=config.moving_px)
+    elif config.format == "cameras":
+        files = export_cameras(sequence, out, times)
+    else:
+        files = export_points(sequence, out, times, what)
+    return Exported(out, tuple(files))
+
+
+def _times(sequence: GaussianSequence, config: ExportConfig) -> np.ndarray:
+    moments = config.when.moments(sequence.timeline)
+    if moments is not None and config.fps is not None:
+        raise InputError("export: expected --fps or times, got both")
+    if config.fps is not None:
+        if not config.fps > 0:
+            raise InputError(f"--fps: expected a rate above 0, got {config.fps}")
+        return resampled_times(sequence, config.fps)
+    return sequence.timeline.times if moments is None else moments
+
+
+def _queries(sequence: GaussianSequence, config: ExportConfig) -> tuple[np.ndarray, int]:
+    """Return the pixels [N, 2] to follow, and the frame they are of."""
+    frame = sequence.canonical_frame if config.query_frame is None else config.query_frame
+    sequence.timeline.time_of_frame(frame)  # refuses frames outside the clip
+    if config.points is None:
+        return grid_points(sequence, config.grid), frame
+    with contextlib.suppress(ValueError):
+        pixels = [[float(v) for v in pair.split(",")] for pair in config.points.split(":")]
+        if all(len(pixel) == 2 for pixel in pixels):
+            return np.array(pixels), frame
+    raise InputError(f"--points: expected x,y or x,y:x,y in pixels, got {config.points!r}")
+
+
+def export_as(sequence: GaussianSequence, format: Any, out: str | Path, **options: Any) -> Exported:
+    """Export a sequence from Python, as `sequence.export("objects", "out/", fps=100)`.
+
+    Options are those of `ExportConfig`, and of `When` and `What` by their own names.
+    """
+    when = {k: options.pop(k) for k in ("time", "frame", "seconds", "times") if k in options}
+    what = {k: options.pop(k) for k in ("levels", "objects", "background") if k in options}
+    if format not in FORMATS:
+        raise InputError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
+    config = ExportConfig(
+        format=format, out=Path(out), when=When(**when), what=What(**what), **options
+    )
+    return export_sequence(sequence, config)
