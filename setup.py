@@ -19,7 +19,7 @@ setup(
         *(f"msdyn.{name}" for name in find_packages(include=["preprocess", "preprocess.*"])),
     ],
     package_dir={"msdyn.preprocess": "preprocess"},
-    package_data={"msdyn": ["py.typed"]},
+    package_data={"msdyn": ["py.typed", "export/*.html", "view/*.html"]},
     install_requires=[
         "torch>=2.4",
         "numpy>=1.26",
@@ -48,6 +48,7 @@ setup(
     extras_require={
         "preprocess": ["transformers>=4.57", "openexr>=3.3"],
         "open3d": ["open3d>=0.18"],
+        "rerun": ["rerun-sdk>=0.24"],
         "test": [
             "pytest>=8",
             "hypothesis>=6.100",

@@ -4,7 +4,9 @@ from msdyn.export.cameras import export_cameras
 from msdyn.export.flow import export_flow
 from msdyn.export.gaussians import export_ply
 from msdyn.export.objects import export_objects
+from msdyn.export.player import export_player
 from msdyn.export.points import export_points, surface_points, to_open3d
+from msdyn.export.recording import export_rrd
 from msdyn.export.run import (
     FORMATS,
     ExportConfig,
@@ -23,8 +25,10 @@ __all__ = [
     "export_cameras",
     "export_flow",
     "export_objects",
+    "export_player",
     "export_ply",
     "export_points",
+    "export_rrd",
     "export_scene",
     "export_sequence",
     "export_tracks",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from msdyn.errors import MissingExtraError
 from msdyn.export.manifest import manifest
 from msdyn.files import atomic_path, write_json
 from msdyn.geometry import world_points_from_depth
@@ -65,7 +66,7 @@ def to_open3d(points: np.ndarray, colours: np.ndarray) -> Any:
     """Return points [P, 3] and their colours [P, 3] uint8 as an `open3d.geometry.PointCloud`.
 
     Raises:
-        ImportError: open3d is not installed.
+        MissingExtraError: open3d is not installed.
     """
     open3d = _open3d()
     cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points.astype(np.float64)))
@@ -87,4 +88,4 @@ def _open3d() -> Any:
     try:
         return import_module("open3d")
     except ImportError as error:
-        raise ImportError('open3d is not installed: pip install "msdyn[open3d]"') from error
+        raise MissingExtraError('open3d is not installed: pip install "msdyn[open3d]"') from error

@@ -15,16 +15,18 @@ from msdyn.export.cameras import export_cameras
 from msdyn.export.flow import export_flow
 from msdyn.export.gaussians import export_ply
 from msdyn.export.objects import export_objects, resampled_times
+from msdyn.export.player import export_player
 from msdyn.export.points import export_points
+from msdyn.export.recording import export_rrd
 from msdyn.export.tracks import export_tracks
 from msdyn.render import grid_points, point_tracks
 from msdyn.sequence import GaussianSequence, What, When, load_sequence
 
 __all__ = ["FORMATS", "ExportConfig", "Exported", "export_as", "export_scene", "export_sequence"]
 
-Format = Literal["ply", "tracks", "objects", "flow", "cameras", "points"]
+Format = Literal["ply", "tracks", "objects", "flow", "cameras", "points", "html", "rrd"]
 FORMATS: tuple[str, ...] = get_args(Format)
-_FILES = {"tracks": "tracks.npz"}
+_FILES = {"tracks": "tracks.npz", "html": "sequence.html", "rrd": "sequence.rrd"}
 """Formats that are one file, and its name; the others are folders."""
 
 
@@ -37,7 +39,8 @@ class ExportConfig:
     format: Format = "ply"
     """ply: Gaussians a time; tracks: 3D and 2D point tracks; objects: 6-DoF trajectories; flow:
     optical and scene flow from each time to the next; cameras: COLMAP, nerfstudio, TUM; points:
-    coloured point clouds."""
+    coloured point clouds; html: a page that plays the sequence; rrd: a recording for
+    rerun."""
     out: Path | None = None
     """File or folder to write; export/<format> in the scene directory by default."""
     when: Annotated[When, tyro.conf.arg(name="")] = field(default_factory=When)
@@ -120,6 +123,10 @@ def export_sequence(sequence: GaussianSequence, config: ExportConfig) -> Exporte
         files = export_flow(sequence, out, times, what, moving_px=config.moving_px)
     elif config.format == "cameras":
         files = export_cameras(sequence, out, times)
+    elif config.format == "html":
+        files = export_player(sequence, out, times, what, title=out.stem)
+    elif config.format == "rrd":
+        files = export_rrd(sequence, out, times, what)
     else:
         files = export_points(sequence, out, times, what)
     return Exported(out, tuple(files))

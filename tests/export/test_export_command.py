@@ -15,12 +15,14 @@ EXPECTED = {
     "flow": ["flow_00000.flo", "flow_00000.npz", "manifest.json", "moving_00000.png"],
     "cameras": ["cameras_tum.txt", "colmap", "transforms.json"],
     "points": ["00000.ply", "00001.ply", "manifest.json"],
+    "html": ["sequence.html"],
 }
+FILES = {"tracks": "tracks.npz", "html": "sequence.html"}
 
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_every_format_says_what_it_wrote(exact_file, tmp_path, capsys, name):
-    out = tmp_path / ("tracks.npz" if name == "tracks" else "out")
+    out = tmp_path / FILES.get(name, "out")
     options = ["--format", name, "--times", "0,1", "--out", str(out)]
     assert export.main([str(exact_file), *options]) == 0
     written = capsys.readouterr().out.strip()
