@@ -2,5 +2,6 @@
 
 from msdyn.preprocess.config import STAGES, PreprocessConfig, Stage
 from msdyn.preprocess.pipeline import preprocess_video
+from msdyn.preprocess.presets import WITHOUT_WEIGHTS
 
-__all__ = ["STAGES", "PreprocessConfig", "Stage", "preprocess_video"]
+__all__ = ["STAGES", "WITHOUT_WEIGHTS", "PreprocessConfig", "Stage", "preprocess_video"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msdyn.preprocess.config import PreprocessConfig, Stage
+from msdyn.preprocess.config import MODEL_BACKENDS, PreprocessConfig, Stage
 from msdyn.preprocess.from_files import FileCameras, FileDepth, FileMasks, FileTracks
 
 __all__ = ["BACKENDS", "BackendSpec"]
@@ -20,10 +20,12 @@ class BackendSpec:
     Attributes:
         make: returns the backend of a config; heavy imports happen inside.
         needs: the stages whose results it uses; when one of them changes, it runs again.
+        triangulates: it makes depth from the cameras' motion, and so not from poor cameras.
     """
 
     make: Callable[[PreprocessConfig], Any]
     needs: tuple[Stage, ...]
+    triangulates: bool = False
 
 
 def _given(path: Path | None) -> Path:
@@ -61,11 +63,37 @@ def _fused_depth(config: PreprocessConfig) -> Any:
     return FusedDepth()
 
 
+def _model_depth(config: PreprocessConfig) -> Any:
+    from msdyn.preprocess.models.depth import ModelDepth
+
+    model, name = config.depth_model, config.depth
+    assert model is not None and name not in (None, "fused", "files")
+    return ModelDepth(name, model, offline=config.preset == "offline")
+
+
+def _sam_masks(config: PreprocessConfig) -> Any:
+    from msdyn.preprocess.models.sam_video import SamMasks
+
+    model, name = config.masks_model, config.masks
+    assert model is not None and name in ("sam2", "edgetam")
+    return SamMasks(name, model, config.prompts, offline=config.preset == "offline")
+
+
+def _cotracker_tracks(config: PreprocessConfig) -> Any:
+    from msdyn.preprocess.models.cotracker import CoTracker
+
+    assert config.tracks_model is not None
+    return CoTracker(config.tracks_model, offline=config.preset == "offline")
+
+
+_DEPTH_NEEDS: tuple[Stage, ...] = ("frames", "tracks", "masks", "cameras")
+
 # Masks always need tracks: an object must have some.
 BACKENDS: dict[Stage, dict[str, BackendSpec]] = {
     "tracks": {
         "flow": BackendSpec(_flow_tracks, ("frames",)),
         "files": BackendSpec(lambda config: FileTracks(_given(config.tracks_path)), ("frames",)),
+        "cotracker": BackendSpec(_cotracker_tracks, ("frames",)),
     },
     "masks": {
         "motion": BackendSpec(_motion_masks, ("frames", "tracks")),
@@ -73,6 +101,7 @@ BACKENDS: dict[Stage, dict[str, BackendSpec]] = {
             lambda config: FileMasks(_given(config.masks_path)), ("frames", "tracks")
         ),
         "none": BackendSpec(_no_masks, ("frames", "tracks")),
+        **{name: BackendSpec(_sam_masks, ("frames", "tracks")) for name in MODEL_BACKENDS["masks"]},
     },
     "cameras": {
         "sfm": BackendSpec(_sfm_cameras, ("frames", "tracks", "masks")),
@@ -84,9 +113,10 @@ BACKENDS: dict[Stage, dict[str, BackendSpec]] = {
         ),
     },
     "depth": {
-        "fused": BackendSpec(_fused_depth, ("frames", "tracks", "masks", "cameras")),
+        "fused": BackendSpec(_fused_depth, _DEPTH_NEEDS, triangulates=True),
         "files": BackendSpec(
             lambda config: FileDepth(_given(config.depth_path), config.depth_scale), ("frames",)
         ),
+        **{name: BackendSpec(_model_depth, _DEPTH_NEEDS) for name in MODEL_BACKENDS["depth"]},
     },
 }

@@ -11,11 +11,18 @@ from msdyn.preprocess.frames import FrameOptions
 
 from msdyn.errors import InputError
 
-__all__ = ["STAGES", "PreprocessConfig", "Stage"]
+__all__ = ["MODEL_BACKENDS", "STAGES", "PreprocessConfig", "Stage"]
 
 Stage = Literal["frames", "tracks", "masks", "cameras", "depth"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 """In the order in which they run."""
+
+MODEL_BACKENDS: dict[str, tuple[str, ...]] = {
+    "depth": ("depth-anything", "depth-anything-metric", "depth-pro", "zoedepth"),
+    "masks": ("sam2", "edgetam"),
+    "tracks": ("cotracker",),
+}
+"""Backends that load a checkpoint."""
 
 _Stages = Annotated[tuple[Stage, ...], tyro.conf.UseAppendAction]
 
@@ -39,31 +46,52 @@ class PreprocessConfig:
     folder_fps: float = 30.0
     """Frames a second of a folder of images, which has no timestamps."""
 
-    cameras: Literal["sfm", "files"] = "sfm"
+    preset: Literal["auto", "offline", "best"] = "auto"
+    """Which methods do the stages that you name none for. auto: a model that may be used for
+    anything, where it is on this disk or can be fetched, else a method without weights. offline:
+    the same, with what is on this disk. best: the largest models, some for research only."""
+
+    cameras: Literal["sfm", "files"] | None = None
     """sfm: structure from motion. files: read --cameras-path."""
     cameras_path: Path | None = None
     """cameras.json of msdyn, transforms.json of nerfstudio, folder of COLMAP or DyCheck, npz of
     MegaSaM or Depth Anything 3, TUM trajectory; sizes other than the video's are scaled."""
     intrinsics: tuple[float, float, float, float] | None = None
     """fx fy cx cy in pixels of the video at its full size, for a TUM trajectory, which has none."""
-    depth: Literal["fused", "files"] = "fused"
-    """fused: triangulated and densified along edges. files: read --depth-path."""
+    depth: (
+        Literal[
+            "fused", "files", "depth-anything", "depth-anything-metric", "depth-pro", "zoedepth"
+        ]
+        | None
+    ) = None
+    """fused: triangulated and densified along edges. files: read --depth-path. The others are
+    networks, brought to the cameras' scale."""
     depth_path: Path | None = None
     """Folder of depth maps, .npy, .exr or 16-bit .png, one a frame, or an npz of MegaSaM or Depth
     Anything 3; other sizes are resampled."""
     depth_scale: float | None = None
     """Scene units of one unit of the depth files (0.001 for millimetres in metres)."""
-    masks: Literal["motion", "files", "none"] = "motion"
+    depth_model: str | None = None
+    """Checkpoint of the depth network: a name on the Hugging Face hub, or a folder."""
+    masks: Literal["motion", "files", "none", "sam2", "edgetam"] | None = None
     """motion: what the camera's motion does not explain. files: read --masks-path. none: nothing
-    moves."""
+    moves. sam2, edgetam: video segmentation networks, told what to follow by motion or by
+    --prompts."""
     masks_path: Path | None = None
     """Folder of 8-bit index .png, one a frame: 0 static, 1.. the objects, 255 ignore; or of
     folders, one an object, of black and white .png."""
-    tracks: Literal["flow", "files"] = "flow"
-    """flow: chained optical flow. files: read --tracks-path."""
+    masks_model: str | None = None
+    """Checkpoint of the segmentation network: a name on the Hugging Face hub, or a folder."""
+    prompts: Path | None = None
+    """JSON of clicks and boxes that tell sam2 or edgetam what to follow."""
+    tracks: Literal["flow", "files", "cotracker"] | None = None
+    """flow: chained optical flow. files: read --tracks-path. cotracker: CoTracker3 by torch hub,
+    for research only."""
     tracks_path: Path | None = None
     """tracks.npz of msdyn, or an npz in TAPVid-3D's or CoTracker's layout, in pixels of the video
     at its full size."""
+    tracks_model: str | None = None
+    """Folder with a copy of CoTracker's repository."""
     world_units: Literal["metric", "arbitrary"] = "arbitrary"
     """Units of cameras from files: metric (metres) or arbitrary."""
 
@@ -90,9 +118,20 @@ class PreprocessConfig:
             if from_files and path is None:
                 raise InputError(f"{stage}_path: missing; {stage} from files need {flag}")
             if path is not None and not from_files:
+                chosen = getattr(self, stage) or "chosen by --preset"
+                raise InputError(f"{stage}_path: given, but {stage} is {chosen}; use {flag}")
+        for stage, models in MODEL_BACKENDS.items():
+            given, backend = getattr(self, f"{stage}_model"), getattr(self, stage)
+            if given is not None and backend not in models:
                 raise InputError(
-                    f"{stage}_path: given, but {stage} is {getattr(self, stage)!r}; use {flag}"
+                    f"{stage}_model: given, but {stage} is {backend or 'chosen by --preset'}; use "
+                    f"--{stage} {' or '.join(models)}"
                 )
+        if self.prompts is not None and self.masks not in MODEL_BACKENDS["masks"]:
+            raise InputError(
+                f"prompts: given, but masks is {self.masks or 'chosen by --preset'}; "
+                f"use --masks {' or '.join(MODEL_BACKENDS['masks'])}"
+            )
 
     @property
     def directory(self) -> Path:

@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from msdyn.preprocess.assign import assign_objects
 from msdyn.preprocess.base import CameraSolution
 from msdyn.preprocess.consistency import Consistency
 from msdyn.preprocess.dense import MIN_POINTS, Body, DenseBody
 from msdyn.preprocess.fill import fill
 from msdyn.preprocess.objects import Reading, read_surroundings, smooth_depths
 from msdyn.preprocess.rigid import bring_to_scale, solve_rigid_objects
-from msdyn.preprocess.triangulate import triangulate_tracks
+from msdyn.preprocess.structure import static_points
 from tqdm import tqdm
 
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks, frame_path
@@ -154,12 +153,7 @@ class _Object:
 
 def _background(tracks: Tracks, masks: np.ndarray, solution: CameraSolution) -> Body | None:
     """Return the static scene as a body, None where no depth of it can be triangulated."""
-    if solution.motion in ("static", "rotating"):
-        return None
-    points = solution.points
-    if len(points.xyz) < MIN_POINTS:
-        static = tracks.select(assign_objects(tracks, masks) == STATIC)
-        points, _ = triangulate_tracks(static, solution.cameras)
+    points = static_points(tracks, masks, solution, MIN_POINTS)
     if len(points.xyz) < MIN_POINTS:
         return None
     known = np.ones(len(solution.cameras), bool)

@@ -23,6 +23,7 @@ from msdyn.preprocess.backends import BACKENDS
 from msdyn.preprocess.base import CameraSolution, SparsePoints, Verdict
 from msdyn.preprocess.config import STAGES, PreprocessConfig, Stage
 from msdyn.preprocess.frames import write_frames
+from msdyn.preprocess.presets import choose_backends
 
 from msdyn.errors import InputError, PoorInputError
 from msdyn.scene import (
@@ -85,8 +86,9 @@ class _Run:
     """One call of `preprocess_video`."""
 
     def __init__(self, config: PreprocessConfig) -> None:
-        self.config = config
         self.directory = config.directory
+        config, self.choices = choose_backends(config, self._record)
+        self.config = config
         self.specs = {stage: names[getattr(config, stage)] for stage, names in BACKENDS.items()}
 
     def prepare(self) -> None:
@@ -127,7 +129,7 @@ class _Run:
             backend, result = None, {}
         else:
             backend = self._backend(stage)
-            options = _options(backend)
+            options = _options(backend) | self._chosen(stage)
             result = getattr(self, f"_{stage}")(backend)
         self._stamp(stage, digest, backend, options, time.perf_counter() - start, **result)
 
@@ -150,12 +152,13 @@ class _Run:
         result = self._masks(backend, solution)
         result["quality"]["needs_cameras"] = True
         seconds = masks["seconds"] + time.perf_counter() - start
-        self._stamp("masks", masks["input_hash"], backend, _options(backend), seconds, **result)
+        options = _options(backend) | self._chosen("masks")
+        self._stamp("masks", masks["input_hash"], backend, options, seconds, **result)
         (self.directory / _REFINED).touch()
 
     def stop_if_poor(self) -> None:
         """Raise where depth would be triangulated from cameras that cannot give it."""
-        if self.config.accept_poor or "cameras" not in self.specs["depth"].needs:
+        if self.config.accept_poor or not self.specs["depth"].triangulates:
             return
         verdict = self._solution().verdict
         if verdict.grade == "poor":
@@ -163,6 +166,11 @@ class _Run:
                 f"{self.directory}: {verdict.reason}; frames, tracks, masks and cameras are "
                 f"written, depth is not: {verdict.cure}"
             )
+
+    def _chosen(self, stage: Stage) -> dict[str, str]:
+        """Return what the record says of a backend that the user did not name."""
+        choice = self.choices[stage]
+        return {"preset": choice.preset, "why": choice.why} if choice.preset else {}
 
     def _backend(self, stage: Stage) -> Any:
         return self.specs[stage].make(self.config)
@@ -342,8 +350,9 @@ def _options(backend: Any) -> dict[str, Any]:
     """Return the options of a backend (its fields, if it is a dataclass) as JSON values."""
     if not dataclasses.is_dataclass(backend) or isinstance(backend, type):
         return {}
+    hidden = {f.name for f in dataclasses.fields(backend) if not f.metadata.get("option", True)}
     options = dataclasses.asdict(backend)
-    return {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}
+    return {k: str(v) if isinstance(v, Path) else v for k, v in options.items() if k not in hidden}
 
 
 def _content_digest(path: Path) -> str:

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from msdyn.preprocess import STAGES, PreprocessConfig, preprocess_video
+from msdyn.preprocess import STAGES, WITHOUT_WEIGHTS, PreprocessConfig, preprocess_video
 from msdyn.preprocess.flow import estimate_flow, follow_points, grey, refine_points
 from msdyn.preprocess.tracks import FlowTracks
 
@@ -65,7 +65,8 @@ def main() -> int:
                 video = work / "demo-clip" / "clip.mp4"
             chosen = STAGES[: STAGES.index(arguments.until) + 1]
             try:
-                scene = preprocess_video(PreprocessConfig(video, work / name, only=chosen))
+                options = PreprocessConfig(video, work / name, only=chosen, **WITHOUT_WEIGHTS)
+                scene = preprocess_video(options)
             except PoorInputError:
                 scene = Scene(work / name)
             figures[name] = stage_figures(scene)

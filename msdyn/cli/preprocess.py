@@ -34,7 +34,7 @@ FIGURES = {
         "triangulation_degrees",
         "focal_px",
     ),
-    "depth": ("known", "measured", "assumed", "reprojection_difference"),
+    "depth": ("known", "measured", "assumed", "alignment_error", "reprojection_difference"),
 }
 """The figures of each stage that the table shows, where its record has them."""
 
@@ -97,6 +97,11 @@ def _print_table(scene: Scene) -> None:
             if key in values
         )
         print(f"{stage:<8} {record['backend']:<7} {record['seconds']:7.1f} s  {figures}")
+    for stage, record in scene.info.stages.items():
+        if record["model"]:
+            print(f"note: {stage} by {record['model']} (licence: {record['licence']})")
+        if record["options"].get("why"):
+            print(f"note: {stage} by {record['backend']}: {record['options']['why']}")
     verdict = scene.info.stages.get("cameras", {}).get("quality", {}).get("verdict")
     if verdict and verdict["grade"] == "usable":
         print(f"warning: {verdict['reason']}; {verdict['cure']}")

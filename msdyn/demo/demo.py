@@ -99,7 +99,15 @@ def _clip(config: DemoConfig) -> Path:
 def _reconstruct(config: DemoConfig, clip: Path, out: Path, *, bare: bool) -> dict[str, Any]:
     """Preprocess, fit, render and measure; return the figures."""
     clock = _Clock(float(read_json(clip / "made_with.json")["seconds"]))
-    options = PreprocessConfig(video=clip / "clip.mp4", out=out / "scene", accept_poor=bare)
+    options = PreprocessConfig(
+        video=clip / "clip.mp4",
+        out=out / "scene",
+        accept_poor=bare,
+        tracks="flow",
+        masks="motion",
+        cameras="sfm",
+        depth="fused",
+    )
     if not bare:
         options = replace(
             options,

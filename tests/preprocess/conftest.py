@@ -1,9 +1,17 @@
 """Fixtures of the tests of preprocessing."""
 
+import dataclasses
+
 import pytest
 from msdyn.preprocess import PreprocessConfig, pipeline
-from msdyn.preprocess.backends import BACKENDS, BackendSpec
+from msdyn.preprocess.backends import BACKENDS
 from small_clip import Poor, write_small_clip
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Let no test ask the hub, except those marked `hub`, which set it back."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture(scope="session")
@@ -30,11 +38,9 @@ def config(clip, tmp_path):
 @pytest.fixture
 def poor(monkeypatch):
     """Let the defaults of cameras and depth be quick, and poor."""
-    for stage in ("cameras", "depth"):
-        spec = BackendSpec(
-            lambda config: Poor(), BACKENDS[stage]["sfm" if stage == "cameras" else "fused"].needs
-        )
-        monkeypatch.setitem(BACKENDS[stage], "sfm" if stage == "cameras" else "fused", spec)
+    for stage, name in (("cameras", "sfm"), ("depth", "fused")):
+        spec = dataclasses.replace(BACKENDS[stage][name], make=lambda config: Poor())
+        monkeypatch.setitem(BACKENDS[stage], name, spec)
 
 
 @pytest.fixture

@@ -2,11 +2,12 @@
 
 import dataclasses
 import typing
+from pathlib import Path
 
 import numpy as np
 import pytest
 from msdyn.preprocess import STAGES, PreprocessConfig, pipeline, preprocess_video
-from msdyn.preprocess.backends import BACKENDS, BackendSpec
+from msdyn.preprocess.backends import BACKENDS
 from msdyn.preprocess.base import Verdict
 from small_clip import FRAMES, SIZE, Poor
 
@@ -172,10 +173,10 @@ def test_masks_are_made_again_with_the_cameras_they_need(config, poor, monkeypat
             assert given[-1]
             return (np.ones(scene.size, np.float32) for _ in range(len(scene))), {}
 
-    needs = BACKENDS["masks"]["motion"].needs
-    monkeypatch.setitem(BACKENDS["masks"], "motion", BackendSpec(lambda config: Needy(), needs))
+    spec = dataclasses.replace(BACKENDS["masks"]["motion"], make=lambda config: Needy())
+    monkeypatch.setitem(BACKENDS["masks"], "motion", spec)
     for stage, name in (("cameras", "sfm"), ("depth", "fused")):
-        spec = BackendSpec(lambda config: Moving(), BACKENDS[stage][name].needs)
+        spec = dataclasses.replace(BACKENDS[stage][name], make=lambda config: Moving())
         monkeypatch.setitem(BACKENDS[stage], name, spec)
     config = PreprocessConfig(config.video, config.out)
     check_scene(preprocess_video(config))
@@ -262,7 +263,10 @@ def test_a_stage_does_not_read_what_it_writes(config):
         ({"long_side": 10}, "long_side: expected at least 64, or 0, got 10"),
         ({"depth_scale": -1.0}, "depth_scale: expected a number > 0"),
         ({"depth": "files"}, "depth_path: missing; depth from files need"),
-        ({"masks_path": "m"}, "masks_path: given, but masks is 'motion'"),
+        ({"depth_model": "m"}, "depth_model: given, but depth is chosen by --preset; use --depth"),
+        ({"depth": "fused", "depth_model": "m"}, "depth_model: given, but depth is fused"),
+        ({"masks": "motion", "prompts": Path("p")}, "prompts: given, but masks is motion"),
+        ({"masks_path": "m"}, "masks_path: given, but masks is chosen by --preset; use --masks"),
     ],
 )
 def test_options_that_make_no_sense(options, message, tmp_path):
@@ -275,7 +279,8 @@ def test_options_that_make_no_sense(options, message, tmp_path):
 def test_config_names_the_backends_and_the_default_directory(tmp_path):
     hints = typing.get_type_hints(PreprocessConfig)
     for stage, names in BACKENDS.items():
-        assert set(typing.get_args(hints[stage])) == set(names)
+        literal, none = typing.get_args(hints[stage])
+        assert set(typing.get_args(literal)) == set(names) and none is type(None)
         assert set().union(*(spec.needs for spec in names.values())) <= set(STAGES)
     assert PreprocessConfig(tmp_path / "a" / "street.mov").directory.as_posix() == "street"
     (tmp_path / "shots.1").mkdir()

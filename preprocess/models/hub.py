@@ -1,0 +1,175 @@
+"""Checkpoints of foundation models: whose they are, whether they can be had, and loading them.
+
+A checkpoint is a name on the Hugging Face hub or a folder that `save_pretrained` wrote. Nothing is
+fetched unless a stage that runs was told, or allowed by its preset, to use it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from msdyn.errors import InputError, MissingExtraError
+
+__all__ = ["Availability", "Checkpoint", "find_checkpoint", "licence_of", "load_pretrained"]
+
+TIMEOUT_SECONDS = 5.0
+MAX_MISSING = 0.05
+"""Share of weights that a checkpoint may lack: what is tied or made up counts as missing too."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on the hub.
+
+    Attributes:
+        repo: its name there.
+        licence: of the weights.
+        commercial: whether the licence allows commercial use.
+        megabytes: about what is fetched.
+    """
+
+    repo: str
+    licence: str
+    commercial: bool
+    megabytes: int
+
+
+CHECKPOINTS = {
+    checkpoint.repo: checkpoint
+    for checkpoint in (
+        Checkpoint("depth-anything/Depth-Anything-V2-Small-hf", "Apache-2.0", True, 99),
+        Checkpoint("depth-anything/Depth-Anything-V2-Base-hf", "CC-BY-NC-4.0", False, 390),
+        Checkpoint("depth-anything/Depth-Anything-V2-Large-hf", "CC-BY-NC-4.0", False, 1341),
+        Checkpoint(
+            "depth-anything/Depth-Anything-V2-Metric-Indoor-Small-hf", "Apache-2.0", True, 99
+        ),
+        Checkpoint(
+            "depth-anything/Depth-Anything-V2-Metric-Outdoor-Small-hf", "Apache-2.0", True, 99
+        ),
+        Checkpoint("apple/DepthPro-hf", "Apple ASCL (research)", False, 1904),
+        Checkpoint("Intel/zoedepth-nyu-kitti", "MIT", True, 1380),
+        Checkpoint("facebook/sam2.1-hiera-tiny", "Apache-2.0", True, 156),
+        Checkpoint("facebook/sam2.1-hiera-small", "Apache-2.0", True, 184),
+        Checkpoint("facebook/sam2.1-hiera-large", "Apache-2.0", True, 898),
+        Checkpoint("yonigozlan/EdgeTAM-hf", "Apache-2.0", True, 56),
+    )
+}
+"""The licences are those that the models' pages gave in 2025; a page may have changed since."""
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a checkpoint can be had.
+
+    Attributes:
+        how: "folder", "cached", "online" or "no".
+        why: half a sentence for the user.
+    """
+
+    how: Literal["folder", "cached", "online", "no"]
+    why: str
+
+    def __bool__(self) -> bool:
+        return self.how != "no"
+
+
+def licence_of(model: str) -> str:
+    """Return the licence of a checkpoint, as far as it is known."""
+    if model in CHECKPOINTS:
+        return CHECKPOINTS[model].licence
+    return "unknown (your own checkpoint)" if Path(model).is_dir() else "unknown (see its page)"
+
+
+def find_checkpoint(model: str, *, offline: bool) -> Availability:
+    """Return whether a checkpoint can be had; `offline`, without opening a socket.
+
+    Args:
+        model: a name on the hub, or a folder.
+        offline: look at the disk only. So does the variable HF_HUB_OFFLINE.
+    """
+    if importlib.util.find_spec("transformers") is None:
+        return Availability("no", "transformers is not installed (pip install 'msdyn[preprocess]')")
+    if Path(model).is_dir():
+        return Availability("folder", "a folder on this disk")
+    import huggingface_hub
+
+    if isinstance(huggingface_hub.try_to_load_from_cache(model, "config.json"), str) and any(
+        isinstance(huggingface_hub.try_to_load_from_cache(model, name), str)
+        for name in ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+    ):
+        return Availability("cached", "on this disk")
+    if offline:
+        return Availability("no", "not on this disk, and nothing is fetched with --preset offline")
+    if huggingface_hub.constants.is_offline_mode() or os.environ.get("HF_HUB_OFFLINE", "0") == "1":
+        return Availability("no", "not on this disk, and HF_HUB_OFFLINE is set")
+    url = huggingface_hub.hf_hub_url(model, "config.json")
+    try:
+        huggingface_hub.get_hf_file_metadata(url, timeout=TIMEOUT_SECONDS)
+    except Exception as error:  # whatever keeps the hub out of reach, there is another backend
+        return Availability("no", f"not on this disk, and not to be fetched ({_one_line(error)})")
+    size = CHECKPOINTS[model].megabytes if model in CHECKPOINTS else None
+    return Availability("online", f"to be fetched{f', about {size} MB' if size else ''}")
+
+
+def load_pretrained(architecture: str, model: str, *, offline: bool) -> Any:
+    """Load a model of transformers for inference, in float32 on the CPU.
+
+    Args:
+        architecture: name of the class in transformers.
+        model: a name on the hub, or a folder.
+        offline: fetch nothing.
+
+    Raises:
+        MissingExtraError: transformers, or a package that the model needs, is not installed.
+        InputError: the checkpoint cannot be had, or is of another architecture.
+    """
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{model}: needs transformers: pip install 'msdyn[preprocess]'"
+        ) from error
+    try:
+        kind = getattr(transformers, architecture)
+        with _quiet():
+            loaded, report = kind.from_pretrained(
+                model, local_files_only=offline or Path(model).is_dir(), output_loading_info=True
+            )
+    except (ImportError, AttributeError) as error:
+        raise MissingExtraError(f"{model}: {_one_line(error)}") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{model}: cannot be loaded as {architecture}: {_one_line(error)}") from (
+            error
+        )
+    missing = sorted(report.get("missing_keys", ()))
+    if len(missing) > MAX_MISSING * len(loaded.state_dict()):
+        raise InputError(
+            f"{model}: not a checkpoint of {architecture}: {len(missing)} of its weights are "
+            f"missing ({missing[0]}, ...)"
+        )
+    return loaded.eval()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the loading of weights off the terminal; downloads keep their progress bars."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()
+        logging.set_verbosity(level)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__

@@ -1,0 +1,35 @@
+"""The static scene's points: those that came with the cameras, else triangulated from tracks."""
+
+from __future__ import annotations
+
+import numpy as np
+from msdyn.preprocess.assign import assign_objects
+from msdyn.preprocess.base import CameraSolution, SparsePoints
+from msdyn.preprocess.triangulate import triangulate_tracks
+
+from msdyn.scene import STATIC, Tracks
+
+__all__ = ["static_points"]
+
+
+def static_points(
+    tracks: Tracks, masks: np.ndarray, solution: CameraSolution, at_least: int
+) -> SparsePoints:
+    """Return points of what stands still and where they were seen.
+
+    Args:
+        tracks: N tracks.
+        masks: [T, H, W] uint8.
+        solution: cameras, and the points that they rest on.
+        at_least: with fewer points than this the tracks are triangulated.
+
+    Returns:
+        The points; none where the camera stands or only turns.
+    """
+    if solution.motion in ("static", "rotating"):
+        return SparsePoints.empty()
+    if len(solution.points.xyz) >= at_least:
+        return solution.points
+    static = tracks.select(assign_objects(tracks, masks) == STATIC)
+    points, _ = triangulate_tracks(static, solution.cameras)
+    return points

@@ -1,0 +1,155 @@
+"""Tiny checkpoints with random weights, written as the real ones are, for adapters to load."""
+
+import torch
+
+
+def save_depth_anything(folder, metric=False):
+    from transformers import (
+        DepthAnythingConfig,
+        DepthAnythingForDepthEstimation,
+        Dinov2Config,
+    )
+
+    backbone = Dinov2Config(
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=56,
+        patch_size=14,
+        out_indices=[1, 2, 3, 4],
+        reshape_hidden_states=False,
+        apply_layernorm=True,
+    )
+    config = DepthAnythingConfig(
+        backbone_config=backbone,
+        reassemble_hidden_size=16,
+        neck_hidden_sizes=[8, 8, 16, 16],
+        fusion_hidden_size=8,
+        head_hidden_size=8,
+        depth_estimation_type="metric" if metric else "relative",
+        max_depth=20,
+    )
+    torch.manual_seed(0)
+    DepthAnythingForDepthEstimation(config).save_pretrained(folder)
+    return folder
+
+
+def save_zoedepth(folder):
+    from transformers import BeitConfig, ZoeDepthConfig, ZoeDepthForDepthEstimation
+
+    backbone = BeitConfig(
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=64,
+        patch_size=16,
+        use_relative_position_bias=True,
+        reshape_hidden_states=False,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
+    config = ZoeDepthConfig(
+        backbone_config=backbone,
+        neck_hidden_sizes=[8, 8, 16, 16],
+        fusion_hidden_size=16,
+        num_relative_features=8,
+        bottleneck_features=16,
+        bin_embedding_dim=16,
+        num_attractors=[4, 2, 1, 1],
+        bin_configurations=[{"name": "nyu", "n_bins": 8, "min_depth": 0.1, "max_depth": 10.0}],
+        num_patch_transformer_layers=None,
+    )
+    torch.manual_seed(0)
+    ZoeDepthForDepthEstimation(config).save_pretrained(folder)
+    return folder
+
+
+def save_depth_pro(folder):
+    from transformers import DepthProConfig, DepthProForDepthEstimation, Dinov2Config
+
+    def encoder():
+        return Dinov2Config(
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            image_size=32,
+            patch_size=8,
+        )
+
+    config = DepthProConfig(
+        patch_size=32,
+        fusion_hidden_size=8,
+        intermediate_hook_ids=[1, 0],
+        intermediate_feature_dims=[8, 8],
+        scaled_images_ratios=[0.25, 0.5, 1],
+        scaled_images_overlap_ratios=[0.0, 0.5, 0.25],
+        scaled_images_feature_dims=[8, 8, 8],
+        merge_padding_value=1,
+        use_fov_model=True,
+        num_fov_head_layers=0,
+        image_model_config=encoder(),
+        patch_model_config=encoder(),
+        fov_model_config=encoder(),
+    )
+    torch.manual_seed(0)
+    DepthProForDepthEstimation(config).save_pretrained(folder)
+    return folder
+
+
+def save_sam2(folder):
+    from transformers import (
+        Sam2HieraDetConfig,
+        Sam2VideoConfig,
+        Sam2VideoMaskDecoderConfig,
+        Sam2VideoModel,
+        Sam2VideoPromptEncoderConfig,
+        Sam2VisionConfig,
+    )
+
+    side = 64
+    vision = Sam2VisionConfig(
+        backbone_config=Sam2HieraDetConfig(
+            hidden_size=8,
+            num_attention_heads=1,
+            image_size=[side, side],
+            blocks_per_stage=[1, 1, 2, 1],
+            embed_dim_per_stage=[8, 16, 32, 64],
+            num_attention_heads_per_stage=[1, 2, 2, 2],
+            window_size_per_stage=[4, 2, 2, 2],
+            global_attention_blocks=[3],
+            window_positional_embedding_background_size=[4, 4],
+        ),
+        backbone_channel_list=[64, 32, 16, 8],
+        backbone_feature_sizes=[[16, 16], [8, 8], [4, 4]],
+        fpn_hidden_size=128,
+    )
+    config = Sam2VideoConfig(
+        vision_config=vision,
+        prompt_encoder_config=Sam2VideoPromptEncoderConfig(
+            hidden_size=128, image_size=side, mask_input_channels=4
+        ),
+        mask_decoder_config=Sam2VideoMaskDecoderConfig(
+            hidden_size=128,
+            mlp_dim=32,
+            num_attention_heads=2,
+            iou_head_hidden_dim=16,
+        ),
+        image_size=side,
+        memory_attention_hidden_size=128,
+        memory_attention_num_layers=1,
+        memory_attention_feed_forward_hidden_size=32,
+        memory_attention_rope_feat_sizes=[4, 4],
+        memory_encoder_hidden_size=128,
+        memory_encoder_output_channels=64,  # the only number that the memory attention takes
+        mask_downsampler_embed_dim=128,
+        num_maskmem=3,
+        max_object_pointers_in_encoder=5,
+        memory_fuser_num_layers=1,
+        memory_fuser_embed_dim=128,
+        memory_fuser_intermediate_dim=32,
+    )
+    torch.manual_seed(0)
+    Sam2VideoModel(config).save_pretrained(folder)
+    return folder
