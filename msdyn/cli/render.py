@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from msdyn.cli.run import parse, run
-from msdyn.render.output import RenderConfig, render_to_file
+from msdyn.render.output import RenderConfig, render_to_files
 
 DESCRIPTION = (
-    "Render a fitted scene at any time from any camera: one image, or a video with --path."
+    "Render a fitted scene at any time from any camera: colour, depth, objects, flow, tracks, as "
+    "pictures, numbers or video."
 )
 
 
@@ -16,4 +17,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _render(config: RenderConfig) -> None:
-    print(render_to_file(config))
+    for path in render_to_files(config):
+        print(path)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from msdyn.errors import InputError
-from msdyn.geometry.cameras import Cameras
+from msdyn.geometry.cameras import Cameras, look_at
 
 __all__ = ["PATHS", "focus_point", "make_path"]
 
@@ -27,14 +27,18 @@ def focus_point(cameras: Cameras) -> np.ndarray:
 
 
 def _input(cameras: Cameras, focus: np.ndarray, count: int) -> Cameras:
-    """Follow the input cameras."""
-    index = np.linspace(0, len(cameras) - 1, count).round().astype(int)
-    return cameras[index]
+    """Follow the input cameras, between them too."""
+    return cameras.interpolated(np.linspace(0, len(cameras) - 1, count))
 
 
 def _orbit(cameras: Cameras, focus: np.ndarray, count: int, degrees: float = 15.0) -> Cameras:
     """Swing left and right about the focus on an ellipse, starting at the middle camera."""
     return _swing(cameras, focus, np.linspace(0, 2 * np.pi, count, endpoint=False), degrees)
+
+
+def _bullet_time(cameras: Cameras, focus: np.ndarray, count: int, degrees: float = 25.0) -> Cameras:
+    """Swing wide about the focus; meant for a time that stands still."""
+    return _swing(cameras, focus, np.linspace(0, 2 * np.pi, count), degrees)
 
 
 def _away(cameras: Cameras, focus: np.ndarray, count: int, degrees: float = 20.0) -> Cameras:
@@ -45,6 +49,57 @@ def _away(cameras: Cameras, focus: np.ndarray, count: int, degrees: float = 20.0
         ease = 0.5 - 0.5 * np.cos(np.pi * i / max(count - 1, 1))
         frames.append(_rotated_about(camera, focus, np.deg2rad(degrees) * ease, 0.0))
     return _stack(frames)
+
+
+def _stabilised(cameras: Cameras, focus: np.ndarray, count: int) -> Cameras:
+    """Follow the input cameras without their tremor: means weighted by a bell over the clip."""
+    places = np.linspace(0, len(cameras) - 1, count)
+    width = max(len(cameras) / 12, 1.0)
+    weight = np.exp(-(((places[:, None] - np.arange(len(cameras))) / width) ** 2) / 2)
+    weight /= weight.sum(1, keepdims=True)  # [count, T]
+    pose = np.tile(np.eye(4), (count, 1, 1))
+    u, _, vh = np.linalg.svd(np.einsum("ct,tij->cij", weight, cameras.cam_from_world[:, :3, :3]))
+    u[:, :, 2] *= np.linalg.det(u @ vh)[:, None]
+    pose[:, :3, :3] = u @ vh
+    pose[:, :3, 3] = -(pose[:, :3, :3] @ (weight @ cameras.centres)[..., None])[..., 0]
+    intrinsics = np.einsum("ct,tij->cij", weight, cameras.intrinsics)
+    return Cameras(intrinsics, pose, cameras.width, cameras.height)
+
+
+def _spiral(
+    cameras: Cameras, focus: np.ndarray, count: int, turns: float = 2.0, share: float = 0.08
+) -> Cameras:
+    """Circle about the stabilised input path, by a share of the distance, looking at one point."""
+    frames = []
+    base = _stabilised(cameras, focus, count)
+    for phase, camera in zip(2 * np.pi * turns * np.linspace(0, 1, count), base, strict=True):
+        right, down, forward = camera.cam_from_world[0, :3, :3]
+        centre = camera.centres[0]
+        ahead = max(float((focus - centre) @ forward), 1e-6)
+        target = centre + ahead * forward
+        # Starts and ends on the path itself.
+        offset = np.sin(phase) * right + (1 - np.cos(phase)) / 2 * down
+        frames.append(_looking(camera, centre + share * ahead * offset, target))
+    return _stack(frames)
+
+
+def _dolly(cameras: Cameras, focus: np.ndarray, count: int, share: float = 0.3) -> Cameras:
+    """Move from the middle camera a share of the way towards the focus, and back."""
+    base = cameras[len(cameras) // 2]
+    forward = base.cam_from_world[0, 2, :3]
+    ahead = float((focus - base.centres[0]) @ forward)
+    frames = []
+    for phase in np.linspace(0, 2 * np.pi, count):
+        pose = base.cam_from_world[0].copy()
+        pose[2, 3] -= share * ahead * (1 - np.cos(phase)) / 2
+        frames.append(Cameras(base.intrinsics, pose[None], base.width, base.height))
+    return _stack(frames)
+
+
+def _looking(camera: Cameras, centre: np.ndarray, target: np.ndarray) -> Cameras:
+    """Return a camera elsewhere, turned to a target with as little roll as may be."""
+    pose = look_at(centre, target, camera.cam_from_world[0, 1, :3])
+    return Cameras(camera.intrinsics, pose[None], camera.width, camera.height)
 
 
 def _swing(cameras: Cameras, focus: np.ndarray, phase: np.ndarray, degrees: float) -> Cameras:
@@ -87,7 +142,15 @@ def _stack(frames: list[Cameras]) -> Cameras:
     )
 
 
-PATHS = {"input": _input, "orbit": _orbit, "away": _away}
+PATHS = {
+    "input": _input,
+    "stabilised": _stabilised,
+    "orbit": _orbit,
+    "spiral": _spiral,
+    "dolly": _dolly,
+    "away": _away,
+    "bullet-time": _bullet_time,
+}
 
 
 def make_path(name: str, cameras: Cameras, count: int, focus: np.ndarray | None = None) -> Cameras:

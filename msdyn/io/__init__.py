@@ -17,7 +17,7 @@ from msdyn.io.ply import write_gaussians_ply, write_points_ply
 from msdyn.io.posed_images import PosedImages
 from msdyn.io.tapvid3d import read_tapvid3d
 from msdyn.io.tum import read_tum, write_tum
-from msdyn.io.video import VideoInfo, read_video, scan_video, write_video
+from msdyn.io.video import VideoInfo, VideoWriter, read_video, scan_video, write_video
 
 __all__ = [
     "CAMERA_LAYOUTS",
@@ -27,6 +27,7 @@ __all__ = [
     "PosedImages",
     "TimedCameras",
     "VideoInfo",
+    "VideoWriter",
     "find_colmap_model",
     "load_pycolmap",
     "read_camera_file",

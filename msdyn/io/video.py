@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,7 +20,7 @@ from msdyn.files import atomic_path
 if TYPE_CHECKING:
     import av
 
-__all__ = ["VideoInfo", "read_video", "scan_video", "write_video"]
+__all__ = ["VideoInfo", "VideoWriter", "read_video", "scan_video", "write_video"]
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,22 @@ class VideoInfo:
         seconds: [T] timestamps of the frames, strictly increasing, the first at 0.
         width, height: upright size in square pixels.
         nominal: the file's timestamps are missing or not increasing; `seconds` are evenly spaced.
+        thumbnails: [T, h, w] uint8, grey, where they were asked for.
     """
 
     seconds: np.ndarray
     width: int
     height: int
     nominal: bool
+    thumbnails: np.ndarray | None = None
 
 
-def scan_video(path: str | os.PathLike) -> VideoInfo:
+def scan_video(path: str | os.PathLike, *, thumbnail_width: int = 0) -> VideoInfo:
     """Decode a video without keeping a frame: its timestamps, its size, and that it is whole.
+
+    Args:
+        path: any video that PyAV opens.
+        thumbnail_width: keep a small grey picture of each frame, this many px wide; 0 keeps none.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -50,6 +57,7 @@ def scan_video(path: str | os.PathLike) -> VideoInfo:
     from av.error import FFmpegError
 
     times: list[float | None] = []
+    thumbnails: list[np.ndarray] = []
     size: tuple[int, int] | None = None
     broken = ""
     with _open(path) as (container, stream):
@@ -65,6 +73,8 @@ def scan_video(path: str | os.PathLike) -> VideoInfo:
                     )
                 size = frame_size
                 times.append(frame.time)
+                if thumbnail_width:
+                    thumbnails.append(_thumbnail(frame, size, thumbnail_width))
         except FFmpegError as error:
             broken = error.strerror or str(error)
     if size is None:
@@ -79,7 +89,7 @@ def scan_video(path: str | os.PathLike) -> VideoInfo:
             f"({seconds[-1] + 1 / rate:.2f} s) decode, then it ends ({broken}); "
             "get a whole copy, or export the part that plays as a new file"
         )
-    return VideoInfo(seconds, *size, nominal)
+    return VideoInfo(seconds, *size, nominal, np.stack(thumbnails) if thumbnails else None)
 
 
 def read_video(
@@ -126,28 +136,66 @@ def write_video(
     Raises:
         InputError: no frame, or frames of differing sizes.
     """
-    import av
-
-    with atomic_path(path) as temporary, av.open(str(temporary), "w") as container:
-        stream = None
-        shape = None
+    with VideoWriter(path, fps, crf=crf) as writer:
         for frame in frames:
-            if stream is None:
-                shape = frame.shape
-                rate = Fraction(fps).limit_denominator(1001)
-                stream = container.add_stream("libx264", rate=rate)
-                stream.width, stream.height = shape[1] // 2 * 2, shape[0] // 2 * 2
-                stream.pix_fmt = "yuv420p"
-                stream.options = {"crf": str(crf), "preset": "medium"}
-            if frame.shape != shape:
-                raise InputError(f"{path}: frames of differing sizes, {shape} and {frame.shape}")
-            even = np.ascontiguousarray(frame[: stream.height, : stream.width])
-            for packet in stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")):
-                container.mux(packet)
-        if stream is None:
-            raise InputError(f"{path}: expected at least one frame")
-        for packet in stream.encode():
-            container.mux(packet)
+            writer.add(frame)
+
+
+class VideoWriter:
+    """A context that takes the frames of an H.264 mp4 one by one; see `write_video`.
+
+    The file appears when the context is left without an exception.
+    """
+
+    def __init__(self, path: str | os.PathLike, fps: float, *, crf: int = 16) -> None:
+        self.path, self.crf = path, crf
+        self.rate = Fraction(fps).limit_denominator(1001)
+        self.stack = contextlib.ExitStack()
+        self.stream: Any = None
+        self.shape: tuple[int, ...] = ()
+
+    def __enter__(self) -> VideoWriter:
+        import av
+
+        temporary = self.stack.enter_context(atomic_path(self.path))
+        self.container = self.stack.enter_context(av.open(str(temporary), "w"))
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        if error[0] is None:
+            try:
+                if self.stream is None:
+                    raise InputError(f"{self.path}: expected at least one frame")
+                self._encode(None)
+            except BaseException:
+                self.stack.__exit__(*sys.exc_info())
+                raise
+        return self.stack.__exit__(*error)
+
+    def add(self, frame: np.ndarray) -> None:
+        """Append a frame [H, W, 3] uint8 RGB.
+
+        Raises:
+            InputError: its size is not that of the first.
+        """
+        import av
+
+        if self.stream is None:
+            self.shape = frame.shape
+            self.stream = self.container.add_stream("libx264", rate=self.rate)
+            self.stream.width, self.stream.height = frame.shape[1] // 2 * 2, frame.shape[0] // 2 * 2
+            self.stream.pix_fmt = "yuv420p"
+            self.stream.options = {"crf": str(self.crf), "preset": "medium"}
+        if frame.shape != self.shape:
+            raise InputError(
+                f"{self.path}: frames of differing sizes, {self.shape} and {frame.shape}"
+            )
+        even = np.ascontiguousarray(frame[: self.stream.height, : self.stream.width])
+        self._encode(av.VideoFrame.from_ndarray(even, format="rgb24"))
+
+    def _encode(self, frame: Any) -> None:
+        for packet in self.stream.encode(frame):
+            self.container.mux(packet)
 
 
 @contextlib.contextmanager
@@ -211,3 +259,12 @@ def _upright_size(frame: av.VideoFrame, stream: Any) -> tuple[int, int]:
 def _upright_rgb(frame: av.VideoFrame, stream: Any) -> np.ndarray:
     rgb = frame.to_ndarray(format="rgb24", width=_square_width(frame, stream), height=frame.height)
     return np.ascontiguousarray(np.rot90(rgb, _quarter_turns(frame)))
+
+
+def _thumbnail(frame: av.VideoFrame, size: tuple[int, int], width: int) -> np.ndarray:
+    """Return a frame small and grey [h, w] uint8, upright, of its size (width, height) upright."""
+    height = max(1, round(width * size[1] / size[0]))
+    turns = _quarter_turns(frame)
+    stored = (width, height) if turns % 2 == 0 else (height, width)
+    small = frame.to_ndarray(format="gray", width=stored[0], height=stored[1])
+    return np.ascontiguousarray(np.rot90(small, turns))

@@ -2,6 +2,7 @@
 
 from msdyn.render.colours import colour_depth, colour_flow, colour_objects, object_palette
 from msdyn.render.flow import Flow, render_flow
+from msdyn.render.pictures import Painter, render_objects
 from msdyn.render.queries import query_objects, query_tracks, rendered_depth
 from msdyn.render.rasterizer import BACKENDS, Rendering, rasterize
 from msdyn.render.render import RenderedImage, draw, render_image, render_images
@@ -10,6 +11,7 @@ from msdyn.render.trajectories import PointTracks, grid_points, point_tracks
 __all__ = [
     "BACKENDS",
     "Flow",
+    "Painter",
     "PointTracks",
     "RenderedImage",
     "Rendering",
@@ -26,5 +28,6 @@ __all__ = [
     "render_flow",
     "render_image",
     "render_images",
+    "render_objects",
     "rendered_depth",
 ]

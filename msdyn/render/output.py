@@ -1,122 +1,283 @@
-"""Rendering to files: one image, or a video along a camera path. What `msdyn-render` does."""
+"""Rendering to files: pictures, numbers or videos of several outputs. What `msdyn-render` does."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-import imageio.v3 as iio
 import numpy as np
 import tyro
 from tqdm import tqdm
 
 from msdyn.errors import InputError
-from msdyn.files import atomic_path
-from msdyn.geometry import Cameras, make_path
-from msdyn.io import write_video
-from msdyn.render.render import render_image, render_images
-from msdyn.scene import read_cameras
-from msdyn.sequence import GaussianSequence, load_sequence
+from msdyn.files import atomic_path, write_json
+from msdyn.io import VideoWriter
+from msdyn.render.colours import colour_depth, colour_flow, colour_objects, object_palette
+from msdyn.render.pictures import OUTPUTS, Painter
+from msdyn.render.plan import Plan, make_plan
+from msdyn.scene import frame_path
+from msdyn.sequence import GaussianSequence, What, When, load_sequence
 
-__all__ = ["RenderConfig", "render_to_file"]
+__all__ = ["RenderConfig", "render_to_files"]
+
+_DEPTH_STEPS = 65535
 
 
 @dataclass(frozen=True)
 class RenderConfig:
-    """Render a fitted scene: one image, or a video with --path."""
+    """Render a fitted scene: pictures, or videos."""
 
     scene: tyro.conf.Positional[Path] = Path()
     """Scene directory with a fit, or a sequence.safetensors; the current directory by default."""
-    time: float | None = None
-    """When, from 0 (first frame) to 1 (last frame). With --path, time stands still there."""
-    frame: int | None = None
-    """When, as a frame number."""
-    seconds: float | None = None
-    """When, in seconds after the first frame."""
+    output: str = "rgb"
+    """What to draw, several with commas: rgb, depth, alpha, objects, flow (to the next picture, or
+    to one frame later), tracks (trails of points over rgb)."""
+    when: Annotated[When, tyro.conf.arg(name="")] = field(default_factory=When)
     camera: Path | None = None
-    """From where: a camera file in the form of cameras.json; several cameras make a video.
-    The input camera of that time by default."""
-    path: Literal["input", "orbit", "away"] | None = None
-    """From where, as a video: along the input cameras, about the scene, or away from the input."""
+    """From where: a camera file of msdyn, nerfstudio or DyCheck, with or without times; several
+    cameras make a video. The input camera of that time by default."""
+    path: (
+        Literal["input", "stabilised", "orbit", "spiral", "dolly", "away", "bullet-time"] | None
+    ) = None
+    """From where, as a video: along the input cameras, the same without their tremor, about the
+    scene, circling, towards it, away from the input, or about a time that stands still."""
+    what: Annotated[What, tyro.conf.arg(name="")] = field(default_factory=What)
     out: Path | None = None
-    """File to write, .png or .mp4; render.png or <path>.mp4 by default."""
+    """File to write, .png, .npy or .mp4, or a folder for numbered pictures; render.png or
+    <path>.mp4 by default. Of several outputs each has its name added."""
+    depth_as: Literal["png16", "float", "colour"] = "png16"
+    """Depth as pictures: 16-bit PNG (its step, in scene units, is noted in the file), .npy, or
+    coloured."""
     frames: int | None = None
-    """Frames of the video; as many as the clip by default."""
+    """Pictures of a video; as many as the clip by default."""
     fps: float | None = None
     """Frames a second of the video; the clip's by default."""
-    levels: int | None = None
-    """Use only the first so many motion levels."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to render."""
 
 
-def render_to_file(config: RenderConfig) -> Path:
-    """Render as the options say and return the file written.
+def render_to_files(config: RenderConfig) -> list[Path]:
+    """Render as the options say and return the files or folders written.
 
     Raises:
         FileNotFoundError: there is no fit, or no camera file.
         InputError: options that do not go together, a time outside the clip, or a camera file of
             another form.
     """
-    time = None
+    outputs = [name.strip() for name in config.output.split(",")]
+    unknown = sorted(set(outputs) - set(OUTPUTS))
+    if unknown or len(set(outputs)) != len(outputs):
+        raise InputError(
+            f"--output: expected some of {', '.join(OUTPUTS)}, each once, got {config.output!r}"
+        )
     sequence = load_sequence(config.scene, device=_device(config.device))
-    given = [n for n in ("time", "frame", "seconds") if getattr(config, n) is not None]
-    if len(given) > 1:
-        raise InputError(f"render: expected one of --time, --frame, --seconds, got {given}")
-    if given:
-        time = _time(sequence, config)
-    if config.camera is not None and config.path is not None:
-        raise InputError("render: expected --camera or --path, got both")
-    if config.path is not None:
-        count = config.frames or len(sequence.timeline)
-        cameras = make_path(config.path, sequence.cameras, count)
-        return _video(sequence, cameras, time, config, f"{config.path}.mp4")
-    if config.camera is not None:
-        cameras = read_cameras(config.camera)
-        if len(cameras) > 1:
-            return _video(sequence, cameras, time, config, f"{config.camera.stem}.mp4")
-    else:
-        nearest = round(sequence.timeline.frame_position(time or 0.0))
-        cameras = sequence.cameras[nearest]
-    out = config.out or Path("render.png")
-    if out.suffix.lower() != ".png":
-        raise InputError(f"--out: expected a .png for one image, got {out}")
-    image = render_image(sequence, cameras, time or 0.0, levels=config.levels)
-    with atomic_path(out) as temporary:
-        iio.imwrite(temporary, image.rgb8)
-    return out
+    what = config.what
+    painter = Painter(
+        sequence, what.num_levels(sequence), what.labels(sequence), what.background == "on"
+    )
+    suffix = "" if config.out is None else config.out.suffix.lower()
+    plan = make_plan(
+        sequence,
+        config.when.moments(sequence.timeline),
+        camera=config.camera,
+        path=config.path,
+        frames=config.frames,
+        video=suffix == ".mp4",
+    )
+    out = _checked_out(config, plan, suffix)
+    canvas = _Canvas(painter, plan, config)
+    targets = {name: _target(out, name, outputs, config) for name in outputs}
+    with ExitStack() as stack:
+        writers = {name: _writer(path, stack, config, sequence) for name, path in targets.items()}
+        rows = tqdm(
+            range(len(plan)), desc=f"render {out.name}", unit="picture", disable=len(plan) == 1
+        )
+        for row in rows:
+            for name, picture in canvas.pictures(row, outputs, out.suffix.lower()):
+                writers[name](row, picture)
+    if out.suffix == "":
+        write_json(out / "render.json", canvas.record(outputs))
+        return [out]
+    return list(targets.values())
 
 
-def _video(
-    sequence: GaussianSequence,
-    cameras: Cameras,
-    time: float | None,
-    config: RenderConfig,
-    name: str,
-) -> Path:
-    out = config.out or Path(name)
-    if out.suffix.lower() != ".mp4":
-        raise InputError(f"--out: expected a .mp4 for a video, got {out}")
-    count = len(cameras)
-    times = np.linspace(0, 1, count) if time is None else np.full(count, time)
-    seconds = sequence.timeline.seconds
-    fps = config.fps or (len(seconds) - 1) / (seconds[-1] - seconds[0])
-    images = render_images(sequence, cameras, times, levels=config.levels)
-    progress = tqdm(images, desc=f"render {out.name}", total=count, unit="frame")
-    write_video(out, (image.rgb8 for image in progress), float(fps))
-    return out
+def _checked_out(config: RenderConfig, plan: Plan, suffix: str) -> Path:
+    single = len(plan) == 1 and config.path is None
+    if config.out is None:
+        float_depth = single and config.output == "depth" and config.depth_as == "float"
+        still = "render.npy" if float_depth else "render.png"
+        return Path(still if single else f"{plan.name}.mp4")
+    if suffix and suffix not in ((".png", ".npy") if single else (".mp4",)):
+        wanted = "a .png or .npy for one picture" if single else "a .mp4 for several pictures"
+        raise InputError(f"--out: expected {wanted}, or a folder, got {config.out}")
+    if config.out.is_file() and not suffix:
+        raise InputError(f"--out: expected a folder, got the file {config.out}")
+    return config.out
 
 
-def _time(sequence: GaussianSequence, config: RenderConfig) -> float:
-    timeline = sequence.timeline
-    if config.frame is not None:
-        return timeline.time_of_frame(config.frame)
-    if config.seconds is not None:
-        return timeline.time_of_seconds(config.seconds)
-    assert config.time is not None
-    timeline.frame_position(config.time)  # refuses times outside the clip
-    return config.time
+def _target(out: Path, name: str, outputs: list[str], config: RenderConfig) -> Path:
+    """Return the file or folder of one output."""
+    if out.suffix == "":
+        return out / name
+    if name == "depth" and config.depth_as == "float" and out.suffix.lower() == ".png":
+        out = out.with_suffix(".npy")
+    return out if len(outputs) == 1 else out.with_name(f"{out.stem}-{name}{out.suffix}")
+
+
+def _writer(
+    target: Path, stack: ExitStack, config: RenderConfig, sequence: GaussianSequence
+) -> Callable[[int, Any], None]:
+    """Return what takes pictures, one after the other, into a file or folder."""
+    if target.suffix.lower() == ".mp4":
+        fps = config.fps or sequence.timeline.fps
+        video = stack.enter_context(VideoWriter(target, fps))
+        return lambda row, picture: video.add(picture.values)
+    if target.suffix == "":
+        return lambda row, picture: picture.save(frame_path(target, row, picture.suffix))
+    return lambda row, picture: picture.save(target)
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """Values to store, and how: an image, one with a palette or with a note, or plain numbers."""
+
+    values: np.ndarray
+    suffix: str = ".png"
+    palette: np.ndarray | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        with atomic_path(path) as temporary:
+            if self.suffix == ".npy":
+                with temporary.open("wb") as file:
+                    np.save(file, self.values, allow_pickle=False)
+                return
+            from PIL import Image
+            from PIL.PngImagePlugin import PngInfo
+
+            image = Image.fromarray(self.values)
+            if self.palette is not None:
+                image.putpalette(self.palette.ravel().tolist())
+            info = PngInfo()
+            for key, value in self.notes.items():
+                info.add_text(key, json.dumps(value))
+            image.save(temporary, pnginfo=info, compress_level=4)
+
+
+class _Canvas:
+    """Draws the outputs of a plan, keeping colour scales from the first picture on."""
+
+    def __init__(self, painter: Painter, plan: Plan, config: RenderConfig) -> None:
+        self.painter, self.plan, self.config = painter, plan, config
+        self.depth_range: tuple[float, float] | None = None
+        self.depth_step: float | None = None
+        self.longest: float | None = None
+
+    def pictures(self, row: int, outputs: list[str], suffix: str) -> Iterator[tuple[str, _Picture]]:
+        """Yield the outputs of one camera and time as they are stored in a file of a suffix."""
+        camera, time = self.plan.cameras[row], float(self.plan.times[row])
+        image = self.painter.image(camera, time)
+        for name in outputs:
+            if name == "rgb":
+                yield name, self._rgb(image, suffix)
+            elif name == "depth":
+                yield name, self._depth(image.depth, suffix)
+            elif name == "alpha":
+                shade = (image.alpha * 255).round().astype(np.uint8)
+                yield name, self._numbers(image.alpha, shade, suffix)
+            elif name == "objects":
+                labels = self.painter.labels(camera, time)
+                yield name, self._labels(labels, suffix)
+            elif name == "flow":
+                yield name, self._flow(row, suffix)
+            else:
+                drawn = self.painter.tracks(camera, time, image)
+                yield name, self._numbers(drawn, drawn, suffix)
+
+    def record(self, outputs: list[str]) -> dict[str, Any]:
+        """Return what a folder of pictures holds."""
+        cameras = self.plan.cameras
+        return {
+            "format": "msdyn-render",
+            "version": 1,
+            "outputs": outputs,
+            "times": self.plan.times.tolist(),
+            "width": cameras.width,
+            "height": cameras.height,
+            "cam_from_world": cameras.cam_from_world.tolist(),
+            "intrinsics": cameras.intrinsics.tolist(),
+            "world_units": self.painter.sequence.world_units,
+            "depth_step": self.depth_step,
+        }
+
+    def _numbers(self, values: np.ndarray, shown: np.ndarray, suffix: str) -> _Picture:
+        if suffix == ".npy":
+            return _Picture(values, ".npy")
+        if suffix == ".mp4" and shown.ndim == 2:
+            shown = np.repeat(shown[..., None], 3, axis=-1)
+        return _Picture(shown)
+
+    def _rgb(self, image: Any, suffix: str) -> _Picture:
+        if self.painter.background or suffix == ".mp4":
+            return self._numbers(image.rgb, image.rgb8, suffix)
+        # Straight alpha, so that the picture can be laid over another.
+        alpha = image.alpha[..., None]
+        straight = np.where(alpha > 1e-3, image.rgb / np.maximum(alpha, 1e-3), 0).clip(0, 1)
+        rgba = np.concatenate([straight, alpha], axis=-1)
+        return self._numbers(rgba, (rgba * 255).round().astype(np.uint8), suffix)
+
+    def _depth(self, depth: np.ndarray, suffix: str) -> _Picture:
+        if suffix == ".npy" or (suffix != ".mp4" and self.config.depth_as == "float"):
+            return _Picture(depth, ".npy")
+        known = depth[depth > 0]
+        if self.depth_range is None and known.size:
+            low, high = np.percentile(known, [1, 99]).tolist()
+            self.depth_range = (0.9 * low, 1.1 * high)
+            metric = self.painter.sequence.world_units == "metric"
+            # Millimetres; in arbitrary units, finer than a hundredth of a percent.
+            self.depth_step = 0.001 if metric else 4 * float(known.max()) / _DEPTH_STEPS
+        if suffix == ".mp4" or self.config.depth_as == "colour":
+            return _Picture(colour_depth(depth, *(self.depth_range or (1.0, 2.0))))
+        step = self.depth_step or 0.001
+        steps = (depth / step).round()
+        # What is too far for 16 bits is not known.
+        stored = np.where(steps <= _DEPTH_STEPS, steps, 0).astype(np.uint16)
+        return _Picture(stored, notes={"depth_step": step})
+
+    def _labels(self, labels: np.ndarray, suffix: str) -> _Picture:
+        if suffix == ".mp4":
+            return _Picture(colour_objects(labels))
+        return (
+            self._numbers(labels, labels, suffix)
+            if suffix == ".npy"
+            else _Picture(labels, palette=object_palette())
+        )
+
+    def _flow(self, row: int, suffix: str) -> _Picture:
+        plan, frames = self.plan, len(self.painter.sequence.timeline)
+        time = float(plan.times[row])
+        sign = 1.0
+        if row + 1 < len(plan):
+            other = row + 1
+            later = float(plan.times[other])
+        elif row > 0:  # the last of several: where it came from, turned round
+            other, later, sign = row - 1, float(plan.times[row - 1]), -1.0
+        else:  # one picture: to one frame later, or from one earlier at the end, by the same camera
+            other, step = row, 1 / (frames - 1)
+            later, sign = (time + step, 1.0) if time + step <= 1 + 1e-9 else (time - step, -1.0)
+            later = min(max(later, 0.0), 1.0)
+        flow = self.painter.flow((plan.cameras[row], plan.cameras[other]), (time, later))
+        xy = sign * flow.xy
+        if suffix == ".npy":
+            return _Picture(xy, ".npy")
+        if self.longest is None:
+            lengths = np.linalg.norm(xy[flow.valid], axis=-1)
+            self.longest = max(float(np.percentile(lengths, 99)) if lengths.size else 1.0, 1.0)
+        return _Picture(colour_flow(xy, flow.valid, self.longest))
 
 
 def _device(name: str) -> str:

@@ -99,7 +99,8 @@ def test_options_of_render_that_are_refused(fitted_plane_scene, options, text, c
             | {"cam_from_world": (2 * np.eye(4)).tolist()},
             "cam_from_world",
         ),
-        ([1, 2], "expected a JSON object, got list"),
+        ([1, 2], "a list of such cameras with time"),
+        ("camera", "expected a JSON object or list, got str"),
     ],
 )
 def test_camera_files_of_another_form(fitted_plane_scene, tmp_path, content, text, capsys):

@@ -1,0 +1,118 @@
+"""From options to a list of cameras and times: what `msdyn-render` is to draw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from msdyn.errors import InputError
+from msdyn.geometry import Cameras, focus_point, make_path
+from msdyn.io import read_camera_file
+from msdyn.sequence import GaussianSequence
+
+__all__ = ["Plan", "make_plan"]
+
+_BULLET_TIME = "bullet-time"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Cameras [N] and the normalised time [N] of each, and a name for the file they make."""
+
+    cameras: Cameras
+    times: np.ndarray
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+def make_plan(
+    sequence: GaussianSequence,
+    moments: np.ndarray | None,
+    *,
+    camera: Path | None = None,
+    path: str | None = None,
+    frames: int | None = None,
+    video: bool = False,
+) -> Plan:
+    """Return what to draw.
+
+    Args:
+        sequence: its cameras are the input's.
+        moments: [N] times asked for, or None.
+        camera: a camera file.
+        path: a named path.
+        frames: number of pictures.
+        video: time plays where nothing else says so.
+
+    Raises:
+        FileNotFoundError: no such camera file.
+        InputError: options that do not go together.
+    """
+    if camera is not None and path is not None:
+        raise InputError("render: expected --camera or --path, got both")
+    if frames is not None and frames < 1:
+        raise InputError(f"--frames: expected at least 1, got {frames}")
+    if frames is not None and moments is not None and len(moments) > 1:
+        raise InputError("render: expected --frames or --times, got both")
+    count = frames or len(sequence.timeline)
+    if path is not None:
+        return _along(sequence, path, moments, count)
+    if camera is not None:
+        return _from_file(sequence, camera, moments, count, play=video or frames is not None)
+    if moments is None:
+        moments = np.linspace(0, 1, count) if video or frames is not None else np.zeros(1)
+    elif len(moments) == 1 and frames is not None:
+        moments = np.full(frames, moments[0])
+    positions = sequence.timeline.frame_positions(moments)
+    return Plan(sequence.cameras.interpolated(positions), moments, "input")
+
+
+def _along(sequence: GaussianSequence, path: str, moments: np.ndarray | None, count: int) -> Plan:
+    cameras = sequence.cameras
+    if path == _BULLET_TIME and moments is None:
+        moments = np.array([0.5])
+    if moments is not None and len(moments) > 1:
+        if path == _BULLET_TIME:
+            raise InputError("--path bullet-time: expected one --time, got several")
+        times = moments
+    else:
+        times = np.linspace(0, 1, count) if moments is None else np.full(count, moments[0])
+    focus = focus_point(cameras)
+    if path == _BULLET_TIME:
+        cameras = sequence.camera_at(float(times[0]))
+    if path == "input":
+        # In step with time: between frames the camera lies between theirs.
+        playing = np.linspace(0, 1, len(times)) if moments is None or len(moments) == 1 else times
+        positions = sequence.timeline.frame_positions(playing)
+        return Plan(cameras.interpolated(positions), times, path)
+    return Plan(make_path(path, cameras, len(times), focus), times, path)
+
+
+def _from_file(
+    sequence: GaussianSequence, camera: Path, moments: np.ndarray | None, count: int, *, play: bool
+) -> Plan:
+    timed = read_camera_file(camera)
+    cameras, number = timed.cameras, len(timed.cameras)
+    if moments is not None:
+        if 1 not in (number, len(moments)) and number != len(moments):
+            raise InputError(
+                f"render: expected one time, or one for each of the {number} cameras of {camera}, "
+                f"got {len(moments)} times"
+            )
+        total = max(number, len(moments))
+        index = np.zeros(total, int) if number == 1 else np.arange(total)
+        return Plan(cameras[index], np.resize(moments, total), camera.stem)
+    if timed.times is not None:
+        try:
+            sequence.timeline.frame_positions(timed.times)
+        except InputError as error:
+            raise InputError(f"{camera}: {error}") from error
+        return Plan(cameras, timed.times, camera.stem)
+    if number > 1:
+        return Plan(cameras, np.linspace(0, 1, number), camera.stem)
+    times = np.linspace(0, 1, count) if play else np.zeros(1)
+    return Plan(cameras[np.zeros(len(times), int)], times, camera.stem)

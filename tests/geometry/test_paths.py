@@ -1,0 +1,86 @@
+"""Camera paths: where they start, what they look at, that they are smooth."""
+
+import numpy as np
+import pytest
+
+from msdyn.errors import InputError
+from msdyn.geometry import PATHS, Cameras, focus_point, look_at, make_path
+
+FOCUS = np.array([0.5, 0.2, 0.3])
+DOWN = np.array([0, 0, -1.0])
+
+
+@pytest.fixture
+def cameras():
+    """A shaky arc about a point."""
+    rng = np.random.default_rng(0)
+    angles = np.linspace(-0.4, 0.4, 24)
+    centres = FOCUS + 3 * np.stack([np.sin(angles), -np.cos(angles), 0.2 + 0 * angles], -1)
+    centres += 0.01 * rng.normal(size=centres.shape)
+    targets = FOCUS + 0.02 * rng.normal(size=centres.shape)
+    poses = [look_at(c, t, DOWN) for c, t in zip(centres, targets, strict=True)]
+    return Cameras.pinhole(60.0, 64, 48, np.stack(poses))
+
+
+def steps(cameras):
+    return np.linalg.norm(np.diff(cameras.centres, axis=0), axis=1)
+
+
+@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("count", [1, 2, 31])
+def test_every_path_has_cameras_that_see_the_scene(cameras, name, count):
+    path = make_path(name, cameras, count)
+    assert len(path) == count and (path.width, path.height) == (64, 48)
+    forward = path.cam_from_world[:, 2, :3]
+    to_focus = FOCUS - path.centres
+    distance = (forward * to_focus).sum(1)
+    off = np.linalg.norm(to_focus - distance[:, None] * forward, axis=1)
+    assert (distance > 1.5).all() and (off < 0.2).all()  # within two degrees or so of the middle
+    assert (path.cam_from_world[:, 1, 2] < 0).all()  # upright
+
+
+@pytest.mark.parametrize("name", ["orbit", "spiral", "dolly", "stabilised", "bullet-time"])
+def test_paths_are_smooth(cameras, name):
+    path = make_path(name, cameras, 60)
+    change = np.linalg.norm(np.diff(path.centres, n=2, axis=0), axis=1)
+    assert change.max() < 0.02 * 3
+    assert np.ptp(path.centres, axis=0).max() > 0.2
+
+
+def test_the_stabilised_path_has_less_tremor_and_the_same_course(cameras):
+    path = make_path("stabilised", cameras, 24)
+    tremor = np.abs(np.diff(path.centres, n=2, axis=0)).mean()
+    assert tremor < 0.2 * np.abs(np.diff(cameras.centres, n=2, axis=0)).mean()
+    middle = slice(4, -4)  # a mean over neighbours has fewer at the ends
+    assert np.abs(path.centres - cameras.centres)[middle].max() < 0.05
+    np.testing.assert_allclose(path.intrinsics, cameras.intrinsics, atol=1e-9)
+
+
+def test_paths_that_return(cameras):
+    for name in ("dolly", "bullet-time"):
+        path = make_path(name, cameras, 20)
+        middle = cameras[len(cameras) // 2]
+        for end in (0, -1):
+            np.testing.assert_allclose(
+                path.cam_from_world[end], middle.cam_from_world[0], atol=1e-9
+            )
+    dolly = make_path("dolly", cameras, 21)
+    focus = focus_point(cameras)
+    distance = np.linalg.norm(dolly.centres - focus, axis=1)
+    assert distance[10] == pytest.approx(0.7 * distance[0], rel=0.01)
+
+
+def test_interpolated_cameras(cameras):
+    same = cameras.interpolated(np.arange(24.0))
+    np.testing.assert_array_equal(same.cam_from_world, cameras.cam_from_world)
+    # Half way between two, turned half of the way.
+    turned = np.stack([look_at(np.array([i, 0, 0.0]), np.array([i, 1.0, t]), DOWN)
+                       for i, t in ((0.0, 0.0), (1.0, 1.0))])  # fmt: skip
+    pair = Cameras.pinhole(np.array([50.0, 70.0]), 64, 48, turned)
+    half = pair.interpolated(np.array([0.5]))
+    np.testing.assert_allclose(half.centres[0], [0.5, 0, 0], atol=1e-12)
+    forward = half.cam_from_world[0, 2, :3]
+    assert np.degrees(np.arctan2(forward[2], forward[1])) == pytest.approx(22.5)
+    assert half.intrinsics[0, 0, 0] == 60
+    with pytest.raises(InputError, match="expected 0 to 23"):
+        cameras.interpolated(np.array([23.5]))
