@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -32,11 +33,18 @@ class PreprocessConfig:
     """Turn a video into a scene directory: frames, tracks, masks, cameras, depth."""
 
     video: tyro.conf.Positional[Path]
-    """Video file (anything PyAV opens), or folder of images."""
+    """Video file (mp4, mov, mkv, webm, gif: anything PyAV opens), folder of images, or pattern of
+    their names, in quotes ("shots/*.png")."""
     out: Path | None = None
     """Scene directory to write; by default the video's name (of a folder of images: followed by
     _scene), in the current directory."""
 
+    start: float | None = None
+    """Begin at this second of the video."""
+    end: float | None = None
+    """End at this second of the video."""
+    shot: int | None = None
+    """Of a video that is cut, take this shot: 1, 2, ..."""
     fps: float | None = None
     """Take at most this many frames a second; by default all of them."""
     max_frames: int | None = None
@@ -44,7 +52,7 @@ class PreprocessConfig:
     long_side: int = 960
     """Shrink the images so that their longer side is at most this many pixels; 0: never."""
     folder_fps: float = 30.0
-    """Frames a second of a folder of images, which has no timestamps."""
+    """Frames a second of images, which have no timestamps."""
 
     preset: Literal["auto", "offline", "best"] = "auto"
     """Which methods do the stages that you name none for. auto: a model that may be used for
@@ -107,6 +115,14 @@ class PreprocessConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"{name}: expected a number > 0, got {value}")
+        if self.start is not None and not 0 <= self.start < float("inf"):
+            raise InputError(f"start: expected seconds >= 0, got {self.start}")
+        if self.end is not None and not self.end > (self.start or 0):
+            raise InputError(
+                f"end: expected seconds after the start ({self.start or 0:g}), got {self.end}"
+            )
+        if self.shot is not None and self.shot < 1:
+            raise InputError(f"shot: expected 1 or more, got {self.shot}")
         if self.max_frames is not None and self.max_frames < 2:
             raise InputError(f"max_frames: expected at least 2, got {self.max_frames}")
         if self.long_side < 0 or 0 < self.long_side < 64:
@@ -139,9 +155,20 @@ class PreprocessConfig:
         if self.out is not None:
             return self.out
         video = self.video.resolve()
+        if not video.exists() and glob.has_magic(str(self.video)):
+            video = Path(*(p for p in video.parts if not glob.has_magic(p)))
+            video = video.parent if video.suffix else video
         # A folder of images most often lies in the current directory itself.
         return Path(f"{video.name}_scene" if video.is_dir() else video.stem)
 
     @property
     def frames(self) -> FrameOptions:
-        return FrameOptions(self.fps, self.max_frames, self.long_side, self.folder_fps)
+        return FrameOptions(
+            self.start,
+            self.end,
+            self.shot,
+            self.fps,
+            self.max_frames,
+            self.long_side,
+            self.folder_fps,
+        )

@@ -1,25 +1,23 @@
-"""The frames stage: a video, or a folder of images, into `images/` and `scene.json`."""
+"""The frames stage: a video, or images, into `images/` and `scene.json`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msdyn.preprocess.cuts import find_cuts
 from msdyn.preprocess.progress import progress
+from msdyn.preprocess.sources import Source, open_source
 
 from msdyn.errors import InputError
-from msdyn.files import natural_order
-from msdyn.io import read_video, scan_video
 from msdyn.scene import Timeline, create_scene, frame_path, write_image
 
 __all__ = ["FrameOptions", "write_frames"]
 
 MIN_SIDE = 32
 """Optical flow needs some room."""
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
 @dataclass(frozen=True)
@@ -27,62 +25,53 @@ class FrameOptions:
     """Which frames are taken, and at what size.
 
     Attributes:
+        start, end: seconds of the video, from its first frame; None is its beginning, or end.
+        shot: of a video that is cut, take this shot, from 1.
         fps: take at most this many frames a second; None takes all.
         max_frames: take at most this many frames, evenly spaced; None takes all.
         long_side: shrink images so that their longer side is at most this many px; 0 does not.
-        folder_fps: frames a second of a folder of images, which has no timestamps.
+        folder_fps: frames a second of images, which have no timestamps.
     """
 
+    start: float | None = None
+    end: float | None = None
+    shot: int | None = None
     fps: float | None = None
     max_frames: int | None = None
     long_side: int = 960
     folder_fps: float = 30.0
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A clip that can be read again and again: its timestamps [T] s, size, and reader."""
-
-    seconds: np.ndarray
-    width: int
-    height: int
-    nominal: bool
-    path: Path
-    names: tuple[str, ...] = ()
-
-    def read(self, frames: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield the chosen frames as uint8 RGB [H, W, 3]."""
-        if self.path.is_dir():
-            files = _image_files(self.path)
-            return (_read_image(files[frame]) for frame in frames)
-        return read_video(self.path, frames)
-
-
 def write_frames(video: Path, directory: Path, options: FrameOptions) -> dict[str, Any]:
     """Write the frames of a clip to a scene directory, one at a time, and a new `scene.json`.
 
     Args:
-        video: a video file, upright as its rotation metadata says, or a folder of images in the
-            natural order of their names.
+        video: a video file, upright as its rotation metadata says, a folder of images, or a
+            pattern of image names.
         directory: the scene directory; its `images/` must be empty.
         options: what to take.
 
     Returns:
         What the stage's record holds of the source: `source_frames`, the index in the source of
-        every frame; `source_frame_count`, `source_width`, `source_height`; `source_names`, of a
-        folder; and `timestamps`, "true" or, where the source has none that increase, "nominal".
+        every frame; `source_frame_count`, `source_width`, `source_height`; `source_start_seconds`,
+        the first frame's time; `source_names`, of images; `shots`, how many there are in what
+        --start and --end leave; and `timestamps`, "true" or, where the source has none that
+        increase, "nominal".
 
     Raises:
         FileNotFoundError: there is no such file or folder.
-        InputError: not a video, cut short, of one frame, or of frames of differing sizes.
+        InputError: not a video, cut short, of one frame, of frames of differing sizes, of several
+            shots, or with nothing left of it.
     """
-    source = _open_folder(video, options.folder_fps) if video.is_dir() else _open_video(video)
+    source = open_source(video, options.folder_fps)
     if len(source.seconds) < 2:
         raise InputError(
             f"{video}: it holds one frame; a moving scene needs at least 2, "
             "from a camera that moves"
         )
-    chosen = _choose_frames(source.seconds, options)
+    chosen = _within(source.seconds, options, video)
+    chosen, shots = _one_shot(source, chosen, options.shot, video)
+    chosen = _thinned(source.seconds, chosen, options)
     if len(chosen) < 2:
         raise InputError(
             f"{video}: one of its {len(source.seconds)} frames is left; raise --fps or --max-frames"
@@ -103,72 +92,65 @@ def write_frames(video: Path, directory: Path, options: FrameOptions) -> dict[st
         fps=(len(chosen) - 1) / seconds[-1],
         timeline=Timeline(seconds),
     )
-    return {
+    record = {
         "source": video.name,
         "source_frames": chosen.tolist(),
         "source_frame_count": len(source.seconds),
         "source_width": source.width,
         "source_height": source.height,
+        "source_start_seconds": float(source.seconds[chosen[0]]),
+        "shots": shots,
         "timestamps": "nominal" if source.nominal else "true",
-    } | ({"source_names": source.names} if source.names else {})
+    }
+    if source.files:
+        record["source_names"] = [file.name for file in source.files]
+    return record
 
 
-def _open_video(path: Path) -> _Source:
-    info = scan_video(path)
-    return _Source(info.seconds, info.width, info.height, info.nominal, path)
+def _within(seconds: np.ndarray, options: FrameOptions, video: Path) -> np.ndarray:
+    """Return the indices of the frames from `start` to `end`."""
+    start = 0.0 if options.start is None else options.start
+    end = np.inf if options.end is None else options.end
+    # Times are rounded by containers, and by people.
+    chosen = np.flatnonzero((seconds >= start - 1e-3) & (seconds <= end + 1e-3))
+    if len(chosen) < 2:
+        raise InputError(
+            f"{video}: {len(chosen)} of its frames lie between --start {start:g} and --end "
+            f"{min(end, seconds[-1]):g}; it lasts {seconds[-1]:.2f} s"
+        )
+    return chosen
 
 
-def _open_folder(path: Path, fps: float) -> _Source:
-    from PIL import Image
-
-    files = _image_files(path)
-    if not files:
-        raise InputError(f"{path}: no images in this folder ({', '.join(IMAGE_SUFFIXES)})")
-    sizes = []
-    for file in files:
-        try:
-            with Image.open(file) as image:
-                # EXIF orientations 5 to 8 lie on their side.
-                turned = image.getexif().get(0x0112, 1) >= 5
-                sizes.append(image.size[::-1] if turned else image.size)
-        except OSError as error:
-            raise InputError(f"{file}: not a readable image ({error})") from error
-    for file, size in zip(files, sizes, strict=True):
-        if size != sizes[0]:
-            raise InputError(
-                f"{file}: frames of differing sizes, {size[0]}x{size[1]} here and "
-                f"{sizes[0][0]}x{sizes[0][1]} in {files[0].name}"
-            )
-    width, height = sizes[0]
-    names = tuple(file.name for file in files)
-    return _Source(np.arange(len(files)) / fps, width, height, True, path, names)
+def _one_shot(
+    source: Source, chosen: np.ndarray, shot: int | None, video: Path
+) -> tuple[np.ndarray, int]:
+    """Return the frames of one shot, and the number of shots among those chosen before."""
+    cuts = find_cuts(source.thumbnails[chosen])
+    shots = np.split(chosen, cuts)
+    number = len(shots)
+    if shot is None and number > 1:
+        first = int(chosen[cuts[0]])
+        ranges = ", ".join(f"{i} (frames {s[0]} to {s[-1]})" for i, s in enumerate(shots[:5], 1))
+        raise InputError(
+            f"{video}: it is cut at frame {first} ({source.seconds[first]:.2f} s); a scene is one "
+            f"shot: choose one of {number} with --shot: {ranges}{', ...' if number > 5 else ''}"
+        )
+    if shot is not None and shot > number:
+        raise InputError(f"{video}: shot: expected 1 to {number}, got {shot}")
+    kept = shots[(shot or 1) - 1]
+    if len(kept) < 2:
+        raise InputError(f"{video}: shot {shot} is one frame; choose another --shot")
+    return kept, number
 
 
-def _image_files(folder: Path) -> list[Path]:
-    files = (file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(files, key=natural_order)
-
-
-def _read_image(path: Path) -> np.ndarray:
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as image:
-            if image.mode[0] in "IF":  # 16 bits or more; converting would clip
-                raise InputError(f"{path}: expected 8-bit images, got mode {image.mode}")
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except OSError as error:
-        raise InputError(f"{path}: not a readable image ({error})") from error
-
-
-def _choose_frames(seconds: np.ndarray, options: FrameOptions) -> np.ndarray:
-    """Return the indices of the frames to take."""
-    chosen = np.arange(len(seconds))
+def _thinned(seconds: np.ndarray, chosen: np.ndarray, options: FrameOptions) -> np.ndarray:
+    """Return which of the frames to take for `fps` and `max_frames`."""
     if options.fps is not None:
-        wanted = np.arange(0, seconds[-1] + 1e-6, 1 / options.fps)
-        after = np.searchsorted(seconds, wanted).clip(1, len(seconds) - 1)
-        nearer = wanted - seconds[after - 1] <= seconds[after] - wanted
-        chosen = np.unique(after - nearer)
+        own = seconds[chosen] - seconds[chosen[0]]
+        wanted = np.arange(0, own[-1] + 1e-6, 1 / options.fps)
+        after = np.searchsorted(own, wanted).clip(1, len(own) - 1)
+        nearer = wanted - own[after - 1] <= own[after] - wanted
+        chosen = chosen[np.unique(after - nearer)]
     if options.max_frames is not None and len(chosen) > options.max_frames:
         spaced = np.linspace(0, len(chosen) - 1, options.max_frames)
         chosen = chosen[np.round(spaced).astype(int)]

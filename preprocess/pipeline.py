@@ -24,6 +24,7 @@ from msdyn.preprocess.base import CameraSolution, SparsePoints, Verdict
 from msdyn.preprocess.config import STAGES, PreprocessConfig, Stage
 from msdyn.preprocess.frames import write_frames
 from msdyn.preprocess.presets import choose_backends
+from msdyn.preprocess.sources import source_files
 
 from msdyn.errors import InputError, PoorInputError
 from msdyn.scene import (
@@ -290,9 +291,12 @@ class _Run:
     def _digest(self, stage: Stage) -> str:
         """Return the digest of everything that a stage's result depends on."""
         if stage == "frames":
+            files = source_files(self.config.video)
+            names = [file.name for file in files] if len(files) > 1 else []
             parts: list[Any] = [
                 dataclasses.asdict(self.config.frames),
-                _content_digest(self.config.video),
+                names,
+                [_content_digest(file) for file in files],
             ]
         else:
             backend = self._backend(stage)

@@ -1,0 +1,134 @@
+"""What frames come from: a video file, a folder of images, or a pattern of image names."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from msdyn.preprocess.cuts import THUMBNAIL_WIDTH
+
+from msdyn.errors import InputError
+from msdyn.files import natural_order
+from msdyn.io import read_video, scan_video
+
+__all__ = ["IMAGE_SUFFIXES", "Source", "open_source", "source_files"]
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A clip that can be read again and again.
+
+    Attributes:
+        seconds: [T] timestamps, the first at 0.
+        width, height: upright, in square pixels.
+        nominal: the timestamps are made up.
+        thumbnails: [T, h, w] uint8, grey.
+        path: of the video.
+        files: [T] images, in place of a video.
+    """
+
+    seconds: np.ndarray
+    width: int
+    height: int
+    nominal: bool
+    thumbnails: np.ndarray
+    path: Path
+    files: tuple[Path, ...] = ()
+
+    def read(self, frames: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the chosen frames as uint8 RGB [H, W, 3]."""
+        if self.files:
+            return (_read_image(self.files[frame]) for frame in frames)
+        return read_video(self.path, frames)
+
+
+def open_source(path: Path, folder_fps: float) -> Source:
+    """Look at a clip as a whole: its times, its size, and that it can be read.
+
+    Args:
+        path: a video, a folder of images, or a pattern such as `shots/*.png`; images are taken in
+            the natural order of their names.
+        folder_fps: frames a second of images, which have no times.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        InputError: not a video, cut short, or images of differing sizes.
+    """
+    if path.is_file() and not _is_pattern(path):
+        info = scan_video(path, thumbnail_width=THUMBNAIL_WIDTH)
+        assert info.thumbnails is not None
+        return Source(info.seconds, info.width, info.height, info.nominal, info.thumbnails, path)
+    return _open_images(path, folder_fps)
+
+
+def source_files(path: Path) -> list[Path]:
+    """Return the files that a clip consists of, in their order.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder, or nothing fits the pattern.
+    """
+    if path.is_dir():
+        files = (file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        return sorted(files, key=natural_order)
+    if _is_pattern(path):
+        found = [Path(name) for name in glob.glob(str(path), recursive=True)]
+        files = [file for file in found if file.suffix.lower() in IMAGE_SUFFIXES]
+        if not files:
+            raise FileNotFoundError(
+                f"{path}: no images fit this pattern ({', '.join(IMAGE_SUFFIXES)})"
+            )
+        return sorted(files, key=natural_order)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    return [path]
+
+
+def _is_pattern(path: Path) -> bool:
+    return glob.has_magic(str(path)) and not path.exists()
+
+
+def _open_images(path: Path, fps: float) -> Source:
+    files = source_files(path)
+    if not files:
+        raise InputError(f"{path}: no images in this folder ({', '.join(IMAGE_SUFFIXES)})")
+    first: tuple[int, int] | None = None
+    thumbnails = []
+    for file in files:
+        image = _read_image(file)
+        size = image.shape[1::-1]
+        if first is None:
+            first = size
+        if size != first:
+            raise InputError(
+                f"{file}: frames of differing sizes, {size[0]}x{size[1]} here and "
+                f"{first[0]}x{first[1]} in {files[0].name}"
+            )
+        thumbnails.append(_thumbnail(image))
+    assert first is not None
+    times = np.arange(len(files)) / fps
+    return Source(times, *first, True, np.stack(thumbnails), path, tuple(files))
+
+
+def _thumbnail(image: np.ndarray) -> np.ndarray:
+    import cv2
+
+    height = max(1, round(THUMBNAIL_WIDTH * image.shape[0] / image.shape[1]))
+    small = cv2.resize(image, (THUMBNAIL_WIDTH, height), interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+
+
+def _read_image(path: Path) -> np.ndarray:
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as image:
+            if image.mode[0] in "IF":  # 16 bits or more; converting would clip
+                raise InputError(f"{path}: expected 8-bit images, got mode {image.mode}")
+            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    except OSError as error:
+        raise InputError(f"{path}: not a readable image ({error})") from error
