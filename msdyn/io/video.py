@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,7 +20,7 @@ from msdyn.files import atomic_path
 if TYPE_CHECKING:
     import av
 
-__all__ = ["VideoInfo", "read_video", "scan_video", "write_video"]
+__all__ = ["VideoInfo", "VideoWriter", "read_video", "scan_video", "write_video"]
 
 
 @dataclass(frozen=True)
@@ -135,28 +136,66 @@ def write_video(
     Raises:
         InputError: no frame, or frames of differing sizes.
     """
-    import av
-
-    with atomic_path(path) as temporary, av.open(str(temporary), "w") as container:
-        stream = None
-        shape = None
+    with VideoWriter(path, fps, crf=crf) as writer:
         for frame in frames:
-            if stream is None:
-                shape = frame.shape
-                rate = Fraction(fps).limit_denominator(1001)
-                stream = container.add_stream("libx264", rate=rate)
-                stream.width, stream.height = shape[1] // 2 * 2, shape[0] // 2 * 2
-                stream.pix_fmt = "yuv420p"
-                stream.options = {"crf": str(crf), "preset": "medium"}
-            if frame.shape != shape:
-                raise InputError(f"{path}: frames of differing sizes, {shape} and {frame.shape}")
-            even = np.ascontiguousarray(frame[: stream.height, : stream.width])
-            for packet in stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")):
-                container.mux(packet)
-        if stream is None:
-            raise InputError(f"{path}: expected at least one frame")
-        for packet in stream.encode():
-            container.mux(packet)
+            writer.add(frame)
+
+
+class VideoWriter:
+    """A context that takes the frames of an H.264 mp4 one by one; see `write_video`.
+
+    The file appears when the context is left without an exception.
+    """
+
+    def __init__(self, path: str | os.PathLike, fps: float, *, crf: int = 16) -> None:
+        self.path, self.crf = path, crf
+        self.rate = Fraction(fps).limit_denominator(1001)
+        self.stack = contextlib.ExitStack()
+        self.stream: Any = None
+        self.shape: tuple[int, ...] = ()
+
+    def __enter__(self) -> VideoWriter:
+        import av
+
+        temporary = self.stack.enter_context(atomic_path(self.path))
+        self.container = self.stack.enter_context(av.open(str(temporary), "w"))
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        if error[0] is None:
+            try:
+                if self.stream is None:
+                    raise InputError(f"{self.path}: expected at least one frame")
+                self._encode(None)
+            except BaseException:
+                self.stack.__exit__(*sys.exc_info())
+                raise
+        return self.stack.__exit__(*error)
+
+    def add(self, frame: np.ndarray) -> None:
+        """Append a frame [H, W, 3] uint8 RGB.
+
+        Raises:
+            InputError: its size is not that of the first.
+        """
+        import av
+
+        if self.stream is None:
+            self.shape = frame.shape
+            self.stream = self.container.add_stream("libx264", rate=self.rate)
+            self.stream.width, self.stream.height = frame.shape[1] // 2 * 2, frame.shape[0] // 2 * 2
+            self.stream.pix_fmt = "yuv420p"
+            self.stream.options = {"crf": str(self.crf), "preset": "medium"}
+        if frame.shape != self.shape:
+            raise InputError(
+                f"{self.path}: frames of differing sizes, {self.shape} and {frame.shape}"
+            )
+        even = np.ascontiguousarray(frame[: self.stream.height, : self.stream.width])
+        self._encode(av.VideoFrame.from_ndarray(even, format="rgb24"))
+
+    def _encode(self, frame: Any) -> None:
+        for packet in self.stream.encode(frame):
+            self.container.mux(packet)
 
 
 @contextlib.contextmanager
