@@ -19,7 +19,7 @@ setup(
         *(f"msdyn.{name}" for name in find_packages(include=["preprocess", "preprocess.*"])),
     ],
     package_dir={"msdyn.preprocess": "preprocess"},
-    package_data={"msdyn": ["py.typed", "export/*.html", "view/*.html"]},
+    package_data={"msdyn": ["py.typed", "export/*.html", "view/*.js"]},
     install_requires=[
         "torch>=2.4",
         "numpy>=1.26",

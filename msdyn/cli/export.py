@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from msdyn.cli.run import parse, run
-from msdyn.export.run import ExportConfig, export_scene
+from msdyn.export.run import ExportConfig, Exported, export_scene
 
 DESCRIPTION = (
     "Write a fitted scene in a format that other programs read: Gaussians, tracks, object "
@@ -17,4 +17,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _export(config: ExportConfig) -> None:
-    print(export_scene(config))
+    if config.format == "report":
+        # A report is a way of looking at a fit: it lies beside exports, not below them.
+        from msdyn.scene import Scene
+        from msdyn.view import write_report
+
+        path = write_report(Scene(config.scene), out=config.out)
+        print(Exported(path, (path,)))
+    else:
+        print(export_scene(config))

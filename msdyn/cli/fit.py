@@ -27,8 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fit(config: FitConfig) -> None:
     from msdyn.fit import fit_scene
     from msdyn.scene import Scene
+    from msdyn.view import write_report
 
-    sequence = fit_scene(Scene(config.scene), config)
-    where = config.out or config.scene
-    print(f"{sequence!r}\nwritten to {config.out or config.scene / 'fit'}; see previews/ there, or")
-    print(f"  msdyn-render {where} --path orbit --out orbit.mp4")
+    scene = Scene(config.scene)
+    sequence = fit_scene(scene, config)
+    folder = config.out or config.scene / "fit"
+    report = write_report(scene, folder, sequence=sequence)
+    print(f"{sequence!r}\nwritten to {folder}; see {report}, or")
+    print(f"  msdyn-render {config.out or config.scene} --path orbit --out orbit.mp4")

@@ -6,23 +6,9 @@ import imageio.v3 as iio
 import numpy as np
 
 from msdyn.files import atomic_path
+from msdyn.render import error_image
 
 __all__ = ["error_image", "save_comparison"]
-
-
-def error_image(image: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """Return the mean absolute difference of two uint8 images as a heat map [H, W, 3] uint8.
-
-    Black is none, white is a difference of a quarter of the range or more; pixels outside the mask
-    are blue-grey.
-    """
-    from matplotlib import colormaps
-
-    difference = np.abs(image.astype(float) - truth.astype(float)).mean(-1) / 64
-    heat = (colormaps["inferno"](difference.clip(0, 1))[..., :3] * 255).astype(np.uint8)
-    if mask is not None:
-        heat[~mask] = (70, 80, 100)
-    return heat
 
 
 def save_comparison(

@@ -24,7 +24,7 @@ from msdyn.sequence import GaussianSequence, What, When, load_sequence
 
 __all__ = ["FORMATS", "ExportConfig", "Exported", "export_as", "export_scene", "export_sequence"]
 
-Format = Literal["ply", "tracks", "objects", "flow", "cameras", "points", "html", "rrd"]
+Format = Literal["ply", "tracks", "objects", "flow", "cameras", "points", "html", "rrd", "report"]
 FORMATS: tuple[str, ...] = get_args(Format)
 _FILES = {"tracks": "tracks.npz", "html": "sequence.html", "rrd": "sequence.rrd"}
 """Formats that are one file, and its name; the others are folders."""
@@ -40,7 +40,7 @@ class ExportConfig:
     """ply: Gaussians a time; tracks: 3D and 2D point tracks; objects: 6-DoF trajectories; flow:
     optical and scene flow from each time to the next; cameras: COLMAP, nerfstudio, TUM; points:
     coloured point clouds; html: a page that plays the sequence; rrd: a recording for
-    rerun."""
+    rerun; report: the fit's report.html once more."""
     out: Path | None = None
     """File or folder to write; export/<format> in the scene directory by default."""
     when: Annotated[When, tyro.conf.arg(name="")] = field(default_factory=When)
@@ -98,6 +98,9 @@ def export_sequence(sequence: GaussianSequence, config: ExportConfig) -> Exporte
     """Export a sequence; `config.out` says where to, `config.scene` is not used."""
     if config.out is None:
         raise InputError("export: expected a file or folder to write to, got none")
+    if config.format == "report":
+        raise InputError("report: it is of a fit, not of a sequence alone; "
+                         "use msdyn-export, or msdyn.view.write_report")  # fmt: skip
     out, what = config.out, config.what
     suffix = Path(_FILES.get(config.format, "")).suffix
     if out.suffix.lower() != suffix and (suffix or out.is_file()):

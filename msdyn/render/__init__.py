@@ -1,6 +1,12 @@
 """Rendering Gaussians: one contract, on a CPU and on CUDA."""
 
-from msdyn.render.colours import colour_depth, colour_flow, colour_objects, object_palette
+from msdyn.render.colours import (
+    colour_depth,
+    colour_flow,
+    colour_objects,
+    error_image,
+    object_palette,
+)
 from msdyn.render.flow import Flow, render_flow
 from msdyn.render.pictures import Painter, render_objects
 from msdyn.render.queries import query_objects, query_tracks, rendered_depth
@@ -19,6 +25,7 @@ __all__ = [
     "colour_flow",
     "colour_objects",
     "draw",
+    "error_image",
     "grid_points",
     "object_palette",
     "point_tracks",

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["colour_depth", "colour_flow", "colour_objects", "draw_trails", "object_palette"]
+__all__ = [
+    "colour_depth",
+    "colour_flow",
+    "colour_objects",
+    "draw_trails",
+    "error_image",
+    "object_palette",
+]
 
 
 def object_palette() -> np.ndarray:
@@ -58,6 +65,21 @@ def colour_flow(flow: np.ndarray, valid: np.ndarray, longest: float) -> np.ndarr
     result = (colours * 255).round().astype(np.uint8)
     result[~valid] = 90
     return result
+
+
+def error_image(image: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """Return the mean absolute difference of two uint8 images as a heat map [H, W, 3] uint8.
+
+    Black is none, white is a difference of a quarter of the range or more; pixels outside the mask
+    are blue-grey.
+    """
+    from matplotlib import colormaps
+
+    difference = np.abs(image.astype(float) - truth.astype(float)).mean(-1) / 64
+    heat = (colormaps["inferno"](difference.clip(0, 1))[..., :3] * 255).astype(np.uint8)
+    if mask is not None:
+        heat[~mask] = (70, 80, 100)
+    return heat
 
 
 def draw_trails(image: np.ndarray, trails: np.ndarray, colours: np.ndarray) -> np.ndarray:

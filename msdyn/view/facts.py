@@ -1,0 +1,173 @@
+"""What a report says: figures of a fit, gathered from its folder, its scene and its renders."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msdyn.errors import InputError
+from msdyn.files import read_json
+from msdyn.render import RenderedImage, render_image
+from msdyn.scene import Scene
+from msdyn.sequence import GaussianSequence
+from msdyn.sequence.levels import motion_by_level
+
+__all__ = ["Facts", "Warning", "gather"]
+
+_MANY_FRAMES = 60
+"""No more frames than this are drawn for a report."""
+_FEW_TRACKS = 8
+_BAD_FRAME_DB = 3.0
+_LOW_PSNR = 22.0
+_LITTLE_DEPTH = 0.5
+_STILL = 0.005
+"""An object that moves less than this share of its distance hardly moves."""
+
+
+@dataclass(frozen=True)
+class Warning:
+    """Something that may be wrong, and what to try."""
+
+    text: str
+    cure: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What there is to say of a fit.
+
+    Attributes:
+        scene, sequence: what was fitted to, and the result.
+        frames: indices of the frames drawn.
+        images: render of each.
+        psnr: dB of each.
+        held_out: frames kept out of the fit.
+        log: rows of `metrics.jsonl`.
+        options: what `config.json` holds.
+        evaluation: what `eval.json` holds; None without one.
+        levels: by object, [L, T] how far each level carries it.
+        tracks: by object, mean number of visible tracks a frame.
+        warnings: what to look at.
+    """
+
+    scene: Scene
+    sequence: GaussianSequence
+    frames: list[int]
+    images: list[RenderedImage]
+    psnr: list[float]
+    held_out: list[int]
+    log: list[dict[str, float]]
+    options: dict[str, Any]
+    evaluation: dict[str, Any] | None
+    levels: dict[int, np.ndarray]
+    tracks: dict[int, float]
+    warnings: list[Warning]
+
+
+def gather(scene: Scene, sequence: GaussianSequence, fit: Path) -> Facts:
+    """Return the facts of a fit in a folder; files that are missing leave gaps.
+
+    Raises:
+        InputError: the sequence is not of the scene's clip.
+    """
+    if len(scene) != len(sequence.timeline):
+        raise InputError(
+            f"{scene.directory}: expected the {len(sequence.timeline)} frames of the fit, "
+            f"got {len(scene)}"
+        )
+    count = min(len(scene), _MANY_FRAMES)
+    frames = np.unique(np.linspace(0, len(scene) - 1, count).round().astype(int)).tolist()
+    images, psnr = [], []
+    for frame in frames:
+        time = sequence.timeline.time_of_frame(frame)
+        image = render_image(sequence, sequence.cameras[frame], time)
+        truth = scene.image(frame).astype(np.float64)
+        error = ((image.rgb8 - truth) ** 2).mean() / 255**2
+        images.append(image)
+        psnr.append(float(-10 * np.log10(max(error, 1e-10))))
+    options = _json(fit / "config.json") or {}
+    every = (options.get("options") or {}).get("holdout_every") or 0
+    held_out = list(range(every - 1, len(scene) - 1, every)) if every else []
+    tracks = _tracks(scene)
+    levels = motion_by_level(sequence)
+    facts = Facts(
+        scene, sequence, frames, images, psnr, held_out, _log(fit / "metrics.jsonl"), options,
+        _json(fit / "eval.json"), levels, tracks, [],
+    )  # fmt: skip
+    facts.warnings.extend(_warnings(facts))
+    return facts
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    return read_json(path) if path.is_file() else None
+
+
+def _log(path: Path) -> list[dict[str, float]]:
+    if not path.is_file():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:  # the last line of a fit that was killed
+            break
+    return rows
+
+
+def _tracks(scene: Scene) -> dict[int, float]:
+    if not (scene.directory / "tracks.npz").is_file():
+        return {}
+    tracks = scene.tracks
+    labels = np.unique(tracks.object[tracks.object > 0])
+    return {int(k): float(tracks.visible[tracks.object == k].sum(0).mean()) for k in labels}
+
+
+def _warnings(facts: Facts) -> list[Warning]:
+    found = []
+    for name, record in facts.scene.info.stages.items():
+        quality = record.get("quality") or {}
+        verdict = quality.get("verdict") or {}
+        if verdict.get("grade", "good") != "good":
+            found.append(Warning(f"{name}: {verdict.get('reason')}", str(verdict.get("cure"))))
+        known = quality.get("known")
+        if name == "depth" and isinstance(known, float) and known < _LITTLE_DEPTH:
+            found.append(Warning(
+                f"depth is known for {known:.0%} of the pixels",
+                "bring depth of a sensor or a model: msdyn-preprocess --depth files",
+            ))  # fmt: skip
+    for label, number in facts.tracks.items():
+        if number < _FEW_TRACKS:
+            found.append(Warning(
+                f"object {label} has {number:.1f} visible tracks a frame: its motion is a guess",
+                "use a larger or sharper video, or denser tracks (msdyn-preprocess --tracks)",
+            ))  # fmt: skip
+    median = float(np.median(facts.psnr))
+    bad = [f for f, p in zip(facts.frames, facts.psnr, strict=True) if p < median - _BAD_FRAME_DB]
+    if bad:
+        listed = ", ".join(map(str, bad[:12])) + (", ..." if len(bad) > 12 else "")
+        found.append(Warning(
+            f"frames {listed} fit badly, {_BAD_FRAME_DB:.0f} dB or more below the median "
+            f"{median:.1f} dB",
+            "look at their masks and cameras, and whether they are blurred",
+        ))  # fmt: skip
+    if median < _LOW_PSNR:
+        found.append(Warning(
+            f"the median PSNR is {median:.1f} dB: the fit is coarse",
+            "fit longer (--epochs), with more Gaussians (--preset default), or check the cameras",
+        ))  # fmt: skip
+    distance = _distance(facts)
+    for label, rows in facts.levels.items():
+        if rows.sum(0).max() < _STILL * distance:
+            found.append(Warning(
+                f"object {label} hardly moves", "it may be background: check its mask"
+            ))  # fmt: skip
+    return found
+
+
+def _distance(facts: Facts) -> float:
+    depths = np.concatenate([image.depth[image.depth > 0] for image in facts.images[:1]])
+    return float(np.median(depths)) if depths.size else 1.0

@@ -1,0 +1,147 @@
+"""The report of a fit: what it says, that it stands alone, how it looks in a browser."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from browser import Browser
+
+from msdyn.cli import export, fit
+from msdyn.errors import InputError
+from msdyn.files import read_json, write_json
+from msdyn.scene import Scene, stamp_stage, write_image
+from msdyn.sequence import load_sequence
+from msdyn.view import write_report
+from msdyn.view.facts import gather
+from msdyn.view.html import bars, curve
+
+
+@pytest.fixture
+def scene(fitted_plane_scene, tmp_path):
+    return Scene(shutil.copytree(fitted_plane_scene, tmp_path / "plane <scene>"))
+
+
+def text_of(path):
+    return path.read_text(encoding="utf-8")
+
+
+def test_it_stands_alone_and_has_every_part(scene):
+    path = write_report(scene)
+    assert path == scene.directory / "fit" / "report.html"
+    page = text_of(path)
+    for part in ("What was reconstructed", "Input, render, error, depth", "How the fit went",
+                 "Motion explained by each level", "Paths of the objects", "Time",
+                 "Configuration"):  # fmt: skip
+        assert f"<h2>{part}</h2>" in page
+    assert len(re.findall(r"<figure><img", page)) == 5 * 4
+    assert page.count("<video") == 1 and page.count("<svg") == 4
+    # Nothing is fetched: every source is in the page.
+    for source in re.findall(r'src="([^"]{0,20})', page):
+        assert source.startswith("data:")
+    assert not re.findall(r"https?://", page)
+    assert "plane &lt;scene&gt;" in page and "<scene>" not in page
+
+
+def test_its_figures_are_those_of_the_fit(scene):
+    sequence = load_sequence(scene.directory)
+    facts = gather(scene, sequence, scene.directory / "fit")
+    assert facts.frames == list(range(6)) and len(facts.psnr) == 6
+    truth = scene.image(2) / 255
+    error = ((facts.images[2].rgb8 / 255 - truth) ** 2).mean()
+    assert facts.psnr[2] == pytest.approx(-10 * np.log10(error))
+    assert facts.tracks == {1: 9.0}
+    page = text_of(write_report(scene))
+    assert f"{np.mean(facts.psnr):.1f} dB" in page
+    assert f"{len(sequence.static):,}" in page and f"{len(sequence.moving):,}" in page
+    row = re.search(r"<td>object 1</td>(.*?)</tr>", page)
+    assert row and f">{facts.levels[1].mean(1)[0]:.4g}<" in row[1]
+    lines = re.search(r'const scene = (\{"lines".*\});', page)
+    assert lines
+    names = [line["name"] for line in json.loads(lines[1])["lines"]]
+    assert names == ["object 1", "camera"]
+
+
+def test_held_out_figures_are_shown_when_there_are_any(scene):
+    assert "Not measured on anything" in text_of(write_report(scene))
+    row = {"mpsnr": 31.234, "mssim": 0.9, "mlpips": None, "ssim": 0.88, "images": 2}
+    write_json(
+        scene.directory / "fit" / "eval.json",
+        {"frames": {**row, "kept_out_of_the_fit": True}, "views": {"views": {"side": row}}},
+    )
+    page = text_of(write_report(scene))
+    assert "31.23" in page and "held-out camera side" in page and "frames kept out" in page
+
+
+def test_warnings_name_what_to_try(scene):
+    """A spoilt frame, poor poses, and few tracks."""
+    opposite = np.where(scene.image(4) < 128, 255, 0).astype(np.uint8)
+    write_image(scene.directory / "images" / "00004.png", opposite)
+    verdict = {"grade": "poor", "reason": "the camera only turns", "cure": "move it sideways"}
+    stamp_stage(
+        scene.directory, "cameras", backend="x", options={}, input_hash="", seconds=1.0,
+        quality={"verdict": verdict},
+    )  # fmt: skip
+    stamp_stage(
+        scene.directory, "depth", backend="x", options={}, input_hash="", seconds=1.0,
+        quality={"known": 0.2},
+    )  # fmt: skip
+    facts = gather(Scene(scene.directory), load_sequence(scene.directory), scene.directory / "fit")
+    said = " ".join(w.text for w in facts.warnings)
+    assert "cameras: the camera only turns" in said and "frames 4 fit badly" in said
+    assert "depth is known for 20%" in said
+    assert any(w.cure == "move it sideways" for w in facts.warnings)
+    page = text_of(write_report(Scene(scene.directory)))
+    assert page.count("class='warning'") == len(facts.warnings)
+
+
+def test_a_fit_without_its_log_still_has_a_report(scene):
+    for name in ("metrics.jsonl", "config.json"):
+        (scene.directory / "fit" / name).unlink()
+    page = text_of(write_report(scene))
+    assert "<h2>Time</h2>" in page and page.count("<svg") == 1  # PSNR of the frames alone
+
+
+def test_the_fit_of_another_clip_is_refused(scene, plane_scene):
+    info = read_json(plane_scene.directory / "scene.json")
+    info |= {"frame_count": 5, "timestamps": info["timestamps"][:5]}
+    write_json(plane_scene.directory / "scene.json", info)
+    with pytest.raises(InputError, match="expected the 6 frames of the fit, got 5"):
+        write_report(Scene(plane_scene.directory), scene.directory / "fit")
+
+
+def test_every_fit_writes_one_and_export_writes_it_again(plane_scene, capsys):
+    options = ["--preset", "quick", "--epochs", "1", "--prefit-steps", "2", "--device", "cpu"]
+    assert fit.main([str(plane_scene.directory), *options]) == 0
+    report = plane_scene.directory / "fit" / "report.html"
+    assert report.is_file() and str(report) in capsys.readouterr().out
+    report.unlink()
+    assert export.main([str(plane_scene.directory), "--format", "report"]) == 0
+    assert report.is_file() and str(report) in capsys.readouterr().out
+
+
+def test_plots_leave_out_what_is_not_finite():
+    plot = curve("loss", [0, 1, 2, 3], [1.0, np.nan, 0.0, 0.1], "step", log=True)
+    points = re.search(r'points="([^"]*)"', plot)
+    assert points and len(points[1].split()) == 2 and "nan" not in plot
+    assert curve("loss", [0], [1.0], "step") == ""
+    assert bars("PSNR", [np.nan], [False], "frame") == ""
+    assert bars("PSNR", [20.0, 30.0], [False, True], "frame").count("<rect") == 2
+
+
+@pytest.mark.slow
+def test_in_a_browser_on_a_desk_and_on_a_phone(scene, tmp_path):
+    path = write_report(scene)
+    with Browser(tmp_path, 1100, 900) as browser:
+        browser.open(path.as_uri())
+        browser.until("document.querySelector('video').readyState >= 2")
+        for width in (1100, 390):
+            browser.resize(width, 900, phone=width < 500)
+            assert browser.run("document.documentElement.scrollWidth") <= width
+            broken = "[...document.images].filter(i => !i.naturalWidth).length"
+            assert browser.run(broken) == 0
+            browser.run("document.getElementById('paths').scrollIntoView()")
+            shot = browser.screenshot(tmp_path / f"report_{width}.png")
+            assert shot.std() > 10
+        assert browser.errors() == []
