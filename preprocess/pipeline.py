@@ -24,6 +24,8 @@ from msdyn.preprocess.base import CameraSolution, SparsePoints, Verdict
 from msdyn.preprocess.config import STAGES, PreprocessConfig, Stage
 from msdyn.preprocess.frames import write_frames
 from msdyn.preprocess.presets import choose_backends
+from msdyn.preprocess.quality import mask_figures
+from msdyn.preprocess.report import REPORT, write_report
 from msdyn.preprocess.sources import source_files
 
 from msdyn.errors import InputError, PoorInputError
@@ -72,14 +74,19 @@ def preprocess_video(config: PreprocessConfig) -> Scene:
     run = _Run(config)
     run.prepare()
     chosen = config.only or STAGES
-    for stage in STAGES[:-1]:
-        if stage in chosen:
-            run.bring_up_to_date(stage)
-    if "masks" in chosen:
-        run.refine_masks()
-    if "depth" in chosen:
-        run.stop_if_poor()
-        run.bring_up_to_date("depth")
+    try:
+        for stage in STAGES[:-1]:
+            if stage in chosen:
+                run.bring_up_to_date(stage)
+        if "masks" in chosen:
+            run.refine_masks()
+        if "depth" in chosen:
+            run.stop_if_poor()
+            run.bring_up_to_date("depth")
+    except PoorInputError:
+        run.report()
+        raise
+    run.report()
     return Scene(run.directory)
 
 
@@ -90,6 +97,7 @@ class _Run:
         self.directory = config.directory
         config, self.choices = choose_backends(config, self._record)
         self.config = config
+        self.ran = False
         self.specs = {stage: names[getattr(config, stage)] for stage, names in BACKENDS.items()}
 
     def prepare(self) -> None:
@@ -122,6 +130,7 @@ class _Run:
             _log.info("%s: up to date", stage)
             return
         self._forget(stage)
+        self.ran = True
         (self.directory / ".cache").mkdir(parents=True, exist_ok=True)
         start = time.perf_counter()
         if stage == "frames":
@@ -148,6 +157,7 @@ class _Run:
         if (self.directory / _REFINED).exists():
             return
         start = time.perf_counter()
+        self.ran = True
         self._forget("depth")
         backend = self._backend("masks")
         result = self._masks(backend, solution)
@@ -167,6 +177,14 @@ class _Run:
                 f"{self.directory}: {verdict.reason}; frames, tracks, masks and cameras are "
                 f"written, depth is not: {verdict.cure}"
             )
+
+    def report(self) -> None:
+        """Write the report, where something changed or there is none."""
+        if self.ran or not (self.directory / REPORT).is_file():
+            points = None
+            if self._record("cameras"):
+                points = self._solution().points
+            write_report(self._scene(), points)
 
     def _chosen(self, stage: Stage) -> dict[str, str]:
         """Return what the record says of a backend that the user did not name."""
@@ -196,9 +214,9 @@ class _Run:
         for frame in range(len(scene)) if changed else ():
             write_mask(self.directory, frame, table[scene.mask(frame)])
         objects = np.where(votes > 0, table[votes], votes)
-        write_tracks(
-            self.directory / "tracks.npz", dataclasses.replace(scene.tracks, object=objects)
-        )
+        tracks = dataclasses.replace(scene.tracks, object=objects)
+        write_tracks(self.directory / "tracks.npz", tracks)
+        figures = mask_figures(tracks, map(scene.mask, range(len(scene))))
         without_track = [label for label in changed if table[label] == IGNORE]
         if without_track:
             _log.warning("masks: object(s) %s have no track and are ignored", without_track)
@@ -210,6 +228,7 @@ class _Run:
                 "tracks_on_objects": int((objects > 0).sum()),
                 "tracks_unknown": int((objects < 0).sum()),
             }
+            | figures
         }
 
     def _cameras(self, backend: Any) -> dict[str, Any]:

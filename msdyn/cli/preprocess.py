@@ -13,6 +13,8 @@ from msdyn.cli.run import parse, run
 from msdyn.errors import PoorInputError
 from msdyn.preprocess import STAGES, PreprocessConfig, preprocess_video
 from msdyn.preprocess.dycheck import DycheckConfig, preprocess_dycheck
+from msdyn.preprocess.quality import judge_stage, measure_fitness
+from msdyn.preprocess.report import REPORT
 from msdyn.scene import Scene, check_scene
 
 __all__ = ["main"]
@@ -75,13 +77,23 @@ def _from_dycheck(config: DycheckConfig) -> None:
     print(f"next: msdyn-fit {config.directory}, msdyn-eval --protocol dycheck {config.directory}")
 
 
-def _check(config: CheckConfig) -> None:
-    report = check_scene(Scene(config.check))
+def _check(config: CheckConfig) -> int:
+    scene = Scene(config.check)
+    report = check_scene(scene)
     for name, fact in report.facts.items():
-        print(f"{name:<10} {fact}")
+        print(f"{name:<14} {fact}")
     for warning in report.warnings:
         print(f"warning: {warning}")
+    fitness = measure_fitness(scene)
+    for figure in fitness:
+        print(f"{figure.name:<14} {figure.value}: {figure.verdict.grade}")
+    for verdict in (figure.verdict for figure in fitness if figure.verdict.grade != "good"):
+        print(f"{verdict.grade}: {verdict.reason}; {verdict.cure}")
+    if any(figure.verdict.grade == "poor" for figure in fitness):
+        print(f"{config.check} is a scene directory, but not one that a fit would do well on")
+        return 3
     print(f"{config.check} is a scene directory that msdyn-fit can take")
+    return 0
 
 
 def _print_table(scene: Scene) -> None:
@@ -102,9 +114,11 @@ def _print_table(scene: Scene) -> None:
             print(f"note: {stage} by {record['model']} (licence: {record['licence']})")
         if record["options"].get("why"):
             print(f"note: {stage} by {record['backend']}: {record['options']['why']}")
-    verdict = scene.info.stages.get("cameras", {}).get("quality", {}).get("verdict")
-    if verdict and verdict["grade"] == "usable":
-        print(f"warning: {verdict['reason']}; {verdict['cure']}")
+    for stage, record in scene.info.stages.items():
+        verdict = judge_stage(stage, record)
+        if verdict.grade != "good":
+            print(f"warning: {stage} {verdict.grade}: {verdict.reason}; {verdict.cure}")
+    print(f"report: {scene.directory / REPORT}")
 
 
 def _short(value: Any) -> str:

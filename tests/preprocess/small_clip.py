@@ -18,7 +18,8 @@ def write_small_clip(folder):
     frames = [paste(image, sprite, (10 + 3 * t, 20))[0] for t, image in enumerate(frames)]
     write_video(folder / "clip.mp4", frames, 24)
     poses = np.tile(np.eye(4), (FRAMES, 1, 1))
-    poses[:, 0, 3] = 0.01 * np.arange(FRAMES)
+    # A wall at depth 2 that moves by (1, .3) px a frame.
+    poses[:, :2, 3] = np.arange(FRAMES)[:, None] * [1.0 * 2 / 90, 0.3 * 2 / 90]
     write_cameras(folder / "cameras.json", Cameras.pinhole(90.0, SIZE[1], SIZE[0], poses))
     (folder / "depth").mkdir()
     for i in range(FRAMES):

@@ -27,8 +27,9 @@ def test_the_command_ends_with_a_table_and_what_comes_next(config, capsys):
     assert main(command(config)) == 0
     out, err = capsys.readouterr()
     lines = out.splitlines()
-    assert [line.split()[0] for line in lines] == [*STAGES, "note:", "next:"]
-    assert lines[-2].startswith("note: masks by motion: facebook/sam2.1-hiera-tiny is not on this")
+    assert [line.split()[0] for line in lines] == [*STAGES, "note:", "report:", "next:"]
+    assert lines[-3].startswith("note: masks by motion: facebook/sam2.1-hiera-tiny is not on this")
+    assert lines[-2] == f"report: {config.out / 'preprocess_report.html'}"
     assert lines[-1] == f"next: msdyn-fit {config.out}"
     assert "objects 1" in lines[2] and err == ""
     assert main(["--check", str(config.out)]) == 0
@@ -41,7 +42,10 @@ def test_the_command_says_poor_in_one_line_and_exits_3(config, poor, capsys):
     assert main(arguments) == 3
     out, err = capsys.readouterr()
     assert err.count("\n") == 1 and err.startswith(f"error: {config.out}: the camera only turns;")
-    assert [line.split()[0] for line in out.splitlines()] == [*STAGES[:-1], "note:"]
+    words = [line.split()[0] for line in out.splitlines()]
+    assert words == [*STAGES[:-1], "note:", "warning:", "report:"]
+    assert "warning: cameras poor: the camera only turns; bring depth files" in out
+    assert (config.out / "preprocess_report.html").is_file()
     assert main([*arguments, "--accept-poor"]) == 0
 
 

@@ -47,12 +47,8 @@ def test_a_turning_camera_is_told_in_one_line_and_accepted_on_demand(shared, tmp
     assert err.count("\n") == 1 and "the camera turns but hardly moves" in err
     for cure in ("depth model or sensor", "--depth files", "--accept-poor"):
         assert cure in err
-    assert [line.split()[0] for line in out.splitlines()] == [
-        "frames",
-        "tracks",
-        "masks",
-        "cameras",
-    ]
+    words = [line.split()[0] for line in out.splitlines()]
+    assert words[:4] == ["frames", "tracks", "masks", "cameras"] and "depth" not in words
     scene = Scene(tmp_path / "camel")
     assert len(np.unique(scene.masks())) == 2 and len(scene.tracks) > 1000
     assert main([*arguments, "--accept-poor"]) == 0

@@ -1,0 +1,249 @@
+"""How good the stages' results are, and how well they fit one another; for scenes from anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from msdyn.preprocess.base import Verdict
+from msdyn.preprocess.consistency import depth_difference
+
+from msdyn.geometry import project, transform_points, unproject
+from msdyn.scene import IGNORE, STATIC, Scene, Tracks
+
+__all__ = ["Fitness", "judge_stage", "mask_figures", "measure_fitness"]
+
+PAIRS, PAIR_GAP = 12, 4  # pairs of frames whose depth is compared, and frames between them
+WIDTH = 854  # that limits in px are for
+FEW_TRACKS = 20
+
+
+def mask_figures(tracks: Tracks, masks: Iterable[np.ndarray]) -> dict[str, Any]:
+    """Return how masks and tracks agree.
+
+    Args:
+        tracks: N tracks with their objects.
+        masks: T index masks [H, W] uint8.
+
+    Returns:
+        `tracks_of_objects`, by object: `tracks`, `mean_life_frames`, and `inside`, the share of
+        their positions on the object's own mask. `stability`: of the steps of tracks that are on an
+        object before or after, the share that stays on it.
+    """
+    labels = np.full(tracks.visible.shape, IGNORE, np.uint8)
+    for frame, mask in enumerate(masks):
+        rows = np.flatnonzero(tracks.visible[:, frame])
+        column, row = np.floor(tracks.xy[rows, frame]).astype(int).T
+        height, width = mask.shape
+        labels[rows, frame] = mask[row.clip(0, height - 1), column.clip(0, width - 1)]
+    objects = {}
+    for label in np.unique(tracks.object[tracks.object > 0]).tolist():
+        own = tracks.object == label
+        seen = tracks.visible[own]
+        objects[str(label)] = {
+            "tracks": int(own.sum()),
+            "mean_life_frames": round(float(seen.sum(1).mean()), 2),
+            "inside": round(float((labels[own][seen] == label).mean()), 4),
+        }
+    before, after = labels[:, :-1], labels[:, 1:]
+    counted = tracks.visible[:, :-1] & tracks.visible[:, 1:]
+    counted &= (before != IGNORE) & (after != IGNORE) & ((before > 0) | (after > 0))
+    stable = float((before[counted] == after[counted]).mean()) if counted.any() else None
+    return {
+        "tracks_of_objects": objects,
+        "stability": None if stable is None else round(stable, 4),
+    }
+
+
+def judge_stage(stage: str, record: dict[str, Any]) -> Verdict:
+    """Return the verdict on a stage from its record in `scene.json`."""
+    quality = record["quality"]
+    if "verdict" in quality:
+        return Verdict(**quality["verdict"])
+    judges = {"frames": _judge_frames, "tracks": _judge_tracks, "masks": _judge_masks}
+    judge = judges.get(stage, _judge_depth if stage == "depth" else None)
+    return judge(record["options"] | quality) if judge else Verdict("good")
+
+
+def _judge_frames(values: dict[str, Any]) -> Verdict:
+    count = len(values.get("source_frames", ())) or 99
+    if count < 10:
+        return Verdict(
+            "usable",
+            f"{count} frames are few to see motion in",
+            "take more of them with --fps and --max-frames, or a longer clip",
+        )
+    return Verdict("good")
+
+
+def _judge_tracks(values: dict[str, Any]) -> Verdict:
+    life = values.get("mean_life_frames")
+    if life is None or life >= 7:
+        return Verdict("good")
+    return Verdict(
+        "usable" if life >= 4 else "poor",
+        f"tracks live {life:.1f} frames on average: motion is fast, blurred or without texture",
+        "use more frames a second, more light, or --tracks cotracker",
+    )
+
+
+def _judge_masks(values: dict[str, Any]) -> Verdict:
+    share, stability = values.get("moving_share"), values.get("stability")
+    cure = "look at the sheet above; give clicks (--masks sam2 --prompts FILE) or masks of your own"
+    if values.get("needs_cameras") and values.get("views") == "two":
+        return Verdict(
+            "poor", "parallax is too strong to tell from two views alone what moves", cure
+        )
+    if values.get("objects") == 0 and "moving_share" in values:
+        return Verdict("usable", "nothing was found that moves by itself", cure)
+    if share is not None and share > 0.5:
+        return Verdict("usable", f"{share:.0%} of the pixels are said to move", cure)
+    if stability is not None and stability < 0.85:
+        return Verdict(
+            "usable", f"{1 - stability:.0%} of the steps of tracks leave or enter a mask", cure
+        )
+    return Verdict("good")
+
+
+def _judge_depth(values: dict[str, Any]) -> Verdict:
+    cure = "move the camera further sideways while filming, or use --depth depth-anything"
+    if values.get("measured") == 0:
+        return Verdict("poor", "nothing was measured: everything lies on a flat backdrop", cure)
+    assumed, differ = values.get("assumed", 0.0), values.get("reprojection_difference")
+    if differ is not None and differ > 0.02:
+        return Verdict(
+            "usable" if differ < 0.06 else "poor",
+            f"depth of different frames differs by {differ:.1%} on the same surface",
+            cure,
+        )
+    if assumed > 0.02:
+        return Verdict(
+            "usable",
+            f"the depth of moving objects ({assumed:.0%} of the pixels) is assumed, not measured",
+            "use --depth depth-anything, or give depth of a sensor",
+        )
+    return Verdict("good")
+
+
+@dataclass(frozen=True)
+class Fitness:
+    """One figure of how well the parts of a scene fit one another.
+
+    Attributes:
+        name: what was measured.
+        value: for people.
+        verdict: what it means.
+    """
+
+    name: str
+    value: str
+    verdict: Verdict
+
+
+def measure_fitness(scene: Scene) -> list[Fitness]:
+    """Measure how fit a complete scene directory is to be fitted, whoever made it.
+
+    Static tracks are lifted by the depth where they begin and projected where they end; depth is
+    compared between frames; tracks are looked for on their masks.
+    """
+    return [*_static_tracks(scene), *_depth_agreement(scene), *_objects(scene)]
+
+
+def _graded(value: float, good: float, usable: float, reason: str, cure: str) -> Verdict:
+    if value <= good:
+        return Verdict("good")
+    return Verdict("usable" if value <= usable else "poor", reason, cure)
+
+
+def _static_tracks(scene: Scene) -> list[Fitness]:
+    tracks, cameras = scene.tracks, scene.cameras
+    rows = np.flatnonzero((tracks.object == STATIC) & (tracks.visible.sum(1) >= 3))
+    if not len(rows):
+        verdict = Verdict(
+            "usable",
+            "no track is known to be static, so cameras and depth cannot be checked",
+            "let msdyn-preprocess make the tracks (--tracks flow)",
+        )
+        return [Fitness("static tracks", "none", verdict)]
+    first = tracks.visible[rows].argmax(1)
+    last = tracks.num_frames - 1 - tracks.visible[rows][:, ::-1].argmax(1)
+    errors = []
+    for frame in np.unique(first).tolist():
+        own, end = rows[first == frame], last[first == frame]
+        column, row = np.floor(tracks.xy[own, frame]).astype(int).T
+        depth = scene.depth(frame)
+        z = depth[row.clip(0, depth.shape[0] - 1), column.clip(0, depth.shape[1] - 1)]
+        own, end, z = own[z > 0], end[z > 0], z[z > 0].astype(np.float64)
+        local = unproject(cameras.intrinsics[frame], tracks.xy[own, frame].astype(np.float64), z)
+        world = transform_points(cameras.world_from_cam[frame], local)
+        there = transform_points(cameras.cam_from_world[end], world[:, None])  # [n, 1, 3]
+        ahead = there[:, 0, 2] > 0
+        seen = project(cameras.intrinsics[end[ahead]], there[ahead])[:, 0]
+        errors += np.linalg.norm(seen - tracks.xy[own, end][ahead], axis=1).tolist()
+    if not errors:
+        return []
+    error = float(np.median(errors))
+    scale = max(scene.info.width / WIDTH, 0.3)
+    verdict = _graded(
+        error / scale,
+        2.0,
+        6.0,
+        f"static points end {error:.1f} px from where cameras and depth put them",
+        "a few px: tracks slip, or depth is coarse; many: check the cameras (of another clip, or "
+        "size?) and the units of the depth",
+    )
+    return [Fitness("static points", f"{error:.2f} px off along their tracks", verdict)]
+
+
+def _depth_agreement(scene: Scene) -> list[Fitness]:
+    if len(scene) <= PAIR_GAP:
+        return []
+    medians = []
+    for frame in np.unique(np.linspace(0, len(scene) - 1 - PAIR_GAP, PAIRS).astype(int)).tolist():
+        first, second = (
+            np.where(scene.mask(t) == STATIC, scene.depth(t), 0) for t in (frame, frame + PAIR_GAP)
+        )
+        found = depth_difference(scene.cameras, frame, first, frame + PAIR_GAP, second)
+        if len(found):
+            medians.append(float(np.median(found)))
+    if not medians:
+        verdict = Verdict(
+            "poor",
+            "no surface of one frame is found again in another: cameras and depth contradict",
+            "check that depth is z-depth in the units of the cameras",
+        )
+        return [Fitness("depth", "never agrees between frames", verdict)]
+    differ = float(np.mean(medians))
+    verdict = _graded(
+        differ,
+        0.02,
+        0.05,
+        f"depth of different frames differs by {differ:.1%} on the same surface",
+        "use a depth that is consistent over time, or --depth fused",
+    )
+    return [Fitness("depth", f"differs by {differ:.2%} between frames", verdict)]
+
+
+def _objects(scene: Scene) -> list[Fitness]:
+    masks = (scene.mask(t) for t in range(len(scene)))
+    result = []
+    for label, figures in mask_figures(scene.tracks, masks)["tracks_of_objects"].items():
+        count, life, inside = (figures[key] for key in ("tracks", "mean_life_frames", "inside"))
+        verdict = Verdict("good")
+        if count < FEW_TRACKS:
+            verdict = Verdict(
+                "usable",
+                f"object {label} has {count} tracks: its motion is hardly known",
+                "use a larger --long-side, or --tracks cotracker",
+            )
+        elif inside < 0.85:
+            verdict = Verdict(
+                "usable" if inside >= 0.6 else "poor",
+                f"the tracks of object {label} are on its mask only {inside:.0%} of the time",
+                "make masks and tracks of the same frames (--redo masks)",
+            )
+        value = f"{count} tracks, {life:.1f} frames long, {inside:.0%} inside"
+        result.append(Fitness(f"object {label}", value, verdict))
+    return result
