@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -24,6 +24,7 @@ __all__ = [
     "CameraSolution",
     "CamerasBackend",
     "DepthBackend",
+    "DepthMap",
     "MasksBackend",
     "SparsePoints",
     "TracksBackend",
@@ -92,6 +93,18 @@ class CameraSolution:
     quality: dict[str, Any] = field(default_factory=dict)
 
 
+class DepthMap(NamedTuple):
+    """The depth of a frame, and how far each pixel of it can be trusted.
+
+    Attributes:
+        depth: [H, W] float32 z-depth, 0 = unknown.
+        confidence: [H, W] uint8, 0 unknown to 255 confirmed by other frames.
+    """
+
+    depth: np.ndarray
+    confidence: np.ndarray
+
+
 class TracksBackend(Protocol):
     """Point tracks from the frames. `scene` has its frames stage only."""
 
@@ -138,6 +151,9 @@ class DepthBackend(Protocol):
 
     def estimate(
         self, scene: Scene, tracks: Tracks, masks: np.ndarray, solution: CameraSolution
-    ) -> tuple[Iterator[np.ndarray], dict[str, Any]]:
-        """Return an iterator of [H, W] float32 z-depth (0 = unknown), one a frame, and figures."""
+    ) -> tuple[Iterator[np.ndarray] | Iterator[DepthMap], dict[str, Any]]:
+        """Return an iterator of depth maps, one a frame, and figures.
+
+        A map is [H, W] float32 z-depth (0 = unknown), alone or with its confidence.
+        """
         ...

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from msdyn.preprocess.base import CameraSolution
+from msdyn.preprocess.base import CameraSolution, DepthMap
 from msdyn.preprocess.consistency import Consistency
 from msdyn.preprocess.dense import MIN_POINTS, Body, DenseBody
 from msdyn.preprocess.fill import fill
@@ -37,6 +37,10 @@ __all__ = ["FusedDepth"]
 SMOOTHNESS = 1.0
 # Depth of everything where nothing can be measured, and of objects, which cover it.
 BACKDROP, BEFORE_BACKDROP = 1.0, 0.9
+# Confidence of a pixel's depth: one for each object and frame; an object measured by its own rigid
+# motion, brought to scale by what it touches; filled in from its surroundings; confirmed by frames.
+ASSUMED, OWN_MOTION, COMPLETED, CONFIRMED = 64, 160, 128, 255
+_SEEN = "-seen.npy"
 MIN_CONTACTS = 3  # frames in which it is to be seen what an object touches
 
 
@@ -55,8 +59,8 @@ class FusedDepth:
 
     def estimate(
         self, scene: Scene, tracks: Tracks, masks: np.ndarray, solution: CameraSolution
-    ) -> tuple[Iterator[np.ndarray], dict[str, Any]]:
-        """Return depth maps, and figures that are complete when the last map has been taken.
+    ) -> tuple[Iterator[DepthMap], dict[str, Any]]:
+        """Return depth maps with their confidence, and figures that are complete at the last one.
 
         Pixels to be ignored (255 in the masks) are unknown, 0. Where the camera stands or only
         turns, or its motion shows no parallax, everything lies on a backdrop, objects a little
@@ -80,7 +84,7 @@ class FusedDepth:
 
     def _maps(
         self, scene: Scene, masks: np.ndarray, background: Body, quality: dict[str, Any]
-    ) -> Iterator[np.ndarray]:
+    ) -> Iterator[DepthMap]:
         """Yield the depth maps. The figures are brought up to date before each."""
         factor = min(1.0, self.working_side / max(scene.size))
         size = (round(scene.size[0] * factor), round(scene.size[1] * factor))
@@ -110,17 +114,20 @@ class FusedDepth:
                 depth, mask = np.load(frame_path(folder, frame, ".npy")), masks[frame]
                 consistency.add(frame, np.where(mask == STATIC, depth, 0))
                 guessed = np.zeros(mask.shape, bool)
+                seen = _enlarged(np.load(frame_path(folder, frame, _SEEN)), mask.shape)
+                sure = np.where(seen, CONFIRMED, COMPLETED).astype(np.uint8)
                 for item in objects:
                     own = mask == item.label
                     measured = item.depth(scene, frame, own)
                     depth[own] = item.card[frame] if measured is None else measured[own]
                     guessed |= own & (measured is None)
-                depth[mask == IGNORE] = 0
+                    sure[own] = ASSUMED if measured is None else OWN_MOTION
+                depth[mask == IGNORE] = sure[mask == IGNORE] = 0
                 assumed.append(float(guessed.mean()))
                 quality["assumed"] = round(float(np.mean(assumed)), 4)
                 quality["reprojection_difference"] = consistency.figure()
                 bar.update()
-                yield depth
+                yield DepthMap(depth, sure)
 
 
 class _Object:
@@ -160,10 +167,18 @@ def _background(tracks: Tracks, masks: np.ndarray, solution: CameraSolution) -> 
     return Body(STATIC, solution.cameras, known, points)
 
 
-def _backdrop(masks: np.ndarray) -> Iterator[np.ndarray]:
+def _backdrop(masks: np.ndarray) -> Iterator[DepthMap]:
     for mask in masks:
         depth = np.where(mask == STATIC, BACKDROP, BEFORE_BACKDROP)
-        yield np.where(mask == IGNORE, 0, depth).astype(np.float32)
+        depth = np.where(mask == IGNORE, 0, depth).astype(np.float32)
+        yield DepthMap(depth, np.where(mask == IGNORE, 0, ASSUMED).astype(np.uint8))
+
+
+def _enlarged(small: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    import cv2
+
+    full = cv2.resize(small.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST)
+    return full > 0
 
 
 def _first_pass(
@@ -182,6 +197,7 @@ def _first_pass(
         inverse, weight = body.measure(frame)
         depth = _complete(scene, frame, inverse, weight, mask == STATIC)
         np.save(frame_path(folder, frame, ".npy"), depth)
+        np.save(frame_path(folder, frame, _SEEN), weight > 0)
         for label in labels:
             readings[label].append(read_surroundings(depth, mask, label))
         measured.append(float((weight > 0).mean()) / max(float((mask == STATIC).mean()), 1e-6))

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from msdyn.preprocess.assign import assign_objects, number_objects
 from msdyn.preprocess.backends import BACKENDS
-from msdyn.preprocess.base import CameraSolution, SparsePoints, Verdict
+from msdyn.preprocess.base import CameraSolution, DepthMap, SparsePoints, Verdict
 from msdyn.preprocess.config import STAGES, PreprocessConfig, Stage
 from msdyn.preprocess.frames import write_frames
 from msdyn.preprocess.presets import choose_backends
@@ -33,12 +33,14 @@ from msdyn.scene import (
     IGNORE,
     STATIC,
     Scene,
+    frame_path,
     load_npz,
     save_npz,
     stamp_stage,
     unstamp_stage,
     write_cameras,
     write_depth,
+    write_image,
     write_mask,
     write_tracks,
 )
@@ -49,6 +51,7 @@ _log = logging.getLogger(__name__)
 
 _POINTS = ".cache/points.npz"
 _REFINED = ".cache/masks_refined"  # there once the cameras have had their say on the masks
+_CONFIDENCE = "depth_confidence"  # of methods that know how sure they are
 _OUTPUTS: dict[Stage, tuple[str, ...]] = {
     "frames": ("images",),
     "tracks": ("tracks.npz",),
@@ -256,7 +259,11 @@ class _Run:
             scene.masks() if "masks" in needs else None,
             self._solution() if "cameras" in needs else None,
         )
-        for frame, depth in enumerate(depths):
+        for frame, item in enumerate(depths):
+            depth = item.depth if isinstance(item, DepthMap) else item
+            if isinstance(item, DepthMap):
+                folder = self.directory / _CONFIDENCE
+                write_image(frame_path(folder, frame, ".png"), item.confidence)
             write_depth(self.directory, frame, depth)
         return {"quality": quality}
 
@@ -354,6 +361,8 @@ class _Run:
             for output in _OUTPUTS[name]:
                 path = self.directory / output
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        if "depth" in forgotten:
+            shutil.rmtree(self.directory / _CONFIDENCE, ignore_errors=True)
         if forgotten & {"masks", "cameras"}:
             (self.directory / _REFINED).unlink(missing_ok=True)
 

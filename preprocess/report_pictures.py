@@ -6,7 +6,7 @@ import base64
 
 import numpy as np
 
-from msdyn.scene import IGNORE, STATIC, Scene
+from msdyn.scene import IGNORE, STATIC, Scene, frame_path
 
 __all__ = ["OBJECT_COLOURS", "contact_sheet"]
 
@@ -32,6 +32,8 @@ def contact_sheet(scene: Scene) -> dict[str, list[tuple[int, str]]]:
         rows["masks"] = [(t, _uri(_masked(scene, t))) for t in frames]
     if "depth" in stages and (directory / "depth").is_dir():
         rows["depth"] = _depth_row(scene, frames)
+    if "depth" in rows and (directory / "depth_confidence").is_dir():
+        rows["confidence of depth"] = [(t, _uri(_small(_confidence(scene, t)))) for t in frames]
     if "tracks" in stages and (directory / "tracks.npz").is_file():
         rows["tracks"] = [(t, _uri(_tracked(scene, t))) for t in frames]
     return rows
@@ -60,6 +62,14 @@ def _depth_row(scene: Scene, frames: list[int]) -> list[tuple[int, str]]:
         coloured = np.where((depth > 0)[..., None], coloured, np.uint8(128))
         row.append((frame, _uri(_small(coloured))))
     return row
+
+
+def _confidence(scene: Scene, frame: int) -> np.ndarray:
+    """Return the confidence [H, W, 3]: white confirmed, grey completed, dark assumed."""
+    import imageio.v3 as iio
+
+    grey = iio.imread(frame_path(scene.directory / "depth_confidence", frame, ".png"))
+    return np.repeat(grey[..., None], 3, axis=2)
 
 
 def _tracked(scene: Scene, frame: int) -> np.ndarray:

@@ -4,7 +4,7 @@
     python tools/eval_preprocess.py --only camel --until masks --sheets sheets
 
 Real clips are read from --clips (camel.mp4, camel_masks/, camel_joints.json, duck.mp4, hand.mp4,
-hand_poses_llff.json); "demo" is the synthetic scene of the demo, rendered here. Cameras too poor
+hand_poses_llff.json); the other names are synthetic scenes, rendered here. Cameras too poor
 for depth end a clip there; the verdict is among its figures. Figures:
 
     iou            mean over frames of the intersection over union of all moving pixels
@@ -38,6 +38,7 @@ from msdyn.preprocess.tracks import FlowTracks
 from msdyn.errors import PoorInputError
 from msdyn.geometry import Cameras, align_camera_paths, similarity_from_points
 from msdyn.scene import Scene
+from msdyn.synthetic import SCENES
 
 CLIPS = Path(__file__).parents[2] / "shared" / "clips"
 COLOURS = np.array(
@@ -49,6 +50,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--clips", type=Path, default=CLIPS, help="folder of the real clips")
     parser.add_argument("--only", nargs="+", default=["camel", "duck", "hand", "demo"])
+    parser.add_argument("--frames", type=int, help="frames of synthetic scenes")
     parser.add_argument("--until", choices=STAGES[2:], default="depth", help="last stage to run")
     parser.add_argument("--work", type=Path, help="keep the scene directories in this folder")
     parser.add_argument("--sheets", type=Path, help="write contact sheets to this folder")
@@ -60,9 +62,9 @@ def main() -> int:
         for name in arguments.only:
             video = arguments.clips / f"{name}.mp4"
             truth = None
-            if name == "demo":
-                truth = render_demo(work / "demo-clip")
-                video = work / "demo-clip" / "clip.mp4"
+            if name in SCENES:
+                truth = render_scene(name, arguments.frames, work / f"{name}-clip")
+                video = work / f"{name}-clip" / "clip.mp4"
             chosen = STAGES[: STAGES.index(arguments.until) + 1]
             try:
                 options = PreprocessConfig(video, work / name, only=chosen, **WITHOUT_WEIGHTS)
@@ -77,7 +79,7 @@ def main() -> int:
                 figures[name]["cameras"] = camera_figures(scene.cameras, reference)
             if truth is not None:
                 figures[name] |= truth_figures(scene, truth)
-                exact = Scene(work / "demo-clip" / "truth")
+                exact = Scene(work / f"{name}-clip" / "truth")
                 if "cameras" in chosen:
                     figures[name]["cameras"] = camera_figures(scene.cameras, exact.cameras)
                 if "depth" in scene.info.stages:
@@ -207,11 +209,11 @@ def follow_queries(scene: Scene, starts: list[tuple[int, np.ndarray]]) -> list[n
     return paths
 
 
-def render_demo(folder: Path) -> Any:
-    """Write the demo's clip and return its description."""
+def render_scene(name: str, frames: int | None, folder: Path) -> Any:
+    """Write the clip of a synthetic scene and return its description."""
     from msdyn.synthetic import make_scene, render_truth, write_clip
 
-    spec = make_scene("demo")
+    spec = make_scene(name, frames=frames)
     if not (folder / "clip.mp4").is_file():
         write_clip(render_truth(spec, progress=True), folder)
     return spec

@@ -64,23 +64,48 @@ def clip(tmp_path_factory):
     return Clip(scene, tracks, rendered, solution)
 
 
-def estimate(clip, masks=None, solution=None, tracks=None, **options):
+def estimate_with_confidence(clip, masks=None, solution=None, tracks=None, **options):
     maps, figures = FusedDepth(**options).estimate(
         clip.scene,
         clip.tracks if tracks is None else tracks,
         clip.rendered.labels if masks is None else masks,
         clip.solution if solution is None else solution,
     )
-    depths = np.stack(list(maps))
+    maps = list(maps)
+    depths = np.stack([item.depth for item in maps])
+    confidence = np.stack([item.confidence for item in maps])
     json.dumps(figures, allow_nan=False)
     assert depths.shape == clip.rendered.labels.shape and depths.dtype == np.float32
     assert np.isfinite(depths).all() and (depths >= 0).all()
+    assert confidence.shape == depths.shape and confidence.dtype == np.uint8
+    assert ((confidence > 0) == (depths > 0)).all()
+    return depths, confidence, figures
+
+
+def estimate(*arguments, **options):
+    depths, _, figures = estimate_with_confidence(*arguments, **options)
     return depths, figures
 
 
 @pytest.fixture(scope="module")
-def measured(clip):
-    return estimate(clip)
+def measured_maps(clip):
+    return estimate_with_confidence(clip)
+
+
+@pytest.fixture(scope="module")
+def measured(measured_maps):
+    depths, _, figures = measured_maps
+    return depths, figures
+
+
+def test_confidence_tells_good_from_bad(clip, measured_maps):
+    depths, confidence, figures = measured_maps
+    error = clip.errors(depths)
+    confirmed, completed = (clip.static & (confidence == level) for level in (255, 128))
+    assert (clip.static == (confirmed | completed)).all()
+    assert (error[confirmed] > 0.05).mean() < 0.3 * (error[completed] > 0.05).mean()
+    assert confirmed.sum() / clip.static.sum() == pytest.approx(figures["measured"], abs=0.02)
+    assert set(np.unique(confidence[clip.rendered.labels == 1])) == {160}  # its own motion
 
 
 def test_the_room_is_measured(clip, measured):

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 from moving import panning, paste, texture, write_scene
-from msdyn.preprocess.models import depth_anything, zoedepth
+from msdyn.preprocess.models import depth_anything, depth_pro, sam_video, zoedepth
 from msdyn.preprocess.models.cotracker import CoTracker, _spans, find_cotracker
 from msdyn.preprocess.models.depth import DEPTH_MODELS, ModelDepth, load_network
 from msdyn.preprocess.models.hub import CHECKPOINTS, find_checkpoint, licence_of, load_pretrained
@@ -59,6 +59,23 @@ def test_a_depth_network_from_a_checkpoint(tiny, name):
     assert network.metric == (name != "depth-anything")
     # A frame does not depend on what goes through beside it.
     np.testing.assert_allclose(network.predict(images[1:])[0], inverse[1], atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", [*DEPTH_MODELS])
+def test_a_depth_network_in_half_precision(tiny, name, monkeypatch):
+    """As on CUDA, but on the CPU."""
+
+    def place_half(network, megabytes):
+        network.half()
+        return Placement("cpu", True, 2)
+
+    images = np.random.default_rng(0).integers(0, 255, (2, 48, 64, 3), dtype=np.uint8)
+    exact = load_network(name, tiny[name], offline=True).predict(images)
+    for module in (depth_anything, depth_pro, zoedepth):
+        monkeypatch.setattr(module, "place", place_half)
+    half = load_network(name, tiny[name], offline=True).predict(images)
+    assert half.dtype == np.float32 and half.shape == exact.shape
+    np.testing.assert_allclose(half, exact, atol=0.02 * np.abs(exact).max() + 1e-5)
 
 
 def test_depth_of_a_scene_by_a_checkpoint(tiny, clip):
@@ -183,6 +200,17 @@ def test_forgetting_and_reading_frames_late_change_nothing(tiny, clip):
     plain._forget = lambda frame, first: None
     for frame, mask in plain.follow(prompts):
         np.testing.assert_array_equal(found[frame], mask)
+
+
+def test_masks_in_half_precision(tiny, clip, monkeypatch):
+    def place_half(network, megabytes):
+        network.half()
+        return Placement("cpu", True, 1)
+
+    monkeypatch.setattr(sam_video, "place", place_half)
+    tracker = _Tracker("sam2", tiny["sam2"], clip[0], offline=True)
+    found = dict(tracker.follow([prompt(6, 43.0), prompt(2, 31.0, label=2)]))
+    assert sorted(found) == list(range(len(clip[0])))
 
 
 def test_no_object_no_network(tiny, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from msdyn.preprocess import STAGES, PreprocessConfig, pipeline, preprocess_video
 from msdyn.preprocess.backends import BACKENDS
-from msdyn.preprocess.base import Verdict
+from msdyn.preprocess.base import DepthMap, Verdict
 from small_clip import FRAMES, SIZE, Poor
 
 from msdyn.errors import InputError, PoorInputError
@@ -285,3 +285,21 @@ def test_config_names_the_backends_and_the_default_directory(tmp_path):
     assert PreprocessConfig(tmp_path / "a" / "street.mov").directory.as_posix() == "street"
     (tmp_path / "shots.1").mkdir()
     assert PreprocessConfig(tmp_path / "shots.1").directory.as_posix() == "shots.1_scene"
+
+
+def test_confidence_of_depth_comes_and_goes_with_it(config, poor, monkeypatch):
+    class Sure(Poor):
+        def estimate(self, scene, tracks, masks, solution):
+            depth, sure = np.ones(SIZE, np.float32), np.full(SIZE, 255, np.uint8)
+            return (DepthMap(depth, sure) for _ in range(len(scene))), {}
+
+    spec = dataclasses.replace(BACKENDS["depth"]["fused"], make=lambda config: Sure())
+    monkeypatch.setitem(BACKENDS["depth"], "fused", spec)
+    sure = dataclasses.replace(config, depth="fused", depth_path=None, accept_poor=True)
+    scene = preprocess_video(sure)
+    check_scene(scene)
+    folder = scene.directory / "depth_confidence"
+    assert len(list(folder.iterdir())) == FRAMES
+    assert "confidence of depth" in (scene.directory / "preprocess_report.html").read_text()
+    preprocess_video(config)  # depth from files says nothing of it
+    assert not folder.exists()
