@@ -72,7 +72,7 @@ def prefit_motion(
     points = torch.from_numpy(hierarchy.points).float()
     blends = blends_from_votes(field, votes, hierarchy.places)
     observed = torch.from_numpy(tracks.xyz).float()  # [N, T, 3]
-    weights = torch.from_numpy(tracks.confidence).float()
+    weights = torch.from_numpy(hierarchy.weights).float()
     rays = torch.nn.functional.normalize(
         observed - torch.from_numpy(cameras.centres).float(), dim=-1
     )

@@ -9,10 +9,22 @@ import torch
 
 from msdyn.geometry import apply_rigid, interpolate_rotations, invert_rigid, procrustes
 
-__all__ = ["RigidMotion", "align_cluster", "anchor_object", "trajectory_noise"]
+__all__ = [
+    "RigidMotion",
+    "align_cluster",
+    "anchor_object",
+    "follow_companions",
+    "inliers",
+    "places_at_rest",
+    "trajectory_noise",
+]
 
 # Tracks needed to take a frame's pose from them alone.
 _MIN_TRACKS = 4
+# Frames over which it is forgotten what moved alike.
+_MEMORY = 6.0
+# A sighting this many times as far off as is usual is taken for another surface's.
+_OUTLIER = 8.0
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,11 @@ class RigidMotion:
     @classmethod
     def identity(cls, centre: np.ndarray, frames: int) -> RigidMotion:
         return cls(centre, np.tile(np.eye(3), (frames, 1, 1)), np.zeros((frames, 3)))
+
+    def inverse(self) -> RigidMotion:
+        """Return the motion that undoes this one."""
+        back = self.rotations.swapaxes(1, 2)
+        return RigidMotion(self.centre, back, -np.einsum("tij,tj->ti", back, self.translations))
 
     def apply(self, points: np.ndarray) -> np.ndarray:
         """Move canonical points [N, 3] to every frame: [N, T, 3]."""
@@ -55,6 +72,57 @@ def trajectory_noise(trajectories: np.ndarray, visible: np.ndarray) -> float:
     if not steps.any():
         return 0.0
     return float(1.4826 * np.median(np.abs(second[steps])) / np.sqrt(6))
+
+
+def places_at_rest(undone: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the canonical positions that undone trajectories say, and their spread.
+
+    The median over time, then one step of robust averaging: a depth from behind the object in a few
+    frames does not matter, and the noise of one frame is not taken for the shape.
+
+    Args:
+        undone: [N, T, 3] trajectories carried back to the canonical frame.
+        weights: [N, T] confidence, zero where not visible; no row is all zero.
+
+    Returns:
+        Positions [N, 3], and the weighted mean squared distance from them [N].
+    """
+    order = np.argsort(np.where(weights[..., None] > 0, undone, np.inf), axis=1)
+    middle = ((weights > 0).sum(1) - 1) // 2
+    picked = np.take_along_axis(order, middle[:, None, None].repeat(3, -1), axis=1)
+    median = np.take_along_axis(undone, picked, axis=1)  # [N, 1, 3]
+    distance = np.linalg.norm(undone - median, axis=-1)
+    typical = np.median(distance[weights > 0]) + 1e-12
+    robust = weights * np.minimum(1, 2 * typical / np.maximum(distance, 1e-12))
+    share = robust / robust.sum(1, keepdims=True)
+    place = (share[..., None] * undone).sum(1)
+    squared = ((undone - place[:, None]) ** 2).sum(-1)
+    return place, (weights * squared).sum(1) / weights.sum(1)
+
+
+def inliers(undone: np.ndarray, places: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return which sightings a cluster's motion explains about as well as it does the others.
+
+    Beside a silhouette a track takes the depth of what is behind; where it is alone in its frame it
+    would carry a whole pattern there.
+
+    Args:
+        undone: [N, T, 3] trajectories carried back to the canonical frame.
+        places: [N, 3] canonical positions.
+        weights: [N, T] confidence, zero where not visible.
+
+    Returns:
+        [N, T] bool, True where not visible; no track loses all its sightings.
+    """
+    distance = np.linalg.norm(undone - places[:, None], axis=-1)
+    visible = weights > 0
+    if not visible.any():
+        return np.ones_like(visible)
+    # What deforms may be far from where a rigid motion has it, but not by more than its own size.
+    size = np.sqrt(places.var(0).sum())
+    good = distance <= max(_OUTLIER * float(np.median(distance[visible])), 0.5 * size)
+    good |= ~(good & visible).any(1, keepdims=True)
+    return good | ~visible
 
 
 def align_cluster(
@@ -104,6 +172,81 @@ def align_cluster(
     seen = np.any(weights > 0, axis=0, keepdims=False)
     rotations, translations = _interpolate_missing(rotation, shift, seen)
     return RigidMotion(centre, rotations, translations)
+
+
+def follow_companions(
+    motions: list[RigidMotion],
+    points: list[np.ndarray],
+    seen: np.ndarray,
+    parent: RigidMotion,
+) -> list[RigidMotion]:
+    """Let clusters that are hidden move with what they moved most alike with just before and after.
+
+    A part that is hidden is often rigidly joined to one that is not: the keys of a laptop to its
+    front edge, say, and not to the lid that hides them. Candidates are the other clusters, the
+    level above, and standing still in the world. A hidden frame takes the companion's motion and
+    what the two differed by when last and next seen together.
+
+    Args:
+        motions: of K clusters of one object, relative to the level above.
+        points: canonical positions [N_k, 3] of the tracks of each.
+        seen: [K, T] whether enough of a cluster's tracks are visible.
+        parent: the motion of the level above.
+
+    Returns:
+        The motions, unchanged where clusters are seen.
+    """
+    count, frames = seen.shape
+    everywhere = np.ones(frames, bool)
+    candidates = [*zip(motions, seen, strict=True)]
+    candidates += [(RigidMotion.identity(parent.centre, frames), everywhere)]
+    candidates += [(parent.inverse(), everywhere)]
+    result = []
+    for number, (motion, own) in enumerate(zip(motions, points, strict=True)):
+        rotations, translations = motion.rotations.copy(), motion.translations.copy()
+        carried = motion.apply(own)
+        # Seen from a companion, what is joined to it stands still.
+        beside = [other.undo(carried) for other, _ in candidates]
+        for run in _runs(~seen[number]):
+            away = np.abs(np.arange(frames)[:, None] - run).min(1)
+            nearness = np.where(seen[number], np.exp(-away / _MEMORY), 0.0)
+            cost = np.full(len(candidates), np.inf)
+            for row, (_, there) in enumerate(candidates):
+                both = nearness * there
+                if row != number and there[run].all() and (both > 0).sum() >= 2:
+                    cost[row] = _spread(beside[row], both / both.sum())
+            if np.isfinite(cost).any():
+                other, there = candidates[int(cost.argmin())]
+                filled = _with(other, motion, there & seen[number])
+                rotations[run], translations[run] = filled.rotations[run], filled.translations[run]
+        result.append(RigidMotion(motion.centre, rotations, translations))
+    return result
+
+
+def _runs(mask: np.ndarray) -> list[np.ndarray]:
+    """Return the indices of each run of True."""
+    index = np.flatnonzero(mask)
+    return np.split(index, np.flatnonzero(np.diff(index) > 1) + 1) if len(index) else []
+
+
+def _spread(trajectories: np.ndarray, share: np.ndarray) -> float:
+    """Return the mean variance over time [N, T, 3] under weights [T] that sum to one."""
+    mean = np.einsum("t,ntj->nj", share, trajectories)
+    return float(np.einsum("t,ntj->", share, (trajectories - mean[:, None]) ** 2) / len(mean))
+
+
+def _with(other: RigidMotion, motion: RigidMotion, both: np.ndarray) -> RigidMotion:
+    """Return a motion that follows another, and is itself in the frames where `both` are seen."""
+    turn = torch.from_numpy(other.rotations)
+    # The other's motion about this one's pivot.
+    shift = torch.from_numpy(other.apply(motion.centre[None])[0] - motion.centre)
+    back = turn.mT
+    rotation = back @ torch.from_numpy(motion.rotations)
+    offset = (back @ (torch.from_numpy(motion.translations) - shift).unsqueeze(-1)).squeeze(-1)
+    rotations, offsets = _interpolate_missing(rotation, offset, both)
+    turned = turn @ torch.from_numpy(rotations)
+    moved = (turn @ torch.from_numpy(offsets).unsqueeze(-1)).squeeze(-1) + shift
+    return RigidMotion(motion.centre, turned.numpy(), moved.numpy())
 
 
 def _huber(error: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:

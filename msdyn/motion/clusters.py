@@ -109,14 +109,14 @@ def _kmeans(feature: np.ndarray, clusters: int, seed: int) -> np.ndarray:
         return np.zeros(len(feature), int)
     with threadpool_limits(limits=1):  # its result then depends on the seed alone
         fitted = KMeans(clusters, n_init=4, random_state=seed).fit(feature)  # pyright: ignore[reportArgumentType]
-    return assign(fitted.transform(feature))
+    return renumber(assign(fitted.transform(feature)))
 
 
 def assign(cost: np.ndarray) -> np.ndarray:
     """Assign each track to the group of least cost [N, K]; groups that are too small dissolve.
 
     Returns:
-        Labels [N], renumbered 0..K'-1; every group has `MIN_TRACKS` tracks or is the only one.
+        Labels [N] in 0..K-1; every group in use has `MIN_TRACKS` tracks or is the only one.
     """
     alive = np.ones(cost.shape[1], bool)
     while True:
@@ -124,5 +124,10 @@ def assign(cost: np.ndarray) -> np.ndarray:
         sizes = np.bincount(labels, minlength=len(alive))
         small = alive & (sizes < MIN_TRACKS)
         if alive.sum() == 1 or not small.any():
-            return np.unique(labels, return_inverse=True)[1].reshape(-1)
+            return labels
         alive[np.flatnonzero(small)[sizes[small].argmin()]] = False
+
+
+def renumber(labels: np.ndarray) -> np.ndarray:
+    """Return labels [N] without gaps, 0..K'-1, in the same order."""
+    return np.unique(labels, return_inverse=True)[1].reshape(-1)

@@ -8,17 +8,28 @@ Reference: Gaussian Sequences with Multi-Scale Dynamics, III-C.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.spatial import KDTree
 
 from msdyn.errors import InputError
-from msdyn.motion.alignment import RigidMotion, align_cluster, anchor_object, trajectory_noise
+from msdyn.motion.alignment import (
+    RigidMotion,
+    align_cluster,
+    anchor_object,
+    follow_companions,
+    inliers,
+    places_at_rest,
+    trajectory_noise,
+)
 from msdyn.motion.clusters import (
+    MIN_TRACKS,
     assign,
     cluster_by_direction,
     cluster_by_residual,
     fill_occluded,
+    renumber,
 )
 from msdyn.scene import LiftedTracks
 
@@ -38,6 +49,12 @@ MAX_PATTERNS = (2, 4, 4)
 # tracks do not make a cluster spin.
 _EXPECTED_ANGLE = {2: 0.5, 3: 0.2}
 _EXPECTED_SHIFT = {2: 0.3, 3: 0.1}
+
+# A cluster is hidden in frames that show less than this share of the tracks they show at most.
+_SEEN = 0.1
+
+# A distance of an object's size from a cluster weighs as much as this many times the noise.
+_NEARNESS = 5.0
 
 
 @dataclass(frozen=True)
@@ -74,8 +91,10 @@ class MotionHierarchy:
         levels: one to three levels; no level has a pattern where there is no moving object.
         points: [N, 3] canonical positions of the tracks.
         objects: [K1] the mask index (1..K) of each object.
-        residuals: root mean square distance to the visible tracks, scene units, before any level
-            and after each: one more than there are levels.
+        weights: [N, T] their confidence, zero where they are not visible and where they are taken
+            for outliers.
+        residuals: root mean square distance to the tracks where they have weight, scene units,
+            before any level and after each: one more than there are levels.
         noise: estimated noise of a track coordinate, scene units.
         places: on each level, the number of patterns that a point may share.
     """
@@ -83,6 +102,7 @@ class MotionHierarchy:
     levels: list[PatternLevel]
     points: np.ndarray
     objects: np.ndarray
+    weights: np.ndarray
     residuals: list[float]
     noise: float
     places: tuple[int, ...] = MAX_PATTERNS
@@ -126,13 +146,13 @@ def build_hierarchy(
     for number, instance in enumerate(objects):
         index = np.flatnonzero(tracks.object == instance)
         own = _Cluster.of_object(tracks, index, canonical)
-        builder.points[index] = own.points
-        builder.add(0, own, parent=0)
+        builder.add(0, own.without_outliers(), parent=0)
         if levels == 1:
             continue
         residual = own.undone()
         labels = cluster_by_direction(residual.filled, own.points, k_primitive, seed)
-        for primitive in residual.settle(residual.split(labels, level=2), level=2):
+        primitives = residual.settle(residual.split(labels, level=2), level=2)
+        for primitive in map(_Cluster.without_outliers, _complete(primitives, own)):
             parent = builder.add(1, primitive, parent=number)
             if levels == 2:
                 continue
@@ -165,6 +185,13 @@ class _Cluster:
         size = max(float(np.sqrt(points.var(0).sum())), 1e-6)  # a single track has none
         return cls(index, points, xyz, weights, motion, size, trajectory_noise(xyz, visible))
 
+    def without_outliers(self) -> _Cluster:
+        """Return the cluster with its canonical positions averaged, and no weight on outliers."""
+        undone = self.motion.undo(self.trajectories)
+        points = places_at_rest(undone, self.weights)[0]
+        good = inliers(undone, points, self.weights)
+        return replace(self, points=points, weights=np.where(good, self.weights, 0))
+
     def undone(self) -> _Residual:
         trajectories = self.motion.undo(self.trajectories)
         filled = fill_occluded(trajectories - self.points[:, None], self.weights > 0, self.points)
@@ -183,13 +210,15 @@ class _Residual:
     def points(self) -> np.ndarray:
         return self.parent.points
 
-    def split(self, labels: np.ndarray, level: int) -> list[_Cluster]:
-        """Return a cluster for each label, its motion estimated."""
-        clusters = []
+    def split(
+        self, labels: np.ndarray, level: int, points: np.ndarray | None = None
+    ) -> list[_Cluster]:
+        """Return a cluster for each label, its motion estimated, from canonical positions."""
+        clusters, parent = [], self.parent
+        everywhere = parent.points if points is None else points
         for label in range(labels.max(initial=-1) + 1):
             own = labels == label
-            parent = self.parent
-            points, weights = parent.points[own], parent.weights[own]
+            points, weights = everywhere[own], parent.weights[own]
             motion = align_cluster(
                 points,
                 self.trajectories[own],
@@ -211,28 +240,61 @@ class _Residual:
             )
         return clusters
 
-    def settle(self, clusters: list[_Cluster], level: int, rounds: int = 5) -> list[_Cluster]:
+    def settle(self, clusters: list[_Cluster], level: int, rounds: int = 8) -> list[_Cluster]:
         """Move tracks to the cluster whose rigid motion explains them best, as K-means does.
 
-        Directions cannot tell on which side of a hinge a track near it lies; the motions can.
-        Clusters that lose nearly all their tracks dissolve.
+        Directions cannot tell on which side of a hinge a track near it lies; the motions can. Each
+        motion has its own say where a track was at rest, which for one that is hidden in the
+        canonical frame is very different on either side. Among motions that explain a track
+        equally, as those seen for a few frames, the cluster it is near to wins. Clusters that lose
+        nearly all their tracks dissolve.
         """
         weights, noise = self.parent.weights, self.parent.noise
         for _ in range(rounds):
-            moved = [c.motion.apply(self.points) for c in clusters]
-            squared = [((m - self.trajectories) ** 2).sum(-1) for m in moved]
-            cost = np.stack([(weights * s).sum(1) for s in squared], axis=1)
-            cost /= weights.sum(1, keepdims=True)  # [n, K] mean squared distance
-            labels = np.zeros(len(cost), int)
+            labels = np.zeros(len(weights), int)
             for number, cluster in enumerate(clusters):
                 labels[np.searchsorted(self.parent.index, cluster.index)] = number
+            rest = [places_at_rest(c.motion.undo(self.trajectories), weights) for c in clusters]
+            cost = np.stack([spread for _, spread in rest], axis=1)  # [n, K]
+            near = self._distance(labels, len(clusters)) / self.parent.size
+            cost += (_NEARNESS * noise * near) ** 2
             # Another cluster must be clearly better, so that noise does not mix them.
-            cost[np.arange(len(cost)), labels] = 0.9 * cost[np.arange(len(cost)), labels] - noise**2
+            rows = np.arange(len(cost))
+            cost[rows, labels] = 0.9 * cost[rows, labels] - noise**2
             changed = assign(cost)
-            if len(clusters) == changed.max() + 1 and (changed == labels).all():
+            places = np.stack([place for place, _ in rest], axis=1)[rows, changed]
+            clusters = self.split(renumber(changed), level, places)
+            if (changed == labels).all():
                 break
-            clusters = self.split(changed, level)
         return clusters
+
+    def _distance(self, labels: np.ndarray, count: int) -> np.ndarray:
+        """Return how far [n, K] each track is from the others of a cluster, when it is seen."""
+        seen = self.parent.weights > 0
+        total = np.zeros((len(labels), count))
+        for frame in np.flatnonzero(seen.any(0)):
+            here = np.flatnonzero(seen[:, frame])
+            for label in range(count):
+                there = here[labels[here] == label]
+                distance = np.full(len(here), self.parent.size)
+                if len(there):
+                    tree = KDTree(self.trajectories[there, frame])
+                    near = tree.query(self.trajectories[here, frame], k=min(4, len(there)))[0]
+                    near = np.asarray(near).reshape(len(here), -1)[:, -1]
+                    distance = np.minimum(near, distance)
+                total[here, label] += distance
+        return total / seen.sum(1, keepdims=True)
+
+
+def _complete(clusters: list[_Cluster], parent: _Cluster) -> list[_Cluster]:
+    """Let the clusters of an object follow one another where they are hidden."""
+    count = np.array([(c.weights > 0).sum(0) for c in clusters])  # [K, T]
+    most = count.max(1, keepdims=True)
+    seen = count >= np.maximum(np.minimum(MIN_TRACKS, most), _SEEN * most).clip(1)
+    motions = follow_companions(
+        [c.motion for c in clusters], [c.points for c in clusters], seen, parent.motion
+    )
+    return [replace(c, motion=motion) for c, motion in zip(clusters, motions, strict=True)]
 
 
 class _Builder:
@@ -244,6 +306,7 @@ class _Builder:
         self.parents: list[list[int]] = [[] for _ in range(levels)]
         self.labels = np.zeros((levels, len(tracks)), int)
         self.points = np.zeros((len(tracks), 3))
+        self.weights = np.zeros(tracks.visible.shape)
         self.noise: list[float] = []
 
     def add(self, level: int, cluster: _Cluster, parent: int) -> int:
@@ -251,6 +314,9 @@ class _Builder:
         self.parents[level].append(parent)
         number = len(self.motions[level]) - 1
         self.labels[level, cluster.index] = number
+        undone = cluster.motion.undo(cluster.trajectories)
+        self.points[cluster.index] = places_at_rest(undone, cluster.weights)[0]
+        self.weights[cluster.index] = cluster.weights
         if level == 0:
             self.noise.append(cluster.noise)
         return number
@@ -270,15 +336,15 @@ class _Builder:
             )
         ]
         residuals = [
-            residual_distance(levels[:depth], self.points, self.tracks)
+            residual_distance(levels[:depth], self.points, self.tracks, self.weights)
             for depth in range(len(levels) + 1)
         ]
         noise = float(np.mean(self.noise)) if self.noise else 0.0
-        return MotionHierarchy(levels, self.points, objects, residuals, noise)
+        return MotionHierarchy(levels, self.points, objects, self.weights, residuals, noise)
 
 
 def residual_distance(
-    levels: list[PatternLevel], points: np.ndarray, tracks: LiftedTracks
+    levels: list[PatternLevel], points: np.ndarray, tracks: LiftedTracks, weights: np.ndarray
 ) -> float:
     """Return the RMS distance, scene units, of points moved by composed levels to their tracks.
 
@@ -286,8 +352,9 @@ def residual_distance(
         levels: outermost first, each with a label for every track.
         points: [N, 3] canonical positions.
         tracks: where they were seen; 0 is returned where nothing was.
+        weights: [N, T] zero for sightings that do not count.
     """
-    if not tracks.visible.any():
+    if not weights.any():
         return 0.0
     moved = np.repeat(points[:, None], tracks.num_frames, axis=1)
     for level in reversed(levels):
@@ -300,5 +367,5 @@ def residual_distance(
                 + motion.centre
                 + motion.translations
             )
-    error = (moved - tracks.xyz)[tracks.visible]
+    error = (moved - tracks.xyz)[weights > 0]
     return float(np.sqrt((error**2).sum(-1).mean()))

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from msdyn.errors import InputError
-from msdyn.motion.alignment import align_cluster, anchor_object, trajectory_noise
+from msdyn.motion.alignment import (
+    align_cluster,
+    anchor_object,
+    inliers,
+    places_at_rest,
+    trajectory_noise,
+)
 from msdyn.motion.clusters import cluster_by_direction, fill_occluded
 from msdyn.motion.hierarchy import MotionHierarchy, PatternLevel, residual_distance
 from msdyn.scene import LiftedTracks
@@ -56,6 +62,11 @@ def build_single(
         align_cluster(points[labels == i], tracks.xyz[labels == i], weights[labels == i])
         for i in range(count)
     ]
+    for number, motion in enumerate(motions):
+        own = labels == number
+        undone = motion.undo(tracks.xyz[own])
+        points[own] = places_at_rest(undone, weights[own])[0]
+        weights[own] *= inliers(undone, points[own], weights[own])
     frames = tracks.num_frames
     level = PatternLevel(
         np.array([m.centre for m in motions]).reshape(-1, 3),
@@ -66,7 +77,13 @@ def build_single(
     )
     # The object that most tracks of a basis belong to.
     majority = [np.bincount(tracks.object[labels == i]).argmax() for i in range(count)]
-    residuals = [residual_distance(levels, points, tracks) for levels in ([], [level])]
+    residuals = [residual_distance(levels, points, tracks, weights) for levels in ([], [level])]
     return MotionHierarchy(
-        [level], points, np.array(majority, int), residuals, float(np.mean(noise)), (max(count, 1),)
+        [level],
+        points,
+        np.array(majority, int),
+        weights,
+        residuals,
+        float(np.mean(noise)),
+        (max(count, 1),),
     )

@@ -1,0 +1,107 @@
+"""What is hidden for a while, seen for a moment only, or seen on another surface."""
+
+import numpy as np
+import pytest
+from bodies import FRAMES, laptop, lifted, rigid_body
+
+from msdyn.motion import build_hierarchy
+from msdyn.motion.alignment import RigidMotion, follow_companions, inliers, places_at_rest
+
+
+def carried(hierarchy) -> np.ndarray:
+    """Where the composed levels have the tracks, [N, T, 3]."""
+    moved = np.repeat(hierarchy.points[:, None], FRAMES, axis=1)
+    for level in reversed(hierarchy.levels):
+        for number in range(len(level)):
+            own = level.labels == number
+            m = level.motion(number)
+            turned = np.einsum("tij,ntj->nti", m.rotations, moved[own] - m.centre)
+            moved[own] = turned + m.centre + m.translations
+    return moved
+
+
+def test_a_hidden_part_moves_with_what_it_is_joined_to():
+    """The keys of a laptop are hidden by the closing lid; the front edge stays in sight."""
+    xyz = laptop(np.random.default_rng(0))
+    keys = np.flatnonzero(xyz[:80, 0, 2] < 2.2)  # the half of the base next to the hinge
+    visible = np.ones(xyz.shape[:2], bool)
+    visible[keys, 18:25] = False
+    error = np.linalg.norm(carried(build_hierarchy(lifted(xyz, visible=visible), 0)) - xyz, axis=-1)
+    # The lid, the object on the whole and interpolation are all wrong by centimetres there.
+    assert error[keys, 18:25].max() < 1e-6 and error[visible].max() < 1e-6
+
+
+def test_a_hidden_object_part_without_companion_keeps_its_place():
+    """The base stands still in the world while the lid that hides it turns."""
+    xyz = laptop(np.random.default_rng(1))
+    xyz = xyz - np.c_[0.3 * np.linspace(0, 1, FRAMES), np.zeros(FRAMES),
+                      0.1 * np.linspace(0, 1, FRAMES)]  # fmt: skip
+    visible = np.ones(xyz.shape[:2], bool)
+    visible[:80, 20:] = False
+    moved = carried(build_hierarchy(lifted(xyz, visible=visible), 0))
+    assert np.linalg.norm(moved - xyz, axis=-1)[:80, 20:].max() < 1e-6
+
+
+def test_tracks_seen_for_a_moment_join_the_part_they_lie_on():
+    """On the lid for its first five frames: the motion alone could not tell, with noise."""
+    rng = np.random.default_rng(2)
+    xyz = laptop(rng)
+    visible = np.ones(xyz.shape[:2], bool)
+    brief = np.flatnonzero(np.arange(160) % 8 == 0)
+    visible[brief, 5:] = False
+    tracks = lifted(xyz, visible=visible, noise=0.004, rng=rng)
+    hierarchy = build_hierarchy(tracks, FRAMES - 1, levels=2)
+    error = np.linalg.norm(carried(hierarchy) - xyz, axis=-1)[brief].mean(1)
+    # On the wrong plate they would be off by 0.2 in the end.
+    assert np.mean(error > 0.1) <= 0.1, error.round(3)
+
+
+def test_a_depth_from_behind_carries_no_pattern_away():
+    """In one frame a single track of a patch is seen, 1.5 m behind the object."""
+    rng = np.random.default_rng(3)
+    xyz, *_ = rigid_body(rng, np.array([0, 0, 2.0]), [0, 1, 0], 60, [0.3, 0, 0], count=100)
+    xyz = xyz + rng.normal(0, 0.003, xyz.shape)
+    patch = np.argsort(xyz[:, 0, 0])[:12]
+    visible = np.ones(xyz.shape[:2], bool)
+    visible[patch[1:], 14] = False
+    seen = xyz.copy()
+    seen[patch[0], 14, 2] += 1.5
+    hierarchy = build_hierarchy(lifted(seen, visible=visible), 0)
+    error = np.linalg.norm(carried(hierarchy) - xyz, axis=-1)
+    assert error.max() < 0.03
+    assert hierarchy.weights[patch[0], 14] == 0 and hierarchy.weights[patch[0], 13] > 0
+
+
+def test_places_are_medians_of_the_sightings():
+    rng = np.random.default_rng(4)
+    true = rng.normal(size=(50, 3))
+    undone = true[:, None] + rng.normal(0, 0.01, (50, 21, 3))
+    undone[:, :3] += 2.0  # a wrong surface in three frames
+    weights = np.ones((50, 21))
+    weights[:, -4:] = 0
+    undone[:, -4:] = 1e6  # not visible: whatever stands there
+    places, spread = places_at_rest(undone, weights)
+    assert np.linalg.norm(places - true, axis=1).mean() < 0.01
+    assert (spread > 0.1).all()  # the wrong surface is in the spread
+    assert inliers(undone, places, weights)[:, 3:].all()
+    assert not inliers(undone, places, weights)[:, :3].any()
+
+
+def test_one_sighting_is_its_own_place():
+    places, spread = places_at_rest(np.ones((1, 4, 3)), np.array([[0, 0, 0.5, 0]]))
+    np.testing.assert_allclose(places, 1)
+    assert spread[0] == pytest.approx(0, abs=1e-20)
+
+
+def test_seen_throughout_nothing_is_filled():
+    rng = np.random.default_rng(5)
+    _, rotations, translations = rigid_body(rng, np.zeros(3), [0, 1, 0], 40, [0.1, 0, 0])
+    motion = RigidMotion(np.zeros(3), rotations, translations)
+    rest = RigidMotion.identity(np.zeros(3), FRAMES)
+    points = [rng.normal(size=(9, 3))] * 2
+    filled = follow_companions([motion, rest], points, np.ones((2, FRAMES), bool), rest)
+    np.testing.assert_array_equal(filled[0].rotations, rotations)
+    # Never seen together with anything: left as it is.
+    hidden = np.stack([np.zeros(FRAMES, bool), np.ones(FRAMES, bool)])
+    filled = follow_companions([motion, rest], points, hidden, rest)
+    np.testing.assert_array_equal(filled[0].rotations, rotations)
