@@ -26,7 +26,8 @@ class PriorLevel:
     Attributes:
         depth_noise: of each pixel, as a share of its depth.
         depth_holes: share of pixels without depth, beyond those at depth edges.
-        depth_drift: largest deviation of the depth's scale, which changes slowly over the clip.
+        depth_drift: largest deviation of the depth's scale, which changes slowly over the clip; on
+            average over the clip there is none.
         depth_scale: deviation of the depth's scale from frame to frame.
         depth_shift: shift of the depth from frame to frame, as a share of the clip's median depth.
         depth_distortion: of each frame's depth, smooth over the image, as a share of the depth.
@@ -34,7 +35,8 @@ class PriorLevel:
         track_outliers: share of tracks that slide off their point at some frame.
         mask_border: px, the largest that a mask is eroded or dilated by.
         pose_degrees: rotation of each camera.
-        pose_shift: displacement of each camera, as a share of the clip's median depth.
+        pose_shift: displacement of each camera, as a share of the clip's median depth. On average
+            over the clip there is neither: the poses themselves say where the world is.
     """
 
     depth_noise: float = 0.0
@@ -146,7 +148,9 @@ def _noisy_cameras(truth: Truth, level: PriorLevel, rng: np.random.Generator) ->
     cameras = truth.clip.cameras
     if not (level.pose_degrees or level.pose_shift):
         return cameras
-    noise = _smooth_noise((len(cameras), 6), 2.0, rng) / np.sqrt(3)  # three axes share the size
+    noise = _smooth_noise((len(cameras), 6), 2.0, rng)
+    noise -= noise.mean(0)
+    noise /= np.sqrt(3 * (noise**2).mean(0))  # three axes share the size
     turn = Rotation.from_rotvec(level.pose_degrees * noise[:, :3], degrees=True).as_matrix()
     centres = cameras.centres + level.pose_shift * _median_depth(truth) * noise[:, 3:]
     cam_from_world = cameras.cam_from_world.copy()
@@ -162,6 +166,7 @@ def _noisy_depths(truth: Truth, level: PriorLevel, rng: np.random.Generator) -> 
     depths = truth.clip.depths
     frames, height, width = depths.shape
     drift = _smooth_noise((frames,), frames / 6, rng)
+    drift -= drift.mean()
     drift *= level.depth_drift / np.abs(drift).max()
     scale = (1 + drift) * (1 + level.depth_scale * rng.standard_normal(frames))
     shift = level.depth_shift * _median_depth(truth) * rng.standard_normal(frames)
