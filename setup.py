@@ -66,6 +66,7 @@ setup(
             "msdyn-fit=msdyn.cli.fit:main",
             "msdyn-render=msdyn.cli.render:main",
             "msdyn-export=msdyn.cli.export:main",
+            "msdyn-view=msdyn.cli.view:main",
             "msdyn-eval=msdyn.cli.evaluate:main",
             "msdyn-demo=msdyn.cli.demo:main",
         ]

@@ -2,7 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import tyro
 
 from msdyn.cli.run import parse, run
 from msdyn.fit.config import PRESETS, FitConfig
@@ -11,6 +16,18 @@ DESCRIPTION = (
     "Fit a Gaussian sequence to a scene directory. An interrupted fit goes on where it was when "
     "the same command is given again."
 )
+_REFRESH_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class FitCommand:
+    """Fit a Gaussian sequence to a scene directory."""
+
+    fit: Annotated[FitConfig, tyro.conf.arg(name="")] = field(default_factory=FitConfig)
+    view: bool = False
+    """Show the fit in the browser while it goes on, on this machine alone."""
+    port: int = 8080
+    """Port of --view."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,18 +37,47 @@ def main(argv: Sequence[str] | None = None) -> int:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="default")
     preset = first.parse_known_args(arguments)[0].preset
-    default = PRESETS.get(preset, FitConfig())
-    return run(_fit, parse(FitConfig, arguments, "msdyn-fit", DESCRIPTION, default))
+    default = FitCommand(PRESETS.get(preset, FitConfig()))
+    return run(_fit, parse(FitCommand, arguments, "msdyn-fit", DESCRIPTION, default))
 
 
-def _fit(config: FitConfig) -> None:
+def _fit(command: FitCommand) -> None:
     from msdyn.fit import fit_scene
     from msdyn.scene import Scene
     from msdyn.view import write_report
 
+    config = command.fit
     scene = Scene(config.scene)
-    sequence = fit_scene(scene, config)
+    watch = _watch(scene, command.port) if command.view else None
+    sequence = fit_scene(scene, config, watch=watch)
     folder = config.out or config.scene / "fit"
     report = write_report(scene, folder, sequence=sequence)
     print(f"{sequence!r}\nwritten to {folder}; see {report}, or")
     print(f"  msdyn-render {config.out or config.scene} --path orbit --out orbit.mp4")
+
+
+def _watch(scene: Any, port: int) -> Callable[[Any], None]:
+    """Return what shows a fit in the browser: the viewer starts with the first state."""
+    from msdyn.cli.view import announce
+    from msdyn.view import Viewer
+
+    viewer: Viewer | None = None
+    shown = 0.0
+
+    def watch(fitter: Any) -> None:
+        nonlocal viewer, shown
+        if viewer is None:
+            viewer = Viewer(fitter.state(), scene, port=port)
+            announce(viewer.address, viewer.host)
+        elif time.perf_counter() - shown > _REFRESH_SECONDS or fitter.step == fitter.steps:
+            row = fitter.latest
+            viewer.update(
+                fitter.state(),
+                f"step {fitter.step} of {fitter.steps}: loss {row['loss']:.4f}, "
+                f"PSNR {row['psnr']:.1f} dB, {row['static'] + row['moving']} Gaussians",
+            )
+        else:
+            return
+        shown = time.perf_counter()
+
+    return watch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,12 @@ _CHECKPOINT_SECONDS = 60.0
 _LOG_EVERY = 20
 
 
-def fit_scene(scene: Scene, config: FitConfig | None = None) -> GaussianSequence:
+def fit_scene(
+    scene: Scene,
+    config: FitConfig | None = None,
+    *,
+    watch: Callable[[Fitter], None] | None = None,
+) -> GaussianSequence:
     """Fit a Gaussian sequence to a scene directory, writing into its `fit/`.
 
     A fit that was interrupted goes on from its checkpoint when called again with equal options.
@@ -42,6 +48,7 @@ def fit_scene(scene: Scene, config: FitConfig | None = None) -> GaussianSequence
     Args:
         scene: complete scene directory.
         config: options; the defaults without.
+        watch: called with the fit every few steps; its `state()` and `latest` may be looked at.
 
     Returns:
         The sequence, in the world and units of the scene's cameras, on the CPU.
@@ -50,14 +57,17 @@ def fit_scene(scene: Scene, config: FitConfig | None = None) -> GaussianSequence
         InputError: the scene is not fit to be fitted; the message says why.
     """
     config = config or FitConfig(scene=scene.directory)
-    return Fitter(scene, config).run()
+    return Fitter(scene, config, watch).run()
 
 
 class Fitter:
     """State of one fit."""
 
-    def __init__(self, scene: Scene, config: FitConfig) -> None:
-        self.scene = scene
+    def __init__(
+        self, scene: Scene, config: FitConfig, watch: Callable[[Fitter], None] | None = None
+    ) -> None:
+        self.scene, self.watch = scene, watch
+        self.latest: dict[str, float] = {}
         self.config = config
         self.directory = config.out or scene.directory / "fit"
         self.device = _device(config.device)
@@ -76,6 +86,11 @@ class Fitter:
     @property
     def seconds(self) -> float:
         return time.perf_counter() - self.started
+
+    def state(self) -> GaussianSequence:
+        """Return the sequence as it is now, in the world of the scene, on the CPU."""
+        scale, offset = self.data.normalisation.scale, self.data.normalisation.offset
+        return self.sequence.rescaled(1 / scale, -offset / scale).cpu()
 
     def run(self) -> GaussianSequence:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -201,6 +216,9 @@ class Fitter:
             gaussians=len(self.static) + len(self.moving),
             refresh=False,
         )
+        self.latest = row
+        if self.watch is not None:
+            self.watch(self)
 
     def _save_checkpoint(self) -> None:
         save_checkpoint(

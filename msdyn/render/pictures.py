@@ -129,16 +129,14 @@ class Painter:
         rng = np.random.default_rng(0)
         return rng.permutation(candidates)[:_TRAILS]
 
-    @torch.no_grad()
     def _paths(self, chosen: np.ndarray, time: float) -> np.ndarray:
         """Return where the chosen Gaussians have been, [P, n, 3], up to a time."""
         sequence = self.sequence
         frame = sequence.timeline.frame_position(time)
         frames = np.linspace(max(frame - _TRAIL_FRAMES, 0), frame, _TRAIL_POINTS)
-        index = torch.as_tensor(len(sequence.static) + chosen)
+        index = torch.as_tensor(chosen, device=sequence.device)
         steps = torch.as_tensor(frames, dtype=torch.float32, device=sequence.device)
-        posed = sequence.posed(steps, levels=self.levels)
-        return posed.means.cpu()[:, index].double().numpy()
+        return sequence.paths(index, steps, levels=self.levels).double().cpu().numpy()
 
     def _colours(self, chosen: np.ndarray) -> np.ndarray:
         """Return a colour for each trail: hues by place across the objects."""

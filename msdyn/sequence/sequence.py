@@ -141,6 +141,30 @@ class GaussianSequence(nn.Module):
         )
 
     @torch.no_grad()
+    def paths(
+        self,
+        index: Int[Tensor, " chosen"],
+        frames: Float[Tensor, " times"],
+        *,
+        levels: int | None = None,
+    ) -> Float[Tensor, "times chosen 3"]:
+        """Return where some of the moving Gaussians are at fractional frame indices.
+
+        Args:
+            index: which of them, 0 to the number of moving Gaussians less one.
+            frames, levels: as for `posed`.
+        """
+        blends = [Blend(b.index[index], b.logits[index]) for b in self.blends]
+        moving = self.moving
+        rotations, means, _ = self.motion.pose(
+            moving.means[index], moving.quats_wxyz[index], blends, frames, levels
+        )
+        if self.residual is not None and (levels is None or levels >= self.num_levels):
+            own = self.motion.at_keys(self.residual[index], frames).transpose(0, 1)
+            means = means + (rotations @ own.unsqueeze(-1)).squeeze(-1)
+        return means
+
+    @torch.no_grad()
     def rescaled(self, scale: float, offset: np.ndarray) -> GaussianSequence:
         """Return the sequence in another world: x -> scale * x + offset.
 

@@ -1,5 +1,6 @@
-"""Looking at a fit: the report that every fit writes."""
+"""Looking at a fit: in the browser, and the report that every fit writes."""
 
 from msdyn.view.report import write_report
+from msdyn.view.viewer import Viewer
 
-__all__ = ["write_report"]
+__all__ = ["Viewer", "write_report"]

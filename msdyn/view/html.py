@@ -96,8 +96,8 @@ def curve(
     title: str, x: Sequence[float], y: Sequence[float], x_label: str, *, log: bool = False
 ) -> str:
     """Return a line plot as SVG; `log` for an axis of powers of ten. Not finite values are gaps."""
-    y = np.asarray(y, float)
-    shown = np.log10(np.where(y > 0, y, np.nan)) if log else y
+    values = np.asarray(y, float)
+    shown = np.log10(np.where(values > 0, values, np.nan)) if log else values
     good = np.isfinite(shown)
     if good.sum() < 2:
         return ""
@@ -105,7 +105,7 @@ def curve(
     to_x, to_y = _axis(xs, 46, 396), _axis(ys, 158, 14)
     points = " ".join(f"{to_x(a):.1f},{to_y(b):.1f}" for a, b in zip(xs, ys, strict=True))
     line = f'<polyline points="{points}" fill="none" stroke="#2f6fde" stroke-width="1.6"/>'
-    return _plot(title, line, xs, y[good], x_label)
+    return _plot(title, line, xs, values[good], x_label)
 
 
 def bars(title: str, values: Sequence[float], marked: Sequence[bool], x_label: str) -> str:

@@ -1,0 +1,67 @@
+"""`msdyn-view`: look at a fitted scene in the browser."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import tyro
+
+from msdyn.cli.run import parse, run
+
+DESCRIPTION = (
+    "Look at a fitted scene in the browser, which draws the Gaussians itself: play, scrub, colour "
+    "by object, compare with the input, save cameras and paths, export."
+)
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """Look at a fitted scene."""
+
+    scene: tyro.conf.Positional[Path] = Path()
+    """Scene directory with a fit, or a sequence.safetensors; the current directory by default."""
+    host: str = "127.0.0.1"
+    """Address to listen on: this machine alone by default; 0.0.0.0 lets others in."""
+    port: int = 8080
+    """Port; the next free one where it is taken."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    return run(_view, parse(ViewConfig, argv, "msdyn-view", DESCRIPTION))
+
+
+def _view(config: ViewConfig) -> None:
+    viewer = open_viewer(config)
+    announce(viewer.address, config.host)
+    try:
+        viewer.wait()
+    except KeyboardInterrupt:
+        print("stopped")
+
+
+def open_viewer(config: ViewConfig):
+    """Start the viewer of a config, with the export button."""
+    from msdyn.export import FORMATS, ExportConfig, export_scene
+    from msdyn.scene import Scene
+    from msdyn.sequence import load_sequence
+    from msdyn.view import Viewer
+
+    sequence = load_sequence(config.scene)
+    has_images = (config.scene / "scene.json").is_file()
+    return Viewer(
+        sequence,
+        Scene(config.scene) if has_images else None,
+        host=config.host,
+        port=config.port,
+        folder=config.scene if config.scene.is_dir() else config.scene.parent,
+        export=lambda name: str(export_scene(ExportConfig(config.scene, cast(Any, name)))),
+        formats=tuple(name for name in FORMATS if name != "report"),
+    )
+
+
+def announce(address: str, host: str) -> None:
+    """Say where to look, and who else can."""
+    who = "this machine only; --host 0.0.0.0 for others" if host == "127.0.0.1" else "others too"
+    print(f"look at {address} ({who}); end with Ctrl-C", flush=True)

@@ -1,0 +1,140 @@
+"""The viewer's controls: time, what is shown, cameras, saving."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from msdyn.errors import MsdynError
+from msdyn.view.splats import COLOURINGS
+
+if TYPE_CHECKING:
+    from msdyn.view.viewer import Viewer
+
+__all__ = ["Panel"]
+
+_SPEEDS = {"1/4": 0.25, "1/2": 0.5, "1": 1.0, "2": 2.0}
+
+
+class Panel:
+    """Controls of a viewer: they call it, and it reads `playing`, `speed` and `trails`."""
+
+    def __init__(self, viewer: Viewer, formats: tuple[str, ...]) -> None:
+        self.viewer = viewer
+        gui: Any = viewer.server.gui
+        sequence = viewer.sequence
+        self.text = gui.add_markdown(repr(sequence))
+        with gui.add_folder("Time"):
+            last = len(sequence.timeline) - 1
+            self.button = gui.add_button("Play")
+            self.slider = gui.add_slider(
+                "frame", min=0.0, max=float(last), step=0.1, initial_value=0.0
+            )
+            self.rate = gui.add_dropdown("speed", tuple(_SPEEDS), initial_value="1")
+        with gui.add_folder("Show"):
+            self.colour = gui.add_dropdown("colour by", COLOURINGS, initial_value=COLOURINGS[0])
+            levels = ["all", *map(str, range(sequence.num_levels))]
+            self.levels = gui.add_dropdown("motion levels", tuple(levels), initial_value="all")
+            self.boxes = {0: gui.add_checkbox("background", initial_value=True)}
+            for label in sequence.objects.unique().tolist():
+                self.boxes[label] = gui.add_checkbox(f"object {label}", initial_value=True)
+            self.trail_box = gui.add_checkbox("trails", initial_value=False)
+            self.frusta_box = gui.add_checkbox("input cameras", initial_value=False)
+            self.compare = gui.add_checkbox("input image", initial_value=False)
+            self.picture: Any = None
+        with gui.add_folder("Camera"):
+            self.jump = gui.add_button("To the input camera")
+            self.save = gui.add_button("Save as novel.json")
+            self.record = gui.add_button("Record a path")
+        if formats:
+            with gui.add_folder("Export"):
+                self.format = gui.add_dropdown("format", formats, initial_value=formats[0])
+                self.export = gui.add_button("Export")
+                self.export.on_click(self._export)
+        self.playing = False
+        self._moved_by_us = 0.0
+        self.button.on_click(lambda _: self.play(not self.playing))
+        self.slider.on_update(self._scrubbed)
+        self.colour.on_update(lambda _: viewer.change(colour=self.colour.value))
+        self.levels.on_update(self._levels_changed)
+        for box in self.boxes.values():
+            box.on_update(self._objects_changed)
+        self.trail_box.on_update(lambda _: viewer.show(viewer.frame))
+        self.frusta_box.on_update(lambda _: viewer.show_frusta(self.frusta_box.value))
+        self.compare.on_update(lambda _: self.show_image())
+        self.jump.on_click(lambda event: viewer.jump(event.client))
+        self.save.on_click(self._save)
+        self.record.on_click(self._record)
+
+    @property
+    def speed(self) -> float:
+        return _SPEEDS[self.rate.value]
+
+    @property
+    def trails(self) -> bool:
+        return bool(self.trail_box.value)
+
+    def play(self, on: bool) -> None:
+        """Let time run, or stand still."""
+        self.playing = on
+        self.button.label = "Pause" if on else "Play"
+
+    def go(self, frame: float) -> None:
+        """Show a frame, and move the slider there."""
+        self._moved_by_us = frame
+        self.slider.value = frame
+        self.viewer.show(frame)
+
+    def say(self, text: str) -> None:
+        """Put a text at the top of the controls."""
+        self.text.content = text
+
+    def show_image(self) -> None:
+        """Show the input image of the present frame, where it is asked for and there is one."""
+        image = self.viewer.image(round(self.viewer.frame)) if self.compare.value else None
+        if image is None:
+            if self.picture is not None:
+                self.picture.remove()
+                self.picture = None
+        elif self.picture is None:
+            self.picture = self.viewer.server.gui.add_image(image, label="input", format="jpeg")
+        else:
+            self.picture.image = image
+
+    def _scrubbed(self, event: Any) -> None:
+        if event.client is None:  # moved by `go`
+            return
+        self.play(False)
+        self.viewer.show(self.slider.value)
+
+    def _levels_changed(self, _: Any) -> None:
+        value = self.levels.value
+        self.viewer.change(levels=None if value == "all" else int(value))
+
+    def _objects_changed(self, _: Any) -> None:
+        hidden = frozenset(label for label, box in self.boxes.items() if not box.value)
+        self.viewer.change(hidden=hidden)
+
+    def _save(self, event: Any) -> None:
+        self._said(event, lambda: f"saved {self.viewer.save_camera(event.client)}")
+
+    def _record(self, event: Any) -> None:
+        path = self.viewer.record(event.client)
+        recording = self.viewer.path is not None
+        self.record.label = "End and save the path" if recording else "Record a path"
+        if recording:
+            self.play(True)
+        self._said(event, lambda: f"saved {path}" if path else "recording while time plays")
+
+    def _export(self, event: Any) -> None:
+        assert self.viewer.export is not None
+        export = self.viewer.export
+        self._said(event, lambda: f"wrote {export(self.format.value)}")
+
+    def _said(self, event: Any, action: Callable[[], str]) -> None:
+        """Do something and tell the client what came of it."""
+        try:
+            text = action()
+        except (MsdynError, OSError) as error:
+            text = f"failed: {error}"
+        event.client.add_notification(title="msdyn", body=text, auto_close_seconds=6.0)

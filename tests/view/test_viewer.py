@@ -1,0 +1,270 @@
+"""The viewer: what it sends, what its controls do, and how it looks in a headless browser."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from browser import Browser
+from evaluate.exact_fits import moving_points
+
+from msdyn.cli import fit, view
+from msdyn.geometry import Cameras, look_at, rotations_from_quats_wxyz
+from msdyn.motion import Blend, MotionField
+from msdyn.scene import Scene, Timeline
+from msdyn.sequence import Gaussians, GaussianSequence, load_sequence
+from msdyn.view import Viewer
+from msdyn.view.splats import Look, SplatSource
+
+HARMLESS = "computeBoundingSphere"
+"""viser 1.1.1 says this of any Gaussians at all, of ten sound ones too."""
+
+
+def unpacked(buffer, scale):
+    """Return means, covariances, colours and opacities of a buffer, in the world."""
+    means = buffer[:, :3].copy().view(np.float32) / scale
+    half = buffer[:, 4:7].copy().view(np.float16).astype(float) / scale**2
+    covariances = half[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(-1, 3, 3)
+    rgba = buffer[:, 7:].copy().view(np.uint8) / 255
+    return means, covariances, rgba[:, :3], rgba[:, 3]
+
+
+@pytest.fixture(scope="module")
+def sequence(fitted_plane_scene):
+    return load_sequence(fitted_plane_scene)
+
+
+def test_the_browser_gets_the_gaussians(sequence):
+    source = SplatSource(sequence)
+    means, covariances, colours, opacities = unpacked(source.moving(2.5, Look()), source.scale)
+    posed = sequence.posed(torch.tensor([2.5]))
+    first = posed.num_static
+    np.testing.assert_allclose(means, posed.means[0, first:].detach(), rtol=1e-5, atol=1e-6)
+    axes = rotations_from_quats_wxyz(posed.quats_wxyz[0, first:]) * posed.scales[first:, None]
+    expected = (axes @ axes.mT).detach().numpy()
+    size = np.abs(expected).max((1, 2))
+    # 16-bit floats have eleven bits; small Gaussians have no fewer.
+    assert (np.abs(covariances - expected).max((1, 2)) / size).max() < 2e-3
+    np.testing.assert_allclose(opacities, posed.opacities[first:].detach(), atol=0.003)
+    assert colours.min() >= 0 and colours.std() > 0.01
+    assert len(source.static(Look())) == first
+
+
+def test_small_gaussians_survive_16_bits():
+    """In metres, a standard deviation of 0.1 mm has a covariance below any 16-bit float."""
+    tiny = moving_points([[0, 0, 0.1], [0.01, 0, 0.1]], np.zeros((2, 3, 3)), scale=1e-4)
+    source = SplatSource(tiny)
+    _, covariances, _, _ = unpacked(source.moving(0.0, Look()), source.scale)
+    np.testing.assert_allclose(covariances, np.tile(1e-8 * np.eye(3), (2, 1, 1)), rtol=2e-3)
+
+
+def test_what_is_hidden_has_no_opacity_and_keeps_its_place(sequence):
+    source = SplatSource(sequence)
+    hidden = source.moving(0.0, Look(hidden=frozenset({1})))
+    assert len(hidden) == len(sequence.moving)
+    assert not unpacked(hidden, source.scale)[3].any()
+    assert not unpacked(source.static(Look(hidden=frozenset({0}))), source.scale)[3].any()
+
+
+def test_colourings(sequence):
+    source = SplatSource(sequence)
+    by = {
+        name: unpacked(source.moving(5.0, Look(colour=name)), source.scale)[2]
+        for name in ("appearance", "object", "primitive", "motion")
+    }
+    assert len(np.unique(by["object"], axis=0)) == 1  # there is one object
+    blend = sequence.blends[1]
+    strongest = blend.index[torch.arange(len(blend.index)), blend.weights.argmax(1)]
+    assert len(np.unique(by["primitive"], axis=0)) == len(strongest.unique())
+    assert len(np.unique(by["appearance"], axis=0)) > 20
+    # What has moved far is warmer than what has not: at rest all are alike.
+    rest = unpacked(source.moving(5.0, Look(colour="motion", levels=0)), source.scale)[2]
+    assert len(np.unique(rest, axis=0)) == 1 and np.abs(by["motion"] - rest).max() > 0.2
+
+
+def test_whole_frames_are_remembered(sequence):
+    source = SplatSource(sequence)
+    assert source.moving(3.0, Look()) is source.moving(3.0, Look())
+    assert source.moving(3.5, Look()) is not source.moving(3.5, Look())
+
+
+class Client:
+    """What the viewer asks of a client of viser."""
+
+    class Camera:
+        wxyz = np.array([1.0, 0, 0, 0])
+        position = np.zeros(3)
+        fov = 1.0
+
+    def __init__(self):
+        self.camera = self.Camera()
+
+    def atomic(self):
+        import contextlib
+
+        return contextlib.nullcontext()
+
+
+@pytest.fixture
+def viewer(sequence, fitted_plane_scene, tmp_path):
+    shown = Viewer(sequence, Scene(fitted_plane_scene), port=8200, folder=tmp_path)
+    yield shown
+    shown.stop()
+
+
+def test_it_listens_on_this_machine_only_unless_told_otherwise(viewer):
+    assert viewer.server.get_host() == "127.0.0.1"
+    assert viewer.address.startswith("http://127.0.0.1:")
+    assert view.ViewConfig().host == "127.0.0.1"
+
+
+def test_the_command_says_who_can_look(capsys):
+    view.announce("http://127.0.0.1:8080", "127.0.0.1")
+    assert "this machine only" in capsys.readouterr().out
+    view.announce("http://localhost:8080", "0.0.0.0")
+    assert "others too" in capsys.readouterr().out
+
+
+def test_a_saved_camera_is_the_one_looked_through(viewer, sequence):
+    """Jump to an input camera, save it, read it with what msdyn-render reads."""
+    from msdyn.io import read_camera_file
+
+    client = Client()
+    viewer.show(3.0)
+    viewer.jump(client)
+    found = read_camera_file(viewer.save_camera(client))
+    np.testing.assert_allclose(
+        found.cameras.cam_from_world, sequence.cameras[3].cam_from_world, atol=1e-6
+    )
+    np.testing.assert_allclose(found.cameras.intrinsics, sequence.cameras[3].intrinsics, rtol=1e-6)
+    assert found.times == pytest.approx([3 / 5])
+
+
+def test_a_recorded_path_has_cameras_and_times(viewer):
+    from msdyn.io import read_camera_file
+
+    client = Client()
+    assert viewer.record(client) is None
+    for frame in (0.0, 2.0, 5.0):
+        viewer.show(frame)
+        viewer.jump(client)
+        viewer._record_step()
+    path = viewer.record(client)
+    found = read_camera_file(path)
+    np.testing.assert_allclose(found.times, [0, 0.4, 1])
+    np.testing.assert_allclose(
+        found.cameras.centres, viewer.sequence.cameras[[0, 2, 5]].centres, atol=1e-6
+    )
+    assert viewer.record(client) is None and viewer.record(client) is None  # nothing recorded
+
+
+def test_playing_goes_at_the_rate_of_the_clip(viewer):
+    """Ten frames a second; every step is counted."""
+    viewer.panel.play(True)
+    start = viewer.steps
+    time.sleep(2.0)
+    viewer.panel.play(False)
+    assert 10 <= viewer.steps - start <= 24
+
+
+def test_another_state_of_a_fit_takes_the_place_of_the_first(viewer, sequence):
+    fewer = moving_points([[0, 0, 2.0]], np.zeros((1, 6, 3)), scale=0.05)
+    viewer.update(fewer, "step 20 of 100")
+    assert viewer.panel.text.content == "step 20 of 100"
+    assert list(viewer.splats) == ["moving"] and viewer.splats["moving"][1] == 1
+    viewer.update(sequence, "step 40 of 100")
+    assert viewer.splats["static"][1] == len(sequence.static)
+
+
+def test_frusta_and_images(viewer):
+    viewer.show_frusta(True)
+    assert len(viewer.frusta) == 6 and viewer.frusta[0].visible
+    viewer.show_frusta(False)
+    assert not viewer.frusta[0].visible
+    np.testing.assert_array_equal(viewer.image(2), viewer.scene.image(2))
+
+
+def test_a_fit_is_shown_while_it_goes_on(plane_scene, monkeypatch, capsys):
+    texts = []
+    monkeypatch.setattr(Viewer, "update", lambda self, sequence, text: texts.append(text))
+    monkeypatch.setattr(fit, "_REFRESH_SECONDS", 0.0)
+    options = ["--preset", "quick", "--epochs", "8", "--prefit-steps", "2", "--device", "cpu"]
+    assert fit.main([str(plane_scene.directory), *options, "--view", "--port", "8210"]) == 0
+    assert "look at http://127.0.0.1:82" in capsys.readouterr().out
+    assert texts and texts[-1].startswith("step 48 of 48: loss ") and "PSNR" in texts[-1]
+
+
+def test_an_address_that_is_not_ours_is_refused(fitted_plane_scene, capsys):
+    options = ["--host", "203.0.113.1", "--port", "8220"]  # an address of documentation
+    assert view.main([str(fitted_plane_scene), *options]) == 2
+    assert "cannot listen on 203.0.113.1" in capsys.readouterr().err
+
+
+def many_gaussians(count=30_000, frames=60):
+    """A cloud of small Gaussians that turns about its middle, a third of it standing still."""
+    rng = np.random.default_rng(0)
+    points = torch.from_numpy(rng.normal(size=(count, 3)) * [1, 0.6, 1]).float()
+    colours = torch.from_numpy(rng.random((count, 3))).float()
+    gaussians = [
+        Gaussians.from_points(points[part], colours[part], torch.full((n,), 0.008), opacity=0.9)
+        for part, n in (
+            (slice(0, count // 3), count // 3),
+            (slice(count // 3, count), 2 * count // 3),
+        )
+    ]
+    angle = torch.linspace(0, 3, frames)
+    turn = torch.stack(
+        [angle.cos(), 0 * angle, -angle.sin(), 0 * angle, 0 * angle + 1, 0 * angle], -1
+    )
+    moving = len(gaussians[1])
+    motion = MotionField(
+        [torch.zeros(1, 3)], [turn[None]], [torch.zeros(1, frames, 3)], [torch.zeros(1).long()],
+        torch.arange(float(frames)), torch.tensor([1]),
+    )  # fmt: skip
+    poses = [look_at(np.array([0, 0, -4.0]), np.zeros(3), np.array([0, 1.0, 0]))] * frames
+    return GaussianSequence(
+        *gaussians, motion, [Blend(torch.zeros(moving, 1).long(), torch.zeros(moving, 1))],
+        torch.ones(moving).long(),
+        timeline=Timeline.uniform(frames, 30.0),
+        cameras=Cameras.pinhole(300.0, 320, 240, np.stack(poses)),
+        canonical_frame=0, world_units="metric",
+    )  # fmt: skip
+
+
+# Counts the times that the page has shown within some seconds, by the number beside the slider.
+COUNT = """new Promise(done => {
+  const seen = [], begun = performance.now();
+  const box = [...document.querySelectorAll('input')].find(i => i.value !== '' && !isNaN(i.value));
+  (function look() {
+    if (seen[seen.length - 1] !== box.value) seen.push(box.value);
+    if (performance.now() - begun < 4000) requestAnimationFrame(look);
+    else done((seen.length - 1) / 4);
+  })();
+})"""
+
+
+@pytest.mark.slow
+def test_in_a_browser(tmp_path):
+    """It loads without complaint, draws, scrubs and plays; screenshots are kept."""
+    viewer = Viewer(many_gaussians(), port=8230, folder=tmp_path)
+    try:
+        with Browser(tmp_path, 480, 360) as browser:
+            browser.open(viewer.address)
+            browser.until("!!document.querySelector('canvas')")
+            browser.until("document.body.innerText.includes('Connected')")
+            shots = []
+            for frame in (0.0, 20.0):
+                viewer.panel.go(frame)
+                time.sleep(3)
+                shots.append(browser.screenshot(tmp_path / f"frame_{frame:.0f}.png"))
+            # Left of the controls: what is drawn, not blank, and another at another time.
+            drawn = [shot[:, :180].astype(float) for shot in shots]
+            assert drawn[0].std() > 10
+            assert np.abs(drawn[0] - drawn[1]).mean() > 3
+            viewer.panel.play(True)
+            rate = browser.run(COUNT)
+            assert rate > 0.2  # it goes on; how fast depends on the machine: docs/viewer.md
+            assert [e for e in browser.errors() if HARMLESS not in e] == []
+    finally:
+        viewer.stop()
+    (tmp_path / "rate.txt").write_text(f"{rate} steps a second\n", encoding="utf-8")
