@@ -11,6 +11,7 @@ a network, does not begin again.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -23,6 +24,8 @@ from msdyn.preprocess.models.hub import CHECKPOINTS, Availability, find_checkpoi
 from msdyn.preprocess.models.sam_video import SAM_MODELS
 
 __all__ = ["CHOSEN_STAGES", "WITHOUT_WEIGHTS", "Choice", "choose_backends"]
+
+_log = logging.getLogger(__name__)
 
 ChosenStage = Literal["tracks", "masks", "cameras", "depth"]
 CHOSEN_STAGES: tuple[ChosenStage, ...] = get_args(ChosenStage)
@@ -105,6 +108,8 @@ def _choose(config: PreprocessConfig, stage: ChosenStage) -> Choice:
         if found:
             checkpoint = CHECKPOINTS.get(model)
             size = f"{model}: {found.why}"
+            if found.how == "online":
+                _log.warning("%s: %s (--preset offline fetches nothing)", stage, size)
             if checkpoint is not None and not checkpoint.commercial:
                 size += f"; its licence, {checkpoint.licence}, forbids commercial use"
             return Choice(backend, model, size, config.preset)

@@ -31,11 +31,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from machine import describe_machine
 from msdyn.preprocess import STAGES, WITHOUT_WEIGHTS, PreprocessConfig, preprocess_video
 from msdyn.preprocess.flow import estimate_flow, follow_points, grey, refine_points
 from msdyn.preprocess.tracks import FlowTracks
 
 from msdyn.errors import PoorInputError
+from msdyn.files import read_json, write_json
 from msdyn.geometry import Cameras, align_camera_paths, similarity_from_points
 from msdyn.scene import Scene
 from msdyn.synthetic import SCENES
@@ -54,7 +56,8 @@ def main() -> int:
     parser.add_argument("--until", choices=STAGES[2:], default="depth", help="last stage to run")
     parser.add_argument("--work", type=Path, help="keep the scene directories in this folder")
     parser.add_argument("--sheets", type=Path, help="write contact sheets to this folder")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--json", type=Path, help="write the figures to this file, beside others")
+    parser.add_argument("--commit", help="what to call the code where there is no git to ask")
     arguments = parser.parse_args()
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
@@ -86,9 +89,12 @@ def main() -> int:
                     figures[name]["depth"] = depth_figures(scene, exact)
             if arguments.sheets:
                 write_sheets(scene, arguments.sheets, name)
+            machine = describe_machine(arguments.commit, ("msdyn", "preprocess", "tools"))
+            figures[name]["measured_on"] = machine
             sys.stdout.write(json.dumps({name: figures[name]}, indent=1) + "\n")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+            if arguments.json:
+                known = read_json(arguments.json) if arguments.json.is_file() else {}
+                write_json(arguments.json, known | figures)
     return 0
 
 
