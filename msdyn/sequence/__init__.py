@@ -1,6 +1,7 @@
 """Gaussians and Gaussian sequences."""
 
 from msdyn.sequence.choice import What, When, parse_times
+from msdyn.sequence.edit import retime_object, without_objects
 from msdyn.sequence.gaussians import Gaussians, PosedGaussians, keep_objects
 from msdyn.sequence.levels import motion_by_level
 from msdyn.sequence.objects import fit_motion, object_centres, object_motions, object_poses
@@ -21,5 +22,7 @@ __all__ = [
     "object_motions",
     "object_poses",
     "parse_times",
+    "retime_object",
     "save_sequence",
+    "without_objects",
 ]

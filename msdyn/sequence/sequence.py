@@ -13,11 +13,12 @@ from msdyn.geometry import Cameras
 from msdyn.motion import Blend, MotionField
 from msdyn.scene import Timeline
 from msdyn.sequence.gaussians import Gaussians, PosedGaussians
+from msdyn.sequence.shortcuts import Shortcuts
 
 __all__ = ["GaussianSequence"]
 
 
-class GaussianSequence(nn.Module):
+class GaussianSequence(Shortcuts, nn.Module):
     """3D Gaussians in one canonical frame, carried through time by shared motion (Eq. 6-7, 9-10).
 
     Attributes:

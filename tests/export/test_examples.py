@@ -1,0 +1,50 @@
+"""Every example runs as its own first lines say, and leaves what it says."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import imageio.v3 as iio
+import pytest
+
+from msdyn.sequence import load_sequence
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+LEAVES = {
+    "first_render": ["render.png"],
+    "slow_motion": ["slow.mp4"],
+    "follow_points": ["tracks.npz"],
+    "object_motion": ["objects/objects.json", "objects/object_1.txt"],
+    "moving_masks": ["flow.png", "moving.png"],
+    "take_it_elsewhere": ["ply/00002.ply", "cameras/transforms.json", "points/00000.ply",
+                          "sequence.html"],
+    "edit_motion": ["edited.mp4", "edited.safetensors"],
+}  # fmt: skip
+
+
+def test_all_examples_are_run():
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(LEAVES)
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_an_example(name, exact_file, tmp_path):
+    path = EXAMPLES / f"{name}.py"
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 45, "an example is one page"
+    assert f"python examples/{name}.py scene_dir out" in text
+    run = subprocess.run(
+        [sys.executable, str(path), str(exact_file), str(tmp_path)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.stdout.strip()
+    for left in LEAVES[name]:
+        assert (tmp_path / left).stat().st_size > 0
+    if name == "edit_motion":
+        edited = load_sequence(tmp_path / "edited.safetensors")
+        assert edited.objects.unique().tolist() == [1]
+    if name == "moving_masks":
+        assert 0.05 < (iio.imread(tmp_path / "moving.png") > 0).mean() < 0.6
+        moved = re.match(r"(\d+)% of the pixels", run.stdout)
+        assert moved and int(moved[1]) > 5

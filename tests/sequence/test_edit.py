@@ -1,0 +1,101 @@
+"""Editing sequences, and the methods that reach up to other layers."""
+
+import numpy as np
+import pytest
+import torch
+from evaluate.exact_fits import moving_points, three_points
+
+from msdyn.errors import InputError
+from msdyn.render import point_tracks, render_flow, render_image
+from msdyn.sequence import (
+    load_sequence,
+    object_poses,
+    retime_object,
+    save_sequence,
+    without_objects,
+)
+
+FRAMES = 11
+
+
+@pytest.fixture
+def sequence():
+    return three_points(FRAMES)
+
+
+def paths(sequence):
+    return sequence.posed(torch.arange(float(FRAMES))).means.detach()
+
+
+def test_an_object_follows_its_own_time(sequence):
+    frames = np.arange(FRAMES) / 2
+    slow = retime_object(sequence, 2, frames)
+    before, after = paths(sequence), paths(slow)
+    np.testing.assert_array_equal(after[:, [0, 2]], before[:, [0, 2]])
+    expected = sequence.posed(torch.from_numpy(frames).float()).means[:, 1].detach()
+    np.testing.assert_allclose(after[:, 1], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["freeze", "reverse", "same"])
+def test_times_that_stand_still_or_run_backwards(sequence, kind):
+    frames = {"freeze": np.full(FRAMES, 4.0), "reverse": np.arange(FRAMES)[::-1],
+              "same": np.arange(FRAMES)}[kind]  # fmt: skip
+    before = paths(sequence)[:, 0]
+    after = paths(retime_object(sequence, 1, frames))[:, 0]
+    np.testing.assert_allclose(after, before[frames.astype(int)], atol=1e-6)
+
+
+def test_a_fit_of_three_levels_is_retimed_as_a_whole(fitted_plane_scene, tmp_path):
+    sequence = load_sequence(fitted_plane_scene)
+    keys = sequence.motion.key_frames.numpy()
+    slow = retime_object(sequence, 1, keys / 2)
+    save_sequence(slow, tmp_path / "slow.safetensors")
+    slow = load_sequence(tmp_path / "slow.safetensors")
+    # Patterns are interpolated each by itself, so are their blends: exact at times of key frames.
+    for frame in (0.0, 2.0, 4.0):
+        expected = sequence.posed(torch.tensor([frame / 2])).means
+        found = slow.posed(torch.tensor([frame])).means
+        np.testing.assert_allclose(found.detach(), expected.detach(), atol=1e-5)
+    assert (paths_of(slow) - paths_of(sequence)).abs().max() > 0.01
+
+
+def paths_of(sequence):
+    return sequence.posed(torch.tensor([5.0])).means.detach()
+
+
+def test_an_object_taken_out_leaves_the_others_as_they_are(sequence):
+    rest = without_objects(sequence, [2])
+    assert rest.objects.tolist() == [1, 3] and len(sequence.moving) == 3
+    np.testing.assert_array_equal(paths(rest), paths(sequence)[:, [0, 2]])
+    none = without_objects(sequence, [1, 2, 3])
+    assert len(none.moving) == 0 and not none.at(0.5).means.numel()
+
+
+def test_what_is_refused(sequence):
+    with pytest.raises(InputError, match="expected one of"):
+        without_objects(sequence, [4])
+    with pytest.raises(InputError, match="expected one of"):
+        retime_object(sequence, 7, np.arange(FRAMES))
+    with pytest.raises(InputError, match="expected 11, one a key frame"):
+        retime_object(sequence, 1, np.arange(5))
+    with pytest.raises(InputError, match="from 0 to 10"):
+        retime_object(sequence, 1, np.arange(FRAMES) + 5)
+    shared = moving_points([[0, 0, 2.0], [0.3, 0, 2.0]], np.zeros((2, 3, 3)))
+    shared.get_buffer("blend_index_0")[:] = 0  # both follow one pattern
+    with pytest.raises(InputError, match="shares motion patterns"):
+        retime_object(shared, 1, np.arange(3))
+
+
+def test_methods_are_the_functions(sequence, tmp_path):
+    camera = sequence.cameras[4]
+    expected = render_image(sequence, camera, 0.4)
+    np.testing.assert_array_equal(sequence.render(camera, 0.4).rgb, expected.rgb)
+    np.testing.assert_array_equal(sequence.render(time=0.4).rgb, expected.rgb)
+    xy = np.array([[14.0, 27.0]])
+    np.testing.assert_array_equal(sequence.tracks(xy, 0).xyz, point_tracks(sequence, xy, 0).xyz)
+    flow = render_flow(sequence, (sequence.cameras[0], sequence.cameras[10]), (0.0, 1.0))
+    np.testing.assert_array_equal(sequence.flow(0.0, 1.0).xy, flow.xy)
+    found, poses = sequence.poses(), object_poses(sequence, np.arange(FRAMES))
+    assert found.keys() == poses.keys()
+    np.testing.assert_array_equal(found[2], poses[2])
+    assert sequence.export("objects", tmp_path).files[-1].name == "objects.json"
