@@ -15,10 +15,8 @@ def main(scene: str, out: str) -> None:
     sequence = msdyn.load_sequence(scene)
     for label, world_from_object in sequence.poses().items():
         steps = np.linalg.norm(np.diff(world_from_object[:, :3, 3], axis=0), axis=1)
-        seconds = np.diff(sequence.timeline.seconds)
-        print(
-            f"object {label}: {steps.sum():.3f} along its path, at most {max(steps / seconds):.3f}/s"
-        )
+        fastest = max(steps / np.diff(sequence.timeline.seconds))
+        print(f"object {label}: {steps.sum():.3f} along its path, at most {fastest:.3f}/s")
         # What a gripper would follow: the motion since the first frame, wherever it took hold.
         since_start = world_from_object @ np.linalg.inv(world_from_object[0])
         print(np.round(since_start[-1], 3))

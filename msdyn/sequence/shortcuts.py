@@ -1,7 +1,7 @@
 """Methods for notebooks: what other layers do with a sequence, at the sequence itself.
 
-The functions lie in layers above this one and are looked up by name when a method is called, so that
-this layer still depends on none of them.
+The functions lie in layers above this one and are looked up by name when a method is called, so
+that this layer still depends on none of them.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Shortcuts:
         return import_module("msdyn.render").render_flow(self, cameras, (time, other), **options)
 
     def poses(self, times: Any = None, **options: Any) -> Any:
-        """Return the 6-DoF pose of every object at normalised times, those of the frames by default.
+        """Return the 6-DoF pose of every object: see `msdyn.sequence.object_poses`.
 
-        See `msdyn.sequence.object_poses`.
+        At normalised times; those of the frames by default.
         """
         timeline = self.timeline  # type: ignore[attr-defined]
         positions = timeline.frame_positions(timeline.times if times is None else times)
