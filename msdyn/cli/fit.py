@@ -1,13 +1,13 @@
 """`msdyn-fit`: fit a Gaussian sequence to a scene directory."""
 
+from __future__ import annotations
+
 import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any
-
-import tyro
+from dataclasses import dataclass, fields
+from typing import Any
 
 from msdyn.cli.run import parse, run
 from msdyn.fit.config import PRESETS, FitConfig
@@ -20,14 +20,23 @@ _REFRESH_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
-class FitCommand:
+class FitCommand(FitConfig):
     """Fit a Gaussian sequence to a scene directory."""
 
-    fit: Annotated[FitConfig, tyro.conf.arg(name="")] = field(default_factory=FitConfig)
     view: bool = False
     """Show the fit in the browser while it goes on, on this machine alone."""
     port: int = 8080
     """Port of --view."""
+
+    @classmethod
+    def of(cls, config: FitConfig) -> FitCommand:
+        """Return a config with the options of this command at their defaults."""
+        return cls(**{f.name: getattr(config, f.name) for f in fields(FitConfig)})
+
+    @property
+    def config(self) -> FitConfig:
+        """What the fit itself knows of: how it is looked at makes no other fit."""
+        return FitConfig(**{f.name: getattr(self, f.name) for f in fields(FitConfig)})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="default")
     preset = first.parse_known_args(arguments)[0].preset
-    default = FitCommand(PRESETS.get(preset, FitConfig()))
+    default = FitCommand.of(PRESETS.get(preset, FitConfig()))
     return run(_fit, parse(FitCommand, arguments, "msdyn-fit", DESCRIPTION, default))
 
 
@@ -46,7 +55,7 @@ def _fit(command: FitCommand) -> None:
     from msdyn.scene import Scene
     from msdyn.view import write_report
 
-    config = command.fit
+    config = command.config
     scene = Scene(config.scene)
     watch = _watch(scene, command.port) if command.view else None
     sequence = fit_scene(scene, config, watch=watch)
