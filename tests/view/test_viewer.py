@@ -176,6 +176,69 @@ def test_another_state_of_a_fit_takes_the_place_of_the_first(viewer, sequence):
     assert viewer.splats["static"][1] == len(sequence.static)
 
 
+class Event:
+    """A click of a client that remembers what it is told."""
+
+    def __init__(self):
+        self.client, self.said = Client(), []
+        self.client.add_notification = lambda **what: self.said.append(what["body"])
+
+
+def test_buttons_say_what_they_did(viewer, tmp_path):
+    event = Event()
+    viewer.panel._save(event)
+    assert event.said == [f"saved {tmp_path / 'novel.json'}"]
+    viewer.panel._record(event)
+    assert viewer.panel.playing and viewer.panel.record.label == "End and save the path"
+    viewer.show(2.0)
+    viewer._record_step()
+    viewer.panel._record(event)
+    assert event.said[-1] == f"saved {tmp_path / 'path.json'}"
+    assert viewer.panel.record.label == "Record a path"
+
+
+def test_the_export_button_exports(fitted_plane_scene, tmp_path):
+    import shutil
+
+    from msdyn.cli.view import ViewConfig, open_viewer
+
+    scene = shutil.copytree(fitted_plane_scene, tmp_path / "scene")
+    shown = open_viewer(ViewConfig(scene, port=8205))
+    try:
+        event = Event()
+        shown.panel.format.value = "objects"
+        shown.panel._export(event)
+        assert event.said[-1].startswith(f"wrote {scene / 'export' / 'objects'} (2 files")
+        (scene / "fit" / "sequence.safetensors").unlink()
+        shown.panel._export(event)
+        assert event.said[-1].startswith("failed: ") and "no fit yet" in event.said[-1]
+    finally:
+        shown.stop()
+
+
+def test_controls_change_what_is_shown(viewer):
+    viewer.panel.levels.value = "0"
+    viewer.panel._levels_changed(None)
+    assert viewer.look.levels == 0
+    viewer.panel.boxes[1].value = False
+    viewer.panel._objects_changed(None)
+    assert viewer.look.hidden == frozenset({1})
+    node = viewer.splats["moving"][0]
+    assert not (node.buffer[:, 7] >> 24).any()  # opacities
+    viewer.panel.boxes[1].value = True
+    viewer.panel._objects_changed(None)
+    assert (node.buffer[:, 7] >> 24).any()
+    viewer.panel.compare.value = True
+    viewer.panel.go(3.0)
+    np.testing.assert_array_equal(viewer.panel.picture.image, viewer.image(3))
+    viewer.panel.compare.value = False
+    viewer.panel.go(4.0)
+    assert viewer.panel.picture is None
+    viewer.panel.trail_box.value = True
+    viewer.show(5.0)
+    assert viewer.trails is not None and np.isfinite(viewer.trails.points).all()
+
+
 def test_frusta_and_images(viewer):
     viewer.show_frusta(True)
     assert len(viewer.frusta) == 6 and viewer.frusta[0].visible
