@@ -96,7 +96,7 @@ def gather(scene: Scene, sequence: GaussianSequence, fit: Path) -> Facts:
     levels = motion_by_level(sequence)
     facts = Facts(
         scene, sequence, frames, images, psnr, held_out, _log(fit / "metrics.jsonl"), options,
-        _json(fit / "eval.json"), levels, tracks, [],
+        _evaluation(fit), levels, tracks, [],
     )  # fmt: skip
     facts.warnings.extend(_warnings(facts))
     return facts
@@ -104,6 +104,14 @@ def gather(scene: Scene, sequence: GaussianSequence, fit: Path) -> Facts:
 
 def _json(path: Path) -> dict[str, Any] | None:
     return read_json(path) if path.is_file() else None
+
+
+def _evaluation(fit: Path) -> dict[str, Any] | None:
+    """Return the evaluation of this fit, not one of an earlier fit in the same folder."""
+    path, result = fit / "eval.json", fit / "sequence.safetensors"
+    if path.is_file() and result.is_file() and path.stat().st_mtime < result.stat().st_mtime:
+        return None
+    return _json(path)
 
 
 def _log(path: Path) -> list[dict[str, float]]:

@@ -1,6 +1,7 @@
 """The report of a fit: what it says, that it stands alone, how it looks in a browser."""
 
 import json
+import os
 import re
 import shutil
 
@@ -70,6 +71,11 @@ def test_held_out_figures_are_shown_when_there_are_any(scene):
         scene.directory / "fit" / "eval.json",
         {"frames": {**row, "kept_out_of_the_fit": True}, "views": {"views": {"side": row}}},
     )
+    path = scene.directory / "fit" / "eval.json"
+    past = (scene.directory / "fit" / "sequence.safetensors").stat().st_mtime - 60
+    os.utime(path, (past, past))  # that of an earlier fit
+    assert "31.23" not in text_of(write_report(scene))
+    os.utime(path)
     page = text_of(write_report(scene))
     assert "31.23" in page and "held-out camera side" in page and "frames kept out" in page
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from browser import Browser
 from evaluate.exact_fits import moving_points
+from scipy.spatial.transform import Rotation
 
 from msdyn.cli import fit, view
 from msdyn.geometry import Cameras, look_at, rotations_from_quats_wxyz
@@ -237,6 +238,29 @@ def test_controls_change_what_is_shown(viewer):
     viewer.panel.trail_box.value = True
     viewer.show(5.0)
     assert viewer.trails is not None and np.isfinite(viewer.trails.points).all()
+
+
+def test_an_exported_ply_loads_in_viser(viewer, sequence, tmp_path):
+    """Read by another program's reader, as viser's own example of 3DGS files reads them."""
+    from plyfile import PlyData
+
+    sequence.export("ply", tmp_path / "ply", time=0.4)
+    vertex = PlyData.read(tmp_path / "ply" / "00000.ply")["vertex"]
+    means = np.stack([vertex[n] for n in "xyz"], -1)
+    scales = np.exp(np.stack([vertex[f"scale_{i}"] for i in range(3)], -1))
+    w, x, y, z = (vertex[f"rot_{i}"] for i in range(4))
+    axes = Rotation.from_quat(np.stack([x, y, z, w], -1)).as_matrix() * scales[:, None]
+    colours = 0.5 + 0.28209479177387814 * np.stack([vertex[f"f_dc_{i}"] for i in range(3)], -1)
+    node = viewer.server.scene.add_gaussian_splats(
+        "/ply",
+        centers=means,
+        covariances=axes @ axes.swapaxes(1, 2),
+        rgbs=colours.clip(0, 1),
+        opacities=1 / (1 + np.exp(-vertex["opacity"][:, None])),
+    )
+    posed = sequence.at(0.4)
+    np.testing.assert_allclose(node.centers, posed.means[0].detach(), atol=1e-6)
+    assert len(node.centers) == len(sequence)
 
 
 def test_frusta_and_images(viewer):
