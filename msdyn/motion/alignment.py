@@ -13,16 +13,14 @@ __all__ = [
     "RigidMotion",
     "align_cluster",
     "anchor_object",
-    "follow_companions",
     "inliers",
+    "interpolate_missing",
     "places_at_rest",
     "trajectory_noise",
 ]
 
 # Tracks needed to take a frame's pose from them alone.
 _MIN_TRACKS = 4
-# Frames over which it is forgotten what moved alike.
-_MEMORY = 6.0
 # A sighting this many times as far off as is usual is taken for another surface's.
 _OUTLIER = 8.0
 
@@ -49,6 +47,21 @@ class RigidMotion:
         """Return the motion that undoes this one."""
         back = self.rotations.swapaxes(1, 2)
         return RigidMotion(self.centre, back, -np.einsum("tij,tj->ti", back, self.translations))
+
+    def after(self, first: RigidMotion) -> RigidMotion:
+        """Return the motion that does `first`, then this one."""
+        rotations = self.rotations @ first.rotations
+        moved = first.centre + first.translations - self.centre
+        moved = np.einsum("tij,tj->ti", self.rotations, moved) + self.centre + self.translations
+        return RigidMotion(first.centre, rotations, moved - first.centre)
+
+    def at(self, frame: int) -> RigidMotion:
+        """Return the pose of one frame, held at all times."""
+        count = len(self.rotations)
+        rotations = np.repeat(self.rotations[frame, None], count, axis=0)
+        return RigidMotion(
+            self.centre, rotations, np.repeat(self.translations[frame, None], count, axis=0)
+        )
 
     def apply(self, points: np.ndarray) -> np.ndarray:
         """Move canonical points [N, 3] to every frame: [N, T, 3]."""
@@ -170,83 +183,8 @@ def align_cluster(
     shrink = effective / (effective + (noise / expected_shift) ** 2).clamp_min(1e-12)
     shift = shrink.unsqueeze(-1) * shift
     seen = np.any(weights > 0, axis=0, keepdims=False)
-    rotations, translations = _interpolate_missing(rotation, shift, seen)
+    rotations, translations = interpolate_missing(rotation, shift, seen)
     return RigidMotion(centre, rotations, translations)
-
-
-def follow_companions(
-    motions: list[RigidMotion],
-    points: list[np.ndarray],
-    seen: np.ndarray,
-    parent: RigidMotion,
-) -> list[RigidMotion]:
-    """Let clusters that are hidden move with what they moved most alike with just before and after.
-
-    A part that is hidden is often rigidly joined to one that is not: the keys of a laptop to its
-    front edge, say, and not to the lid that hides them. Candidates are the other clusters, the
-    level above, and standing still in the world. A hidden frame takes the companion's motion and
-    what the two differed by when last and next seen together.
-
-    Args:
-        motions: of K clusters of one object, relative to the level above.
-        points: canonical positions [N_k, 3] of the tracks of each.
-        seen: [K, T] whether enough of a cluster's tracks are visible.
-        parent: the motion of the level above.
-
-    Returns:
-        The motions, unchanged where clusters are seen.
-    """
-    count, frames = seen.shape
-    everywhere = np.ones(frames, bool)
-    candidates = [*zip(motions, seen, strict=True)]
-    candidates += [(RigidMotion.identity(parent.centre, frames), everywhere)]
-    candidates += [(parent.inverse(), everywhere)]
-    result = []
-    for number, (motion, own) in enumerate(zip(motions, points, strict=True)):
-        rotations, translations = motion.rotations.copy(), motion.translations.copy()
-        carried = motion.apply(own)
-        # Seen from a companion, what is joined to it stands still.
-        beside = [other.undo(carried) for other, _ in candidates]
-        for run in _runs(~seen[number]):
-            away = np.abs(np.arange(frames)[:, None] - run).min(1)
-            nearness = np.where(seen[number], np.exp(-away / _MEMORY), 0.0)
-            cost = np.full(len(candidates), np.inf)
-            for row, (_, there) in enumerate(candidates):
-                both = nearness * there
-                if row != number and there[run].all() and (both > 0).sum() >= 2:
-                    cost[row] = _spread(beside[row], both / both.sum())
-            if np.isfinite(cost).any():
-                other, there = candidates[int(cost.argmin())]
-                filled = _with(other, motion, there & seen[number])
-                rotations[run], translations[run] = filled.rotations[run], filled.translations[run]
-        result.append(RigidMotion(motion.centre, rotations, translations))
-    return result
-
-
-def _runs(mask: np.ndarray) -> list[np.ndarray]:
-    """Return the indices of each run of True."""
-    index = np.flatnonzero(mask)
-    return np.split(index, np.flatnonzero(np.diff(index) > 1) + 1) if len(index) else []
-
-
-def _spread(trajectories: np.ndarray, share: np.ndarray) -> float:
-    """Return the mean variance over time [N, T, 3] under weights [T] that sum to one."""
-    mean = np.einsum("t,ntj->nj", share, trajectories)
-    return float(np.einsum("t,ntj->", share, (trajectories - mean[:, None]) ** 2) / len(mean))
-
-
-def _with(other: RigidMotion, motion: RigidMotion, both: np.ndarray) -> RigidMotion:
-    """Return a motion that follows another, and is itself in the frames where `both` are seen."""
-    turn = torch.from_numpy(other.rotations)
-    # The other's motion about this one's pivot.
-    shift = torch.from_numpy(other.apply(motion.centre[None])[0] - motion.centre)
-    back = turn.mT
-    rotation = back @ torch.from_numpy(motion.rotations)
-    offset = (back @ (torch.from_numpy(motion.translations) - shift).unsqueeze(-1)).squeeze(-1)
-    rotations, offsets = _interpolate_missing(rotation, offset, both)
-    turned = turn @ torch.from_numpy(rotations)
-    moved = (turn @ torch.from_numpy(offsets).unsqueeze(-1)).squeeze(-1) + shift
-    return RigidMotion(motion.centre, turned.numpy(), moved.numpy())
 
 
 def _huber(error: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
@@ -257,7 +195,7 @@ def _huber(error: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     return (threshold / error.clamp_min(1e-12)).clamp_max(1.0)
 
 
-def _interpolate_missing(
+def interpolate_missing(
     rotations: torch.Tensor, translations: torch.Tensor, seen: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fill frames that are not `seen` from the nearest seen ones; outside them, hold."""
@@ -274,7 +212,7 @@ def _interpolate_missing(
 
 
 def anchor_object(
-    xyz: np.ndarray, weights: np.ndarray, canonical: int
+    xyz: np.ndarray, weights: np.ndarray, canonical: int, *, steady: bool = False
 ) -> tuple[RigidMotion, np.ndarray]:
     """Find an object's dominant rigid motion and the canonical position of each of its tracks.
 
@@ -291,6 +229,7 @@ def anchor_object(
         xyz: [N, T, 3] lifted trajectories of one object.
         weights: [N, T] confidence, zero where not visible; every track visible somewhere.
         canonical: frame index.
+        steady: the object nearly stands still; where all tracks are lost, it is not moved.
 
     Returns:
         The motion, identity at the anchor frame, and canonical positions [N, 3].
@@ -308,7 +247,7 @@ def anchor_object(
     for step in (1, -1):
         for frame in range(anchor + step, frames if step > 0 else -1, step):
             previous = rotations[frame - step], translations[frame - step]
-            pose = _next_pose(points, xyz[:, frame], weights[:, frame], known, previous)
+            pose = _next_pose(points, xyz[:, frame], weights[:, frame], known, previous, steady)
             rotations[frame], translations[frame] = pose
             new = visible[:, frame] & ~known
             points[new] = (xyz[new, frame] - pose[1]) @ pose[0]
@@ -332,12 +271,13 @@ def _next_pose(
     weights: np.ndarray,
     known: np.ndarray,
     previous: tuple[np.ndarray, np.ndarray],
+    steady: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the pose (R, t) of a frame from its neighbour's, by the change of the known tracks."""
     rotation, translation = previous
     seen = weights > 0
     common = seen & known
-    if not seen.any():
+    if not seen.any() or (steady and not common.any()):
         return previous
     if not common.any():
         shift = np.median(xyz[seen], 0) - np.median(points[known] @ rotation.T + translation, 0)

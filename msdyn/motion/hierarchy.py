@@ -18,7 +18,6 @@ from msdyn.motion.alignment import (
     RigidMotion,
     align_cluster,
     anchor_object,
-    follow_companions,
     inliers,
     places_at_rest,
     trajectory_noise,
@@ -31,6 +30,7 @@ from msdyn.motion.clusters import (
     fill_occluded,
     renumber,
 )
+from msdyn.motion.companions import follow_companions, guide_through_occlusion
 from msdyn.scene import LiftedTracks
 
 __all__ = [
@@ -142,17 +142,24 @@ def build_hierarchy(
         raise InputError(f"canonical: expected 0 to {tracks.num_frames - 1}, got {canonical}")
     tracks = tracks.select(np.flatnonzero(tracks.visible.any(1)))
     objects = np.unique(tracks.object)
+    indices = [np.flatnonzero(tracks.object == instance) for instance in objects]
+    whole = [_Cluster.of_object(tracks, index, canonical) for index in indices]
+    parts = [_primitives(own, k_primitive, seed) for own in whole]
+    for number, own in enumerate(whole):
+        carriers = [
+            whole[other].motion.after(part.motion)
+            for other in range(len(whole))
+            if other != number
+            for part in parts[other]
+        ]
+        guide = guide_through_occlusion(own.trajectories, own.weights, carriers, canonical)
+        if guide is not None:
+            whole[number] = _Cluster.of_object(tracks, indices[number], canonical, guide)
+            parts[number] = _primitives(whole[number], k_primitive, seed)
     builder = _Builder(tracks, levels)
-    for number, instance in enumerate(objects):
-        index = np.flatnonzero(tracks.object == instance)
-        own = _Cluster.of_object(tracks, index, canonical)
+    for number, own in enumerate(whole):
         builder.add(0, own.without_outliers(), parent=0)
-        if levels == 1:
-            continue
-        residual = own.undone()
-        labels = cluster_by_direction(residual.filled, own.points, k_primitive, seed)
-        primitives = residual.settle(residual.split(labels, level=2), level=2)
-        for primitive in map(_Cluster.without_outliers, _complete(primitives, own)):
+        for primitive in parts[number] if levels > 1 else []:
             parent = builder.add(1, primitive, parent=number)
             if levels == 2:
                 continue
@@ -161,6 +168,14 @@ def build_hierarchy(
             for grain in finer.split(grains, level=3):
                 builder.add(2, grain, parent=parent)
     return builder.finish(objects)
+
+
+def _primitives(own: _Cluster, count: int, seed: int) -> list[_Cluster]:
+    """Return the parts of an object that move rigidly, each relative to the whole."""
+    residual = own.undone()
+    labels = cluster_by_direction(residual.filled, own.points, count, seed)
+    settled = residual.settle(residual.split(labels, level=2), level=2)
+    return [part.without_outliers() for part in _complete(settled, own)]
 
 
 @dataclass(frozen=True)
@@ -176,12 +191,21 @@ class _Cluster:
     noise: float
 
     @classmethod
-    def of_object(cls, tracks: LiftedTracks, index: np.ndarray, canonical: int) -> _Cluster:
+    def of_object(
+        cls,
+        tracks: LiftedTracks,
+        index: np.ndarray,
+        canonical: int,
+        guide: RigidMotion | None = None,
+    ) -> _Cluster:
+        """Return all tracks of an object; `guide` is what carries it where they are all lost."""
         xyz = tracks.xyz[index]
         visible = tracks.visible[index]
         # A track of zero confidence still counts a little: it may be all that an object has.
         weights = np.where(visible, tracks.confidence[index].clip(1e-3), 0.0)
-        motion, points = anchor_object(xyz, weights, canonical)
+        steady = xyz if guide is None else guide.undo(xyz)
+        motion, points = anchor_object(steady, weights, canonical, steady=guide is not None)
+        motion = motion if guide is None else guide.after(motion)
         size = max(float(np.sqrt(points.var(0).sum())), 1e-6)  # a single track has none
         return cls(index, points, xyz, weights, motion, size, trajectory_noise(xyz, visible))
 

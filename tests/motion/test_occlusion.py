@@ -5,7 +5,8 @@ import pytest
 from bodies import FRAMES, laptop, lifted, rigid_body
 
 from msdyn.motion import build_hierarchy
-from msdyn.motion.alignment import RigidMotion, follow_companions, inliers, places_at_rest
+from msdyn.motion.alignment import RigidMotion, inliers, places_at_rest
+from msdyn.motion.companions import follow_companions, guide_through_occlusion
 
 
 def carried(hierarchy) -> np.ndarray:
@@ -105,3 +106,38 @@ def test_seen_throughout_nothing_is_filled():
     hidden = np.stack([np.zeros(FRAMES, bool), np.ones(FRAMES, bool)])
     filled = follow_companions([motion, rest], points, hidden, rest)
     np.testing.assert_array_equal(filled[0].rotations, rotations)
+
+
+def test_an_object_lost_from_sight_turns_with_what_holds_it():
+    """A box is carried and turned by a hand; behind a board, all its tracks are lost for good."""
+    rng = np.random.default_rng(6)
+    hand, rotations, translations = rigid_body(
+        rng, np.array([0, 0, 2.0]), [0, 1, 0.2], 80, [0.4, 0, 0]
+    )
+    box = rng.uniform(-0.05, 0.05, (60, 3)) + [0.1, 0.05, 2.0]
+    box = np.einsum("tij,nj->nti", rotations, box) + translations
+    visible = np.ones((len(hand) + 60, FRAMES), bool)
+    visible[len(hand) :, 12:18] = False
+    visible[len(hand) : len(hand) + 30, 12:] = False
+    visible[len(hand) + 30 :, :18] = False
+    tracks = lifted(hand, box, visible=visible)
+    hierarchy = build_hierarchy(tracks, 0)
+    error = np.linalg.norm(carried(hierarchy) - np.concatenate([hand, box]), axis=-1)
+    assert error.max() < 1e-6
+    # With nothing that holds it, how it turned cannot be known.
+    alone = build_hierarchy(lifted(box, visible=visible[len(hand) :]), 0)
+    assert np.linalg.norm(carried(alone) - box, axis=-1).max() > 0.02
+
+
+def test_no_guide_where_tracks_reach_across():
+    rng = np.random.default_rng(7)
+    xyz, rotations, translations = rigid_body(rng, np.zeros(3), [0, 1, 0], 40, [0.1, 0, 0])
+    weights = np.ones(xyz.shape[:2])
+    weights[:, 10:15] = 0
+    carrier = RigidMotion(np.zeros(3), rotations, translations)
+    assert guide_through_occlusion(xyz, weights, [carrier], 0) is None
+    weights[:30, 10:], weights[30:, :15] = 0, 0
+    guide = guide_through_occlusion(xyz, weights, [carrier], 3)
+    assert guide is not None
+    np.testing.assert_allclose(guide.rotations[3], np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(guide.undo(xyz), np.repeat(xyz[:, 3:4], FRAMES, 1), atol=1e-9)

@@ -1,0 +1,152 @@
+"""Where what is hidden goes: with what it moved alike with while both were seen."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from msdyn.motion.alignment import RigidMotion, interpolate_missing
+
+__all__ = ["follow_companions", "guide_through_occlusion"]
+
+# Frames over which it is forgotten what moved alike.
+_MEMORY = 6.0
+
+
+def follow_companions(
+    motions: list[RigidMotion],
+    points: list[np.ndarray],
+    seen: np.ndarray,
+    parent: RigidMotion,
+) -> list[RigidMotion]:
+    """Let clusters that are hidden move with what they moved most alike with just before and after.
+
+    A part that is hidden is often rigidly joined to one that is not: the keys of a laptop to its
+    front edge, say, and not to the lid that hides them. Candidates are the other clusters, the
+    level above, and standing still in the world. A hidden frame takes the companion's motion and
+    what the two differed by when last and next seen together.
+
+    Args:
+        motions: of K clusters of one object, relative to the level above.
+        points: canonical positions [N_k, 3] of the tracks of each.
+        seen: [K, T] whether enough of a cluster's tracks are visible.
+        parent: the motion of the level above.
+
+    Returns:
+        The motions, unchanged where clusters are seen.
+    """
+    count, frames = seen.shape
+    everywhere = np.ones(frames, bool)
+    candidates = [*zip(motions, seen, strict=True)]
+    candidates += [(RigidMotion.identity(parent.centre, frames), everywhere)]
+    candidates += [(parent.inverse(), everywhere)]
+    result = []
+    for number, (motion, own) in enumerate(zip(motions, points, strict=True)):
+        rotations, translations = motion.rotations.copy(), motion.translations.copy()
+        carried = motion.apply(own)
+        # Seen from a companion, what is joined to it stands still.
+        beside = [other.undo(carried) for other, _ in candidates]
+        for run in _runs(~seen[number]):
+            away = np.abs(np.arange(frames)[:, None] - run).min(1)
+            nearness = np.where(seen[number], np.exp(-away / _MEMORY), 0.0)
+            cost = np.full(len(candidates), np.inf)
+            for row, (_, there) in enumerate(candidates):
+                both = nearness * there
+                if row != number and there[run].all() and (both > 0).sum() >= 2:
+                    cost[row] = _spread(beside[row], both / both.sum())
+            if np.isfinite(cost).any():
+                other, there = candidates[int(cost.argmin())]
+                filled = _with(other, motion, there & seen[number])
+                rotations[run], translations[run] = filled.rotations[run], filled.translations[run]
+        result.append(RigidMotion(motion.centre, rotations, translations))
+    return result
+
+
+def _runs(mask: np.ndarray) -> list[np.ndarray]:
+    """Return the indices of each run of True."""
+    index = np.flatnonzero(mask)
+    return np.split(index, np.flatnonzero(np.diff(index) > 1) + 1) if len(index) else []
+
+
+def _spread(trajectories: np.ndarray, share: np.ndarray) -> float:
+    """Return the mean variance over time [N, T, 3] under weights [T] that sum to one."""
+    mean = np.einsum("t,ntj->nj", share, trajectories)
+    return float(np.einsum("t,ntj->", share, (trajectories - mean[:, None]) ** 2) / len(mean))
+
+
+def _with(other: RigidMotion, motion: RigidMotion, both: np.ndarray) -> RigidMotion:
+    """Return a motion that follows another, and is itself in the frames where `both` are seen."""
+    turn = torch.from_numpy(other.rotations)
+    # The other's motion about this one's pivot.
+    shift = torch.from_numpy(other.apply(motion.centre[None])[0] - motion.centre)
+    back = turn.mT
+    rotation = back @ torch.from_numpy(motion.rotations)
+    offset = (back @ (torch.from_numpy(motion.translations) - shift).unsqueeze(-1)).squeeze(-1)
+    rotations, offsets = interpolate_missing(rotation, offset, both)
+    turned = turn @ torch.from_numpy(rotations)
+    moved = (turn @ torch.from_numpy(offsets).unsqueeze(-1)).squeeze(-1) + shift
+    return RigidMotion(motion.centre, turned.numpy(), moved.numpy())
+
+
+def guide_through_occlusion(
+    xyz: np.ndarray, weights: np.ndarray, carriers: list[RigidMotion], canonical: int
+) -> RigidMotion | None:
+    """Return the motion of what carries an object while all its tracks are lost.
+
+    Tracks that begin when an object is seen again say nothing of how it turned meanwhile; what held
+    it before and what holds it after do. Where those differ, it changes hands when they move least
+    against one another. Seen from this motion the object nearly stands still, and can be aligned
+    across the gap.
+
+    Args:
+        xyz: [N, T, 3] lifted trajectories of one object.
+        weights: [N, T] confidence, zero where not visible.
+        carriers: motions, in the world, of the parts of all other objects.
+        canonical: frame in which the motion is to be the identity.
+
+    Returns:
+        The motion, or None where the tracks reach across every gap, or nothing moves alike.
+    """
+    visible = weights > 0
+    frames = visible.shape[1]
+    carriers = [*carriers, RigidMotion.identity(np.zeros(3), frames)]
+    guide = None
+    for run in _runs(~visible.any(0)):
+        first, last = run[0], run[-1]
+        if first == 0 or last == frames - 1:
+            continue
+        if (visible[:, :first].any(1) & visible[:, last + 1 :].any(1)).any():
+            continue
+        time = np.arange(frames)
+        sides = []
+        for away in (first - time, time - last):
+            nearness = np.where(away > 0, np.exp(-away / _MEMORY), 0.0)
+            spread = [_spread_of_seen(c.undo(xyz), visible * nearness) for c in carriers]
+            sides.append(carriers[int(np.argmin(spread))])
+        before, after = sides if guide is None else (guide, sides[1])
+        # The object, carried by what held it before, as seen from what holds it after.
+        held = before.apply(before.undo(xyz)[visible[:, :first].any(1), first - 1])
+        slip = np.linalg.norm(np.diff(after.undo(held), axis=1), axis=-1).mean(0)
+        change = int(run[0] - 1 + slip[first - 1 : last + 1].argmin())
+        taken = after.after(after.at(change).inverse()).after(before.at(change))
+        later = time > change
+        joined = RigidMotion(taken.centre, taken.rotations.copy(), taken.translations.copy())
+        same = before.after(RigidMotion.identity(taken.centre, frames))
+        joined.rotations[~later], joined.translations[~later] = (
+            same.rotations[~later],
+            same.translations[~later],
+        )
+        guide = joined
+    return None if guide is None else guide.after(guide.at(canonical).inverse())
+
+
+def _spread_of_seen(undone: np.ndarray, weights: np.ndarray) -> float:
+    """Return the mean variance of trajectories [N, T, 3] over the time [N, T] they count."""
+    rows = (weights > 0).sum(1) >= 2
+    if not rows.any():
+        return np.inf
+    undone, weights = undone[rows], weights[rows]
+    share = weights / weights.sum(1, keepdims=True)
+    mean = np.einsum("nt,ntj->nj", share, undone)
+    squared = ((undone - mean[:, None]) ** 2).sum(-1)
+    return float((weights * squared).sum() / weights.sum())
