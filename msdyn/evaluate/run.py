@@ -24,7 +24,7 @@ from msdyn.evaluate.stamp import code_stamp
 from msdyn.files import read_json, write_json
 from msdyn.render import RenderedImage
 from msdyn.scene import Scene, View, frame_path
-from msdyn.sequence import GaussianSequence, load_sequence
+from msdyn.sequence import GaussianSequence, load_sequence, motion_by_level
 
 __all__ = ["EvaluateConfig", "evaluate_scene"]
 
@@ -111,6 +111,10 @@ def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
     result["tracks"] = evaluate_tracks(sequence, truth, **how)
     result["points"] = evaluate_points(sequence, truth, **how)
     result["object_motion"] = evaluate_object_motion(sequence, truth, **how)
+    result["motion_by_level"] = {
+        str(label): np.sqrt((rows**2).mean(1)).tolist()
+        for label, rows in motion_by_level(sequence).items()
+    }
     if config.protocol == "dycheck":
         result["dycheck"] = _dycheck_summary(result)
     result = _plain(result)

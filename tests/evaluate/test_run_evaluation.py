@@ -49,6 +49,7 @@ def test_what_is_written(boxes, boxes_fit):
     assert written["tracks"] == evaluate_tracks(boxes_fit, boxes)
     assert written["points"] == evaluate_points(boxes_fit, boxes)
     assert written["object_motion"] == evaluate_object_motion(boxes_fit, boxes)
+    assert written["motion_by_level"].keys() == written["object_motion"]["objects"].keys()
     assert "dycheck" not in written
     # Nothing was kept out of this fit, and it says so.
     assert written["frames"]["kept_out_of_the_fit"] is False
