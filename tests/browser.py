@@ -22,6 +22,7 @@ import pytest
 
 __all__ = ["Browser"]
 
+MESA = Path("/usr/share/glvnd/egl_vendor.d/50_mesa.json")
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -35,14 +36,21 @@ class Browser:
         self.folder, self.size = folder, (width, height)
         self.command = [
             program, "--headless=new", "--no-sandbox", "--disable-gpu-sandbox", "--no-first-run",
-            "--disable-dev-shm-usage", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-            "--ignore-gpu-blocklist", "--hide-scrollbars", "--disable-background-networking",
+            "--disable-dev-shm-usage", "--ignore-gpu-blocklist", *self._webgl(),
+            "--hide-scrollbars", "--disable-background-networking",
             "--disable-component-update", "--disable-sync", "--remote-debugging-port=0",
             f"--user-data-dir={folder / 'profile'}", f"--window-size={width},{height}",
             "about:blank",
         ]  # fmt: skip
         self.events: list[dict[str, Any]] = []
         self.numbers = itertools.count(1)
+
+    @staticmethod
+    def _webgl() -> tuple[str, ...]:
+        """Mesa's software WebGL where it is there; it takes many instances several times faster."""
+        if MESA.is_file():
+            return "--use-gl=angle", "--use-angle=gl-egl"
+        return "--use-angle=swiftshader", "--enable-unsafe-swiftshader"
 
     def __enter__(self) -> Browser:
         from websockets.sync.client import connect
