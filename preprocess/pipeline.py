@@ -147,24 +147,31 @@ class _Run:
         self._stamp(stage, digest, backend, options, time.perf_counter() - start, **result)
 
     def refine_masks(self) -> None:
-        """Segment again with the cameras, where the backend found that it needs them.
+        """Segment again with the cameras, where the backend needs them, or where they are good.
 
-        The cameras were then found without masks, so they do not change.
+        In the first case the cameras were found without masks, in the second the first masks did
+        for them: either way they do not change. Cameras from files may be noisier than what two
+        views tell, so they are asked only where they must be.
         """
         masks = self._record("masks")
-        if not (masks and masks["quality"].get("needs_cameras") and self._record("cameras")):
+        if not (masks and self._record("cameras")) or (self.directory / _REFINED).exists():
             return
-        solution = self._solution()
-        if solution.verdict.grade == "poor" or solution.motion in ("static", "rotating"):
-            return
-        if (self.directory / _REFINED).exists():
+        solution, quality = self._solution(), masks["quality"]
+        good = solution.verdict.grade == "good" and solution.motion == "moving"
+        usable = solution.verdict.grade != "poor"
+        wanted = (quality.get("needs_cameras") and usable) or (
+            quality.get("better_with_cameras") and good
+        )
+        if not wanted or solution.motion in ("static", "rotating"):
             return
         start = time.perf_counter()
         self.ran = True
         self._forget("depth")
         backend = self._backend("masks")
         result = self._masks(backend, solution)
-        result["quality"]["needs_cameras"] = True
+        # What the first pass found holds, should the cameras be solved again.
+        keys = ("needs_cameras", "better_with_cameras")
+        result["quality"] |= {key: quality[key] for key in keys if key in quality}
         seconds = masks["seconds"] + time.perf_counter() - start
         options = _options(backend) | self._chosen("masks")
         self._stamp("masks", masks["input_hash"], backend, options, seconds, **result)

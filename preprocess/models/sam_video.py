@@ -74,7 +74,7 @@ class SamMasks:
             if solution is None and quality["needs_cameras"]:
                 return motion, quality
             prompts = prompts_from_masks(motion)
-            quality["prompted_by"] = "motion"
+            quality |= {"prompted_by": "motion", "better_with_cameras": False}
         quality["prompts"] = len(prompts)
         return self._masks(scene, prompts, quality), quality
 

@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moving import MARGIN, iou, panning, paste, texture, warped, write_scene
 from msdyn.preprocess.base import CameraSolution, SparsePoints, Verdict
-from msdyn.preprocess.masks import MotionMasks, NoMasks, spread_over_pixels
+from msdyn.preprocess.masks import (
+    MotionMasks,
+    NoMasks,
+    _seen_by_two_views_alone,
+    spread_over_pixels,
+)
 from msdyn.preprocess.regions import (
     close_holes,
     connected_regions,
@@ -241,3 +246,21 @@ def test_regions():
     filled = fill_from_nearest(regions, regions > 0)
     assert (filled[mask] == regions[mask]).all() and filled[3, 3] == regions[2, 3]
     np.testing.assert_array_equal(fill_from_nearest(regions, np.zeros_like(mask)), regions)
+
+
+def test_what_two_views_alone_see_stays_whole_or_goes():
+    """Two objects: cameras see most of the one, and nothing to speak of of the other."""
+    two = np.zeros((12, 40, 60), bool)
+    two[:, 5:20, 5:20] = True
+    two[:, 22:36, 35:55] = True
+    many = two.copy()
+    many[:, 5:20, 16:20] = False  # a still part, a quarter
+    many[:, 22:36, 37:55] = False
+    none = np.zeros((0, 12))
+    tracks = Tracks(np.zeros((0, 12, 2)), none, none, np.zeros(0), np.zeros(0))
+    alone = _seen_by_two_views_alone(two, many, tracks)
+    expected = two.copy()
+    expected[:, 5:20, 5:20] = False
+    np.testing.assert_array_equal(alone, expected)
+    assert not _seen_by_two_views_alone(two, two, tracks).any()
+    assert not _seen_by_two_views_alone(~two & two, two, tracks).any()

@@ -303,3 +303,40 @@ def test_confidence_of_depth_comes_and_goes_with_it(config, poor, monkeypatch):
     assert "confidence of depth" in (scene.directory / "preprocess_report.html").read_text()
     preprocess_video(config)  # depth from files says nothing of it
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "motion, grade, passes",
+    [("moving", "good", 2), ("moving", "usable", 1), ("unknown", "good", 1), ("moving", "poor", 1)],
+)
+def test_masks_are_improved_by_good_cameras(config, poor, monkeypatch, motion, grade, passes):
+    """Those that structure from motion found; the two-view masks did for the cameras."""
+    given = []
+
+    class Better:
+        name = "motion"
+
+        def segment(self, scene, tracks, solution):
+            given.append(solution is not None)
+            mask = np.zeros(scene.size, np.uint8)
+            mask[20:50, 20:60] = 1
+            figures = {"needs_cameras": False, "better_with_cameras": solution is None}
+            return (mask for _ in range(len(scene))), figures
+
+    class Cameras(Poor):
+        def solve(self, scene, tracks, masks):
+            assert masks is not None and masks.any()
+            solved = super().solve(scene, tracks, masks)
+            verdict = Verdict(grade, "" if grade == "good" else "why", "cure")
+            return dataclasses.replace(solved, motion=motion, verdict=verdict)
+
+    for stage, name, backend in (("masks", "motion", Better), ("cameras", "sfm", Cameras)):
+        spec = dataclasses.replace(BACKENDS[stage][name], make=lambda config, b=backend: b())
+        monkeypatch.setitem(BACKENDS[stage], name, spec)
+    own = dataclasses.replace(config, cameras=None, cameras_path=None)
+    preprocess_video(own)
+    assert given == [False, True][:passes]
+    preprocess_video(own)
+    assert len(given) == passes
+    preprocess_video(dataclasses.replace(own, redo=("cameras",)))  # they are asked again
+    assert given == [False, True, True][: 2 * passes - 1]
