@@ -111,7 +111,7 @@ def guide_through_occlusion(
     frames = visible.shape[1]
     carriers = [*carriers, RigidMotion.identity(np.zeros(3), frames)]
     guide = None
-    for run in _runs(~visible.any(0)):
+    for run in _runs(visible.sum(0) == 0):
         first, last = run[0], run[-1]
         if first == 0 or last == frames - 1:
             continue
