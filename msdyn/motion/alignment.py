@@ -21,6 +21,8 @@ __all__ = [
 
 # Tracks needed to take a frame's pose from them alone.
 _MIN_TRACKS = 4
+# Radians that an object is expected to turn at most against what carries it.
+_STEADY = 0.1
 # A sighting this many times as far off as is usual is taken for another surface's.
 _OUTLIER = 8.0
 
@@ -242,12 +244,17 @@ def anchor_object(
     points = np.where(visible[:, anchor, None], xyz[:, anchor], 0.0)
     known = visible[:, anchor].copy()
     frames = xyz.shape[1]
+    noise = trajectory_noise(xyz, visible) if steady else 0.0
     rotations = np.tile(np.eye(3), (frames, 1, 1))
     translations = np.zeros((frames, 3))
     for step in (1, -1):
         for frame in range(anchor + step, frames if step > 0 else -1, step):
             previous = rotations[frame - step], translations[frame - step]
-            pose = _next_pose(points, xyz[:, frame], weights[:, frame], known, previous, steady)
+            if steady:
+                previous = np.eye(3), np.zeros(3)
+            pose = _next_pose(
+                points, xyz[:, frame], weights[:, frame], known, previous, steady, noise
+            )
             rotations[frame], translations[frame] = pose
             new = visible[:, frame] & ~known
             points[new] = (xyz[new, frame] - pose[1]) @ pose[0]
@@ -256,7 +263,9 @@ def anchor_object(
     motion = RigidMotion(np.zeros(3), rotations, translations)
     later = ~visible[:, anchor]
     for _ in range(4):
-        motion = align_cluster(points, xyz, weights)
+        motion = align_cluster(
+            points, xyz, weights, noise=noise, expected_angle=_STEADY if steady else np.inf
+        )
         if not later.any():
             break
         back = motion.undo(xyz[later])
@@ -272,6 +281,7 @@ def _next_pose(
     known: np.ndarray,
     previous: tuple[np.ndarray, np.ndarray],
     steady: bool,
+    noise: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the pose (R, t) of a frame from its neighbour's, by the change of the known tracks."""
     rotation, translation = previous
@@ -285,12 +295,14 @@ def _next_pose(
     moved = torch.from_numpy(points[common] @ rotation.T + translation)
     target = torch.from_numpy(xyz[common])
     weight = torch.from_numpy(weights[common])
+    # Half a dozen tracks do not turn what nearly stands still.
+    prior = weight.new_tensor((noise / _STEADY) ** 2 / int(common.sum()))
     robust = weight
-    delta, shift, _ = procrustes(moved, target, robust)
+    delta, shift, _ = procrustes(moved, target, robust, prior)
     for _ in range(3):
         error = (apply_rigid(delta, shift, moved) - target).norm(dim=-1)
         robust = weight * _huber(error, weight > 0)
-        delta, shift, _ = procrustes(moved, target, robust)
+        delta, shift, _ = procrustes(moved, target, robust, prior)
     return delta.numpy() @ rotation, delta.numpy() @ translation + shift.numpy()
 
 
