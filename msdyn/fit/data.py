@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from msdyn.errors import InputError
+from msdyn.fit.refine import Refinement, adjust_depth, refine_on_static_tracks
 from msdyn.geometry import Cameras
 from msdyn.scene import IGNORE, LiftedTracks, Scene, lift_tracks
 
@@ -75,6 +77,8 @@ class FitData:
         tracks: lifted tracks on objects at the fitted frames only, in the world of the fit and in
             pixels of its image size.
         normalisation: from the scene's world to the fit's.
+        refinement: what was changed of the scene's cameras (at their own size, in the scene's
+            world) and depth.
     """
 
     frames: np.ndarray
@@ -85,6 +89,7 @@ class FitData:
     cameras: Cameras
     tracks: LiftedTracks
     normalisation: Normalisation
+    refinement: Refinement
 
     @property
     def device(self) -> torch.device:
@@ -109,7 +114,13 @@ class FitData:
 
 
 def load_fit_data(
-    scene: Scene, *, long_side: int | None, holdout_every: int, device: torch.device
+    scene: Scene,
+    *,
+    long_side: int | None,
+    holdout_every: int,
+    device: torch.device,
+    refine: Literal["both", "cameras", "depth", "none"] = "none",
+    seed: int = 0,
 ) -> FitData:
     """Read a scene directory for a fit.
 
@@ -118,6 +129,8 @@ def load_fit_data(
         long_side: scale images down to this longer side; None keeps their size.
         holdout_every: keep frames n-1, 2n-1, ... out; 0 keeps none out.
         device: where the tensors go.
+        refine: what to refine on static tracks first.
+        seed: of the choice of those tracks.
 
     Raises:
         InputError: an object of the masks without any usable track, or too few frames left.
@@ -135,14 +148,26 @@ def load_fit_data(
         full_depth.append(scene.depth(frame))
         full_mask.append(scene.mask(frame))
         rgb.append(_shrink_rgb(scene.image(frame), size))
-        depth.append(_shrink_nearest(full_depth[-1], size))
         mask.append(_shrink_nearest(full_mask[-1], size))
-
     tracks = scene.tracks
+    all_masks = np.stack(full_mask)
+    refinement = refine_on_static_tracks(
+        tracks,
+        np.stack(full_depth),
+        all_masks,
+        scene.cameras,
+        frames,
+        poses=refine in {"both", "cameras"},
+        depth=refine in {"both", "depth"},
+        seed=seed,
+    )
+    for frame in range(count):
+        full_depth[frame] = adjust_depth(full_depth[frame], refinement, frame)
+        depth.append(_shrink_nearest(full_depth[frame], size))
     lifted = lift_tracks(
-        tracks.select(tracks.object > 0), np.stack(full_depth), np.stack(full_mask), scene.cameras
+        tracks.select(tracks.object > 0), np.stack(full_depth), all_masks, refinement.cameras
     ).frames(frames)
-    present = set(np.unique(np.stack(full_mask)[frames]).tolist()) - {0, IGNORE}
+    present = set(np.unique(all_masks[frames]).tolist()) - {0, IGNORE}
     lost = present - set(np.unique(lifted.object).tolist())
     if lost:
         raise InputError(
@@ -150,7 +175,7 @@ def load_fit_data(
             "depth in tracks.npz; run the tracks stage again with these masks, or remove them"
         )
     depths = np.stack(depth)
-    cameras = scene.cameras.resized(size[1], size[0])
+    cameras = refinement.cameras.resized(size[1], size[0])
     normalisation = Normalisation.of(cameras, depths)
     scale = np.array([size[1] / width, size[0] / height])
     return FitData(
@@ -172,6 +197,7 @@ def load_fit_data(
             lifted.xy * scale,
         ),
         normalisation,
+        refinement,
     )
 
 

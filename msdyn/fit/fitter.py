@@ -76,6 +76,8 @@ class Fitter:
             long_side=config.long_side,
             holdout_every=config.holdout_every,
             device=self.device,
+            refine=config.refine,
+            seed=config.seed,
         )
         self.steps = config.epochs * math.ceil(len(self.data.frames) / config.batch)
         torch.manual_seed(config.seed)  # of the places where split Gaussians go
@@ -95,6 +97,8 @@ class Fitter:
     def run(self) -> GaussianSequence:
         self.directory.mkdir(parents=True, exist_ok=True)
         _write_config(self.directory / "config.json", self.config)
+        changes = self.data.refinement.summary(self.scene.cameras)
+        write_json(self.directory / "refinement.json", changes)
         self._start()
         self._optimise()
         return self._finish()
@@ -234,8 +238,8 @@ class Fitter:
         sequence = self.sequence.cpu().rescaled(
             1 / normalisation.scale, -normalisation.offset / normalisation.scale
         )
-        # The cameras of the scene themselves: exactly as they were, and at full size.
-        sequence.cameras = self.scene.cameras
+        # At full size and without the rounding of a change of world.
+        sequence.cameras = self.data.refinement.cameras
         save_sequence(sequence, self.directory / "sequence.safetensors")
         self._previews(sequence)
         return sequence

@@ -35,6 +35,7 @@ def config(**changes) -> FitConfig:
         static_gaussians=3000,
         moving_gaussians=1500,
         motion=MotionConfig(prefit_steps=40),
+        refine="none",  # cameras and depth are exact
         device="cpu",
     )
     return replace(small, **changes)
