@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from msdyn.motion.alignment import RigidMotion, interpolate_missing
+from msdyn.motion.alignment import RigidMotion, interpolate_missing, trajectory_noise
 
 __all__ = ["follow_companions", "guide_through_occlusion"]
 
 # Frames over which it is forgotten what moved alike.
 _MEMORY = 6.0
+# Share of the variance of an object's positions that may be left, seen from what carries it.
+_CARRIED = 0.25
 
 
 def follow_companions(
@@ -105,10 +107,11 @@ def guide_through_occlusion(
         canonical: frame in which the motion is to be the identity.
 
     Returns:
-        The motion, or None where the tracks reach across every gap, or nothing moves alike.
+        The motion, or None where the tracks reach across every gap, or nothing carries it.
     """
     visible = weights > 0
     frames = visible.shape[1]
+    noise = trajectory_noise(xyz, visible)
     carriers = [*carriers, RigidMotion.identity(np.zeros(3), frames)]
     guide = None
     for run in _runs(visible.sum(0) == 0):
@@ -122,7 +125,11 @@ def guide_through_occlusion(
         for away in (first - time, time - last):
             nearness = np.where(away > 0, np.exp(-away / _MEMORY), 0.0)
             spread = [_spread_of_seen(c.undo(xyz), visible * nearness) for c in carriers]
-            sides.append(carriers[int(np.argmin(spread))])
+            # What carries it must explain most of how it moves, or else it stands still.
+            if min(spread) <= max(_CARRIED * spread[-1], 12 * noise**2):
+                sides.append(carriers[int(np.argmin(spread))])
+        if len(sides) < 2:
+            continue
         before, after = sides if guide is None else (guide, sides[1])
         # The object, carried by what held it before, as seen from what holds it after.
         held = before.apply(before.undo(xyz)[visible[:, :first].any(1), first - 1])
