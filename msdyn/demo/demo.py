@@ -30,6 +30,7 @@ from msdyn.render import render_images
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence
 from msdyn.synthetic import make_scene, render_truth, write_clip
+from msdyn.view import write_report
 
 __all__ = ["DemoConfig", "run_demo"]
 
@@ -125,6 +126,8 @@ def _reconstruct(config: DemoConfig, clip: Path, out: Path, *, bare: bool) -> di
     with clock.stage("fit with --levels 1"):
         rigid = fit_scene(scene, rigid_config)
     truth = Scene(clip / "truth")
+    with clock.stage("report"):
+        write_report(scene, out / "scene" / "fit", sequence=sequence)
     with clock.stage("render"):
         _save_video(sequence, out / "novel.mp4")
         save_comparison_sheet(out / "comparison.png", scene, sequence, truth, align=bare)
