@@ -4,6 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from camera_writers import (
+    HEIGHT,
+    WIDTH,
+    K,
+    nerfstudio_content,
+    write_colmap_text,
+    write_tum,
+)
 from scipy.spatial.transform import Rotation
 
 from msdyn.errors import InputError
@@ -19,8 +27,7 @@ from msdyn.io import (
 )
 from msdyn.scene import write_cameras
 
-COUNT, WIDTH, HEIGHT = 7, 64, 48
-K = np.array([[70.0, 0, 31], [0, 72, 25], [0, 0, 1]])
+COUNT = 7
 
 
 @pytest.fixture
@@ -36,22 +43,6 @@ def same(found, cameras, atol=1e-6):
     assert (found.width, found.height) == (cameras.width, cameras.height)
     np.testing.assert_allclose(found.cam_from_world, cameras.cam_from_world, atol=atol)
     np.testing.assert_allclose(found.intrinsics, cameras.intrinsics, atol=atol)
-
-
-def write_colmap_text(folder, cameras, model="PINHOLE", params=None, names=None, qvec_sign=1):
-    """Write COLMAP's text format by hand, by its documentation."""
-    folder.mkdir(parents=True)
-    params = params or [K[0, 0], K[1, 1], K[0, 2], K[1, 2]]
-    line = " ".join(map(str, [1, model, WIDTH, HEIGHT, *params]))
-    (folder / "cameras.txt").write_text(f"# Camera list\n{line}\n")
-    lines = []
-    for i, pose in enumerate(cameras.cam_from_world):
-        x, y, z, w = qvec_sign * Rotation.from_matrix(pose[:3, :3]).as_quat()
-        name = names[i] if names else f"frame{i}.png"
-        lines += [" ".join(map(str, [i + 1, w, x, y, z, *pose[:3, 3], 1, name])), ""]
-    (folder / "images.txt").write_text("\n".join(lines) + "\n")
-    (folder / "points3D.txt").write_text("")
-    return folder
 
 
 def test_colmap_text(cameras, tmp_path):
@@ -110,15 +101,6 @@ def test_broken_colmap_models(cameras, tmp_path):
         read_colmap(folder)
 
 
-def nerfstudio_content(cameras, names=None):
-    frames = []
-    for i, pose in enumerate(cameras.world_from_cam @ np.diag([1, -1, -1, 1])):  # y up, z back
-        name = names[i] if names else f"images/frame_{i + 1:05d}.png"
-        frames.append({"file_path": name, "transform_matrix": pose.tolist()})
-    size = {"w": WIDTH, "h": HEIGHT, "fl_x": K[0, 0], "fl_y": K[1, 1], "cx": K[0, 2], "cy": K[1, 2]}
-    return size | {"camera_model": "OPENCV", "k1": 0.0, "frames": frames}
-
-
 def test_nerfstudio(cameras, tmp_path):
     path = tmp_path / "transforms.json"
     path.write_text(json.dumps(nerfstudio_content(cameras)))
@@ -162,15 +144,6 @@ def test_nerfstudio_without_a_pose(cameras, tmp_path):
     (tmp_path / "t.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match="frame 3: transform_matrix is missing"):
         read_nerfstudio(tmp_path / "t.json")
-
-
-def write_tum(path, cameras, seconds):
-    lines = ["# timestamp tx ty tz qx qy qz qw"]
-    for time, pose in zip(seconds, cameras.world_from_cam, strict=True):
-        quat = Rotation.from_matrix(pose[:3, :3]).as_quat()  # xyzw
-        lines.append(" ".join(f"{value:.9f}" for value in [time, *pose[:3, 3], *quat]))
-    path.write_text("\n".join(lines) + "\n")
-    return path
 
 
 def test_tum(cameras, tmp_path):

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from camera_writers import nerfstudio_content, write_colmap_text, write_tum
 from moving import write_scene
 from msdyn.preprocess.from_files import FileCameras, FileDepth, FileMasks, FileTracks
 from PIL import Image
 from scipy.spatial.transform import Rotation
-from test_camera_layouts import nerfstudio_content, write_colmap_text, write_tum
 
 from msdyn.errors import InputError
 from msdyn.files import write_json
