@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import re
 import tempfile
@@ -11,7 +12,7 @@ from typing import Any
 
 from msdyn.errors import InputError
 
-__all__ = ["atomic_path", "natural_order", "read_json", "write_json"]
+__all__ = ["atomic_path", "natural_order", "read_json", "without_nan", "write_json"]
 
 
 @contextlib.contextmanager
@@ -64,3 +65,12 @@ def natural_order(path: str | os.PathLike) -> list[tuple[int, str]]:
     """Return a sorting key of file names by which `frame2` comes before `frame10`."""
     parts = re.findall(r"\d+|\D+", Path(path).name)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+
+def without_nan(value: Any) -> Any:
+    """Replace numbers that JSON does not know (infinity, NaN) by None, in dicts of dicts too."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

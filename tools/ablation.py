@@ -114,7 +114,7 @@ def run_cell(cell: Cell, size: Size, out: Path) -> dict[str, Any]:
         save_comparison,
     )
     from msdyn.evaluate.stamp import code_stamp
-    from msdyn.files import write_json
+    from msdyn.files import without_nan, write_json
     from msdyn.fit import fit_scene
     from msdyn.scene import Scene
 
@@ -160,6 +160,7 @@ def run_cell(cell: Cell, size: Size, out: Path) -> dict[str, Any]:
         "seconds": {"fit": fitted - started, "evaluate": time.perf_counter() - fitted},
         "stamp": code_stamp(),
     }
+    result = without_nan(result)
     write_json(result_path, result)
     return result
 

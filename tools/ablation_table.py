@@ -35,8 +35,7 @@ def summarise(results: list[dict[str, Any]], seconds: float, command: list[str])
         seeds = sorted({r["seed"] for r in own})
         by_seed = {
             key: [
-                float(np.mean([r[key] for r in own if r["seed"] == s and r[key] is not None]))
-                for s in seeds
+                _mean([r[key] for r in own if r["seed"] == s and r[key] is not None]) for s in seeds
             ]
             for key in FIGURES
         }
@@ -61,6 +60,10 @@ def summarise(results: list[dict[str, Any]], seconds: float, command: list[str])
         "priors": rows,
         "results": results,
     }
+
+
+def _mean(values: list[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")
 
 
 def write_table(summary: dict[str, Any], path: Path) -> str:

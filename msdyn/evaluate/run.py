@@ -21,7 +21,7 @@ from msdyn.evaluate.protocol import (
     evaluate_views,
 )
 from msdyn.evaluate.stamp import code_stamp
-from msdyn.files import read_json, write_json
+from msdyn.files import read_json, without_nan, write_json
 from msdyn.render import RenderedImage
 from msdyn.scene import Scene, View, frame_path
 from msdyn.sequence import GaussianSequence, load_sequence, motion_by_level
@@ -117,7 +117,7 @@ def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
     }
     if config.protocol == "dycheck":
         result["dycheck"] = _dycheck_summary(result)
-    result = _plain(result)
+    result = without_nan(result)
     write_json(fit / "eval.json", result)
     return result
 
@@ -197,12 +197,3 @@ def _fit_options(path: Path) -> dict[str, Any]:
         if not isinstance(options, dict) or not isinstance(options.get(key), int):
             raise InputError(f"{path}: options: {key}: expected an integer; msdyn-fit writes it")
     return options
-
-
-def _plain(value: Any) -> Any:
-    """Replace numbers that JSON does not know (infinity, NaN) by null."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
