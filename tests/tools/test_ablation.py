@@ -61,17 +61,17 @@ def test_means_are_over_scenes_and_spreads_over_seeds(tmp_path):
 
 
 def test_a_tiny_one_and_its_resumption(tmp_path, monkeypatch, capsys):
-    size = Size(frames=4, width=48, epochs=1)
-    out = tmp_path / "4x48x1"
+    size = Size(frames=6, width=80, epochs=1)
+    out = tmp_path / "6x80x1"
     make_scenes("rigid", [("sensor", 0)], size, out)
     cell = Cell("L1", "rigid", "sensor", 0)
     first = run_cell(cell, size, out)
     assert np.isfinite([first[key] for key in ("mpsnr", "mssim", "epe3d")]).all()
-    assert len(Scene(cell.folder(out).parent)) == 4
+    assert len(Scene(cell.folder(out).parent)) == 6
     # Both are finished: neither is done again, and the command only sums up.
     assert make_scenes("rigid", [("sensor", 0)], size, out) < 1
     assert run_cell(cell, size, out) == json.loads(json.dumps(first))
-    arguments = ["--scenes", "rigid", "--rows", "L1", "--frames", "4", "--width", "48"]
+    arguments = ["--scenes", "rigid", "--rows", "L1", "--frames", "6", "--width", "80"]
     arguments += ["--epochs", "1", "--jobs", "1", "--out", str(tmp_path)]
     arguments += ["--json", str(tmp_path / "figures.json")]
     monkeypatch.setattr("sys.argv", ["ablation.py", *arguments])
