@@ -132,8 +132,9 @@ class FitConfig:
     """Frames a step."""
     long_side: int | None = None
     """Fit to images scaled down to this longer side, in pixels; their own size by default."""
-    refine: Literal["both", "cameras", "depth", "none"] = "both"
-    """Correct the poses, and the scale of each frame's depth, on the static tracks first."""
+    refine: Literal["auto", "both", "cameras", "depth", "none"] = "auto"
+    """Correct the poses, and the scale of each frame's depth, on the static tracks first; auto does
+    so unless msdyn-preprocess estimated the cameras itself, which are adjusted already."""
     sh_degree: Literal[0, 1, 2, 3] = 0
     """Degree of the spherical harmonics of colour; 0 for colours that no view changes."""
     static_gaussians: int = 25_000

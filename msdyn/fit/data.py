@@ -119,7 +119,7 @@ def load_fit_data(
     long_side: int | None,
     holdout_every: int,
     device: torch.device,
-    refine: Literal["both", "cameras", "depth", "none"] = "none",
+    refine: Literal["auto", "both", "cameras", "depth", "none"] = "none",
     seed: int = 0,
 ) -> FitData:
     """Read a scene directory for a fit.
@@ -129,7 +129,7 @@ def load_fit_data(
         long_side: scale images down to this longer side; None keeps their size.
         holdout_every: keep frames n-1, 2n-1, ... out; 0 keeps none out.
         device: where the tensors go.
-        refine: what to refine on static tracks first.
+        refine: what to refine on static tracks first; see `FitConfig`.
         seed: of the choice of those tracks.
 
     Raises:
@@ -151,6 +151,10 @@ def load_fit_data(
         mask.append(_shrink_nearest(full_mask[-1], size))
     tracks = scene.tracks
     all_masks = np.stack(full_mask)
+    if refine == "auto":
+        # Structure from motion is adjusted to the same tracks, more of them and with more care.
+        given = scene.info.stages.get("cameras", {}).get("backend")
+        refine = "none" if given == "sfm" else "both"
     refinement = refine_on_static_tracks(
         tracks,
         np.stack(full_depth),
