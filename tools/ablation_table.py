@@ -141,8 +141,9 @@ def write_figure(summary: dict[str, Any], path: Path) -> None:
         axes[0, column].set_title(f"{priors} priors")
         axes[0, column].set_xlabel("mPSNR, dB (more is better)")
         axes[1, column].set_xlabel("EPE of moving points, cm (less is better)")
-    axes[0, -1].legend(fontsize=7, loc="lower right")
-    figure.tight_layout()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, loc="lower center", ncols=3)
+    figure.tight_layout(rect=(0, 0.07, 1, 1))
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
