@@ -136,14 +136,12 @@ def guide_through_occlusion(
         slip = np.linalg.norm(np.diff(after.undo(held), axis=1), axis=-1).mean(0)
         change = int(run[0] - 1 + slip[first - 1 : last + 1].argmin())
         taken = after.after(after.at(change).inverse()).after(before.at(change))
-        later = time > change
-        joined = RigidMotion(taken.centre, taken.rotations.copy(), taken.translations.copy())
-        same = before.after(RigidMotion.identity(taken.centre, frames))
-        joined.rotations[~later], joined.translations[~later] = (
-            same.rotations[~later],
-            same.translations[~later],
+        later = (time > change)[:, None]
+        guide = RigidMotion(
+            before.centre,  # also that of `taken`, which begins with `before`
+            np.where(later[..., None], taken.rotations, before.rotations),
+            np.where(later, taken.translations, before.translations),
         )
-        guide = joined
     return None if guide is None else guide.after(guide.at(canonical).inverse())
 
 
