@@ -86,6 +86,20 @@ def _cotracker_tracks(config: PreprocessConfig) -> Any:
     return CoTracker(config.tracks_model, offline=config.preset == "offline")
 
 
+def _tapir_tracks(config: PreprocessConfig) -> Any:
+    from msdyn.preprocess.models.tapir import Tapir
+
+    assert config.tracks_model is not None
+    return Tapir(config.tracks_model, offline=config.preset == "offline")
+
+
+def _raft_tracks(config: PreprocessConfig) -> Any:
+    from msdyn.preprocess.models.raft import RaftTracks
+
+    assert config.tracks_model is not None
+    return RaftTracks(model=config.tracks_model, offline=config.preset == "offline")
+
+
 _DEPTH_NEEDS: tuple[Stage, ...] = ("frames", "tracks", "masks", "cameras")
 
 # Masks always need tracks: an object must have some.
@@ -94,6 +108,8 @@ BACKENDS: dict[Stage, dict[str, BackendSpec]] = {
         "flow": BackendSpec(_flow_tracks, ("frames",)),
         "files": BackendSpec(lambda config: FileTracks(_given(config.tracks_path)), ("frames",)),
         "cotracker": BackendSpec(_cotracker_tracks, ("frames",)),
+        "tapir": BackendSpec(_tapir_tracks, ("frames",)),
+        "raft": BackendSpec(_raft_tracks, ("frames",)),
     },
     "masks": {
         "motion": BackendSpec(_motion_masks, ("frames", "tracks")),

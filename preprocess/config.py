@@ -21,7 +21,7 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 MODEL_BACKENDS: dict[str, tuple[str, ...]] = {
     "depth": ("depth-anything", "depth-anything-metric", "depth-pro", "zoedepth"),
     "masks": ("sam2", "edgetam"),
-    "tracks": ("cotracker",),
+    "tracks": ("cotracker", "tapir", "raft"),
 }
 """Backends that load a checkpoint."""
 
@@ -92,14 +92,16 @@ class PreprocessConfig:
     """Checkpoint of the segmentation network: a name on the Hugging Face hub, or a folder."""
     prompts: Path | None = None
     """JSON of clicks and boxes that tell sam2 or edgetam what to follow."""
-    tracks: Literal["flow", "files", "cotracker"] | None = None
+    tracks: Literal["flow", "files", "cotracker", "tapir", "raft"] | None = None
     """flow: chained optical flow. files: read --tracks-path. cotracker: CoTracker3 by torch hub,
-    for research only."""
+    for research only. tapir: BootsTAPIR, where tapnet is installed. raft: flow by RAFT, chained,
+    where torchvision is installed."""
     tracks_path: Path | None = None
     """tracks.npz of msdyn, or an npz in TAPVid-3D's or CoTracker's layout, in pixels of the video
     at its full size."""
     tracks_model: str | None = None
-    """Folder with a copy of CoTracker's repository."""
+    """Folder, or repository on GitHub, with a hubconf.py that makes a network like the backend's;
+    of raft also raft_small."""
     world_units: Literal["metric", "arbitrary"] = "arbitrary"
     """Units of cameras from files: metric (metres) or arbitrary."""
 

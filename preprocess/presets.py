@@ -21,7 +21,9 @@ from msdyn.preprocess.config import PreprocessConfig, Stage
 from msdyn.preprocess.models.cotracker import COTRACKER, find_cotracker
 from msdyn.preprocess.models.depth import DEPTH_MODELS
 from msdyn.preprocess.models.hub import CHECKPOINTS, Availability, find_checkpoint
+from msdyn.preprocess.models.raft import RAFT_MODELS
 from msdyn.preprocess.models.sam_video import SAM_MODELS
+from msdyn.preprocess.models.tapir import BOOTSTAPIR
 
 __all__ = ["CHOSEN_STAGES", "WITHOUT_WEIGHTS", "Choice", "choose_backends"]
 
@@ -37,6 +39,7 @@ WITHOUT_WEIGHTS: dict[str, Any] = {
     "depth": "fused",
 }
 """The methods that need no model, as arguments of `PreprocessConfig`."""
+TRACK_MODELS = {"cotracker": COTRACKER, "tapir": BOOTSTAPIR, "raft": next(iter(RAFT_MODELS))}
 _LARGE_DEPTH = "depth-anything/Depth-Anything-V2-Large-hf"
 _LARGE_SAM = "facebook/sam2.1-hiera-large"
 
@@ -84,7 +87,7 @@ def choose_backends(
 def _model_of(config: PreprocessConfig, stage: ChosenStage, backend: str) -> str | None:
     """Return the checkpoint of a backend: the user's, or its own default."""
     own = getattr(config, f"{stage}_model", None)
-    defaults: dict[str, str] = {**DEPTH_MODELS, **SAM_MODELS, "cotracker": COTRACKER}
+    defaults: dict[str, str] = {**DEPTH_MODELS, **SAM_MODELS, **TRACK_MODELS}
     return own or defaults.get(backend)
 
 

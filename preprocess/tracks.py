@@ -9,11 +9,12 @@ reappears is a new track.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from msdyn.preprocess.flow import estimate_flow, follow_points, grey, refine_points
+from msdyn.preprocess.flow import FlowPair, estimate_flow, follow_points, grey, refine_points
 from msdyn.preprocess.progress import progress
 
 from msdyn.scene import Scene, Tracks
@@ -42,19 +43,20 @@ class FlowTracks:
     def track(self, scene: Scene) -> tuple[Tracks, dict[str, Any]]:
         """Return tracks through the whole clip (object -1) and quality figures."""
         grid = _Grid(scene.size, self.cells)
-        images = deque([grey(scene.image(0))], maxlen=self.anchor_frames + 1)
+        images: deque[np.ndarray] = deque(maxlen=self.anchor_frames + 1)
         living = _Living(grid.empty_centres(np.zeros((0, 2), np.float32)))
         history = [living.snapshot()]
         errors = []
-        for frame in progress(range(1, len(scene)), "tracks"):
-            images.append(grey(scene.image(frame)))
-            pair = estimate_flow(images[-2], images[-1])
+        pairs = progress(self.flows(scene), "tracks", total=len(scene) - 1)
+        for frame, pair in enumerate(pairs, start=1):
+            images.extend([pair.second] if images else [pair.first, pair.second])
             moved, error, believed = follow_points(pair, living.xy)
             errors.append(np.sqrt(error[believed]))
             living.advance(moved, error)
             living.keep(believed)
             if frame >= self.anchor_frames:
                 living.anchor(images[0], images[-1], history[-self.anchor_frames])
+                living.keep(grid.inside(living.xy))
             living.keep(grid.uncrowded(living.xy, self.cell_capacity))
             living.add(grid.empty_centres(living.xy), frame)
             history.append(living.snapshot())
@@ -65,6 +67,14 @@ class FlowTracks:
             "mean_life_frames": round(float(life.mean()), 2) if len(tracks) else 0.0,
             "forward_backward_px": round(float(np.median(np.concatenate(errors))), 4),
         }
+
+    def flows(self, scene: Scene) -> Iterator[FlowPair]:
+        """Yield the flow from each frame to the next, and back."""
+        before = grey(scene.image(0))
+        for frame in range(1, len(scene)):
+            now = grey(scene.image(frame))
+            yield estimate_flow(before, now)
+            before = now
 
     def _collect(self, history: list[_Snapshot], born: np.ndarray) -> Tracks:
         """Gather snapshots, one a frame, into dense arrays, without the short-lived tracks."""
@@ -132,8 +142,12 @@ class _Grid:
     def __init__(self, size: tuple[int, int], cells: int) -> None:
         self.side = max(4, round(max(size) / cells))
         self.rows, self.columns = (-(-extent // self.side) for extent in size)
-        # A cell cut by the border has its centre outside.
-        self.last = np.array([size[1], size[0]], np.float32) - 0.5
+        self.extent = np.array([size[1], size[0]], np.float32)
+        self.last = self.extent - 0.5  # a cell cut by the border has its centre outside
+
+    def inside(self, xy: np.ndarray) -> np.ndarray:
+        """Return which points [N, 2] px lie in the image."""
+        return np.all((xy >= 0) & (xy <= self.extent), axis=1)
 
     def cell_of(self, xy: np.ndarray) -> np.ndarray:
         """Return the cell index [N] of points [N, 2] px."""

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from msdyn.preprocess.models.torch_hub import one_line
+
 from msdyn.errors import InputError, MissingExtraError
 
 __all__ = ["Availability", "Checkpoint", "find_checkpoint", "licence_of", "load_pretrained"]
@@ -112,7 +114,7 @@ def find_checkpoint(model: str, *, offline: bool) -> Availability:
     try:
         huggingface_hub.get_hf_file_metadata(url, timeout=TIMEOUT_SECONDS)
     except Exception as error:  # whatever keeps the hub out of reach, there is another backend
-        return Availability("no", f"not on this disk, and not to be fetched ({_one_line(error)})")
+        return Availability("no", f"not on this disk, and not to be fetched ({one_line(error)})")
     size = CHECKPOINTS[model].megabytes if model in CHECKPOINTS else None
     return Availability("online", f"to be fetched{f', about {size} MB' if size else ''}")
 
@@ -142,9 +144,9 @@ def load_pretrained(architecture: str, model: str, *, offline: bool) -> Any:
                 model, local_files_only=offline or Path(model).is_dir(), output_loading_info=True
             )
     except (ImportError, AttributeError) as error:
-        raise MissingExtraError(f"{model}: {_one_line(error)}") from error
+        raise MissingExtraError(f"{model}: {one_line(error)}") from error
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{model}: cannot be loaded as {architecture}: {_one_line(error)}") from (
+        raise InputError(f"{model}: cannot be loaded as {architecture}: {one_line(error)}") from (
             error
         )
     missing = sorted(report.get("missing_keys", ()))
@@ -169,7 +171,3 @@ def _quiet() -> Iterator[None]:
     finally:
         logging.enable_progress_bar()
         logging.set_verbosity(level)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__

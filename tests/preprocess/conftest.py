@@ -2,9 +2,12 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
+from moving import panning, paste, texture, write_scene
 from msdyn.preprocess import PreprocessConfig, pipeline
 from msdyn.preprocess.backends import BACKENDS
+from msdyn.preprocess.tracks import FlowTracks
 from small_clip import Poor, write_small_clip
 
 
@@ -20,6 +23,19 @@ def clip(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clip")
     write_small_clip(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def square(tmp_path_factory):
+    """A scene of a square that slides over a panned background, and its tracks.
+
+    The background moves by (1, .5) px a frame, the square by (3, 0). Tests must not write into it.
+    """
+    frames, _ = panning(14, (72, 96))
+    sprite = texture(30, 30, seed=4)
+    frames = [paste(image, sprite, (10 + 3 * t, 20))[0] for t, image in enumerate(frames)]
+    scene = write_scene(tmp_path_factory.mktemp("square") / "scene", np.stack(frames))
+    return scene, FlowTracks().track(scene)[0]
 
 
 @pytest.fixture

@@ -1,12 +1,13 @@
 """Every adapter of a foundation model through its real loading path, on tiny random checkpoints."""
 
+import importlib.util
 import sys
 
 import numpy as np
 import pytest
-from moving import panning, paste, texture, write_scene
+import torch
+from moving import panning, texture, write_scene
 from msdyn.preprocess.models import depth_anything, depth_pro, sam_video, zoedepth
-from msdyn.preprocess.models.cotracker import CoTracker, _spans, find_cotracker
 from msdyn.preprocess.models.depth import DEPTH_MODELS, ModelDepth, load_network
 from msdyn.preprocess.models.hub import CHECKPOINTS, find_checkpoint, licence_of, load_pretrained
 from msdyn.preprocess.models.placement import Placement, fit_size, network_input
@@ -14,7 +15,7 @@ from msdyn.preprocess.models.sam_video import SAM_MODELS, SamMasks, _Tracker
 from msdyn.preprocess.prompts import Prompt
 from msdyn.preprocess.tracks import FlowTracks
 from PIL import Image
-from tiny_models import save_depth_anything, save_depth_pro, save_sam2, save_zoedepth
+from tiny_models import save_depth_anything, save_depth_pro, save_edgetam, save_sam2, save_zoedepth
 
 from msdyn.errors import InputError, MissingExtraError
 
@@ -31,20 +32,11 @@ def tiny(tmp_path_factory):
         "depth-pro": save_depth_pro,
         "zoedepth": save_zoedepth,
         "sam2": save_sam2,
+        "edgetam": save_edgetam,
     }
     return {name: str(save(folder / name)) for name, save in savers.items()} | {
         "depth-anything-metric": str(save_depth_anything(folder / "metric", metric=True))
     }
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    """A scene of a square that slides over a panned background, and its tracks."""
-    frames, _ = panning(14, (72, 96))
-    sprite = texture(30, 30, seed=4)
-    frames = [paste(image, sprite, (10 + 3 * t, 20))[0] for t, image in enumerate(frames)]
-    scene = write_scene(tmp_path_factory.mktemp("clip") / "scene", np.stack(frames))
-    return scene, FlowTracks().track(scene)[0]
 
 
 @pytest.mark.parametrize(
@@ -78,12 +70,12 @@ def test_a_depth_network_in_half_precision(tiny, name, monkeypatch):
     np.testing.assert_allclose(half, exact, atol=0.02 * np.abs(exact).max() + 1e-5)
 
 
-def test_depth_of_a_scene_by_a_checkpoint(tiny, clip):
+def test_depth_of_a_scene_by_a_checkpoint(tiny, square):
     from msdyn.preprocess.base import CameraSolution, SparsePoints, Verdict
 
     from msdyn.geometry import Cameras
 
-    scene, tracks = clip
+    scene, tracks = square
     backend = ModelDepth("depth-anything-metric", tiny["depth-anything-metric"], offline=True)
     poses = np.tile(np.eye(4), (len(scene), 1, 1))
     cameras = Cameras.pinhole(90.0, 96, 72, poses)
@@ -153,7 +145,6 @@ def test_a_missing_package_is_named(monkeypatch):
     with pytest.raises(MissingExtraError, match=r"pip install 'msdyn\[preprocess\]'") as error:
         load_pretrained("Any", "some/model", offline=True)
     assert error.value.exit_code == 2
-    # EdgeTAM's backbone is of timm.
 
 
 def test_availability_without_a_network(tiny, monkeypatch):
@@ -171,9 +162,10 @@ def prompt(frame, x, label=1):
     return Prompt(label, frame, np.array([[x, 35.0]]), np.array([1]), (x - 14, 20.0, x + 14, 50.0))
 
 
-def test_masks_by_a_checkpoint_prompted_by_motion(tiny, clip):
-    scene, tracks = clip
-    backend = SamMasks("sam2", tiny["sam2"], offline=True)
+@pytest.mark.parametrize("name", [*SAM_MODELS])
+def test_masks_by_a_checkpoint_prompted_by_motion(tiny, square, name):
+    scene, tracks = square
+    backend = SamMasks(name, tiny[name], offline=True)
     masks, quality = backend.segment(scene, tracks, None)
     masks = list(masks)
     assert len(masks) == len(scene)
@@ -183,18 +175,19 @@ def test_masks_by_a_checkpoint_prompted_by_motion(tiny, clip):
     assert quality["moving_share"] == pytest.approx(np.mean([m > 0 for m in masks]), abs=1e-3)
 
 
-def test_forgetting_and_reading_frames_late_change_nothing(tiny, clip):
+@pytest.mark.parametrize("name", [*SAM_MODELS])
+def test_forgetting_and_reading_frames_late_change_nothing(tiny, square, name):
     """The same session with all frames in memory and nothing dropped gives the same masks."""
-    scene, _ = clip
+    scene, _ = square
     prompts = [prompt(6, 43.0), prompt(2, 31.0, label=2), prompt(9, 52.0)]
-    tracker = _Tracker("sam2", tiny["sam2"], scene, offline=True)
+    tracker = _Tracker(name, tiny[name], scene, offline=True)
     found = dict(tracker.follow(prompts))
     assert sorted(found) == list(range(len(scene)))
     kept = [len(o["non_cond_frame_outputs"]) for o in
             tracker._session.output_dict_per_obj.values()]  # fmt: skip
     assert max(kept) < len(scene) - 2
 
-    plain = _Tracker("sam2", tiny["sam2"], scene, offline=True)
+    plain = _Tracker(name, tiny[name], scene, offline=True)
     session = plain._session
     session.processed_frames = {t: session.processed_frames[t] for t in range(len(scene))}
     plain._forget = lambda frame, first: None
@@ -202,15 +195,33 @@ def test_forgetting_and_reading_frames_late_change_nothing(tiny, clip):
         np.testing.assert_array_equal(found[frame], mask)
 
 
-def test_masks_in_half_precision(tiny, clip, monkeypatch):
+@pytest.mark.parametrize("name", [*SAM_MODELS])
+def test_masks_in_half_precision(tiny, square, name, monkeypatch):
     def place_half(network, megabytes):
         network.half()
         return Placement("cpu", True, 1)
 
     monkeypatch.setattr(sam_video, "place", place_half)
-    tracker = _Tracker("sam2", tiny["sam2"], clip[0], offline=True)
+    tracker = _Tracker(name, tiny[name], square[0], offline=True)
     found = dict(tracker.follow([prompt(6, 43.0), prompt(2, 31.0, label=2)]))
-    assert sorted(found) == list(range(len(clip[0])))
+    assert sorted(found) == list(range(len(square[0])))
+
+
+def test_edgetam_without_timm_is_refused_in_one_line(square, tmp_path):
+    """Its true backbone is of timm, which needs torchvision."""
+    from safetensors.torch import save_file
+    from transformers import EdgeTamVideoConfig, EdgeTamVisionConfig
+
+    if importlib.util.find_spec("timm"):
+        pytest.skip("timm is installed")
+    vision = EdgeTamVisionConfig()
+    assert vision.backbone_config.model_type == "timm_wrapper"
+    EdgeTamVideoConfig(vision_config=vision).save_pretrained(tmp_path)
+    weights = {"any": torch.zeros(1)}
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(MissingExtraError, match="timm") as error:
+        _Tracker("edgetam", str(tmp_path), square[0], offline=True)
+    assert "\n" not in str(error.value)
 
 
 def test_no_object_no_network(tiny, tmp_path):
@@ -220,63 +231,6 @@ def test_no_object_no_network(tiny, tmp_path):
         scene, tracks, None
     )
     assert not np.stack(list(masks)).any() and quality["prompts"] == 0
-
-
-HUBCONF = '''
-import torch
-
-
-class Slides(torch.nn.Module):
-    """Says that everything moves by (1, .5) px a frame."""
-
-    def forward(self, video, queries, backward_tracking=False):
-        assert backward_tracking and video.shape[0] == 1 and video.shape[2] == 3
-        assert float(video.max()) > 1  # 0..255
-        steps = torch.arange(video.shape[1])[None, :, None] - queries[:, None, :, 0]
-        move = torch.stack([steps, 0.5 * steps], -1)
-        tracks = queries[:, None, :, 1:] + move
-        return tracks, torch.ones(tracks.shape[:3]) * 0.9
-
-
-def cotracker3_offline(pretrained=True):
-    return Slides()
-'''
-
-
-def test_cotracker_from_a_hub_folder(clip, tmp_path):
-    scene, _ = clip
-    (tmp_path / "hubconf.py").write_text(HUBCONF)
-    backend = CoTracker(str(tmp_path), grid=10, every=5, span=8, offline=True)
-    tracks, quality = backend.track(scene)
-    assert quality["tracks"] == len(tracks) > 100
-    visible = tracks.visible
-    assert visible.sum(1).min() >= 3 and (tracks.xy[visible] >= 0).all()
-    assert (tracks.xy[visible] <= [96, 72]).all()
-    for row in range(0, len(tracks), 7):
-        seen = np.flatnonzero(visible[row])
-        np.testing.assert_allclose(
-            np.diff(tracks.xy[row, seen], axis=0), [[1, 0.5]] * (len(seen) - 1), atol=1e-4
-        )
-        assert seen[-1] - seen[0] == len(seen) - 1 < 8 and tracks.query_frame[row] == seen[0]
-    assert tracks.visible.any(0).all()  # every frame has some
-    assert set(np.unique(tracks.confidence[visible])) == {np.float32(0.9)}
-    (tmp_path / "hubconf.py").unlink()
-    with pytest.raises(InputError, match="cannot be loaded by torch hub"):
-        backend.track(scene)
-    with pytest.raises(InputError, match="nothing is fetched offline"):
-        CoTracker("nobody/nothing", offline=True).track(scene)
-    assert CoTracker().licence == "CC-BY-NC-4.0"
-    monkey = find_cotracker(offline=True)
-    assert monkey.how in ("cached", "no")
-
-
-def test_spans_cover_every_frame_and_overlap():
-    for frames in (5, 80, 81, 119, 120, 400):
-        spans = _spans(frames, 80)
-        covered = np.zeros(frames, int)
-        for first, last in spans:
-            covered[first:last] += 1
-        assert covered.min() >= 1 and all(last - first == min(frames, 80) for first, last in spans)
 
 
 @pytest.mark.hub
@@ -291,18 +245,10 @@ def test_real_depth_checkpoints(name, monkeypatch):
 
 @pytest.mark.hub
 @pytest.mark.parametrize("name", [*SAM_MODELS])
-def test_real_segmentation_checkpoints(name, clip, monkeypatch):
+def test_real_segmentation_checkpoints(name, square, monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     if not find_checkpoint(SAM_MODELS[name], offline=False):
         pytest.skip("the hub is out of reach")
-    scene, _ = clip
+    scene, _ = square
     found = dict(_Tracker(name, SAM_MODELS[name], scene, offline=False).follow([prompt(6, 43.0)]))
     assert 0.5 < (found[6] > 0).sum() / 900 < 2  # the square of 30 px
-
-
-@pytest.mark.hub
-def test_the_real_cotracker(clip):
-    if not find_cotracker(offline=False):
-        pytest.skip("GitHub is out of reach")
-    tracks, _ = CoTracker().track(clip[0])
-    assert len(tracks) > 100

@@ -153,3 +153,84 @@ def save_sam2(folder):
     torch.manual_seed(0)
     Sam2VideoModel(config).save_pretrained(folder)
     return folder
+
+
+def register_pyramid():
+    """Let transformers know a backbone of four strided convolutions, in place of one of timm.
+
+    EdgeTAM's own, RepViT, is of timm, which needs torchvision.
+    """
+    from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+    from transformers.modeling_outputs import BaseModelOutput
+
+    class PyramidConfig(PreTrainedConfig):
+        model_type = "tiny_pyramid"
+        channels = (8, 16, 24, 32)
+
+    class PyramidModel(PreTrainedModel):
+        config_class = PyramidConfig
+
+        def __init__(self, config):
+            super().__init__(config)
+            sizes = zip((3, *config.channels), config.channels, (4, 2, 2, 2), strict=False)
+            self.stages = torch.nn.ModuleList(torch.nn.Conv2d(a, b, s, s) for a, b, s in sizes)
+            self.post_init()
+
+        def forward(self, pixel_values, **kwargs):
+            features = [pixel_values]
+            for stage in self.stages:
+                features.append(stage(features[-1]).relu())
+            return BaseModelOutput(last_hidden_state=features[1:])
+
+    AutoConfig.register("tiny_pyramid", PyramidConfig, exist_ok=True)
+    AutoModel.register(PyramidConfig, PyramidModel, exist_ok=True)
+    return PyramidConfig
+
+
+def save_edgetam(folder):
+    """EdgeTAM but for its backbone; see `register_pyramid`."""
+    from transformers import (
+        EdgeTamVideoConfig,
+        EdgeTamVideoMaskDecoderConfig,
+        EdgeTamVideoModel,
+        EdgeTamVideoPromptEncoderConfig,
+        EdgeTamVisionConfig,
+    )
+
+    side = 64
+    backbone = register_pyramid()()
+    vision = EdgeTamVisionConfig(
+        backbone_config=backbone,
+        backbone_channel_list=list(backbone.channels[::-1]),
+        backbone_feature_sizes=[[16, 16], [8, 8], [4, 4]],
+        fpn_hidden_size=128,
+    )
+    config = EdgeTamVideoConfig(
+        vision_config=vision,
+        prompt_encoder_config=EdgeTamVideoPromptEncoderConfig(
+            hidden_size=128, image_size=side, mask_input_channels=4
+        ),
+        mask_decoder_config=EdgeTamVideoMaskDecoderConfig(
+            hidden_size=128, mlp_dim=32, num_attention_heads=2, iou_head_hidden_dim=16
+        ),
+        image_size=side,
+        memory_attention_hidden_size=128,
+        memory_attention_num_layers=1,
+        memory_attention_mlp_hidden_size=32,
+        memory_attention_rope_feat_sizes=[4, 4],
+        memory_attention_rope_k_sizes=[4, 4],
+        perceiver_resampler_num_latents=4,
+        perceiver_resampler_num_latents_2d=16,
+        perceiver_resampler_mlp_intermediate_size=32,
+        perceiver_resampler_num_layers=1,
+        memory_encoder_hidden_size=128,
+        mask_downsampler_embed_dim=128,
+        num_maskmem=3,
+        max_object_pointers_in_encoder=5,
+        memory_fuser_num_layers=1,
+        memory_fuser_embed_dim=128,
+        memory_fuser_intermediate_dim=32,
+    )
+    torch.manual_seed(0)
+    EdgeTamVideoModel(config).save_pretrained(folder)
+    return folder
