@@ -17,6 +17,7 @@ from msdyn.errors import InputError
 from msdyn.geometry import Cameras, quats_wxyz_from_rotations
 from msdyn.scene import Scene, write_cameras
 from msdyn.sequence import GaussianSequence
+from msdyn.view.page import our_page
 from msdyn.view.panel import Panel
 from msdyn.view.splats import Look, SplatSource
 
@@ -68,7 +69,8 @@ class Viewer:
         import viser
 
         _check_address(host)
-        self.server = viser.ViserServer(host=host, port=port, verbose=False)
+        with our_page() as self.page:
+            self.server = viser.ViserServer(host=host, port=port, verbose=False)
         self.host, self.scene, self.folder = host, scene, folder or Path()
         self.export = export
         self.lock = threading.RLock()
@@ -200,6 +202,7 @@ class Viewer:
         self.stopped.set()
         self.thread.join(2)
         self.server.stop()
+        self.page.cleanup()
 
     def _take(self, sequence: GaussianSequence) -> None:
         self.sequence = sequence.cpu()

@@ -82,7 +82,7 @@ def test_it_plays_and_looks_like_our_own_render(exact, tmp_path):
             camera = exact.cameras[frame].resized(width, height)
             ours = render_image(exact, camera, time).rgb8
             difference = np.abs(shots[-1] - ours)
-            # Orientations have 8 bits, colours are blended in 8 bits; seen 0.7 of 255.
+            # Orientations have 8 bits, colours are blended in 8 bits; seen 1.0 of 255.
             assert difference.mean() < 2.0
             assert ours.std() > 20
         assert np.abs(shots[0] - shots[1]).mean() > 5  # scrubbing changes the picture

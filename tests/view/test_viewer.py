@@ -1,6 +1,9 @@
 """The viewer: what it sends, what its controls do, and how it looks in a headless browser."""
 
 import time
+from importlib.resources import files
+from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -16,9 +19,6 @@ from msdyn.scene import Scene, Timeline
 from msdyn.sequence import Gaussians, GaussianSequence, load_sequence
 from msdyn.view import Viewer
 from msdyn.view.splats import Look, SplatSource
-
-HARMLESS = "computeBoundingSphere"
-"""viser 1.1.1 says this of any Gaussians at all, of ten sound ones too."""
 
 
 def unpacked(buffer, scale):
@@ -330,28 +330,81 @@ COUNT = """new Promise(done => {
 })"""
 
 
+def test_our_script_comes_before_any_of_viser(viewer):
+    with urlopen(viewer.address) as answer:
+        page = answer.read().decode()
+    script = files("msdyn.view").joinpath("page.js").read_text(encoding="utf-8")
+    assert page.index(script) < page.index("</script>") < page.rindex("<script")
+    assert "<title>msdyn</title>" in page
+    folder = Path(viewer.page.name)
+    assert folder.is_dir()
+    viewer.stop()
+    assert not folder.exists()
+
+
+def opened(browser, viewer):
+    """Open a viewer and wait until it is connected."""
+    browser.open(viewer.address)
+    browser.until("!!document.querySelector('canvas')")
+    browser.until("document.body.innerText.includes('Connected')")
+    for frame in range(len(viewer.sequence.timeline)):  # what the server remembers from then on
+        viewer.source.moving(float(frame), viewer.look)
+
+
+def pictures(browser, viewer, folder):
+    """Return what is drawn left of the controls at two times."""
+    shots = []
+    for frame in (0.0, 20.0):
+        viewer.panel.go(frame)
+        time.sleep(3)
+        shots.append(browser.screenshot(folder / f"frame_{frame:.0f}.png")[170:, :180])
+    return np.stack(shots).astype(float)
+
+
 @pytest.mark.slow
 def test_in_a_browser(tmp_path):
     """It loads without complaint, draws, scrubs and plays; screenshots are kept."""
     viewer = Viewer(many_gaussians(), port=8230, folder=tmp_path)
     try:
         with Browser(tmp_path, 480, 360) as browser:
-            browser.open(viewer.address)
-            browser.until("!!document.querySelector('canvas')")
-            browser.until("document.body.innerText.includes('Connected')")
-            shots = []
-            for frame in (0.0, 20.0):
-                viewer.panel.go(frame)
-                time.sleep(3)
-                shots.append(browser.screenshot(tmp_path / f"frame_{frame:.0f}.png"))
-            # Left of the controls: what is drawn, not blank, and another at another time.
-            drawn = [shot[:, :180].astype(float) for shot in shots]
+            opened(browser, viewer)
+            drawn = pictures(browser, viewer, tmp_path)
+            # Not blank, and another at another time.
             assert drawn[0].std() > 10
             assert np.abs(drawn[0] - drawn[1]).mean() > 3
             viewer.panel.play(True)
-            rate = browser.run(COUNT)
-            assert rate > 0.2  # it goes on; how fast depends on the machine: docs/viewer.md
-            assert [e for e in browser.errors() if HARMLESS not in e] == []
+            rates = {"480x360": browser.run(COUNT)}
+            browser.resize(320, 240)
+            tries = [browser.run(COUNT) for _ in range(3)]
+            rates["320x240"] = max(tries)
+            assert browser.errors() == []
     finally:
         viewer.stop()
-    (tmp_path / "rate.txt").write_text(f"{rate} steps a second\n", encoding="utf-8")
+    said = "".join(f"{size}: {rate} steps a second\n" for size, rate in rates.items())
+    (tmp_path / "rate.txt").write_text(said, encoding="utf-8")
+    # The best of three, as other work on the machine takes its share: docs/viewer.md.
+    assert rates["320x240"] >= 15
+
+
+@pytest.mark.slow
+def test_software_draws_what_viser_draws(tmp_path, monkeypatch):
+    """Our triangles in place of viser's instances make the same picture, but for its four samples
+    a pixel at the rim of Gaussians, where they are faint: 0.2 of 255 on average, 9 at most."""
+    drawn = {}
+    for name in ("ours", "viser's"):
+        folder = tmp_path / name
+        folder.mkdir()
+        if name == "viser's":
+            monkeypatch.setattr("msdyn.view.page.with_our_script", lambda page: page)
+        viewer = Viewer(many_gaussians(3000), port=8240, folder=folder)
+        try:
+            with Browser(folder, 480, 360) as browser:
+                opened(browser, viewer)
+                drawn[name] = pictures(browser, viewer, folder)
+                draws = browser.run("window.msdynPage?.draws ?? null")
+                assert (draws is None) == (name == "viser's") and draws != 0
+        finally:
+            viewer.stop()
+    assert drawn["ours"].std() > 10
+    difference = np.abs(drawn["ours"] - drawn["viser's"])
+    assert difference.mean() < 0.5 and difference.max() < 20
