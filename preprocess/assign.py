@@ -24,14 +24,17 @@ def assign_objects(tracks: Tracks, masks: Iterable[np.ndarray]) -> np.ndarray:
         tracks: N tracks through T frames.
         masks: T index masks [H, W] uint8.
     """
-    votes = np.zeros((len(tracks), 256), np.uint16)
+    votes = np.zeros((len(tracks), 1), np.uint16)  # a column for each label met so far
     for frame, mask in enumerate(masks):
         rows = np.flatnonzero(tracks.visible[:, frame])
         column, row = np.floor(tracks.xy[rows, frame]).astype(int).T
         height, width = mask.shape
         label = mask[row.clip(0, height - 1), column.clip(0, width - 1)]
+        rows, label = rows[label != IGNORE], label[label != IGNORE]
+        more = int(label.max(initial=0)) + 1 - votes.shape[1]
+        if more > 0:
+            votes = np.pad(votes, ((0, 0), (0, more)))
         votes[rows, label] += 1
-    votes[:, IGNORE] = 0
     most, winner = votes.max(1), votes.argmax(1)
     agreed = (most > 0) & (most >= MIN_AGREEMENT * votes.sum(1))
     return np.where(agreed, winner, -1).astype(np.int32)

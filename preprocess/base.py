@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -25,7 +25,9 @@ __all__ = [
     "CamerasBackend",
     "DepthBackend",
     "DepthMap",
+    "Masks",
     "MasksBackend",
+    "StoredMasks",
     "SparsePoints",
     "TracksBackend",
     "Verdict",
@@ -105,6 +107,33 @@ class DepthMap(NamedTuple):
     confidence: np.ndarray
 
 
+@runtime_checkable
+class Masks(Protocol):
+    """T index masks [H, W] uint8, an array [T, H, W] or read one at a time when asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, frame: int, /) -> np.ndarray: ...
+
+    def __iter__(self) -> Iterator[np.ndarray]: ...
+
+
+class StoredMasks:
+    """The masks of a scene directory, read when asked for: a long clip's need not fit in memory."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+
+    def __len__(self) -> int:
+        return len(self._scene)
+
+    def __getitem__(self, frame: int) -> np.ndarray:
+        return self._scene.mask(frame)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return map(self._scene.mask, range(len(self)))
+
+
 class TracksBackend(Protocol):
     """Point tracks from the frames. `scene` has its frames stage only."""
 
@@ -136,8 +165,8 @@ class CamerasBackend(Protocol):
 
     name: str
 
-    def solve(self, scene: Scene, tracks: Tracks, masks: np.ndarray | None) -> CameraSolution:
-        """Return cameras. `masks` [T, H, W] uint8: nonzero pixels are left out; None: nothing is.
+    def solve(self, scene: Scene, tracks: Tracks, masks: Masks | None) -> CameraSolution:
+        """Return cameras. Nonzero pixels of the masks are left out; None: nothing is.
 
         A solution of a poor verdict is still returned in full.
         """
@@ -150,7 +179,7 @@ class DepthBackend(Protocol):
     name: str
 
     def estimate(
-        self, scene: Scene, tracks: Tracks, masks: np.ndarray, solution: CameraSolution
+        self, scene: Scene, tracks: Tracks, masks: Masks, solution: CameraSolution
     ) -> tuple[Iterator[np.ndarray] | Iterator[DepthMap], dict[str, Any]]:
         """Return an iterator of depth maps, one a frame, and figures.
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from msdyn.preprocess.assign import assign_objects
-from msdyn.preprocess.base import CameraSolution, SparsePoints
+from msdyn.preprocess.base import CameraSolution, Masks, SparsePoints
 from msdyn.preprocess.rotation import RotationSolution, solve_rotations
 from msdyn.preprocess.sfm import (
     Mapping,
@@ -57,7 +57,7 @@ class SfmCameras:
 
     name = "sfm"
 
-    def solve(self, scene: Scene, tracks: Tracks, masks: np.ndarray | None) -> CameraSolution:
+    def solve(self, scene: Scene, tracks: Tracks, masks: Masks | None) -> CameraSolution:
         """Return the cameras; tracks and features on nonzero pixels of `masks` are left out."""
         if masks is not None:
             tracks = tracks.select(assign_objects(tracks, masks) == STATIC)
@@ -107,7 +107,7 @@ class SfmCameras:
         return _solution(cameras, figures, points)
 
     def _map(
-        self, scene: Scene, tracks: Tracks, masks: np.ndarray | None, folder: Path
+        self, scene: Scene, tracks: Tracks, masks: Masks | None, folder: Path
     ) -> tuple[list[Mapping], float]:
         """Return the mappings from every starting focal length, best first; planar pairs' share."""
         steps = (2 + len(self.focal_starts)) * len(scene)

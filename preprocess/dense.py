@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from msdyn.preprocess.base import SparsePoints
+from msdyn.preprocess.base import Masks, SparsePoints
 from msdyn.preprocess.sweep import Picture, match_cost, pick_planes, semi_global
 
 from msdyn.geometry import Cameras, project, transform_points, unproject
@@ -65,8 +65,8 @@ class DenseBody:
     A context manager, since it has threads: the sweeps of the next frames run ahead.
     """
 
-    def __init__(self, scene: Scene, masks: np.ndarray, body: Body, size: tuple[int, int]) -> None:
-        """Prepare to sweep at a working size (height, width); `masks` [T, H, W] uint8."""
+    def __init__(self, scene: Scene, masks: Masks, body: Body, size: tuple[int, int]) -> None:
+        """Prepare to sweep at a working size (height, width)."""
         self._scene, self._masks, self._body, self._size = scene, masks, body, size
         self._cameras = body.cameras.resized(size[1], size[0])
         self._ranges = _depth_ranges(body)

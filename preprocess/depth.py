@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from msdyn.preprocess.base import CameraSolution, DepthMap
+from msdyn.preprocess.base import CameraSolution, DepthMap, Masks
 from msdyn.preprocess.consistency import Consistency
 from msdyn.preprocess.dense import MIN_POINTS, Body, DenseBody
 from msdyn.preprocess.fill import fill
@@ -58,7 +58,7 @@ class FusedDepth:
     name = "fused"
 
     def estimate(
-        self, scene: Scene, tracks: Tracks, masks: np.ndarray, solution: CameraSolution
+        self, scene: Scene, tracks: Tracks, masks: Masks, solution: CameraSolution
     ) -> tuple[Iterator[DepthMap], dict[str, Any]]:
         """Return depth maps with their confidence, and figures that are complete at the last one.
 
@@ -83,7 +83,7 @@ class FusedDepth:
         return self._maps(scene, masks, background, quality), quality
 
     def _maps(
-        self, scene: Scene, masks: np.ndarray, background: Body, quality: dict[str, Any]
+        self, scene: Scene, masks: Masks, background: Body, quality: dict[str, Any]
     ) -> Iterator[DepthMap]:
         """Yield the depth maps. The figures are brought up to date before each."""
         factor = min(1.0, self.working_side / max(scene.size))
@@ -158,7 +158,7 @@ class _Object:
         return _complete(scene, frame, inverse, weight, own) if weight.any() else None
 
 
-def _background(tracks: Tracks, masks: np.ndarray, solution: CameraSolution) -> Body | None:
+def _background(tracks: Tracks, masks: Masks, solution: CameraSolution) -> Body | None:
     """Return the static scene as a body, None where no depth of it can be triangulated."""
     points = static_points(tracks, masks, solution, MIN_POINTS)
     if len(points.xyz) < MIN_POINTS:
@@ -167,7 +167,7 @@ def _background(tracks: Tracks, masks: np.ndarray, solution: CameraSolution) -> 
     return Body(STATIC, solution.cameras, known, points)
 
 
-def _backdrop(masks: np.ndarray) -> Iterator[DepthMap]:
+def _backdrop(masks: Masks) -> Iterator[DepthMap]:
     for mask in masks:
         depth = np.where(mask == STATIC, BACKDROP, BEFORE_BACKDROP)
         depth = np.where(mask == IGNORE, 0, depth).astype(np.float32)
@@ -183,14 +183,15 @@ def _enlarged(small: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 
 def _first_pass(
     scene: Scene,
-    masks: np.ndarray,
+    masks: Masks,
     body: DenseBody,
     folder: Path,
     bar: tqdm,
     quality: dict[str, Any],
 ) -> dict[int, list[Reading | None]]:
     """Write the background's depth of every frame; return the readings around each object."""
-    labels = np.setdiff1d(np.unique(masks), [STATIC, IGNORE]).tolist()
+    present = set().union(*(np.unique(mask).tolist() for mask in masks))
+    labels = sorted(present - {STATIC, IGNORE})
     readings: dict[int, list[Reading | None]] = {label: [] for label in labels}
     measured = []
     for frame, mask in enumerate(masks):

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from msdyn.preprocess.assign import assign_objects, number_objects
 from msdyn.preprocess.backends import BACKENDS
-from msdyn.preprocess.base import CameraSolution, DepthMap, SparsePoints, Verdict
+from msdyn.preprocess.base import CameraSolution, DepthMap, SparsePoints, StoredMasks, Verdict
 from msdyn.preprocess.config import STAGES, PreprocessConfig, Stage
 from msdyn.preprocess.frames import write_frames
 from msdyn.preprocess.presets import choose_backends
@@ -244,7 +244,7 @@ class _Run:
     def _cameras(self, backend: Any) -> dict[str, Any]:
         scene, needs = self._scene(), self.specs["cameras"].needs
         tracks = scene.tracks if "tracks" in needs else None
-        masks = scene.masks() if "masks" in needs else None
+        masks = StoredMasks(scene) if "masks" in needs else None
         if tracks and masks is not None and self._quality("masks").get("needs_cameras"):
             # These masks hold much that lies still, and would take it from the cameras.
             tracks = dataclasses.replace(tracks, object=np.full(len(tracks), -1))
@@ -263,7 +263,7 @@ class _Run:
         depths, quality = backend.estimate(
             scene,
             scene.tracks if "tracks" in needs else None,
-            scene.masks() if "masks" in needs else None,
+            StoredMasks(scene) if "masks" in needs else None,
             self._solution() if "cameras" in needs else None,
         )
         for frame, item in enumerate(depths):

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from msdyn.preprocess.base import Masks
 from msdyn.preprocess.dense import Body
 from msdyn.preprocess.objects import Reading
 from msdyn.preprocess.sfm import (
@@ -45,14 +46,12 @@ ERROR_RATIO = 1.5
 FEATURE_ERROR_PX = 0.25
 
 
-def solve_rigid_objects(
-    scene: Scene, masks: np.ndarray, background: Body, seed: int
-) -> dict[int, Body]:
+def solve_rigid_objects(scene: Scene, masks: Masks, background: Body, seed: int) -> dict[int, Body]:
     """Return the rigid objects by label, each in a scale of its own.
 
     Args:
         scene: the frames.
-        masks: [T, H, W] uint8.
+        masks: a mask a frame.
         background: the static scene; without one focal length and a principal point in the middle
             nothing is tried.
         seed: of every random choice.
@@ -116,12 +115,12 @@ def bring_to_scale(body: Body, readings: list[Reading | None]) -> Body | None:
     return replace(body, cameras=cameras, points=replace(points, xyz=scale * points.xyz))
 
 
-def _worth_trying(masks: np.ndarray) -> list[tuple[int, np.ndarray]]:
+def _worth_trying(masks: Masks) -> list[tuple[int, np.ndarray]]:
     """Return the objects that are large and long enough and the frames [T] that show each."""
-    labels = np.setdiff1d(np.unique(masks), [STATIC, IGNORE])
+    areas = np.stack([np.bincount(mask.ravel(), minlength=256) / mask.size for mask in masks])
     found = []
-    for label in labels.tolist():
-        area = (masks == label).mean(axis=(1, 2))
+    for label in np.setdiff1d(np.flatnonzero(areas.any(0)), [STATIC, IGNORE]).tolist():
+        area = areas[:, label]
         shown = area > 0
         if shown.sum() >= MIN_FRAMES and np.median(area[shown]) >= MIN_AREA:
             found.append((float(np.median(area[shown])), label, shown))

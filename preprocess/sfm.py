@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from msdyn.preprocess.base import SparsePoints
+from msdyn.preprocess.base import Masks, SparsePoints
 
 from msdyn.io import load_pycolmap
 from msdyn.scene import STATIC, Scene, Tracks, frame_path, write_image
@@ -82,7 +82,7 @@ class Mapping:
 
 def match_features(
     scene: Scene,
-    masks: np.ndarray | None,
+    masks: Masks | None,
     folder: Path,
     *,
     seed: int,
@@ -92,7 +92,7 @@ def match_features(
 
     Args:
         scene: the frames.
-        masks: [T, H, W] uint8; features on or beside nonzero pixels are left out.
+        masks: features on or beside nonzero pixels are left out.
         folder: where to work.
         seed: of the geometric verification.
         step: called with a number of frames each time so many are done; in all with 2 T.
@@ -156,7 +156,7 @@ def match_neighbours(database: Path, *, seed: int) -> None:
         )
 
 
-def features_on(scene: Scene, database: Path, masks: np.ndarray, label: int, folder: Path) -> Path:
+def features_on(scene: Scene, database: Path, masks: Masks, label: int, folder: Path) -> Path:
     """Return a new database of those features that lie on an object of the masks, unmatched."""
     pycolmap = load_pycolmap()
     path = _new_database(scene, folder / f"object{label}.db")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 from msdyn.preprocess.assign import assign_objects
-from msdyn.preprocess.base import CameraSolution, SparsePoints
+from msdyn.preprocess.base import CameraSolution, Masks, SparsePoints
 from msdyn.preprocess.triangulate import triangulate_tracks
 
 from msdyn.scene import STATIC, Tracks
@@ -13,13 +12,13 @@ __all__ = ["static_points"]
 
 
 def static_points(
-    tracks: Tracks, masks: np.ndarray, solution: CameraSolution, at_least: int
+    tracks: Tracks, masks: Masks, solution: CameraSolution, at_least: int
 ) -> SparsePoints:
     """Return points of what stands still and where they were seen.
 
     Args:
         tracks: N tracks.
-        masks: [T, H, W] uint8.
+        masks: what moves.
         solution: cameras, and the points that they rest on.
         at_least: with fewer points than this the tracks are triangulated.
 

@@ -28,6 +28,8 @@ __all__ = [
 # flow is off by a few tenths of a pixel while it holds, and by many pixels once it has slipped.
 SOFT_PX = 1.0
 ITERATIONS = 6
+# Observations solved at a time, so that memory does not grow with the clip: each takes 1 to 2 KB.
+BLOCK = 20_000
 
 
 @dataclass(frozen=True)
@@ -74,19 +76,44 @@ def triangulate(
     count = int(point.max(initial=-1)) + 1
     weight = np.ones(len(point)) if weight is None else np.asarray(weight, np.float64)
     order = np.argsort(point, kind="stable")
-    sums = _Sums(point[order], count)
-    rotation = cameras.cam_from_world[frame[order], :3, :3]  # [M, 3, 3]
-    shift = cameras.cam_from_world[frame[order], :3, 3]
-    k = cameras.intrinsics[frame[order]]
+    ends = np.cumsum(np.bincount(point, minlength=count))
+    parts, error, first, start = [], np.empty(len(point)), 0, 0
+    while first < count or not parts:  # a block of whole points at a time
+        last = max(int(np.searchsorted(ends, start + BLOCK, "right")), min(first + 1, count))
+        end = int(ends[last - 1]) if last else 0
+        rows = order[start:end]
+        block = _triangulate(
+            cameras, point[rows] - first, frame[rows], xy[rows], weight[rows], last - first
+        )
+        error[rows] = block.error
+        parts.append(block)
+        first, start = last, end
+    fields = ("xyz", "residual", "angle", "sigma", "in_front")
+    whole = {name: np.concatenate([getattr(part, name) for part in parts]) for name in fields}
+    return Triangulation(**whole, error=error)
+
+
+def _triangulate(
+    cameras: Cameras,
+    point: np.ndarray,
+    frame: np.ndarray,
+    xy: np.ndarray,
+    weight: np.ndarray,
+    count: int,
+) -> Triangulation:
+    """Triangulate `count` points from observations that are sorted by point; see `triangulate`."""
+    sums = _Sums(point, count)
+    rotation = cameras.cam_from_world[frame, :3, :3]  # [M, 3, 3]
+    shift = cameras.cam_from_world[frame, :3, 3]
+    k = cameras.intrinsics[frame]
     focal = k[:, [0, 1], [0, 1]]
-    offset = np.asarray(xy, np.float64)[order] - k[:, :2, 2]  # from the principal point
-    prior = weight[order]
-    centre = cameras.centres[frame[order]]
-    ray = _world_rays(cameras, frame[order], xy[order])
+    offset = np.asarray(xy, np.float64) - k[:, :2, 2]  # from the principal point
+    centre = cameras.centres[frame]
+    ray = _world_rays(cameras, frame, xy)
 
     across = np.eye(3) - ray[:, :, None] * ray[:, None, :]
-    matrix = sums(prior[:, None, None] * across)
-    vector = sums(prior[:, None] * (across @ centre[..., None])[..., 0])
+    matrix = sums(weight[:, None, None] * across)
+    vector = sums(weight[:, None] * (across @ centre[..., None])[..., 0])
     xyz = _solve(matrix, vector)
 
     for step in range(ITERATIONS + 1):
@@ -95,7 +122,7 @@ def triangulate(
         slope = local[:, :2] / depth[:, None]
         residual = focal * slope - offset
         error = np.linalg.norm(residual, axis=1)
-        robust = prior / (1 + (error / SOFT_PX) ** 2)
+        robust = weight / (1 + (error / SOFT_PX) ** 2)
         jacobian = rotation[:, :2] - slope[:, :, None] * rotation[:, 2:]
         jacobian *= (focal / depth[:, None])[:, :, None]  # [M, 2, 3]
         weighted = robust[:, None, None] * jacobian
@@ -114,10 +141,8 @@ def triangulate(
     distance = sums(np.linalg.norm(xyz[sums.point] - centre, axis=1)) / np.maximum(sums.number, 1)
     covariance = np.maximum(residual_px, 0.25)[:, None] ** 2 * _solve(hessian, middle)
     sigma = np.sqrt(np.maximum((middle * covariance).sum(1), 0)) / np.maximum(distance, 1e-300)
-    unsorted = np.empty(len(point))
-    unsorted[order] = error
     in_front = sums(local[:, 2] <= 1e-9) == 0
-    return Triangulation(xyz, residual_px, _angles(ray, middle, sums), sigma, in_front, unsorted)
+    return Triangulation(xyz, residual_px, _angles(ray, middle, sums), sigma, in_front, error)
 
 
 def triangulation_angles(points: SparsePoints, cameras: Cameras) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from msdyn.preprocess.align import InverseDepthFit, fit_inverse_depth, fit_to_tracks
 from msdyn.preprocess.assign import assign_objects
-from msdyn.preprocess.base import CameraSolution, SparsePoints, Verdict
+from msdyn.preprocess.base import CameraSolution, Masks, SparsePoints, Verdict
 from msdyn.preprocess.consistency import Consistency
 from msdyn.preprocess.flow import sample_bilinear
 from msdyn.preprocess.models.hub import licence_of
@@ -78,7 +78,7 @@ class ModelDepth:
         return licence_of(self.model)
 
     def estimate(
-        self, scene: Scene, tracks: Tracks, masks: np.ndarray, solution: CameraSolution
+        self, scene: Scene, tracks: Tracks, masks: Masks, solution: CameraSolution
     ) -> tuple[Iterator[np.ndarray], dict[str, Any]]:
         """Return depth maps, and figures that are complete when the last map has been taken.
 
@@ -97,7 +97,7 @@ class ModelDepth:
         self,
         scene: Scene,
         tracks: Tracks,
-        masks: np.ndarray,
+        masks: Masks,
         solution: CameraSolution,
         quality: dict[str, Any],
     ) -> Iterator[np.ndarray]:
@@ -191,7 +191,7 @@ def _fit_to_points(
 
 
 def _fit_without_points(
-    scene: Scene, folder: Path, tracks: Tracks, masks: np.ndarray, metric: bool
+    scene: Scene, folder: Path, tracks: Tracks, masks: Masks, metric: bool
 ) -> tuple[InverseDepthFit, float]:
     static = tracks.select(assign_objects(tracks, masks) == STATIC)
     predicted = np.zeros(static.visible.shape)

@@ -1,5 +1,6 @@
 """The parts of the cameras stage: triangulation, turning cameras, interpolation, verdicts."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -53,6 +54,42 @@ def test_triangulation_is_exact_on_exact_observations_in_any_order(seed):
     to_ends /= np.linalg.norm(to_ends, axis=2, keepdims=True)
     expected = np.degrees(np.arccos((to_ends[:, 0] * to_ends[:, 1]).sum(1)))
     np.testing.assert_allclose(solved.angle, expected, atol=1e-10)
+
+
+def test_triangulation_in_blocks_is_the_same_and_takes_no_more_memory(monkeypatch):
+    rng = np.random.default_rng(0)
+    cameras = sideways_cameras(20)
+    xyz = rng.uniform([-1, -1, 2], [1, 1, 6], (1200, 3))
+    seen = rng.random((1200, 20)) < 0.5
+    seen[700:900] = False  # points that nothing saw, some of them filling a block
+    point, frame, xy = observe(cameras, xyz, seen)
+    xy = xy + rng.normal(0, 0.3, xy.shape)
+    order = rng.permutation(len(point))
+    point, frame, xy = point[order], frame[order], xy[order]
+    whole = triangulate(cameras, point, frame, xy)
+    for block in (1, 7, 1000):
+        monkeypatch.setattr("msdyn.preprocess.triangulate.BLOCK", block)
+        if block == 1:  # a block a point is slow
+            few = point < 100
+            parts = triangulate(cameras, point[few], frame[few], xy[few])
+            np.testing.assert_array_equal(parts.xyz, whole.xyz[:100])
+            continue
+        parts = triangulate(cameras, point, frame, xy)
+        for name in ("xyz", "residual", "angle", "sigma", "in_front", "error"):
+            np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+
+    def peak(copies):
+        again = [point + 1200 * i for i in range(copies)]
+        arguments = np.concatenate(again), np.tile(frame, copies), np.tile(xy, (copies, 1))
+        tracemalloc.start()
+        triangulate(cameras, *arguments)
+        highest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return highest
+
+    once, more = peak(1), peak(4)
+    # What comes in and goes out, 93 bytes an observation; solved at once it is 1000.
+    assert (more - once) / (3 * len(point)) < 200
 
 
 def test_triangulation_withstands_wrong_observations_and_knows_how_sure_it_is():

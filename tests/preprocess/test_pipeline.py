@@ -325,7 +325,7 @@ def test_masks_are_improved_by_good_cameras(config, poor, monkeypatch, motion, g
 
     class Cameras(Poor):
         def solve(self, scene, tracks, masks):
-            assert masks is not None and masks.any()
+            assert masks is not None and all(mask.any() for mask in masks)
             solved = super().solve(scene, tracks, masks)
             verdict = Verdict(grade, "" if grade == "good" else "why", "cure")
             return dataclasses.replace(solved, motion=motion, verdict=verdict)
