@@ -69,14 +69,14 @@ class Objective:
             posed, batch.intrinsics, batch.cam_from_world, width, height, extra=extra, depth=True
         )
         assert image.depth is not None
-        rgb, share = image.features[..., :3], image.features[..., 3]
+        # Parts of one split have one gradient put together; slices would have one each, all zeros.
+        rgb, share, *positions = image.features.split([3, 1] + [3] * (sample is not None), dim=-1)
         terms: Terms = {"rgb": (weights.rgb, rgb_loss(rgb, batch.rgb))}
         if not self.colour_alone:
-            terms["mask"] = (weights.mask, mask_loss(share, batch.moving, batch.certain))
+            terms["mask"] = (weights.mask, mask_loss(share[..., 0], batch.moving, batch.certain))
             terms["depth"] = (weights.depth, depth_loss(image.depth, image.alpha, batch.depth))
             if sample is not None:
-                positions = image.features[..., 4:7]
-                terms["track"] = (weights.track, _track(positions, image.alpha, sample))
+                terms["track"] = (weights.track, _track(positions[0], image.alpha, sample))
             terms |= self._regularisers(sequence)
             if len(sequence.moving):
                 pairs = self.neighbours.of(sequence.moving.means, sequence.objects, step)

@@ -59,6 +59,21 @@ def test_rgb_loss_is_zero_for_equal_images_and_its_gradient_right():
     assert torch.autograd.gradcheck(lambda x: rgb_loss(x, b), image, fast_mode=True)
 
 
+def test_the_compiled_rgb_loss_agrees_with_torch_in_double():
+    a, b = images(size=(37, 21))
+    b[:, :5] = a[:, :5]  # where images are equal L1 has no slope
+    results = []
+    for dtype in (torch.float64, torch.float32):
+        image = a.to(dtype).requires_grad_()
+        value = rgb_loss(image, b.to(dtype))
+        (slope,) = torch.autograd.grad(3 * value, image)
+        results.append((value.detach(), slope))
+    (expected, slope), (value, compiled) = results
+    assert float(value) == pytest.approx(float(expected), abs=1e-6)
+    # Worst seen: 2e-5 of the largest entry.
+    assert float((compiled - slope).abs().max()) < 1e-4 * float(slope.abs().max())
+
+
 def test_mask_loss_ignores_what_is_uncertain():
     truth = torch.zeros(1, 4, 4)
     moving = torch.ones(1, 4, 4)
@@ -144,6 +159,28 @@ def test_rigid_motion_has_no_strain_and_stretching_has():
     turned_apart = identity.clone()
     turned_apart[0, 0] = turn[0]
     assert float(rigidity_loss(points, points[None], turned_apart, *pairs)) > 1e-3
+
+
+def test_the_compiled_rigidity_agrees_with_torch_in_double():
+    points, chosen, near, weights = neighbourhood()
+    g = torch.Generator().manual_seed(3)
+    turn = (
+        Rotation.from_rotvec(np.random.default_rng(1).normal(size=(2 * len(points), 3)))
+        .as_matrix()
+        .reshape(2, -1, 3, 3)
+    )
+    leaves = [points, torch.rand(2, len(points), 3, generator=g).double(), torch.from_numpy(turn)]
+    weights = weights * torch.rand(weights.shape, generator=g).round()  # some pairs have none
+    results = []
+    for dtype in (torch.float64, torch.float32):
+        own = tuple(leaf.to(dtype).clone().requires_grad_() for leaf in leaves)
+        value = rigidity_loss(*own, chosen, near, weights.to(dtype))
+        results.append((value, torch.autograd.grad(3 * value, own)))
+    (expected, slopes), (value, compiled) = results
+    assert float(value) == pytest.approx(float(expected), rel=1e-6)
+    for slope, ours in zip(slopes, compiled, strict=True):
+        assert slope.abs().max() > 1e-3
+        assert torch.allclose(ours.double(), slope, atol=1e-6 * float(slope.abs().max()))
 
 
 def test_pairs_without_weight_may_move_apart():

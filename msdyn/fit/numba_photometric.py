@@ -1,4 +1,4 @@
-"""CPU kernel: structural similarity of two images and its gradient in one go.
+"""CPU kernel: L1 and structural similarity of two images and their gradient in one go.
 
 The upstream gradient of a mean is one number, so the gradient with respect to the first image is
 computed with the value and only scaled later. Images are rows of interleaved channels, and a window
@@ -10,22 +10,25 @@ from numba import prange
 
 from msdyn.jit import kernel
 
-__all__ = ["ssim_and_gradient"]
+__all__ = ["photometric_and_gradient"]
 
 _TAPS = 11
 _HALF = _TAPS // 2
 _C1, _C2 = np.float32(0.01**2), np.float32(0.03**2)
 
 
-def ssim_and_gradient(image: np.ndarray, truth: np.ndarray) -> tuple[float, np.ndarray]:
-    """Return the mean SSIM of two images and its gradient with respect to the first.
+def photometric_and_gradient(
+    image: np.ndarray, truth: np.ndarray, l1: float, ssim: float
+) -> tuple[float, float, np.ndarray]:
+    """Return the mean absolute difference of two images, their mean SSIM, and a gradient.
 
     Args:
         image: [H, W, C] float32, contiguous.
         truth: likewise.
+        l1, ssim: what is derived is l1 * L1 + ssim * SSIM.
 
     Returns:
-        The mean, and [H, W, C] float32.
+        L1, SSIM, and the gradient with respect to the first image, [H, W, C] float32.
     """
     height, width, channels = image.shape
     offset = np.arange(_TAPS) - _HALF
@@ -33,21 +36,24 @@ def ssim_and_gradient(image: np.ndarray, truth: np.ndarray) -> tuple[float, np.n
     window = (window / window.sum()).astype(np.float32)
     row = width * channels
     gradient = np.empty((height, row), np.float32)
-    sums = np.empty(height)
+    sums = np.empty((2, height))
     # Five rows of zeros above and below stand for what lies outside the image.
     filtered = np.zeros((5, height + 2 * _HALF, row), np.float32)
     slopes = np.zeros((3, height + 2 * _HALF, row), np.float32)
-    _ssim(
+    _photometric(
         image.reshape(height, row),
         truth.reshape(height, row),
         window,
         channels,
+        np.float32(l1 / image.size),
+        np.float32(ssim / image.size),
         filtered,
         slopes,
         gradient,
         sums,
     )
-    return float(sums.sum()) / image.size, gradient.reshape(image.shape)
+    difference, similarity = sums.sum(1) / image.size
+    return float(difference), float(similarity), gradient.reshape(image.shape)
 
 
 @kernel(fastmath=True)
@@ -101,10 +107,9 @@ def _across(rows, y, window, out):
 
 
 @kernel(parallel=True, fastmath=True)
-def _ssim(image, truth, window, channels, filtered, slopes, gradient, sums):
+def _photometric(image, truth, window, channels, l1, share, filtered, slopes, gradient, sums):
     height, row = image.shape
-    share = np.float32(1.0 / (height * row))
-    one, two = np.float32(1), np.float32(2)
+    zero, one, two = np.float32(0), np.float32(1), np.float32(2)
     margin = _HALF * channels
     for y in prange(height):
         a, b = image[y], truth[y]
@@ -131,7 +136,7 @@ def _ssim(image, truth, window, channels, filtered, slopes, gradient, sums):
         by_mean = d[0, margin : margin + row]
         by_square = d[1, margin : margin + row]
         by_product = d[2, margin : margin + row]
-        total = np.float32(0)
+        total = zero
         for i in range(row):
             p, q = m[0, i], m[1, i]
             top1 = two * p * q + _C1
@@ -145,12 +150,18 @@ def _ssim(image, truth, window, channels, filtered, slopes, gradient, sums):
             by_mean[i] = two * share * slope
             by_square[i] = -share * value * low2
             by_product[i] = two * share * top1 * low1 * low2
-        sums[y] = total
+        sums[1, y] = total
         for k in range(3):
             _along(d[k], window, channels, slopes[k, y + _HALF])
     for y in prange(height):
         d = np.empty((3, row), np.float32)
         for k in range(3):
             _across(slopes[k], y, window, d[k])
+        total = zero
         for i in range(row):
-            gradient[y, i] = d[0, i] + two * image[y, i] * d[1, i] + truth[y, i] * d[2, i]
+            p, q = image[y, i], truth[y, i]
+            difference = p - q
+            total += abs(difference)
+            sign = l1 if difference > zero else (-l1 if difference < zero else zero)
+            gradient[y, i] = d[0, i] + two * p * d[1, i] + q * d[2, i] + sign
+        sums[0, y] = total
