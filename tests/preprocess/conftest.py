@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from moving import panning, paste, texture, write_scene
 from msdyn.preprocess import PreprocessConfig, pipeline
 from msdyn.preprocess.backends import BACKENDS
@@ -15,6 +16,16 @@ from small_clip import Poor, write_small_clip
 def no_network(monkeypatch):
     """Let no test ask the hub, except those marked `hub`, which set it back."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Let torch use one thread: the networks are tiny, and threads that wait for a busy core cost
+    ten times what they gain."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -89,7 +89,7 @@ def estimate(*arguments, **options):
 
 @pytest.fixture(scope="module")
 def measured_maps(clip):
-    return estimate_with_confidence(clip)
+    return estimate_with_confidence(clip, working_side=192)
 
 
 @pytest.fixture(scope="module")
