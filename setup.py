@@ -37,7 +37,7 @@ setup(
         "tqdm>=4.66",
         "matplotlib>=3.8",
         "plyfile>=1.0",
-        "viser>=0.2",
+        "viser>=1.1",
         "jaxtyping>=0.2.30",
         # Weight-free preprocessing and the synthetic scenes of the demo.
         "opencv-python-headless>=4.9",

@@ -60,7 +60,9 @@ class Panel:
         for box in self.boxes.values():
             box.on_update(self._objects_changed)
         self.trail_box.on_update(lambda _: viewer.show(viewer.frame))
-        self.frusta_box.on_update(lambda _: viewer.show_frusta(self.frusta_box.value))
+        self.frusta_box.on_update(
+            lambda event: viewer.show_frusta(self.frusta_box.value, event.client)
+        )
         self.compare.on_update(lambda _: self.show_image())
         self.jump.on_click(lambda event: viewer.jump(event.client))
         self.save.on_click(self._save)

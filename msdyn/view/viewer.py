@@ -31,6 +31,8 @@ _FRUSTA = 24
 _TRAILS = 120
 _TRAIL_FRAMES = 10
 _IMAGE_SIDE = 320
+_LINE = 1.5
+"""Thickness of lines in pixels: viser's own default is in scene units, whatever their size."""
 
 
 class Viewer:
@@ -181,13 +183,23 @@ class Viewer:
         write_cameras(self.folder / name, joined, np.array([moment for _, moment in path]))
         return self.folder / name
 
-    def show_frusta(self, visible: bool) -> None:
-        """Show input cameras as frusta with their images."""
+    def show_frusta(self, visible: bool, client: Any = None) -> None:
+        """Show input cameras as frusta with their images, to a client from where it sees them."""
         with self.lock:
             if visible and not self.frusta:
                 self._make_frusta()
             for frustum in self.frusta:
                 frustum.visible = visible
+        if visible and client is not None:
+            self._step_back(client)
+
+    def _step_back(self, client: Any) -> None:
+        """Take a client out of the frusta it stands among, backwards along its line of sight."""
+        reach = _reach(self.sequence)
+        places = self.sequence.cameras.centres - np.asarray(client.camera.position)
+        if np.linalg.norm(places, axis=1).min() < 0.25 * reach:
+            forward = self.camera_of(client).world_from_cam[0, :3, 2]
+            client.camera.position = client.camera.position - 0.5 * reach * forward
 
     def wait(self) -> None:
         """Serve until interrupted."""
@@ -251,13 +263,21 @@ class Viewer:
         ).reshape(-1, 1, 3)
         colours = np.repeat(colours, 2, axis=1).astype(np.uint8)
         self.trails = self.server.scene.add_line_segments(
-            "/trails", segments.astype(np.float32), colours
+            "/trails",
+            segments.astype(np.float32),
+            colours,
+            thickness=_LINE,
+            thickness_units="screen",
         )
 
     def _make_frusta(self) -> None:
         cameras = self.sequence.cameras
         chosen = np.unique(np.linspace(0, len(cameras) - 1, _FRUSTA).round().astype(int))
-        size = 0.08 * _reach(self.sequence)
+        # No larger than the steps between them, where that leaves them to be seen.
+        steps = np.linalg.norm(np.diff(cameras.centres[chosen], axis=0), axis=1)
+        step = float(np.median(steps)) if len(steps) else 0.0
+        reach = _reach(self.sequence)
+        size = float(np.clip(step, 0.02 * reach, 0.08 * reach))
         for frame in chosen.tolist():
             camera = cameras[frame]
             frustum = self.server.scene.add_camera_frustum(
@@ -265,6 +285,8 @@ class Viewer:
                 fov=_fov(camera),
                 aspect=camera.width / camera.height,
                 scale=size,
+                thickness=_LINE,
+                thickness_units="screen",
                 wxyz=_quat(camera),
                 position=camera.centres[0],
                 image=self.image(frame),
@@ -274,6 +296,8 @@ class Viewer:
             self.frusta.append(frustum)
 
     def _visit(self, event: Any, frame: float) -> None:
+        self.panel.frusta_box.value = False  # they would stand before the view
+        self.show_frusta(False)
         self.jump(event.client, frame)
         self.panel.go(frame)
 

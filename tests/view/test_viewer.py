@@ -1,4 +1,4 @@
-"""The viewer: what it sends, what its controls do, and how it looks in a headless browser."""
+"""The viewer: what it sends, what its controls do."""
 
 import time
 from importlib.resources import files
@@ -8,15 +8,13 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 import torch
-from browser import Browser
 from evaluate.exact_fits import moving_points
 from scipy.spatial.transform import Rotation
 
 from msdyn.cli import fit, view
-from msdyn.geometry import Cameras, look_at, rotations_from_quats_wxyz
-from msdyn.motion import Blend, MotionField
-from msdyn.scene import Scene, Timeline
-from msdyn.sequence import Gaussians, GaussianSequence, load_sequence
+from msdyn.geometry import rotations_from_quats_wxyz
+from msdyn.scene import Scene
+from msdyn.sequence import load_sequence
 from msdyn.view import Viewer
 from msdyn.view.splats import Look, SplatSource
 
@@ -161,11 +159,14 @@ def test_a_recorded_path_has_cameras_and_times(viewer):
 
 def test_playing_goes_at_the_rate_of_the_clip(viewer):
     """Ten frames a second; every step is counted."""
+    start, begun = viewer.steps, time.monotonic()
     viewer.panel.play(True)
-    start = viewer.steps
-    time.sleep(2.0)
+    while viewer.steps < start + 12:
+        time.sleep(0.005)
+        assert time.monotonic() < begun + 20
+    taken = time.monotonic() - begun
     viewer.panel.play(False)
-    assert 10 <= viewer.steps - start <= 24
+    assert taken >= 1.1  # no faster; a busy machine may leave frames out
 
 
 def test_another_state_of_a_fit_takes_the_place_of_the_first(viewer, sequence):
@@ -271,6 +272,31 @@ def test_frusta_and_images(viewer):
     np.testing.assert_array_equal(viewer.image(2), viewer.scene.image(2))
 
 
+def test_frusta_are_seen_from_behind_and_do_not_hide_the_view(viewer, sequence):
+    event = Event()
+    viewer.jump(event.client, 2.0)
+    eye, forward = sequence.cameras[2].centres[0], sequence.cameras[2].world_from_cam[0, :3, 2]
+    viewer.panel.frusta_box.value = True
+    viewer.show_frusta(True, event.client)
+    back = (eye - event.client.camera.position) @ forward
+    size = viewer.frusta[0].scale
+    assert back > 3 * size
+    np.testing.assert_allclose(eye - event.client.camera.position, back * forward, atol=1e-6)
+    there = event.client.camera.position
+    viewer.show_frusta(True, event.client)  # far enough away already
+    np.testing.assert_array_equal(event.client.camera.position, there)
+    # No larger than the steps between cameras, and lines of pixels, not of metres.
+    steps = np.linalg.norm(np.diff(sequence.cameras.centres, axis=0), axis=1)
+    means = sequence.static.means.detach().numpy()
+    reach = np.median(np.linalg.norm(means - sequence.cameras.centres[0], axis=1))
+    assert size <= max(np.median(steps), 0.022 * reach)
+    assert viewer.frusta[0].thickness_units == "screen"
+    viewer._visit(event, 4.0)
+    assert viewer.frame == 4.0 and not viewer.panel.frusta_box.value
+    assert not any(frustum.visible for frustum in viewer.frusta)
+    np.testing.assert_allclose(event.client.camera.position, sequence.cameras[4].centres[0])
+
+
 def test_a_fit_is_shown_while_it_goes_on(plane_scene, monkeypatch, capsys):
     texts = []
     monkeypatch.setattr(Viewer, "update", lambda self, sequence, text: texts.append(text))
@@ -287,49 +313,6 @@ def test_an_address_that_is_not_ours_is_refused(fitted_plane_scene, capsys):
     assert "cannot listen on 203.0.113.1" in capsys.readouterr().err
 
 
-def many_gaussians(count=30_000, frames=60):
-    """A cloud of small Gaussians that turns about its middle, a third of it standing still."""
-    rng = np.random.default_rng(0)
-    points = torch.from_numpy(rng.normal(size=(count, 3)) * [1, 0.6, 1]).float()
-    colours = torch.from_numpy(rng.random((count, 3))).float()
-    gaussians = [
-        Gaussians.from_points(points[part], colours[part], torch.full((n,), 0.008), opacity=0.9)
-        for part, n in (
-            (slice(0, count // 3), count // 3),
-            (slice(count // 3, count), 2 * count // 3),
-        )
-    ]
-    angle = torch.linspace(0, 3, frames)
-    turn = torch.stack(
-        [angle.cos(), 0 * angle, -angle.sin(), 0 * angle, 0 * angle + 1, 0 * angle], -1
-    )
-    moving = len(gaussians[1])
-    motion = MotionField(
-        [torch.zeros(1, 3)], [turn[None]], [torch.zeros(1, frames, 3)], [torch.zeros(1).long()],
-        torch.arange(float(frames)), torch.tensor([1]),
-    )  # fmt: skip
-    poses = [look_at(np.array([0, 0, -4.0]), np.zeros(3), np.array([0, 1.0, 0]))] * frames
-    return GaussianSequence(
-        *gaussians, motion, [Blend(torch.zeros(moving, 1).long(), torch.zeros(moving, 1))],
-        torch.ones(moving).long(),
-        timeline=Timeline.uniform(frames, 30.0),
-        cameras=Cameras.pinhole(300.0, 320, 240, np.stack(poses)),
-        canonical_frame=0, world_units="metric",
-    )  # fmt: skip
-
-
-# Counts the times that the page has shown within some seconds, by the number beside the slider.
-COUNT = """new Promise(done => {
-  const seen = [], begun = performance.now();
-  const box = [...document.querySelectorAll('input')].find(i => i.value !== '' && !isNaN(i.value));
-  (function look() {
-    if (seen[seen.length - 1] !== box.value) seen.push(box.value);
-    if (performance.now() - begun < 4000) requestAnimationFrame(look);
-    else done((seen.length - 1) / 4);
-  })();
-})"""
-
-
 def test_our_script_comes_before_any_of_viser(viewer):
     with urlopen(viewer.address) as answer:
         page = answer.read().decode()
@@ -340,71 +323,3 @@ def test_our_script_comes_before_any_of_viser(viewer):
     assert folder.is_dir()
     viewer.stop()
     assert not folder.exists()
-
-
-def opened(browser, viewer):
-    """Open a viewer and wait until it is connected."""
-    browser.open(viewer.address)
-    browser.until("!!document.querySelector('canvas')")
-    browser.until("document.body.innerText.includes('Connected')")
-    for frame in range(len(viewer.sequence.timeline)):  # what the server remembers from then on
-        viewer.source.moving(float(frame), viewer.look)
-
-
-def pictures(browser, viewer, folder):
-    """Return what is drawn left of the controls at two times."""
-    shots = []
-    for frame in (0.0, 20.0):
-        viewer.panel.go(frame)
-        time.sleep(3)
-        shots.append(browser.screenshot(folder / f"frame_{frame:.0f}.png")[170:, :180])
-    return np.stack(shots).astype(float)
-
-
-@pytest.mark.slow
-def test_in_a_browser(tmp_path):
-    """It loads without complaint, draws, scrubs and plays; screenshots are kept."""
-    viewer = Viewer(many_gaussians(), port=8230, folder=tmp_path)
-    try:
-        with Browser(tmp_path, 480, 360) as browser:
-            opened(browser, viewer)
-            drawn = pictures(browser, viewer, tmp_path)
-            # Not blank, and another at another time.
-            assert drawn[0].std() > 10
-            assert np.abs(drawn[0] - drawn[1]).mean() > 3
-            viewer.panel.play(True)
-            rates = {"480x360": browser.run(COUNT)}
-            browser.resize(320, 240)
-            tries = [browser.run(COUNT) for _ in range(3)]
-            rates["320x240"] = max(tries)
-            assert browser.errors() == []
-    finally:
-        viewer.stop()
-    said = "".join(f"{size}: {rate} steps a second\n" for size, rate in rates.items())
-    (tmp_path / "rate.txt").write_text(said, encoding="utf-8")
-    # The best of three, as other work on the machine takes its share: docs/viewer.md.
-    assert rates["320x240"] >= 15
-
-
-@pytest.mark.slow
-def test_software_draws_what_viser_draws(tmp_path, monkeypatch):
-    """Our triangles in place of viser's instances make the same picture, but for its four samples
-    a pixel at the rim of Gaussians, where they are faint: 0.2 of 255 on average, 9 at most."""
-    drawn = {}
-    for name in ("ours", "viser's"):
-        folder = tmp_path / name
-        folder.mkdir()
-        if name == "viser's":
-            monkeypatch.setattr("msdyn.view.page.with_our_script", lambda page: page)
-        viewer = Viewer(many_gaussians(3000), port=8240, folder=folder)
-        try:
-            with Browser(folder, 480, 360) as browser:
-                opened(browser, viewer)
-                drawn[name] = pictures(browser, viewer, folder)
-                draws = browser.run("window.msdynPage?.draws ?? null")
-                assert (draws is None) == (name == "viser's") and draws != 0
-        finally:
-            viewer.stop()
-    assert drawn["ours"].std() > 10
-    difference = np.abs(drawn["ours"] - drawn["viser's"])
-    assert difference.mean() < 0.5 and difference.max() < 20
