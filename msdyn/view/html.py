@@ -42,8 +42,12 @@ canvas { width: 100%; height: 360px; border: 1px solid var(--line); touch-action
 pre { background: #f6f7f9; padding: .8rem; overflow-x: auto; font-size: .82rem; }
 summary { cursor: pointer; }
 @media (max-width: 640px) { .row { grid-template-columns: repeat(2, 1fr); }
-  .plots { grid-template-columns: 1fr; } body { padding: 14px 12px 40px; } }
+  .plots { grid-template-columns: 1fr; } body { padding: 14px 12px 40px; }
+  table { font-size: .72rem; } th, td { padding-right: .35rem; }
+  td:first-child { white-space: nowrap; } }
 """
+_LEFT, _RIGHT = 56, 396
+"""Where plots begin and end, of 400: seven characters fit to the left, as in 0.04511."""
 
 
 def page(title: str, body: str, script: str = "") -> str:
@@ -102,7 +106,7 @@ def curve(
     if good.sum() < 2:
         return ""
     xs, ys = np.asarray(x, float)[good], shown[good]
-    to_x, to_y = _axis(xs, 46, 396), _axis(ys, 158, 14)
+    to_x, to_y = _axis(xs, _LEFT, _RIGHT), _axis(ys, 158, 14)
     points = " ".join(f"{to_x(a):.1f},{to_y(b):.1f}" for a, b in zip(xs, ys, strict=True))
     line = f'<polyline points="{points}" fill="none" stroke="#2f6fde" stroke-width="1.6"/>'
     return _plot(title, line, xs, values[good], x_label)
@@ -117,9 +121,9 @@ def bars(title: str, values: Sequence[float], marked: Sequence[bool], x_label: s
     low, high = float(y[good].min()), float(y[good].max())
     low -= 0.15 * max(high - low, 1e-3)
     to_y = _axis(np.array([low, high]), 158, 14)
-    width = 350 / len(y)
+    width = (_RIGHT - _LEFT) / len(y)
     shapes = [
-        f'<rect x="{46 + i * width:.2f}" y="{to_y(v):.1f}" width="{max(width * 0.85, 0.5):.2f}" '
+        f'<rect x="{_LEFT + i * width:.2f}" y="{to_y(v):.1f}" width="{max(width * 0.85, 0.5):.2f}" '
         f'height="{max(158 - to_y(v), 0):.1f}" fill="{"#c2410c" if m else "#2f6fde"}"/>'
         for i, (v, m) in enumerate(zip(y, marked, strict=True))
         if np.isfinite(v)
@@ -138,13 +142,14 @@ def _axis(values: np.ndarray, start: float, end: float):
 def _plot(title: str, shapes: str, x: np.ndarray, y: np.ndarray, x_label: str) -> str:
     style = 'font-size="11" fill="#5b6470" font-family="system-ui, sans-serif"'
     labels = (
-        f'<text x="40" y="18" text-anchor="end" {style}>{_short(y.max())}</text>'
-        f'<text x="40" y="158" text-anchor="end" {style}>{_short(y.min())}</text>'
-        f'<text x="46" y="174" {style}>{_short(x.min())}</text>'
-        f'<text x="396" y="174" text-anchor="end" {style}>{_short(x.max())}</text>'
-        f'<text x="221" y="174" text-anchor="middle" {style}>{escape(x_label)}</text>'
+        f'<text x="{_LEFT - 6}" y="18" text-anchor="end" {style}>{_short(y.max())}</text>'
+        f'<text x="{_LEFT - 6}" y="158" text-anchor="end" {style}>{_short(y.min())}</text>'
+        f'<text x="{_LEFT}" y="174" {style}>{_short(x.min())}</text>'
+        f'<text x="{_RIGHT}" y="174" text-anchor="end" {style}>{_short(x.max())}</text>'
+        f'<text x="{(_LEFT + _RIGHT) / 2}" y="174" text-anchor="middle" {style}>'
+        f"{escape(x_label)}</text>"
     )
-    frame = '<path d="M46 14V158H396" fill="none" stroke="#d9dde3"/>'
+    frame = f'<path d="M{_LEFT} 14V158H{_RIGHT}" fill="none" stroke="#d9dde3"/>'
     return (
         f'<figure style="margin:0"><figcaption>{escape(title)}</figcaption>'
         f'<svg viewBox="0 0 400 180" role="img" aria-label="{escape(title)}">'

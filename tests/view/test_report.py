@@ -136,6 +136,12 @@ def test_plots_leave_out_what_is_not_finite():
     assert bars("PSNR", [20.0, 30.0], [False, True], "frame").count("<rect") == 2
 
 
+# What is cut off: tables wider than their place, and words of plots that begin left of them.
+CUT = """[...document.querySelectorAll('.wide')].filter(t => t.scrollWidth > t.clientWidth).concat(
+  [...document.querySelectorAll('svg text')].filter(t => t.getBBox().x < 0)).map(t => t.textContent)
+"""
+
+
 @pytest.mark.slow
 def test_in_a_browser_on_a_desk_and_on_a_phone(scene, tmp_path):
     path = write_report(scene)
@@ -147,6 +153,7 @@ def test_in_a_browser_on_a_desk_and_on_a_phone(scene, tmp_path):
             assert browser.run("document.documentElement.scrollWidth") <= width
             broken = "[...document.images].filter(i => !i.naturalWidth).length"
             assert browser.run(broken) == 0
+            assert browser.run(CUT) == []
             browser.run("document.getElementById('paths').scrollIntoView()")
             shot = browser.screenshot(tmp_path / f"report_{width}.png")
             assert shot.std() > 10
