@@ -15,7 +15,7 @@ from msdyn.preprocess.base import CameraSolution
 from msdyn.preprocess.instances import split_instances
 from msdyn.preprocess.progress import progress
 from msdyn.preprocess.regions import close_holes, drop_specks, fill_from_nearest
-from msdyn.preprocess.stillness import Prediction, StillPoints, photometric_scores
+from msdyn.preprocess.stillness import Prediction, StillPoints, looks_still, photometric_scores
 from msdyn.preprocess.two_view import two_view_motion
 
 from msdyn.scene import STATIC, Scene, Tracks
@@ -79,7 +79,7 @@ class MotionMasks:
             scores = np.sqrt(still.distances * two_views.epipolar)
             many, threshold = self._moving(scene, tracks, scores, still.predict)
             if moving is not None:
-                many |= _seen_by_two_views_alone(moving, many, tracks)
+                many |= _seen_by_two_views_alone(moving, many, tracks, still)
             moving = many
         assert moving is not None
         labels = split_instances(moving, tracks, scale=2.0)
@@ -132,22 +132,27 @@ class MotionMasks:
             yield mask
 
 
-def _seen_by_two_views_alone(two: np.ndarray, many: np.ndarray, tracks: Tracks) -> np.ndarray:
+def _seen_by_two_views_alone(
+    two: np.ndarray, many: np.ndarray, tracks: Tracks, still: StillPoints
+) -> np.ndarray:
     """Return the pixels [T, h, w] of objects that two views see move and known cameras hardly.
 
     What moves steadily alongside the camera looks, to many views, like something still at another
-    distance; so does what is still. Two views are believed then: rather a still thing too many
-    than a moving one too few.
+    distance. Two views are believed then, unless the object is seen to stand where it is: rather a
+    still thing too many than a moving one too few.
 
     Args:
         two, many: [T, h, w] bool, what moves by two views and by the cameras.
         tracks: N tracks.
+        still: the still points of the tracks.
     """
     labels = split_instances(two, tracks, scale=2.0)
     area = np.bincount(labels.ravel())
     agreed = np.bincount(labels[many], minlength=len(area))
     alone = agreed < MIN_AGREED * area
     alone[0] = False
+    for label in np.flatnonzero(alone).tolist():
+        alone[label] = not looks_still(still, tracks, labels == label, labels > 0)
     return alone[labels]
 
 

@@ -19,7 +19,7 @@ from msdyn.preprocess.two_view import group_quantile
 from msdyn.geometry import Cameras, project, transform_points
 from msdyn.scene import Scene, Tracks
 
-__all__ = ["Prediction", "StillPoints", "photometric_scores"]
+__all__ = ["Prediction", "StillPoints", "looks_still", "photometric_scores"]
 
 Prediction = Callable[[int, int, np.ndarray], np.ndarray]
 """From a frame, a later frame and rows of tracks seen in the former: where [n, 2] px they would be
@@ -28,6 +28,14 @@ in the later frame, did they lie still; NaN where that is not known."""
 GAPS = (2, 5)
 NOISE = 4.0
 """Squared difference in grey levels that is not worth telling apart: two levels."""
+# Of something still before the background, and of something that is not. Its points are off by at
+# most this many times what the background's are: a block that stands 1.2, a vehicle that drives
+# alongside the camera 3. Its depth and that of what lies below its border differ by at most this
+# share in nine of ten frames: the block .01, the vehicle 1.
+MAX_MISFIT, MAX_STEP = 2.0, 0.05
+MAX_STILL_PX = 3.0  # a point that is off by more says nothing of depth
+NEAR, MIN_BELOW = 0.04, 0.7  # of the width, across the border; and how much of it is downwards
+MIN_CONTACTS, MIN_SEEN_STANDING = 3, 0.5  # pairs of tracks a frame, share of the frames
 
 
 class StillPoints:
@@ -41,10 +49,16 @@ class StillPoints:
     def __init__(self, tracks: Tracks, cameras: Cameras) -> None:
         point, frame, xy, confidence = observations_of_tracks(tracks)
         solved = triangulate(cameras, point, frame, xy, confidence)
+        self.width = cameras.width
         self._cameras = cameras
         self._xyz = solved.xyz
         self.distances = group_quantile(point, solved.error, 0.7, len(tracks))
         self.distances[np.flatnonzero(~solved.in_front)] = np.inf
+
+    def depth(self, frame: int, rows: np.ndarray) -> np.ndarray:
+        """Return the z-depth [n] of the points of tracks `rows` [n] in a frame."""
+        axis = self._cameras.cam_from_world[frame, 2]
+        return self._xyz[rows] @ axis[:3] + axis[3]
 
     def predict(self, frame: int, later: int, rows: np.ndarray) -> np.ndarray:
         """Return where [n, 2] px the points are in the later frame, NaN behind the camera."""
@@ -52,6 +66,56 @@ class StillPoints:
         with np.errstate(divide="ignore", invalid="ignore"):
             xy = project(self._cameras.intrinsics[later], local)
         return np.where(local[:, 2:] > 0, xy, np.nan).astype(np.float32)
+
+
+def looks_still(still: StillPoints, tracks: Tracks, own: np.ndarray, moving: np.ndarray) -> bool:
+    """Whether an object that two views see move, and known cameras do not, is still after all.
+
+    What moves steadily alongside the camera looks still to it as well, but at a wrong distance.
+    So its points have to fit as well as the background's, and the ground it stands on has to
+    be as far as they are: no step in depth across its lower border, all through the clip.
+
+    Args:
+        still: the still points of all tracks.
+        tracks: the N tracks.
+        own: [T, h, w] bool, the object; of half size, or any other.
+        moving: [T, h, w] bool, all that is said to move, the object too.
+    """
+    from scipy.spatial import KDTree
+
+    frames, height, width = own.shape
+    scale = still.width / width
+    reach = NEAR * still.width
+    life = tracks.visible.sum(1)
+    inside, outside = np.zeros((2, len(tracks)), int)  # frames
+    steps = []
+    for frame in range(frames):
+        rows = np.flatnonzero(tracks.visible[:, frame])
+        column, row = np.floor(tracks.xy[rows, frame] / scale).astype(int).T
+        at = row.clip(0, height - 1), column.clip(0, width - 1)
+        in_own, off = own[frame][at], ~moving[frame][at]
+        inside[rows[in_own]] += 1
+        outside[rows[off]] += 1
+        depth = still.depth(frame, rows)
+        good = (depth > 0) & (still.distances[rows] < MAX_STILL_PX)
+        above, below = np.flatnonzero(in_own & good), np.flatnonzero(off & good)
+        if not (len(above) and len(below)):
+            continue
+        xy = tracks.xy[rows, frame]
+        distance, nearest = KDTree(xy[below]).query(xy[above])
+        under = below[nearest]
+        stands = (distance < reach) & (xy[under, 1] - xy[above, 1] > MIN_BELOW * distance)
+        if stands.sum() >= MIN_CONTACTS:
+            ratio = np.log(depth[above[stands]] / depth[under[stands]])
+            steps.append(abs(float(np.median(ratio))))
+    shown = own.any((1, 2)).sum()
+    if len(steps) < MIN_SEEN_STANDING * max(shown, 1):
+        return False
+    members, background = (life > 2) & (inside > life / 2), (life > 2) & (outside == life)
+    if not (members.any() and background.any()):
+        return False
+    fit, usual = (np.median(still.distances[group]) for group in (members, background))
+    return bool(np.percentile(steps, 90) < MAX_STEP and fit < MAX_MISFIT * usual)
 
 
 def photometric_scores(scene: Scene, tracks: Tracks, predict: Prediction) -> np.ndarray:

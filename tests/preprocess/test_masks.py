@@ -19,10 +19,11 @@ from msdyn.preprocess.regions import (
     drop_specks,
     fill_from_nearest,
 )
+from msdyn.preprocess.stillness import StillPoints, looks_still
 from msdyn.preprocess.tracks import FlowTracks
 from msdyn.preprocess.two_view import group_quantile, two_view_motion
 
-from msdyn.geometry import Cameras
+from msdyn.geometry import Cameras, project, transform_points
 from msdyn.scene import Tracks
 
 SIZE = (120, 160)
@@ -258,9 +259,54 @@ def test_what_two_views_alone_see_stays_whole_or_goes():
     many[:, 22:36, 37:55] = False
     none = np.zeros((0, 12))
     tracks = Tracks(np.zeros((0, 12, 2)), none, none, np.zeros(0), np.zeros(0))
-    alone = _seen_by_two_views_alone(two, many, tracks)
+    still = StillPoints(tracks, Cameras.pinhole(60.0, 60, 40, np.tile(np.eye(4), (12, 1, 1))))
+    alone = _seen_by_two_views_alone(two, many, tracks, still)
     expected = two.copy()
     expected[:, 5:20, 5:20] = False
     np.testing.assert_array_equal(alone, expected)
-    assert not _seen_by_two_views_alone(two, two, tracks).any()
-    assert not _seen_by_two_views_alone(~two & two, two, tracks).any()
+    assert not _seen_by_two_views_alone(two, two, tracks, still).any()
+    assert not _seen_by_two_views_alone(~two & two, two, tracks, still).any()
+
+
+@pytest.mark.parametrize(
+    "speed, wobble, standing, still",
+    [
+        (0.0, 0.0, True, True),
+        (0.5, 0.0, True, False),  # alongside the camera: a still point fits it, twice as far
+        (0.0, 0.05, True, False),  # stays where it is, but shakes
+        (0.0, 0.0, False, False),  # hangs: nothing says how far it is
+    ],
+)
+def test_what_stands_on_the_ground_is_still(speed, wobble, standing, still):
+    """A board 3 away, a part of the object's own, before a wall 6 away; the camera slides past."""
+    rng = np.random.default_rng(0)
+    frames, size = 20, (96, 128)
+    poses = np.tile(np.eye(4), (frames, 1, 1))
+    poses[:, 0, 3] = -0.03 * np.arange(frames)
+    cameras = Cameras.pinhole(110.0, size[1], size[0], poses)
+    board = np.c_[rng.uniform(-0.2, 0.6, 250), rng.uniform(-0.3, 0.3, 250), np.full(250, 3.0)]
+    foot = np.c_[rng.uniform(-0.2, 0.6, 250), rng.uniform(0.3, 0.8, 250), np.full(250, 3.0)]
+    wall = np.c_[rng.uniform(-4, 5, 900), rng.uniform(-2.6, 2.6, 900), np.full(900, 6.0)]
+    lower = foot if standing else np.zeros((0, 3))
+    xyz = np.tile(np.concatenate([board, lower, wall]), (frames, 1, 1))
+    xyz[:, :250, 0] += speed * 0.03 * np.arange(frames)[:, None]
+    xyz[:, :250] += wobble * np.sin(np.arange(frames))[:, None, None] * [0, 1, 0]
+    xy = project(cameras.intrinsics, transform_points(poses, xyz)).swapaxes(0, 1)
+    xy += rng.normal(0, 0.1, xy.shape)
+    visible = ((xy >= 0) & (xy <= size[::-1])).all(-1)
+    # The wall behind the board is hidden.
+    corners = xyz[:, :250] + poses[:, None, :3, 3]
+    low = 110 * corners.min(1)[:, :2] / 3 + [64, 48]
+    high = 110 * corners.max(1)[:, :2] / 3 + [64, 48]
+    behind = ((xy[-900:] > low - 1) & (xy[-900:] < high + 1)).all(-1)
+    visible[-900:] &= ~behind
+    visible = visible[seen := visible.sum(1) > 2]
+    xy = np.where(visible[..., None], xy[seen], 0)
+    count = len(xy)
+    tracks = Tracks(xy, visible, visible.astype(float), np.full(count, -1), np.zeros(count))
+    own = np.zeros((frames, 48, 64), bool)
+    for mask, (x0, y0), (x1, y1) in zip(own, low / 2, high / 2, strict=True):
+        mask[round(y0) : round(y1) + 1, max(round(x0), 0) : round(x1) + 1] = True
+    points = StillPoints(tracks, cameras)
+    assert looks_still(points, tracks, own, own) == still
+    assert not looks_still(points, tracks, ~own & own, own)
