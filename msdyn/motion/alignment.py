@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.sparse.csgraph import connected_components
 
 from msdyn.geometry import apply_rigid, interpolate_rotations, invert_rigid, procrustes
 
@@ -21,8 +22,10 @@ __all__ = [
 
 # Tracks needed to take a frame's pose from them alone.
 _MIN_TRACKS = 4
-# Radians that an object is expected to turn at most against what carries it.
+# Radians that an object is expected to turn at most against what carries it, and the frames over
+# which this is forgotten.
 _STEADY = 0.1
+_STEADY_FRAMES = 6.0
 # A sighting this many times as far off as is usual is taken for another surface's.
 _OUTLIER = 8.0
 
@@ -266,12 +269,39 @@ def anchor_object(
         motion = align_cluster(
             points, xyz, weights, noise=noise, expected_angle=_STEADY if steady else np.inf
         )
+        if steady:
+            motion = _steadied(motion, weights, anchor)
         if not later.any():
             break
         back = motion.undo(xyz[later])
         spread = weights[later, :, None] / weights[later].sum(1)[:, None, None]
         points[later] = (spread * back).sum(1)
     return _rebase(motion, points, later, anchor)
+
+
+def _steadied(motion: RigidMotion, weights: np.ndarray, anchor: int) -> RigidMotion:
+    """Let an object be still on the mean where no track joins its frames to those of the anchor.
+
+    How such frames lie to the others their tracks do not say: the few that are seen last before an
+    object disappears would decide. Frames next to the gap count most.
+    """
+    visible = (weights > 0).astype(float)
+    shared = visible.T @ visible  # [T, T] tracks seen in both frames
+    enough = np.minimum(_MIN_TRACKS, np.minimum.outer(np.diag(shared), np.diag(shared)).clip(1))
+    _, block = connected_components(shared >= enough, directed=False)
+    frames = np.arange(len(block))
+    rotations, translations = motion.rotations.copy(), motion.translations.copy()
+    for number in np.unique(block[(visible.sum(0) > 0) & (block != block[anchor])]):
+        own = block == number
+        gap = np.abs(frames[:, None] - frames[~own & (visible.sum(0) > 0)]).min(1)
+        share = np.where(own, visible.sum(0) * np.exp(-gap / _STEADY_FRAMES), 0.0)
+        share /= share.sum()
+        u, _, vh = np.linalg.svd(np.einsum("t,tij->ij", share, rotations))
+        back = (u @ np.diag([1, 1, np.linalg.det(u @ vh)]) @ vh).T
+        shift = back @ (share @ translations)
+        translations[own] -= rotations[own] @ shift
+        rotations[own] = rotations[own] @ back
+    return RigidMotion(motion.centre, rotations, translations)
 
 
 def _next_pose(
