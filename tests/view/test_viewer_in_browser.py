@@ -1,6 +1,9 @@
 """The viewer in a headless browser: how it looks, how fast it plays, what the page complains of."""
 
+import contextlib
+import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,13 +70,40 @@ def opened(browser, viewer):
 
 
 def pictures(browser, viewer, folder):
-    """Return what is drawn left of the controls at two times."""
-    shots = []
+    """Return what is drawn left of the controls at two times, once it stays as it is."""
+    shots = [np.zeros(1)]
     for frame in (0.0, 20.0):
         viewer.panel.go(frame)
-        time.sleep(3)
-        shots.append(browser.screenshot(folder / f"frame_{frame:.0f}.png")[170:, :180])
-    return np.stack(shots).astype(float)
+        begun, last = time.monotonic(), np.zeros(1)
+        while time.monotonic() < begun + 40:
+            time.sleep(1.5)
+            shot = browser.screenshot(folder / f"frame_{frame:.0f}.png")[170:, :180]
+            another = shot.std() > 10 and not np.array_equal(shot, shots[-1])
+            if another and np.array_equal(shot, last):
+                break
+            last = shot
+        shots.append(shot)
+    return np.stack(shots[1:]).astype(float)
+
+
+def work_done():
+    """Return the machine's time so far, in ticks of all cores: in all, ours, that of others.
+
+    Ours is what this process and all that it has started have taken.
+    """
+    cores = [int(ticks) for ticks in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+    everything, idle = sum(cores), cores[3] + cores[4]
+    parents, taken = {}, {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            fields = path.read_text().rpartition(")")[2].split()
+            parents[int(path.parent.name)] = int(fields[1])
+            taken[int(path.parent.name)] = int(fields[11]) + int(fields[12])
+    ours = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
+        ours |= more
+    own = sum(taken[pid] for pid in ours)
+    return np.array([everything, own, everything - idle - own])
 
 
 @pytest.mark.slow
@@ -90,15 +120,18 @@ def test_in_a_browser(tmp_path):
             viewer.panel.play(True)
             rates = {"480x360": browser.run(COUNT)}
             browser.resize(320, 240)
-            tries = [browser.run(COUNT) for _ in range(3)]
-            rates["320x240"] = max(tries)
+            before = work_done()
+            rates["320x240"] = browser.run(COUNT)
+            everything, _, of_others = work_done() - before
             assert browser.errors() == []
     finally:
         viewer.stop()
     said = "".join(f"{size}: {rate} steps a second\n" for size, rate in rates.items())
+    share = 1 - of_others / everything
+    said += f"{share:.0%} of the machine was left to us\n"
     (tmp_path / "rate.txt").write_text(said, encoding="utf-8")
-    # The best of three, as other work on the machine takes its share: docs/viewer.md.
-    assert rates["320x240"] >= 15
+    # On a quiet machine, at twice that size too: docs/viewer.md. Of a busy one we get our share.
+    assert rates["320x240"] >= 15 * share, said
 
 
 @pytest.mark.slow
