@@ -124,6 +124,10 @@ def test_in_a_browser(tmp_path):
             rates["320x240"] = browser.run(COUNT)
             everything, _, of_others = work_done() - before
             assert browser.errors() == []
+            asked = [event["params"]["request"]["url"] for event in browser.events
+                     if event.get("method") == "Network.requestWillBeSent"]  # fmt: skip
+            ours = (viewer.address, "data:", "blob:")  # nothing that an offline machine lacks
+            assert asked and all(url.startswith(ours) for url in asked), asked
     finally:
         viewer.stop()
     said = "".join(f"{size}: {rate} steps a second\n" for size, rate in rates.items())
