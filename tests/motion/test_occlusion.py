@@ -130,7 +130,7 @@ def test_an_object_lost_from_sight_turns_with_what_holds_it():
 
 
 def test_the_last_strip_seen_before_an_occlusion_does_not_turn_the_rest():
-    """As above, but the box goes out of sight from one side on, with wrong depths beside the board."""
+    """As above, but it goes out of sight from one side on, with wrong depths beside the board."""
     rng = np.random.default_rng(8)
     hand, rotations, translations = rigid_body(
         rng, np.array([0, 0, 2.0]), [0, 1, 0.2], 80, [0.4, 0, 0], count=200
