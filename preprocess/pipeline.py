@@ -149,9 +149,10 @@ class _Run:
     def refine_masks(self) -> None:
         """Segment again with the cameras, where the backend needs them, or where they are good.
 
-        In the first case the cameras were found without masks, in the second the first masks did
-        for them: either way they do not change. Cameras from files may be noisier than what two
-        views tell, so they are asked only where they must be.
+        In the first case the cameras were found without masks, and stay. In the second they are
+        solved once more, with the better masks: what the first ones missed of the movers took part
+        in them. Cameras from files may be noisier than what two views tell, so they are asked only
+        where they must be.
         """
         masks = self._record("masks")
         if not (masks and self._record("cameras")) or (self.directory / _REFINED).exists():
@@ -175,7 +176,22 @@ class _Run:
         seconds = masks["seconds"] + time.perf_counter() - start
         options = _options(backend) | self._chosen("masks")
         self._stamp("masks", masks["input_hash"], backend, options, seconds, **result)
+        if not quality.get("needs_cameras"):
+            self._solve_again()
         (self.directory / _REFINED).touch()
+
+    def _solve_again(self) -> None:
+        """Solve the cameras with the masks as they are now; keep the old ones, should they fail."""
+        record = self._record("cameras")
+        assert record is not None
+        start = time.perf_counter()
+        backend = self._backend("cameras")
+        solution = self._solved(backend)
+        if solution.verdict.grade != "good":
+            return
+        result = self._write_solution(solution)
+        seconds = record["seconds"] + time.perf_counter() - start
+        self._stamp("cameras", record["input_hash"], backend, record["options"], seconds, **result)
 
     def stop_if_poor(self) -> None:
         """Raise where depth would be triangulated from cameras that cannot give it."""
@@ -242,6 +258,9 @@ class _Run:
         }
 
     def _cameras(self, backend: Any) -> dict[str, Any]:
+        return self._write_solution(self._solved(backend))
+
+    def _solved(self, backend: Any) -> CameraSolution:
         scene, needs = self._scene(), self.specs["cameras"].needs
         tracks = scene.tracks if "tracks" in needs else None
         masks = StoredMasks(scene) if "masks" in needs else None
@@ -249,7 +268,9 @@ class _Run:
             # These masks hold much that lies still, and would take it from the cameras.
             tracks = dataclasses.replace(tracks, object=np.full(len(tracks), -1))
             masks = None
-        solution = backend.solve(scene, tracks, masks)
+        return backend.solve(scene, tracks, masks)
+
+    def _write_solution(self, solution: CameraSolution) -> dict[str, Any]:
         write_cameras(self.directory / "cameras.json", solution.cameras)
         save_npz(self.directory / _POINTS, **dataclasses.asdict(solution.points))
         verdict = dataclasses.asdict(solution.verdict)

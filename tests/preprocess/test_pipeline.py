@@ -306,12 +306,20 @@ def test_confidence_of_depth_comes_and_goes_with_it(config, poor, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "motion, grade, passes",
-    [("moving", "good", 2), ("moving", "usable", 1), ("unknown", "good", 1), ("moving", "poor", 1)],
+    "motion, grade, second, passes",
+    [
+        ("moving", "good", "good", 2),
+        ("moving", "good", "poor", 2),  # the first cameras are kept
+        ("moving", "usable", "usable", 1),
+        ("unknown", "good", "good", 1),
+        ("moving", "poor", "poor", 1),
+    ],
 )
-def test_masks_are_improved_by_good_cameras(config, poor, monkeypatch, motion, grade, passes):
-    """Those that structure from motion found; the two-view masks did for the cameras."""
-    given = []
+def test_masks_are_improved_by_good_cameras(
+    config, poor, monkeypatch, motion, grade, second, passes
+):
+    """Those that structure from motion found; which are then solved with the better masks."""
+    given, seen = [], []
 
     class Better:
         name = "motion"
@@ -319,15 +327,17 @@ def test_masks_are_improved_by_good_cameras(config, poor, monkeypatch, motion, g
         def segment(self, scene, tracks, solution):
             given.append(solution is not None)
             mask = np.zeros(scene.size, np.uint8)
-            mask[20:50, 20:60] = 1
+            mask[20 : 50 + 4 * (solution is not None), 20:60] = 1
             figures = {"needs_cameras": False, "better_with_cameras": solution is None}
             return (mask for _ in range(len(scene))), figures
 
     class Cameras(Poor):
         def solve(self, scene, tracks, masks):
             assert masks is not None and all(mask.any() for mask in masks)
+            seen.append((masks[0] > 0).sum())
             solved = super().solve(scene, tracks, masks)
-            verdict = Verdict(grade, "" if grade == "good" else "why", "cure")
+            now = second if len(seen) == 2 else grade
+            verdict = Verdict(now, "" if now == "good" else "why", "cure")
             return dataclasses.replace(solved, motion=motion, verdict=verdict)
 
     for stage, name, backend in (("masks", "motion", Better), ("cameras", "sfm", Cameras)):
@@ -336,7 +346,11 @@ def test_masks_are_improved_by_good_cameras(config, poor, monkeypatch, motion, g
     own = dataclasses.replace(config, cameras=None, cameras_path=None)
     preprocess_video(own)
     assert given == [False, True][:passes]
+    assert seen == [30 * 40, 34 * 40][:passes]
+    record = Scene(own.directory).info.stages["cameras"]
+    assert record["quality"]["verdict"]["grade"] == grade
+    assert record["quality"]["focal_px"] == 90.0 and record["options"]["preset"] == "auto"
     preprocess_video(own)
-    assert len(given) == passes
+    assert len(given) == len(seen) == passes
     preprocess_video(dataclasses.replace(own, redo=("cameras",)))  # they are asked again
     assert given == [False, True, True][: 2 * passes - 1]
