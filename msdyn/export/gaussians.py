@@ -32,7 +32,7 @@ def export_ply(
     what = what or What()
     levels, labels = what.num_levels(sequence), what.labels(sequence)
     static, moving = sequence.static, sequence.moving
-    objects = torch.cat([sequence.objects.new_zeros(len(static)), sequence.objects])
+    objects = torch.cat([sequence.instances.new_zeros(len(static)), sequence.instances])
     keep = keep_objects(objects, labels, background=what.background == "on").cpu()
 
     def both(name: str) -> np.ndarray:

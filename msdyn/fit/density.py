@@ -107,7 +107,7 @@ class GaussianSet:
                 setattr(sequence, f"blend_index_{level}", self.state[f"index_{level}"])
             if sequence.residual is not None:
                 sequence.residual = self.params["residual"]
-            sequence.objects = self.state["objects"]
+            sequence.instances = self.state["objects"]
 
 
 def make_sets(
@@ -121,7 +121,7 @@ def make_sets(
     moving = _make_set(sequence.moving, own, rates, density, density.max_moving, steps)
     for level, blend in enumerate(sequence.blends):
         moving.state[f"index_{level}"] = blend.index
-    moving.state["objects"] = sequence.objects
+    moving.state["objects"] = sequence.instances
     return static, moving
 
 

@@ -79,7 +79,7 @@ class Objective:
                 terms["track"] = (weights.track, _track(positions[0], image.alpha, sample))
             terms |= self._regularisers(sequence)
             if len(sequence.moving):
-                pairs = self.neighbours.of(sequence.moving.means, sequence.objects, step)
+                pairs = self.neighbours.of(sequence.moving.means, sequence.instances, step)
                 there = posed.means[:, posed.num_static :]
                 value = rigidity_loss(sequence.moving.means, there, posed.rotations, *pairs)
                 terms["rigidity"] = (weights.rigidity, value)

@@ -124,7 +124,7 @@ class Painter:
         sequence = self.sequence
         opaque = (sequence.moving.opacities > 0.5).cpu().numpy()
         if self.objects is not None:
-            opaque &= np.isin(sequence.objects.cpu().numpy(), self.objects)
+            opaque &= np.isin(sequence.instances.cpu().numpy(), self.objects)
         candidates = np.flatnonzero(opaque)
         rng = np.random.default_rng(0)
         return rng.permutation(candidates)[:_TRAILS]

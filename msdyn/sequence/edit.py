@@ -33,7 +33,7 @@ def without_objects(sequence: GaussianSequence, objects: Sequence[int]) -> Gauss
     """
     for label in objects:
         _check(sequence, label)
-    gone = torch.isin(sequence.objects, torch.tensor([*objects], device=sequence.device))
+    gone = torch.isin(sequence.instances, torch.tensor([*objects], device=sequence.device))
     index = torch.nonzero(~gone)[:, 0]
     moving = sequence.moving
     kept = Gaussians(
@@ -47,7 +47,7 @@ def without_objects(sequence: GaussianSequence, objects: Sequence[int]) -> Gauss
         sequence,
         moving=kept,
         blends=[Blend(b.index[index], b.logits[index].clone()) for b in sequence.blends],
-        objects=sequence.objects[index],
+        instances=sequence.instances[index],
         residual=None if sequence.residual is None else sequence.residual[index].clone(),
     )
 
@@ -77,7 +77,7 @@ def retime_object(sequence: GaussianSequence, label: int, frames: np.ndarray) ->
             f"frames: expected {keys}, one a key frame, from 0 to {last}, got {frames.shape}"
         )
     at = torch.as_tensor(frames, dtype=torch.float32, device=sequence.device)
-    own = sequence.objects == label
+    own = sequence.instances == label
     sixd = [value.detach().clone() for value in motion.sixd]
     shifts = [value.detach().clone() for value in motion.translations]
     for level, blend in enumerate(sequence.blends):
@@ -116,7 +116,7 @@ def _patterns(blend: Blend, chosen: Tensor) -> Int[Tensor, " patterns"]:
 
 
 def _check(sequence: GaussianSequence, label: int) -> None:
-    there = sequence.objects.unique().tolist()
+    there = sequence.instances.unique().tolist()
     if label not in there:
         raise InputError(f"object: expected one of {there}, got {label}")
 
@@ -127,7 +127,7 @@ def _rebuilt(sequence: GaussianSequence, **changed) -> GaussianSequence:
         "moving": sequence.moving,
         "motion": sequence.motion,
         "blends": sequence.blends,
-        "objects": sequence.objects,
+        "instances": sequence.instances,
         "residual": None if sequence.residual is None else sequence.residual.detach(),
         **changed,
     }

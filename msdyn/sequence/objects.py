@@ -34,8 +34,8 @@ def object_motions(
     means = sequence.posed(times, levels=levels).means[:, len(sequence.static) :].double()
     rest, opacities = sequence.moving.means.double(), sequence.moving.opacities.double()
     motions = {}
-    for label in sequence.objects.unique().tolist():
-        own = sequence.objects == label
+    for label in sequence.instances.unique().tolist():
+        own = sequence.instances == label
         motions[label] = fit_motion(rest[own].expand(len(times), -1, -1), means[:, own],
                                  opacities[own].expand(len(times), -1))  # fmt: skip
     return motions
@@ -45,7 +45,7 @@ def object_centres(sequence: GaussianSequence) -> dict[int, np.ndarray]:
     """Return the centre [3] of each object in the canonical frame: its mean, by opacity."""
     rest = sequence.moving.means.detach().double().cpu().numpy()
     weight = sequence.moving.opacities.detach().double().cpu().numpy()
-    label = sequence.objects.cpu().numpy()
+    label = sequence.instances.cpu().numpy()
     return {
         int(k): np.average(rest[label == k], axis=0, weights=weight[label == k])
         for k in np.unique(label)

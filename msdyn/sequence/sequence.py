@@ -25,7 +25,7 @@ class GaussianSequence(Shortcuts, nn.Module):
         static: the background.
         moving: Gaussians on objects, in the canonical frame.
         motion: the field that moves them.
-        objects: [M] mask index (1..K) of each moving Gaussian.
+        instances: [M] mask index (1..K) of each moving Gaussian.
         residual: [M, T, 3] free displacement of each moving Gaussian at every key frame, in its
             canonical frame, inside all levels; None without this fourth level.
         timeline: the clip's frames in seconds.
@@ -34,7 +34,7 @@ class GaussianSequence(Shortcuts, nn.Module):
         world_units: "metric" or "arbitrary".
     """
 
-    objects: Tensor
+    instances: Tensor
     residual: nn.Parameter | None
 
     def __init__(
@@ -43,7 +43,7 @@ class GaussianSequence(Shortcuts, nn.Module):
         moving: Gaussians,
         motion: MotionField,
         blends: Sequence[Blend],
-        objects: Int[Tensor, " moving"],
+        instances: Int[Tensor, " moving"],
         *,
         timeline: Timeline,
         cameras: Cameras,
@@ -58,7 +58,7 @@ class GaussianSequence(Shortcuts, nn.Module):
         self.blend_logits = nn.ParameterList([nn.Parameter(b.logits) for b in blends])
         for level, blend in enumerate(blends):
             self.register_buffer(f"blend_index_{level}", blend.index)
-        self.register_buffer("objects", objects)
+        self.register_buffer("instances", instances)
         self.register_parameter("residual", None if residual is None else nn.Parameter(residual))
         self.timeline = timeline
         self.cameras = cameras
@@ -138,7 +138,7 @@ class GaussianSequence(Shortcuts, nn.Module):
             torch.cat([self.static.opacities, self.moving.opacities]),
             torch.cat([self.static.harmonics, self.moving.harmonics]),
             rotations,
-            torch.cat([self.objects.new_zeros(len(self.static)), self.objects]),
+            torch.cat([self.instances.new_zeros(len(self.static)), self.instances]),
         )
 
     @torch.no_grad()
@@ -200,7 +200,7 @@ class GaussianSequence(Shortcuts, nn.Module):
             moved(self.moving),
             motion,
             [Blend(b.index, b.logits.detach().clone()) for b in self.blends],
-            self.objects,
+            self.instances,
             timeline=self.timeline,
             cameras=self.cameras.transformed(world, scale),
             canonical_frame=self.canonical_frame,

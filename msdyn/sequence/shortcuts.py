@@ -34,7 +34,7 @@ class Shortcuts:
             cameras = self.camera_at(time), self.camera_at(other)  # type: ignore[attr-defined]
         return import_module("msdyn.render").render_flow(self, cameras, (time, other), **options)
 
-    def poses(self, times: Any = None, **options: Any) -> Any:
+    def objects(self, times: Any = None, **options: Any) -> Any:
         """Return the 6-DoF pose of every object: see `msdyn.sequence.object_poses`.
 
         At normalised times; those of the frames by default.

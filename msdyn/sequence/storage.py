@@ -42,7 +42,7 @@ def save_sequence(sequence: GaussianSequence, path: str | os.PathLike) -> None:
         tensors["residual"] = sequence.residual
     tensors["motion.key_frames"] = motion.key_frames
     tensors["motion.objects"] = motion.objects
-    tensors["objects"] = sequence.objects
+    tensors["objects"] = sequence.instances
     tensors["timeline.seconds"] = torch.from_numpy(sequence.timeline.seconds)
     tensors["cameras.intrinsics"] = torch.from_numpy(sequence.cameras.intrinsics)
     tensors["cameras.cam_from_world"] = torch.from_numpy(sequence.cameras.cam_from_world)

@@ -186,7 +186,7 @@ def _motion(facts: Facts) -> str:
     rows = []
     for label, shares in sorted(facts.levels.items()):
         mean = shares.mean(1)
-        number = int((facts.sequence.objects == label).sum())
+        number = int((facts.sequence.instances == label).sum())
         rows.append(
             [f"object {label}", f"{number:,}", f"{facts.tracks.get(label, float('nan')):.0f}"]
             + [f"{value:.4g}" for value in mean]

@@ -138,7 +138,7 @@ def test_objects_under_pixels(boxes_fit, boxes_truth):
     # 96 % when written; the rest lies on silhouettes.
     assert (found == tracks.object).mean() > 0.93
     sequence = three_points()
-    sequence.objects += 4  # mask indices, not positions
+    sequence.instances += 4  # mask indices, not positions
     xy = np.array([[14.0, 27.0], [2.0, 46.0]])
     assert query_objects(sequence, np.zeros(2, int), xy).tolist() == [5, -1]
 

@@ -228,7 +228,7 @@ def test_new_gaussians_inherit_weights_and_labels(boxes, tmp_path, monkeypatch):
     assert len(sequence.moving) > 1500
     # A Gaussian's patterns are those of its own object.
     labels = sequence.motion.objects[sequence.blends[0].index[:, 0]]
-    assert torch.equal(labels, sequence.objects)
+    assert torch.equal(labels, sequence.instances)
 
 
 def test_cameras_of_another_size_are_refused(boxes, tmp_path):

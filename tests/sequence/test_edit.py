@@ -65,7 +65,7 @@ def paths_of(sequence):
 
 def test_an_object_taken_out_leaves_the_others_as_they_are(sequence):
     rest = without_objects(sequence, [2])
-    assert rest.objects.tolist() == [1, 3] and len(sequence.moving) == 3
+    assert rest.instances.tolist() == [1, 3] and len(sequence.moving) == 3
     np.testing.assert_array_equal(paths(rest), paths(sequence)[:, [0, 2]])
     none = without_objects(sequence, [1, 2, 3])
     assert len(none.moving) == 0 and not none.at(0.5).means.numel()
@@ -95,7 +95,7 @@ def test_methods_are_the_functions(sequence, tmp_path):
     np.testing.assert_array_equal(sequence.tracks(xy, 0).xyz, point_tracks(sequence, xy, 0).xyz)
     flow = render_flow(sequence, (sequence.cameras[0], sequence.cameras[10]), (0.0, 1.0))
     np.testing.assert_array_equal(sequence.flow(0.0, 1.0).xy, flow.xy)
-    found, poses = sequence.poses(), object_poses(sequence, np.arange(FRAMES))
+    found, poses = sequence.objects(), object_poses(sequence, np.arange(FRAMES))
     assert found.keys() == poses.keys()
     np.testing.assert_array_equal(found[2], poses[2])
     assert sequence.export("objects", tmp_path).files[-1].name == "objects.json"
