@@ -2,8 +2,10 @@
 
 The stages run in this order, each reading what the ones before it left in the scene directory:
 
-    frames -> tracks -> masks (two-view geometry) -> cameras -> masks (again, where the camera's own
-    parallax defeats two views) -> depth -> tracks (their objects, from the masks)
+    frames -> tracks -> masks (two-view geometry) -> cameras -> masks (again, by what the cameras
+    tell) -> cameras (again, by these masks) -> depth
+
+The objects of the tracks are set whenever masks are made.
 
 A backend computes; the pipeline writes, stamps and caches. Backends that make one image a frame
 are generators, so that memory does not grow with the length of the clip.
