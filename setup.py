@@ -56,6 +56,7 @@ setup(
             "scikit-image>=0.22",
             "transformers>=4.57",
             "openexr>=3.3",
+            "rerun-sdk>=0.24",
             "ruff",
             "pyright",
         ],
