@@ -14,7 +14,6 @@ import json
 import logging
 import shutil
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,14 @@ from msdyn.preprocess.config import STAGES, PreprocessConfig, Stage
 from msdyn.preprocess.frames import write_frames
 from msdyn.preprocess.presets import choose_backends
 from msdyn.preprocess.quality import mask_figures
+from msdyn.preprocess.records import (
+    CONFIDENCE,
+    POINTS,
+    REFINED,
+    StageRecords,
+    content_digest,
+    options_of,
+)
 from msdyn.preprocess.report import REPORT, write_report
 from msdyn.preprocess.sources import source_files
 
@@ -36,8 +43,6 @@ from msdyn.scene import (
     frame_path,
     load_npz,
     save_npz,
-    stamp_stage,
-    unstamp_stage,
     write_cameras,
     write_depth,
     write_image,
@@ -48,17 +53,6 @@ from msdyn.scene import (
 __all__ = ["preprocess_video"]
 
 _log = logging.getLogger(__name__)
-
-_POINTS = ".cache/points.npz"
-_REFINED = ".cache/masks_refined"  # there once the cameras have had their say on the masks
-_CONFIDENCE = "depth_confidence"  # of methods that know how sure they are
-_OUTPUTS: dict[Stage, tuple[str, ...]] = {
-    "frames": ("images",),
-    "tracks": ("tracks.npz",),
-    "masks": ("masks",),
-    "cameras": ("cameras.json", _POINTS),
-    "depth": ("depth",),
-}
 
 
 def preprocess_video(config: PreprocessConfig) -> Scene:
@@ -98,7 +92,8 @@ class _Run:
 
     def __init__(self, config: PreprocessConfig) -> None:
         self.directory = config.directory
-        config, self.choices = choose_backends(config, self._record)
+        self.records = StageRecords(config.directory)
+        config, self.choices = choose_backends(config, self.records.record)
         self.config = config
         self.ran = False
         self.specs = {stage: names[getattr(config, stage)] for stage, names in BACKENDS.items()}
@@ -106,7 +101,7 @@ class _Run:
     def prepare(self) -> None:
         """Check that the directory is ours to write to, and forget the stages to be redone."""
         directory, video = self.directory, self.config.video
-        record = self._record("frames")
+        record = self.records.record("frames")
         source = record["options"].get("source") if record else None
         ours = source is not None or (directory / ".cache").is_dir()
         if directory.exists() and not ours:
@@ -121,15 +116,15 @@ class _Run:
                 "choose another with --out, or replace it with --redo frames"
             )
         for stage in STAGES[1:]:
-            self._refuse_own_output(stage, getattr(self.config, f"{stage}_path"))
+            self.records.refuse_own_output(stage, getattr(self.config, f"{stage}_path"))
         for stage in self.config.redo:
             self._forget(stage)
 
     def bring_up_to_date(self, stage: Stage) -> None:
         """Run a stage unless its record and results are there and nothing it reads has changed."""
         digest = self._digest(stage)
-        record = self._record(stage)
-        if record and record["input_hash"] == digest and self._complete(stage):
+        record = self.records.record(stage)
+        if record and record["input_hash"] == digest and self.records.complete(stage):
             _log.info("%s: up to date", stage)
             return
         self._forget(stage)
@@ -142,9 +137,9 @@ class _Run:
             backend, result = None, {}
         else:
             backend = self._backend(stage)
-            options = _options(backend) | self._chosen(stage)
+            options = options_of(backend) | self._chosen(stage)
             result = getattr(self, f"_{stage}")(backend)
-        self._stamp(stage, digest, backend, options, time.perf_counter() - start, **result)
+        self.records.stamp(stage, digest, backend, options, time.perf_counter() - start, **result)
 
     def refine_masks(self) -> None:
         """Segment again with the cameras, where the backend needs them, or where they are good.
@@ -154,8 +149,8 @@ class _Run:
         in them. Cameras from files may be noisier than what two views tell, so they are asked only
         where they must be.
         """
-        masks = self._record("masks")
-        if not (masks and self._record("cameras")) or (self.directory / _REFINED).exists():
+        masks = self.records.record("masks")
+        if not (masks and self.records.record("cameras")) or (self.directory / REFINED).exists():
             return
         solution, quality = self._solution(), masks["quality"]
         good = solution.verdict.grade == "good" and solution.motion == "moving"
@@ -174,15 +169,15 @@ class _Run:
         keys = ("needs_cameras", "better_with_cameras")
         result["quality"] |= {key: quality[key] for key in keys if key in quality}
         seconds = masks["seconds"] + time.perf_counter() - start
-        options = _options(backend) | self._chosen("masks")
-        self._stamp("masks", masks["input_hash"], backend, options, seconds, **result)
+        options = options_of(backend) | self._chosen("masks")
+        self.records.stamp("masks", masks["input_hash"], backend, options, seconds, **result)
         if not quality.get("needs_cameras"):
             self._solve_again()
-        (self.directory / _REFINED).touch()
+        (self.directory / REFINED).touch()
 
     def _solve_again(self) -> None:
         """Solve the cameras with the masks as they are now; keep the old ones, should they fail."""
-        record = self._record("cameras")
+        record = self.records.record("cameras")
         assert record is not None
         start = time.perf_counter()
         backend = self._backend("cameras")
@@ -191,7 +186,9 @@ class _Run:
             return
         result = self._write_solution(solution)
         seconds = record["seconds"] + time.perf_counter() - start
-        self._stamp("cameras", record["input_hash"], backend, record["options"], seconds, **result)
+        self.records.stamp(
+            "cameras", record["input_hash"], backend, record["options"], seconds, **result
+        )
 
     def stop_if_poor(self) -> None:
         """Raise where depth would be triangulated from cameras that cannot give it."""
@@ -208,9 +205,9 @@ class _Run:
         """Write the report, where something changed or there is none."""
         if self.ran or not (self.directory / REPORT).is_file():
             points = None
-            if self._record("cameras"):
+            if self.records.record("cameras"):
                 points = self._solution().points
-            write_report(self._scene(), points)
+            write_report(self.records.scene(), points)
 
     def _chosen(self, stage: Stage) -> dict[str, str]:
         """Return what the record says of a backend that the user did not name."""
@@ -221,13 +218,13 @@ class _Run:
         return self.specs[stage].make(self.config)
 
     def _tracks(self, backend: Any) -> dict[str, Any]:
-        tracks, quality = backend.track(self._scene())
+        tracks, quality = backend.track(self.records.scene())
         write_tracks(self.directory / "tracks.npz", tracks)
         return {"quality": quality}
 
     def _masks(self, backend: Any, solution: CameraSolution | None = None) -> dict[str, Any]:
         """Write masks and the objects of the tracks, which must agree with one another."""
-        scene = self._scene()
+        scene = self.records.scene()
         shutil.rmtree(self.directory / "masks", ignore_errors=True)
         masks, quality = backend.segment(scene, scene.tracks, solution)
         present: set[int] = set()
@@ -261,10 +258,10 @@ class _Run:
         return self._write_solution(self._solved(backend))
 
     def _solved(self, backend: Any) -> CameraSolution:
-        scene, needs = self._scene(), self.specs["cameras"].needs
+        scene, needs = self.records.scene(), self.specs["cameras"].needs
         tracks = scene.tracks if "tracks" in needs else None
         masks = StoredMasks(scene) if "masks" in needs else None
-        if tracks and masks is not None and self._quality("masks").get("needs_cameras"):
+        if tracks and masks is not None and self.records.quality("masks").get("needs_cameras"):
             # These masks hold much that lies still, and would take it from the cameras.
             tracks = dataclasses.replace(tracks, object=np.full(len(tracks), -1))
             masks = None
@@ -272,7 +269,7 @@ class _Run:
 
     def _write_solution(self, solution: CameraSolution) -> dict[str, Any]:
         write_cameras(self.directory / "cameras.json", solution.cameras)
-        save_npz(self.directory / _POINTS, **dataclasses.asdict(solution.points))
+        save_npz(self.directory / POINTS, **dataclasses.asdict(solution.points))
         verdict = dataclasses.asdict(solution.verdict)
         return {
             "quality": solution.quality | {"motion": solution.motion, "verdict": verdict},
@@ -280,7 +277,7 @@ class _Run:
         }
 
     def _depth(self, backend: Any) -> dict[str, Any]:
-        scene, needs = self._scene(), self.specs["depth"].needs
+        scene, needs = self.records.scene(), self.specs["depth"].needs
         depths, quality = backend.estimate(
             scene,
             scene.tracks if "tracks" in needs else None,
@@ -290,56 +287,23 @@ class _Run:
         for frame, item in enumerate(depths):
             depth = item.depth if isinstance(item, DepthMap) else item
             if isinstance(item, DepthMap):
-                folder = self.directory / _CONFIDENCE
+                folder = self.directory / CONFIDENCE
                 write_image(frame_path(folder, frame, ".png"), item.confidence)
             write_depth(self.directory, frame, depth)
         return {"quality": quality}
 
     def _solution(self) -> CameraSolution:
         """Return the cameras stage's result as it lies in the directory."""
-        scene = self._scene()
+        scene = self.records.scene()
         quality = dict(scene.info.stages["cameras"]["quality"])
         keys = tuple(field.name for field in dataclasses.fields(SparsePoints))
         return CameraSolution(
             scene.cameras,
             motion=quality.pop("motion"),
-            points=SparsePoints(**load_npz(self.directory / _POINTS, keys)),
+            points=SparsePoints(**load_npz(self.directory / POINTS, keys)),
             verdict=Verdict(**quality.pop("verdict")),
             world_units=scene.info.world_units,
             quality=quality,
-        )
-
-    def _scene(self) -> Scene:
-        return Scene(self.directory)
-
-    def _quality(self, stage: Stage) -> dict[str, Any]:
-        record = self._record(stage)
-        return record["quality"] if record else {}
-
-    def _record(self, stage: Stage) -> dict[str, Any] | None:
-        if not (self.directory / "scene.json").is_file():
-            return None
-        return self._scene().info.stages.get(stage)
-
-    def _stamp(
-        self,
-        stage: Stage,
-        digest: str,
-        backend: Any,
-        options: dict[str, Any],
-        seconds: float,
-        **result: Any,
-    ) -> None:
-        stamp_stage(
-            self.directory,
-            stage,
-            backend=backend.name if backend else "video",
-            options=options,
-            input_hash=digest,
-            seconds=seconds,
-            model=getattr(backend, "model", None),
-            licence=getattr(backend, "licence", None),
-            **result,
         )
 
     def _digest(self, stage: Stage) -> str:
@@ -350,15 +314,15 @@ class _Run:
             parts: list[Any] = [
                 dataclasses.asdict(self.config.frames),
                 names,
-                [_content_digest(file) for file in files],
+                [content_digest(file) for file in files],
             ]
         else:
             backend = self._backend(stage)
             path = getattr(backend, "path", None)
-            options = {k: v for k, v in _options(backend).items() if k != "path"}
-            parts = [backend.name, options, _content_digest(path) if path else None]
+            options = {k: v for k, v in options_of(backend).items() if k != "path"}
+            parts = [backend.name, options, content_digest(path) if path else None]
             for need in self.specs[stage].needs:
-                record = self._record(need)
+                record = self.records.record(need)
                 if record is None:
                     raise InputError(
                         f"{self.directory}: {stage} need the {need} stage, which is not done; "
@@ -367,63 +331,10 @@ class _Run:
                 parts.append(record["input_hash"])
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
 
-    def _complete(self, stage: Stage) -> bool:
-        """Whether the results of a stamped stage still lie in the directory."""
-        for name in _OUTPUTS[stage]:
-            path = self.directory / name
-            if not path.exists():
-                return False
-            if path.is_dir() and len(list(path.iterdir())) != len(self._scene()):
-                return False
-        return True
-
     def _forget(self, stage: Stage) -> None:
         """Remove the record and the results of a stage and of all that hang on it."""
         forgotten: set[Stage] = {stage}
         for later in STAGES[1:]:
             if forgotten & set(self.specs[later].needs):
                 forgotten.add(later)
-        for name in forgotten:
-            if (self.directory / "scene.json").is_file():
-                unstamp_stage(self.directory, name)
-            for output in _OUTPUTS[name]:
-                path = self.directory / output
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        if "depth" in forgotten:
-            shutil.rmtree(self.directory / _CONFIDENCE, ignore_errors=True)
-        if forgotten & {"masks", "cameras"}:
-            (self.directory / _REFINED).unlink(missing_ok=True)
-
-    def _refuse_own_output(self, stage: Stage, path: Path | None) -> None:
-        """Raise if a `files` backend is to read what its own stage writes."""
-        if path is None:
-            return
-        for output in _OUTPUTS[stage]:
-            if path.resolve() == (self.directory / output).resolve():
-                raise InputError(
-                    f"{path}: the {stage} stage writes here, so it cannot read from here; "
-                    "move the files out of the scene directory first"
-                )
-
-
-def _options(backend: Any) -> dict[str, Any]:
-    """Return the options of a backend (its fields, if it is a dataclass) as JSON values."""
-    if not dataclasses.is_dataclass(backend) or isinstance(backend, type):
-        return {}
-    hidden = {f.name for f in dataclasses.fields(backend) if not f.metadata.get("option", True)}
-    options = dataclasses.asdict(backend)
-    return {k: str(v) if isinstance(v, Path) else v for k, v in options.items() if k not in hidden}
-
-
-def _content_digest(path: Path) -> str:
-    """Return the digest of a file, or of the names and content of the files in a folder."""
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file or folder")
-    digest = hashlib.blake2b(digest_size=16)
-    for file in sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]:
-        if path.is_dir():
-            digest.update(file.name.encode())
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+        self.records.forget(forgotten)

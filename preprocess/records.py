@@ -1,0 +1,132 @@
+"""The stages' records in `scene.json` and their results beside it: kept, checked, forgotten."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+from msdyn.preprocess.config import Stage
+
+from msdyn.errors import InputError
+from msdyn.scene import Scene, stamp_stage, unstamp_stage
+
+__all__ = ["CONFIDENCE", "POINTS", "REFINED", "StageRecords", "content_digest", "options_of"]
+
+POINTS = ".cache/points.npz"
+REFINED = ".cache/masks_refined"  # there once the cameras have had their say on the masks
+CONFIDENCE = "depth_confidence"  # of methods that know how sure they are
+_OUTPUTS: dict[Stage, tuple[str, ...]] = {
+    "frames": ("images",),
+    "tracks": ("tracks.npz",),
+    "masks": ("masks",),
+    "cameras": ("cameras.json", POINTS),
+    "depth": ("depth",),
+}
+
+
+class StageRecords:
+    """What the stages of one scene directory have left there.
+
+    Attributes:
+        directory: of the scene.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def scene(self) -> Scene:
+        """Return the scene as far as it is done."""
+        return Scene(self.directory)
+
+    def quality(self, stage: Stage) -> dict[str, Any]:
+        """Return the figures of a stage, none where it is not done."""
+        record = self.record(stage)
+        return record["quality"] if record else {}
+
+    def record(self, stage: Stage) -> dict[str, Any] | None:
+        """Return the record of a stage, None where it is not done."""
+        if not (self.directory / "scene.json").is_file():
+            return None
+        return self.scene().info.stages.get(stage)
+
+    def stamp(
+        self,
+        stage: Stage,
+        digest: str,
+        backend: Any,
+        options: dict[str, Any],
+        seconds: float,
+        **result: Any,
+    ) -> None:
+        """Write the record of a stage that is done; see `msdyn.scene.stamp_stage`."""
+        stamp_stage(
+            self.directory,
+            stage,
+            backend=backend.name if backend else "video",
+            options=options,
+            input_hash=digest,
+            seconds=seconds,
+            model=getattr(backend, "model", None),
+            licence=getattr(backend, "licence", None),
+            **result,
+        )
+
+    def complete(self, stage: Stage) -> bool:
+        """Whether the results of a stamped stage still lie in the directory."""
+        for name in _OUTPUTS[stage]:
+            path = self.directory / name
+            if not path.exists():
+                return False
+            if path.is_dir() and len(list(path.iterdir())) != len(self.scene()):
+                return False
+        return True
+
+    def forget(self, stages: set[Stage]) -> None:
+        """Remove the records and the results of stages."""
+        for name in stages:
+            if (self.directory / "scene.json").is_file():
+                unstamp_stage(self.directory, name)
+            for output in _OUTPUTS[name]:
+                path = self.directory / output
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        if "depth" in stages:
+            shutil.rmtree(self.directory / CONFIDENCE, ignore_errors=True)
+        if stages & {"masks", "cameras"}:
+            (self.directory / REFINED).unlink(missing_ok=True)
+
+    def refuse_own_output(self, stage: Stage, path: Path | None) -> None:
+        """Raise if a `files` backend is to read what its own stage writes."""
+        if path is None:
+            return
+        for output in _OUTPUTS[stage]:
+            if path.resolve() == (self.directory / output).resolve():
+                raise InputError(
+                    f"{path}: the {stage} stage writes here, so it cannot read from here; "
+                    "move the files out of the scene directory first"
+                )
+
+
+def options_of(backend: Any) -> dict[str, Any]:
+    """Return the options of a backend (its fields, if it is a dataclass) as JSON values."""
+    if not dataclasses.is_dataclass(backend) or isinstance(backend, type):
+        return {}
+    hidden = {f.name for f in dataclasses.fields(backend) if not f.metadata.get("option", True)}
+    options = dataclasses.asdict(backend)
+    return {k: str(v) if isinstance(v, Path) else v for k, v in options.items() if k not in hidden}
+
+
+def content_digest(path: Path) -> str:
+    """Return the digest of a file, or of the names and content of the files in a folder."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    digest = hashlib.blake2b(digest_size=16)
+    for file in sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]:
+        if path.is_dir():
+            digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
