@@ -37,6 +37,18 @@ def test_the_command_ends_with_a_table_and_what_comes_next(config, capsys):
     assert "12 frames of 96x72" in out and err == ""
 
 
+def test_redo_and_only_choose_the_stages_to_run(config, capsys):
+    assert main(command(config, "--only", "frames", "--only", "tracks")) == 0
+    assert sorted(Scene(config.out).info.stages) == ["frames", "tracks"]
+    assert not (config.out / "masks").exists()
+    assert main(command(config)) == 0
+    written = {name: (config.out / name).stat().st_mtime_ns for name in ("images", "masks")}
+    assert main(command(config, "--redo", "masks")) == 0
+    assert capsys.readouterr().err == ""
+    assert (config.out / "images").stat().st_mtime_ns == written["images"]
+    assert (config.out / "masks").stat().st_mtime_ns > written["masks"]
+
+
 def test_the_command_says_poor_in_one_line_and_exits_3(config, poor, capsys):
     arguments = [str(config.video), "--out", str(config.out)]
     assert main(arguments) == 3
