@@ -1,9 +1,6 @@
 """The viewer in a headless browser: how it looks, how fast it plays, what the page complains of."""
 
-import contextlib
-import os
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,29 +83,9 @@ def pictures(browser, viewer, folder):
     return np.stack(shots[1:]).astype(float)
 
 
-def work_done():
-    """Return the machine's time so far, in ticks of all cores: in all, ours, that of others.
-
-    Ours is what this process and all that it has started have taken.
-    """
-    cores = [int(ticks) for ticks in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
-    everything, idle = sum(cores), cores[3] + cores[4]
-    parents, taken = {}, {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            fields = path.read_text().rpartition(")")[2].split()
-            parents[int(path.parent.name)] = int(fields[1])
-            taken[int(path.parent.name)] = int(fields[11]) + int(fields[12])
-    ours = {os.getpid()}
-    while more := {pid for pid, parent in parents.items() if parent in ours} - ours:
-        ours |= more
-    own = sum(taken[pid] for pid in ours)
-    return np.array([everything, own, everything - idle - own])
-
-
 @pytest.mark.slow
-def test_in_a_browser(tmp_path):
-    """It loads without complaint, draws, scrubs and plays; screenshots are kept."""
+def test_in_a_browser(tmp_path, monkeypatch):
+    """It loads without complaint, draws, scrubs and plays; screenshots and rates are kept."""
     viewer = Viewer(many_gaussians(), port=8230, folder=tmp_path)
     try:
         with Browser(tmp_path, 480, 360) as browser:
@@ -120,9 +97,7 @@ def test_in_a_browser(tmp_path):
             viewer.panel.play(True)
             rates = {"480x360": browser.run(COUNT)}
             browser.resize(320, 240)
-            before = work_done()
             rates["320x240"] = browser.run(COUNT)
-            everything, _, of_others = work_done() - before
             assert browser.errors() == []
             asked = [event["params"]["request"]["url"] for event in browser.events
                      if event.get("method") == "Network.requestWillBeSent"]  # fmt: skip
@@ -130,12 +105,21 @@ def test_in_a_browser(tmp_path):
             assert asked and all(url.startswith(ours) for url in asked), asked
     finally:
         viewer.stop()
+    monkeypatch.setattr("msdyn.view.page.with_our_script", lambda page: page)
+    viewer = Viewer(many_gaussians(), port=8235, folder=tmp_path)
+    (tmp_path / "plain").mkdir()
+    try:
+        with Browser(tmp_path / "plain", 480, 360) as browser:
+            opened(browser, viewer)
+            viewer.panel.play(True)
+            plain = browser.run(COUNT)
+    finally:
+        viewer.stop()
     said = "".join(f"{size}: {rate} steps a second\n" for size, rate in rates.items())
-    share = 1 - of_others / everything
-    said += f"{share:.0%} of the machine was left to us\n"
+    said += f"480x360 as viser draws: {plain}\n"
     (tmp_path / "rate.txt").write_text(said, encoding="utf-8")
-    # On a quiet machine, at twice that size too: docs/viewer.md. Of a busy one we get our share.
-    assert rates["320x240"] >= 15 * share, said
+    # How many a second is the machine's business: docs/viewer.md. Ours are twice viser's and more.
+    assert rates["480x360"] > 1.5 * plain, said
 
 
 @pytest.mark.slow
