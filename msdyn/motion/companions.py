@@ -38,30 +38,34 @@ def follow_companions(
         The motions, unchanged where clusters are seen.
     """
     count, frames = seen.shape
-    everywhere = np.ones(frames, bool)
-    candidates = [*zip(motions, seen, strict=True)]
-    candidates += [(RigidMotion.identity(parent.centre, frames), everywhere)]
-    candidates += [(parent.inverse(), everywhere)]
-    result = []
-    for number, (motion, own) in enumerate(zip(motions, points, strict=True)):
-        rotations, translations = motion.rotations.copy(), motion.translations.copy()
-        carried = motion.apply(own)
+    still = [RigidMotion.identity(parent.centre, frames), parent.inverse()]
+    # What is known of the clusters and of what stands still, and what of it was seen.
+    filled, there = [*motions, *still], np.vstack([seen, np.ones((2, frames), bool)])
+    observed = there.copy()
+    beside = [
         # Seen from a companion, what is joined to it stands still.
-        beside = [other.undo(carried) for other, _ in candidates]
-        for run in _runs(~seen[number]):
-            away = np.abs(np.arange(frames)[:, None] - run).min(1)
-            nearness = np.where(seen[number], np.exp(-away / _MEMORY), 0.0)
-            cost = np.full(len(candidates), np.inf)
-            for row, (_, there) in enumerate(candidates):
-                both = nearness * there
-                if row != number and there[run].all() and (both > 0).sum() >= 2:
-                    cost[row] = _spread(beside[row], both / both.sum())
-            if np.isfinite(cost).any():
-                other, there = candidates[int(cost.argmin())]
-                filled = _with(other, motion, there & seen[number])
-                rotations[run], translations[run] = filled.rotations[run], filled.translations[run]
-        result.append(RigidMotion(motion.centre, rotations, translations))
-    return result
+        [other.undo(motion.apply(own)) for other in (*motions, *still)]
+        for motion, own in zip(motions, points, strict=True)
+    ]
+    runs = [(number, run) for number in range(count) for run in _runs(~seen[number])]
+    # Short runs first: what is filled may in turn lead what is hidden for longer.
+    for number, run in sorted(runs, key=lambda entry: len(entry[1])):
+        away = np.abs(np.arange(frames)[:, None] - run).min(1)
+        nearness = np.where(seen[number], np.exp(-away / _MEMORY), 0.0)
+        cost = np.full(len(filled), np.inf)
+        for row, trajectories in enumerate(beside[number]):
+            both = nearness * observed[row]
+            if row != number and there[row, run].all() and (both > 0).sum() >= 2:
+                cost[row] = _spread(trajectories, both / both.sum())
+        if np.isfinite(cost).any():
+            best = int(cost.argmin())
+            led = _with(filled[best], motions[number], observed[best] & seen[number])
+            own = filled[number]
+            rotations, translations = own.rotations.copy(), own.translations.copy()
+            rotations[run], translations[run] = led.rotations[run], led.translations[run]
+            filled[number] = RigidMotion(own.centre, rotations, translations)
+            there[number, run] = True
+    return filled[:count]
 
 
 def _runs(mask: np.ndarray) -> list[np.ndarray]:

@@ -108,6 +108,28 @@ def test_seen_throughout_nothing_is_filled():
     np.testing.assert_array_equal(filled[0].rotations, rotations)
 
 
+def test_what_is_hidden_for_a_moment_leads_what_is_hidden_for_longer():
+    """A plate in two halves beside a part that goes its own way; one half is back first."""
+    rng = np.random.default_rng(9)
+    _, rotations, translations = rigid_body(rng, np.zeros(3), [0, 1, 0], 90, [0.3, 0, 0.1])
+    truth = RigidMotion(np.zeros(3), rotations, translations)
+    _, *other = rigid_body(rng, np.zeros(3), [1, 0, 0], 60, [-0.2, 0.1, 0])
+    seen = np.ones((3, FRAMES), bool)
+    seen[0, 14] = False
+    seen[1, 12:17] = False
+    halves = []
+    for row in (0, 1):  # while they are hidden nothing is known of them
+        known = [truth.rotations.copy(), truth.translations.copy()]
+        known[0][~seen[row]], known[1][~seen[row]] = np.eye(3), 5.0
+        halves.append(RigidMotion(np.zeros(3), *known))
+    points = [rng.uniform(-0.2, 0.2, (9, 3)) for _ in range(3)]
+    rest = RigidMotion.identity(np.zeros(3), FRAMES)
+    filled = follow_companions([*halves, RigidMotion(np.zeros(3), *other)], points, seen, rest)
+    error = np.linalg.norm(filled[1].apply(points[1]) - truth.apply(points[1]), axis=-1)
+    assert error[:, [12, 13, 15, 16]].max() < 1e-9
+    assert error[:, 14].max() < 0.1  # nobody saw them
+
+
 def test_an_object_lost_from_sight_turns_with_what_holds_it():
     """A box is carried and turned by a hand; behind a board, all its tracks are lost for good."""
     rng = np.random.default_rng(6)
