@@ -11,7 +11,12 @@ from msdyn.geometry.cameras import (
 )
 from msdyn.geometry.harmonics import SH_C0, harmonics_basis
 from msdyn.geometry.paths import PATHS, focus_point, make_path
-from msdyn.geometry.procrustes import align_camera_paths, procrustes, similarity_from_points
+from msdyn.geometry.procrustes import (
+    align_camera_paths,
+    nearest_rotations,
+    procrustes,
+    similarity_from_points,
+)
 from msdyn.geometry.rigid import (
     apply_rigid,
     compose_rigid,
@@ -41,6 +46,7 @@ __all__ = [
     "look_at",
     "make_path",
     "multiply_quats_wxyz",
+    "nearest_rotations",
     "procrustes",
     "project",
     "quats_wxyz_from_rotations",

@@ -4,6 +4,7 @@ import numpy as np
 
 from msdyn.errors import InputError
 from msdyn.geometry.cameras import Cameras, look_at
+from msdyn.geometry.procrustes import nearest_rotations
 
 __all__ = ["PATHS", "focus_point", "make_path"]
 
@@ -58,9 +59,8 @@ def _stabilised(cameras: Cameras, focus: np.ndarray, count: int) -> Cameras:
     weight = np.exp(-(((places[:, None] - np.arange(len(cameras))) / width) ** 2) / 2)
     weight /= weight.sum(1, keepdims=True)  # [count, T]
     pose = np.tile(np.eye(4), (count, 1, 1))
-    u, _, vh = np.linalg.svd(np.einsum("ct,tij->cij", weight, cameras.cam_from_world[:, :3, :3]))
-    u[:, :, 2] *= np.linalg.det(u @ vh)[:, None]
-    pose[:, :3, :3] = u @ vh
+    mean = np.einsum("ct,tij->cij", weight, cameras.cam_from_world[:, :3, :3])
+    pose[:, :3, :3] = nearest_rotations(mean)
     pose[:, :3, 3] = -(pose[:, :3, :3] @ (weight @ cameras.centres)[..., None])[..., 0]
     intrinsics = np.einsum("ct,tij->cij", weight, cameras.intrinsics)
     return Cameras(intrinsics, pose, cameras.width, cameras.height)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from msdyn.geometry.cameras import Cameras
 
-__all__ = ["align_camera_paths", "procrustes", "similarity_from_points"]
+__all__ = ["align_camera_paths", "nearest_rotations", "procrustes", "similarity_from_points"]
 
 
 def procrustes(
@@ -89,6 +89,17 @@ def _smallest_rotation(start: Tensor, end: Tensor) -> Tensor:
     return torch.where(cosine < -1 + 1e-9, half_turn, rotation)
 
 
+def nearest_rotations(matrices: np.ndarray) -> np.ndarray:
+    """Return the rotations [*batch, 3, 3] nearest to matrices, such as means of rotations are.
+
+    Nearest by the Frobenius norm, so that for a weighted mean they are the chordal mean (Hartley et
+    al. 2013, Rotation Averaging).
+    """
+    u, _, vh = np.linalg.svd(matrices)
+    u[..., :, 2] *= np.linalg.det(u @ vh)[..., None]
+    return u @ vh
+
+
 def similarity_from_points(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
     """Return the least-squares similarity between two point sets [P, 3] (Umeyama 1991).
 
@@ -119,8 +130,7 @@ def align_camera_paths(source: Cameras, target: Cameras) -> tuple[float, np.ndar
         scale, and `target_from_source` [4, 4], for use with `Cameras.transformed`.
     """
     relative = target.cam_from_world[:, :3, :3].swapaxes(1, 2) @ source.cam_from_world[:, :3, :3]
-    u, _, vh = np.linalg.svd(relative.sum(0))
-    rotation = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vh)]) @ vh
+    rotation = nearest_rotations(relative.sum(0))
     source_centred = (source.centres - source.centres.mean(0)) @ rotation.T
     target_centred = target.centres - target.centres.mean(0)
     variance = (source_centred**2).sum()

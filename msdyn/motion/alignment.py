@@ -8,9 +8,16 @@ import numpy as np
 import torch
 from scipy.sparse.csgraph import connected_components
 
-from msdyn.geometry import apply_rigid, interpolate_rotations, invert_rigid, procrustes
+from msdyn.geometry import (
+    apply_rigid,
+    interpolate_rotations,
+    invert_rigid,
+    nearest_rotations,
+    procrustes,
+)
 
 __all__ = [
+    "MEMORY",
     "RigidMotion",
     "align_cluster",
     "anchor_object",
@@ -22,10 +29,10 @@ __all__ = [
 
 # Tracks needed to take a frame's pose from them alone.
 _MIN_TRACKS = 4
-# Radians that an object is expected to turn at most against what carries it, and the frames over
-# which this is forgotten.
+# Radians that an object is expected to turn at most against what carries it.
 _STEADY = 0.1
-_STEADY_FRAMES = 6.0
+# Frames over which it is forgotten what moved alike.
+MEMORY = 6.0
 # A sighting this many times as far off as is usual is taken for another surface's.
 _OUTLIER = 8.0
 
@@ -294,10 +301,9 @@ def _steadied(motion: RigidMotion, weights: np.ndarray, anchor: int) -> RigidMot
     for number in np.unique(block[(visible.sum(0) > 0) & (block != block[anchor])]):
         own = block == number
         gap = np.abs(frames[:, None] - frames[~own & (visible.sum(0) > 0)]).min(1)
-        share = np.where(own, visible.sum(0) * np.exp(-gap / _STEADY_FRAMES), 0.0)
+        share = np.where(own, visible.sum(0) * np.exp(-gap / MEMORY), 0.0)
         share /= share.sum()
-        u, _, vh = np.linalg.svd(np.einsum("t,tij->ij", share, rotations))
-        back = (u @ np.diag([1, 1, np.linalg.det(u @ vh)]) @ vh).T
+        back = nearest_rotations(np.einsum("t,tij->ij", share, rotations)).T
         shift = back @ (share @ translations)
         translations[own] -= rotations[own] @ shift
         rotations[own] = rotations[own] @ back

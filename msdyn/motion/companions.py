@@ -5,12 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from msdyn.motion.alignment import RigidMotion, interpolate_missing, trajectory_noise
+from msdyn.motion.alignment import MEMORY, RigidMotion, interpolate_missing, trajectory_noise
 
 __all__ = ["follow_companions", "guide_through_occlusion"]
 
-# Frames over which it is forgotten what moved alike.
-_MEMORY = 6.0
 # Share of the variance of an object's positions that may be left, seen from what carries it.
 _CARRIED = 0.25
 
@@ -51,7 +49,7 @@ def follow_companions(
     # Short runs first: what is filled may in turn lead what is hidden for longer.
     for number, run in sorted(runs, key=lambda entry: len(entry[1])):
         away = np.abs(np.arange(frames)[:, None] - run).min(1)
-        nearness = np.where(seen[number], np.exp(-away / _MEMORY), 0.0)
+        nearness = np.where(seen[number], np.exp(-away / MEMORY), 0.0)
         cost = np.full(len(filled), np.inf)
         for row, trajectories in enumerate(beside[number]):
             both = nearness * observed[row]
@@ -127,7 +125,7 @@ def guide_through_occlusion(
         time = np.arange(frames)
         sides = []
         for away in (first - time, time - last):
-            nearness = np.where(away > 0, np.exp(-away / _MEMORY), 0.0)
+            nearness = np.where(away > 0, np.exp(-away / MEMORY), 0.0)
             spread = [_spread_of_seen(c.undo(xyz), visible * nearness) for c in carriers]
             # What carries it must explain most of how it moves, or else it stands still.
             if min(spread) <= max(_CARRIED * spread[-1], 12 * noise**2):

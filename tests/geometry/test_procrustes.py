@@ -12,6 +12,7 @@ from msdyn.geometry import (
     Cameras,
     align_camera_paths,
     apply_rigid,
+    nearest_rotations,
     procrustes,
     similarity_from_points,
 )
@@ -149,3 +150,16 @@ def test_camera_paths_align_even_on_a_line(spread):
     np.testing.assert_allclose(
         source.transformed(found, scale).cam_from_world, target.cam_from_world, atol=1e-9
     )
+
+
+def test_the_nearest_rotation_of_a_weighted_mean_is_scipys_mean():
+    rng = np.random.default_rng(4)
+    turns = Rotation.from_rotvec(rng.normal(0, 0.8, (3, 7, 3)).reshape(-1, 3))
+    matrices = turns.as_matrix().reshape(3, 7, 3, 3)
+    weights = rng.random(7)
+    found = nearest_rotations(np.einsum("t,btij->bij", weights, matrices))
+    for own, mean in zip(matrices, found, strict=True):
+        expected = Rotation.from_matrix(own).mean(weights).as_matrix()
+        np.testing.assert_allclose(mean, expected, atol=1e-12)
+    # Of a reflection too it is a rotation.
+    assert np.linalg.det(nearest_rotations(np.diag([1.0, 0.9, -0.5]))) == pytest.approx(1)
