@@ -37,26 +37,18 @@ def rigidity_cpu(
         neighbours: [n, k] int64.
         weights: [n, k].
     """
-    return _Rigidity.apply(canonical, moved, rotations, chosen, neighbours, weights)  # pyright: ignore
+    pairs = chosen, neighbours, weights.to(canonical)
+    return _Rigidity.apply(canonical, moved, rotations, *pairs)  # pyright: ignore[reportReturnType]
 
 
 class _Rigidity(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        canonical: Tensor,
-        moved: Tensor,
-        rotations: Tensor,
-        chosen: Tensor,
-        neighbours: Tensor,
-        weights: Tensor,
-    ) -> Tensor:
-        arrays = [t.detach().contiguous().numpy() for t in (canonical, moved, rotations)]
-        pairs = [t.contiguous().numpy() for t in (chosen, neighbours, weights.to(canonical))]
-        gradients = [np.zeros_like(array) for array in arrays]
-        value = _rigidity(*arrays, *pairs, *gradients)
+    def forward(ctx: Any, *inputs: Tensor) -> Tensor:
+        arrays = [t.detach().contiguous().numpy() for t in inputs]
+        gradients = [np.zeros_like(array) for array in arrays[:3]]
+        value = _rigidity(*arrays, *gradients)
         ctx.save_for_backward(*map(torch.from_numpy, gradients))
-        return canonical.new_tensor(value)
+        return inputs[0].new_tensor(value)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
