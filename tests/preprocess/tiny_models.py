@@ -2,6 +2,16 @@
 
 import torch
 
+# Of the memory of past frames, for both video models.
+MEMORY = {
+    "mask_downsampler_embed_dim": 128,
+    "num_maskmem": 3,
+    "max_object_pointers_in_encoder": 5,
+    "memory_fuser_num_layers": 1,
+    "memory_fuser_embed_dim": 128,
+    "memory_fuser_intermediate_dim": 32,
+}
+
 
 def save_depth_anything(folder, metric=False):
     from transformers import (
@@ -143,12 +153,7 @@ def save_sam2(folder):
         memory_attention_rope_feat_sizes=[4, 4],
         memory_encoder_hidden_size=128,
         memory_encoder_output_channels=64,  # the only number that the memory attention takes
-        mask_downsampler_embed_dim=128,
-        num_maskmem=3,
-        max_object_pointers_in_encoder=5,
-        memory_fuser_num_layers=1,
-        memory_fuser_embed_dim=128,
-        memory_fuser_intermediate_dim=32,
+        **MEMORY,
     )
     torch.manual_seed(0)
     Sam2VideoModel(config).save_pretrained(folder)
@@ -224,12 +229,7 @@ def save_edgetam(folder):
         perceiver_resampler_mlp_intermediate_size=32,
         perceiver_resampler_num_layers=1,
         memory_encoder_hidden_size=128,
-        mask_downsampler_embed_dim=128,
-        num_maskmem=3,
-        max_object_pointers_in_encoder=5,
-        memory_fuser_num_layers=1,
-        memory_fuser_embed_dim=128,
-        memory_fuser_intermediate_dim=32,
+        **MEMORY,
     )
     torch.manual_seed(0)
     EdgeTamVideoModel(config).save_pretrained(folder)
