@@ -146,13 +146,22 @@ def extract_features(
 
 
 def match_neighbours(database: Path, *, seed: int) -> None:
-    """Match the features of every frame with those of the frames near it."""
+    """Match the features of every frame with those of the frames near it.
+
+    By one thread: with two, COLMAP 4.2.1 now and then loses a third and more of the matches of one
+    frame (4 of 150 runs on one clip, none of 150 by one), and saves 13 % of this step.
+    """
     pycolmap = load_pycolmap()
     pairing = pycolmap.SequentialPairingOptions()
     pairing.overlap = OVERLAP
+    matching = pycolmap.FeatureMatchingOptions()
+    matching.num_threads = 1
     with _quiet():
         pycolmap.match_sequential(
-            database, pairing_options=pairing, verification_options=_verification(seed)
+            database,
+            matching_options=matching,
+            pairing_options=pairing,
+            verification_options=_verification(seed),
         )
 
 
