@@ -115,8 +115,12 @@ def _moving_gaussians(
     config: FitConfig,
     rng: np.random.Generator,
 ) -> tuple[Gaussians, list[Blend], torch.Tensor]:
-    """Sample the objects in frames spread over the clip and carry the points back to canonical."""
+    """Sample the objects in frames spread over the clip and carry the points back to canonical.
+
+    A point keeps the weights that carried it, so that in its own frame it is where it was seen.
+    """
     points, colours, objects, footprints = [], [], [], []
+    levels: list[list[Blend]] = [[] for _ in range(field.num_levels)]
     count = config.moving_gaussians
     chosen = _spread(data.frames, _MOVING_FRAMES)
     for frame in chosen:
@@ -128,23 +132,25 @@ def _moving_gaussians(
             sample = _sample_frame(data, frame, mask == instance, share, rng)
             # Where the tracks of this object are now, by its motion: occluded ones too.
             own = fitted.objects == instance
-            carried = _carry_back(field, sample[0], own, fitted, frame, tracks, now)
-            points.append(carried[0])
-            colours.append(sample[1][carried[1]])
-            footprints.append(sample[2][carried[1]])
-            objects.append(np.full(len(carried[0]), instance))
+            back, near, blends = _carry_back(field, sample[0], own, fitted, frame, tracks, now)
+            points.append(back)
+            colours.append(sample[1][near])
+            footprints.append(sample[2][near])
+            objects.append(np.full(len(back), instance))
+            for level, blend in zip(levels, blends, strict=True):
+                level.append(blend)
     if not sum(len(p) for p in points):
         empty = torch.zeros(0, 1, dtype=torch.long)
         blends = [Blend(empty, torch.zeros(0, 1)) for _ in range(field.num_levels)]
         return Gaussians.empty(config.sh_degree), blends, torch.zeros(0, dtype=torch.long)
     place, label = np.concatenate(points), np.concatenate(objects)
     kept = _thin(place, np.concatenate(footprints), count, label)
-    place, label = place[kept], label[kept]
-    blends = blends_from_neighbours(
-        field, place, label, fitted.points, fitted.objects, fitted.votes, places=fitted.places
-    )
-    gaussians = _gaussians(place, np.concatenate(colours)[kept], config.sh_degree)
-    return gaussians, blends, torch.from_numpy(label).long()
+    blends = [
+        Blend(torch.cat([b.index for b in level])[kept], torch.cat([b.logits for b in level])[kept])
+        for level in levels
+    ]
+    gaussians = _gaussians(place[kept], np.concatenate(colours)[kept], config.sh_degree)
+    return gaussians, blends, torch.from_numpy(label[kept]).long()
 
 
 def _carry_back(
@@ -155,14 +161,14 @@ def _carry_back(
     frame: int,
     tracks: LiftedTracks,
     now: int,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, list[Blend]]:
     """Carry points [P, 3] of one object from a frame to the canonical one.
 
     A point takes the weights of the tracks nearest to it in that frame. Points much further from
     any track than is usual are dropped: they lie behind the object or in front of it.
 
     Returns:
-        Canonical positions of the points kept, and their indices.
+        Canonical positions of the points kept, their indices, and their weights on each level.
     """
     votes = [vote[own] for vote in fitted.votes]
     with torch.no_grad():
@@ -174,10 +180,10 @@ def _carry_back(
     places = np.where(
         tracks.visible[own, now, None], tracks.xyz[own, now], moved[0].double().numpy()
     )
-    if not len(points):
-        return points, np.zeros(0, int)
-    distance = KDTree(places).query(points)[0]
-    near = np.flatnonzero(distance < 5 * np.median(distance) + 1e-6)
+    near = np.zeros(0, int)
+    if len(points):
+        distance = KDTree(places).query(points)[0]
+        near = np.flatnonzero(distance < 5 * np.median(distance) + 1e-6)
     instance = np.zeros(len(near), int)
     blends = blends_from_neighbours(
         field,
@@ -190,7 +196,7 @@ def _carry_back(
     )
     with torch.no_grad():
         back = field.undo(torch.from_numpy(points[near]).float(), blends, float(frame))
-    return back.numpy(), near
+    return back.numpy(), near, blends
 
 
 def _sample_frame(
