@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.ndimage import binary_erosion
 from scipy.spatial import KDTree
 
 from msdyn.fit.config import FitConfig
 from msdyn.fit.data import FitData
 from msdyn.fit.prefit import PrefitTracks, prefit_motion
-from msdyn.geometry import world_points_from_depth
+from msdyn.geometry import SurfaceSamples, sample_normals, world_points_from_depth
 from msdyn.motion import (
     Blend,
     MotionField,
     MotionHierarchy,
+    ObjectSurfaces,
     blends_from_neighbours,
     blends_from_votes,
     build_hierarchy,
@@ -27,6 +29,9 @@ __all__ = ["initialize"]
 # Frames whose depth maps give the first Gaussians.
 _STATIC_FRAMES = 12
 _MOVING_FRAMES = 10
+# Frames, and samples of an object in each, by which the sides of an occlusion are joined.
+_SURFACE_FRAMES = 24
+_SURFACE_SAMPLES = 400
 
 
 def initialize(
@@ -45,7 +50,7 @@ def initialize(
     canonical = canonical_frame(data.tracks)  # among the fitted frames
     seen = np.flatnonzero(data.tracks.visible.any(1))
     tracks = data.tracks.select(seen)
-    hierarchy = _hierarchy(tracks, canonical, config)
+    hierarchy = _hierarchy(tracks, canonical, config, data)
     field = MotionField.from_hierarchy(hierarchy, data.frames)
     fitted = prefit_motion(
         field,
@@ -78,7 +83,9 @@ def initialize(
     )
 
 
-def _hierarchy(tracks: LiftedTracks, canonical: int, config: FitConfig) -> MotionHierarchy:
+def _hierarchy(
+    tracks: LiftedTracks, canonical: int, config: FitConfig, data: FitData
+) -> MotionHierarchy:
     motion = config.motion
     if motion.layout == "single":
         return build_single(tracks, canonical, patterns=motion.k, seed=config.seed)
@@ -89,7 +96,30 @@ def _hierarchy(tracks: LiftedTracks, canonical: int, config: FitConfig) -> Motio
         k_primitive=motion.k_primitive,
         k_grain=motion.k_grain,
         seed=config.seed,
+        surfaces=_object_surfaces(data, np.unique(tracks.object), config.seed),
     )
+
+
+def _object_surfaces(data: FitData, objects: np.ndarray, seed: int) -> ObjectSurfaces:
+    """Sample what is seen of the objects in frames spread over the clip."""
+    rng = np.random.default_rng(seed)
+    samples, when, which = [], [], []
+    for frame in _spread(data.frames, _SURFACE_FRAMES):
+        mask = data.mask[frame].cpu().numpy()
+        for instance in objects:
+            inner = binary_erosion(mask == instance)  # borders are uncertain
+            xyz, rgb, _ = _sample_frame(data, frame, inner, _SURFACE_SAMPLES, rng)
+            samples.append(
+                SurfaceSamples(xyz, rgb, sample_normals(xyz, data.cameras.centres[frame]))
+            )
+            when.append(np.full(len(xyz), np.searchsorted(data.frames, frame)))
+            which.append(np.full(len(xyz), instance))
+    whole = SurfaceSamples(
+        np.concatenate([s.xyz for s in samples]),
+        np.concatenate([s.rgb for s in samples]),
+        np.concatenate([s.normals for s in samples]),
+    )
+    return ObjectSurfaces(whole, np.concatenate(when), np.concatenate(which))
 
 
 def _static_gaussians(data: FitData, config: FitConfig, rng: np.random.Generator) -> Gaussians:

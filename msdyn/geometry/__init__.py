@@ -17,6 +17,13 @@ from msdyn.geometry.procrustes import (
     procrustes,
     similarity_from_points,
 )
+from msdyn.geometry.registration import (
+    Registration,
+    SurfaceSamples,
+    register_surfaces,
+    sample_normals,
+    surface_agreement,
+)
 from msdyn.geometry.rigid import (
     apply_rigid,
     compose_rigid,
@@ -35,6 +42,8 @@ __all__ = [
     "PATHS",
     "SH_C0",
     "Cameras",
+    "Registration",
+    "SurfaceSamples",
     "align_camera_paths",
     "apply_rigid",
     "compose_rigid",
@@ -50,12 +59,15 @@ __all__ = [
     "procrustes",
     "project",
     "quats_wxyz_from_rotations",
+    "register_surfaces",
     "rotations_from_quats_wxyz",
     "rotations_from_rotvecs",
     "rotations_from_sixd",
     "rotvecs_from_rotations",
+    "sample_normals",
     "similarity_from_points",
     "sixd_from_rotations",
+    "surface_agreement",
     "transform_points",
     "unproject",
     "world_points_from_depth",

@@ -2,6 +2,7 @@
 
 from msdyn.motion.field import Blend, MotionField
 from msdyn.motion.hierarchy import MotionHierarchy, PatternLevel, build_hierarchy
+from msdyn.motion.rejoin import ObjectSurfaces
 from msdyn.motion.single import build_single
 from msdyn.motion.weights import blends_from_neighbours, blends_from_votes
 
@@ -9,6 +10,7 @@ __all__ = [
     "Blend",
     "MotionField",
     "MotionHierarchy",
+    "ObjectSurfaces",
     "PatternLevel",
     "blends_from_neighbours",
     "blends_from_votes",

@@ -21,6 +21,7 @@ __all__ = [
     "RigidMotion",
     "align_cluster",
     "anchor_object",
+    "frame_blocks",
     "inliers",
     "interpolate_missing",
     "places_at_rest",
@@ -31,6 +32,8 @@ __all__ = [
 _MIN_TRACKS = 4
 # Radians that an object is expected to turn at most against what carries it.
 _STEADY = 0.1
+# Frames over which the motion of what nearly stands still is averaged.
+_SMOOTH = 1.5
 # Frames over which it is forgotten what moved alike.
 MEMORY = 6.0
 # A sighting this many times as far off as is usual is taken for another surface's.
@@ -277,7 +280,7 @@ def anchor_object(
             points, xyz, weights, noise=noise, expected_angle=_STEADY if steady else np.inf
         )
         if steady:
-            motion = _steadied(motion, weights, anchor)
+            motion = _steadied(_smoothed(motion, weights, points), weights, anchor)
         if not later.any():
             break
         back = motion.undo(xyz[later])
@@ -286,22 +289,44 @@ def anchor_object(
     return _rebase(motion, points, later, anchor)
 
 
+def frame_blocks(weights: np.ndarray) -> np.ndarray:
+    """Return the block of frames that tracks [N, T] join each frame [T] to; -1 without tracks."""
+    visible = (weights > 0).astype(float)
+    shared = visible.T @ visible  # [T, T] tracks seen in both frames
+    enough = np.minimum(_MIN_TRACKS, np.minimum.outer(np.diag(shared), np.diag(shared)).clip(1))
+    _, block = connected_components(shared >= enough, directed=False)
+    return np.where(np.diag(shared) > 0, block, -1)
+
+
+def _smoothed(motion: RigidMotion, weights: np.ndarray, points: np.ndarray) -> RigidMotion:
+    """Average a motion over a few frames, each counting by how many tracks are seen in it.
+
+    The narrow strip left of an object that disappears turns with every error of its depth.
+    """
+    frames = np.arange(weights.shape[1])
+    share = np.exp(-0.5 * (frames[:, None] - frames) ** 2 / _SMOOTH**2)
+    share = share * ((weights > 0).sum(0) + 1e-6)
+    share /= share.sum(1, keepdims=True)
+    rotations = nearest_rotations(np.einsum("st,tij->sij", share, motion.rotations))
+    centre = points.mean(0)
+    shift = share @ (motion.apply(centre[None])[0] - centre)
+    return RigidMotion(centre, rotations, shift)
+
+
 def _steadied(motion: RigidMotion, weights: np.ndarray, anchor: int) -> RigidMotion:
     """Let an object be still on the mean where no track joins its frames to those of the anchor.
 
     How such frames lie to the others their tracks do not say: the few that are seen last before an
     object disappears would decide. Frames next to the gap count most.
     """
-    visible = (weights > 0).astype(float)
-    shared = visible.T @ visible  # [T, T] tracks seen in both frames
-    enough = np.minimum(_MIN_TRACKS, np.minimum.outer(np.diag(shared), np.diag(shared)).clip(1))
-    _, block = connected_components(shared >= enough, directed=False)
+    block = frame_blocks(weights)
+    count = (weights > 0).sum(0)
     frames = np.arange(len(block))
     rotations, translations = motion.rotations.copy(), motion.translations.copy()
-    for number in np.unique(block[(visible.sum(0) > 0) & (block != block[anchor])]):
+    for number in np.unique(block[(block >= 0) & (block != block[anchor])]):
         own = block == number
-        gap = np.abs(frames[:, None] - frames[~own & (visible.sum(0) > 0)]).min(1)
-        share = np.where(own, visible.sum(0) * np.exp(-gap / MEMORY), 0.0)
+        gap = np.abs(frames[:, None] - frames[~own & (block >= 0)]).min(1)
+        share = np.where(own, count * np.exp(-gap / MEMORY), 0.0)
         share /= share.sum()
         back = nearest_rotations(np.einsum("t,tij->ij", share, rotations)).T
         shift = back @ (share @ translations)

@@ -4,7 +4,13 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial import KDTree
 
-__all__ = ["assign", "cluster_by_direction", "cluster_by_residual", "fill_occluded"]
+__all__ = [
+    "assign",
+    "cluster_by_direction",
+    "cluster_by_residual",
+    "distance_to_clusters",
+    "fill_occluded",
+]
 
 # A cluster needs this many tracks for its rotation to be determined with one to spare.
 MIN_TRACKS = 4
@@ -131,3 +137,33 @@ def assign(cost: np.ndarray) -> np.ndarray:
 def renumber(labels: np.ndarray) -> np.ndarray:
     """Return labels [N] without gaps, 0..K'-1, in the same order."""
     return np.unique(labels, return_inverse=True)[1].reshape(-1)
+
+
+def distance_to_clusters(
+    trajectories: np.ndarray, seen: np.ndarray, size: float, labels: np.ndarray, count: int
+) -> np.ndarray:
+    """Return how far each track is from the others of each cluster, on the mean while it is seen.
+
+    Args:
+        trajectories: [N, T, 3] scene units.
+        seen: [N, T] bool; every track somewhere.
+        size: the most a distance counts, scene units.
+        labels: [N] cluster of each track, 0..K-1.
+        count: K.
+
+    Returns:
+        [N, K] distance to the fourth nearest track of the cluster.
+    """
+    total = np.zeros((len(labels), count))
+    for frame in np.flatnonzero(seen.any(0)):
+        here = np.flatnonzero(seen[:, frame])
+        for label in range(count):
+            there = here[labels[here] == label]
+            distance = np.full(len(here), size)
+            if len(there):
+                tree = KDTree(trajectories[there, frame])
+                near = tree.query(trajectories[here, frame], k=min(4, len(there)))[0]
+                near = np.asarray(near).reshape(len(here), -1)[:, -1]
+                distance = np.minimum(near, distance)
+            total[here, label] += distance
+    return total / seen.sum(1, keepdims=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.spatial import KDTree
 
 from msdyn.errors import InputError
 from msdyn.motion.alignment import (
@@ -27,10 +26,12 @@ from msdyn.motion.clusters import (
     assign,
     cluster_by_direction,
     cluster_by_residual,
+    distance_to_clusters,
     fill_occluded,
     renumber,
 )
 from msdyn.motion.companions import follow_companions, guide_through_occlusion
+from msdyn.motion.rejoin import ObjectSurfaces, rejoin
 from msdyn.scene import LiftedTracks
 
 __all__ = [
@@ -116,6 +117,7 @@ def build_hierarchy(
     k_primitive: int = 5,
     k_grain: int = 10,
     seed: int = 0,
+    surfaces: ObjectSurfaces | None = None,
 ) -> MotionHierarchy:
     """Initialise shared SE(3) patterns from 3D tracks.
 
@@ -126,6 +128,7 @@ def build_hierarchy(
         k_primitive: primitives an object (fewer where it has too few tracks).
         k_grain: grains a primitive (likewise).
         seed: of K-means.
+        surfaces: what is seen of the objects, to join the two sides of an occlusion by.
 
     Returns:
         A hierarchy whose `points` and labels go with the tracks that were ever visible, in order.
@@ -153,9 +156,13 @@ def build_hierarchy(
             for part in parts[other]
         ]
         guide = guide_through_occlusion(own.trajectories, own.weights, carriers, canonical)
+        found = own
         if guide is not None:
-            whole[number] = _Cluster.of_object(tracks, indices[number], canonical, guide)
-            parts[number] = _primitives(whole[number], k_primitive, seed)
+            found = _Cluster.of_object(tracks, indices[number], canonical, guide)
+        if surfaces is not None:
+            found = found.rejoined(surfaces, int(objects[number]), canonical)
+        if found is not own:
+            whole[number], parts[number] = found, _primitives(found, k_primitive, seed)
     builder = _Builder(tracks, levels)
     for number, own in enumerate(whole):
         builder.add(0, own.without_outliers(), parent=0)
@@ -208,6 +215,14 @@ class _Cluster:
         motion = motion if guide is None else guide.after(motion)
         size = max(float(np.sqrt(points.var(0).sum())), 1e-6)  # a single track has none
         return cls(index, points, xyz, weights, motion, size, trajectory_noise(xyz, visible))
+
+    def rejoined(self, surfaces: ObjectSurfaces, instance: int, canonical: int) -> _Cluster:
+        """Return the cluster of a whole object with the sides of its occlusions joined."""
+        motion = rejoin(self.motion, self.weights, surfaces, instance, canonical, self.size)
+        if motion is self.motion:
+            return self
+        points = places_at_rest(motion.undo(self.trajectories), self.weights)[0]
+        return replace(self, motion=motion, points=points)
 
     def without_outliers(self) -> _Cluster:
         """Return the cluster with its canonical positions averaged, and no weight on outliers."""
@@ -280,7 +295,16 @@ class _Residual:
                 labels[np.searchsorted(self.parent.index, cluster.index)] = number
             rest = [places_at_rest(c.motion.undo(self.trajectories), weights) for c in clusters]
             cost = np.stack([spread for _, spread in rest], axis=1)  # [n, K]
-            near = self._distance(labels, len(clusters)) / self.parent.size
+            near = (
+                distance_to_clusters(
+                    self.trajectories,
+                    self.parent.weights > 0,
+                    self.parent.size,
+                    labels,
+                    len(clusters),
+                )
+                / self.parent.size
+            )
             cost += (_NEARNESS * noise * near) ** 2
             # Another cluster must be clearly better, so that noise does not mix them.
             rows = np.arange(len(cost))
@@ -291,23 +315,6 @@ class _Residual:
             if (changed == labels).all():
                 break
         return clusters
-
-    def _distance(self, labels: np.ndarray, count: int) -> np.ndarray:
-        """Return how far [n, K] each track is from the others of a cluster, when it is seen."""
-        seen = self.parent.weights > 0
-        total = np.zeros((len(labels), count))
-        for frame in np.flatnonzero(seen.any(0)):
-            here = np.flatnonzero(seen[:, frame])
-            for label in range(count):
-                there = here[labels[here] == label]
-                distance = np.full(len(here), self.parent.size)
-                if len(there):
-                    tree = KDTree(self.trajectories[there, frame])
-                    near = tree.query(self.trajectories[here, frame], k=min(4, len(there)))[0]
-                    near = np.asarray(near).reshape(len(here), -1)[:, -1]
-                    distance = np.minimum(near, distance)
-                total[here, label] += distance
-        return total / seen.sum(1, keepdims=True)
 
 
 def _complete(clusters: list[_Cluster], parent: _Cluster) -> list[_Cluster]:
