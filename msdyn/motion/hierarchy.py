@@ -392,11 +392,7 @@ def residual_distance(
         for number in range(len(level)):
             own = level.labels == number
             motion = level.motion(number)
-            centred = moved[own] - motion.centre
-            moved[own] = (
-                np.einsum("tij,ntj->nti", motion.rotations, centred)
-                + motion.centre
-                + motion.translations
-            )
+            turned = np.einsum("tij,ntj->nti", motion.rotations, moved[own] - motion.centre)
+            moved[own] = turned + motion.centre + motion.translations
     error = (moved - tracks.xyz)[weights > 0]
     return float(np.sqrt((error**2).sum(-1).mean()))

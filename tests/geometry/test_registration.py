@@ -1,0 +1,80 @@
+"""Laying coloured surfaces upon one another."""
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from msdyn.geometry import (
+    SurfaceSamples,
+    register_surfaces,
+    sample_normals,
+    surface_agreement,
+)
+
+SIZE, RESOLUTION = 0.1, 0.006
+
+
+def relief(rng, count, left, right):
+    """A bumpy, blotched sheet facing -z, as samples of its part between two abscissas."""
+    x, y = rng.uniform(left, right, count), rng.uniform(-0.1, 0.1, count)
+    z = 0.01 * np.sin(40 * x) * np.cos(35 * y)
+    xyz = np.c_[x, y, z]
+    phase = np.array([0.0, 1.7, 3.1])
+    rgb = 0.5 + 0.25 * (np.sin(90 * x[:, None] + phase) + np.cos(70 * y[:, None] - 2 * phase))
+    return SurfaceSamples(xyz, rgb, sample_normals(xyz, np.array([0, 0, -5.0])))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_surface_seen_in_part_is_laid_where_it_belongs(seed):
+    rng = np.random.default_rng(seed)
+    target, source = relief(rng, 2500, -0.1, 0.06), relief(rng, 2000, -0.05, 0.1)
+    turn = Rotation.from_rotvec(rng.normal(size=3))
+    turn = Rotation.from_rotvec(np.radians(12) * turn.as_rotvec() / turn.magnitude()).as_matrix()
+    shift = rng.uniform(-0.02, 0.02, 3)
+    # A tenth are of something else; the rest is off by a millimetre.
+    noisy = source.xyz + rng.normal(0, 0.001, source.xyz.shape)
+    noisy[::10] = rng.uniform(-0.15, 0.15, noisy[::10].shape)
+    source = SurfaceSamples(noisy, source.rgb, source.normals)
+    # What is sought takes the moved source back.
+    moved = source.moved(turn, shift)
+    found = register_surfaces(moved, target, reach=SIZE, resolution=RESOLUTION)
+    back = found.rotation @ turn
+    assert np.degrees(Rotation.from_matrix(back).magnitude()) < 0.5
+    centre = source.xyz.mean(0)
+    assert np.linalg.norm(found.rotation @ (turn @ centre + shift) + found.translation - centre) < (
+        0.002
+    )
+    assert found.agreement > 3 * found.before
+    assert found.agreement == pytest.approx(
+        surface_agreement(moved.moved(found.rotation, found.translation), target, RESOLUTION)
+    )
+
+
+def test_a_surface_agrees_with_itself_and_stays():
+    sheet = relief(np.random.default_rng(0), 1000, -0.1, 0.1)
+    found = register_surfaces(sheet, sheet, reach=SIZE, resolution=RESOLUTION)
+    np.testing.assert_allclose(found.rotation, np.eye(3), atol=1e-9)
+    np.testing.assert_allclose(found.translation, 0, atol=1e-9)
+    assert found.before == pytest.approx(1) and found.agreement == pytest.approx(1)
+
+
+def test_the_back_of_a_sheet_is_not_its_front():
+    sheet = relief(np.random.default_rng(0), 1000, -0.1, 0.1)
+    behind = SurfaceSamples(sheet.xyz, sheet.rgb, -sheet.normals)
+    found = register_surfaces(behind, sheet, reach=SIZE, resolution=RESOLUTION)
+    assert found.agreement < 0.05
+
+
+def test_normals_are_those_of_a_ball_on_the_side_of_who_sees_it():
+    rng = np.random.default_rng(1)
+    out = rng.normal(size=(4000, 3))
+    out /= np.linalg.norm(out, axis=1, keepdims=True)
+    out = out[out[:, 2] < -0.2]
+    normals = sample_normals(0.3 * out + [0.1, 0.2, 2.0], np.zeros(3))
+    assert np.degrees(np.arccos((normals * out).sum(1).clip(-1, 1))).mean() < 4
+    inside = sample_normals(0.3 * out, np.zeros(3))
+    assert ((inside * out).sum(1) < 0).mean() > 0.99
+    for few in (0, 1, 2):  # nothing to fit a plane to: towards the eye
+        points = rng.normal(size=(few, 3))
+        normals = sample_normals(points, np.array([0, 0, -9.0]))
+        assert normals.shape == (few, 3) and np.isfinite(normals).all()
