@@ -103,19 +103,18 @@ def fit_to_tracks(predicted: np.ndarray, tracks: Tracks) -> InverseDepthFit:
     target of each of its frames. The mean scale stays 1 and the mean shift 0.
 
     Args:
-        predicted: [N, T] the network's values at the tracks' positions, where visible.
+        predicted: [M] the network's values at the tracks' observations.
         tracks: N static tracks.
     """
-    visible = tracks.visible
-    point, frame = np.nonzero(visible)
-    values = predicted[point, frame].astype(np.float64)
+    point, frame, _, _ = tracks.observations()
+    values = predicted.astype(np.float64)
     count = np.bincount(frame, minlength=tracks.num_frames)
     scale, shift = np.ones(tracks.num_frames), np.zeros(tracks.num_frames)
     error = np.full(tracks.num_frames, np.nan)
-    number = np.maximum(np.bincount(point, minlength=len(visible)), 1)
+    number = np.maximum(tracks.lifetimes, 1)
     for _ in range(ROUNDS if len(point) else 0):
         fitted = scale[frame] * values + shift[frame]
-        mean = np.bincount(point, fitted, minlength=len(visible)) / number
+        mean = np.bincount(point, fitted, minlength=len(tracks)) / number
         target = np.maximum(mean[point], 1e-9)
         fit = fit_inverse_depth(values, target, frame, tracks.num_frames)
         # Shrinking everything would fit as well.

@@ -26,8 +26,8 @@ def assign_objects(tracks: Tracks, masks: Iterable[np.ndarray]) -> np.ndarray:
     """
     votes = np.zeros((len(tracks), 1), np.uint16)  # a column for each label met so far
     for frame, mask in enumerate(masks):
-        rows = np.flatnonzero(tracks.visible[:, frame])
-        column, row = np.floor(tracks.xy[rows, frame]).astype(int).T
+        rows, xy = tracks.at(frame)
+        column, row = np.floor(xy).astype(int).T
         height, width = mask.shape
         label = mask[row.clip(0, height - 1), column.clip(0, width - 1)]
         rows, label = rows[label != IGNORE], label[label != IGNORE]

@@ -146,10 +146,9 @@ def background_motion(tracks: Tracks) -> float:
     gap = min(STILL_GAP, tracks.num_frames - 1)
     medians = []
     for frame in range(tracks.num_frames - gap):
-        both = tracks.visible[:, frame] & tracks.visible[:, frame + gap]
-        if both.any():
-            moved = tracks.xy[both, frame + gap] - tracks.xy[both, frame]
-            medians.append(float(np.median(np.linalg.norm(moved, axis=1))))
+        rows, here, there = tracks.between(frame, frame + gap)
+        if len(rows):
+            medians.append(float(np.median(np.linalg.norm(there - here, axis=1))))
     return float(np.percentile(medians, 90)) if medians else float("inf")
 
 

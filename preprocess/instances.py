@@ -127,17 +127,17 @@ class _Body:
 
     def _frame(self, mask: np.ndarray, t: int, scale: float) -> _Frame:
         regions = connected_regions(mask)
-        visible = np.flatnonzero(self.tracks.visible[:, t])
-        cell = np.floor(self.tracks.xy[visible, t, ::-1] / scale).astype(int)
+        rows, xy = self.tracks.at(t)
+        cell = np.floor(xy[:, ::-1] / scale).astype(int)
         cell = np.clip(cell, 0, np.array(mask.shape) - 1)
         region = regions[cell[:, 0], cell[:, 1]]
         inside = region > 0
-        rows = visible[inside]
-        xy, visible = self.tracks.xy[rows], self.tracks.visible[rows]
-        before, after = max(t - 1, 0), min(t + 1, self.tracks.num_frames - 1)
-        velocity = np.where(visible[:, [after]], xy[:, after] - xy[:, t], 0)
-        velocity = np.where(visible[:, [before]], xy[:, t] - xy[:, before], velocity)
-        motion = np.concatenate([xy[:, t], VELOCITY_FRAMES * velocity], 1)
+        rows, xy = rows[inside], xy[inside]
+        before, seen_before = self.tracks.look_up(rows, max(t - 1, 0))
+        after, seen_after = self.tracks.look_up(rows, min(t + 1, self.tracks.num_frames - 1))
+        velocity = np.where(seen_after[:, None], after - xy, 0)
+        velocity = np.where(seen_before[:, None], xy - before, velocity)
+        motion = np.concatenate([xy, VELOCITY_FRAMES * velocity], 1)
         areas = np.bincount(regions.ravel())[1:]
         return _Frame(regions, areas, rows, region[inside], cell[inside], motion)
 
@@ -194,14 +194,13 @@ class _Body:
 
         strain, relative = [], []
         for t in range(len(self.frames) - HINGE_GAP):
-            seen = self.tracks.visible[:, t] & self.tracks.visible[:, t + HINGE_GAP]
-            of_a, of_b = (np.flatnonzero(seen & (self.label == i)) for i in (a, b))
+            rows, here, there = self.tracks.between(t, t + HINGE_GAP)
+            of_a, of_b = (np.flatnonzero(self.label[rows] == i) for i in (a, b))
             if min(len(of_a), len(of_b)) < MIN_TRACKS:
                 continue
-            here = self.tracks.xy[:, t]
             distance, partner = KDTree(here[of_a]).query(here[of_b])
             nearest = np.argsort(distance)[: max(MIN_TRACKS, len(of_b) // 10)]
-            motion = self.tracks.xy[:, t + HINGE_GAP] - here
+            motion = there - here
             motion_b = motion[of_b[nearest]]
             apart = np.linalg.norm(motion[of_a[np.asarray(partner)[nearest]]] - motion_b, axis=1)
             strain.append(np.median(apart / np.maximum(distance[nearest], 1)))

@@ -169,9 +169,11 @@ def spread_over_pixels(
     """
     import cv2
 
-    rows = np.flatnonzero(tracks.visible[:, frame] & np.isfinite(log_odds))
+    rows, xy = tracks.at(frame)
+    known = np.isfinite(log_odds[rows])
+    rows, xy = rows[known], xy[known]
     height, width = -(-size[0] // 2), -(-size[1] // 2)
-    column, row = np.floor(tracks.xy[rows, frame] / 2).astype(int).T
+    column, row = np.floor(xy / 2).astype(int).T
     at = row.clip(0, height - 1), column.clip(0, width - 1)
     number, total = np.zeros((2, height, width), np.float32)
     np.add.at(number, at, 1)

@@ -32,28 +32,32 @@ def mask_figures(tracks: Tracks, masks: Iterable[np.ndarray]) -> dict[str, Any]:
         their positions on the object's own mask. `stability`: of the steps of tracks that are on an
         object before or after, the share that stays on it.
     """
-    labels = np.full(tracks.visible.shape, IGNORE, np.uint8)
+    inside = np.zeros(len(tracks), int)  # frames in which a track is on its object's mask
+    before = np.full(len(tracks), IGNORE, np.uint8)  # labels under the tracks, IGNORE where unseen
+    steps = stable = 0
     for frame, mask in enumerate(masks):
-        rows = np.flatnonzero(tracks.visible[:, frame])
-        column, row = np.floor(tracks.xy[rows, frame]).astype(int).T
+        rows, xy = tracks.at(frame)
+        column, row = np.floor(xy).astype(int).T
         height, width = mask.shape
-        labels[rows, frame] = mask[row.clip(0, height - 1), column.clip(0, width - 1)]
+        after = np.full(len(tracks), IGNORE, np.uint8)
+        after[rows] = mask[row.clip(0, height - 1), column.clip(0, width - 1)]
+        inside += after == tracks.object
+        counted = (before != IGNORE) & (after != IGNORE) & ((before > 0) | (after > 0))
+        steps += int(counted.sum())
+        stable += int((before == after)[counted].sum())
+        before = after
     objects = {}
     for label in np.unique(tracks.object[tracks.object > 0]).tolist():
         own = tracks.object == label
-        seen = tracks.visible[own]
+        life = tracks.lifetimes[own]
         objects[str(label)] = {
-            "tracks": int(own.sum()),
-            "mean_life_frames": round(float(seen.sum(1).mean()), 2),
-            "inside": round(float((labels[own][seen] == label).mean()), 4),
+            "tracks": len(life),
+            "mean_life_frames": round(float(life.mean()), 2),
+            "inside": round(float(inside[own].sum() / life.sum()), 4),
         }
-    before, after = labels[:, :-1], labels[:, 1:]
-    counted = tracks.visible[:, :-1] & tracks.visible[:, 1:]
-    counted &= (before != IGNORE) & (after != IGNORE) & ((before > 0) | (after > 0))
-    stable = float((before[counted] == after[counted]).mean()) if counted.any() else None
     return {
         "tracks_of_objects": objects,
-        "stability": None if stable is None else round(stable, 4),
+        "stability": round(stable / steps, 4) if steps else None,
     }
 
 
@@ -159,7 +163,7 @@ def _graded(value: float, good: float, usable: float, reason: str, cure: str) ->
 
 def _static_tracks(scene: Scene) -> list[Fitness]:
     tracks, cameras = scene.tracks, scene.cameras
-    rows = np.flatnonzero((tracks.object == STATIC) & (tracks.visible.sum(1) >= 3))
+    rows = np.flatnonzero((tracks.object == STATIC) & (tracks.lifetimes >= 3))
     if not len(rows):
         verdict = Verdict(
             "usable",
@@ -167,21 +171,21 @@ def _static_tracks(scene: Scene) -> list[Fitness]:
             "let msdyn-preprocess make the tracks (--tracks flow)",
         )
         return [Fitness("static tracks", "none", verdict)]
-    first = tracks.visible[rows].argmax(1)
-    last = tracks.num_frames - 1 - tracks.visible[rows][:, ::-1].argmax(1)
+    first, last = tracks.start[rows], tracks.stop[rows] - 1
     errors = []
     for frame in np.unique(first).tolist():
         own, end = rows[first == frame], last[first == frame]
-        column, row = np.floor(tracks.xy[own, frame]).astype(int).T
+        xy = tracks.look_up(own, frame)[0]
+        column, row = np.floor(xy).astype(int).T
         depth = scene.depth(frame)
         z = depth[row.clip(0, depth.shape[0] - 1), column.clip(0, depth.shape[1] - 1)]
-        own, end, z = own[z > 0], end[z > 0], z[z > 0].astype(np.float64)
-        local = unproject(cameras.intrinsics[frame], tracks.xy[own, frame].astype(np.float64), z)
+        own, end, xy, z = own[z > 0], end[z > 0], xy[z > 0], z[z > 0].astype(np.float64)
+        local = unproject(cameras.intrinsics[frame], xy.astype(np.float64), z)
         world = transform_points(cameras.world_from_cam[frame], local)
         there = transform_points(cameras.cam_from_world[end], world[:, None])  # [n, 1, 3]
         ahead = there[:, 0, 2] > 0
         seen = project(cameras.intrinsics[end[ahead]], there[ahead])[:, 0]
-        errors += np.linalg.norm(seen - tracks.xy[own, end][ahead], axis=1).tolist()
+        errors += np.linalg.norm(seen - tracks.look_up(own, end)[0][ahead], axis=1).tolist()
     if not errors:
         return []
     error = float(np.median(errors))

@@ -79,11 +79,11 @@ def _tracked(scene: Scene, frame: int) -> np.ndarray:
     canvas = _small(scene.image(frame)) // 2
     scale = canvas.shape[1] / scene.info.width
     first = max(0, frame - TRAIL)
-    rows = np.flatnonzero(tracks.visible[:, frame])
-    for row in rows[:: max(1, len(rows) // MAX_TRAILS)]:
-        seen = first + np.flatnonzero(tracks.visible[row, first : frame + 1])
-        path = np.round(4 * scale * tracks.xy[row, seen]).astype(np.int32)  # quarters of a pixel
-        label = int(tracks.object[row])
+    rows, _ = tracks.at(frame)
+    few = tracks.select(rows[:: max(1, len(rows) // MAX_TRAILS)])
+    trails = few.xy[:, first : frame + 1], few.visible[:, first : frame + 1], few.object.tolist()
+    for xy, seen, label in zip(*trails, strict=True):
+        path = np.round(4 * scale * xy[seen]).astype(np.int32)  # quarters of a pixel
         colour = (
             OBJECT_COLOURS[(label - 1) % len(OBJECT_COLOURS)] if label > 0 else
             (235, 235, 235) if label == STATIC else (130, 130, 130)

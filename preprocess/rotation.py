@@ -99,7 +99,7 @@ def _match_pairs(tracks: Tracks, centre: tuple[float, float], seed: int) -> _Pai
     first, second, rows = [], [], []
     for gap in GAPS:
         for a in range(0, frames - gap, max(1, gap // 2)):
-            shared = np.flatnonzero(tracks.visible[:, a] & tracks.visible[:, a + gap])
+            shared, _, _ = tracks.between(a, a + gap)
             if len(shared) < MIN_PAIR_TRACKS:
                 continue
             if len(shared) > PAIR_TRACKS:
@@ -118,8 +118,8 @@ def _match_pairs(tracks: Tracks, centre: tuple[float, float], seed: int) -> _Pai
         second,
         np.cumsum(number) - number,
         pair,
-        tracks.xy[index, first[pair]].astype(np.float64) - centre,
-        tracks.xy[index, second[pair]].astype(np.float64) - centre,
+        tracks.look_up(index, first[pair])[0].astype(np.float64) - centre,
+        tracks.look_up(index, second[pair])[0].astype(np.float64) - centre,
     )
 
 

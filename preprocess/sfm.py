@@ -196,7 +196,7 @@ def match_tracks(scene: Scene, tracks: Tracks, folder: Path, *, seed: int) -> Pa
     pairs = []
     with pycolmap.Database.open(path) as database:
         for frame, rows in enumerate(kept):
-            database.write_keypoints(images[frame], tracks.xy[rows, frame])
+            database.write_keypoints(images[frame], tracks.look_up(rows, frame)[0])
         for gap in TRACK_GAPS:
             for first in range(len(scene) - gap):
                 second = first + gap
@@ -317,9 +317,9 @@ def _read(model: Any, frames: int) -> Mapping:
 
 def _spread(tracks: Tracks, frame: int) -> np.ndarray:
     """Return the tracks to use of a frame, ascending: the longest in each cell."""
-    rows = np.flatnonzero(tracks.visible[:, frame])
-    life = tracks.visible[rows].sum(1)
-    cell = (tracks.xy[rows, frame] // TRACK_CELL_PX).astype(int)
+    rows, xy = tracks.at(frame)
+    life = tracks.lifetimes[rows]
+    cell = (xy // TRACK_CELL_PX).astype(int)
     order = np.lexsort((-life, cell[:, 0], cell[:, 1]))
     new = np.r_[True, (np.diff(cell[order], axis=0) != 0).any(1)][: len(rows)]
     return np.sort(rows[order[new]])

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from msdyn.preprocess.flow import grey, sample_patches
 from msdyn.preprocess.progress import progress
-from msdyn.preprocess.triangulate import observations_of_tracks, triangulate
+from msdyn.preprocess.triangulate import triangulate
 from msdyn.preprocess.two_view import group_quantile
 
 from msdyn.geometry import Cameras, project, transform_points
@@ -47,7 +47,7 @@ class StillPoints:
     """
 
     def __init__(self, tracks: Tracks, cameras: Cameras) -> None:
-        point, frame, xy, confidence = observations_of_tracks(tracks)
+        point, frame, xy, confidence = tracks.observations()
         solved = triangulate(cameras, point, frame, xy, confidence)
         self.width = cameras.width
         self._cameras = cameras
@@ -86,12 +86,12 @@ def looks_still(still: StillPoints, tracks: Tracks, own: np.ndarray, moving: np.
     frames, height, width = own.shape
     scale = still.width / width
     reach = NEAR * still.width
-    life = tracks.visible.sum(1)
+    life = tracks.lifetimes
     inside, outside = np.zeros((2, len(tracks)), int)  # frames
     steps = []
     for frame in range(frames):
-        rows = np.flatnonzero(tracks.visible[:, frame])
-        column, row = np.floor(tracks.xy[rows, frame] / scale).astype(int).T
+        rows, xy = tracks.at(frame)
+        column, row = np.floor(xy / scale).astype(int).T
         at = row.clip(0, height - 1), column.clip(0, width - 1)
         in_own, off = own[frame][at], ~moving[frame][at]
         inside[rows[in_own]] += 1
@@ -101,7 +101,6 @@ def looks_still(still: StillPoints, tracks: Tracks, own: np.ndarray, moving: np.
         above, below = np.flatnonzero(in_own & good), np.flatnonzero(off & good)
         if not (len(above) and len(below)):
             continue
-        xy = tracks.xy[rows, frame]
         distance, nearest = KDTree(xy[below]).query(xy[above])
         under = below[nearest]
         stands = (distance < reach) & (xy[under, 1] - xy[above, 1] > MIN_BELOW * distance)
@@ -134,12 +133,12 @@ def photometric_scores(scene: Scene, tracks: Tracks, predict: Prediction) -> np.
             frame = later - gap
             if frame < 0:
                 continue
-            rows = np.flatnonzero(tracks.visible[:, frame] & tracks.visible[:, later])
+            rows, here, there = tracks.between(frame, later)
             still = predict(frame, later, rows)
             known = np.isfinite(still).all(1)
-            rows, still = rows[known], still[known]
-            patch = sample_patches(images[-1 - gap], tracks.xy[rows, frame])
-            moved = ((sample_patches(images[-1], tracks.xy[rows, later]) - patch) ** 2).mean(1)
+            rows, here, there, still = rows[known], here[known], there[known], still[known]
+            patch = sample_patches(images[-1 - gap], here)
+            moved = ((sample_patches(images[-1], there) - patch) ** 2).mean(1)
             stayed = ((sample_patches(images[-1], still) - patch) ** 2).mean(1)
             parts.append((rows, np.log((moved + NOISE) / (stayed + NOISE))))
     rows, values = (np.concatenate(column) for column in zip(*parts, strict=True))

@@ -17,7 +17,7 @@ import numpy as np
 from msdyn.preprocess.flow import FlowPair, estimate_flow, follow_points, grey, refine_points
 from msdyn.preprocess.progress import progress
 
-from msdyn.scene import Scene, Tracks
+from msdyn.scene import Observations, Scene, Tracks
 
 __all__ = ["FlowTracks"]
 
@@ -61,7 +61,7 @@ class FlowTracks:
             living.add(grid.empty_centres(living.xy), frame)
             history.append(living.snapshot())
         tracks = self._collect(history, np.array(living.born, np.int32))
-        life = tracks.visible.sum(1)
+        life = tracks.lifetimes
         return tracks, {
             "tracks": len(tracks),
             "mean_life_frames": round(float(life.mean()), 2) if len(tracks) else 0.0,
@@ -77,23 +77,15 @@ class FlowTracks:
             before = now
 
     def _collect(self, history: list[_Snapshot], born: np.ndarray) -> Tracks:
-        """Gather snapshots, one a frame, into dense arrays, without the short-lived tracks."""
-        ids = np.concatenate([snapshot.ids for snapshot in history])
-        life = np.bincount(ids, minlength=len(born))
-        kept = np.flatnonzero(life >= self.min_life)
-        row_of_id = np.full(len(born), -1)
-        row_of_id[kept] = np.arange(len(kept))
-        xy = np.zeros((len(kept), len(history), 2), np.float32)
-        visible = np.zeros((len(kept), len(history)), bool)
-        confidence = np.zeros((len(kept), len(history)), np.float32)
-        for frame, snapshot in enumerate(history):
-            rows = row_of_id[snapshot.ids]
-            chosen, rows = rows >= 0, rows[rows >= 0]
-            xy[rows, frame] = snapshot.xy[chosen]
-            visible[rows, frame] = True
-            confidence[rows, frame] = 1 / (1 + snapshot.drift[chosen] / self.drift_px**2)
-        unknown = np.full(len(kept), -1, np.int32)
-        return Tracks(xy, visible, confidence, unknown, born[kept])
+        """Gather snapshots, one a frame, into tracks, without the short-lived ones."""
+        columns = zip(*((s.ids, s.xy, s.drift) for s in history), strict=True)
+        ids, xy, drift = (np.concatenate(column) for column in columns)
+        frame = np.repeat(np.arange(len(history)), [len(snapshot.ids) for snapshot in history])
+        confidence = 1 / (1 + drift / self.drift_px**2)
+        seen = Observations(ids, frame, xy, confidence)
+        unknown = np.full(len(born), -1)
+        tracks = Tracks.from_observations(len(history), seen, unknown, born)
+        return tracks.select(tracks.lifetimes >= self.min_life)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from msdyn.scene import Tracks
 
 __all__ = [
     "Triangulation",
-    "observations_of_tracks",
     "reprojection_error",
     "triangulate",
     "triangulate_tracks",
@@ -168,12 +167,6 @@ def reprojection_error(points: SparsePoints, cameras: Cameras) -> float:
     return float(np.linalg.norm(seen - points.xy[ahead], axis=1).mean())
 
 
-def observations_of_tracks(tracks: Tracks) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the point (track), frame, xy and confidence of every visible position of tracks."""
-    point, frame = np.nonzero(tracks.visible)
-    return point, frame, tracks.xy[point, frame], tracks.confidence[point, frame]
-
-
 def triangulate_tracks(
     tracks: Tracks,
     cameras: Cameras,
@@ -195,7 +188,7 @@ def triangulate_tracks(
         The points with their observations (those that fit), and the relative uncertainty of each
         point's depth [P].
     """
-    point, frame, xy, confidence = observations_of_tracks(tracks)
+    point, frame, xy, confidence = tracks.observations()
     solved = triangulate(cameras, point, frame, xy, confidence)
     good = solved.in_front & (solved.residual < max_error_px)
     good &= (solved.angle > min_angle_degrees) & (solved.sigma < max_sigma)

@@ -58,7 +58,7 @@ class TwoViewMotion:
         homography = self.homographies.get((frame, later))
         if homography is None:
             return np.full((len(rows), 2), np.nan, np.float32)
-        return _transfer(homography, self.tracks.xy[rows, frame])
+        return _transfer(homography, self.tracks.look_up(rows, frame)[0])
 
 
 def two_view_motion(tracks: Tracks) -> TwoViewMotion:
@@ -74,10 +74,9 @@ def two_view_motion(tracks: Tracks) -> TwoViewMotion:
             later = frame + gap
             if later >= tracks.num_frames:
                 break
-            rows = np.flatnonzero(tracks.visible[:, frame] & tracks.visible[:, later])
+            rows, a, b = tracks.between(frame, later)
             if len(rows) < MIN_PAIRS:
                 continue
-            a, b = tracks.xy[rows, frame], tracks.xy[rows, later]
             sample = rng.choice(len(rows), min(SAMPLE, len(rows)), replace=False)
             homography = _fit_homography(a[sample], b[sample])
             distance = None

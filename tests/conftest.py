@@ -57,7 +57,9 @@ def make_plane_scene(directory: Path, frames: int = 6, width: int = 32, height: 
     shape = xy.shape[:2]
     write_tracks(
         directory / "tracks.npz",
-        Tracks(xy, np.ones(shape, bool), np.ones(shape), np.ones(9, int), np.zeros(9, int)),
+        Tracks.from_dense(
+            xy, np.ones(shape, bool), np.ones(shape), np.ones(9, int), np.zeros(9, int)
+        ),
     )
     return Scene(directory)
 

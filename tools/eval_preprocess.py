@@ -232,8 +232,8 @@ def truth_figures(scene: Scene, spec: Any) -> dict[str, Any]:
 
     caster = Caster(spec)
     tracks, masks = scene.tracks, scene.masks()
-    error = np.zeros(tracks.visible.shape)
-    hidden = np.zeros(tracks.visible.shape, bool)
+    error = np.zeros((len(tracks), len(scene)))
+    hidden = np.zeros((len(tracks), len(scene)), bool)
     owner = np.zeros(len(tracks), int)
     truth = np.zeros_like(masks)
     rows, columns = np.mgrid[0 : scene.info.height, 0 : scene.info.width] + 0.5
@@ -243,14 +243,14 @@ def truth_figures(scene: Scene, spec: Any) -> dict[str, Any]:
         points, _ = caster.mesh(query).cast(centre, rays_through(camera, pixels))
         truth[query] = caster.face_object[points.face].reshape(scene.size)
         own = np.flatnonzero(tracks.query_frame == query)
-        xy = tracks.xy[own, query].astype(np.float64)
+        xy = tracks.look_up(own, query)[0].astype(np.float64)
         points, _ = caster.mesh(query).cast(centre, rays_through(camera, xy))
         owner[own] = caster.face_object[points.face]
         for frame in range(query, len(scene)):
             later = spec.cameras[frame]
             local = transform_points(later.cam_from_world[0], caster.positions(frame, points))
             true_xy = project(later.intrinsics[0], local)
-            error[own, frame] = np.linalg.norm(tracks.xy[own, frame] - true_xy, axis=1)
+            error[own, frame] = np.linalg.norm(tracks.look_up(own, frame)[0] - true_xy, axis=1)
             hidden[own, frame] = ~caster.visible(frame, later, points)
     return {
         "iou": round(float(np.mean(overlaps(masks > 0, truth > 0))), 4),
@@ -321,9 +321,8 @@ def write_sheets(scene: Scene, folder: Path, name: str) -> None:
         tint = image // 2 + (COLOURS[mask % len(COLOURS)] // 2).astype(np.uint8)
         tiles["masks"].append(np.where(mask[..., None] > 0, tint, image))
         canvas = image // 2
-        rows = np.flatnonzero(tracks.visible[:, frame] & tracks.visible[:, frame - 5])[::4]
-        for row in rows:
-            a, b = (tuple(map(int, tracks.xy[row, t])) for t in (frame - 5, frame))
+        for row, *path in list(zip(*tracks.between(frame - 5, frame), strict=True))[::4]:
+            a, b = (tuple(map(int, xy)) for xy in path)
             colour = COLOURS[max(tracks.object[row], 0) % 6] if tracks.object[row] else [255] * 3
             cv2.line(canvas, a, b, [int(c) for c in colour], 1, cv2.LINE_AA)
         tiles["tracks"].append(canvas)

@@ -155,19 +155,22 @@ def _observe(
     height, width = depths.shape[1:]
     use = np.zeros(len(cameras), bool)
     use[frames] = True
-    visible = tracks.visible & use & (tracks.object == 0)[:, None]
+    number, frame, xy, weight = tracks.observations()
+    life = np.bincount(number[use[frame]], minlength=len(tracks)) * (tracks.object == 0)
     rng = np.random.default_rng(seed)
     # The longest first, chance deciding among equals.
-    order = np.lexsort((rng.random(len(visible)), -visible.sum(1)))
+    order = np.lexsort((rng.random(len(tracks)), -life))
     chosen = np.sort(order[: 3 * _MAX_TRACKS])
-    number, frame = np.nonzero(visible[chosen])
-    xy = tracks.xy[chosen[number], frame].astype(np.float64)
+    rank = np.full(len(tracks), -1)
+    rank[chosen] = np.where(life[chosen] > 0, np.arange(len(chosen)), -1)
+    keep = use[frame] & (rank[number] >= 0)
+    number, frame, xy = rank[number[keep]], frame[keep], xy[keep].astype(np.float64)
     x, y = np.floor(xy).astype(int).T
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     x, y = x.clip(0, width - 1), y.clip(0, height - 1)
     inside &= masks[frame, y, x] == 0
     depth = depths[frame, y, x].astype(np.float64)
-    weight = tracks.confidence[chosen[number], frame].astype(np.float64).clip(1e-3)
+    weight = weight[keep].astype(np.float64).clip(1e-3)
     # A point needs a first guess, from depth somewhere, and two sightings to say anything.
     sightings = np.bincount(number, inside, minlength=len(chosen))
     deep = np.bincount(number, inside & (depth > 0), minlength=len(chosen))

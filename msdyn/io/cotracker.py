@@ -64,7 +64,7 @@ def tracks_of_cotracker(xy: np.ndarray, visibility: np.ndarray) -> Tracks:
     seen = visible.any(1)
     visible, positions = visible[seen], positions[seen]
     confidence = np.where(visible, confidence[seen].clip(0, 1), 0)
-    return Tracks(
+    return Tracks.from_dense(
         np.where(visible[..., None], positions, 0),
         visible,
         confidence,

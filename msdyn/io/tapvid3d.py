@@ -48,7 +48,7 @@ def read_tapvid3d(path: str | os.PathLike) -> Tracks:
     if len(frame) and (frame.min() < 0 or frame.max() >= len(xyz)):
         raise InputError(f"{path}: queries_xyt: expected frames 0 to {len(xyz) - 1}")
     visible = visible.T
-    return Tracks(
+    return Tracks.from_dense(
         np.where(visible[..., None], xy.swapaxes(0, 1), 0),
         visible,
         visible.astype(np.float32),

@@ -3,6 +3,7 @@
 from msdyn.scene.camera_files import parse_cameras, read_cameras, write_cameras
 from msdyn.scene.check import SceneReport, check_scene
 from msdyn.scene.keypoints import Keypoints, read_keypoints, write_keypoints
+from msdyn.scene.npz import load_npz, npz_keys, save_npz
 from msdyn.scene.scene import (
     IGNORE,
     STATIC,
@@ -15,7 +16,7 @@ from msdyn.scene.scene import (
 )
 from msdyn.scene.timeline import Timeline
 from msdyn.scene.tracks import LiftedTracks, canonical_frame, lift_scene_tracks, lift_tracks
-from msdyn.scene.tracks2d import Tracks, load_npz, npz_keys, read_tracks, save_npz, write_tracks
+from msdyn.scene.tracks2d import Observations, Tracks, read_tracks, write_tracks
 from msdyn.scene.writer import (
     create_scene,
     stamp_stage,
@@ -30,6 +31,7 @@ __all__ = [
     "IGNORE",
     "Keypoints",
     "LiftedTracks",
+    "Observations",
     "STATIC",
     "Scene",
     "SceneInfo",

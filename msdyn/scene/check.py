@@ -63,7 +63,7 @@ def check_scene(scene: Scene) -> SceneReport:
             "(`msdyn-preprocess ... --redo tracks`), or remove them from the masks"
         )
     moving = int((tracks.object > 0).sum())
-    life = float(tracks.visible.sum(1).mean()) if len(tracks) else 0.0
+    life = float(tracks.lifetimes.mean()) if len(tracks) else 0.0
     report.facts["tracks"] = (
         f"{len(tracks)}, {moving} on objects, {life:.1f} frames long on average"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from msdyn.errors import InputError
-from msdyn.scene.tracks2d import load_npz, save_npz
+from msdyn.scene.npz import load_npz, save_npz
 
 __all__ = ["Keypoints", "read_keypoints", "write_keypoints"]
 

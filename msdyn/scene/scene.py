@@ -28,8 +28,9 @@ from msdyn.errors import InputError
 from msdyn.files import read_json
 from msdyn.geometry import Cameras
 from msdyn.scene.camera_files import read_cameras
+from msdyn.scene.npz import load_npz
 from msdyn.scene.timeline import Timeline
-from msdyn.scene.tracks2d import Tracks, load_npz, read_tracks
+from msdyn.scene.tracks2d import Tracks, read_tracks
 
 __all__ = ["IGNORE", "STATIC", "Scene", "SceneInfo", "Tracks3D", "View", "frame_path"]
 

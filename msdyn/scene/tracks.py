@@ -84,7 +84,7 @@ def lift_tracks(
         masks: [T, H, W] uint8 object index.
         cameras: one a frame.
     """
-    count, frames = tracks.visible.shape
+    count, frames = len(tracks), tracks.num_frames
     if not depths.shape[0] == masks.shape[0] == len(cameras) == frames:
         raise InputError(
             f"lift_tracks: expected {frames} depths, masks and cameras, "
@@ -95,11 +95,11 @@ def lift_tracks(
     visible = np.zeros((count, frames), bool)
     offsets = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1], indexing="ij"), -1).reshape(-1, 2)
     for frame in range(frames):
-        inside = (tracks.xy[:, frame] >= 0).all(1) & (tracks.xy[:, frame] < [width, height]).all(1)
-        index = np.flatnonzero(tracks.visible[:, frame] & inside)
+        index, xy = tracks.at(frame)
+        inside = (xy >= 0).all(1) & (xy < [width, height]).all(1)
+        index, xy = index[inside], xy[inside].astype(np.float64)
         if not len(index):
             continue
-        xy = tracks.xy[index, frame].astype(np.float64)
         pixels = np.floor(xy).astype(int)[:, None] + offsets  # [n, 9, 2]
         x = pixels[..., 0].clip(0, width - 1)
         y = pixels[..., 1].clip(0, height - 1)

@@ -12,9 +12,9 @@ from msdyn.errors import InputError
 from msdyn.files import atomic_path, read_json, write_json
 from msdyn.geometry import Cameras
 from msdyn.scene.camera_files import write_cameras
+from msdyn.scene.npz import save_npz
 from msdyn.scene.scene import FORMAT, VERSION, WORLD_UNITS, Tracks3D, frame_path
 from msdyn.scene.timeline import Timeline
-from msdyn.scene.tracks2d import save_npz
 
 __all__ = [
     "create_scene",

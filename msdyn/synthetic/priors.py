@@ -244,7 +244,7 @@ def _noisy_tracks(truth: Truth, level: PriorLevel, rng: np.random.Generator) -> 
         inside |= np.arange(frames) == true.query_frame[:, None]
         visible = _first_run(visible & inside, true.query_frame)
         xy = xy.clip(0, np.subtract(size, 1e-3))
-    return Tracks(
+    return Tracks.from_dense(
         xy=np.where(visible[..., None], xy, 0),
         visible=visible,
         confidence=np.where(visible, confidence, 0),

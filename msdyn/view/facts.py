@@ -131,7 +131,8 @@ def _tracks(scene: Scene) -> dict[int, float]:
         return {}
     tracks = scene.tracks
     labels = np.unique(tracks.object[tracks.object > 0])
-    return {int(k): float(tracks.visible[tracks.object == k].sum(0).mean()) for k in labels}
+    life, frames = tracks.lifetimes, tracks.num_frames
+    return {int(k): float(life[tracks.object == k].sum() / frames) for k in labels}
 
 
 def _warnings(facts: Facts) -> list[Warning]:

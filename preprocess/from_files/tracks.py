@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from msdyn.preprocess.from_files.matching import rows_of_frames
 
 from msdyn.errors import InputError
 from msdyn.io import read_cotracker, read_tapvid3d
-from msdyn.scene import Scene, Tracks, npz_keys, read_tracks
+from msdyn.scene import Observations, Scene, Tracks, npz_keys, read_tracks
 
 __all__ = ["FileTracks"]
 
@@ -41,22 +42,25 @@ class FileTracks:
             ],
             np.float32,
         )
-        visible = tracks.visible[:, rows]
-        seen = visible.any(axis=1)
-        first = np.minimum(np.searchsorted(rows, tracks.query_frame), len(rows) - 1)
+        track, frame, xy, confidence = tracks.observations()
+        place = np.full(tracks.num_frames, -1)
+        place[rows] = np.arange(len(rows))
+        kept = place[frame] >= 0
+        query = np.minimum(np.searchsorted(rows, tracks.query_frame), len(rows) - 1)
+        tracks = Tracks.from_observations(
+            len(rows),
+            Observations(track[kept], place[frame[kept]], factor * xy[kept], confidence[kept]),
+            np.full(len(tracks), -1),
+            query,
+        )
         # A track whose query frame was not kept is queried where it is first seen.
-        kept = np.take_along_axis(visible, first[:, None], 1)[:, 0]
-        tracks = Tracks(
-            tracks.xy[:, rows] * factor,
-            visible,
-            tracks.confidence[:, rows],
-            np.full(len(tracks), -1, np.int32),
-            np.where(kept, first, visible.argmax(1)),
-        ).select(np.flatnonzero(seen))
+        visible = tracks.look_up(np.arange(len(tracks)), query)[1]
+        tracks = dataclasses.replace(tracks, query_frame=np.where(visible, query, tracks.start))
+        tracks = tracks.select(tracks.lifetimes > 0)
         return tracks, {
             "layout": layout,
             "tracks": len(tracks),
-            "mean_life_frames": round(float(tracks.visible.sum(1).mean()), 2) if len(tracks) else 0,
+            "mean_life_frames": round(float(tracks.lifetimes.mean()), 2) if len(tracks) else 0,
             "resampled": round(float(factor[0]), 6),
         }
 

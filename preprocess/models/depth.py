@@ -166,11 +166,15 @@ def _full_size(inverse: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(inverse, size[::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def _sample(scene: Scene, folder: Path, frame: int, xy: np.ndarray) -> np.ndarray:
-    """Return the stored inverse depth [n] of a frame at pixels [n, 2] of the scene."""
-    inverse = np.load(frame_path(folder, frame, ".npy"))
-    factor = np.array(inverse.shape[::-1]) / np.array(scene.size[::-1])
-    return sample_bilinear(inverse, xy * factor)
+def _sample(scene: Scene, folder: Path, frame: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    """Return the stored inverse depth [M], each in its frame [M], at pixels [M, 2] of the scene."""
+    values = np.zeros(len(frame))
+    for t in np.unique(frame).tolist():
+        own = frame == t
+        inverse = np.load(frame_path(folder, t, ".npy"))
+        factor = np.array(inverse.shape[::-1]) / np.array(scene.size[::-1])
+        values[own] = sample_bilinear(inverse, xy[own] * factor)
+    return values
 
 
 def _fit_to_points(
@@ -181,12 +185,7 @@ def _fit_to_points(
     depth = (rows[:, :3] * points.xyz[points.point]).sum(1) + rows[:, 3]
     ahead = depth > 0
     frame, xy, target = points.frame[ahead], points.xy[ahead], 1 / depth[ahead]
-    predicted = np.zeros(len(frame))
-    for t in range(len(scene)):
-        own = frame == t
-        if own.any():
-            predicted[own] = _sample(scene, folder, t, xy[own])
-    fit = fit_inverse_depth(predicted, target, frame, len(scene))
+    fit = fit_inverse_depth(_sample(scene, folder, frame, xy), target, frame, len(scene))
     return fit, float(np.percentile(target, 1)) / FAR
 
 
@@ -194,13 +193,10 @@ def _fit_without_points(
     scene: Scene, folder: Path, tracks: Tracks, masks: Masks, metric: bool
 ) -> tuple[InverseDepthFit, float]:
     static = tracks.select(assign_objects(tracks, masks) == STATIC)
-    predicted = np.zeros(static.visible.shape)
-    spread = []
-    for t in range(len(scene)):
-        seen = static.visible[:, t]
-        predicted[seen, t] = _sample(scene, folder, t, static.xy[seen, t])
-        spread.append(np.percentile(np.load(frame_path(folder, t, ".npy")), (1, 50, 99)))
-    fit = fit_to_tracks(predicted, static)
+    _, frame, xy, _ = static.observations()
+    fit = fit_to_tracks(_sample(scene, folder, frame, xy), static)
+    maps = (np.load(frame_path(folder, t, ".npy")) for t in range(len(scene)))
+    spread = [np.percentile(inverse, (1, 50, 99)) for inverse in maps]
     low, middle, high = np.median(spread, axis=0)
     if metric:
         return fit, middle / FAR

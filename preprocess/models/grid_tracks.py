@@ -7,13 +7,13 @@ than a network can hold are cut into overlapping spans.
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from msdyn.preprocess.progress import progress
 
-from msdyn.scene import Scene, Tracks
+from msdyn.scene import Observations, Scene, Tracks
 
 __all__ = ["GridTracks"]
 
@@ -65,9 +65,9 @@ class GridTracks(abc.ABC):
             queries = _queries(scene.size, self.grid, starts or [(last - first) // 2])
             with torch.inference_mode():
                 found = self._follow(network, images, queries, device)
-            parts.append(_placed(found, first, len(scene)))
+            parts.append((first, found))
         tracks = _joined(parts, scene, self.min_life)
-        life = tracks.visible.sum(1)
+        life = tracks.lifetimes
         return tracks, {
             "tracks": len(tracks),
             "mean_life_frames": round(float(life.mean()), 2) if len(tracks) else 0.0,
@@ -92,29 +92,23 @@ def _queries(size: tuple[int, int], along: int, frames: list[int]) -> np.ndarray
     return np.concatenate(parts).astype(np.float32)
 
 
-def _placed(tracks: Tracks, first: int, frames: int) -> Tracks:
-    """Return tracks of a span that begins at frame `first` as tracks of the clip."""
-    last = first + tracks.num_frames
-    xy = np.zeros((len(tracks), frames, 2), np.float32)
-    visible = np.zeros((len(tracks), frames), bool)
-    confidence = np.zeros((len(tracks), frames), np.float32)
-    xy[:, first:last], visible[:, first:last] = tracks.xy, tracks.visible
-    confidence[:, first:last] = tracks.confidence
-    return Tracks(xy, visible, confidence, tracks.object, tracks.query_frame + first)
+def _joined(parts: list[tuple[int, Tracks]], scene: Scene, min_life: int) -> Tracks:
+    """Return all tracks, without what lies outside of the image or lives too short.
 
-
-def _joined(parts: list[Tracks], scene: Scene, min_life: int) -> Tracks:
-    """Return all tracks, without what lies outside of the image or lives too short."""
-    xy = np.concatenate([part.xy for part in parts])
-    inside = ((xy >= 0) & (xy <= [scene.info.width, scene.info.height])).all(-1)
-    visible = np.concatenate([part.visible for part in parts]) & inside
-    confidence = np.concatenate([part.confidence for part in parts])
-    kept = visible.sum(1) >= min_life
-    visible = visible[kept]
-    return Tracks(
-        np.where(visible[..., None], xy[kept], 0),
-        visible,
-        np.where(visible, confidence[kept], 0),
-        np.full(len(visible), -1),
-        visible.argmax(1) if len(visible) else np.zeros(0, int),
-    )
+    Args:
+        parts: the first frame of each span, and its tracks.
+        scene: the clip.
+        min_life: the least number of frames that see a track.
+    """
+    columns, count = [], 0
+    for first, tracks in parts:
+        track, frame, xy, confidence = tracks.observations()
+        inside = ((xy >= 0) & (xy <= [scene.info.width, scene.info.height])).all(1)
+        columns.append(
+            (count + track[inside], first + frame[inside], xy[inside], confidence[inside])
+        )
+        count += len(tracks)
+    seen = Observations(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+    tracks = Tracks.from_observations(len(scene), seen, np.full(count, -1), np.zeros(count))
+    tracks = tracks.select(tracks.lifetimes >= min_life)
+    return replace(tracks, query_frame=tracks.start)

@@ -157,7 +157,7 @@ def test_a_scene_without_objects(boxes, tmp_path):
     tracks = scene.tracks
     for frame in range(len(scene)):
         write_mask(scene.directory, frame, np.zeros(scene.size, np.uint8))
-    still = Tracks(
+    still = Tracks.from_dense(
         tracks.xy, tracks.visible, tracks.confidence, 0 * tracks.object, tracks.query_frame
     )
     write_tracks(scene.directory / "tracks.npz", still)

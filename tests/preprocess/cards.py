@@ -135,7 +135,7 @@ def card_tracks(cards: list[Card], cameras: Cameras, rendered: Rendered, side: i
         labels.append(np.full(len(grid), card.label))
     seen_at_all = np.concatenate(visible).any(1)
     shown = np.concatenate(visible)[seen_at_all]
-    return Tracks(
+    return Tracks.from_dense(
         np.concatenate(xy)[seen_at_all],
         shown,
         shown.astype(np.float32),

@@ -130,7 +130,7 @@ def test_tracks_that_do_not_fit_are_left_out():
     xy = xy.reshape(60, 15, 2)
     xy[:10] += 12 * np.sin(np.arange(15))[:, None]  # ten points that move by themselves
     ones = np.ones((60, 15))
-    tracks = Tracks(xy, ones > 0, ones, np.zeros(60), np.zeros(60))
+    tracks = Tracks.from_dense(xy, ones > 0, ones, np.zeros(60), np.zeros(60))
     points, sigma = triangulate_tracks(tracks, cameras)
     assert len(points.xyz) == 50 and len(sigma) == 50
     np.testing.assert_allclose(points.xyz, xyz[10:], rtol=1e-3)
@@ -156,7 +156,7 @@ def turning_tracks(noise: float, shift: float = 0.0) -> tuple[Tracks, np.ndarray
     visible = (xy > 0).all(-1) & (xy < [320, 240]).all(-1) & (local[..., 2].T > 0)
     xy = np.where(visible[..., None], xy + rng.normal(0, noise, xy.shape), 0)
     none = np.zeros(len(xy))
-    return Tracks(xy, visible, visible.astype(float), none, none), rotations
+    return Tracks.from_dense(xy, visible, visible.astype(float), none, none), rotations
 
 
 @pytest.mark.parametrize("guess", [180, 280, 450])
@@ -194,15 +194,19 @@ def test_no_shared_tracks_no_rotations():
 def test_background_motion():
     xy = np.zeros((50, 20, 2)) + np.arange(50)[:, None, None]
     seen = np.ones((50, 20), bool)
-    tracks = Tracks(xy, seen, seen.astype(float), np.zeros(50), np.zeros(50))
-    assert background_motion(tracks) == 0
-    drifting = replace(tracks, xy=tracks.xy + np.arange(20)[:, None] * [0.3, 0.4])
-    assert background_motion(drifting) == pytest.approx(5, rel=1e-5)
+
+    def motion(xy, seen):
+        rest = seen.astype(float), np.zeros(50), np.zeros(50)
+        return background_motion(Tracks.from_dense(xy, seen, *rest))
+
+    assert motion(xy, seen) == 0
+    drifting = xy + np.arange(20)[:, None] * [0.3, 0.4]
+    assert motion(drifting, seen) == pytest.approx(5, rel=1e-5)
     # A camera that stands for most of the clip and then moves is not still.
-    late = replace(tracks, xy=tracks.xy + np.maximum(np.arange(20) - 14, 0)[:, None] * [3.0, 0])
-    assert background_motion(late) > 5
-    brief = replace(tracks, visible=np.eye(20, dtype=bool)[np.arange(50) % 20])
-    assert background_motion(brief) == float("inf")
+    late = xy + np.maximum(np.arange(20) - 14, 0)[:, None] * [3.0, 0]
+    assert motion(late, seen) > 5
+    brief = np.eye(20, dtype=bool)[np.arange(50) % 20]
+    assert motion(xy, brief) == float("inf")
 
 
 def test_unknown_cameras_lie_between_their_neighbours():

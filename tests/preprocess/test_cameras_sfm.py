@@ -114,7 +114,7 @@ def test_exact_tracks_serve_where_features_fail(clip, tmp_path):
 def tracks_of_positions(xy: np.ndarray) -> Tracks:
     seen = (xy >= 0).all(-1) & (xy <= [WIDTH, HEIGHT]).all(-1)
     none = np.zeros(len(xy))
-    return Tracks(np.where(seen[..., None], xy, 0), seen, seen.astype(float), none, none)
+    return Tracks.from_dense(np.where(seen[..., None], xy, 0), seen, seen.astype(float), none, none)
 
 
 def test_still_camera(tmp_path):
@@ -165,7 +165,7 @@ def test_hand_against_its_reference(shared, tmp_path):
         [cv2.resize(f, None, fx=0.75, fy=0.75, interpolation=cv2.INTER_AREA) for f in frames]
     )
     scene = write_scene(tmp_path / "scene", small)
-    empty = Tracks(
+    empty = Tracks.from_dense(
         np.zeros((0, 22, 2)), np.zeros((0, 22), bool), np.zeros((0, 22)), np.zeros(0), np.zeros(0)
     )
     solution = SfmCameras().solve(scene, empty, None)

@@ -91,10 +91,10 @@ def test_a_still_camera_makes_frames_agree_without_shrinking():
     scale = 1 + 0.2 * rng.standard_normal(FRAMES).clip(-2, 2)
     predicted = true[:, None] * scale + 0.02 * rng.standard_normal(FRAMES)
     visible = rng.random(predicted.shape) < 0.8
-    tracks = Tracks(
+    tracks = Tracks.from_dense(
         np.zeros((*predicted.shape, 2)), visible, visible * 1.0, np.zeros(300), np.zeros(300)
     )
-    fit = fit_to_tracks(np.where(visible, predicted, 0), tracks)
+    fit = fit_to_tracks(predicted[visible], tracks)
     fitted = fit.scale * predicted + fit.shift
     wobble = (fitted.std(1) / fitted.mean(1)).mean()
     before = (predicted.std(1) / predicted.mean(1)).mean()
@@ -150,7 +150,7 @@ def known(tmp_path):
     masks = np.stack([true_depth(t) == BOX for t in range(FRAMES)]).astype(np.uint8)
     masks[3, :2] = 255
     none = np.zeros((0, FRAMES))
-    tracks = Tracks(np.zeros((0, FRAMES, 2)), none, none, np.zeros(0), np.zeros(0))
+    tracks = Tracks.from_dense(np.zeros((0, FRAMES, 2)), none, none, np.zeros(0), np.zeros(0))
     return scene, tracks, masks, solution
 
 

@@ -171,7 +171,7 @@ def source_tracks(frames=12):
     visible[1, 5:9] = True
     visible[2, 4:6] = True  # in no kept frame
     confidence = np.where(visible, 0.5, 0)
-    return Tracks(xy, visible, confidence, np.array([1, 0, 2]), np.array([0, 5, 4]))
+    return Tracks.from_dense(xy, visible, confidence, np.array([1, 0, 2]), np.array([0, 5, 4]))
 
 
 def test_tracks_are_selected_and_scaled(tmp_path, scene):
@@ -224,10 +224,10 @@ def test_objects_are_assigned_by_vote():
     visible = np.ones((6, 5), bool)
     visible[5, 1:] = False
     xy = np.stack([xs, ys], -1).astype(np.float32)
-    tracks = Tracks(xy, visible, visible * 1.0, np.full(6, -1), np.zeros(6, int))
+    tracks = Tracks.from_dense(xy, visible, visible * 1.0, np.full(6, -1), np.zeros(6, int))
     assert assign_objects(tracks, [mask] * 5).tolist() == [1, 0, -1, 1, -1, 1]
     assert assign_objects(tracks.select(np.zeros(0, int)), [mask] * 5).tolist() == []
-    outside = dataclasses.replace(tracks, xy=tracks.xy + np.float32(20))
+    outside = dataclasses.replace(tracks, run_xy=tracks.run_xy + np.float32(20))
     assert assign_objects(outside, [mask[:10]] * 5).tolist()[1] == 0  # the border's label
 
 

@@ -14,7 +14,7 @@ from msdyn.geometry import Cameras
 from msdyn.scene import Scene, Tracks, stamp_stage
 
 HEIGHT, WIDTH, FRAMES = 48, 64, 10
-NO_TRACKS = Tracks(
+NO_TRACKS = Tracks.from_dense(
     np.zeros((0, FRAMES, 2)),
     np.zeros((0, FRAMES)),
     np.zeros((0, FRAMES)),

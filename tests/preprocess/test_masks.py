@@ -149,7 +149,7 @@ def tracks_of_points(xyz, velocity, frames=12):
     xy = 200 * positions[..., :2] / positions[..., 2:] + 160
     shape = xy.shape[:2]
     unknown, first = np.full(len(xy), -1), np.zeros(len(xy), int)
-    return Tracks(xy, np.ones(shape, bool), np.ones(shape), unknown, first)
+    return Tracks.from_dense(xy, np.ones(shape, bool), np.ones(shape), unknown, first)
 
 
 def test_two_view_motion_of_exact_tracks():
@@ -216,7 +216,7 @@ def test_spread_over_pixels_is_a_local_mean_of_the_odds():
     y, x = np.mgrid[2:60:4, 2:80:4]
     xy = np.stack([x.ravel(), y.ravel()], 1)[:, None].astype(np.float32)
     shape = xy.shape[:2]
-    tracks = Tracks(
+    tracks = Tracks.from_dense(
         xy, np.ones(shape, bool), np.ones(shape), np.full(len(xy), -1), np.zeros(len(xy), int)
     )
     odds = np.where(xy[:, 0, 0] < 40, 6.0, -6.0)
@@ -258,7 +258,7 @@ def test_what_two_views_alone_see_stays_whole_or_goes():
     many[:, 5:20, 16:20] = False  # a still part, a quarter
     many[:, 22:36, 37:55] = False
     none = np.zeros((0, 12))
-    tracks = Tracks(np.zeros((0, 12, 2)), none, none, np.zeros(0), np.zeros(0))
+    tracks = Tracks.from_dense(np.zeros((0, 12, 2)), none, none, np.zeros(0), np.zeros(0))
     still = StillPoints(tracks, Cameras.pinhole(60.0, 60, 40, np.tile(np.eye(4), (12, 1, 1))))
     alone = _seen_by_two_views_alone(two, many, tracks, still)
     expected = two.copy()
@@ -303,7 +303,9 @@ def test_what_stands_on_the_ground_is_still(speed, wobble, standing, still):
     visible = visible[seen := visible.sum(1) > 2]
     xy = np.where(visible[..., None], xy[seen], 0)
     count = len(xy)
-    tracks = Tracks(xy, visible, visible.astype(float), np.full(count, -1), np.zeros(count))
+    tracks = Tracks.from_dense(
+        xy, visible, visible.astype(float), np.full(count, -1), np.zeros(count)
+    )
     own = np.zeros((frames, 48, 64), bool)
     for mask, (x0, y0), (x1, y1) in zip(own, low / 2, high / 2, strict=True):
         mask[round(y0) : round(y1) + 1, max(round(x0), 0) : round(x1) + 1] = True

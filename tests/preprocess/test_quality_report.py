@@ -98,7 +98,7 @@ def test_figures_of_masks_by_hand():
     masks = np.zeros((4, 10, 10), np.uint8)
     masks[:, :, :5] = 1
     x = np.array([[1, 2, 3, 4], [3, 4, 5, 6], [7, 7, 7, 7]])  # stays, leaves, is static
-    tracks = Tracks(
+    tracks = Tracks.from_dense(
         np.stack([x, np.full_like(x, 5)], -1), np.ones((3, 4)), np.ones((3, 4)),
         np.array([1, 1, 0]), np.zeros(3),
     )  # fmt: skip

@@ -24,7 +24,7 @@ def test_a_point_beside_the_silhouette_takes_the_objects_depth(plane_scene):
     xy[0, 0], xy[1, 0] = [14.3, 12], [20, 12]
     visible = np.zeros((2, 6), bool)
     visible[:, 0] = True
-    tracks = Tracks(xy, visible, visible.astype(float), np.ones(2), np.zeros(2))
+    tracks = Tracks.from_dense(xy, visible, visible.astype(float), np.ones(2), np.zeros(2))
     lifted = lift_tracks(tracks, plane_scene.depths(), plane_scene.masks(), plane_scene.cameras)
     assert lifted.visible[:, 0].tolist() == [True, False]
     assert transform_points(plane_scene.cameras.cam_from_world[0], lifted.xyz[:1, 0])[
@@ -38,7 +38,9 @@ def test_unknown_depth_and_points_outside_are_not_visible(plane_scene):
     tracks = plane_scene.tracks
     xy = tracks.xy.copy()
     xy[0, 1] = [-5, 3]
-    moved = Tracks(xy, tracks.visible, tracks.confidence, tracks.object, tracks.query_frame)
+    moved = Tracks.from_dense(
+        xy, tracks.visible, tracks.confidence, tracks.object, tracks.query_frame
+    )
     lifted = lift_tracks(moved, depths, plane_scene.masks(), plane_scene.cameras)
     assert not lifted.visible[:, 3].any() and not lifted.visible[0, 1]
     assert lifted.visible[:, 2].all()

@@ -153,7 +153,9 @@ def test_tracks_of_an_object_without_mask_are_refused(plane_scene):
     tracks = plane_scene.tracks
     label = tracks.object.copy()
     label[0] = 3
-    changed = Tracks(tracks.xy, tracks.visible, tracks.confidence, label, tracks.query_frame)
+    changed = Tracks.from_dense(
+        tracks.xy, tracks.visible, tracks.confidence, label, tracks.query_frame
+    )
     write_tracks(plane_scene.directory / "tracks.npz", changed)
     with pytest.raises(InputError, match=r"object\(s\) \[3\]"):
         check_scene(Scene(plane_scene.directory))

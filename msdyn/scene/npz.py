@@ -1,0 +1,181 @@
+"""npz files: written atomically, read without pickle, and both a few rows at a time if need be."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msdyn.errors import InputError
+from msdyn.files import atomic_path
+
+__all__ = ["Blocks", "load_npz", "npz_keys", "save_npz", "stream_npz"]
+
+BLOCK_BYTES = 2**22
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """An array whose rows are made, or read, a few at a time: iterate for one block after another.
+
+    Attributes:
+        shape, dtype: of the whole array.
+        parts: returns blocks of rows, which together are the whole.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    parts: Callable[[], Iterable[np.ndarray]]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter(self.parts())
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> Blocks:
+        """Return an array that is there already."""
+        array = np.asarray(array)
+        slices = row_slices(array.shape, array.dtype)
+        return cls(array.shape, array.dtype, lambda: (array[rows] for rows in slices))
+
+    def whole(self) -> np.ndarray:
+        return np.concatenate([np.zeros((0, *self.shape[1:]), self.dtype), *self])
+
+
+def row_slices(shape: tuple[int, ...], dtype: np.dtype) -> list[slice]:
+    """Return the rows of each block of an array, so that a block takes a few megabytes."""
+    count = shape[0] if shape else 0
+    step = max(1, BLOCK_BYTES // max(1, math.prod(shape[1:]) * dtype.itemsize))
+    return [slice(first, min(first + step, count)) for first in range(0, count, step)]
+
+
+def save_npz(path: str | os.PathLike, **arrays: np.ndarray | Blocks) -> None:
+    """Write arrays as a compressed npz, atomically. The same arrays give the same bytes."""
+    with (
+        atomic_path(path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file,
+    ):
+        for name, array in arrays.items():
+            with file.open(f"{name}.npy", "w", force_zip64=True) as member:
+                _write_array(member, array)
+
+
+def _write_array(member: Any, array: np.ndarray | Blocks) -> None:
+    if not isinstance(array, Blocks):
+        np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+        return
+    header = {
+        "descr": np.lib.format.dtype_to_descr(array.dtype),
+        "fortran_order": False,
+        "shape": array.shape,
+    }
+    np.lib.format.write_array_header_1_0(member, header)
+    for part in array:
+        member.write(part.astype(array.dtype, copy=False).tobytes())
+
+
+def load_npz(path: str | os.PathLike, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Read the named arrays of an npz without pickle.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: not an npz, or an array is missing; the message names the file and key.
+    """
+    with _reading(path), np.load(path, allow_pickle=False) as content:
+        _check_keys(keys, content.files)
+        return {key: content[key] for key in keys}
+
+
+@contextlib.contextmanager
+def stream_npz(path: str | os.PathLike, keys: tuple[str, ...]) -> Iterator[dict[str, Blocks]]:
+    """Open the named arrays of an npz, to be read block by block, without pickle.
+
+    An `InputError` that is raised while the file is open gets the file's name before it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: not an npz, or an array is missing; the message names the file and key.
+    """
+    with _reading(path), zipfile.ZipFile(path) as file:
+        _check_keys(keys, [name.removesuffix(".npy") for name in file.namelist()])
+        yield {key: _stored_blocks(file, f"{key}.npy") for key in keys}
+
+
+def npz_keys(path: str | os.PathLike) -> list[str]:
+    """Return the names of the arrays of an npz.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: not an npz.
+    """
+    with _reading(path), zipfile.ZipFile(path) as file:
+        return [name.removesuffix(".npy") for name in file.namelist()]
+
+
+@contextlib.contextmanager
+def _reading(path: str | os.PathLike) -> Iterator[None]:
+    """Put the file's name before errors, and say of others than ours that it cannot be read."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except _UNREADABLE as error:
+        raise InputError(f"{path}: not a readable npz file ({error})") from error
+
+
+def _check_keys(keys: tuple[str, ...], found: list[str]) -> None:
+    missing = [key for key in keys if key not in found]
+    if missing:
+        raise InputError(
+            f"expected arrays {', '.join(keys)}; {', '.join(missing)} missing, "
+            f"found {', '.join(found) or 'none'}"
+        )
+
+
+def _stored_blocks(file: zipfile.ZipFile, name: str) -> Blocks:
+    with file.open(name) as member:
+        shape, columns_first, dtype = _read_header(member)
+
+    def parts() -> Iterator[np.ndarray]:
+        with file.open(name) as member:
+            _read_header(member)
+            if columns_first:  # its rows are scattered all over the file
+                yield from Blocks.of(_read_rows(member, shape, dtype, "F"))
+            else:
+                for rows in row_slices(shape, dtype):
+                    yield _read_rows(member, (rows.stop - rows.start, *shape[1:]), dtype, "C")
+            member.read(1)  # at the end, where the checksum is compared
+
+    return Blocks(shape, dtype, parts)
+
+
+def _read_header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(member)
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in readers:
+        raise ValueError(f"npy of version {version}")
+    shape, columns_first, dtype = readers[version](member)
+    if dtype.hasobject:
+        raise ValueError("an array of objects, not of numbers")
+    return shape, columns_first, dtype
+
+
+def _read_rows(member: Any, shape: tuple[int, ...], dtype: np.dtype, order: str) -> np.ndarray:
+    size = math.prod(shape) * dtype.itemsize
+    data = member.read(size)
+    if len(data) < size:
+        raise EOFError(f"it ends {size - len(data)} bytes early")
+    return np.frombuffer(data, dtype).reshape(shape, order=order)  # pyright: ignore

@@ -1,0 +1,222 @@
+"""Tracks kept as runs of frames: the same as arrays over all frames, in far less memory."""
+
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+
+from msdyn.errors import InputError
+from msdyn.scene import Observations, Tracks, npz, read_tracks, save_npz, write_tracks
+
+NAMES = ("xy", "visible", "confidence", "object", "query_frame")
+
+
+def dense_arrays(rng, count, frames, share):
+    """Arrays over all frames of tracks with holes anywhere; 0 where they are not visible."""
+    visible = rng.random((count, frames)) < share
+    xy = rng.uniform(0, 90, (count, frames, 2)).astype(np.float32) * visible[..., None]
+    confidence = rng.random((count, frames)).astype(np.float32) * visible
+    query = rng.integers(0, frames, count).astype(np.int32)
+    return xy, visible, confidence, rng.integers(-1, 4, count).astype(np.int32), query
+
+
+def assert_same(tracks, arrays):
+    for name, array in zip(NAMES, arrays, strict=True):
+        found = getattr(tracks, name)
+        assert found.dtype == array.dtype
+        np.testing.assert_array_equal(found, array)
+
+
+@pytest.fixture(params=range(12))
+def arrays(request, monkeypatch):
+    """Dense arrays: of no track, of one frame, never visible, always, and between."""
+    rng = np.random.default_rng(request.param)
+    count, frames = (0, 1, 7, 40)[request.param % 4], (1, 2, 9)[request.param % 3]
+    monkeypatch.setattr(npz, "BLOCK_BYTES", 100)  # blocks of one to a dozen rows
+    return dense_arrays(rng, count, frames, (0.0, 0.15, 0.6, 0.9, 1.0)[request.param % 5])
+
+
+def test_runs_hold_what_arrays_hold(arrays):
+    tracks = Tracks.from_dense(*arrays)
+    visible = arrays[1]
+    assert (len(tracks), tracks.num_frames) == visible.shape
+    assert_same(tracks, arrays)
+    for row, seen in enumerate(visible):
+        where = np.flatnonzero(seen)
+        run = (where[0], where[-1] + 1) if len(where) else (0, 0)
+        assert (tracks.start[row], tracks.stop[row]) == run
+    assert len(tracks.run_xy) == (tracks.stop - tracks.start).sum()
+    np.testing.assert_array_equal(tracks.lifetimes, visible.sum(1))
+
+
+def test_every_question_is_answered_as_by_arrays(arrays):
+    xy, visible, confidence, _, _ = arrays
+    tracks = Tracks.from_dense(*arrays)
+    count, frames = visible.shape
+    seen = tracks.observations()
+    track, frame = np.nonzero(visible)
+    for found, true in zip(seen, (track, frame, xy[visible], confidence[visible]), strict=True):
+        np.testing.assert_array_equal(found, true)
+    for t in range(frames):
+        rows, here = tracks.at(t)
+        np.testing.assert_array_equal(rows, np.flatnonzero(visible[:, t]))
+        np.testing.assert_array_equal(here, xy[rows, t])
+        for other in range(frames):
+            rows, here, there = tracks.between(t, other)
+            np.testing.assert_array_equal(rows, np.flatnonzero(visible[:, t] & visible[:, other]))
+            np.testing.assert_array_equal(here, xy[rows, t])
+            np.testing.assert_array_equal(there, xy[rows, other])
+    rows, at = (index.ravel() for index in np.indices((count, frames)))
+    found, shown = tracks.look_up(rows, at)
+    np.testing.assert_array_equal(found, xy[rows, at])
+    np.testing.assert_array_equal(shown, visible[rows, at])
+
+
+def test_tracks_are_selected_as_rows_are(arrays):
+    tracks = Tracks.from_dense(*arrays)
+    rng = np.random.default_rng(0)
+    count = len(tracks)
+    some = rng.integers(0, count, 2 * count) if count else np.zeros(0, int)  # also twice
+    for index in (some, rng.random(count) < 0.5, slice(1, 4), slice(0)):
+        assert_same(tracks.select(index), [array[index] for array in arrays])
+
+
+def test_observations_may_come_in_any_order(arrays):
+    tracks = Tracks.from_dense(*arrays)
+    seen = tracks.observations()
+    order = np.random.default_rng(0).permutation(len(seen.track))
+    mixed = Observations(*(column[order] for column in seen))
+    again = Tracks.from_observations(tracks.num_frames, mixed, tracks.object, tracks.query_frame)
+    assert_same(again, arrays)
+
+
+def test_hidden_positions_are_zero_and_still_checked():
+    xy, confidence = np.full((1, 5, 2), 3.0), np.full((1, 5), 0.5)
+    visible, zero = np.array([[False, True, False, True, False]]), np.zeros(1, int)
+    tracks = Tracks.from_dense(xy, visible, confidence, zero, zero)
+    assert tracks.xy[0, :, 0].tolist() == [0, 3, 0, 3, 0]
+    assert tracks.confidence[0].tolist() == [0, 0.5, 0, 0.5, 0]
+    for bad in (0, 2, 4):
+        wrong = xy.copy()
+        wrong[0, bad] = np.nan
+        with pytest.raises(InputError, match="xy: expected finite"):
+            Tracks.from_dense(wrong, visible, confidence, zero, zero)
+        wrong = confidence.copy()
+        wrong[0, bad] = np.nan
+        with pytest.raises(InputError, match="confidence: expected"):
+            Tracks.from_dense(xy, visible, wrong, zero, zero)
+
+
+def test_runs_that_do_not_fit_together_are_refused():
+    tracks = Tracks.from_dense(*dense_arrays(np.random.default_rng(0), 5, 6, 0.5))
+    parts = [getattr(tracks, name) for name in tracks.__dataclass_fields__]
+    with pytest.raises(InputError, match="runs: expected"):
+        Tracks(*parts[:3], parts[3][1:], *parts[4:])
+    with pytest.raises(InputError, match=r"object: expected \[5\], got \(4,\)"):
+        Tracks(*parts[:6], parts[6][1:], parts[7])
+
+
+def test_files_hold_whole_arrays(arrays, tmp_path):
+    """What numpy writes is read, what is written numpy reads, and always the same bytes."""
+    path, ours, others = (tmp_path / f"{name}.npz" for name in "abc")
+    np.savez_compressed(path, **dict(zip(NAMES, arrays, strict=True)))
+    tracks = read_tracks(path)
+    assert_same(tracks, arrays)
+    write_tracks(ours, tracks)
+    with np.load(ours, allow_pickle=False) as found:
+        assert found.files == list(NAMES)
+        for name, array in zip(NAMES, arrays, strict=True):
+            assert found[name].dtype == array.dtype
+            np.testing.assert_array_equal(found[name], array)
+    write_tracks(others, read_tracks(ours))
+    assert ours.read_bytes() == others.read_bytes()
+
+
+def test_other_types_and_orders_of_arrays_are_read(arrays, tmp_path):
+    xy, visible, confidence, label, query = arrays
+    np.savez(
+        tmp_path / "a.npz",
+        xy=np.asfortranarray(xy.astype(np.float64)),
+        visible=np.asfortranarray(visible.astype(np.uint8)),
+        confidence=confidence.T.astype(">f8").T,
+        object=label.astype(np.int64),
+        query_frame=query.astype(np.float32),
+    )
+    assert_same(read_tracks(tmp_path / "a.npz"), arrays)
+
+
+def repack(path, edit):
+    """Write the members of a zip anew, each as `edit` gives it from its name and bytes."""
+    with zipfile.ZipFile(path) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in members.items():
+            file.writestr(name, edit(name, content))
+
+
+def test_damaged_files_are_named_in_one_line(tmp_path):
+    path = tmp_path / "tracks.npz"
+    arrays = dense_arrays(np.random.default_rng(0), 300, 40, 0.5)
+
+    def refused(match):
+        with pytest.raises(InputError, match=match) as error:
+            read_tracks(path)
+        assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
+        assert str(error.value).count(str(path)) == 1
+
+    def fresh(**changes):
+        save_npz(path, **{**dict(zip(NAMES, arrays, strict=True)), **changes})
+        return path.read_bytes()
+
+    whole = fresh()
+    for length in (0, 10, len(whole) // 2, len(whole) - 5):
+        path.write_bytes(whole[:length])
+        refused("not a readable npz")
+    for place in range(100, len(whole) // 2, len(whole) // 17):  # a byte of some array is wrong
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        refused("not a readable npz")
+    for name in NAMES:
+        fresh()
+        repack(path, lambda n, data, name=name: data[:-3] if n == f"{name}.npy" else data)
+        refused("not a readable npz.*3 bytes early")
+        fresh()
+        repack(path, lambda n, data, name=name: b"no array" if n == f"{name}.npy" else data)
+        refused("not a readable npz")
+    fresh(object=np.array(["a"] * 300))
+    refused("not a readable npz")
+    np.savez(path, **{**dict(zip(NAMES, arrays, strict=True)), "xy": np.array([[{"a": 1}]])})
+    refused("not a readable npz.*objects")
+    np.save(tmp_path / "array.npy", arrays[0])
+    (tmp_path / "array.npy").replace(path)
+    refused("not a readable npz")
+    fresh(visible=arrays[1][:, 1:])
+    refused(r"visible: expected \[300, 40\], got \(300, 39\)")
+    fresh(xy=np.array(3.0))
+    refused(r"xy: expected \[tracks, frames, 2\], got \(\)")
+
+
+def test_memory_grows_with_what_is_seen_and_not_with_tracks_times_frames(tmp_path):
+    """A long clip of short tracks: written, read and counted in a small part of the dense size."""
+    frames, starts, life = 1000, 40, 5  # `starts` new tracks a frame
+    count = starts * (frames - life)
+    start = np.repeat(np.arange(frames - life), starts)
+    track, age = (index.ravel() for index in np.indices((count, life)))
+    rng = np.random.default_rng(0)
+    xy = rng.uniform(0, 90, (len(track), 2)).astype(np.float32)
+    seen = Observations(track, start[track] + age, xy, np.full(len(track), 0.5, np.float32))
+    dense = 13 * count * frames  # bytes of xy, visible and confidence
+    assert dense > 5e8
+    tracemalloc.start()
+    try:
+        tracks = Tracks.from_observations(frames, seen, np.zeros(count), start)
+        write_tracks(tmp_path / "tracks.npz", tracks)
+        again = read_tracks(tmp_path / "tracks.npz")
+        assert sum(len(again.at(frame)[0]) for frame in range(frames)) == life * count
+        assert (again.lifetimes == life).all()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(again.run_xy, xy)
+    # 22 MB, of 517 for the arrays: a few blocks, and tens of bytes for each observation.
+    assert peak < 4 * npz.BLOCK_BYTES + 60 * len(track) < dense / 15
