@@ -49,27 +49,29 @@ def split_instances(moving: np.ndarray, tracks: Tracks, scale: float) -> np.ndar
     bodies = _without_minor(connected_regions(moving))  # connected in space and time
     labels = np.zeros(moving.shape, np.uint8)
     min_mass = MIN_MASS * (bodies == 1).sum()
-    waiting = [bodies == body for body in range(1, bodies.max() + 1)]
-    while waiting:
-        parts = _Body(waiting.pop(), tracks, scale, min_mass).split()
-        if len(parts) == 1:
-            labels[parts[0]] = labels.max() + 1
-        else:
-            waiting += parts
-    return _without_minor(labels).astype(np.uint8)
+    for body in range(int(bodies.max()), 0, -1):
+        waiting = [bodies == body]
+        while waiting:
+            parts = _Body(waiting.pop(), tracks, scale, min_mass).split()
+            if len(parts) == 1:
+                labels[parts[0]] = labels.max() + 1
+            else:
+                waiting += parts
+    return _without_minor(labels)
 
 
 def _without_minor(labels: np.ndarray) -> np.ndarray:
-    """Return labels [T, h, w] without the small and the short-lived, numbered by falling mass."""
-    mass = np.bincount(labels.ravel())
-    mass[0] = 0
-    presence = np.zeros(len(mass), int)
+    """Return labels [T, h, w] uint8 without the small and the short-lived, by falling mass."""
+    mass, presence = np.zeros((2, int(labels.max()) + 1), int)
     for frame in labels:
-        presence[np.unique(frame)] += 1
+        area = np.bincount(frame.ravel(), minlength=len(mass))
+        mass += area
+        presence += area > 0
+    mass[0] = 0
     large = (mass > 0) & (mass >= MIN_MASS * mass.max())
     kept = np.flatnonzero(large & (presence >= MIN_PRESENCE * len(labels)))
     kept = kept[np.argsort(-mass[kept], kind="stable")][:254]
-    table = np.zeros(len(mass), np.int32)
+    table = np.zeros(len(mass), np.uint8)
     table[kept] = np.arange(1, len(kept) + 1)
     return table[labels]
 
@@ -114,7 +116,9 @@ class _Body:
         self._unite()
         numbers = np.unique(self.label[self.label > 0])
         while len(numbers) > 1:
-            labels = np.stack([self._pixels(frame, numbers) for frame in self.frames])
+            labels = np.zeros(self.body.shape, np.min_scalar_type(numbers[-1]))
+            for frame, painted in zip(self.frames, labels, strict=True):
+                painted[:] = self._pixels(frame, numbers)
             parts = [labels == number for number in numbers]
             large = [
                 part.sum() >= self.min_mass and part.any((1, 2)).mean() >= MIN_PRESENCE
@@ -139,6 +143,7 @@ class _Body:
         velocity = np.where(seen_before[:, None], xy - before, velocity)
         motion = np.concatenate([xy, VELOCITY_FRAMES * velocity], 1)
         areas = np.bincount(regions.ravel())[1:]
+        regions = regions.astype(np.min_scalar_type(len(areas)))  # one of these is kept a frame
         return _Frame(regions, areas, rows, region[inside], cell[inside], motion)
 
     def _most_apart(self) -> int:
@@ -192,10 +197,12 @@ class _Body:
         """Whether two labels move alike where they are nearest to one another."""
         from scipy.spatial import KDTree
 
+        own = np.flatnonzero((self.label == a) | (self.label == b))
+        tracks, label = self.tracks.select(own), self.label[own]
         strain, relative = [], []
         for t in range(len(self.frames) - HINGE_GAP):
-            rows, here, there = self.tracks.between(t, t + HINGE_GAP)
-            of_a, of_b = (np.flatnonzero(self.label[rows] == i) for i in (a, b))
+            rows, here, there = tracks.between(t, t + HINGE_GAP)
+            of_a, of_b = (np.flatnonzero(label[rows] == i) for i in (a, b))
             if min(len(of_a), len(of_b)) < MIN_TRACKS:
                 continue
             distance, partner = KDTree(here[of_a]).query(here[of_b])

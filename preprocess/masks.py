@@ -103,11 +103,11 @@ class MotionMasks:
         photometry = np.where(np.isfinite(photometry), photometry - typical, 0.0)
         log_odds = GEOMETRY_WEIGHT * geometry
         log_odds -= PHOTOMETRY_WEIGHT * (photometry + PHOTOMETRY_MARGIN)
-        frames = [
-            close_holes(spread_over_pixels(tracks, log_odds, t, scene.size) > 0.5, SMALL)
-            for t in range(len(scene))
-        ]
-        return np.stack(frames), threshold
+        moving = np.zeros((len(scene), *(-(-side // 2) for side in scene.size)), bool)
+        for t in range(len(scene)):
+            odds = spread_over_pixels(tracks, log_odds, t, scene.size)
+            moving[t] = close_holes(odds > 0.5, SMALL)
+        return moving, threshold
 
     def _threshold(self, scores: np.ndarray, width: int) -> float:
         """Return the score in px at which a track as likely moves as not."""
@@ -147,8 +147,10 @@ def _seen_by_two_views_alone(
         still: the still points of the tracks.
     """
     labels = split_instances(two, tracks, scale=2.0)
-    area = np.bincount(labels.ravel())
-    agreed = np.bincount(labels[many], minlength=len(area))
+    area, agreed = np.zeros((2, int(labels.max()) + 1), int)
+    for label, both in zip(labels, many, strict=True):
+        area += np.bincount(label.ravel(), minlength=len(area))
+        agreed += np.bincount(label[both], minlength=len(area))
     alone = agreed < MIN_AGREED * area
     alone[0] = False
     for label in np.flatnonzero(alone).tolist():

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import numpy as np
 from msdyn.preprocess.flow import grey, sample_patches
 from msdyn.preprocess.progress import progress
-from msdyn.preprocess.triangulate import triangulate
-from msdyn.preprocess.two_view import group_quantile
+from msdyn.preprocess.triangulate import BLOCK, triangulate
+from msdyn.preprocess.two_view import LifeQuantile, group_quantile
 
 from msdyn.geometry import Cameras, project, transform_points
 from msdyn.scene import Scene, Tracks
@@ -47,13 +47,16 @@ class StillPoints:
     """
 
     def __init__(self, tracks: Tracks, cameras: Cameras) -> None:
-        point, frame, xy, confidence = tracks.observations()
-        solved = triangulate(cameras, point, frame, xy, confidence)
         self.width = cameras.width
         self._cameras = cameras
-        self._xyz = solved.xyz
-        self.distances = group_quantile(point, solved.error, 0.7, len(tracks))
-        self.distances[np.flatnonzero(~solved.in_front)] = np.inf
+        self._xyz = np.zeros((len(tracks), 3))
+        self.distances = np.full(len(tracks), np.nan)
+        for rows in _blocks(tracks):
+            point, frame, xy, confidence = tracks.select(rows).observations()
+            solved = triangulate(cameras, point, frame, xy, confidence)
+            self.distances[rows] = group_quantile(point, solved.error, 0.7, len(rows))
+            self.distances[rows[: len(solved.xyz)][~solved.in_front]] = np.inf
+            self._xyz[rows[: len(solved.xyz)]] = solved.xyz
 
     def depth(self, frame: int, rows: np.ndarray) -> np.ndarray:
         """Return the z-depth [n] of the points of tracks `rows` [n] in a frame."""
@@ -66,6 +69,12 @@ class StillPoints:
         with np.errstate(divide="ignore", invalid="ignore"):
             xy = project(self._cameras.intrinsics[later], local)
         return np.where(local[:, 2:] > 0, xy, np.nan).astype(np.float32)
+
+
+def _blocks(tracks: Tracks) -> list[np.ndarray]:
+    """Return the rows of all tracks in blocks that are triangulated at once."""
+    block = np.cumsum(tracks.lifetimes) // BLOCK
+    return np.split(np.arange(len(tracks)), np.flatnonzero(np.diff(block)) + 1)
 
 
 def looks_still(still: StillPoints, tracks: Tracks, own: np.ndarray, moving: np.ndarray) -> bool:
@@ -126,7 +135,7 @@ def photometric_scores(scene: Scene, tracks: Tracks, predict: Prediction) -> np.
     pair of frames tells.
     """
     images: deque[np.ndarray] = deque(maxlen=max(GAPS) + 1)
-    parts: list[tuple[np.ndarray, np.ndarray]] = [(np.zeros(0, int), np.zeros(0))]
+    scores = LifeQuantile(tracks, 0.5)
     for later in progress(range(len(scene)), "masks"):
         images.append(grey(scene.image(later)))
         for gap in GAPS:
@@ -140,6 +149,5 @@ def photometric_scores(scene: Scene, tracks: Tracks, predict: Prediction) -> np.
             patch = sample_patches(images[-1 - gap], here)
             moved = ((sample_patches(images[-1], there) - patch) ** 2).mean(1)
             stayed = ((sample_patches(images[-1], still) - patch) ** 2).mean(1)
-            parts.append((rows, np.log((moved + NOISE) / (stayed + NOISE))))
-    rows, values = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return group_quantile(rows, values, 0.5, len(tracks))
+            scores.add(later, rows, np.log((moved + NOISE) / (stayed + NOISE)))
+    return scores.result()

@@ -17,7 +17,7 @@ import numpy as np
 from msdyn.preprocess.flow import FlowPair, estimate_flow, follow_points, grey, refine_points
 from msdyn.preprocess.progress import progress
 
-from msdyn.scene import Observations, Scene, Tracks
+from msdyn.scene import Scene, Tracks
 
 __all__ = ["FlowTracks"]
 
@@ -78,14 +78,29 @@ class FlowTracks:
 
     def _collect(self, history: list[_Snapshot], born: np.ndarray) -> Tracks:
         """Gather snapshots, one a frame, into tracks, without the short-lived ones."""
-        columns = zip(*((s.ids, s.xy, s.drift) for s in history), strict=True)
-        ids, xy, drift = (np.concatenate(column) for column in columns)
-        frame = np.repeat(np.arange(len(history)), [len(snapshot.ids) for snapshot in history])
-        confidence = 1 / (1 + drift / self.drift_px**2)
-        seen = Observations(ids, frame, xy, confidence)
-        unknown = np.full(len(born), -1)
-        tracks = Tracks.from_observations(len(history), seen, unknown, born)
-        return tracks.select(tracks.lifetimes >= self.min_life)
+        life = np.zeros(len(born), np.int64)
+        for snapshot in history:
+            life[snapshot.ids] += 1
+        kept = life >= self.min_life
+        stop = born + life
+        runs = np.cumsum(np.where(kept, life, 0)) - stop  # plus the frame: its place in the runs
+        xy = np.zeros((life[kept].sum(), 2), np.float32)
+        confidence = np.zeros(len(xy), np.float32)
+        for frame, snapshot in enumerate(history):
+            own = kept[snapshot.ids]
+            place = runs[snapshot.ids[own]] + frame
+            xy[place] = snapshot.xy[own]
+            confidence[place] = 1 / (1 + snapshot.drift[own] / self.drift_px**2)
+        return Tracks(
+            len(history),
+            start=born[kept],
+            stop=stop[kept],
+            run_xy=xy,
+            run_visible=np.ones(len(xy), bool),
+            run_confidence=confidence,
+            object=np.full(len(life[kept]), -1),
+            query_frame=born[kept],
+        )
 
 
 @dataclass(frozen=True)
@@ -101,14 +116,15 @@ class _Living:
     """The points being followed, oldest first."""
 
     def __init__(self, xy: np.ndarray) -> None:
-        self.ids = np.zeros(0, np.int64)
+        self.ids = np.zeros(0, np.int32)
         self.xy = np.zeros((0, 2), np.float32)
         self.drift = np.zeros(0, np.float32)
         self.born: list[int] = []  # frame in which each id was started
         self.add(xy, 0)
 
     def add(self, xy: np.ndarray, frame: int) -> None:
-        self.ids = np.concatenate([self.ids, len(self.born) + np.arange(len(xy))])
+        new = np.arange(len(self.born), len(self.born) + len(xy), dtype=np.int32)
+        self.ids = np.concatenate([self.ids, new])
         self.xy = np.concatenate([self.xy, xy])
         self.drift = np.concatenate([self.drift, np.zeros(len(xy), np.float32)])
         self.born += [frame] * len(xy)

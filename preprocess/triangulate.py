@@ -16,6 +16,7 @@ from msdyn.geometry import Cameras, project
 from msdyn.scene import Tracks
 
 __all__ = [
+    "BLOCK",
     "Triangulation",
     "reprojection_error",
     "triangulate",

@@ -14,7 +14,7 @@ from msdyn.preprocess.progress import progress
 
 from msdyn.scene import Tracks
 
-__all__ = ["TwoViewMotion", "group_quantile", "two_view_motion"]
+__all__ = ["LifeQuantile", "TwoViewMotion", "group_quantile", "two_view_motion"]
 
 GAPS = (2, 5, 10)
 """Frames between the two views of a pair: slow motion shows over the wide ones."""
@@ -23,6 +23,8 @@ SAMPLE = 4000
 HOMOGRAPHY_PX, EPIPOLAR_PX = 1.5, 1.0
 MIN_PAIRS = 30
 """Fewer tracks than this do not make a fit."""
+WAITING = 200_000
+"""Values of tracks that are kept before those of ended tracks are settled: some megabytes."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,7 @@ def two_view_motion(tracks: Tracks) -> TwoViewMotion:
     """Fit a homography and an epipolar geometry to pairs of frames, and score the tracks."""
     rng = np.random.default_rng(0)
     homographies = {}
-    off_plane: list[tuple[np.ndarray, np.ndarray]] = []  # (rows, px) of each pair of frames
-    off_line: list[tuple[np.ndarray, np.ndarray]] = []  # (rows, px) of each frame
+    planar, epipolar = LifeQuantile(tracks, 0.5), LifeQuantile(tracks, 0.8)
     inliers = []
     for frame in progress(range(tracks.num_frames - GAPS[0]), "masks"):
         worst = np.full(len(tracks), -1.0)
@@ -83,7 +84,7 @@ def two_view_motion(tracks: Tracks) -> TwoViewMotion:
             if homography is not None:
                 homographies[frame, later] = homography
                 distance = np.linalg.norm(_transfer(homography, a) - b, axis=1)
-                off_plane.append((rows, distance))
+                planar.add(frame, rows, distance)
                 if gap == GAPS[1]:
                     inliers.append((distance < 2 * HOMOGRAPHY_PX).mean())
             fundamental = _fit_fundamental(a[sample], b[sample])
@@ -92,11 +93,9 @@ def two_view_motion(tracks: Tracks) -> TwoViewMotion:
             if distance is not None:  # a camera that only turns may leave the homography alone
                 worst[rows] = np.maximum(worst[rows], distance)
         rows = np.flatnonzero(worst >= 0)
-        off_line.append((rows, worst[rows]))
-    planar = _quantile_of_tracks(off_plane, 0.5, len(tracks))
-    epipolar = _quantile_of_tracks(off_line, 0.8, len(tracks))
+        epipolar.add(frame, rows, worst[rows])
     share = float(np.median(inliers)) if inliers else 1.0
-    return TwoViewMotion(tracks, planar, epipolar, share, homographies)
+    return TwoViewMotion(tracks, planar.result(), epipolar.result(), share, homographies)
 
 
 def group_quantile(group: np.ndarray, values: np.ndarray, q: float, count: int) -> np.ndarray:
@@ -117,13 +116,39 @@ def group_quantile(group: np.ndarray, values: np.ndarray, q: float, count: int) 
     return quantile
 
 
-def _quantile_of_tracks(
-    parts: list[tuple[np.ndarray, np.ndarray]], q: float, count: int
-) -> np.ndarray:
-    if not parts:
-        return np.full(count, np.nan)
-    rows, values = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return group_quantile(rows, values, q, count)
+class LifeQuantile:
+    """The lower `q`-quantile of each track's values, which come frame by frame.
+
+    What tracks that have ended gave is settled now and then, so that memory does not grow with the
+    clip: a long one has many millions of values.
+    """
+
+    def __init__(self, tracks: Tracks, q: float) -> None:
+        self._stop, self._q = tracks.stop, q
+        self._result = np.full(len(tracks), np.nan)
+        self._waiting = [(np.zeros(0, np.int32), np.zeros(0))]
+        self._count, self._room = 0, WAITING
+
+    def add(self, frame: int, rows: np.ndarray, values: np.ndarray) -> None:
+        """Take the values [n] of tracks `rows` [n] seen in a frame, or again; frames ascend."""
+        self._waiting.append((rows.astype(np.int32), values))
+        self._count += len(rows)
+        if self._count > self._room:
+            self._settle(self._stop <= frame)
+
+    def result(self) -> np.ndarray:
+        """Return the quantiles [N], NaN for a track without a value."""
+        self._settle(np.ones(len(self._stop), bool))
+        return self._result
+
+    def _settle(self, ended: np.ndarray) -> None:
+        rows, values = (np.concatenate(column) for column in zip(*self._waiting, strict=True))
+        done = ended[rows]
+        found = group_quantile(rows[done], values[done], self._q, len(ended))
+        self._result[rows[done]] = found[rows[done]]
+        self._waiting = [(rows[~done], values[~done])]
+        self._count = len(self._waiting[0][0])
+        self._room = WAITING + 2 * self._count  # where tracks live long, not after every frame
 
 
 def _fit_homography(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:

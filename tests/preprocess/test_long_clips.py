@@ -1,0 +1,95 @@
+"""Memory on long clips: what is settled in parts is what it would be at once, and takes less."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from msdyn.preprocess import stillness, two_view
+from msdyn.preprocess.instances import split_instances
+from msdyn.preprocess.stillness import StillPoints
+from msdyn.preprocess.tracks import FlowTracks
+from msdyn.preprocess.two_view import LifeQuantile, group_quantile
+
+from msdyn.geometry import Cameras
+from msdyn.scene import Tracks
+
+
+def random_tracks(rng, count, frames, life):
+    """Tracks that live up to `life` frames, somewhere in the clip, with holes."""
+    start = rng.integers(0, frames, count)
+    age = np.arange(frames) - start[:, None]
+    visible = (age >= 0) & (age < rng.integers(0, life, count)[:, None])
+    visible &= rng.random(visible.shape) < 0.9
+    xy = rng.uniform(0, 60, (*visible.shape, 2))
+    return Tracks.from_dense(xy, visible, visible * 1.0, np.zeros(count), start)
+
+
+@pytest.mark.parametrize("life", [6, 80])
+@pytest.mark.parametrize("q", [0.0, 0.5, 0.8, 1.0])
+def test_quantiles_over_lives_that_come_and_go(monkeypatch, q, life):
+    rng = np.random.default_rng(0)
+    tracks = random_tracks(rng, 600, 80, life)
+    monkeypatch.setattr(two_view, "WAITING", 200)
+    voted, rows, values, waiting = LifeQuantile(tracks, q), [], [], []
+    for frame in range(80):
+        for later in (frame, min(frame + 3, 79)):  # twice a frame
+            rows.append(tracks.between(frame, later)[0])
+            values.append(rng.normal(size=len(rows[-1])))
+            voted.add(frame, rows[-1], values[-1])
+            waiting.append(voted._count)
+    once = group_quantile(np.concatenate(rows), np.concatenate(values), q, 600)
+    np.testing.assert_array_equal(voted.result(), once)
+    assert np.isnan(once).any() and np.isfinite(once).any()
+    if life == 6:
+        assert max(waiting) < 350  # of 1589
+
+
+def test_quantiles_without_any_value():
+    tracks = random_tracks(np.random.default_rng(0), 3, 4, 3)
+    assert np.isnan(LifeQuantile(tracks, 0.5).result()).all()
+    assert len(LifeQuantile(tracks.select(slice(0)), 0.5).result()) == 0
+
+
+def test_still_points_in_blocks_are_the_same(monkeypatch):
+    rng = np.random.default_rng(0)
+    tracks = random_tracks(rng, 200, 30, 12)
+    poses = np.tile(np.eye(4), (30, 1, 1))
+    poses[:, 0, 3] = 0.1 * np.arange(30)
+    cameras = Cameras.pinhole(60.0, 60, 60, poses)
+    whole = StillPoints(tracks, cameras)
+    monkeypatch.setattr(stillness, "BLOCK", 50)
+    parts = StillPoints(tracks, cameras)
+    np.testing.assert_array_equal(parts.distances, whole.distances)
+    rows = np.flatnonzero(tracks.lifetimes)
+    np.testing.assert_array_equal(parts.depth(3, rows), whole.depth(3, rows))
+    np.testing.assert_array_equal(np.isnan(whole.distances), tracks.lifetimes == 0)
+    assert np.isinf(whole.distances).any()
+
+
+def test_splitting_takes_a_few_bytes_a_pixel():
+    """Nine objects that never touch, in 60 frames."""
+    moving = np.zeros((60, 120, 160), bool)
+    for row in (5, 45, 85):
+        for column in (5, 55, 105):
+            moving[:, row : row + 25, column : column + 30] = True
+    y, x = (2 * axis.ravel() for axis in np.mgrid[2:120:6, 2:160:6])
+    xy = np.repeat(np.stack([x, y], 1)[:, None], 60, axis=1)
+    shown, none = np.ones(xy.shape[:2], bool), np.zeros(len(xy))
+    tracks = Tracks.from_dense(xy, shown, shown * 1.0, none, none)
+    split_instances(moving[:10], tracks, 2.0)  # imports what it needs
+    tracemalloc.start()
+    try:
+        labels = split_instances(moving, tracks, 2.0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert sorted(np.unique(labels)) == list(range(10)) and labels.dtype == np.uint8
+    np.testing.assert_array_equal(labels > 0, moving)
+    assert peak < 8 * moving.size  # it takes 5.3
+
+
+def test_flow_tracks_are_runs_without_holes(square):
+    tracks = square[1]
+    assert (tracks.lifetimes == tracks.stop - tracks.start).all()
+    assert (tracks.lifetimes >= FlowTracks().min_life).all()
+    assert (tracks.query_frame == tracks.start).all() and tracks.run_visible.all()
