@@ -19,7 +19,7 @@ from msdyn.files import atomic_path
 
 __all__ = ["Blocks", "load_npz", "npz_keys", "save_npz", "stream_npz"]
 
-BLOCK_BYTES = 2**22
+BLOCK_BYTES = 2**20
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError)
 
 
@@ -51,7 +51,7 @@ class Blocks:
 
 
 def row_slices(shape: tuple[int, ...], dtype: np.dtype) -> list[slice]:
-    """Return the rows of each block of an array, so that a block takes a few megabytes."""
+    """Return the rows of each block of an array, so that a block takes about a megabyte."""
     count = shape[0] if shape else 0
     step = max(1, BLOCK_BYTES // max(1, math.prod(shape[1:]) * dtype.itemsize))
     return [slice(first, min(first + step, count)) for first in range(0, count, step)]
