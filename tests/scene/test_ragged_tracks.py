@@ -218,5 +218,5 @@ def test_memory_grows_with_what_is_seen_and_not_with_tracks_times_frames(tmp_pat
     finally:
         tracemalloc.stop()
     np.testing.assert_array_equal(again.run_xy, xy)
-    # 22 MB, of 517 for the arrays: a few blocks, and tens of bytes for each observation.
+    # 13 MB, of 517 for the arrays: a few blocks, and tens of bytes for each observation.
     assert peak < 4 * npz.BLOCK_BYTES + 60 * len(track) < dense / 15
