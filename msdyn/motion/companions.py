@@ -148,12 +148,18 @@ def guide_through_occlusion(
 
 
 def _spread_of_seen(undone: np.ndarray, weights: np.ndarray) -> float:
-    """Return the mean variance of trajectories [N, T, 3] over the time [N, T] they count."""
+    """Return the variance of trajectories [N, T, 3] over the time [N, T] they count.
+
+    It is the median over the tracks: a few that slip to another surface move by more than all else.
+    """
     rows = (weights > 0).sum(1) >= 2
     if not rows.any():
         return np.inf
     undone, weights = undone[rows], weights[rows]
-    share = weights / weights.sum(1, keepdims=True)
+    total = weights.sum(1)
+    share = weights / total[:, None]
     mean = np.einsum("nt,ntj->nj", share, undone)
-    squared = ((undone - mean[:, None]) ** 2).sum(-1)
-    return float((weights * squared).sum() / weights.sum())
+    variance = (share * ((undone - mean[:, None]) ** 2).sum(-1)).sum(1)
+    order = variance.argsort()
+    half = np.cumsum(total[order]).searchsorted(total.sum() / 2)
+    return float(variance[order[half]])
