@@ -100,8 +100,10 @@ def _hierarchy(
     )
 
 
-def _object_surfaces(data: FitData, objects: np.ndarray, seed: int) -> ObjectSurfaces:
-    """Sample what is seen of the objects in frames spread over the clip."""
+def _object_surfaces(data: FitData, objects: np.ndarray, seed: int) -> ObjectSurfaces | None:
+    """Sample what is seen of the objects, if there are any, in frames spread over the clip."""
+    if not len(objects):
+        return None
     rng = np.random.default_rng(seed)
     samples, when, which = [], [], []
     for frame in _spread(data.frames, _SURFACE_FRAMES):
