@@ -164,7 +164,8 @@ def align_cluster(
 ) -> RigidMotion:
     """Fit a rigid motion to a cluster, robustly, with rotations no larger than the data ask for.
 
-    Frames in which no track has weight are interpolated on SE(3), held at the ends.
+    Frames in which no track has weight are interpolated on SE(3), held at the ends. So are the
+    rotations of frames with too few tracks, where no prior says what else they would be.
 
     Args:
         points: [N, 3] canonical positions.
@@ -191,14 +192,17 @@ def align_cluster(
         rotation, translation, _ = procrustes(source, target, robust, prior)
         error = (apply_rigid(rotation[:, None], translation[:, None], source) - target).norm(dim=-1)
         robust = confidence * _huber(error, confidence > 0)
+    count = (weights > 0).sum(0)
+    if np.isinf(expected_angle):
+        enough = count >= min(_MIN_TRACKS, count.max())
+        rotation = torch.from_numpy(interpolate_missing(rotation, translation, enough)[0])
     # The translation that goes with the rotation, shrunk by its own prior.
     rotated = (rotation @ source.mT).mT  # [T, N, 3]
     share = robust / robust.sum(1, keepdim=True).clamp_min(1e-12)
     shift = (share.unsqueeze(-1) * (target - rotated)).sum(1)
     shrink = effective / (effective + (noise / expected_shift) ** 2).clamp_min(1e-12)
     shift = shrink.unsqueeze(-1) * shift
-    seen = np.any(weights > 0, axis=0, keepdims=False)
-    rotations, translations = interpolate_missing(rotation, shift, seen)
+    rotations, translations = interpolate_missing(rotation, shift, count > 0)
     return RigidMotion(centre, rotations, translations)
 
 
@@ -235,7 +239,7 @@ def anchor_object(
     outward frame by frame: each frame is aligned to the tracks of known canonical position, and
     tracks first seen in it are carried back by its pose; a few rounds of re-estimating one from
     the other spread the error. Where every track was lost, the new ones are taken to lie where
-    the object was, moved by the shift of its centre.
+    the object was, moved by the shift of its centre; a track or two do not move it.
 
     An object with too few tracks in the canonical frame is anchored in the frame with the most, and
     keeps still from the canonical frame to the nearest one in which it is seen.
@@ -266,7 +270,7 @@ def anchor_object(
             if steady:
                 previous = np.eye(3), np.zeros(3)
             pose = _next_pose(
-                points, xyz[:, frame], weights[:, frame], known, previous, steady, noise
+                points, xyz[:, frame], weights[:, frame], known, previous, steady, noise, enough
             )
             rotations[frame], translations[frame] = pose
             new = visible[:, frame] & ~known
@@ -343,6 +347,7 @@ def _next_pose(
     previous: tuple[np.ndarray, np.ndarray],
     steady: bool,
     noise: float,
+    enough: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the pose (R, t) of a frame from its neighbour's, by the change of the known tracks."""
     rotation, translation = previous
@@ -351,6 +356,8 @@ def _next_pose(
     if not seen.any() or (steady and not common.any()):
         return previous
     if not common.any():
+        if seen.sum() < enough:  # a track or two may well be another surface's
+            return previous
         shift = np.median(xyz[seen], 0) - np.median(points[known] @ rotation.T + translation, 0)
         return rotation, translation + shift
     moved = torch.from_numpy(points[common] @ rotation.T + translation)

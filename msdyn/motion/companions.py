@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from msdyn.geometry import nearest_rotations
 from msdyn.motion.alignment import MEMORY, RigidMotion, interpolate_missing, trajectory_noise
 
-__all__ = ["follow_companions", "guide_through_occlusion"]
+__all__ = ["follow_companions", "guide_through_occlusion", "pose_variance"]
 
+# Frames over which the place of a cluster beside its companion is averaged: the last few tracks of
+# what disappears turn with every error of their depth.
+_EDGE = 3.0
 # Share of the variance of an object's positions that may be left, seen from what carries it.
 _CARRIED = 0.25
 
@@ -18,19 +22,23 @@ def follow_companions(
     points: list[np.ndarray],
     seen: np.ndarray,
     parent: RigidMotion,
+    doubt: np.ndarray,
 ) -> list[RigidMotion]:
     """Let clusters that are hidden move with what they moved most alike with just before and after.
 
     A part that is hidden is often rigidly joined to one that is not: the keys of a laptop to its
     front edge, say, and not to the lid that hides them. Candidates are the other clusters, the
     level above, and standing still in the world. A hidden frame takes the companion's motion and
-    what the two differed by when last and next seen together.
+    what the two differed by when last and next seen together, unless the few tracks left in it are
+    expected to say it better.
 
     Args:
         motions: of K clusters of one object, relative to the level above.
         points: canonical positions [N_k, 3] of the tracks of each.
         seen: [K, T] whether enough of a cluster's tracks are visible.
         parent: the motion of the level above.
+        doubt: [K, T] squared error, scene units, expected of the motions as they are; infinite
+            where no tracks are seen.
 
     Returns:
         The motions, unchanged where clusters are seen.
@@ -57,13 +65,44 @@ def follow_companions(
                 cost[row] = _spread(trajectories, both / both.sum())
         if np.isfinite(cost).any():
             best = int(cost.argmin())
-            led = _with(filled[best], motions[number], observed[best] & seen[number])
+            led = _with(filled[best], motions[number], observed[best] & seen[number], run)
             own = filled[number]
             rotations, translations = own.rotations.copy(), own.translations.copy()
-            rotations[run], translations[run] = led.rotations[run], led.translations[run]
+            worse = run[doubt[number, run] > cost[best]]
+            rotations[worse], translations[worse] = led.rotations[worse], led.translations[worse]
             filled[number] = RigidMotion(own.centre, rotations, translations)
             there[number, run] = True
     return filled[:count]
+
+
+def pose_variance(
+    points: np.ndarray, weights: np.ndarray, noise: float, expected_angle: float, least: int
+) -> np.ndarray:
+    """Return the squared error [T], scene units, expected of a cluster's pose in each frame.
+
+    It is the mean over all points of the cluster: a strip of tracks says little of how the rest
+    turns about it.
+
+    Args:
+        points: [N, 3] canonical positions.
+        weights: [N, T] zero where not visible.
+        noise: standard deviation of a coordinate of a track, scene units.
+        expected_angle: prior standard deviation of rotations, radians.
+        least: tracks needed; infinity is returned for frames with fewer.
+    """
+    variance = np.full(weights.shape[1], np.inf)
+    for frame in np.flatnonzero((weights > 0).sum(0) >= least):
+        own = points[weights[:, frame] > 0]
+        middle = own.mean(0)
+        information = _inertia(own - middle) + (noise / expected_angle) ** 2 * np.eye(3)
+        swing = np.linalg.pinv(information) @ _inertia(points - middle)
+        variance[frame] = noise**2 * (np.trace(swing) / len(points) + 3 / len(own))
+    return variance
+
+
+def _inertia(points: np.ndarray) -> np.ndarray:
+    """Return the sum over points [N, 3] of |p|^2 I - p p^T: how far turns displace them."""
+    return (points**2).sum() * np.eye(3) - points.T @ points
 
 
 def _runs(mask: np.ndarray) -> list[np.ndarray]:
@@ -78,15 +117,30 @@ def _spread(trajectories: np.ndarray, share: np.ndarray) -> float:
     return float(np.einsum("t,ntj->", share, (trajectories - mean[:, None]) ** 2) / len(mean))
 
 
-def _with(other: RigidMotion, motion: RigidMotion, both: np.ndarray) -> RigidMotion:
-    """Return a motion that follows another, and is itself in the frames where `both` are seen."""
+def _with(
+    other: RigidMotion, motion: RigidMotion, both: np.ndarray, run: np.ndarray
+) -> RigidMotion:
+    """Return a motion that follows another through a run of frames.
+
+    Where `both` are seen it is itself; on either side of the run, on the mean over a few frames.
+    """
     turn = torch.from_numpy(other.rotations)
     # The other's motion about this one's pivot.
     shift = torch.from_numpy(other.apply(motion.centre[None])[0] - motion.centre)
     back = turn.mT
     rotation = back @ torch.from_numpy(motion.rotations)
     offset = (back @ (torch.from_numpy(motion.translations) - shift).unsqueeze(-1)).squeeze(-1)
-    rotations, offsets = interpolate_missing(rotation, offset, both)
+    time = np.arange(len(both))
+    steady, still = rotation.clone(), offset.clone()
+    for side in (both & (time < run[0]), both & (time > run[-1])):
+        if side.any():
+            away = np.where(side, np.abs(time[:, None] - run).min(1), np.inf)
+            share = np.exp(-away / _EDGE) / np.exp(-away / _EDGE).sum()
+            mean = np.einsum("t,tij->ij", share, rotation.numpy())
+            edge = away.argmin()
+            steady[edge] = torch.from_numpy(nearest_rotations(mean))
+            still[edge] = torch.from_numpy(share @ offset.numpy())
+    rotations, offsets = interpolate_missing(steady, still, both)
     turned = turn @ torch.from_numpy(rotations)
     moved = (turn @ torch.from_numpy(offsets).unsqueeze(-1)).squeeze(-1) + shift
     return RigidMotion(motion.centre, turned.numpy(), moved.numpy())

@@ -30,7 +30,7 @@ from msdyn.motion.clusters import (
     fill_occluded,
     renumber,
 )
-from msdyn.motion.companions import follow_companions, guide_through_occlusion
+from msdyn.motion.companions import follow_companions, guide_through_occlusion, pose_variance
 from msdyn.motion.rejoin import ObjectSurfaces, rejoin
 from msdyn.scene import LiftedTracks
 
@@ -51,8 +51,8 @@ MAX_PATTERNS = (2, 4, 4)
 _EXPECTED_ANGLE = {2: 0.5, 3: 0.2}
 _EXPECTED_SHIFT = {2: 0.3, 3: 0.1}
 
-# A cluster is hidden in frames that show less than this share of the tracks they show at most.
-_SEEN = 0.1
+# A cluster may be hidden in frames that show less than this share of the tracks they show at most.
+_SEEN = 0.5
 
 # A distance of an object's size from a cluster weighs as much as this many times the noise.
 _NEARNESS = 5.0
@@ -322,9 +322,10 @@ def _complete(clusters: list[_Cluster], parent: _Cluster) -> list[_Cluster]:
     count = np.array([(c.weights > 0).sum(0) for c in clusters])  # [K, T]
     most = count.max(1, keepdims=True)
     seen = count >= np.maximum(np.minimum(MIN_TRACKS, most), _SEEN * most).clip(1)
-    motions = follow_companions(
-        [c.motion for c in clusters], [c.points for c in clusters], seen, parent.motion
-    )
+    angle = _EXPECTED_ANGLE[2]
+    doubt = [pose_variance(c.points, c.weights, c.noise, angle, MIN_TRACKS) for c in clusters]
+    own, points = [c.motion for c in clusters], [c.points for c in clusters]
+    motions = follow_companions(own, points, seen, parent.motion, np.array(doubt))
     return [replace(c, motion=motion) for c, motion in zip(clusters, motions, strict=True)]
 
 

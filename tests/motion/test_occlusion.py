@@ -100,11 +100,12 @@ def test_seen_throughout_nothing_is_filled():
     motion = RigidMotion(np.zeros(3), rotations, translations)
     rest = RigidMotion.identity(np.zeros(3), FRAMES)
     points = [rng.normal(size=(9, 3))] * 2
-    filled = follow_companions([motion, rest], points, np.ones((2, FRAMES), bool), rest)
+    doubt = np.full((2, FRAMES), np.inf)
+    filled = follow_companions([motion, rest], points, np.ones((2, FRAMES), bool), rest, doubt)
     np.testing.assert_array_equal(filled[0].rotations, rotations)
     # Never seen together with anything: left as it is.
     hidden = np.stack([np.zeros(FRAMES, bool), np.ones(FRAMES, bool)])
-    filled = follow_companions([motion, rest], points, hidden, rest)
+    filled = follow_companions([motion, rest], points, hidden, rest, doubt)
     np.testing.assert_array_equal(filled[0].rotations, rotations)
 
 
@@ -124,7 +125,9 @@ def test_what_is_hidden_for_a_moment_leads_what_is_hidden_for_longer():
         halves.append(RigidMotion(np.zeros(3), *known))
     points = [rng.uniform(-0.2, 0.2, (9, 3)) for _ in range(3)]
     rest = RigidMotion.identity(np.zeros(3), FRAMES)
-    filled = follow_companions([*halves, RigidMotion(np.zeros(3), *other)], points, seen, rest)
+    doubt = np.full((3, FRAMES), np.inf)
+    third = RigidMotion(np.zeros(3), *other)
+    filled = follow_companions([*halves, third], points, seen, rest, doubt)
     error = np.linalg.norm(filled[1].apply(points[1]) - truth.apply(points[1]), axis=-1)
     assert error[:, [12, 13, 15, 16]].max() < 1e-9
     assert error[:, 14].max() < 0.1  # nobody saw them

@@ -1,0 +1,118 @@
+"""Poses of frames in which only a few tracks are left of what is moving."""
+
+import numpy as np
+import torch
+from bodies import FRAMES, laptop, lifted, rigid_body
+from scipy.spatial.transform import Rotation
+
+from msdyn.geometry import procrustes
+from msdyn.motion import build_hierarchy
+from msdyn.motion.alignment import RigidMotion, align_cluster
+from msdyn.motion.companions import follow_companions, pose_variance
+
+
+def placed(hierarchy) -> np.ndarray:
+    """Where the first level has the tracks, [N, T, 3]."""
+    level = hierarchy.levels[0]
+    moved = np.empty((len(hierarchy.points), FRAMES, 3))
+    for number in range(len(level)):
+        own = level.labels == number
+        moved[own] = level.motion(number).apply(hierarchy.points[own])
+    return moved
+
+
+def test_a_stray_track_does_not_carry_a_lost_object_away():
+    """In the end the object is hidden; what begins under its name then is another surface's."""
+    rng = np.random.default_rng(0)
+    xyz, *_ = rigid_body(rng, np.array([0, 0, 2.0]), [0, 1, 0], 60, [0.3, 0, 0], count=50)
+    stray = np.broadcast_to([0.9, 0.2, 2.5], (1, FRAMES, 3))
+    visible = np.ones((51, FRAMES), bool)
+    visible[:50, 26:] = False
+    visible[50, :26] = False
+    tracks = lifted(np.concatenate([xyz, stray]), visible=visible)
+    moved = placed(build_hierarchy(tracks, 0, levels=1))[:50]
+    np.testing.assert_allclose(moved[:, :26], xyz[:, :26], atol=1e-9)
+    np.testing.assert_allclose(moved[:, 26:], moved[:, 25:26].repeat(4, 1), atol=1e-9)
+
+
+def test_one_track_moves_an_object_but_does_not_turn_it_back():
+    """Of an object that has turned by a right angle one track is left in two of its frames."""
+    rng = np.random.default_rng(1)
+    xyz, R, t = rigid_body(rng, np.array([0, 0, 2.0]), [0, 1, 0], 120, [0.3, 0, 0], count=40)
+    weights = np.ones((40, FRAMES))
+    weights[1:, 20:22] = 0
+    motion = align_cluster(xyz[:, 0], xyz, weights)
+    error = np.linalg.norm(motion.apply(xyz[:, 0]) - xyz, axis=-1)
+    assert error[:, np.r_[0:20, 22:FRAMES]].max() < 1e-9
+    # The turn is interpolated, so all but the path between is known; it was off by 0.2 before.
+    assert error[0, 20:22].max() < 1e-9
+    assert error[:, 20:22].max() < 0.005
+    # A pair of tracks throughout is all there is to know: they still say where it goes.
+    pair = align_cluster(xyz[:2, 0], xyz[:2], np.ones((2, FRAMES)))
+    np.testing.assert_allclose(pair.apply(xyz[:2, 0]), xyz[:2], atol=1e-6)
+
+
+def test_the_error_expected_of_a_pose_is_the_error_found():
+    """Monte Carlo: a patch in a corner of a body, aligned with noise, carries all of the body."""
+    rng = np.random.default_rng(2)
+    body = rng.uniform([-0.3, -0.1, -0.05], [0.3, 0.1, 0.05], (200, 3))
+    weights = np.zeros((200, 3))
+    weights[body[:, 0] > 0.15, 0] = 1  # a patch
+    weights[np.flatnonzero(body[:, 0] > 0.15)[:6], 1] = 1  # six tracks of it
+    weights[:3, 2] = 1  # too few
+    noise = 0.004
+    expected = pose_variance(body, weights, noise, expected_angle=100.0, least=4)
+    assert np.isinf(expected[2])
+    for frame in (0, 1):
+        own = body[weights[:, frame] > 0]
+        seen = own + rng.normal(0, noise, (4000, *own.shape))
+        R, t, _ = procrustes(
+            torch.from_numpy(own)[None], torch.from_numpy(seen), torch.ones(4000, len(own))
+        )
+        moved = np.einsum("sij,nj->sni", R.numpy(), body) + t.numpy()[:, None]
+        found = ((moved - body) ** 2).sum(-1).mean()
+        np.testing.assert_allclose(expected[frame], found, rtol=0.1)
+    # A tight prior on rotations leaves the error of the translation.
+    tight = pose_variance(body, weights, noise, expected_angle=1e-9, least=4)[1]
+    np.testing.assert_allclose(tight, 3 * noise**2 / 6, rtol=1e-6)
+
+
+def test_a_few_tracks_far_apart_are_believed_before_a_companion_that_goes_elsewhere():
+    """A lid is seen by six of its tracks at first; the base, seen whole, slides away."""
+    rng = np.random.default_rng(3)
+    xyz = laptop(rng)
+    lid = np.arange(80, 160)
+    visible = np.ones(xyz.shape[:2], bool)
+    visible[lid[6:], :6] = False
+    tracks = lifted(xyz, visible=visible, noise=0.003, rng=rng)
+    hierarchy = build_hierarchy(tracks, FRAMES - 1, levels=2, k_primitive=2)
+    moved = np.repeat(hierarchy.points[:, None], FRAMES, axis=1)
+    for level in reversed(hierarchy.levels):
+        for number in range(len(level)):
+            own, m = level.labels == number, level.motion(number)
+            turned = np.einsum("tij,ntj->nti", m.rotations, moved[own] - m.centre)
+            moved[own] = turned + m.centre + m.translations
+    hidden = np.linalg.norm(moved - xyz, axis=-1)[lid[6:], :6]
+    assert np.sqrt((hidden**2).mean()) < 0.02  # 0.19 by a companion
+
+
+def test_the_last_noisy_pose_before_an_occlusion_does_not_decide():
+    """A part rides on a carrier; each of its own poses is off by some, on the mean they are not."""
+    rng = np.random.default_rng(4)
+    _, R, t = rigid_body(rng, np.zeros(3), [0, 1, 0], 90, [0.3, 0, 0.1])
+    carrier = RigidMotion(np.zeros(3), R, t)
+    noise = Rotation.from_rotvec(rng.normal(0, 0.1, (FRAMES, 3))).as_matrix()
+    part = RigidMotion(np.zeros(3), R @ noise, t)
+    points = [rng.uniform(-0.2, 0.2, (50, 3))] * 2
+    seen = np.ones((2, FRAMES), bool)
+    seen[1, 15:] = False
+    rest = RigidMotion.identity(np.zeros(3), FRAMES)
+    doubt = np.full((2, FRAMES), np.inf)
+    filled = follow_companions([carrier, part], points, seen, rest, doubt)[1]
+    away = np.linalg.norm(filled.apply(points[1]) - carrier.apply(points[1]), axis=-1)[:, 15:]
+    single = np.linalg.norm(part.apply(points[1]) - carrier.apply(points[1]), axis=-1)[:, :15]
+    assert away.mean() < 0.6 * single.mean()
+    # Its own poses stay what they are where they are expected to be the better ones.
+    doubt[1] = 0
+    own = follow_companions([carrier, part], points, seen, rest, doubt)[1]
+    np.testing.assert_array_equal(own.rotations, part.rotations)
