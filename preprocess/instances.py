@@ -137,8 +137,8 @@ class _Body:
         region = regions[cell[:, 0], cell[:, 1]]
         inside = region > 0
         rows, xy = rows[inside], xy[inside]
-        before, seen_before = self.tracks.look_up(rows, max(t - 1, 0))
-        after, seen_after = self.tracks.look_up(rows, min(t + 1, self.tracks.num_frames - 1))
+        before, seen_before = self.tracks.look_up(rows, t - 1)
+        after, seen_after = self.tracks.look_up(rows, t + 1)
         velocity = np.where(seen_after[:, None], after - xy, 0)
         velocity = np.where(seen_before[:, None], xy - before, velocity)
         motion = np.concatenate([xy, VELOCITY_FRAMES * velocity], 1)

@@ -116,11 +116,7 @@ def _object_surfaces(data: FitData, objects: np.ndarray, seed: int) -> ObjectSur
             )
             when.append(np.full(len(xyz), np.searchsorted(data.frames, frame)))
             which.append(np.full(len(xyz), instance))
-    whole = SurfaceSamples(
-        np.concatenate([s.xyz for s in samples]),
-        np.concatenate([s.rgb for s in samples]),
-        np.concatenate([s.normals for s in samples]),
-    )
+    whole = SurfaceSamples.concatenate(samples)
     return ObjectSurfaces(whole, np.concatenate(when), np.concatenate(which))
 
 

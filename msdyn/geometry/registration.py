@@ -51,12 +51,13 @@ class SurfaceSamples:
         xyz = np.einsum("...ij,...j->...i", rotation, self.xyz) + translation
         return SurfaceSamples(xyz, self.rgb, np.einsum("...ij,...j->...i", rotation, self.normals))
 
-    def joined(self, other: SurfaceSamples) -> SurfaceSamples:
-        """Return the samples of both."""
-        return SurfaceSamples(
-            np.concatenate([self.xyz, other.xyz]),
-            np.concatenate([self.rgb, other.rgb]),
-            np.concatenate([self.normals, other.normals]),
+    @classmethod
+    def concatenate(cls, parts: list[SurfaceSamples]) -> SurfaceSamples:
+        """Return the samples of all, of at least one."""
+        return cls(
+            np.concatenate([p.xyz for p in parts]),
+            np.concatenate([p.rgb for p in parts]),
+            np.concatenate([p.normals for p in parts]),
         )
 
 
@@ -88,7 +89,7 @@ def register_surfaces(
     Args:
         source, target: at least three samples each.
         reach: how far apart (scene units) the surfaces may lie.
-        resolution: distance at which two samples are at the same place.
+        resolution: distance at which two samples are at the same place; positive.
 
     Reference: iterated closest points (Besl and McKay 1992), in space and colour jointly.
     """

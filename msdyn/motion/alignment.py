@@ -32,7 +32,7 @@ __all__ = [
 _MIN_TRACKS = 4
 # Radians that an object is expected to turn at most against what carries it.
 _STEADY = 0.1
-# Frames over which the motion of what nearly stands still is averaged.
+# The motion of what nearly stands still is averaged over time, by a Gaussian of this sigma, frames.
 _SMOOTH = 1.5
 # Frames over which it is forgotten what moved alike.
 MEMORY = 6.0
@@ -239,7 +239,8 @@ def anchor_object(
     outward frame by frame: each frame is aligned to the tracks of known canonical position, and
     tracks first seen in it are carried back by its pose; a few rounds of re-estimating one from
     the other spread the error. Where every track was lost, the new ones are taken to lie where
-    the object was, moved by the shift of its centre; a track or two do not move it.
+    the object was, moved by the shift of its centre; fewer than four (or than it ever has) are
+    strays, which do not move it.
 
     An object with too few tracks in the canonical frame is anchored in the frame with the most, and
     keeps still from the canonical frame to the nearest one in which it is seen.
@@ -260,6 +261,7 @@ def anchor_object(
     anchor = canonical if visible[:, canonical].sum() >= enough else int(visible.sum(0).argmax())
     points = np.where(visible[:, anchor, None], xyz[:, anchor], 0.0)
     known = visible[:, anchor].copy()
+    trusted = weights.copy()
     frames = xyz.shape[1]
     noise = trajectory_noise(xyz, visible) if steady else 0.0
     rotations = np.tile(np.eye(3), (frames, 1, 1))
@@ -275,13 +277,16 @@ def anchor_object(
             rotations[frame], translations[frame] = pose
             new = visible[:, frame] & ~known
             points[new] = (xyz[new, frame] - pose[1]) @ pose[0]
-            known |= new
+            if new.sum() < enough and not (visible[:, frame] & known).any():
+                trusted[:, frame] = 0  # strays are placed, but move nothing
+            else:
+                known |= new
 
     motion = RigidMotion(np.zeros(3), rotations, translations)
     later = ~visible[:, anchor]
     for _ in range(4):
         motion = align_cluster(
-            points, xyz, weights, noise=noise, expected_angle=_STEADY if steady else np.inf
+            points, xyz, trusted, noise=noise, expected_angle=_STEADY if steady else np.inf
         )
         if steady:
             motion = _steadied(_smoothed(motion, weights, points), weights, anchor)

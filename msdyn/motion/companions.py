@@ -10,8 +10,8 @@ from msdyn.motion.alignment import MEMORY, RigidMotion, interpolate_missing, tra
 
 __all__ = ["follow_companions", "guide_through_occlusion", "pose_variance"]
 
-# Frames over which the place of a cluster beside its companion is averaged: the last few tracks of
-# what disappears turn with every error of their depth.
+# The place of a cluster beside its companion is averaged with weights that fall to 1/e in so many
+# frames: the last few tracks of what disappears turn with every error of their depth.
 _EDGE = 3.0
 # Share of the variance of an object's positions that may be left, seen from what carries it.
 _CARRIED = 0.25

@@ -323,7 +323,8 @@ def _complete(clusters: list[_Cluster], parent: _Cluster) -> list[_Cluster]:
     most = count.max(1, keepdims=True)
     seen = count >= np.maximum(np.minimum(MIN_TRACKS, most), _SEEN * most).clip(1)
     angle = _EXPECTED_ANGLE[2]
-    doubt = [pose_variance(c.points, c.weights, c.noise, angle, MIN_TRACKS) for c in clusters]
+    noise = max(parent.noise, 1e-6 * parent.size)  # of perfect tracks too, far apart ones say more
+    doubt = [pose_variance(c.points, c.weights, noise, angle, MIN_TRACKS) for c in clusters]
     own, points = [c.motion for c in clusters], [c.points for c in clusters]
     motions = follow_companions(own, points, seen, parent.motion, np.array(doubt))
     return [replace(c, motion=motion) for c, motion in zip(clusters, motions, strict=True)]

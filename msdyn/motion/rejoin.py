@@ -20,6 +20,8 @@ __all__ = ["ObjectSurfaces", "rejoin"]
 
 # Samples a surface must have to be registered.
 _MIN_SAMPLES = 50
+# The finest resolution of surfaces, as a share of the object's size.
+_FINEST = 0.01
 # Share of a surface's agreement with itself that registering another to it must reach.
 _AGREEMENT = 0.5
 
@@ -88,6 +90,7 @@ def rejoin(
         if min(len(part), len(whole)) < _MIN_SAMPLES:
             continue
         resolution = 2 * float(np.median(KDTree(whole.xyz).query(whole.xyz, k=2)[0][:, 1]))
+        resolution = max(resolution, _FINEST * size)  # samples of several frames may coincide
         found = register_surfaces(part, whole, reach=size, resolution=resolution)
         even = np.arange(len(whole)) % 2 == 0
         itself = surface_agreement(whole.select(even), whole.select(~even), resolution)
@@ -98,7 +101,7 @@ def rejoin(
         side = np.interp(np.arange(len(block)), fixed, block[fixed] == number)
         moved = part.moved(found.rotation, found.translation)
         motion = motion.after(_undoing(found.rotation, part.xyz.mean(0), moved.xyz.mean(0), side))
-        whole = whole.joined(moved)
+        whole = SurfaceSamples.concatenate([whole, moved])
         joined.append(number)
     return motion
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import lzma
 import math
 import os
 import zipfile
@@ -17,10 +18,18 @@ import numpy as np
 from msdyn.errors import InputError
 from msdyn.files import atomic_path
 
-__all__ = ["Blocks", "load_npz", "npz_keys", "save_npz", "stream_npz"]
+__all__ = ["Blocks", "load_npz", "npz_keys", "row_slices", "save_npz", "stream_npz"]
 
 BLOCK_BYTES = 2**20
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError)
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    OSError,
+    EOFError,
+    ValueError,
+    NotImplementedError,
+)
 
 
 @dataclass(frozen=True)
@@ -89,9 +98,13 @@ def load_npz(path: str | os.PathLike, keys: tuple[str, ...]) -> dict[str, np.nda
         FileNotFoundError: there is no such file.
         InputError: not an npz, or an array is missing; the message names the file and key.
     """
-    with _reading(path), np.load(path, allow_pickle=False) as content:
-        _check_keys(keys, content.files)
-        return {key: content[key] for key in keys}
+    with _reading(path), zipfile.ZipFile(path) as file:
+        _check_keys(keys, _names(file))
+        content = {}
+        for key in keys:
+            with file.open(f"{key}.npy") as member:
+                content[key] = np.lib.format.read_array(member, allow_pickle=False)
+        return content
 
 
 @contextlib.contextmanager
@@ -105,7 +118,7 @@ def stream_npz(path: str | os.PathLike, keys: tuple[str, ...]) -> Iterator[dict[
         InputError: not an npz, or an array is missing; the message names the file and key.
     """
     with _reading(path), zipfile.ZipFile(path) as file:
-        _check_keys(keys, [name.removesuffix(".npy") for name in file.namelist()])
+        _check_keys(keys, _names(file))
         yield {key: _stored_blocks(file, f"{key}.npy") for key in keys}
 
 
@@ -117,7 +130,7 @@ def npz_keys(path: str | os.PathLike) -> list[str]:
         InputError: not an npz.
     """
     with _reading(path), zipfile.ZipFile(path) as file:
-        return [name.removesuffix(".npy") for name in file.namelist()]
+        return _names(file)
 
 
 @contextlib.contextmanager
@@ -131,6 +144,11 @@ def _reading(path: str | os.PathLike) -> Iterator[None]:
         raise InputError(f"{path}: {error}") from error
     except _UNREADABLE as error:
         raise InputError(f"{path}: not a readable npz file ({error})") from error
+
+
+def _names(file: zipfile.ZipFile) -> list[str]:
+    """Return the names of the arrays in a file; whatever else it holds is none of ours."""
+    return [name.removesuffix(".npy") for name in file.namelist() if name.endswith(".npy")]
 
 
 def _check_keys(keys: tuple[str, ...], found: list[str]) -> None:

@@ -79,6 +79,13 @@ class Tracks:
         for name in ("object", "query_frame"):
             if getattr(self, name).shape != (count,):
                 raise InputError(f"{name}: expected [{count}], got {getattr(self, name).shape}")
+        if count and not (
+            self.start.min() >= 0
+            and self.stop.max(initial=0) <= self.num_frames
+            and self.stop.shape == (count,)
+            and (self.start <= self.stop).all()
+        ):
+            raise InputError(f"runs: expected 0 <= start <= stop <= {self.num_frames}")
         length = int((self.stop - self.start).sum())
         shapes = (self.run_xy.shape, self.run_visible.shape, self.run_confidence.shape)
         if self.stop.shape != (count,) or shapes != ((length, 2), (length,), (length,)):

@@ -1,13 +1,14 @@
 """Poses of frames in which only a few tracks are left of what is moving."""
 
 import numpy as np
+import pytest
 import torch
 from bodies import FRAMES, laptop, lifted, rigid_body
 from scipy.spatial.transform import Rotation
 
 from msdyn.geometry import procrustes
 from msdyn.motion import build_hierarchy
-from msdyn.motion.alignment import RigidMotion, align_cluster
+from msdyn.motion.alignment import RigidMotion, align_cluster, anchor_object
 from msdyn.motion.companions import follow_companions, pose_variance
 
 
@@ -21,11 +22,12 @@ def placed(hierarchy) -> np.ndarray:
     return moved
 
 
-def test_a_stray_track_does_not_carry_a_lost_object_away():
+@pytest.mark.parametrize("speed", [0.0, 0.1])
+def test_a_stray_track_does_not_carry_a_lost_object_away(speed):
     """In the end the object is hidden; what begins under its name then is another surface's."""
     rng = np.random.default_rng(0)
     xyz, *_ = rigid_body(rng, np.array([0, 0, 2.0]), [0, 1, 0], 60, [0.3, 0, 0], count=50)
-    stray = np.broadcast_to([0.9, 0.2, 2.5], (1, FRAMES, 3))
+    stray = [0.9, 0.2, 2.5] + speed * np.arange(FRAMES)[None, :, None] * [1, 0, 0]
     visible = np.ones((51, FRAMES), bool)
     visible[:50, 26:] = False
     visible[50, :26] = False
@@ -33,6 +35,24 @@ def test_a_stray_track_does_not_carry_a_lost_object_away():
     moved = placed(build_hierarchy(tracks, 0, levels=1))[:50]
     np.testing.assert_allclose(moved[:, :26], xyz[:, :26], atol=1e-9)
     np.testing.assert_allclose(moved[:, 26:], moved[:, 25:26].repeat(4, 1), atol=1e-9)
+
+
+def test_a_stray_before_an_object_comes_back_does_not_say_where():
+    """All its tracks are lost, a stray begins, then forty others begin a little further on."""
+    rng = np.random.default_rng(5)
+    box = rng.uniform(-0.1, 0.1, (80, 3)) + [0, 0, 2]
+    xyz = box[:, None] + np.linspace(0, 2, FRAMES)[:, None] * [1.0, 0, 0]
+    visible = np.zeros((81, FRAMES), bool)
+    visible[:40, :10] = True
+    visible[40:80, 14:] = True
+    errors = []
+    for stray in (False, True):
+        visible[80] = stray & (np.arange(FRAMES) >= 13)
+        away = np.broadcast_to([0.9, 0.2, 2.5], (1, FRAMES, 3))
+        tracks = lifted(np.concatenate([xyz, away]), visible=visible)
+        moved = placed(build_hierarchy(tracks, 0, levels=1))[:40]
+        errors.append(np.linalg.norm(moved[:, 14:] - xyz[:40, 14:], axis=-1).mean())
+    assert errors[1] < 2 * errors[0] < 0.05  # where the stray counts, 0.3
 
 
 def test_one_track_moves_an_object_but_does_not_turn_it_back():
@@ -116,3 +136,14 @@ def test_the_last_noisy_pose_before_an_occlusion_does_not_decide():
     doubt[1] = 0
     own = follow_companions([carrier, part], points, seen, rest, doubt)[1]
     np.testing.assert_array_equal(own.rotations, part.rotations)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_strip_that_nearly_stands_still_turns_less_than_its_noise(seed):
+    """Twelve tracks on a line: one frame alone turns them about it by several degrees."""
+    rng = np.random.default_rng(seed)
+    strip = np.c_[rng.uniform(-0.1, 0.1, 12), rng.normal(0, 0.005, (12, 2))] + [0, 0, 2]
+    xyz = strip[:, None] + rng.normal(0, 0.004, (12, FRAMES, 3))
+    motion, _ = anchor_object(xyz, np.ones((12, FRAMES)), 0, steady=True)
+    turn = np.degrees(Rotation.from_matrix(motion.rotations).magnitude()).mean()
+    assert turn < 2.5  # 2.7 to 4.1 without the average over time

@@ -36,10 +36,8 @@ def slab(seed, other_face=False):
         seen = SurfaceSamples(seen.xyz + [0, 0, 2.0], seen.rgb, seen.normals)
         parts.append(seen.moved(rotations[frame], translations[frame]))
         when.append(np.full(200, frame))
-    samples = parts[0]
-    for part in parts[1:]:
-        samples = samples.joined(part)
     when = np.concatenate(when)
+    samples = SurfaceSamples.concatenate(parts)
     surfaces = ObjectSurfaces(samples, when, np.ones(len(when), int))
     return lifted(xyz, visible=visible), surfaces, xyz
 
@@ -86,3 +84,28 @@ def test_an_object_without_surfaces_stays_as_it_was():
         carried(build_hierarchy(tracks, 0, levels=1, surfaces=empty)),
         carried(build_hierarchy(tracks, 0, levels=1)),
     )
+
+
+@pytest.mark.parametrize("jitter", [0.0, 1e-6])
+def test_samples_that_coincide_join_as_others_do(jitter):
+    """What stands still before a still camera is sampled at the same places in every frame."""
+    rng = np.random.default_rng(7)
+    box = rng.uniform(-0.1, 0.1, (80, 3)) + [0, 0, 2]
+    later = np.arange(FRAMES) >= 15
+    xyz = box[:, None] + later[:, None] * [0.03, 0.02, 0.0]
+    visible = np.zeros((80, FRAMES), bool)
+    visible[:40, :12] = True
+    visible[40:, 18:] = True
+    once = face(rng, 200, 1.0)
+    seen, when = [], [*range(12), *range(18, FRAMES)]
+    for frame in when:
+        places = once.xyz + [0, 0, 2.0] + later[frame] * np.array([0.03, 0.02, 0.0])
+        places = places + rng.normal(0, jitter, places.shape)
+        seen.append(SurfaceSamples(places, once.rgb, once.normals))
+    count = 200 * len(when)
+    surfaces = ObjectSurfaces(
+        SurfaceSamples.concatenate(seen), np.repeat(when, 200), np.ones(count, int)
+    )
+    tracks = lifted(xyz, visible=visible)
+    told = carried(build_hierarchy(tracks, 0, levels=1, surfaces=surfaces)) - xyz
+    assert np.linalg.norm(told, axis=-1)[:, [*range(12), *range(18, FRAMES)]].max() < 0.003

@@ -1,5 +1,6 @@
 """Tracks kept as runs of frames: the same as arrays over all frames, in far less memory."""
 
+import re
 import tracemalloc
 import zipfile
 from dataclasses import replace
@@ -194,6 +195,38 @@ def test_damaged_files_are_named_in_one_line(tmp_path):
     refused(r"visible: expected \[300, 40\], got \(300, 39\)")
     fresh(xy=np.array(3.0))
     refused(r"xy: expected \[tracks, frames, 2\], got \(\)")
+
+
+def test_files_of_others_are_refused_with_one_line(tmp_path):
+    """Members without the suffix, of a method nobody uses or damaged, and a lone array."""
+    path = tmp_path / "other.npz"
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    lone = (tmp_path / "array.npy").read_bytes()
+    cases = {"a": zipfile.ZIP_DEFLATED, "a.npy": zipfile.ZIP_LZMA}
+    for name, method in cases.items():
+        with zipfile.ZipFile(path, "w", method) as file:
+            file.writestr(name, lone)
+        if name == "a.npy":  # damage what is compressed, not the names around it
+            data = bytearray(path.read_bytes())
+            data[45:60] = b"\xff" * 15
+            path.write_bytes(data)
+        with pytest.raises(InputError, match=re.escape(str(path))):
+            npz.load_npz(path, ("a",))
+        with pytest.raises(InputError, match=re.escape(str(path))):
+            with npz.stream_npz(path, ("a",)) as arrays:
+                arrays["a"].whole()
+    path.write_bytes(lone)
+    with pytest.raises(InputError, match="not a readable npz"):
+        npz.load_npz(path, ("a",))
+
+
+@pytest.mark.parametrize("start, stop", [([0], [5]), ([-1], [2]), ([2], [1])])
+def test_runs_outside_the_clip_are_refused(start, stop):
+    length = max(0, stop[0] - start[0])
+    xy, seen = np.zeros((length, 2)), np.ones(length)
+    start, stop, one = np.array(start), np.array(stop), np.array([1])
+    with pytest.raises(InputError, match="0 <= start <= stop <= 3"):
+        Tracks(3, start, stop, xy, seen > 0, seen, one, one)
 
 
 def test_memory_grows_with_what_is_seen_and_not_with_tracks_times_frames(tmp_path):
