@@ -8,7 +8,7 @@ import torch
 
 from msdyn.fit import preset
 from msdyn.fit.data import load_fit_data
-from msdyn.fit.initialize import initialize
+from msdyn.fit.initialize import _object_surfaces, initialize
 from msdyn.geometry import project, transform_points
 from msdyn.scene import Scene
 from msdyn.synthetic import make_scene, render_truth, write_priors
@@ -48,3 +48,23 @@ def test_each_moving_gaussian_lies_where_its_own_frame_saw_it(squeezed, layout):
         off[frame, inside] = np.abs(local[inside, 2] - seen)
     # 0.22 with the weights of whatever lies near in the canonical frame.
     assert (off.min(0) < 1e-4).mean() > 0.98
+
+
+def test_surfaces_given_to_the_builder_are_what_each_frame_saw(squeezed):
+    data = load_fit_data(
+        squeezed, long_side=None, holdout_every=0, device=torch.device("cpu"), refine="none"
+    )
+    objects = np.unique(data.tracks.object)
+    surfaces = _object_surfaces(data, objects, seed=0)
+    assert set(surfaces.object) == set(objects) and set(surfaces.frame) == set(range(FRAMES))
+    for frame in range(FRAMES):
+        own = surfaces.frame == frame
+        local = transform_points(data.cameras.cam_from_world[frame], surfaces.samples.xyz[own])
+        column, row = np.floor(project(data.cameras.intrinsics[frame], local)).astype(int).T
+        np.testing.assert_allclose(local[:, 2], data.depth[frame].numpy()[row, column], rtol=1e-5)
+        np.testing.assert_array_equal(surfaces.object[own], data.mask[frame].numpy()[row, column])
+        colours = data.rgb[frame].numpy()[row, column] / 255
+        np.testing.assert_allclose(surfaces.samples.rgb[own], colours, atol=1e-6)
+        ray = surfaces.samples.xyz[own] - data.cameras.centres[frame]
+        facing = -(surfaces.samples.normals[own] * ray).sum(1)
+        assert (facing > 0).mean() > 0.98
