@@ -1,7 +1,8 @@
 """The motion hierarchy and the motion field."""
 
 from msdyn.motion.field import Blend, MotionField
-from msdyn.motion.hierarchy import MotionHierarchy, PatternLevel, build_hierarchy
+from msdyn.motion.hierarchy import build_hierarchy
+from msdyn.motion.patterns import MotionHierarchy, PatternLevel
 from msdyn.motion.rejoin import ObjectSurfaces
 from msdyn.motion.single import build_single
 from msdyn.motion.weights import blends_from_neighbours, blends_from_votes

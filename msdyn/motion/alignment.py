@@ -18,6 +18,7 @@ from msdyn.geometry import (
 
 __all__ = [
     "MEMORY",
+    "MIN_TRACKS",
     "RigidMotion",
     "align_cluster",
     "anchor_object",
@@ -28,8 +29,8 @@ __all__ = [
     "trajectory_noise",
 ]
 
-# Tracks needed to take a frame's pose from them alone.
-_MIN_TRACKS = 4
+# Tracks needed to take a pose from them alone, with one to spare; no cluster is made of fewer.
+MIN_TRACKS = 4
 # Radians that an object is expected to turn at most against what carries it.
 _STEADY = 0.1
 # The motion of what nearly stands still is averaged over time, by a Gaussian of this sigma, frames.
@@ -194,7 +195,7 @@ def align_cluster(
         robust = confidence * _huber(error, confidence > 0)
     count = (weights > 0).sum(0)
     if np.isinf(expected_angle):
-        enough = count >= min(_MIN_TRACKS, count.max())
+        enough = count >= min(MIN_TRACKS, count.max())
         rotation = torch.from_numpy(interpolate_missing(rotation, translation, enough)[0])
     # The translation that goes with the rotation, shrunk by its own prior.
     rotated = (rotation @ source.mT).mT  # [T, N, 3]
@@ -257,7 +258,7 @@ def anchor_object(
     Reference: Eq. 11, with occluded correspondences recovered.
     """
     visible = weights > 0
-    enough = min(_MIN_TRACKS, int(visible.sum(0).max()))
+    enough = min(MIN_TRACKS, int(visible.sum(0).max()))
     anchor = canonical if visible[:, canonical].sum() >= enough else int(visible.sum(0).argmax())
     points = np.where(visible[:, anchor, None], xyz[:, anchor], 0.0)
     known = visible[:, anchor].copy()
@@ -268,19 +269,20 @@ def anchor_object(
     translations = np.zeros((frames, 3))
     for step in (1, -1):
         for frame in range(anchor + step, frames if step > 0 else -1, step):
-            previous = rotations[frame - step], translations[frame - step]
+            pose = rotations[frame - step], translations[frame - step]
             if steady:
-                previous = np.eye(3), np.zeros(3)
-            pose = _next_pose(
-                points, xyz[:, frame], weights[:, frame], known, previous, steady, noise, enough
-            )
-            rotations[frame], translations[frame] = pose
-            new = visible[:, frame] & ~known
-            points[new] = (xyz[new, frame] - pose[1]) @ pose[0]
-            if new.sum() < enough and not (visible[:, frame] & known).any():
+                pose = np.eye(3), np.zeros(3)
+            seen = visible[:, frame]
+            new = seen & ~known
+            if seen.sum() < enough and not (seen & known).any():
                 trusted[:, frame] = 0  # strays are placed, but move nothing
             else:
+                pose = _next_pose(
+                    points, xyz[:, frame], weights[:, frame], known, pose, steady, noise
+                )
                 known |= new
+            rotations[frame], translations[frame] = pose
+            points[new] = (xyz[new, frame] - pose[1]) @ pose[0]
 
     motion = RigidMotion(np.zeros(3), rotations, translations)
     later = ~visible[:, anchor]
@@ -302,7 +304,7 @@ def frame_blocks(weights: np.ndarray) -> np.ndarray:
     """Return the block of frames that tracks [N, T] join each frame [T] to; -1 without tracks."""
     visible = (weights > 0).astype(float)
     shared = visible.T @ visible  # [T, T] tracks seen in both frames
-    enough = np.minimum(_MIN_TRACKS, np.minimum.outer(np.diag(shared), np.diag(shared)).clip(1))
+    enough = np.minimum(MIN_TRACKS, np.minimum.outer(np.diag(shared), np.diag(shared)).clip(1))
     _, block = connected_components(shared >= enough, directed=False)
     return np.where(np.diag(shared) > 0, block, -1)
 
@@ -352,16 +354,13 @@ def _next_pose(
     previous: tuple[np.ndarray, np.ndarray],
     steady: bool,
     noise: float,
-    enough: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the pose (R, t) of a frame from its neighbour's, by the change of the known tracks."""
     rotation, translation = previous
     seen = weights > 0
     common = seen & known
-    if not seen.any() or (steady and not common.any()):
-        return previous
     if not common.any():
-        if seen.sum() < enough:  # a track or two may well be another surface's
+        if steady:
             return previous
         shift = np.median(xyz[seen], 0) - np.median(points[known] @ rotation.T + translation, 0)
         return rotation, translation + shift

@@ -4,6 +4,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial import KDTree
 
+from msdyn.motion.alignment import MIN_TRACKS
+
 __all__ = [
     "assign",
     "cluster_by_direction",
@@ -11,9 +13,6 @@ __all__ = [
     "distance_to_clusters",
     "fill_occluded",
 ]
-
-# A cluster needs this many tracks for its rotation to be determined with one to spare.
-MIN_TRACKS = 4
 
 
 def fill_occluded(displacements: np.ndarray, visible: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -122,7 +122,8 @@ def _with(
 ) -> RigidMotion:
     """Return a motion that follows another through a run of frames.
 
-    Where `both` are seen it is itself; on either side of the run, on the mean over a few frames.
+    Where `both` are seen it is itself; but on either side of the run it is where it lies beside the
+    other on the mean over a few frames.
     """
     turn = torch.from_numpy(other.rotations)
     # The other's motion about this one's pivot.
@@ -131,16 +132,17 @@ def _with(
     rotation = back @ torch.from_numpy(motion.rotations)
     offset = (back @ (torch.from_numpy(motion.translations) - shift).unsqueeze(-1)).squeeze(-1)
     time = np.arange(len(both))
-    steady, still = rotation.clone(), offset.clone()
+    mean_rotation, mean_offset = rotation.clone(), offset.clone()
     for side in (both & (time < run[0]), both & (time > run[-1])):
         if side.any():
             away = np.where(side, np.abs(time[:, None] - run).min(1), np.inf)
-            share = np.exp(-away / _EDGE) / np.exp(-away / _EDGE).sum()
-            mean = np.einsum("t,tij->ij", share, rotation.numpy())
+            share = np.exp(-away / _EDGE)
+            share /= share.sum()
             edge = away.argmin()
-            steady[edge] = torch.from_numpy(nearest_rotations(mean))
-            still[edge] = torch.from_numpy(share @ offset.numpy())
-    rotations, offsets = interpolate_missing(steady, still, both)
+            turned = nearest_rotations(np.einsum("t,tij->ij", share, rotation.numpy()))
+            mean_rotation[edge] = torch.from_numpy(turned)
+            mean_offset[edge] = torch.from_numpy(share @ offset.numpy())
+    rotations, offsets = interpolate_missing(mean_rotation, mean_offset, both)
     turned = turn @ torch.from_numpy(rotations)
     moved = (turn @ torch.from_numpy(offsets).unsqueeze(-1)).squeeze(-1) + shift
     return RigidMotion(motion.centre, turned.numpy(), moved.numpy())

@@ -24,7 +24,7 @@ from msdyn.geometry import (
     rotations_from_sixd,
     sixd_from_rotations,
 )
-from msdyn.motion.hierarchy import MotionHierarchy
+from msdyn.motion.patterns import MotionHierarchy
 
 __all__ = ["Blend", "MotionField"]
 

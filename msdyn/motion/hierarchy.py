@@ -14,6 +14,7 @@ import numpy as np
 
 from msdyn.errors import InputError
 from msdyn.motion.alignment import (
+    MIN_TRACKS,
     RigidMotion,
     align_cluster,
     anchor_object,
@@ -22,7 +23,6 @@ from msdyn.motion.alignment import (
     trajectory_noise,
 )
 from msdyn.motion.clusters import (
-    MIN_TRACKS,
     assign,
     cluster_by_direction,
     cluster_by_residual,
@@ -31,19 +31,11 @@ from msdyn.motion.clusters import (
     renumber,
 )
 from msdyn.motion.companions import follow_companions, guide_through_occlusion, pose_variance
+from msdyn.motion.patterns import MotionHierarchy, PatternLevel, residual_distance
 from msdyn.motion.rejoin import ObjectSurfaces, rejoin
 from msdyn.scene import LiftedTracks
 
-__all__ = [
-    "MAX_PATTERNS",
-    "MotionHierarchy",
-    "PatternLevel",
-    "build_hierarchy",
-    "residual_distance",
-]
-
-# Patterns that a point may share on each level: objects, primitives, grains.
-MAX_PATTERNS = (2, 4, 4)
+__all__ = ["build_hierarchy"]
 
 # How far a residual pattern is expected to turn (radians) and to shift (as a share of the object's
 # size): loose enough that noise-free tracks are followed exactly, tight enough that five noisy
@@ -56,57 +48,6 @@ _SEEN = 0.5
 
 # A distance of an object's size from a cluster weighs as much as this many times the noise.
 _NEARNESS = 5.0
-
-
-@dataclass(frozen=True)
-class PatternLevel:
-    """The shared patterns of one level.
-
-    Attributes:
-        centres: [K, 3] pivots, canonical.
-        rotations: [K, T, 3, 3].
-        translations: [K, T, 3] about the pivots: x -> R (x - centre) + centre + t.
-        parents: [K] index into the level above; zeros at the first level.
-        labels: [N] pattern that each track was assigned to.
-    """
-
-    centres: np.ndarray
-    rotations: np.ndarray
-    translations: np.ndarray
-    parents: np.ndarray
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.centres)
-
-    def motion(self, index: int) -> RigidMotion:
-        """Return one pattern."""
-        return RigidMotion(self.centres[index], self.rotations[index], self.translations[index])
-
-
-@dataclass(frozen=True)
-class MotionHierarchy:
-    """Motion patterns and the tracks they were made from.
-
-    Attributes:
-        levels: one to three levels; no level has a pattern where there is no moving object.
-        points: [N, 3] canonical positions of the tracks.
-        objects: [K1] the mask index (1..K) of each object.
-        weights: [N, T] their confidence, zero where they are not visible and where they are taken
-            for outliers.
-        residuals: root mean square distance to the tracks where they have weight, scene units,
-            before any level and after each: one more than there are levels.
-        noise: estimated noise of a track coordinate, scene units.
-        places: on each level, the number of patterns that a point may share.
-    """
-
-    levels: list[PatternLevel]
-    points: np.ndarray
-    objects: np.ndarray
-    weights: np.ndarray
-    residuals: list[float]
-    noise: float
-    places: tuple[int, ...] = MAX_PATTERNS
 
 
 def build_hierarchy(
@@ -355,46 +296,11 @@ class _Builder:
         return number
 
     def finish(self, objects: np.ndarray) -> MotionHierarchy:
-        frames = self.tracks.num_frames
-        levels = [
-            PatternLevel(
-                np.array([m.centre for m in motions]).reshape(-1, 3),
-                np.array([m.rotations for m in motions]).reshape(-1, frames, 3, 3),
-                np.array([m.translations for m in motions]).reshape(-1, frames, 3),
-                np.array(parents, int),
-                labels,
-            )
-            for motions, parents, labels in zip(
-                self.motions, self.parents, self.labels, strict=True
-            )
-        ]
+        entries = zip(self.motions, self.parents, self.labels, strict=True)
+        levels = [PatternLevel.of(*entry, frames=self.tracks.num_frames) for entry in entries]
         residuals = [
             residual_distance(levels[:depth], self.points, self.tracks, self.weights)
             for depth in range(len(levels) + 1)
         ]
         noise = float(np.mean(self.noise)) if self.noise else 0.0
         return MotionHierarchy(levels, self.points, objects, self.weights, residuals, noise)
-
-
-def residual_distance(
-    levels: list[PatternLevel], points: np.ndarray, tracks: LiftedTracks, weights: np.ndarray
-) -> float:
-    """Return the RMS distance, scene units, of points moved by composed levels to their tracks.
-
-    Args:
-        levels: outermost first, each with a label for every track.
-        points: [N, 3] canonical positions.
-        tracks: where they were seen; 0 is returned where nothing was.
-        weights: [N, T] zero for sightings that do not count.
-    """
-    if not weights.any():
-        return 0.0
-    moved = np.repeat(points[:, None], tracks.num_frames, axis=1)
-    for level in reversed(levels):
-        for number in range(len(level)):
-            own = level.labels == number
-            motion = level.motion(number)
-            turned = np.einsum("tij,ntj->nti", motion.rotations, moved[own] - motion.centre)
-            moved[own] = turned + motion.centre + motion.translations
-    error = (moved - tracks.xyz)[weights > 0]
-    return float(np.sqrt((error**2).sum(-1).mean()))

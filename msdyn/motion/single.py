@@ -13,7 +13,7 @@ from msdyn.motion.alignment import (
     trajectory_noise,
 )
 from msdyn.motion.clusters import cluster_by_direction, fill_occluded
-from msdyn.motion.hierarchy import MotionHierarchy, PatternLevel, residual_distance
+from msdyn.motion.patterns import MotionHierarchy, PatternLevel, residual_distance
 from msdyn.scene import LiftedTracks
 
 __all__ = ["build_single"]
@@ -67,14 +67,7 @@ def build_single(
         undone = motion.undo(tracks.xyz[own])
         points[own] = places_at_rest(undone, weights[own])[0]
         weights[own] *= inliers(undone, points[own], weights[own])
-    frames = tracks.num_frames
-    level = PatternLevel(
-        np.array([m.centre for m in motions]).reshape(-1, 3),
-        np.array([m.rotations for m in motions]).reshape(-1, frames, 3, 3),
-        np.array([m.translations for m in motions]).reshape(-1, frames, 3),
-        np.zeros(count, int),
-        labels,
-    )
+    level = PatternLevel.of(motions, [0] * count, labels, frames=tracks.num_frames)
     # The object that most tracks of a basis belong to.
     majority = [np.bincount(tracks.object[labels == i]).argmax() for i in range(count)]
     residuals = [residual_distance(levels, points, tracks, weights) for levels in ([], [level])]

@@ -10,7 +10,7 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from msdyn.motion.field import Blend, MotionField
-from msdyn.motion.hierarchy import MAX_PATTERNS
+from msdyn.motion.patterns import MAX_PATTERNS
 
 __all__ = ["blends_from_neighbours", "blends_from_votes"]
 

@@ -76,19 +76,15 @@ class Tracks:
         for name, kind in kinds.items():
             object.__setattr__(self, name, np.asarray(getattr(self, name)).astype(kind, copy=False))
         count = len(self)
-        for name in ("object", "query_frame"):
+        for name in ("stop", "object", "query_frame"):
             if getattr(self, name).shape != (count,):
                 raise InputError(f"{name}: expected [{count}], got {getattr(self, name).shape}")
-        if count and not (
-            self.start.min() >= 0
-            and self.stop.max(initial=0) <= self.num_frames
-            and self.stop.shape == (count,)
-            and (self.start <= self.stop).all()
-        ):
+        outside = (self.start < 0) | (self.start > self.stop) | (self.stop > self.num_frames)
+        if outside.any():
             raise InputError(f"runs: expected 0 <= start <= stop <= {self.num_frames}")
         length = int((self.stop - self.start).sum())
         shapes = (self.run_xy.shape, self.run_visible.shape, self.run_confidence.shape)
-        if self.stop.shape != (count,) or shapes != ((length, 2), (length,), (length,)):
+        if shapes != ((length, 2), (length,), (length,)):
             raise InputError(f"runs: expected [{length}], got {shapes}")
         _check_xy(self.run_xy)
         _check_confidence(self.run_confidence)

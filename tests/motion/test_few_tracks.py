@@ -12,16 +12,6 @@ from msdyn.motion.alignment import RigidMotion, align_cluster, anchor_object
 from msdyn.motion.companions import follow_companions, pose_variance
 
 
-def placed(hierarchy) -> np.ndarray:
-    """Where the first level has the tracks, [N, T, 3]."""
-    level = hierarchy.levels[0]
-    moved = np.empty((len(hierarchy.points), FRAMES, 3))
-    for number in range(len(level)):
-        own = level.labels == number
-        moved[own] = level.motion(number).apply(hierarchy.points[own])
-    return moved
-
-
 @pytest.mark.parametrize("speed", [0.0, 0.1])
 def test_a_stray_track_does_not_carry_a_lost_object_away(speed):
     """In the end the object is hidden; what begins under its name then is another surface's."""
@@ -32,7 +22,7 @@ def test_a_stray_track_does_not_carry_a_lost_object_away(speed):
     visible[:50, 26:] = False
     visible[50, :26] = False
     tracks = lifted(np.concatenate([xyz, stray]), visible=visible)
-    moved = placed(build_hierarchy(tracks, 0, levels=1))[:50]
+    moved = build_hierarchy(tracks, 0, levels=1).trajectories()[:50]
     np.testing.assert_allclose(moved[:, :26], xyz[:, :26], atol=1e-9)
     np.testing.assert_allclose(moved[:, 26:], moved[:, 25:26].repeat(4, 1), atol=1e-9)
 
@@ -50,7 +40,7 @@ def test_a_stray_before_an_object_comes_back_does_not_say_where():
         visible[80] = stray & (np.arange(FRAMES) >= 13)
         away = np.broadcast_to([0.9, 0.2, 2.5], (1, FRAMES, 3))
         tracks = lifted(np.concatenate([xyz, away]), visible=visible)
-        moved = placed(build_hierarchy(tracks, 0, levels=1))[:40]
+        moved = build_hierarchy(tracks, 0, levels=1).trajectories()[:40]
         errors.append(np.linalg.norm(moved[:, 14:] - xyz[:40, 14:], axis=-1).mean())
     assert errors[1] < 2 * errors[0] < 0.05  # where the stray counts, 0.3
 
@@ -106,12 +96,7 @@ def test_a_few_tracks_far_apart_are_believed_before_a_companion_that_goes_elsewh
     visible[lid[6:], :6] = False
     tracks = lifted(xyz, visible=visible, noise=0.003, rng=rng)
     hierarchy = build_hierarchy(tracks, FRAMES - 1, levels=2, k_primitive=2)
-    moved = np.repeat(hierarchy.points[:, None], FRAMES, axis=1)
-    for level in reversed(hierarchy.levels):
-        for number in range(len(level)):
-            own, m = level.labels == number, level.motion(number)
-            turned = np.einsum("tij,ntj->nti", m.rotations, moved[own] - m.centre)
-            moved[own] = turned + m.centre + m.translations
+    moved = hierarchy.trajectories()
     hidden = np.linalg.norm(moved - xyz, axis=-1)[lid[6:], :6]
     assert np.sqrt((hidden**2).mean()) < 0.02  # 0.19 by a companion
 

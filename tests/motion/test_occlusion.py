@@ -9,25 +9,14 @@ from msdyn.motion.alignment import RigidMotion, inliers, places_at_rest
 from msdyn.motion.companions import follow_companions, guide_through_occlusion
 
 
-def carried(hierarchy) -> np.ndarray:
-    """Where the composed levels have the tracks, [N, T, 3]."""
-    moved = np.repeat(hierarchy.points[:, None], FRAMES, axis=1)
-    for level in reversed(hierarchy.levels):
-        for number in range(len(level)):
-            own = level.labels == number
-            m = level.motion(number)
-            turned = np.einsum("tij,ntj->nti", m.rotations, moved[own] - m.centre)
-            moved[own] = turned + m.centre + m.translations
-    return moved
-
-
 def test_a_hidden_part_moves_with_what_it_is_joined_to():
     """The keys of a laptop are hidden by the closing lid; the front edge stays in sight."""
     xyz = laptop(np.random.default_rng(0))
     keys = np.flatnonzero(xyz[:80, 0, 2] < 2.2)  # the half of the base next to the hinge
     visible = np.ones(xyz.shape[:2], bool)
     visible[keys, 18:25] = False
-    error = np.linalg.norm(carried(build_hierarchy(lifted(xyz, visible=visible), 0)) - xyz, axis=-1)
+    moved = build_hierarchy(lifted(xyz, visible=visible), 0).trajectories()
+    error = np.linalg.norm(moved - xyz, axis=-1)
     # The lid, the object on the whole and interpolation are all wrong by centimetres there.
     assert error[keys, 18:25].max() < 1e-6 and error[visible].max() < 1e-6
 
@@ -39,7 +28,7 @@ def test_a_hidden_object_part_without_companion_keeps_its_place():
                       0.1 * np.linspace(0, 1, FRAMES)]  # fmt: skip
     visible = np.ones(xyz.shape[:2], bool)
     visible[:80, 20:] = False
-    moved = carried(build_hierarchy(lifted(xyz, visible=visible), 0))
+    moved = build_hierarchy(lifted(xyz, visible=visible), 0).trajectories()
     assert np.linalg.norm(moved - xyz, axis=-1)[:80, 20:].max() < 1e-6
 
 
@@ -52,7 +41,7 @@ def test_tracks_seen_for_a_moment_join_the_part_they_lie_on():
     visible[brief, 5:] = False
     tracks = lifted(xyz, visible=visible, noise=0.004, rng=rng)
     hierarchy = build_hierarchy(tracks, FRAMES - 1, levels=2)
-    error = np.linalg.norm(carried(hierarchy) - xyz, axis=-1)[brief].mean(1)
+    error = np.linalg.norm(hierarchy.trajectories() - xyz, axis=-1)[brief].mean(1)
     # On the wrong plate they would be off by 0.2 in the end.
     assert np.mean(error > 0.1) <= 0.1, error.round(3)
 
@@ -68,7 +57,7 @@ def test_a_depth_from_behind_carries_no_pattern_away():
     seen = xyz.copy()
     seen[patch[0], 14, 2] += 1.5
     hierarchy = build_hierarchy(lifted(seen, visible=visible), 0)
-    error = np.linalg.norm(carried(hierarchy) - xyz, axis=-1)
+    error = np.linalg.norm(hierarchy.trajectories() - xyz, axis=-1)
     assert error.max() < 0.03
     assert hierarchy.weights[patch[0], 14] == 0 and hierarchy.weights[patch[0], 13] > 0
 
@@ -147,11 +136,11 @@ def test_an_object_lost_from_sight_turns_with_what_holds_it():
     visible[len(hand) + 30 :, :18] = False
     tracks = lifted(hand, box, visible=visible)
     hierarchy = build_hierarchy(tracks, 0)
-    error = np.linalg.norm(carried(hierarchy) - np.concatenate([hand, box]), axis=-1)
+    error = np.linalg.norm(hierarchy.trajectories() - np.concatenate([hand, box]), axis=-1)
     assert error.max() < 1e-6
     # With nothing that holds it, how it turned cannot be known.
     alone = build_hierarchy(lifted(box, visible=visible[len(hand) :]), 0)
-    assert np.linalg.norm(carried(alone) - box, axis=-1).max() > 0.02
+    assert np.linalg.norm(alone.trajectories() - box, axis=-1).max() > 0.02
 
 
 def test_the_last_strip_seen_before_an_occlusion_does_not_turn_the_rest():
@@ -174,7 +163,7 @@ def test_the_last_strip_seen_before_an_occlusion_does_not_turn_the_rest():
     # Beside the board depths are half those of the board.
     seen[before, 9:12, 2] -= rng.uniform(0, 0.1, (60, 3))
     tracks = lifted(seen[: len(hand)], seen[len(hand) :], visible=visible)
-    error = np.linalg.norm(carried(build_hierarchy(tracks, 29)) - truth, axis=-1)
+    error = np.linalg.norm(build_hierarchy(tracks, 29).trajectories() - truth, axis=-1)
     # Six seeds: 0.008 to 0.012; where the strip decides, 0.016 to 0.066.
     assert error[before, 18:].mean() < 0.014
 
