@@ -152,6 +152,7 @@ def run_cell(cell: Cell, size: Size, out: Path) -> dict[str, Any]:
         "frozen_mpsnr": frozen["mpsnr"],
         "epe3d": tracks["epe3d_moving"],
         "epe3d_visible": tracks["epe3d_moving_visible"],
+        "epe3d_blended": tracks["epe3d_moving_blended"],
         "jitter": tracks["jitter"],
         "acceleration_error": tracks["acceleration_error"],
         "rotation_degrees": motion.get("rotation_degrees"),

@@ -152,22 +152,28 @@ def evaluate_tracks(
 
     Returns:
         `epe3d` (mean error in the truth's units over all later and earlier frames, hidden ones
-        included), the same on `moving` points, and for `visible` moments alone; `jitter` of still
-        points and `acceleration_error` of moving ones; None where the scene has no true tracks.
+        included), the same on `moving` points, for `visible` moments alone, and for positions
+        `blended` at the pixel whatever they are of, as others measure; `jitter` of still points and
+        `acceleration_error` of moving ones; None where the scene has no true tracks.
     """
     tracks = _true_tracks(truth)
     if tracks is None:
         return None
     variant = variant or Variant()
     scale, world = _sequence_from_truth(sequence, truth, align)
-    estimate = query_tracks(
-        sequence,
-        tracks.query_frame,
-        tracks.query_xy,
-        levels=variant.used_levels,
-    )
     back = invert_transforms(world)
-    estimate = (estimate - world[:3, 3]) @ back[:3, :3].T / scale
+
+    def found(*, blended: bool) -> np.ndarray:
+        tracks_of_fit = query_tracks(
+            sequence,
+            tracks.query_frame,
+            tracks.query_xy,
+            levels=variant.used_levels,
+            blended=blended,
+        )
+        return (tracks_of_fit - world[:3, 3]) @ back[:3, :3].T / scale
+
+    estimate = found(blended=False)
     drawn = np.isfinite(estimate).all((1, 2))
     moving = tracks.object > 0
 
@@ -179,6 +185,9 @@ def evaluate_tracks(
         "epe3d": error(np.ones(len(moving), bool)),
         "epe3d_moving": error(moving),
         "epe3d_moving_visible": error(moving, tracks.visible),
+        "epe3d_moving_blended": epe3d(
+            found(blended=True)[moving & drawn], tracks.xyz[moving & drawn]
+        ),
         "jitter": jitter(estimate[~moving & drawn]),
         "acceleration_error": acceleration_error(
             estimate[moving & drawn], tracks.xyz[moving & drawn]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -26,15 +28,15 @@ def query_tracks(
     *,
     frames: np.ndarray | None = None,
     levels: int | None = None,
-    on_surface: bool = False,
+    blended: bool = False,
     backend: str = "auto",
 ) -> np.ndarray:
     """Return the 3D trajectories of the surfaces seen at given pixels of the clip.
 
-    The positions of all Gaussians at every frame are blended at the query's pixel, as colours are;
-    this is what evaluations of others do. With `on_surface` the point is where the ray of the
-    pixel meets the depth drawn, and how far the Gaussians have moved since is blended and added:
-    Gaussians larger than a pixel then do not pull the point to their centres.
+    A pixel shows the object that most of its colour is of. The point is where the pixel's ray meets
+    the depth drawn of that object alone, and moves as its Gaussians do, blended as colours are. So
+    a point on an outline does not hang between the object and what lies behind, and Gaussians
+    larger than a pixel do not pull it to their centres.
 
     Args:
         sequence: its own cameras are those of the queries.
@@ -43,7 +45,8 @@ def query_tracks(
         frames: [T] frame indices, fractional ones too, to follow them through; all frames of the
             clip by default.
         levels: use only the first so many motion levels.
-        on_surface: start from the surface drawn rather than from centres.
+        blended: blend the positions of all Gaussians at the pixel, whatever they are of: the way
+            published methods are measured (shape-of-motion's tracks, for one).
         backend: see `rasterize`.
 
     Returns:
@@ -54,15 +57,18 @@ def query_tracks(
     for frame in np.unique(query_frame):
         index = np.flatnonzero(query_frame == frame)
         seen = _Seen(sequence, float(frame), query_xy[index], levels, backend)
-        start_at, before = np.zeros(3), None
-        if on_surface:
-            start_at, before = seen.points()[:, None], seen.posed.means.transpose(0, 1)  # [G, 1, 3]
+        layers = [_Layer(np.arange(len(index)), None, np.zeros((len(index), 3)))]
+        before = torch.zeros_like(seen.posed.means.transpose(0, 1))  # [G, 1, 3]
+        if not blended:
+            layers, before = seen.layers(), seen.posed.means.transpose(0, 1)
         for start in range(0, len(frames), _FRAMES_A_PASS):
             times = torch.as_tensor(frames[start : start + _FRAMES_A_PASS], device=sequence.device)
             positions = sequence.posed(times.float(), levels=levels).means.transpose(0, 1)
-            values = positions if before is None else positions - before  # [G, B, 3]
-            points = seen.mean(values.flatten(1)).unflatten(1, (len(times), 3))  # [n, B, 3]
-            result[index, start : start + len(times)] = start_at + points.double().cpu().numpy()
+            values = (positions - before).flatten(1)  # [G, B * 3]
+            for layer in layers:
+                moved = seen.mean(values, layer.mask)[layer.rows].unflatten(1, (len(times), 3))
+                points = layer.points[:, None] + moved.double().cpu().numpy()  # [n, B, 3]
+                result[index[layer.rows], start : start + len(times)] = points
     return result
 
 
@@ -84,15 +90,9 @@ def query_objects(
         [N] int, 0 where what stands still is seen, -1 where nothing is drawn.
     """
     result = np.full(len(query_frame), -1)
-    objects = sequence.at(0.0, levels=0).objects
-    labels = objects.unique()
-    one_hot = (objects[:, None] == labels).float()  # [G, objects]
     for frame in np.unique(query_frame):
         index = np.flatnonzero(query_frame == frame)
-        shares = _Seen(sequence, float(frame), query_xy[index], levels, backend).mean(one_hot)
-        drawn = ~shares.isnan().any(1)
-        found = torch.where(drawn, labels[shares.nan_to_num().argmax(1)], -1)
-        result[index] = found.cpu().numpy()
+        result[index] = _Seen(sequence, float(frame), query_xy[index], levels, backend).objects()
     return result
 
 
@@ -110,6 +110,21 @@ def rendered_depth(
     """
     with torch.no_grad():
         return _Seen(sequence, frame, xy, levels, backend).depth().double().cpu().numpy()
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What is seen of one object.
+
+    Attributes:
+        rows: [n] pixels that show it.
+        mask: [G] bool, its Gaussians; None for all there are.
+        points: [n, 3] where the rays of those pixels meet it, world.
+    """
+
+    rows: np.ndarray
+    mask: Tensor | None
+    points: np.ndarray
 
 
 class _Seen:
@@ -131,10 +146,28 @@ class _Seen:
         self.grid = 2 * pixels / size - 1
         self.posed = sequence.posed(torch.tensor([float(frame)], device=self.device), levels=levels)
 
-    def mean(self, values: Float[Tensor, "gaussians channels"]) -> Float[Tensor, "points channels"]:
-        """Return the values of the Gaussians blended at the pixels, NaN where nothing is drawn."""
-        rendering = self._draw(extra=values[None], depth=False)
-        return self._blended(rendering.features[0, ..., 3:], rendering.alpha)
+    def mean(
+        self, values: Float[Tensor, "gaussians channels"], of: Tensor | None = None
+    ) -> Float[Tensor, "points channels"]:
+        """Return the values of the Gaussians blended at the pixels, NaN where nothing is drawn.
+
+        Args:
+            values: of each Gaussian.
+            of: [G] bool, those that count, behind and before whatever others; None for all.
+        """
+        if of is None:
+            rendering = self._draw(extra=values[None], depth=False)
+            return self._blended(rendering.features[0, ..., 3:], rendering.alpha)
+        share = of[:, None].to(values.dtype)
+        drawn = self.mean(torch.cat([values * share, share], dim=1))
+        return drawn[:, :-1] / drawn[:, -1:]
+
+    def objects(self) -> np.ndarray:
+        """Return the object [N] that each pixel shows, -1 where nothing is drawn."""
+        labels = self.posed.objects.unique()
+        shares = self.mean((self.posed.objects[:, None] == labels).float())
+        drawn = ~shares.isnan().any(1)
+        return torch.where(drawn, labels[shares.nan_to_num().argmax(1)], -1).cpu().numpy()
 
     def depth(self) -> Float[Tensor, " points"]:
         """Return the depth blended at the pixels, NaN where nothing is drawn."""
@@ -142,11 +175,18 @@ class _Seen:
         assert rendering.depth is not None
         return self._blended(rendering.depth[0, ..., None], rendering.alpha)[:, 0]
 
-    def points(self) -> np.ndarray:
-        """Return the world points [N, 3] drawn at the pixels, NaN where nothing is drawn."""
-        depth = self.depth().double().cpu().numpy()
-        in_camera = unproject(self.camera.intrinsics[0], self.xy, depth)
-        return transform_points(self.camera.world_from_cam[0], in_camera)
+    def layers(self) -> list[_Layer]:
+        """Return what is seen of each object that some pixel shows."""
+        world = torch.as_tensor(self.camera.cam_from_world[0], dtype=torch.float32)
+        z = (self.posed.means[0].cpu() @ world[2, :3] + world[2, 3])[:, None].to(self.device)
+        objects, layers = self.objects(), []
+        for label in np.unique(objects[objects >= 0]).tolist():
+            rows, mask = np.flatnonzero(objects == label), self.posed.objects == label
+            depth = self.mean(z, mask)[rows, 0].double().cpu().numpy()
+            in_camera = unproject(self.camera.intrinsics[0], self.xy[rows], depth)
+            points = transform_points(self.camera.world_from_cam[0], in_camera)
+            layers.append(_Layer(rows, mask, points))
+        return layers
 
     def _draw(self, *, extra: Tensor | None, depth: bool) -> Rendering:
         return draw(

@@ -99,9 +99,7 @@ def point_tracks(
     for name, value in (("frame", query), ("frames", frames)):
         if value.size and not (value.min() >= 0 and value.max() <= last):
             raise InputError(f"{name}: expected 0 to {last}, got {value.min()} to {value.max()}")
-    xyz = query_tracks(
-        sequence, query, xy, frames=frames, levels=levels, on_surface=True, backend=backend
-    )
+    xyz = query_tracks(sequence, query, xy, frames=frames, levels=levels, backend=backend)
     objects = query_objects(sequence, query, xy, levels=levels, backend=backend)
     at = cameras.interpolated(frames)
     in_camera = transform_points(at.cam_from_world, xyz.swapaxes(0, 1))  # [T, N, 3]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from exact_fits import moving_points, three_points
 
-from msdyn.evaluate import epe3d, query_tracks
+from msdyn.evaluate import epe3d, query_objects, query_tracks
 from msdyn.geometry import project
 
 FRAMES = 11
@@ -55,14 +55,43 @@ def test_what_is_in_front_is_found():
     shifts = np.zeros((2, 3, 3))
     shifts[0, :, 0], shifts[1, :, 0] = [0, 0.1, 0.2], [0, -0.1, -0.2]
     sequence = moving_points([[0, 0, 2.0], [0, 0, 3.0]], shifts, scale=0.2)
-    found = query_tracks(sequence, np.zeros(1, int), np.array([[32.0, 24.0]]))[0]
+    query = np.zeros(1, int), np.array([[32.0, 24.0]])
     near, far = paths(sequence)
+    np.testing.assert_allclose(query_tracks(sequence, *query)[0], near, atol=1e-6)
     # At (32, 24), the corner of four pixels, the near one covers 0.998 exp(-d^2 / 2 s^2).
     sigma2 = (0.2 * 60 / 2) ** 2 + 0.3
     cover = 0.998 * np.exp(-0.5 * 0.5 / sigma2)
     behind = 0.998 * np.exp(-0.5 * 0.5 / ((0.2 * 60 / 3) ** 2 + 0.3)) * (1 - cover)
     expected = (cover * near + behind * far) / (cover + behind)
+    found = query_tracks(sequence, *query, blended=True)[0]
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("front", "shown"), [(0.7, 1), (0.4, 2)])
+def test_a_point_on_an_outline_belongs_to_what_most_of_its_colour_is_of(front, shown):
+    """A half transparent point slides off a wide one behind it."""
+    shifts = np.zeros((2, 3, 3))
+    shifts[0, :, 0] = [0, 0.1, 0.2]
+    sequence = moving_points([[0, 0, 2.0], [0, 0, 3.0]], shifts, scale=0.3)
+    sequence.moving.opacity_logits.data[0] = np.log(front / (1 - front))
+    query = np.zeros(1, int), np.array([[32.0, 24.0]])
+    assert query_objects(sequence, *query).tolist() == [shown]
+    found = query_tracks(sequence, *query)[0]
+    np.testing.assert_allclose(found, paths(sequence)[shown - 1], atol=1e-6)
+    depth = query_tracks(sequence, *query, blended=True)[0, 0, 2]
+    assert 2.2 < depth < 2.7  # between the two
+
+
+def test_a_wide_gaussian_does_not_pull_a_point_to_its_centre():
+    """At a pixel beside its centre: the ray's point at its depth, moved as it moves."""
+    shifts = np.zeros((1, 3, 3))
+    shifts[0, :, 1] = [0, 0.1, 0.2]
+    sequence = moving_points([[0, 0, 2.0]], shifts, scale=0.3)
+    query = np.zeros(1, int), np.array([[38.0, 24.0]])  # 6 px beside it, 0.2 at this depth
+    expected = shifts[0] + [0.2, 0, 2]
+    np.testing.assert_allclose(query_tracks(sequence, *query)[0], expected, atol=1e-6)
+    blended = query_tracks(sequence, *query, blended=True)[0]
+    np.testing.assert_allclose(blended, paths(sequence)[0], atol=1e-6)
 
 
 def test_levels_and_empty_pixels():
