@@ -74,6 +74,15 @@ class SparsePoints:
             np.zeros((0, 3)), np.zeros(0, int), np.zeros(0, int), np.zeros((0, 2), np.float32)
         )
 
+    def joined(self, other: SparsePoints) -> SparsePoints:
+        """Return these points followed by others."""
+        return SparsePoints(
+            np.concatenate([self.xyz, other.xyz]),
+            np.concatenate([self.point, other.point + len(self.xyz)]),
+            np.concatenate([self.frame, other.frame]),
+            np.concatenate([self.xy, other.xy]),
+        )
+
 
 @dataclass(frozen=True)
 class CameraSolution:

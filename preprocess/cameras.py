@@ -10,6 +10,7 @@ The world is the first camera's frame, scaled so that the median depth of the st
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from msdyn.preprocess.assign import assign_objects
 from msdyn.preprocess.base import CameraSolution, Masks, SparsePoints
+from msdyn.preprocess.resection import resect
 from msdyn.preprocess.rotation import RotationSolution, solve_rotations
 from msdyn.preprocess.sfm import (
     Mapping,
@@ -52,6 +54,9 @@ class SfmCameras:
 
     focal_starts: tuple[float, ...] = (0.7, 1.2)
     """Focal lengths to start from, in units of the longer side of the image."""
+    max_key_frames: int = 200
+    """Of a longer clip so many frames, evenly spaced, are solved together, in memory and time that
+    do not grow with it; the others find their place among what those have triangulated."""
     seed: int = 0
     """Of every random choice."""
 
@@ -91,12 +96,15 @@ class SfmCameras:
         cameras = interpolate_cameras(
             Cameras.pinhole(best.focal, width, height, best.cam_from_world), best.registered
         )
-        cameras, points = _normalised(cameras, best.points)
+        rest = resect(cameras, best.registered, tracks)
+        registered = best.registered | rest.found
+        cameras = interpolate_cameras(rest.cameras, registered)
+        cameras, points = _normalised(cameras, best.points.joined(rest.points))
         angles = triangulation_angles(points, cameras)
         figures = replace(
             figures,
             motion="moving",
-            registered=int(best.registered.sum()),
+            registered=int(registered.sum()),
             error=best.error,
             angle=float(np.median(angles)) if len(angles) else 0.0,
             focals=tuple(m.focal for m in mappings if m.error < RIVAL_ERROR * mappings[0].error),
@@ -110,16 +118,22 @@ class SfmCameras:
         self, scene: Scene, tracks: Tracks, masks: Masks | None, folder: Path
     ) -> tuple[list[Mapping], float]:
         """Return the mappings from every starting focal length, best first; planar pairs' share."""
-        steps = (2 + len(self.focal_starts)) * len(scene)
+        frames = _key_frames(len(scene), self.max_key_frames)
+        steps = (2 + len(self.focal_starts)) * len(frames)
         bar = tqdm(desc="cameras ", total=steps, unit="step", disable=None, leave=False)
+        how: dict[str, Any] = {"seed": self.seed, "frames": frames}
+
+        def progress() -> None:
+            bar.update(len(frames))
+
         with bar:
-            features = match_features(scene, masks, folder, seed=self.seed, step=bar.update)
-            mappings = self._from_all_starts(scene, features, folder, bar)
+            features = match_features(scene, masks, folder, **how, step=bar.update)
+            mappings = self._from_all_starts(scene, features, folder, progress)
             if not mappings or mappings[0].share < MIN_REGISTERED:
                 bar.reset(steps)
-                flow = match_tracks(scene, tracks, folder, seed=self.seed)
-                bar.update(2 * len(scene))
-                mappings += self._from_all_starts(scene, flow, folder, bar)
+                flow = match_tracks(scene, tracks, folder, **how)
+                bar.update(2 * len(frames))
+                mappings += self._from_all_starts(scene, flow, folder, progress)
                 mappings.sort(key=_rank)
             planar = planar_share(features)
         if mappings and mappings[0].share >= MIN_REGISTERED:
@@ -127,14 +141,19 @@ class SfmCameras:
         return mappings, planar
 
     def _from_all_starts(
-        self, scene: Scene, database: Path, folder: Path, bar: tqdm
+        self, scene: Scene, database: Path, folder: Path, step: Callable[[], object]
     ) -> list[Mapping]:
         found = []
         for start in self.focal_starts:
             focal = start * max(scene.size)
             found.append(map_cameras(scene, database, focal, folder, seed=self.seed))
-            bar.update(len(scene))
+            step()
         return sorted((m for m in found if m is not None), key=_rank)
+
+
+def _key_frames(count: int, most: int) -> list[int]:
+    """Return at most so many of a clip's frames, evenly spaced from the first to the last."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
 
 
 def background_motion(tracks: Tracks) -> float:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from msdyn.preprocess.base import Masks, SparsePoints
+from msdyn.preprocess.resection import longest_in_cells
 
 from msdyn.io import load_pycolmap
 from msdyn.scene import STATIC, Scene, Tracks, frame_path, write_image
@@ -49,7 +50,6 @@ MASK_MARGIN_PX = 8  # a feature looks at its surroundings
 
 POLISH_ITERATIONS = 10  # 50 change the focal length by less than 0.01 %
 
-TRACK_CELL_PX = 24
 TRACK_GAPS = (1, 2, 4, 8, 16, 32)
 
 _CAMERA_ID = 1
@@ -66,6 +66,7 @@ class Mapping:
         points: static structure.
         error: px, mean reprojection error.
         model: COLMAP's own reconstruction, for `polish`.
+        tried: number of frames that were to be registered.
     """
 
     focal: float
@@ -74,10 +75,11 @@ class Mapping:
     points: SparsePoints
     error: float
     model: Any
+    tried: int
 
     @property
     def share(self) -> float:
-        return float(self.registered.mean())
+        return float(self.registered.sum() / self.tried)
 
 
 def match_features(
@@ -86,27 +88,30 @@ def match_features(
     folder: Path,
     *,
     seed: int,
+    frames: Sequence[int] | None = None,
     step: Callable[[int], object] = lambda frames: None,
 ) -> Path:
-    """Find SIFT features in every frame and match neighbouring frames; return the database.
+    """Find SIFT features in frames and match neighbouring ones; return the database.
 
     Args:
-        scene: the frames.
+        scene: the clip.
         masks: features on or beside nonzero pixels are left out.
         folder: where to work.
         seed: of the geometric verification.
-        step: called with a number of frames each time so many are done; in all with 2 T.
+        frames: F of the clip's, increasing; all by default.
+        step: called with a number of frames each time so many are done; in all with 2 F.
     """
     import cv2
 
+    frames = range(len(scene)) if frames is None else frames
     usable = None
     if masks is not None:
         around = np.ones((2 * MASK_MARGIN_PX + 1,) * 2, np.uint8)
-        moving = (cv2.dilate((mask != STATIC).astype(np.uint8), around) for mask in masks)
-        usable = (grown == 0 for grown in moving)
-    database = extract_features(scene, usable, folder, step=step)
+        moving = ((masks[frame] != STATIC).astype(np.uint8) for frame in frames)
+        usable = (cv2.dilate(mask, around) == 0 for mask in moving)
+    database = extract_features(scene, usable, folder, frames=frames, step=step)
     match_neighbours(database, seed=seed)
-    step(len(scene))
+    step(len(frames))
     return database
 
 
@@ -115,15 +120,21 @@ def extract_features(
     usable: Iterable[np.ndarray] | None,
     folder: Path,
     *,
+    frames: Sequence[int] | None = None,
     step: Callable[[int], object] = lambda frames: None,
 ) -> Path:
-    """Find SIFT features where `usable` (T of [H, W] bool) says so; return a new database."""
+    """Find SIFT features in frames where `usable` (as many of [H, W] bool) says so.
+
+    Returns:
+        A new database.
+    """
     pycolmap = load_pycolmap()
-    names = [_name(scene, frame) for frame in range(len(scene))]
+    frames = range(len(scene)) if frames is None else frames
+    names = [_name(scene, frame) for frame in frames]
     database = _new_database(scene, folder / "features.db")
     # Entered here and in order, because extraction numbers them as its threads finish, and the
     # random choices of later steps depend on the numbers.
-    _add_images(scene, database)
+    _add_images(scene, database, frames)
     reader = pycolmap.ImageReaderOptions()
     reader.existing_camera_id = _CAMERA_ID
     if usable is not None:
@@ -169,7 +180,7 @@ def features_on(scene: Scene, database: Path, masks: Masks, label: int, folder: 
     """Return a new database of those features that lie on an object of the masks, unmatched."""
     pycolmap = load_pycolmap()
     path = _new_database(scene, folder / f"object{label}.db")
-    images = _add_images(scene, path)
+    images = _add_images(scene, path, range(len(scene)))
     height, width = scene.size
     with pycolmap.Database.open(database) as source, pycolmap.Database.open(path) as target:
         for image in source.read_all_images():
@@ -184,22 +195,30 @@ def features_on(scene: Scene, database: Path, masks: Masks, label: int, folder: 
     return path
 
 
-def match_tracks(scene: Scene, tracks: Tracks, folder: Path, *, seed: int) -> Path:
+def match_tracks(
+    scene: Scene,
+    tracks: Tracks,
+    folder: Path,
+    *,
+    seed: int,
+    frames: Sequence[int] | None = None,
+) -> Path:
     """Enter static tracks as features and their own matches; return the database.
 
-    Where SIFT finds too little to hold on to, flow may still follow it.
+    Where SIFT finds too little to hold on to, flow may still follow it. `frames` are as for
+    `match_features`.
     """
     pycolmap = load_pycolmap()
     path = _new_database(scene, folder / "tracks.db")
-    images = _add_images(scene, path)
-    kept = [_spread(tracks, frame) for frame in range(len(scene))]
+    frames = range(len(scene)) if frames is None else frames
+    images = _add_images(scene, path, frames)
+    kept = {frame: longest_in_cells(tracks, frame) for frame in frames}
     pairs = []
     with pycolmap.Database.open(path) as database:
-        for frame, rows in enumerate(kept):
+        for frame, rows in kept.items():
             database.write_keypoints(images[frame], tracks.look_up(rows, frame)[0])
         for gap in TRACK_GAPS:
-            for first in range(len(scene) - gap):
-                second = first + gap
+            for first, second in zip(frames[:-gap], frames[gap:], strict=True):
                 _, a, b = np.intersect1d(kept[first], kept[second], return_indices=True)
                 if len(a):
                     matches = np.stack([a, b], axis=1).astype(np.uint32)
@@ -242,6 +261,7 @@ def map_cameras(
         camera = opened.read_camera(_CAMERA_ID)
         camera.params = _camera_params(scene, focal)
         opened.update_camera(camera)
+        tried = opened.num_images()
     options = pycolmap.GlobalPipelineOptions()
     options.random_seed = options.mapper.random_seed = seed
     options.multiple_models = False
@@ -252,7 +272,8 @@ def map_cameras(
         found = pycolmap.global_mapping(copy, scene.directory / "images", output, options)
     if not found:
         return None
-    return _read(max(found.values(), key=lambda model: model.num_reg_images()), len(scene))
+    largest = max(found.values(), key=lambda model: model.num_reg_images())
+    return _read(largest, len(scene), tried)
 
 
 def polish(mapping: Mapping, focal: float | None = None) -> Mapping:
@@ -284,10 +305,10 @@ def polish(mapping: Mapping, focal: float | None = None) -> Mapping:
     with _quiet():  # pycolmap.bundle_adjustment itself would print, whatever the log level
         pycolmap.create_default_bundle_adjuster(options, config, mapping.model).solve()
         mapping.model.update_point_3d_errors()
-    return _read(mapping.model, len(mapping.registered))
+    return _read(mapping.model, len(mapping.registered), mapping.tried)
 
 
-def _read(model: Any, frames: int) -> Mapping:
+def _read(model: Any, frames: int, tried: int) -> Mapping:
     """Return the arrays of a reconstruction of COLMAP."""
     registered = np.zeros(frames, bool)
     cam_from_world = np.tile(np.eye(4), (frames, 1, 1))
@@ -312,17 +333,7 @@ def _read(model: Any, frames: int) -> Mapping:
     )
     camera = next(iter(model.cameras.values()))
     error = float(model.compute_mean_reprojection_error())
-    return Mapping(float(camera.params[0]), registered, cam_from_world, points, error, model)
-
-
-def _spread(tracks: Tracks, frame: int) -> np.ndarray:
-    """Return the tracks to use of a frame, ascending: the longest in each cell."""
-    rows, xy = tracks.at(frame)
-    life = tracks.lifetimes[rows]
-    cell = (xy // TRACK_CELL_PX).astype(int)
-    order = np.lexsort((-life, cell[:, 0], cell[:, 1]))
-    new = np.r_[True, (np.diff(cell[order], axis=0) != 0).any(1)][: len(rows)]
-    return np.sort(rows[order[new]])
+    return Mapping(float(camera.params[0]), registered, cam_from_world, points, error, model, tried)
 
 
 def _new_database(scene: Scene, path: Path) -> Path:
@@ -341,12 +352,12 @@ def _new_database(scene: Scene, path: Path) -> Path:
     return path
 
 
-def _add_images(scene: Scene, database: Path) -> dict[int, int]:
-    """Enter the frames without features into a database; return the image id of each frame."""
+def _add_images(scene: Scene, database: Path, frames: Sequence[int]) -> dict[int, int]:
+    """Enter frames without features into a database; return the image id of each."""
     pycolmap = load_pycolmap()
     reader = pycolmap.ImageReaderOptions()
     reader.existing_camera_id = _CAMERA_ID
-    names = [_name(scene, frame) for frame in range(len(scene))]
+    names = [_name(scene, frame) for frame in frames]
     images = scene.directory / "images"
     with _quiet():
         pycolmap.import_images(database, images, pycolmap.CameraMode.AUTO, names, reader)

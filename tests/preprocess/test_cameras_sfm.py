@@ -8,10 +8,11 @@ from cards import Card, card_tracks, placed, render, sliding_cameras, write_fram
 from moving import write_scene
 from msdyn.preprocess.cameras import SfmCameras
 from msdyn.preprocess.sfm import map_cameras, match_tracks, polish
+from msdyn.preprocess.triangulate import reprojection_error
 from scipy.spatial.transform import Rotation, Slerp
 
 from msdyn.geometry import Cameras, align_camera_paths, similarity_from_points, transform_points
-from msdyn.scene import Tracks
+from msdyn.scene import Observations, Tracks
 
 FRAMES, FOCAL, WIDTH, HEIGHT = 14, 220, 256, 192
 
@@ -81,7 +82,12 @@ def test_frames_without_features_are_interpolated_and_counted(clip, tmp_path):
     images = rendered.images.copy()
     images[6:8] = 128  # the lens is covered
     scene = write_frames(tmp_path / "scene", images)
-    solution = SfmCameras(focal_starts=(0.7,)).solve(scene, tracks, rendered.labels)
+    seen = tracks.observations()
+    shown = ~np.isin(seen.frame, (6, 7))
+    cut = Tracks.from_observations(
+        FRAMES, Observations(*(a[shown] for a in seen)), tracks.object, tracks.query_frame
+    )
+    solution = SfmCameras(focal_starts=(0.7,)).solve(scene, cut, rendered.labels)
     assert solution.quality["registered_frames"] == FRAMES - 2
     assert solution.verdict.grade == "usable" and "2 of 14 frames" in solution.verdict.reason
     # The two frames lie between their neighbours, which alone is 0.99 % off this curved path.
@@ -95,6 +101,19 @@ def test_frames_without_features_are_interpolated_and_counted(clip, tmp_path):
     best = Cameras.pinhole(FOCAL, WIDTH, HEIGHT, np.linalg.inv(expected))
     assert path_error(solution.cameras, best) < 0.001  # 0.04 %
     assert turn_error(solution.cameras, best) < 0.03  # 0.009 degrees
+
+
+def test_frames_of_a_long_clip_find_their_place_between_those_solved_together(clip):
+    scene, tracks, rendered, cameras = clip
+    cut = SfmCameras(focal_starts=(0.7,), max_key_frames=7)
+    solution = cut.solve(scene, tracks, rendered.labels)
+    assert solution.quality["registered_frames"] == FRAMES and solution.verdict.grade == "good"
+    assert path_error(solution.cameras, cameras) < 0.002
+    assert turn_error(solution.cameras, cameras) < 0.05
+    # Every frame has points of its own, and they are seen where they are.
+    points = solution.points
+    assert (np.bincount(points.frame, minlength=FRAMES) > 30).all()
+    assert reprojection_error(points, solution.cameras) < 0.3
 
 
 def test_exact_tracks_serve_where_features_fail(clip, tmp_path):
