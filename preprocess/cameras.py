@@ -18,7 +18,12 @@ from typing import Any
 import numpy as np
 from msdyn.preprocess.assign import assign_objects
 from msdyn.preprocess.base import CameraSolution, Masks, SparsePoints
-from msdyn.preprocess.resection import resect
+from msdyn.preprocess.resection import (
+    MAX_KEY_FRAMES,
+    interpolate_cameras,
+    key_frames,
+    resect,
+)
 from msdyn.preprocess.rotation import RotationSolution, solve_rotations
 from msdyn.preprocess.sfm import (
     Mapping,
@@ -32,10 +37,10 @@ from msdyn.preprocess.triangulate import triangulation_angles
 from msdyn.preprocess.verdict import MIN_REGISTERED, CameraFigures, judge_cameras
 from tqdm import tqdm
 
-from msdyn.geometry import Cameras, invert_transforms, transform_points
+from msdyn.geometry import Cameras, transform_points
 from msdyn.scene import STATIC, Scene, Tracks
 
-__all__ = ["SfmCameras", "background_motion", "interpolate_cameras"]
+__all__ = ["SfmCameras", "background_motion"]
 
 GUESSED_FOCAL = 0.85  # of the longer side: a phone's main camera filming video
 STILL_PX, STILL_GAP = 0.5, 10
@@ -54,7 +59,7 @@ class SfmCameras:
 
     focal_starts: tuple[float, ...] = (0.7, 1.2)
     """Focal lengths to start from, in units of the longer side of the image."""
-    max_key_frames: int = 200
+    max_key_frames: int = MAX_KEY_FRAMES
     """Of a longer clip so many frames, evenly spaced, are solved together, in memory and time that
     do not grow with it; the others find their place among what those have triangulated."""
     seed: int = 0
@@ -118,7 +123,7 @@ class SfmCameras:
         self, scene: Scene, tracks: Tracks, masks: Masks | None, folder: Path
     ) -> tuple[list[Mapping], float]:
         """Return the mappings from every starting focal length, best first; planar pairs' share."""
-        frames = _key_frames(len(scene), self.max_key_frames)
+        frames = key_frames(len(scene), self.max_key_frames)
         steps = (2 + len(self.focal_starts)) * len(frames)
         bar = tqdm(desc="cameras ", total=steps, unit="step", disable=None, leave=False)
         how: dict[str, Any] = {"seed": self.seed, "frames": frames}
@@ -151,11 +156,6 @@ class SfmCameras:
         return sorted((m for m in found if m is not None), key=_rank)
 
 
-def _key_frames(count: int, most: int) -> list[int]:
-    """Return at most so many of a clip's frames, evenly spaced from the first to the last."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
-
-
 def background_motion(tracks: Tracks) -> float:
     """Return how far (px) the typical static point moves in ten frames where it moves most.
 
@@ -169,33 +169,6 @@ def background_motion(tracks: Tracks) -> float:
         if len(rows):
             medians.append(float(np.median(np.linalg.norm(there - here, axis=1))))
     return float(np.percentile(medians, 90)) if medians else float("inf")
-
-
-def interpolate_cameras(cameras: Cameras, known: np.ndarray) -> Cameras:
-    """Return cameras with the unknown ones between their known neighbours in time.
-
-    Orientations go along the geodesic, centres along a line; before the first and after the last
-    known camera that one is held.
-
-    Args:
-        cameras: one a frame; poses that are not known are not looked at.
-        known: [T] bool, at least one.
-    """
-    from scipy.spatial.transform import Rotation, Slerp
-
-    where = np.flatnonzero(known)
-    if len(where) == len(known):
-        return cameras
-    frames = np.clip(np.arange(len(known)), where[0], where[-1])
-    world_from_cam = np.tile(np.eye(4), (len(known), 1, 1))
-    rotations = Rotation.from_matrix(cameras.world_from_cam[where, :3, :3])
-    if len(where) == 1:
-        world_from_cam[:, :3, :3] = rotations.as_matrix()
-    else:
-        world_from_cam[:, :3, :3] = Slerp(where, rotations)(frames).as_matrix()
-    for axis in range(3):
-        world_from_cam[:, axis, 3] = np.interp(frames, where, cameras.centres[where, axis])
-    return replace(cameras, cam_from_world=invert_transforms(world_from_cam))
 
 
 def _rank(mapping: Mapping) -> tuple[bool, float]:

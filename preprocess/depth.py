@@ -80,10 +80,15 @@ class FusedDepth:
             }
             return _backdrop(masks), quality
         quality: dict[str, Any] = {}
-        return self._maps(scene, masks, background, quality), quality
+        return self._maps(scene, tracks, masks, background, quality), quality
 
     def _maps(
-        self, scene: Scene, masks: Masks, background: Body, quality: dict[str, Any]
+        self,
+        scene: Scene,
+        tracks: Tracks,
+        masks: Masks,
+        background: Body,
+        quality: dict[str, Any],
     ) -> Iterator[DepthMap]:
         """Yield the depth maps. The figures are brought up to date before each."""
         factor = min(1.0, self.working_side / max(scene.size))
@@ -98,7 +103,7 @@ class FusedDepth:
                 readings = _first_pass(scene, masks, body, folder, bar, quality)
             bodies = {}
             if self.rigid_objects:
-                bodies = solve_rigid_objects(scene, masks, background, self.seed)
+                bodies = solve_rigid_objects(scene, tracks, masks, background, seed=self.seed)
             objects = []
             for label, read in readings.items():
                 dense = None

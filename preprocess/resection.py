@@ -12,11 +12,21 @@ import numpy as np
 from msdyn.preprocess.base import SparsePoints
 from msdyn.preprocess.triangulate import triangulate
 
-from msdyn.geometry import Cameras
+from msdyn.geometry import Cameras, invert_transforms
 from msdyn.scene import Tracks
 
-__all__ = ["CELL_PX", "Resection", "longest_in_cells", "resect"]
+__all__ = [
+    "CELL_PX",
+    "MAX_KEY_FRAMES",
+    "Resection",
+    "interpolate_cameras",
+    "key_frames",
+    "longest_in_cells",
+    "resect",
+]
 
+# Of a longer clip so many frames are solved together.
+MAX_KEY_FRAMES = 200
 # Of the tracks in a frame, the longest in each cell of the image.
 CELL_PX = 24
 # A point places cameras if its rays meet to within so many px, at no less than this angle.
@@ -39,6 +49,11 @@ class Resection:
     cameras: Cameras
     found: np.ndarray
     points: SparsePoints
+
+
+def key_frames(count: int, most: int) -> list[int]:
+    """Return at most so many of a clip's frames, evenly spaced from the first to the last."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
 
 
 def resect(cameras: Cameras, known: np.ndarray, tracks: Tracks) -> Resection:
@@ -80,6 +95,33 @@ def resect(cameras: Cameras, known: np.ndarray, tracks: Tracks) -> Resection:
     kept = np.concatenate(fits)
     structure = SparsePoints(xyz, number[point[kept]], frame[kept], xy[kept])
     return Resection(replace(cameras, cam_from_world=cam_from_world), found, structure)
+
+
+def interpolate_cameras(cameras: Cameras, known: np.ndarray) -> Cameras:
+    """Return cameras with the unknown ones between their known neighbours in time.
+
+    Orientations go along the geodesic, centres along a line; before the first and after the last
+    known camera that one is held.
+
+    Args:
+        cameras: one a frame; poses that are not known are not looked at.
+        known: [T] bool, at least one.
+    """
+    from scipy.spatial.transform import Rotation, Slerp
+
+    where = np.flatnonzero(known)
+    if len(where) == len(known):
+        return cameras
+    frames = np.clip(np.arange(len(known)), where[0], where[-1])
+    world_from_cam = np.tile(np.eye(4), (len(known), 1, 1))
+    rotations = Rotation.from_matrix(cameras.world_from_cam[where, :3, :3])
+    if len(where) == 1:
+        world_from_cam[:, :3, :3] = rotations.as_matrix()
+    else:
+        world_from_cam[:, :3, :3] = Slerp(where, rotations)(frames).as_matrix()
+    for axis in range(3):
+        world_from_cam[:, axis, 3] = np.interp(frames, where, cameras.centres[where, axis])
+    return replace(cameras, cam_from_world=invert_transforms(world_from_cam))
 
 
 def longest_in_cells(tracks: Tracks, frame: int) -> np.ndarray:

@@ -14,9 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from msdyn.preprocess.assign import assign_objects
 from msdyn.preprocess.base import Masks
 from msdyn.preprocess.dense import Body
 from msdyn.preprocess.objects import Reading
+from msdyn.preprocess.resection import (
+    MAX_KEY_FRAMES,
+    interpolate_cameras,
+    key_frames,
+    resect,
+)
 from msdyn.preprocess.sfm import (
     Mapping,
     extract_features,
@@ -28,7 +35,7 @@ from msdyn.preprocess.sfm import (
 from msdyn.preprocess.triangulate import reprojection_error, triangulation_angles
 
 from msdyn.geometry import Cameras
-from msdyn.scene import IGNORE, STATIC, Scene
+from msdyn.scene import IGNORE, STATIC, Scene, Tracks
 
 __all__ = ["bring_to_scale", "solve_rigid_objects"]
 
@@ -46,15 +53,25 @@ ERROR_RATIO = 1.5
 FEATURE_ERROR_PX = 0.25
 
 
-def solve_rigid_objects(scene: Scene, masks: Masks, background: Body, seed: int) -> dict[int, Body]:
+def solve_rigid_objects(
+    scene: Scene,
+    tracks: Tracks,
+    masks: Masks,
+    background: Body,
+    *,
+    seed: int = 0,
+    max_key_frames: int = MAX_KEY_FRAMES,
+) -> dict[int, Body]:
     """Return the rigid objects by label, each in a scale of its own.
 
     Args:
         scene: the frames.
+        tracks: N tracks; those on an object find the frames that features do not.
         masks: a mask a frame.
         background: the static scene; without one focal length and a principal point in the middle
             nothing is tried.
         seed: of every random choice.
+        max_key_frames: of a longer clip so many frames are solved together.
     """
     cameras = background.cameras
     wanted = _worth_trying(masks)
@@ -62,11 +79,12 @@ def solve_rigid_objects(scene: Scene, masks: Masks, background: Body, seed: int)
         return {}
     focal = float(cameras.intrinsics[0, 0, 0])
     max_error = ERROR_RATIO * max(reprojection_error(background.points, cameras), FEATURE_ERROR_PX)
-    bodies = {}
+    bodies, frames = {}, key_frames(len(scene), max_key_frames)
+    of_object = assign_objects(tracks, masks)
     with tempfile.TemporaryDirectory(prefix="msdyn-objects-") as name:
         folder = Path(name)
-        moving = ((mask != STATIC) & (mask != IGNORE) for mask in masks)
-        features = extract_features(scene, moving, folder)
+        moving = (~np.isin(masks[frame], (STATIC, IGNORE)) for frame in frames)
+        features = extract_features(scene, moving, folder, frames=frames)
         for label, shown in wanted:
             database = features_on(scene, features, masks, label, folder)
             match_neighbours(database, seed=seed)
@@ -74,7 +92,7 @@ def solve_rigid_objects(scene: Scene, masks: Masks, background: Body, seed: int)
             if mapping is None or mapping.error > max_error:
                 continue
             mapping = polish(mapping)
-            if not _believable(mapping, focal, shown):
+            if not _believable(mapping, focal, shown[frames]):
                 continue
             mapping = polish(mapping, focal)
             relative = Cameras(
@@ -82,7 +100,11 @@ def solve_rigid_objects(scene: Scene, masks: Masks, background: Body, seed: int)
             )
             angles = triangulation_angles(mapping.points, relative)
             if mapping.error < max_error and np.median(angles) >= MIN_DEGREES:
-                bodies[label] = Body(label, relative, mapping.registered, mapping.points)
+                relative = interpolate_cameras(relative, mapping.registered)
+                own = tracks.select(of_object == label)
+                rest = resect(relative, mapping.registered, own)
+                known = mapping.registered | rest.found
+                bodies[label] = Body(label, rest.cameras, known, mapping.points.joined(rest.points))
     return bodies
 
 

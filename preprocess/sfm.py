@@ -180,8 +180,10 @@ def features_on(scene: Scene, database: Path, masks: Masks, label: int, folder: 
     """Return a new database of those features that lie on an object of the masks, unmatched."""
     pycolmap = load_pycolmap()
     path = _new_database(scene, folder / f"object{label}.db")
-    images = _add_images(scene, path, range(len(scene)))
     height, width = scene.size
+    with pycolmap.Database.open(database) as source:
+        frames = sorted(int(Path(image.name).stem) for image in source.read_all_images())
+    images = _add_images(scene, path, frames)
     with pycolmap.Database.open(database) as source, pycolmap.Database.open(path) as target:
         for image in source.read_all_images():
             frame = int(Path(image.name).stem)

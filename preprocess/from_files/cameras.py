@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 from msdyn.preprocess.base import CameraSolution, SparsePoints, Verdict
-from msdyn.preprocess.cameras import interpolate_cameras
 from msdyn.preprocess.from_files.matching import rows_of_frames, rows_of_names, scale_factor
+from msdyn.preprocess.resection import interpolate_cameras
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras

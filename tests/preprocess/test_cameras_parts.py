@@ -9,7 +9,8 @@ from cards import placed
 from hypothesis import given
 from hypothesis import strategies as st
 from msdyn.preprocess.base import SparsePoints
-from msdyn.preprocess.cameras import background_motion, interpolate_cameras
+from msdyn.preprocess.cameras import background_motion
+from msdyn.preprocess.resection import interpolate_cameras
 from msdyn.preprocess.rotation import solve_rotations
 from msdyn.preprocess.triangulate import (
     reprojection_error,

@@ -10,7 +10,7 @@ from msdyn.preprocess.base import CameraSolution, SparsePoints, Verdict
 from msdyn.preprocess.dense import Body, DenseBody
 from msdyn.preprocess.depth import BACKDROP, BEFORE_BACKDROP, FusedDepth
 from msdyn.preprocess.rigid import solve_rigid_objects
-from msdyn.preprocess.triangulate import triangulate_tracks
+from msdyn.preprocess.triangulate import reprojection_error, triangulate_tracks
 
 from msdyn.scene import IGNORE
 
@@ -207,15 +207,32 @@ def test_frames_whose_camera_is_unknown_measure_nothing(clip):
         assert (clip.rendered.labels[6][tuple(inside.T)] == 1).mean() < 0.02
 
 
+def test_a_box_in_frames_between_those_solved_together(clip):
+    body = Body(0, clip.solution.cameras, np.ones(FRAMES, bool), clip.solution.points)
+    found = solve_rigid_objects(
+        clip.scene, clip.tracks, clip.rendered.labels, body, max_key_frames=15
+    )[1]
+    assert found.known.all()
+    assert (np.bincount(found.points.frame, minlength=FRAMES) > 20).all()
+    assert reprojection_error(found.points, found.cameras) < 0.3
+    # But for one scale, the path is the one that all frames give together.
+    whole = solve_rigid_objects(clip.scene, clip.tracks, clip.rendered.labels, body)[1]
+    parts = []
+    for cameras in (found.cameras, whole.cameras):
+        steps = np.linalg.norm(np.diff(cameras.centres, axis=0), axis=1)
+        parts.append(steps / steps.sum())
+    np.testing.assert_allclose(parts[0], parts[1], atol=0.01)  # of 0.053; 0.006 apart
+
+
 def test_what_is_not_worth_trying_as_a_rigid_object(clip):
     body = Body(0, clip.solution.cameras, np.ones(FRAMES, bool), clip.solution.points)
     labels = clip.rendered.labels
-    assert solve_rigid_objects(clip.scene, np.zeros_like(labels), body, 0) == {}
+    assert solve_rigid_objects(clip.scene, clip.tracks, np.zeros_like(labels), body) == {}
     short = labels.copy()
     short[7:] = 0  # of too few frames
-    assert solve_rigid_objects(clip.scene, short, body, 0) == {}
+    assert solve_rigid_objects(clip.scene, clip.tracks, short, body) == {}
     zoom = dataclasses.replace(body, cameras=_zooming(clip.solution.cameras))
-    assert solve_rigid_objects(clip.scene, labels, zoom, 0) == {}
+    assert solve_rigid_objects(clip.scene, clip.tracks, labels, zoom) == {}
 
 
 def _zooming(cameras):

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 from cards import sliding_cameras
-from msdyn.preprocess.cameras import interpolate_cameras
-from msdyn.preprocess.resection import resect
+from msdyn.preprocess.resection import interpolate_cameras, resect
 
 from msdyn.geometry import project, transform_points
 from msdyn.scene import Tracks
