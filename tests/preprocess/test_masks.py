@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moving import MARGIN, iou, panning, paste, texture, warped, write_scene
 from msdyn.preprocess.base import CameraSolution, SparsePoints, Verdict
+from msdyn.preprocess.instances import VELOCITY_FRAMES, _Body
 from msdyn.preprocess.masks import (
     MotionMasks,
     NoMasks,
@@ -72,6 +73,19 @@ def test_objects_keep_their_numbers_while_they_touch(tmp_path):
     # Measured: 0.98 and 0.97 over the clip.
     assert iou(masks == first, truth == 1) > 0.93
     assert iou(masks == 3 - first, truth == 2) > 0.93
+
+
+def test_tracks_are_known_to_move_in_the_first_and_the_last_frame_too():
+    """What is told apart by velocity lies on a disc that slides by (3, -1) px a frame."""
+    y, x = np.mgrid[20:60:5, 10:50:5].reshape(2, -1)
+    xy = np.stack([x, y], 1)[:, None] + np.arange(8)[:, None] * [3.0, -1.0]
+    shown, none = np.ones(xy.shape[:2], bool), np.zeros(len(xy))
+    shown[::7, 3:] = False  # some end early
+    tracks = Tracks.from_dense(xy * shown[..., None], shown, shown * 1.0, none, none)
+    body = _Body(np.ones((8, 50, 60), bool), tracks, 2.0, 0.0)
+    for frame in body.frames:
+        velocity = frame.motion[:, 2:] / VELOCITY_FRAMES
+        np.testing.assert_allclose(velocity, np.tile([3, -1], (len(velocity), 1)), atol=1e-6)
 
 
 def test_nothing_is_found_where_nothing_moves(tmp_path):
