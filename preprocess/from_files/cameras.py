@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from msdyn.preprocess.base import CameraSolution, SparsePoints, Verdict
+from msdyn.preprocess.assign import assign_objects
+from msdyn.preprocess.base import CameraSolution, Masks, SparsePoints, Verdict
 from msdyn.preprocess.from_files.matching import rows_of_frames, rows_of_names, scale_factor
-from msdyn.preprocess.resection import interpolate_cameras
+from msdyn.preprocess.resection import interpolate_cameras, resect
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras
 from msdyn.io import PosedImages, read_posed_images
-from msdyn.scene import Scene, Tracks
+from msdyn.scene import STATIC, Scene, Tracks
 
 __all__ = ["FileCameras"]
 
@@ -26,7 +27,8 @@ MODEL_STEP_PX = 16.0
 class FileCameras:
     """Cameras from a file or folder, their world and scale kept.
 
-    Frames that have no camera lie between their neighbours, as long as most have one.
+    Frames that have no camera are placed by static tracks that those with one triangulate, else
+    between their neighbours.
     """
 
     path: Path
@@ -36,9 +38,7 @@ class FileCameras:
 
     name = "files"
 
-    def solve(
-        self, scene: Scene, tracks: Tracks | None, masks: np.ndarray | None
-    ) -> CameraSolution:
+    def solve(self, scene: Scene, tracks: Tracks | None, masks: Masks | None) -> CameraSolution:
         """Return the cameras of the kept frames, scaled to the scene's image size.
 
         Raises:
@@ -52,25 +52,41 @@ class FileCameras:
         slack = MODEL_STEP_PX if posed.depths is not None else 1.0
         factor = scale_factor(scene, (cameras.height, cameras.width), self.path, slack)
         height, width = scene.size
+        cameras = cameras.resized(width, height)
         quality: dict[str, Any] = {"layout": posed.layout, "resampled": factor}
         verdict = Verdict("good")
         if not known.all():
+            cameras, placed = _completed(cameras, known, tracks, masks)
             quality |= {"registered_frames": int(known.sum()), "frames": len(scene)}
-            cameras = interpolate_cameras(cameras, known)
+            quality |= {"placed_by_tracks": int(placed.sum())}
+            usable = (known | placed).mean() >= 0.8
             verdict = Verdict(
-                "usable" if known.mean() >= 0.8 else "poor",
+                "usable" if usable else "poor",
                 f"{self.path}: {int((~known).sum())} of {len(scene)} frames have no camera and "
-                "get one between their neighbours",
+                f"get one from static tracks ({int(placed.sum())}) or between their neighbours",
                 "give a camera for every frame",
             )
         return CameraSolution(
-            cameras.resized(width, height),
+            cameras,
             motion="unknown",
             points=SparsePoints.empty(),
             verdict=verdict,
             world_units=self.world_units,
             quality=quality,
         )
+
+
+def _completed(
+    cameras: Cameras, known: np.ndarray, tracks: Tracks | None, masks: Masks | None
+) -> tuple[Cameras, np.ndarray]:
+    """Return cameras for all frames, and which [T] were placed by tracks."""
+    cameras = interpolate_cameras(cameras, known)
+    if tracks is None:
+        return cameras, np.zeros(len(known), bool)
+    if masks is not None:
+        tracks = tracks.select(assign_objects(tracks, masks) == STATIC)
+    rest = resect(cameras, known, tracks)
+    return interpolate_cameras(rest.cameras, known | rest.found), rest.found
 
 
 def _of_frames(scene: Scene, posed: PosedImages, path: Path) -> tuple[Cameras, np.ndarray]:

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from msdyn.errors import InputError
 from msdyn.files import write_json
-from msdyn.geometry import Cameras
+from msdyn.geometry import Cameras, project, transform_points
 from msdyn.scene import Scene, Tracks, stamp_stage
 
 HEIGHT, WIDTH, FRAMES = 48, 64, 10
@@ -51,6 +51,34 @@ def test_images_that_colmap_did_not_register_lie_between_their_neighbours(scene,
     close(solution.cameras, cameras)
     assert solution.quality["registered_frames"] == 9 and solution.quality["layout"] == "COLMAP"
     assert solution.verdict.grade == "usable" and "1 of 10 frames" in solution.verdict.reason
+
+
+def test_frames_without_camera_are_placed_by_tracks(tmp_path, cameras):
+    """The camera jolts in the two frames that have none; what stands still tells where it was."""
+    scene = write_scene(tmp_path / "scene", np.zeros((FRAMES, 192, 256, 3), np.uint8))
+    poses = cameras.world_from_cam.copy()
+    poses[3:5, :3, 3] += [[0, 0.04, -0.03], [0.02, -0.05, 0]]
+    jolting = Cameras.pinhole(220.0, 256, 192, np.linalg.inv(poses))
+    xyz = np.random.default_rng(0).uniform([-1.5, -1.5, 2], [2.5, 1.5, 5], (300, 3))
+    xy = project(jolting.intrinsics, transform_points(jolting.cam_from_world, xyz)).swapaxes(0, 1)
+    seen = ((xy >= 0) & (xy <= [256, 192])).all(-1)
+    xy = np.where(seen[..., None], xy, 0)
+    xy[:40, :, 0] += np.where(seen[:40], 4.0 * np.arange(FRAMES), 0)  # an object that moves along
+    masks = np.zeros((FRAMES, 192, 256), np.uint8)
+    for frame, (x, y) in enumerate(xy[:40].transpose(1, 2, 0)):
+        masks[frame, y.astype(int).clip(0, 191), x.astype(int).clip(0, 255)] = seen[:40, frame]
+    tracks = Tracks.from_dense(xy, seen, seen.astype(float), np.zeros(300), np.zeros(300))
+    kept = np.array([0, 1, 2, 5, 6, 7, 8, 9])
+    content = nerfstudio_content(jolting[kept], [f"images/{i:05d}.png" for i in kept])
+    content |= {"w": 256, "h": 192, "fl_x": 220.0, "fl_y": 220.0, "cx": 128.0, "cy": 96.0}
+    write_json(tmp_path / "transforms.json", content)
+    files = FileCameras(tmp_path / "transforms.json")
+    between = files.solve(scene, None, None)
+    assert np.abs(between.cameras.centres - jolting.centres).max() > 0.03
+    solution = files.solve(scene, tracks, masks)
+    close(solution.cameras, jolting, atol=1e-4)
+    assert solution.quality["placed_by_tracks"] == 2
+    assert "from static tracks (2)" in solution.verdict.reason
 
 
 def test_too_few_registered_images_are_poor(scene, cameras, tmp_path):
