@@ -20,9 +20,8 @@ from msdyn.preprocess.assign import assign_objects
 from msdyn.preprocess.base import CameraSolution, Masks, SparsePoints
 from msdyn.preprocess.resection import (
     MAX_KEY_FRAMES,
-    interpolate_cameras,
+    complete_cameras,
     key_frames,
-    resect,
 )
 from msdyn.preprocess.rotation import RotationSolution, solve_rotations
 from msdyn.preprocess.sfm import (
@@ -98,14 +97,12 @@ class SfmCameras:
             return _solution(cameras, figures)
 
         best = polish(mappings[0])
-        cameras = interpolate_cameras(
-            Cameras.pinhole(best.focal, width, height, best.cam_from_world), best.registered
-        )
-        rest = resect(cameras, best.registered, tracks)
+        cameras = Cameras.pinhole(best.focal, width, height, best.cam_from_world)
+        rest = complete_cameras(cameras, best.registered, tracks)
         registered = best.registered | rest.found
-        cameras = interpolate_cameras(rest.cameras, registered)
-        cameras, points = _normalised(cameras, best.points.joined(rest.points))
-        angles = triangulation_angles(points, cameras)
+        # Those of the tracks are chosen for their angles and would flatter.
+        angles = triangulation_angles(best.points, rest.cameras)
+        cameras, points = _normalised(rest.cameras, best.points.joined(rest.points))
         figures = replace(
             figures,
             motion="moving",

@@ -19,6 +19,7 @@ __all__ = [
     "CELL_PX",
     "MAX_KEY_FRAMES",
     "Resection",
+    "complete_cameras",
     "interpolate_cameras",
     "key_frames",
     "longest_in_cells",
@@ -41,7 +42,7 @@ class Resection:
     """Cameras of all frames.
 
     Attributes:
-        cameras: one a frame, as given where they were known or could not be found.
+        cameras: one a frame, those that were known as given.
         found: [T] bool, those that were not known and are now.
         points: what the tracks show, seen in known and found frames.
     """
@@ -56,8 +57,20 @@ def key_frames(count: int, most: int) -> list[int]:
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
 
 
+def complete_cameras(cameras: Cameras, known: np.ndarray, tracks: Tracks) -> Resection:
+    """Give every frame a camera: by static tracks, or else between its neighbours in time.
+
+    Args:
+        cameras: one a frame; poses that are not known are not looked at.
+        known: [T] bool, at least one.
+        tracks: of what stands still; there may be none.
+    """
+    rest = resect(interpolate_cameras(cameras, known), known, tracks)
+    return replace(rest, cameras=interpolate_cameras(rest.cameras, known | rest.found))
+
+
 def resect(cameras: Cameras, known: np.ndarray, tracks: Tracks) -> Resection:
-    """Find the poses of unknown frames from static tracks.
+    """Find the poses of unknown frames from static tracks; others are left as given.
 
     Args:
         cameras: one a frame; where not known, a guess, for example from the neighbours in time.

@@ -20,9 +20,8 @@ from msdyn.preprocess.dense import Body
 from msdyn.preprocess.objects import Reading
 from msdyn.preprocess.resection import (
     MAX_KEY_FRAMES,
-    interpolate_cameras,
+    complete_cameras,
     key_frames,
-    resect,
 )
 from msdyn.preprocess.sfm import (
     Mapping,
@@ -100,9 +99,8 @@ def solve_rigid_objects(
             )
             angles = triangulation_angles(mapping.points, relative)
             if mapping.error < max_error and np.median(angles) >= MIN_DEGREES:
-                relative = interpolate_cameras(relative, mapping.registered)
                 own = tracks.select(of_object == label)
-                rest = resect(relative, mapping.registered, own)
+                rest = complete_cameras(relative, mapping.registered, own)
                 known = mapping.registered | rest.found
                 bodies[label] = Body(label, rest.cameras, known, mapping.points.joined(rest.points))
     return bodies

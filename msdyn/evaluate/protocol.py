@@ -163,19 +163,20 @@ def evaluate_tracks(
     scale, world = _sequence_from_truth(sequence, truth, align)
     back = invert_transforms(world)
 
-    def found(*, blended: bool) -> np.ndarray:
+    def found(rows: np.ndarray, *, blended: bool) -> np.ndarray:
         tracks_of_fit = query_tracks(
             sequence,
-            tracks.query_frame,
-            tracks.query_xy,
+            tracks.query_frame[rows],
+            tracks.query_xy[rows],
             levels=variant.used_levels,
             blended=blended,
         )
         return (tracks_of_fit - world[:3, 3]) @ back[:3, :3].T / scale
 
-    estimate = found(blended=False)
-    drawn = np.isfinite(estimate).all((1, 2))
     moving = tracks.object > 0
+    estimate = found(np.ones(len(moving), bool), blended=False)
+    drawn = np.isfinite(estimate).all((1, 2))
+    moved = moving & drawn
 
     def error(rows: np.ndarray, valid: np.ndarray | None = None) -> float:
         rows = rows & drawn
@@ -185,13 +186,9 @@ def evaluate_tracks(
         "epe3d": error(np.ones(len(moving), bool)),
         "epe3d_moving": error(moving),
         "epe3d_moving_visible": error(moving, tracks.visible),
-        "epe3d_moving_blended": epe3d(
-            found(blended=True)[moving & drawn], tracks.xyz[moving & drawn]
-        ),
+        "epe3d_moving_blended": epe3d(found(moved, blended=True), tracks.xyz[moved]),
         "jitter": jitter(estimate[~moving & drawn]),
-        "acceleration_error": acceleration_error(
-            estimate[moving & drawn], tracks.xyz[moving & drawn]
-        ),
+        "acceleration_error": acceleration_error(estimate[moved], tracks.xyz[moved]),
         "tracks": len(moving),
         "drawn": float(drawn.mean()),
     }

@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from msdyn.geometry import transform_points, unproject
-from msdyn.render.rasterizer import Rendering
 from msdyn.render.render import draw
 from msdyn.sequence import GaussianSequence
 
@@ -92,7 +91,7 @@ def query_objects(
     result = np.full(len(query_frame), -1)
     for frame in np.unique(query_frame):
         index = np.flatnonzero(query_frame == frame)
-        result[index] = _Seen(sequence, float(frame), query_xy[index], levels, backend).objects()
+        result[index] = _Seen(sequence, float(frame), query_xy[index], levels, backend).surface()[0]
     return result
 
 
@@ -106,10 +105,12 @@ def rendered_depth(
 ) -> np.ndarray:
     """Return the z-depth drawn at pixels [N, 2] of a frame's camera, NaN where nothing is drawn.
 
-    Pixels outside the image take the depth at its border.
+    It is that of the object that most of a pixel's colour is of, alone: so a point of
+    `query_tracks` lies at this depth where it was asked for. Pixels outside the image take the
+    depth at its border.
     """
     with torch.no_grad():
-        return _Seen(sequence, frame, xy, levels, backend).depth().double().cpu().numpy()
+        return _Seen(sequence, frame, xy, levels, backend).surface()[1]
 
 
 @dataclass(frozen=True)
@@ -156,49 +157,47 @@ class _Seen:
             of: [G] bool, those that count, behind and before whatever others; None for all.
         """
         if of is None:
-            rendering = self._draw(extra=values[None], depth=False)
+            rendering = draw(
+                self.posed,
+                torch.as_tensor(self.camera.intrinsics, dtype=torch.float32, device=self.device),
+                torch.as_tensor(
+                    self.camera.cam_from_world, dtype=torch.float32, device=self.device
+                ),
+                self.camera.width,
+                self.camera.height,
+                extra=values[None],
+                depth=False,
+                backend=self.backend,
+            )
             return self._blended(rendering.features[0, ..., 3:], rendering.alpha)
         share = of[:, None].to(values.dtype)
         drawn = self.mean(torch.cat([values * share, share], dim=1))
         return drawn[:, :-1] / drawn[:, -1:]
 
-    def objects(self) -> np.ndarray:
-        """Return the object [N] that each pixel shows, -1 where nothing is drawn."""
+    def surface(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the object [N] that each pixel shows, -1 for none, and its depth [N], or NaN."""
+        world = torch.as_tensor(self.camera.cam_from_world[0], dtype=torch.float32)
+        world = world.to(self.device)
+        z = self.posed.means[0] @ world[2, :3] + world[2, 3]
         labels = self.posed.objects.unique()
-        shares = self.mean((self.posed.objects[:, None] == labels).float())
+        share = (self.posed.objects[:, None] == labels).float()
+        shares, depths = self.mean(torch.cat([share, z[:, None] * share], dim=1)).chunk(2, dim=1)
         drawn = ~shares.isnan().any(1)
-        return torch.where(drawn, labels[shares.nan_to_num().argmax(1)], -1).cpu().numpy()
-
-    def depth(self) -> Float[Tensor, " points"]:
-        """Return the depth blended at the pixels, NaN where nothing is drawn."""
-        rendering = self._draw(extra=None, depth=True)
-        assert rendering.depth is not None
-        return self._blended(rendering.depth[0, ..., None], rendering.alpha)[:, 0]
+        most = shares.nan_to_num().argmax(1, keepdim=True)
+        objects = torch.where(drawn, labels[most[:, 0]], -1)
+        depth = (depths.gather(1, most) / shares.gather(1, most))[:, 0]
+        return objects.cpu().numpy(), depth.double().cpu().numpy()
 
     def layers(self) -> list[_Layer]:
         """Return what is seen of each object that some pixel shows."""
-        world = torch.as_tensor(self.camera.cam_from_world[0], dtype=torch.float32)
-        z = (self.posed.means[0].cpu() @ world[2, :3] + world[2, 3])[:, None].to(self.device)
-        objects, layers = self.objects(), []
+        objects, depth = self.surface()
+        in_camera = unproject(self.camera.intrinsics[0], self.xy, depth)
+        points = transform_points(self.camera.world_from_cam[0], in_camera)
+        layers = []
         for label in np.unique(objects[objects >= 0]).tolist():
-            rows, mask = np.flatnonzero(objects == label), self.posed.objects == label
-            depth = self.mean(z, mask)[rows, 0].double().cpu().numpy()
-            in_camera = unproject(self.camera.intrinsics[0], self.xy[rows], depth)
-            points = transform_points(self.camera.world_from_cam[0], in_camera)
-            layers.append(_Layer(rows, mask, points))
+            rows = np.flatnonzero(objects == label)
+            layers.append(_Layer(rows, self.posed.objects == label, points[rows]))
         return layers
-
-    def _draw(self, *, extra: Tensor | None, depth: bool) -> Rendering:
-        return draw(
-            self.posed,
-            torch.as_tensor(self.camera.intrinsics, dtype=torch.float32, device=self.device),
-            torch.as_tensor(self.camera.cam_from_world, dtype=torch.float32, device=self.device),
-            self.camera.width,
-            self.camera.height,
-            extra=extra,
-            depth=depth,
-            backend=self.backend,
-        )
 
     def _blended(self, weighted: Tensor, alpha: Tensor) -> Tensor:
         weighted, alpha = _sample(weighted, self.grid), _sample(alpha[0, ..., None], self.grid)

@@ -10,7 +10,7 @@ import numpy as np
 from msdyn.preprocess.assign import assign_objects
 from msdyn.preprocess.base import CameraSolution, Masks, SparsePoints, Verdict
 from msdyn.preprocess.from_files.matching import rows_of_frames, rows_of_names, scale_factor
-from msdyn.preprocess.resection import interpolate_cameras, resect
+from msdyn.preprocess.resection import complete_cameras, interpolate_cameras
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras
@@ -80,13 +80,12 @@ def _completed(
     cameras: Cameras, known: np.ndarray, tracks: Tracks | None, masks: Masks | None
 ) -> tuple[Cameras, np.ndarray]:
     """Return cameras for all frames, and which [T] were placed by tracks."""
-    cameras = interpolate_cameras(cameras, known)
     if tracks is None:
-        return cameras, np.zeros(len(known), bool)
+        return interpolate_cameras(cameras, known), np.zeros(len(known), bool)
     if masks is not None:
         tracks = tracks.select(assign_objects(tracks, masks) == STATIC)
-    rest = resect(cameras, known, tracks)
-    return interpolate_cameras(rest.cameras, known | rest.found), rest.found
+    rest = complete_cameras(cameras, known, tracks)
+    return rest.cameras, rest.found
 
 
 def _of_frames(scene: Scene, posed: PosedImages, path: Path) -> tuple[Cameras, np.ndarray]:
