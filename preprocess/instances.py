@@ -3,7 +3,8 @@
 Regions that lie apart are different objects; regions that touch are told apart by the tracks that
 were in them when they lay apart. So labels are given in the frame where most regions are apart,
 and handed on from there along the tracks, forward and backward. Two labels become one again where
-they are hardly ever apart, or hang together. What touches all through the clip stays one instance.
+they are hardly ever apart, or hang together. What touches all through the clip is told apart in the
+same way by motion: a region is then what moves smoothly, without a jump from a track to the next.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from itertools import chain, combinations
 
 import numpy as np
-from msdyn.preprocess.regions import connected_regions, fill_from_nearest
+from msdyn.preprocess.regions import connected_regions, fill_from_nearest, smooth_regions
 
 from msdyn.scene import Tracks
 
@@ -23,13 +24,16 @@ __all__ = ["split_instances"]
 MIN_MASS, MIN_PRESENCE = 0.1, 0.25
 # A region starts an object from this share of the mean moving area of a frame.
 MIN_REGION = 0.15
-# Labels that share a region for more of their common frames are one object.
-MAX_TOGETHER = 0.9
-# Labels that hang together are one object too: over `HINGE_GAP` frames, the pairs of tracks that
-# are nearest across move apart by less than these shares of their distance and of their motion.
+# Labels that share a region for more of their common frames are one object; regions of what touches
+# come and go with the motion, so for them it is half.
+MAX_TOGETHER, MAX_TOGETHER_IN_MOTION = 0.9, 0.5
+# Motions are compared over so long: limbs turn by little, and jumps stand out.
+COMPARED_SECONDS, MAX_GAP = 0.2, 5
+# Labels that hang together are one object too: over that gap, the pairs of tracks that are nearest
+# across move apart by less than these shares of their distance and of their motion.
 # Measured: thumb and fingers of hand .26 to .34 and .09; objects of the demo .40 to .75 and .52 to
 # .77.
-HINGE_GAP, MAX_STRAIN, MAX_RELATIVE = 5, 0.4, 0.25
+MAX_STRAIN, MAX_RELATIVE = 0.4, 0.25
 MIN_TRACKS = 6
 # Unlabelled tracks ask this many labelled ones: the nearest in position and in where their
 # velocity takes them in this many frames.
@@ -38,21 +42,26 @@ NEIGHBOURS, VELOCITY_FRAMES = 5, 5.0
 SPREAD_PX = 5.0
 
 
-def split_instances(moving: np.ndarray, tracks: Tracks, scale: float) -> np.ndarray:
+def split_instances(moving: np.ndarray, tracks: Tracks, scale: float, fps: float) -> np.ndarray:
     """Return labels [T, h, w] uint8 of the moving pixels: 0 static, 1.. objects by falling mass.
 
     Args:
         moving: [T, h, w] bool.
         tracks: N tracks through the T frames.
         scale: px of the tracks per px of `moving`.
+        fps: frames a second.
     """
+    gap = max(1, min(MAX_GAP, round(COMPARED_SECONDS * fps)))
     bodies = _without_minor(connected_regions(moving))  # connected in space and time
     labels = np.zeros(moving.shape, np.uint8)
     min_mass = MIN_MASS * (bodies == 1).sum()
     for body in range(int(bodies.max()), 0, -1):
         waiting = [bodies == body]
         while waiting:
-            parts = _Body(waiting.pop(), tracks, scale, min_mass).split()
+            part = waiting.pop()
+            parts = _Body(part, tracks, scale, min_mass, gap).split()
+            if len(parts) == 1:
+                parts = _Body(part, tracks, scale, min_mass, gap, by_motion=True).split()
             if len(parts) == 1:
                 labels[parts[0]] = labels.max() + 1
             else:
@@ -81,15 +90,15 @@ class _Frame:
     """The regions of a body in one frame, and the tracks in them.
 
     Attributes:
-        regions: [h, w] int, 0 outside the body, 1..R.
-        areas: [R] px.
+        mask: [h, w] bool, the body.
+        areas: [R] px, of its regions.
         rows: [n] tracks inside the body.
-        region: [n] the region, 1..R, of each.
+        region: [n] the region, 1..R, of each, 0 for none.
         cell: [n, 2] (row, column) in the mask of each.
         motion: [n, 4] position and velocity of each, weighted for finding neighbours.
     """
 
-    regions: np.ndarray
+    mask: np.ndarray
     areas: np.ndarray
     rows: np.ndarray
     region: np.ndarray
@@ -98,17 +107,30 @@ class _Frame:
 
 
 class _Body:
-    """One connected body in space and time, and the labels of the tracks inside it."""
+    """One connected body in space and time, and the labels of the tracks inside it.
 
-    def __init__(self, body: np.ndarray, tracks: Tracks, scale: float, min_mass: float) -> None:
+    Its regions in a frame are what is connected there, or `by_motion` what moves smoothly.
+    """
+
+    def __init__(
+        self,
+        body: np.ndarray,
+        tracks: Tracks,
+        scale: float,
+        min_mass: float,
+        gap: int,
+        *,
+        by_motion: bool = False,
+    ) -> None:
         self.body, self.tracks, self.min_mass = body, tracks, min_mass
+        self.gap, self.by_motion = gap, by_motion
         self.frames = [self._frame(mask, t, scale) for t, mask in enumerate(body)]
         self.min_area = MIN_REGION * body.sum() / max(1, body.any((1, 2)).sum())
         self.label = np.zeros(len(tracks), np.int32)  # of each track, 0 unknown
         self.count = 0
 
     def split(self) -> list[np.ndarray]:
-        """Return the parts [T, h, w] bool that lie apart in some frame, or else the body."""
+        """Return the parts [T, h, w] bool that are apart in some frame, or else the body."""
         first = self._most_apart()
         after, before = range(first, len(self.frames)), range(first - 1, -1, -1)
         for t in chain(after, before):
@@ -130,21 +152,31 @@ class _Body:
         return [self.body]
 
     def _frame(self, mask: np.ndarray, t: int, scale: float) -> _Frame:
-        regions = connected_regions(mask)
         rows, xy = self.tracks.at(t)
         cell = np.floor(xy[:, ::-1] / scale).astype(int)
         cell = np.clip(cell, 0, np.array(mask.shape) - 1)
-        region = regions[cell[:, 0], cell[:, 1]]
-        inside = region > 0
-        rows, xy = rows[inside], xy[inside]
+        inside = mask[cell[:, 0], cell[:, 1]]
+        rows, xy, cell = rows[inside], xy[inside], cell[inside]
         before, seen_before = self.tracks.look_up(rows, t - 1)
         after, seen_after = self.tracks.look_up(rows, t + 1)
         velocity = np.where(seen_after[:, None], after - xy, 0)
         velocity = np.where(seen_before[:, None], xy - before, velocity)
         motion = np.concatenate([xy, VELOCITY_FRAMES * velocity], 1)
-        areas = np.bincount(regions.ravel())[1:]
-        regions = regions.astype(np.min_scalar_type(len(areas)))  # one of these is kept a frame
-        return _Frame(regions, areas, rows, region[inside], cell[inside], motion)
+        if self.by_motion:
+            region = self._smooth_regions(rows, xy, t)
+            areas = np.bincount(region)[1:] * mask.sum() / max(1, len(rows))
+        else:
+            regions = connected_regions(mask)
+            region, areas = regions[cell[:, 0], cell[:, 1]], np.bincount(regions.ravel())[1:]
+        return _Frame(mask, areas, rows, region, cell, motion)
+
+    def _smooth_regions(self, rows: np.ndarray, xy: np.ndarray, t: int) -> np.ndarray:
+        """Return the region [n], 1.., of the tracks of a frame that move smoothly; 0 for none."""
+        later = t + self.gap if t + self.gap < len(self.body) else t - self.gap
+        there, seen = self.tracks.look_up(rows, later)
+        region = np.zeros(len(rows), int)
+        region[seen] = smooth_regions(xy[seen], (there - xy)[seen], MAX_STRAIN)
+        return region
 
     def _most_apart(self) -> int:
         """Return the middle of the longest run of frames with the most candidate regions."""
@@ -175,10 +207,11 @@ class _Body:
 
     def _unite(self) -> None:
         """Give one label to labels that are hardly ever apart or that move as one."""
+        most = MAX_TOGETHER_IN_MOTION if self.by_motion else MAX_TOGETHER
         united = np.arange(self.count + 1)
         size = np.bincount(self.label, minlength=self.count + 1)[1:]
         for a, b in combinations((np.argsort(-size, kind="stable") + 1).tolist(), 2):
-            if self._together(a, b) > MAX_TOGETHER or self._hinged(a, b):
+            if self._together(a, b) > most or self._hinged(a, b):
                 united[united == united[b]] = united[a]
         self.label = united[self.label]
 
@@ -187,7 +220,8 @@ class _Body:
         common = shared = 0
         for frame in self.frames:
             label = self.label[frame.rows]
-            of_a, of_b = (np.bincount(frame.region[label == i]) for i in (a, b))
+            own = [frame.region[(label == i) & (frame.region > 0)] for i in (a, b)]
+            of_a, of_b = (np.bincount(region) for region in own)
             if of_a.sum() >= MIN_TRACKS and of_b.sum() >= MIN_TRACKS:
                 common += 1
                 shared += bool(of_a.argmax() == of_b.argmax())
@@ -200,8 +234,8 @@ class _Body:
         own = np.flatnonzero((self.label == a) | (self.label == b))
         tracks, label = self.tracks.select(own), self.label[own]
         strain, relative = [], []
-        for t in range(len(self.frames) - HINGE_GAP):
-            rows, here, there = tracks.between(t, t + HINGE_GAP)
+        for t in range(len(self.frames) - self.gap):
+            rows, here, there = tracks.between(t, t + self.gap)
             of_a, of_b = (np.flatnonzero(label[rows] == i) for i in (a, b))
             if min(len(of_a), len(of_b)) < MIN_TRACKS:
                 continue
@@ -221,10 +255,10 @@ class _Body:
         import cv2
 
         label = self.label[frame.rows]
-        seeds = np.zeros((len(numbers), *frame.regions.shape), np.float32)
+        seeds = np.zeros((len(numbers), *frame.mask.shape), np.float32)
         for i, number in enumerate(numbers):
             row, column = frame.cell[label == number].T
             np.add.at(seeds, (i, row, column), 1)
             seeds[i] = cv2.GaussianBlur(seeds[i], (0, 0), SPREAD_PX)
         labels = fill_from_nearest(numbers[seeds.argmax(0)], seeds.max(0) > 0)
-        return np.where(frame.regions > 0, labels, 0)
+        return np.where(frame.mask, labels, 0)

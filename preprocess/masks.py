@@ -79,10 +79,11 @@ class MotionMasks:
             scores = np.sqrt(still.distances * two_views.epipolar)
             many, threshold = self._moving(scene, tracks, scores, still.predict)
             if moving is not None:
-                many |= _seen_by_two_views_alone(moving, many, tracks, still)
+                fps = scene.info.fps
+                many |= _seen_by_two_views_alone(moving, many, tracks, still, fps)
             moving = many
         assert moving is not None
-        labels = split_instances(moving, tracks, scale=2.0)
+        labels = split_instances(moving, tracks, scale=2.0, fps=scene.info.fps)
         quality = {
             "views": "two" if solution is None else "many",
             "homography_inliers": round(two_views.inliers, 4),
@@ -133,7 +134,7 @@ class MotionMasks:
 
 
 def _seen_by_two_views_alone(
-    two: np.ndarray, many: np.ndarray, tracks: Tracks, still: StillPoints
+    two: np.ndarray, many: np.ndarray, tracks: Tracks, still: StillPoints, fps: float
 ) -> np.ndarray:
     """Return the pixels [T, h, w] of objects that two views see move and known cameras hardly.
 
@@ -145,8 +146,9 @@ def _seen_by_two_views_alone(
         two, many: [T, h, w] bool, what moves by two views and by the cameras.
         tracks: N tracks.
         still: the still points of the tracks.
+        fps: frames a second.
     """
-    labels = split_instances(two, tracks, scale=2.0)
+    labels = split_instances(two, tracks, scale=2.0, fps=fps)
     area, agreed = np.zeros((2, int(labels.max()) + 1), int)
     for label, both in zip(labels, many, strict=True):
         area += np.bincount(label.ravel(), minlength=len(area))

@@ -1,10 +1,20 @@
-"""Connected regions of masks."""
+"""Connected regions of masks, and of points that move alike."""
 
 from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["close_holes", "connected_regions", "drop_specks", "fill_from_nearest"]
+__all__ = [
+    "close_holes",
+    "connected_regions",
+    "drop_specks",
+    "fill_from_nearest",
+    "smooth_regions",
+]
+
+# Points further apart than this many typical edges are no neighbours; motions that differ by less
+# than so many px do not differ.
+MAX_REACH, MOTION_NOISE_PX = 2.0, 1.0
 
 
 def connected_regions(mask: np.ndarray) -> np.ndarray:
@@ -49,3 +59,40 @@ def fill_from_nearest(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
     nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
     rows, columns = np.asarray(nearest)
     return labels[rows, columns]
+
+
+def smooth_regions(xy: np.ndarray, motion: np.ndarray, max_strain: float) -> np.ndarray:
+    """Return the number 1.. of the region of each point [n] within which motion is smooth, 0 for
+    none.
+
+    A region hangs together through neighbours (in the Delaunay triangulation) whose motions differ
+    by little, as on one surface, which may turn and bend; where one thing slides over another there
+    are none. A point that moves unlike most of its neighbours is in no region.
+
+    Args:
+        xy: [n, 2] px.
+        motion: [n, 2] px, of each point.
+        max_strain: motions differ by at most this share of the distance.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import Delaunay, QhullError
+
+    count = len(xy)
+    try:
+        corners = Delaunay(xy).simplices
+    except (QhullError, ValueError):  # too few, or all on one line
+        return np.zeros(count, int)
+    edges = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]])
+    edges = np.unique(np.sort(edges, axis=1), axis=0)
+    length = np.linalg.norm(xy[edges[:, 0]] - xy[edges[:, 1]], axis=1)
+    near = length < MAX_REACH * np.median(length)
+    edges, length = edges[near], length[near]
+    apart = np.linalg.norm(motion[edges[:, 0]] - motion[edges[:, 1]], axis=1)
+    alike = apart < np.maximum(max_strain * length, MOTION_NOISE_PX)
+    degree, degree_alike = (np.bincount(e.ravel(), minlength=count) for e in (edges, edges[alike]))
+    inner = 2 * degree_alike >= np.maximum(degree, 1)
+    links = edges[alike & inner[edges].all(1)]
+    graph = coo_matrix((np.ones(len(links)), (links[:, 0], links[:, 1])), shape=(count, count))
+    _, region = connected_components(graph, directed=False)
+    return np.where(inner, region + 1, 0)

@@ -76,10 +76,10 @@ def test_splitting_takes_a_few_bytes_a_pixel():
     xy = np.repeat(np.stack([x, y], 1)[:, None], 60, axis=1)
     shown, none = np.ones(xy.shape[:2], bool), np.zeros(len(xy))
     tracks = Tracks.from_dense(xy, shown, shown * 1.0, none, none)
-    split_instances(moving[:10], tracks, 2.0)  # imports what it needs
+    split_instances(moving[:10], tracks, 2.0, 24.0)  # imports what it needs
     tracemalloc.start()
     try:
-        labels = split_instances(moving, tracks, 2.0)
+        labels = split_instances(moving, tracks, 2.0, 24.0)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
