@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from itertools import chain, combinations
 
 import numpy as np
-from msdyn.preprocess.regions import connected_regions, fill_from_nearest, smooth_regions
+from msdyn.preprocess.mask_stack import Frames, MaskStack
+from msdyn.preprocess.regions import (
+    connected_in_clip,
+    connected_regions,
+    fill_from_nearest,
+    smooth_regions,
+)
 
 from msdyn.scene import Tracks
 
@@ -42,7 +48,7 @@ NEIGHBOURS, VELOCITY_FRAMES = 5, 5.0
 SPREAD_PX = 5.0
 
 
-def split_instances(moving: np.ndarray, tracks: Tracks, scale: float, fps: float) -> np.ndarray:
+def split_instances(moving: Frames, tracks: Tracks, scale: float, fps: float) -> MaskStack:
     """Return labels [T, h, w] uint8 of the moving pixels: 0 static, 1.. objects by falling mass.
 
     Args:
@@ -52,37 +58,46 @@ def split_instances(moving: np.ndarray, tracks: Tracks, scale: float, fps: float
         fps: frames a second.
     """
     gap = max(1, min(MAX_GAP, round(COMPARED_SECONDS * fps)))
-    bodies = _without_minor(connected_regions(moving))  # connected in space and time
-    labels = np.zeros(moving.shape, np.uint8)
-    min_mass = MIN_MASS * (bodies == 1).sum()
-    for body in range(int(bodies.max()), 0, -1):
-        waiting = [bodies == body]
+    bodies = _without_minor(connected_in_clip(moving))
+    areas = _areas(bodies)
+    min_mass = MIN_MASS * areas[:, 1:2].sum()
+    objects: list[MaskStack] = []
+    for body in range(areas.shape[1] - 1, 0, -1):
+        waiting = [MaskStack(frame == body for frame in bodies)]
         while waiting:
             part = waiting.pop()
             parts = _Body(part, tracks, scale, min_mass, gap).split()
             if len(parts) == 1:
                 parts = _Body(part, tracks, scale, min_mass, gap, by_motion=True).split()
             if len(parts) == 1:
-                labels[parts[0]] = labels.max() + 1
+                objects.append(part)
             else:
                 waiting += parts
-    return _without_minor(labels)
+    number = np.arange(1, len(objects) + 1, dtype=np.min_scalar_type(len(objects)))
+    apart = (np.array([mask[t] for mask in objects]) for t in range(len(bodies)))
+    whole = bodies if not objects else MaskStack(np.tensordot(number, m, 1) for m in apart)
+    return _without_minor(whole)
 
 
-def _without_minor(labels: np.ndarray) -> np.ndarray:
+def _areas(labels: Frames) -> np.ndarray:
+    """Return the area [T, L] px of each label in each frame."""
+    rows = [np.bincount(frame.ravel()) for frame in labels]
+    areas = np.zeros((len(rows), max((len(row) for row in rows), default=1)), int)
+    for row, area in zip(rows, areas, strict=True):
+        area[: len(row)] = row
+    return areas
+
+
+def _without_minor(labels: Frames) -> MaskStack:
     """Return labels [T, h, w] uint8 without the small and the short-lived, by falling mass."""
-    mass, presence = np.zeros((2, int(labels.max()) + 1), int)
-    for frame in labels:
-        area = np.bincount(frame.ravel(), minlength=len(mass))
-        mass += area
-        presence += area > 0
+    areas = _areas(labels)
+    mass, presence = areas.sum(0), (areas > 0).mean(0)
     mass[0] = 0
-    large = (mass > 0) & (mass >= MIN_MASS * mass.max())
-    kept = np.flatnonzero(large & (presence >= MIN_PRESENCE * len(labels)))
+    kept = np.flatnonzero((mass > 0) & (mass >= MIN_MASS * mass.max()) & (presence >= MIN_PRESENCE))
     kept = kept[np.argsort(-mass[kept], kind="stable")][:254]
     table = np.zeros(len(mass), np.uint8)
     table[kept] = np.arange(1, len(kept) + 1)
-    return table[labels]
+    return MaskStack(table[frame] for frame in labels)
 
 
 @dataclass(frozen=True)
@@ -90,20 +105,14 @@ class _Frame:
     """The regions of a body in one frame, and the tracks in them.
 
     Attributes:
-        mask: [h, w] bool, the body.
         areas: [R] px, of its regions.
         rows: [n] tracks inside the body.
         region: [n] the region, 1..R, of each, 0 for none.
-        cell: [n, 2] (row, column) in the mask of each.
-        motion: [n, 4] position and velocity of each, weighted for finding neighbours.
     """
 
-    mask: np.ndarray
     areas: np.ndarray
     rows: np.ndarray
     region: np.ndarray
-    cell: np.ndarray
-    motion: np.ndarray
 
 
 class _Body:
@@ -114,7 +123,7 @@ class _Body:
 
     def __init__(
         self,
-        body: np.ndarray,
+        body: Frames,
         tracks: Tracks,
         scale: float,
         min_mass: float,
@@ -122,53 +131,59 @@ class _Body:
         *,
         by_motion: bool = False,
     ) -> None:
-        self.body, self.tracks, self.min_mass = body, tracks, min_mass
+        self.body, self.tracks, self.scale, self.min_mass = body, tracks, scale, min_mass
         self.gap, self.by_motion = gap, by_motion
-        self.frames = [self._frame(mask, t, scale) for t, mask in enumerate(body)]
-        self.min_area = MIN_REGION * body.sum() / max(1, body.any((1, 2)).sum())
+        self.frames = [self._frame(mask, t) for t, mask in enumerate(body)]
+        area = np.array([np.count_nonzero(mask) for mask in body])
+        self.min_area = MIN_REGION * area.sum() / max(1, np.count_nonzero(area))
         self.label = np.zeros(len(tracks), np.int32)  # of each track, 0 unknown
         self.count = 0
 
-    def split(self) -> list[np.ndarray]:
-        """Return the parts [T, h, w] bool that are apart in some frame, or else the body."""
+    def split(self) -> list[MaskStack]:
+        """Return the parts [T, h, w] bool that are apart in some frame; one, if there are none."""
         first = self._most_apart()
         after, before = range(first, len(self.frames)), range(first - 1, -1, -1)
         for t in chain(after, before):
-            self._hand_on(self.frames[t])
+            self._hand_on(t)
         self._unite()
+        if self.by_motion:
+            self._settle()
         numbers = np.unique(self.label[self.label > 0])
         while len(numbers) > 1:
-            labels = np.zeros(self.body.shape, np.min_scalar_type(numbers[-1]))
-            for frame, painted in zip(self.frames, labels, strict=True):
-                painted[:] = self._pixels(frame, numbers)
-            parts = [labels == number for number in numbers]
-            large = [
-                part.sum() >= self.min_mass and part.any((1, 2)).mean() >= MIN_PRESENCE
-                for part in parts
-            ]
-            if all(large):
-                return parts
+            painted = MaskStack(self._pixels(t, numbers) for t in range(len(self.frames)))
+            areas = _areas(painted)[:, numbers]
+            large = (areas.sum(0) >= self.min_mass) & ((areas > 0).mean(0) >= MIN_PRESENCE)
+            if large.all():
+                return [MaskStack(frame == number for frame in painted) for number in numbers]
             numbers = numbers[large]  # the others' pixels go to those
-        return [self.body]
+        return [MaskStack(self.body)]
 
-    def _frame(self, mask: np.ndarray, t: int, scale: float) -> _Frame:
+    def _frame(self, mask: np.ndarray, t: int) -> _Frame:
         rows, xy = self.tracks.at(t)
-        cell = np.floor(xy[:, ::-1] / scale).astype(int)
-        cell = np.clip(cell, 0, np.array(mask.shape) - 1)
-        inside = mask[cell[:, 0], cell[:, 1]]
-        rows, xy, cell = rows[inside], xy[inside], cell[inside]
+        row, column = self._cells(xy)
+        inside = mask[row, column]
+        if self.by_motion:
+            region = self._smooth_regions(rows[inside], xy[inside], t)
+            areas = np.bincount(region)[1:] * np.count_nonzero(mask) / max(1, inside.sum())
+        else:
+            regions = connected_regions(mask)
+            region, areas = regions[row, column][inside], np.bincount(regions.ravel())[1:]
+        return _Frame(areas, rows[inside].astype(np.int32), region.astype(np.int32))
+
+    def _cells(self, xy: np.ndarray) -> np.ndarray:
+        """Return the row and the column [2, n] in the mask of positions [n, 2] px."""
+        cell = np.floor(xy[:, ::-1] / self.scale).astype(int)
+        return np.clip(cell, 0, np.array(self.body[0].shape) - 1).T
+
+    def _motion(self, t: int) -> np.ndarray:
+        """Return position and velocity [n, 4] of the tracks inside, weighted to find neighbours."""
+        rows = self.frames[t].rows
+        xy, _ = self.tracks.look_up(rows, t)
         before, seen_before = self.tracks.look_up(rows, t - 1)
         after, seen_after = self.tracks.look_up(rows, t + 1)
         velocity = np.where(seen_after[:, None], after - xy, 0)
         velocity = np.where(seen_before[:, None], xy - before, velocity)
-        motion = np.concatenate([xy, VELOCITY_FRAMES * velocity], 1)
-        if self.by_motion:
-            region = self._smooth_regions(rows, xy, t)
-            areas = np.bincount(region)[1:] * mask.sum() / max(1, len(rows))
-        else:
-            regions = connected_regions(mask)
-            region, areas = regions[cell[:, 0], cell[:, 1]], np.bincount(regions.ravel())[1:]
-        return _Frame(mask, areas, rows, region, cell, motion)
+        return np.concatenate([xy, VELOCITY_FRAMES * velocity], 1)
 
     def _smooth_regions(self, rows: np.ndarray, xy: np.ndarray, t: int) -> np.ndarray:
         """Return the region [n], 1.., of the tracks of a frame that move smoothly; 0 for none."""
@@ -188,17 +203,18 @@ class _Body:
         longest = 1 + np.argmax(np.bincount(runs.ravel())[1:])
         return int(np.median(np.flatnonzero(runs == longest)))
 
-    def _hand_on(self, frame: _Frame) -> None:
+    def _hand_on(self, t: int) -> None:
         """Label the unlabelled tracks of a frame from their labelled neighbours in the region."""
         from scipy.spatial import KDTree
 
+        frame, motion = self.frames[t], self._motion(t)
         for region, area in enumerate(frame.areas, start=1):
             inside = np.flatnonzero(frame.region == region)
             known = self.label[frame.rows[inside]] > 0
             if known.any():
                 old, new = inside[known], inside[~known]
                 k = min(NEIGHBOURS, len(old))
-                _, near = KDTree(frame.motion[old]).query(frame.motion[new], k=k)
+                _, near = KDTree(motion[old]).query(motion[new], k=k)
                 votes = self.label[frame.rows[old]][near].reshape(len(new), k)
                 self.label[frame.rows[new]] = [np.bincount(vote).argmax() for vote in votes]
             elif area >= self.min_area:
@@ -215,28 +231,36 @@ class _Body:
                 united[united == united[b]] = united[a]
         self.label = united[self.label]
 
+    def _members(self, frame: _Frame, label: int) -> tuple[np.ndarray, int]:
+        """Return which tracks [n] of a frame have a label, and the region that most of them are in.
+
+        Where regions move, those that went astray into another one do not count.
+        """
+        own = self.label[frame.rows] == label
+        if self.by_motion:
+            own &= frame.region > 0
+        region = int(np.bincount(frame.region[own], minlength=1).argmax())
+        return own & (frame.region == region) if self.by_motion else own, region
+
     def _together(self, a: int, b: int) -> float:
         """Return the share of the frames with both labels in which they share a region."""
         common = shared = 0
         for frame in self.frames:
-            label = self.label[frame.rows]
-            own = [frame.region[(label == i) & (frame.region > 0)] for i in (a, b)]
-            of_a, of_b = (np.bincount(region) for region in own)
+            (of_a, region_a), (of_b, region_b) = (self._members(frame, i) for i in (a, b))
             if of_a.sum() >= MIN_TRACKS and of_b.sum() >= MIN_TRACKS:
                 common += 1
-                shared += bool(of_a.argmax() == of_b.argmax())
+                shared += region_a == region_b
         return shared / common if common else 0.0
 
     def _hinged(self, a: int, b: int) -> bool:
         """Whether two labels move alike where they are nearest to one another."""
         from scipy.spatial import KDTree
 
-        own = np.flatnonzero((self.label == a) | (self.label == b))
-        tracks, label = self.tracks.select(own), self.label[own]
         strain, relative = [], []
-        for t in range(len(self.frames) - self.gap):
-            rows, here, there = tracks.between(t, t + self.gap)
-            of_a, of_b = (np.flatnonzero(label[rows] == i) for i in (a, b))
+        for t, frame in enumerate(self.frames[: -self.gap]):
+            here, _ = self.tracks.look_up(frame.rows, t)
+            there, seen = self.tracks.look_up(frame.rows, t + self.gap)
+            of_a, of_b = (np.flatnonzero(self._members(frame, i)[0] & seen) for i in (a, b))
             if min(len(of_a), len(of_b)) < MIN_TRACKS:
                 continue
             distance, partner = KDTree(here[of_a]).query(here[of_b])
@@ -250,15 +274,37 @@ class _Body:
             np.median(strain) < MAX_STRAIN and np.median(relative) < MAX_RELATIVE
         )
 
-    def _pixels(self, frame: _Frame, numbers: np.ndarray) -> np.ndarray:
+    def _settle(self) -> None:
+        """Give each track the label that most tracks around it have, in most frames of its life.
+
+        Frames in which two labels share a region do not tell.
+        """
+        numbers = np.unique(self.label[self.label > 0])
+        votes = np.zeros((len(self.label), int(numbers.max(initial=0)) + 1), np.int32)
+        for frame in self.frames:
+            members = [self._members(frame, number) for number in numbers.tolist()]
+            homes = [region for own, region in members if own.sum() >= MIN_TRACKS]
+            if len(set(homes)) < len(homes):
+                continue
+            label = self.label[frame.rows]
+            for region in np.unique(frame.region[frame.region > 0]):
+                inside = frame.region == region
+                known = label[inside & (label > 0)]
+                if len(known):
+                    votes[frame.rows[inside], np.bincount(known).argmax()] += 1
+        told = votes.any(1)
+        self.label[told] = votes[told].argmax(1)
+
+    def _pixels(self, t: int, numbers: np.ndarray) -> np.ndarray:
         """Return the labels [h, w] of a frame's pixels, from the tracks around them."""
         import cv2
 
-        label = self.label[frame.rows]
-        seeds = np.zeros((len(numbers), *frame.mask.shape), np.float32)
+        rows, mask = self.frames[t].rows, self.body[t]
+        label, cells = self.label[rows], self._cells(self.tracks.look_up(rows, t)[0])
+        seeds = np.zeros((len(numbers), *mask.shape), np.float32)
         for i, number in enumerate(numbers):
-            row, column = frame.cell[label == number].T
+            row, column = cells[:, label == number]
             np.add.at(seeds, (i, row, column), 1)
             seeds[i] = cv2.GaussianBlur(seeds[i], (0, 0), SPREAD_PX)
         labels = fill_from_nearest(numbers[seeds.argmax(0)], seeds.max(0) > 0)
-        return np.where(frame.mask, labels, 0)
+        return np.where(mask, labels, 0).astype(np.min_scalar_type(numbers[-1]))

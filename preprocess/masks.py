@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from msdyn.preprocess.base import CameraSolution
 from msdyn.preprocess.instances import split_instances
+from msdyn.preprocess.mask_stack import Frames, MaskStack
 from msdyn.preprocess.progress import progress
 from msdyn.preprocess.regions import close_holes, drop_specks, fill_from_nearest
 from msdyn.preprocess.stillness import Prediction, StillPoints, looks_still, photometric_scores
@@ -71,7 +72,8 @@ class MotionMasks:
         """Return the masks, and figures that are complete when the last mask has been taken."""
         two_views = two_view_motion(tracks)
         enough = two_views.inliers >= self.min_homography_inliers
-        moving, threshold = None, 0.0
+        moving: Frames | None = None
+        threshold = 0.0
         if solution is None or enough:
             moving, threshold = self._moving(scene, tracks, two_views.scores, two_views.predict)
         if solution is not None:
@@ -80,7 +82,8 @@ class MotionMasks:
             many, threshold = self._moving(scene, tracks, scores, still.predict)
             if moving is not None:
                 fps = scene.info.fps
-                many |= _seen_by_two_views_alone(moving, many, tracks, still, fps)
+                alone = _seen_by_two_views_alone(moving, many, tracks, still, fps)
+                many = MaskStack(a | b for a, b in zip(many, alone, strict=True))
             moving = many
         assert moving is not None
         labels = split_instances(moving, tracks, scale=2.0, fps=scene.info.fps)
@@ -95,7 +98,7 @@ class MotionMasks:
 
     def _moving(
         self, scene: Scene, tracks: Tracks, scores: np.ndarray, predict: Prediction
-    ) -> tuple[np.ndarray, float]:
+    ) -> tuple[MaskStack, float]:
         """Return which half-size pixels [T, h, w] move, and the score that was even odds, in px."""
         threshold = self._threshold(scores, scene.info.width)
         geometry = np.log(np.maximum(scores, 1e-6) / threshold)
@@ -104,11 +107,8 @@ class MotionMasks:
         photometry = np.where(np.isfinite(photometry), photometry - typical, 0.0)
         log_odds = GEOMETRY_WEIGHT * geometry
         log_odds -= PHOTOMETRY_WEIGHT * (photometry + PHOTOMETRY_MARGIN)
-        moving = np.zeros((len(scene), *(-(-side // 2) for side in scene.size)), bool)
-        for t in range(len(scene)):
-            odds = spread_over_pixels(tracks, log_odds, t, scene.size)
-            moving[t] = close_holes(odds > 0.5, SMALL)
-        return moving, threshold
+        odds = (spread_over_pixels(tracks, log_odds, t, scene.size) for t in range(len(scene)))
+        return MaskStack(close_holes(frame > 0.5, SMALL) for frame in odds), threshold
 
     def _threshold(self, scores: np.ndarray, width: int) -> float:
         """Return the score in px at which a track as likely moves as not."""
@@ -121,7 +121,7 @@ class MotionMasks:
         return float(np.clip(np.exp(middle + self.spread * deviation), low, high))
 
     def _outlines(
-        self, scene: Scene, labels: np.ndarray, quality: dict[str, Any]
+        self, scene: Scene, labels: Frames, quality: dict[str, Any]
     ) -> Iterator[np.ndarray]:
         """Yield full-size masks [H, W] uint8, their outlines drawn to the edges of the image."""
         band = max(3, round(self.band_px * scene.info.width / 854))
@@ -134,8 +134,8 @@ class MotionMasks:
 
 
 def _seen_by_two_views_alone(
-    two: np.ndarray, many: np.ndarray, tracks: Tracks, still: StillPoints, fps: float
-) -> np.ndarray:
+    two: Frames, many: Frames, tracks: Tracks, still: StillPoints, fps: float
+) -> MaskStack:
     """Return the pixels [T, h, w] of objects that two views see move and known cameras hardly.
 
     What moves steadily alongside the camera looks, to many views, like something still at another
@@ -149,15 +149,16 @@ def _seen_by_two_views_alone(
         fps: frames a second.
     """
     labels = split_instances(two, tracks, scale=2.0, fps=fps)
-    area, agreed = np.zeros((2, int(labels.max()) + 1), int)
+    area, agreed = np.zeros((2, 256), int)
     for label, both in zip(labels, many, strict=True):
-        area += np.bincount(label.ravel(), minlength=len(area))
-        agreed += np.bincount(label[both], minlength=len(area))
+        area += np.bincount(label.ravel(), minlength=256)
+        agreed += np.bincount(label[both], minlength=256)
     alone = agreed < MIN_AGREED * area
     alone[0] = False
     for label in np.flatnonzero(alone).tolist():
-        alone[label] = not looks_still(still, tracks, labels == label, labels > 0)
-    return alone[labels]
+        own = MaskStack(frame == label for frame in labels)
+        alone[label] = not looks_still(still, tracks, own, labels)
+    return MaskStack(alone[frame] for frame in labels)
 
 
 def spread_over_pixels(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+from msdyn.preprocess.mask_stack import Frames, MaskStack
 
 __all__ = [
     "close_holes",
+    "connected_in_clip",
     "connected_regions",
     "drop_specks",
     "fill_from_nearest",
@@ -18,15 +22,44 @@ MAX_REACH, MOTION_NOISE_PX = 2.0, 1.0
 
 
 def connected_regions(mask: np.ndarray) -> np.ndarray:
-    """Return the number 1.. of the connected region of each pixel of a mask [...] bool, 0 outside.
-
-    Of a mask [T, h, w] regions are connected in space and time.
-    """
+    """Return the number 1.. of the connected region of each pixel of a mask bool, 0 outside."""
     from scipy import ndimage
 
     regions = np.empty(mask.shape, np.int32)
     ndimage.label(mask, output=regions)
     return regions
+
+
+def connected_in_clip(masks: Frames) -> MaskStack:
+    """Return the number [T, h, w] of what each pixel is connected with in space and time.
+
+    Args:
+        masks: [T, h, w] bool.
+
+    Returns:
+        0 outside the masks, 1.. inside.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    def numbered() -> Iterator[np.ndarray]:
+        """Yield regions of each frame, numbered through the clip."""
+        count = 0
+        for mask in masks:
+            regions = connected_regions(mask)
+            yield np.where(regions > 0, regions + count, 0)
+            count += int(regions.max(initial=0))
+
+    links, before, count = [np.zeros((0, 2), int)], None, 0
+    for regions in numbered():
+        if before is not None:
+            both = (before > 0) & (regions > 0)
+            links.append(np.unique(np.stack([before[both], regions[both]], 1), axis=0))
+        before, count = regions, max(count, int(regions.max(initial=0)))
+    one, other = np.concatenate(links).T
+    graph = coo_matrix((np.ones(len(one)), (one, other)), shape=(count + 1, count + 1))
+    _, number = connected_components(graph, directed=False)
+    return MaskStack(number[regions] for regions in numbered())
 
 
 def close_holes(mask: np.ndarray, share: float) -> np.ndarray:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 from msdyn.preprocess.flow import grey, sample_patches
+from msdyn.preprocess.mask_stack import Frames
 from msdyn.preprocess.progress import progress
 from msdyn.preprocess.triangulate import BLOCK, triangulate
 from msdyn.preprocess.two_view import LifeQuantile, group_quantile
@@ -77,7 +78,7 @@ def _blocks(tracks: Tracks) -> list[np.ndarray]:
     return np.split(np.arange(len(tracks)), np.flatnonzero(np.diff(block)) + 1)
 
 
-def looks_still(still: StillPoints, tracks: Tracks, own: np.ndarray, moving: np.ndarray) -> bool:
+def looks_still(still: StillPoints, tracks: Tracks, own: Frames, moving: Frames) -> bool:
     """Whether an object that two views see move, and known cameras do not, is still after all.
 
     What moves steadily alongside the camera looks still to it as well, but at a wrong distance.
@@ -88,21 +89,22 @@ def looks_still(still: StillPoints, tracks: Tracks, own: np.ndarray, moving: np.
         still: the still points of all tracks.
         tracks: the N tracks.
         own: [T, h, w] bool, the object; of half size, or any other.
-        moving: [T, h, w] bool, all that is said to move, the object too.
+        moving: [T, h, w], not 0 where anything is said to move, the object too.
     """
     from scipy.spatial import KDTree
 
-    frames, height, width = own.shape
+    height, width = own[0].shape
     scale = still.width / width
     reach = NEAR * still.width
     life = tracks.lifetimes
     inside, outside = np.zeros((2, len(tracks)), int)  # frames
-    steps = []
-    for frame in range(frames):
+    steps, shown = [], 0
+    for frame, (shape, any_shape) in enumerate(zip(own, moving, strict=True)):
+        shown += bool(shape.any())
         rows, xy = tracks.at(frame)
         column, row = np.floor(xy / scale).astype(int).T
         at = row.clip(0, height - 1), column.clip(0, width - 1)
-        in_own, off = own[frame][at], ~moving[frame][at]
+        in_own, off = shape[at], any_shape[at] == 0
         inside[rows[in_own]] += 1
         outside[rows[off]] += 1
         depth = still.depth(frame, rows)
@@ -116,7 +118,6 @@ def looks_still(still: StillPoints, tracks: Tracks, own: np.ndarray, moving: np.
         if stands.sum() >= MIN_CONTACTS:
             ratio = np.log(depth[above[stands]] / depth[under[stands]])
             steps.append(abs(float(np.median(ratio))))
-    shown = own.any((1, 2)).sum()
     if len(steps) < MIN_SEEN_STANDING * max(shown, 1):
         return False
     members, background = (life > 2) & (inside > life / 2), (life > 2) & (outside == life)

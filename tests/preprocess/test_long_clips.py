@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from msdyn.preprocess import stillness, two_view
 from msdyn.preprocess.instances import split_instances
+from msdyn.preprocess.mask_stack import MaskStack
+from msdyn.preprocess.regions import connected_in_clip, connected_regions
 from msdyn.preprocess.stillness import StillPoints
 from msdyn.preprocess.tracks import FlowTracks
 from msdyn.preprocess.two_view import LifeQuantile, group_quantile
@@ -66,26 +68,55 @@ def test_still_points_in_blocks_are_the_same(monkeypatch):
     assert np.isinf(whole.distances).any()
 
 
-def test_splitting_takes_a_few_bytes_a_pixel():
-    """Nine objects that never touch, in 60 frames."""
-    moving = np.zeros((60, 120, 160), bool)
-    for row in (5, 45, 85):
-        for column in (5, 55, 105):
-            moving[:, row : row + 25, column : column + 30] = True
-    y, x = (2 * axis.ravel() for axis in np.mgrid[2:120:6, 2:160:6])
-    xy = np.repeat(np.stack([x, y], 1)[:, None], 60, axis=1)
-    shown, none = np.ones(xy.shape[:2], bool), np.zeros(len(xy))
-    tracks = Tracks.from_dense(xy, shown, shown * 1.0, none, none)
-    split_instances(moving[:10], tracks, 2.0, 24.0)  # imports what it needs
-    tracemalloc.start()
-    try:
-        labels = split_instances(moving, tracks, 2.0, 24.0)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert sorted(np.unique(labels)) == list(range(10)) and labels.dtype == np.uint8
-    np.testing.assert_array_equal(labels > 0, moving)
-    assert peak < 8 * moving.size  # it takes 5.3
+def test_masks_of_a_clip_read_as_an_array_and_take_little():
+    rng = np.random.default_rng(0)
+    labels = np.zeros((20, 90, 120), np.uint8)
+    for t in range(20):
+        labels[t, 20 + t : 50 + t, 30:80] = rng.integers(1, 4)
+    for array in (labels, labels > 0, labels.astype(np.int64), labels[:0]):
+        stack = MaskStack(array)
+        assert len(stack) == len(array)
+        np.testing.assert_array_equal(np.asarray(stack).reshape(array.shape), array)
+        for t, frame in enumerate(stack):
+            assert frame.dtype == array.dtype
+            np.testing.assert_array_equal(frame, array[t])
+    assert sum(len(packed) for packed in MaskStack(labels)._packed) < labels.size / 40
+
+
+def test_regions_through_a_clip_are_those_of_the_whole_volume():
+    rng = np.random.default_rng(0)
+    for share in (0.1, 0.3, 0.5):
+        masks = rng.random((9, 14, 17)) < share
+        masks[4] &= share > 0.2  # nothing in the middle
+        expected = connected_regions(masks)
+        found = np.asarray(connected_in_clip(masks))
+        pairs = np.unique(np.stack([expected.ravel(), found.ravel()], 1), axis=0)
+        assert len(pairs) == expected.max() + 1 == found.max() + 1  # the same, numbered anyhow
+        np.testing.assert_array_equal(found > 0, masks)
+
+
+def test_splitting_takes_less_than_a_byte_a_pixel():
+    """Nine objects that never touch, in 30 and in 60 frames."""
+    peaks = []
+    for frames in (10, 30, 60):  # the first imports what it needs
+        moving = np.zeros((frames, 120, 160), bool)
+        for row in (5, 45, 85):
+            for column in (5, 55, 105):
+                moving[:, row : row + 25, column : column + 30] = True
+        y, x = (2 * axis.ravel() for axis in np.mgrid[2:120:6, 2:160:6])
+        xy = np.repeat(np.stack([x, y], 1)[:, None], frames, axis=1)
+        shown, none = np.ones(xy.shape[:2], bool), np.zeros(len(xy))
+        tracks = Tracks.from_dense(xy, shown, shown * 1.0, none, none)
+        tracemalloc.start()
+        try:
+            labels = split_instances(moving, tracks, 2.0, 24.0)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+        assert sorted(np.unique(labels)) == list(range(10)) and labels.dtype == np.uint8
+        np.testing.assert_array_equal(np.asarray(labels) > 0, moving)
+    growth = (peaks[2] - peaks[1]) / 30
+    assert growth < 0.3 * moving[0].size  # an array of labels takes 1
 
 
 def test_flow_tracks_are_runs_without_holes(square):
