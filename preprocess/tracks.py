@@ -45,7 +45,7 @@ class FlowTracks:
         grid = _Grid(scene.size, self.cells)
         images: deque[np.ndarray] = deque(maxlen=self.anchor_frames + 1)
         living = _Living(grid.empty_centres(np.zeros((0, 2), np.float32)))
-        history = [living.snapshot()]
+        history = deque([living.snapshot()])
         errors = []
         pairs = progress(self.flows(scene), "tracks", total=len(scene) - 1)
         for frame, pair in enumerate(pairs, start=1):
@@ -76,8 +76,12 @@ class FlowTracks:
             yield estimate_flow(before, now)
             before = now
 
-    def _collect(self, history: list[_Snapshot], born: np.ndarray) -> Tracks:
-        """Gather snapshots, one a frame, into tracks, without the short-lived ones."""
+    def _collect(self, history: deque[_Snapshot], born: np.ndarray) -> Tracks:
+        """Gather snapshots, one a frame, into tracks, without the short-lived ones.
+
+        The snapshots are given up one by one, not to hold all positions twice.
+        """
+        frames = len(history)
         life = np.zeros(len(born), np.int64)
         for snapshot in history:
             life[snapshot.ids] += 1
@@ -86,13 +90,14 @@ class FlowTracks:
         runs = np.cumsum(np.where(kept, life, 0)) - stop  # plus the frame: its place in the runs
         xy = np.zeros((life[kept].sum(), 2), np.float32)
         confidence = np.zeros(len(xy), np.float32)
-        for frame, snapshot in enumerate(history):
+        for frame in range(frames):
+            snapshot = history.popleft()
             own = kept[snapshot.ids]
             place = runs[snapshot.ids[own]] + frame
             xy[place] = snapshot.xy[own]
             confidence[place] = 1 / (1 + snapshot.drift[own] / self.drift_px**2)
         return Tracks(
-            len(history),
+            frames,
             start=born[kept],
             stop=stop[kept],
             run_xy=xy,
