@@ -79,10 +79,10 @@ def split_instances(moving: Frames, tracks: Tracks, scale: float, fps: float) ->
     return _without_minor(whole)
 
 
-def _areas(labels: Frames) -> np.ndarray:
-    """Return the area [T, L] px of each label in each frame."""
+def _areas(labels: Frames, count: int = 1) -> np.ndarray:
+    """Return the area [T, L] px of each label, of at least `count`, in each frame."""
     rows = [np.bincount(frame.ravel()) for frame in labels]
-    areas = np.zeros((len(rows), max((len(row) for row in rows), default=1)), int)
+    areas = np.zeros((len(rows), max([count, *map(len, rows)])), int)
     for row, area in zip(rows, areas, strict=True):
         area[: len(row)] = row
     return areas
@@ -151,7 +151,7 @@ class _Body:
         numbers = np.unique(self.label[self.label > 0])
         while len(numbers) > 1:
             painted = MaskStack(self._pixels(t, numbers) for t in range(len(self.frames)))
-            areas = _areas(painted)[:, numbers]
+            areas = _areas(painted, int(numbers[-1]) + 1)[:, numbers]
             large = (areas.sum(0) >= self.min_mass) & ((areas > 0).mean(0) >= MIN_PRESENCE)
             if large.all():
                 return [MaskStack(frame == number for frame in painted) for number in numbers]

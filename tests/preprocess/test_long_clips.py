@@ -119,6 +119,33 @@ def test_splitting_takes_less_than_a_byte_a_pixel():
     assert growth < 0.3 * moving[0].size  # an array of labels takes 1
 
 
+def test_any_regions_and_tracks_are_split():
+    """Squares that drift and random tracks; some labels end up without a pixel of their own."""
+    for seed in range(100, 210):
+        rng = np.random.default_rng(seed)
+        frames = int(rng.integers(1, 14))
+        moving = np.zeros((frames, 24, 32), bool)
+        for _ in range(int(rng.integers(1, 5))):
+            y, x, side = rng.integers(0, 18), rng.integers(0, 24), rng.integers(3, 12)
+            down, right = rng.integers(-1, 2, 2)
+            for t in range(frames):
+                top, left = max(0, y + down * t), max(0, x + right * t)
+                moving[t, top : top + side, left : left + side] = True
+        count = int(rng.integers(0, 120))
+        born = rng.integers(0, frames, count)
+        age = np.arange(frames) - born[:, None]
+        seen = (age >= 0) & (age < rng.integers(1, 10, count)[:, None])
+        speed = rng.choice([[2, 0], [-2, 1], [0, 0]], count)
+        xy = rng.uniform(0, [64, 48], (count, 1, 2)) + speed[:, None] * np.arange(frames)[:, None]
+        tracks = Tracks.from_dense(
+            xy.clip(0, 48) * seen[..., None], seen, seen * 1.0, np.zeros(count), born
+        )
+        labels = np.asarray(split_instances(moving, tracks, 2.0, 24.0))
+        mass = np.bincount(labels.ravel())[1:]
+        assert labels.shape == moving.shape and not labels[~moving].any()
+        assert (mass > 0).all() and (np.diff(mass) <= 0).all()
+
+
 def test_flow_tracks_are_runs_without_holes(square):
     tracks = square[1]
     assert (tracks.lifetimes == tracks.stop - tracks.start).all()
