@@ -132,7 +132,7 @@ class _Body:
         by_motion: bool = False,
     ) -> None:
         self.body, self.tracks, self.scale, self.min_mass = body, tracks, scale, min_mass
-        self.gap, self.by_motion = gap, by_motion
+        self.gap, self.by_motion, self.shape = gap, by_motion, np.array(body[0].shape)
         self.frames = [self._frame(mask, t) for t, mask in enumerate(body)]
         area = np.array([np.count_nonzero(mask) for mask in body])
         self.min_area = MIN_REGION * area.sum() / max(1, np.count_nonzero(area))
@@ -173,7 +173,7 @@ class _Body:
     def _cells(self, xy: np.ndarray) -> np.ndarray:
         """Return the row and the column [2, n] in the mask of positions [n, 2] px."""
         cell = np.floor(xy[:, ::-1] / self.scale).astype(int)
-        return np.clip(cell, 0, np.array(self.body[0].shape) - 1).T
+        return np.clip(cell, 0, self.shape - 1).T
 
     def _motion(self, t: int) -> np.ndarray:
         """Return position and velocity [n, 4] of the tracks inside, weighted to find neighbours."""
@@ -234,7 +234,7 @@ class _Body:
     def _members(self, frame: _Frame, label: int) -> tuple[np.ndarray, int]:
         """Return which tracks [n] of a frame have a label, and the region that most of them are in.
 
-        Where regions move, those that went astray into another one do not count.
+        Of regions told apart by motion, tracks that went astray into another one do not count.
         """
         own = self.label[frame.rows] == label
         if self.by_motion:
@@ -301,7 +301,7 @@ class _Body:
 
         rows, mask = self.frames[t].rows, self.body[t]
         label, cells = self.label[rows], self._cells(self.tracks.look_up(rows, t)[0])
-        seeds = np.zeros((len(numbers), *mask.shape), np.float32)
+        seeds = np.zeros((len(numbers), *self.shape), np.float32)
         for i, number in enumerate(numbers):
             row, column = cells[:, label == number]
             np.add.at(seeds, (i, row, column), 1)
