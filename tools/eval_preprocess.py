@@ -18,6 +18,8 @@ for depth end a clip there; the verdict is among its figures. Figures:
                    share of the path's length; `turn_degrees`: mean angle between orientations
     depth          relative error of all pixels, in the scale of the aligned cameras, for static and
                    moving pixels apart; `bias` of the latter is the median of estimate / truth
+    photometric    grey levels (of 255) between static pixels and where their depth puts them four
+                   frames before and after, 256 px wide; `flat`: with one depth a frame instead
 """
 
 from __future__ import annotations
@@ -38,7 +40,14 @@ from msdyn.preprocess.tracks import FlowTracks
 
 from msdyn.errors import PoorInputError
 from msdyn.files import read_json, write_json
-from msdyn.geometry import Cameras, align_camera_paths, similarity_from_points
+from msdyn.geometry import (
+    Cameras,
+    align_camera_paths,
+    project,
+    similarity_from_points,
+    transform_points,
+    unproject,
+)
 from msdyn.scene import Scene
 from msdyn.synthetic import SCENES
 
@@ -87,6 +96,8 @@ def main() -> int:
                     figures[name]["cameras"] = camera_figures(scene.cameras, exact.cameras)
                 if "depth" in scene.info.stages:
                     figures[name]["depth"] = depth_figures(scene, exact)
+            if "depth" in scene.info.stages:
+                figures[name]["photometric"] = photometric_figures(scene)
             if arguments.sheets:
                 write_sheets(scene, arguments.sheets, name)
             machine = describe_machine(arguments.commit, ("msdyn", "preprocess", "tools"))
@@ -195,6 +206,49 @@ def depth_figures(scene: Scene, truth: Scene) -> dict[str, Any]:
     return result
 
 
+def photometric_figures(scene: Scene) -> dict[str, float]:
+    """Return how alike static pixels look where their depth puts them in other frames."""
+    import cv2
+
+    width, gap = 256, 4
+    height = round(width * scene.info.height / scene.info.width)
+    cameras = scene.cameras.resized(width, height)
+
+    def small(image: np.ndarray, how: int = cv2.INTER_NEAREST) -> np.ndarray:
+        return cv2.resize(image, (width, height), interpolation=how)
+
+    rows, columns = np.mgrid[0:height, 0:width] + 0.5
+    pixels = np.stack([columns.ravel(), rows.ravel()], 1)
+    pictures = [
+        small(cv2.cvtColor(scene.image(t), cv2.COLOR_RGB2GRAY).astype(np.float32), cv2.INTER_AREA)
+        for t in range(len(scene))
+    ]
+    moving = [(small(scene.mask(t)) > 0).astype(np.float32) for t in range(len(scene))]
+    errors: dict[str, list[float]] = {"depth": [], "flat": []}
+    for t in range(len(scene)):
+        depth = small(scene.depth(t))
+        known = depth > 0
+        typical = np.full_like(depth, np.median(depth[known]))
+        for name, used in (("depth", depth), ("flat", typical)):
+            rays = unproject(cameras.intrinsics[t], pixels, used.ravel())
+            world = transform_points(cameras.world_from_cam[t], rays)
+            for other in (t - gap, t + gap):
+                if not 0 <= other < len(scene):
+                    continue
+                local = transform_points(cameras.cam_from_world[other], world)
+                at = project(cameras.intrinsics[other], local).reshape(height, width, 2)
+                at = (at - 0.5).astype(np.float32)  # cv2 puts pixel centres at 0
+                maps = at[..., 0], at[..., 1]
+                inside = ((at >= 0) & (at <= (width - 1, height - 1))).all(-1)
+                inside &= (local[:, 2] > 0).reshape(height, width)
+                there = cv2.remap(pictures[other], *maps, cv2.INTER_LINEAR)
+                still = cv2.remap(moving[other], *maps, cv2.INTER_LINEAR) + moving[t] < 0.01
+                counts = inside & still & known
+                if counts.any():
+                    errors[name].append(float(np.abs(there - pictures[t])[counts].mean()))
+    return {name: round(float(np.mean(values)), 3) for name, values in errors.items() if values}
+
+
 def follow_queries(scene: Scene, starts: list[tuple[int, np.ndarray]]) -> list[np.ndarray]:
     """Return the paths [T, n, 2] of points started in given frames, followed as tracks are."""
     anchor = FlowTracks().anchor_frames
@@ -227,7 +281,6 @@ def render_scene(name: str, frames: int | None, folder: Path) -> Any:
 
 def truth_figures(scene: Scene, spec: Any) -> dict[str, Any]:
     """Return mask overlap per object and track errors on a synthetic clip."""
-    from msdyn.geometry import project, transform_points
     from msdyn.synthetic.raycast import Caster, rays_through
 
     caster = Caster(spec)
