@@ -46,7 +46,7 @@ def test_the_compiled_ssim_agrees_with_torch_in_double():
         narrow = pair[0].float().requires_grad_()
         value = ssim(narrow, pair[1].float())
         (3 * value).backward()
-        assert float(value) == pytest.approx(float(expected), abs=2e-6)
+        assert value.item() == pytest.approx(expected.item(), abs=2e-6)
         scale = float(wide.grad.abs().max()) + 1e-6
         # Worst seen: 2e-5 of the largest entry.
         assert float((narrow.grad.double() / 3 - wide.grad).abs().max()) < 1e-3 * scale
