@@ -48,7 +48,9 @@ NEIGHBOURS, VELOCITY_FRAMES = 5, 5.0
 SPREAD_PX = 5.0
 
 
-def split_instances(moving: Frames, tracks: Tracks, scale: float, fps: float) -> MaskStack:
+def split_instances(
+    moving: Frames, tracks: Tracks, scale: float, fps: float, *, by_motion: bool = True
+) -> MaskStack:
     """Return labels [T, h, w] uint8 of the moving pixels: 0 static, 1.. objects by falling mass.
 
     Args:
@@ -56,6 +58,7 @@ def split_instances(moving: Frames, tracks: Tracks, scale: float, fps: float) ->
         tracks: N tracks through the T frames.
         scale: px of the tracks per px of `moving`.
         fps: frames a second.
+        by_motion: tell apart what always touches.
     """
     gap = max(1, min(MAX_GAP, round(COMPARED_SECONDS * fps)))
     bodies = _without_minor(connected_in_clip(moving))
@@ -67,7 +70,7 @@ def split_instances(moving: Frames, tracks: Tracks, scale: float, fps: float) ->
         while waiting:
             part = waiting.pop()
             parts = _Body(part, tracks, scale, min_mass, gap).split()
-            if len(parts) == 1:
+            if len(parts) == 1 and by_motion:
                 parts = _Body(part, tracks, scale, min_mass, gap, by_motion=True).split()
             if len(parts) == 1:
                 objects.append(part)
@@ -257,22 +260,30 @@ class _Body:
         from scipy.spatial import KDTree
 
         strain, relative = [], []
-        for t, frame in enumerate(self.frames[: -self.gap]):
-            here, _ = self.tracks.look_up(frame.rows, t)
-            there, seen = self.tracks.look_up(frame.rows, t + self.gap)
-            of_a, of_b = (np.flatnonzero(self._members(frame, i)[0] & seen) for i in (a, b))
-            if min(len(of_a), len(of_b)) < MIN_TRACKS:
+        for t in range(len(self.frames) - self.gap):
+            (here_a, motion_a), (here_b, motion_b) = (self._moves(t, label) for label in (a, b))
+            if min(len(here_a), len(here_b)) < MIN_TRACKS:
                 continue
-            distance, partner = KDTree(here[of_a]).query(here[of_b])
-            nearest = np.argsort(distance)[: max(MIN_TRACKS, len(of_b) // 10)]
-            motion = there - here
-            motion_b = motion[of_b[nearest]]
-            apart = np.linalg.norm(motion[of_a[np.asarray(partner)[nearest]]] - motion_b, axis=1)
+            distance, partner = KDTree(here_a).query(here_b)
+            nearest = np.argsort(distance)[: max(MIN_TRACKS, len(here_b) // 10)]
+            motion_b = motion_b[nearest]
+            apart = np.linalg.norm(motion_a[np.asarray(partner)[nearest]] - motion_b, axis=1)
             strain.append(np.median(apart / np.maximum(distance[nearest], 1)))
             relative.append(np.median(apart / np.maximum(np.linalg.norm(motion_b, axis=1), 1)))
         return bool(strain) and bool(
             np.median(strain) < MAX_STRAIN and np.median(relative) < MAX_RELATIVE
         )
+
+    def _moves(self, t: int, label: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return where tracks of a label are in a frame [n, 2], and how they move from there."""
+        if self.by_motion:
+            rows = self.frames[t].rows[self._members(self.frames[t], label)[0]]
+        else:  # inside the body now or not
+            rows = np.flatnonzero(self.label == label)
+        here, seen = self.tracks.look_up(rows, t)
+        there, still_seen = self.tracks.look_up(rows, t + self.gap)
+        both = seen & still_seen
+        return here[both], (there - here)[both]
 
     def _settle(self) -> None:
         """Give each track the label that most tracks around it have, in most frames of its life.

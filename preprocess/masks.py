@@ -148,7 +148,8 @@ def _seen_by_two_views_alone(
         still: the still points of the tracks.
         fps: frames a second.
     """
-    labels = split_instances(two, tracks, scale=2.0, fps=fps)
+    # What is near and still moves unlike the thing before or behind it that it seems to touch.
+    labels = split_instances(two, tracks, scale=2.0, fps=fps, by_motion=False)
     area, agreed = np.zeros((2, 256), int)
     for label, both in zip(labels, many, strict=True):
         area += np.bincount(label.ravel(), minlength=256)

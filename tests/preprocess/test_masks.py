@@ -17,7 +17,7 @@ from moving import (
     write_scene,
 )
 from msdyn.preprocess.base import CameraSolution, SparsePoints, Verdict
-from msdyn.preprocess.instances import VELOCITY_FRAMES, _Body
+from msdyn.preprocess.instances import VELOCITY_FRAMES, _Body, split_instances
 from msdyn.preprocess.masks import (
     MotionMasks,
     NoMasks,
@@ -310,6 +310,29 @@ def test_regions_of_smooth_motion():
     assert smooth_regions(xy, slide, 0.4)[40] == 0
     for few in (np.zeros((0, 2)), xy[:2], np.stack([np.arange(9.0), np.zeros(9)], 1)):
         assert (smooth_regions(few, 0 * few, 0.4) == 0).all()
+
+
+@pytest.mark.parametrize("by_motion", [True, False])
+@pytest.mark.parametrize("speed", [3.0, 0.0])
+def test_what_always_touches_is_split_where_it_slides_if_asked_to(by_motion, speed):
+    """Two halves of a region in still masks; the right one slides down along the left one."""
+    y, x = np.mgrid[4:96:4, 4:156:4].reshape(2, -1)
+    start = np.repeat(np.stack([x, y], 1)[:, None], 12, axis=1).astype(float)
+    xy = start + np.where(x > 80, speed, 0)[:, None, None] * [0, 1] * np.arange(12)[:, None]
+    seen, none = (xy[..., 1] < 96), np.zeros(len(xy))
+    tracks = Tracks.from_dense(xy * seen[..., None], seen, seen * 1.0, none, none)
+    moving = np.zeros((12, 50, 80), bool)
+    moving[:, 1:49, 1:79] = True
+    labels = np.asarray(split_instances(moving, tracks, 2.0, 24.0, by_motion=by_motion))
+    if not (by_motion and speed):
+        np.testing.assert_array_equal(labels, moving)
+        return
+    assert labels.max() == 2
+    left, right = labels[0, 25, 10], labels[0, 25, 60]
+    assert left != right
+    # The upper right runs out of tracks.
+    assert (labels[:, 2:48, 2:36] == left).mean() > 0.95
+    assert (labels[:6, 24:48, 44:78] == right).mean() > 0.95
 
 
 def test_what_two_views_alone_see_stays_whole_or_goes():
