@@ -211,7 +211,7 @@ def test_uniform_motion_has_no_acceleration():
 
 def test_the_first_level_may_move_freely():
     field = a_field()
-    rest = float(pattern_size(field))
+    rest = pattern_size(field).item()
     assert rest < 1e-5
     with torch.no_grad():
         field.translations[0] += 1
