@@ -120,7 +120,7 @@ class DepthMap(NamedTuple):
 
 @runtime_checkable
 class Masks(Protocol):
-    """T index masks [H, W] uint8, an array [T, H, W] or read one at a time when asked for."""
+    """T masks [H, W], of indices (uint8) or bool: an array, or one at a time when asked for."""
 
     def __len__(self) -> int: ...
 

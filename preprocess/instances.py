@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from itertools import chain, combinations
 
 import numpy as np
-from msdyn.preprocess.mask_stack import Frames, MaskStack
+from msdyn.preprocess.base import Masks
+from msdyn.preprocess.mask_stack import MaskStack
 from msdyn.preprocess.regions import (
     connected_in_clip,
     connected_regions,
@@ -49,7 +50,7 @@ SPREAD_PX = 5.0
 
 
 def split_instances(
-    moving: Frames, tracks: Tracks, scale: float, fps: float, *, by_motion: bool = True
+    moving: Masks, tracks: Tracks, scale: float, fps: float, *, by_motion: bool = True
 ) -> MaskStack:
     """Return labels [T, h, w] uint8 of the moving pixels: 0 static, 1.. objects by falling mass.
 
@@ -70,19 +71,18 @@ def split_instances(
         while waiting:
             part = waiting.pop()
             parts = _Body(part, tracks, scale, min_mass, gap).split()
-            if len(parts) == 1 and by_motion:
+            if not parts and by_motion:
                 parts = _Body(part, tracks, scale, min_mass, gap, by_motion=True).split()
-            if len(parts) == 1:
+            waiting += parts
+            if not parts:
                 objects.append(part)
-            else:
-                waiting += parts
     number = np.arange(1, len(objects) + 1, dtype=np.min_scalar_type(len(objects)))
     apart = (np.array([mask[t] for mask in objects]) for t in range(len(bodies)))
     whole = bodies if not objects else MaskStack(np.tensordot(number, m, 1) for m in apart)
     return _without_minor(whole)
 
 
-def _areas(labels: Frames, count: int = 1) -> np.ndarray:
+def _areas(labels: Masks, count: int = 1) -> np.ndarray:
     """Return the area [T, L] px of each label, of at least `count`, in each frame."""
     rows = [np.bincount(frame.ravel()) for frame in labels]
     areas = np.zeros((len(rows), max([count, *map(len, rows)])), int)
@@ -91,7 +91,7 @@ def _areas(labels: Frames, count: int = 1) -> np.ndarray:
     return areas
 
 
-def _without_minor(labels: Frames) -> MaskStack:
+def _without_minor(labels: Masks) -> MaskStack:
     """Return labels [T, h, w] uint8 without the small and the short-lived, by falling mass."""
     areas = _areas(labels)
     mass, presence = areas.sum(0), (areas > 0).mean(0)
@@ -126,7 +126,7 @@ class _Body:
 
     def __init__(
         self,
-        body: Frames,
+        body: Masks,
         tracks: Tracks,
         scale: float,
         min_mass: float,
@@ -143,7 +143,7 @@ class _Body:
         self.count = 0
 
     def split(self) -> list[MaskStack]:
-        """Return the parts [T, h, w] bool that are apart in some frame; one, if there are none."""
+        """Return the parts [T, h, w] bool that are apart in some frame, none of what is one."""
         first = self._most_apart()
         after, before = range(first, len(self.frames)), range(first - 1, -1, -1)
         for t in chain(after, before):
@@ -159,7 +159,7 @@ class _Body:
             if large.all():
                 return [MaskStack(frame == number for frame in painted) for number in numbers]
             numbers = numbers[large]  # the others' pixels go to those
-        return [MaskStack(self.body)]
+        return []
 
     def _frame(self, mask: np.ndarray, t: int) -> _Frame:
         rows, xy = self.tracks.at(t)
@@ -288,7 +288,7 @@ class _Body:
     def _settle(self) -> None:
         """Give each track the label that most tracks around it have, in most frames of its life.
 
-        Frames in which two labels share a region do not tell.
+        Frames in which two labels share a region are left out of the vote.
         """
         numbers = np.unique(self.label[self.label > 0])
         votes = np.zeros((len(self.label), int(numbers.max(initial=0)) + 1), np.int32)

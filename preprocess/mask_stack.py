@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-__all__ = ["Frames", "MaskStack"]
+__all__ = ["MaskStack"]
 
 
 class MaskStack:
-    """Images [T, h, w] bool or uint8 of few regions, each kept compressed.
+    """`Masks` of few regions, bool or of any numbers, each kept compressed.
 
-    It is read and iterated frame by frame, as an array is; `np.asarray` unpacks all of it.
+    `np.asarray` unpacks all of them.
     """
 
     def __init__(self, frames: Iterable[np.ndarray]) -> None:
@@ -39,7 +39,3 @@ class MaskStack:
         for frame, image in enumerate(self):
             stacked[frame] = image
         return stacked if dtype is None else stacked.astype(dtype)
-
-
-Frames = MaskStack | Sequence[np.ndarray] | np.ndarray
-"""Images of all frames, one at a time."""

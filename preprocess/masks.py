@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from msdyn.preprocess.base import CameraSolution
+from msdyn.preprocess.base import CameraSolution, Masks
 from msdyn.preprocess.instances import split_instances
-from msdyn.preprocess.mask_stack import Frames, MaskStack
+from msdyn.preprocess.mask_stack import MaskStack
 from msdyn.preprocess.progress import progress
 from msdyn.preprocess.regions import close_holes, drop_specks, fill_from_nearest
 from msdyn.preprocess.stillness import Prediction, StillPoints, looks_still, photometric_scores
@@ -72,7 +72,7 @@ class MotionMasks:
         """Return the masks, and figures that are complete when the last mask has been taken."""
         two_views = two_view_motion(tracks)
         enough = two_views.inliers >= self.min_homography_inliers
-        moving: Frames | None = None
+        moving: Masks | None = None
         threshold = 0.0
         if solution is None or enough:
             moving, threshold = self._moving(scene, tracks, two_views.scores, two_views.predict)
@@ -121,7 +121,7 @@ class MotionMasks:
         return float(np.clip(np.exp(middle + self.spread * deviation), low, high))
 
     def _outlines(
-        self, scene: Scene, labels: Frames, quality: dict[str, Any]
+        self, scene: Scene, labels: Masks, quality: dict[str, Any]
     ) -> Iterator[np.ndarray]:
         """Yield full-size masks [H, W] uint8, their outlines drawn to the edges of the image."""
         band = max(3, round(self.band_px * scene.info.width / 854))
@@ -134,7 +134,7 @@ class MotionMasks:
 
 
 def _seen_by_two_views_alone(
-    two: Frames, many: Frames, tracks: Tracks, still: StillPoints, fps: float
+    two: Masks, many: Masks, tracks: Tracks, still: StillPoints, fps: float
 ) -> MaskStack:
     """Return the pixels [T, h, w] of objects that two views see move and known cameras hardly.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from msdyn.preprocess.mask_stack import Frames, MaskStack
+from msdyn.preprocess.base import Masks
+from msdyn.preprocess.mask_stack import MaskStack
 
 __all__ = [
     "close_holes",
@@ -22,7 +23,7 @@ MAX_REACH, MOTION_NOISE_PX = 2.0, 1.0
 
 
 def connected_regions(mask: np.ndarray) -> np.ndarray:
-    """Return the number 1.. of the connected region of each pixel of a mask bool, 0 outside."""
+    """Return the number 1.. of the connected region of each pixel, 0 outside the mask [...]."""
     from scipy import ndimage
 
     regions = np.empty(mask.shape, np.int32)
@@ -30,7 +31,7 @@ def connected_regions(mask: np.ndarray) -> np.ndarray:
     return regions
 
 
-def connected_in_clip(masks: Frames) -> MaskStack:
+def connected_in_clip(masks: Masks) -> MaskStack:
     """Return the number [T, h, w] of what each pixel is connected with in space and time.
 
     Args:

@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable
 
 import numpy as np
+from msdyn.preprocess.base import Masks
 from msdyn.preprocess.flow import grey, sample_patches
-from msdyn.preprocess.mask_stack import Frames
 from msdyn.preprocess.progress import progress
 from msdyn.preprocess.triangulate import BLOCK, triangulate
 from msdyn.preprocess.two_view import LifeQuantile, group_quantile
@@ -78,7 +78,7 @@ def _blocks(tracks: Tracks) -> list[np.ndarray]:
     return np.split(np.arange(len(tracks)), np.flatnonzero(np.diff(block)) + 1)
 
 
-def looks_still(still: StillPoints, tracks: Tracks, own: Frames, moving: Frames) -> bool:
+def looks_still(still: StillPoints, tracks: Tracks, own: Masks, moving: Masks) -> bool:
     """Whether an object that two views see move, and known cameras do not, is still after all.
 
     What moves steadily alongside the camera looks still to it as well, but at a wrong distance.

@@ -11,6 +11,7 @@ from msdyn.preprocess.assign import assign_objects
 from msdyn.preprocess.base import CameraSolution, Masks, SparsePoints, Verdict
 from msdyn.preprocess.from_files.matching import rows_of_frames, rows_of_names, scale_factor
 from msdyn.preprocess.resection import complete_cameras, interpolate_cameras
+from msdyn.preprocess.verdict import MIN_REGISTERED
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras
@@ -59,7 +60,7 @@ class FileCameras:
             cameras, placed = _completed(cameras, known, tracks, masks)
             quality |= {"registered_frames": int(known.sum()), "frames": len(scene)}
             quality |= {"placed_by_tracks": int(placed.sum())}
-            usable = (known | placed).mean() >= 0.8
+            usable = (known | placed).mean() >= MIN_REGISTERED
             verdict = Verdict(
                 "usable" if usable else "poor",
                 f"{self.path}: {int((~known).sum())} of {len(scene)} frames have no camera and "
