@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
+
+from msdyn.geometry import Cameras, transform_points
 from msdyn.preprocess.assign import assign_objects
 from msdyn.preprocess.base import CameraSolution, Masks, SparsePoints
 from msdyn.preprocess.resection import (
@@ -34,9 +37,6 @@ from msdyn.preprocess.sfm import (
 )
 from msdyn.preprocess.triangulate import triangulation_angles
 from msdyn.preprocess.verdict import MIN_REGISTERED, CameraFigures, judge_cameras
-from tqdm import tqdm
-
-from msdyn.geometry import Cameras, transform_points
 from msdyn.scene import STATIC, Scene, Tracks
 
 __all__ = ["SfmCameras", "background_motion"]

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import tyro
-from msdyn.preprocess.frames import FrameOptions
 
 from msdyn.errors import InputError
+from msdyn.preprocess.frames import FrameOptions
 
 __all__ = ["MODEL_BACKENDS", "STAGES", "PreprocessConfig", "Stage"]
 

@@ -9,6 +9,7 @@ found: they have no one frame at which to cut.
 from __future__ import annotations
 
 import numpy as np
+
 from msdyn.preprocess.flow import estimate_flow
 
 __all__ = ["THUMBNAIL_WIDTH", "find_cuts"]

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from msdyn.preprocess.base import Masks, SparsePoints
-from msdyn.preprocess.sweep import Picture, match_cost, pick_planes, semi_global
 
 from msdyn.geometry import Cameras, project, transform_points, unproject
+from msdyn.preprocess.base import Masks, SparsePoints
+from msdyn.preprocess.sweep import Picture, match_cost, pick_planes, semi_global
 from msdyn.scene import Scene
 
 __all__ = ["DenseBody", "Body", "choose_neighbours"]

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
+
 from msdyn.preprocess.base import CameraSolution, DepthMap, Masks
 from msdyn.preprocess.consistency import Consistency
 from msdyn.preprocess.dense import MIN_POINTS, Body, DenseBody
@@ -26,8 +28,6 @@ from msdyn.preprocess.fill import fill
 from msdyn.preprocess.objects import Reading, read_surroundings, smooth_depths
 from msdyn.preprocess.rigid import bring_to_scale, solve_rigid_objects
 from msdyn.preprocess.structure import static_points
-from tqdm import tqdm
-
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks, frame_path
 
 __all__ = ["FusedDepth"]

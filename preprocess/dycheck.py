@@ -14,13 +14,13 @@ from typing import Annotated, Literal
 
 import numpy as np
 import tyro
-from msdyn.preprocess.config import PreprocessConfig
-from msdyn.preprocess.pipeline import preprocess_video
-from msdyn.preprocess.progress import progress
 
 from msdyn.errors import InputError
 from msdyn.files import write_json
 from msdyn.io import Dycheck, write_dycheck_views
+from msdyn.preprocess.config import PreprocessConfig
+from msdyn.preprocess.pipeline import preprocess_video
+from msdyn.preprocess.progress import progress
 from msdyn.scene import (
     IGNORE,
     Scene,

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from msdyn.errors import InputError
 from msdyn.preprocess.cuts import find_cuts
 from msdyn.preprocess.progress import progress
 from msdyn.preprocess.sources import Source, open_source
-
-from msdyn.errors import InputError
 from msdyn.scene import Timeline, create_scene, frame_path, write_image
 
 __all__ = ["FrameOptions", "write_frames"]

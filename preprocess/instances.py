@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import chain, combinations
 
 import numpy as np
+
 from msdyn.preprocess.base import Masks
 from msdyn.preprocess.mask_stack import MaskStack
 from msdyn.preprocess.regions import (
@@ -21,7 +22,6 @@ from msdyn.preprocess.regions import (
     fill_from_nearest,
     smooth_regions,
 )
-
 from msdyn.scene import Tracks
 
 __all__ = ["split_instances"]

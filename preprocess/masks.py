@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from msdyn.preprocess.base import CameraSolution, Masks
 from msdyn.preprocess.instances import split_instances
 from msdyn.preprocess.mask_stack import MaskStack
@@ -18,7 +19,6 @@ from msdyn.preprocess.progress import progress
 from msdyn.preprocess.regions import close_holes, drop_specks, fill_from_nearest
 from msdyn.preprocess.stillness import Prediction, StillPoints, looks_still, photometric_scores
 from msdyn.preprocess.two_view import two_view_motion
-
 from msdyn.scene import STATIC, Scene, Tracks
 
 __all__ = ["MotionMasks", "NoMasks", "spread_over_pixels"]

@@ -17,6 +17,8 @@ import time
 from typing import Any
 
 import numpy as np
+
+from msdyn.errors import InputError, PoorInputError
 from msdyn.preprocess.assign import assign_objects, number_objects
 from msdyn.preprocess.backends import BACKENDS
 from msdyn.preprocess.base import CameraSolution, DepthMap, SparsePoints, StoredMasks, Verdict
@@ -34,8 +36,6 @@ from msdyn.preprocess.records import (
 )
 from msdyn.preprocess.report import REPORT, write_report
 from msdyn.preprocess.sources import source_files
-
-from msdyn.errors import InputError, PoorInputError
 from msdyn.scene import (
     IGNORE,
     STATIC,

@@ -8,9 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from msdyn.preprocess.config import Stage
-
 from msdyn.errors import InputError
+from msdyn.preprocess.config import Stage
 from msdyn.scene import Scene, stamp_stage, unstamp_stage
 
 __all__ = ["CONFIDENCE", "POINTS", "REFINED", "StageRecords", "content_digest", "options_of"]

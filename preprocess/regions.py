@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+
 from msdyn.preprocess.base import Masks
 from msdyn.preprocess.mask_stack import MaskStack
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from msdyn.preprocess.base import SparsePoints
-from msdyn.preprocess.triangulate import triangulate
 
 from msdyn.geometry import Cameras, invert_transforms
+from msdyn.preprocess.base import SparsePoints
+from msdyn.preprocess.triangulate import triangulate
 from msdyn.scene import Tracks
 
 __all__ = [

@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+
+from msdyn.geometry import Cameras
 from msdyn.preprocess.assign import assign_objects
 from msdyn.preprocess.base import Masks
 from msdyn.preprocess.dense import Body
@@ -32,8 +34,6 @@ from msdyn.preprocess.sfm import (
     polish,
 )
 from msdyn.preprocess.triangulate import reprojection_error, triangulation_angles
-
-from msdyn.geometry import Cameras
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks
 
 __all__ = ["bring_to_scale", "solve_rigid_objects"]

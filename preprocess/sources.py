@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from msdyn.preprocess.cuts import THUMBNAIL_WIDTH
 
 from msdyn.errors import InputError
 from msdyn.files import natural_order
 from msdyn.io import read_video, scan_video
+from msdyn.preprocess.cuts import THUMBNAIL_WIDTH
 
 __all__ = ["IMAGE_SUFFIXES", "Source", "open_source", "source_files"]
 

@@ -11,13 +11,13 @@ from collections import deque
 from collections.abc import Callable
 
 import numpy as np
+
+from msdyn.geometry import Cameras, project, transform_points
 from msdyn.preprocess.base import Masks
 from msdyn.preprocess.flow import grey, sample_patches
 from msdyn.preprocess.progress import progress
 from msdyn.preprocess.triangulate import BLOCK, triangulate
 from msdyn.preprocess.two_view import LifeQuantile, group_quantile
-
-from msdyn.geometry import Cameras, project, transform_points
 from msdyn.scene import Scene, Tracks
 
 __all__ = ["Prediction", "StillPoints", "looks_still", "photometric_scores"]

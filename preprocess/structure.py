@@ -5,7 +5,6 @@ from __future__ import annotations
 from msdyn.preprocess.assign import assign_objects
 from msdyn.preprocess.base import CameraSolution, Masks, SparsePoints
 from msdyn.preprocess.triangulate import triangulate_tracks
-
 from msdyn.scene import STATIC, Tracks
 
 __all__ = ["static_points"]

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from msdyn.preprocess.base import SparsePoints
 
 from msdyn.geometry import Cameras, project
+from msdyn.preprocess.base import SparsePoints
 from msdyn.scene import Tracks
 
 __all__ = [

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from msdyn.preprocess.progress import progress
 
+from msdyn.preprocess.progress import progress
 from msdyn.scene import Tracks
 
 __all__ = ["LifeQuantile", "TwoViewMotion", "group_quantile", "two_view_motion"]

@@ -34,9 +34,6 @@ from typing import Any
 
 import numpy as np
 from machine import describe_machine
-from msdyn.preprocess import STAGES, WITHOUT_WEIGHTS, PreprocessConfig, preprocess_video
-from msdyn.preprocess.flow import estimate_flow, follow_points, grey, refine_points
-from msdyn.preprocess.tracks import FlowTracks
 
 from msdyn.errors import PoorInputError
 from msdyn.files import read_json, write_json
@@ -48,6 +45,9 @@ from msdyn.geometry import (
     transform_points,
     unproject,
 )
+from msdyn.preprocess import STAGES, WITHOUT_WEIGHTS, PreprocessConfig, preprocess_video
+from msdyn.preprocess.flow import estimate_flow, follow_points, grey, refine_points
+from msdyn.preprocess.tracks import FlowTracks
 from msdyn.scene import Scene
 from msdyn.synthetic import SCENES
 

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from msdyn.errors import InputError
+from msdyn.io import DEPTH_SUFFIXES, read_depth_map, read_posed_images
 from msdyn.preprocess.base import CameraSolution
 from msdyn.preprocess.from_files.cameras import MODEL_STEP_PX
 from msdyn.preprocess.from_files.matching import (
@@ -17,9 +20,6 @@ from msdyn.preprocess.from_files.matching import (
     scale_factor,
 )
 from msdyn.preprocess.progress import progress
-
-from msdyn.errors import InputError
-from msdyn.io import DEPTH_SUFFIXES, read_depth_map, read_posed_images
 from msdyn.scene import Scene, Tracks
 
 __all__ = ["FileDepth"]

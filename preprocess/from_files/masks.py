@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from msdyn.preprocess.base import CameraSolution
-from msdyn.preprocess.from_files.matching import frame_files, nearest, scale_factor
-from msdyn.preprocess.progress import progress
 
 from msdyn.errors import InputError
 from msdyn.files import natural_order
+from msdyn.preprocess.base import CameraSolution
+from msdyn.preprocess.from_files.matching import frame_files, nearest, scale_factor
+from msdyn.preprocess.progress import progress
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks
 
 __all__ = ["FileMasks"]

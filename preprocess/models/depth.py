@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
+from tqdm import tqdm
+
+from msdyn.errors import InputError
+from msdyn.geometry import Cameras
 from msdyn.preprocess.align import InverseDepthFit, fit_inverse_depth, fit_to_tracks
 from msdyn.preprocess.assign import assign_objects
 from msdyn.preprocess.base import CameraSolution, Masks, SparsePoints, Verdict
@@ -16,10 +20,6 @@ from msdyn.preprocess.consistency import Consistency
 from msdyn.preprocess.flow import sample_bilinear
 from msdyn.preprocess.models.hub import licence_of
 from msdyn.preprocess.structure import static_points
-from tqdm import tqdm
-
-from msdyn.errors import InputError
-from msdyn.geometry import Cameras
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks, frame_path
 
 __all__ = ["DEPTH_MODELS", "DepthNetwork", "ModelDepth"]

@@ -7,6 +7,7 @@ Reference: Bochkovskii et al., "Depth Pro: Sharp Monocular Metric Depth in Less 
 from __future__ import annotations
 
 import numpy as np
+
 from msdyn.preprocess.models.hub import load_pretrained
 from msdyn.preprocess.models.placement import network_input, place
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from msdyn.preprocess.progress import progress
 
+from msdyn.preprocess.progress import progress
 from msdyn.scene import Observations, Scene, Tracks
 
 __all__ = ["GridTracks"]

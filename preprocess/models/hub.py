@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from msdyn.preprocess.models.torch_hub import one_line
-
 from msdyn.errors import InputError, MissingExtraError
+from msdyn.preprocess.models.torch_hub import one_line
 
 __all__ = ["Availability", "Checkpoint", "find_checkpoint", "licence_of", "load_pretrained"]
 

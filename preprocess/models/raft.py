@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from msdyn.errors import MissingExtraError
 from msdyn.preprocess.flow import FlowPair, grey
 from msdyn.preprocess.models.placement import Placement, network_input
 from msdyn.preprocess.models.torch_hub import hub_weights, load_from_hub
 from msdyn.preprocess.tracks import FlowTracks
-
-from msdyn.errors import MissingExtraError
 from msdyn.scene import Scene
 
 __all__ = ["RAFT_MODELS", "RaftTracks"]

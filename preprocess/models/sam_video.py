@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+
 from msdyn.preprocess.base import CameraSolution
 from msdyn.preprocess.masks import MotionMasks
 from msdyn.preprocess.models.hub import licence_of, load_pretrained
 from msdyn.preprocess.models.placement import Placement, network_input, place
 from msdyn.preprocess.progress import progress
 from msdyn.preprocess.prompts import Prompt, prompts_from_masks, read_prompts
-
 from msdyn.scene import STATIC, Scene, Tracks, frame_path
 
 __all__ = ["SAM_MODELS", "SamMasks"]

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from msdyn.preprocess.models.grid_tracks import GridTracks
-from msdyn.preprocess.models.placement import Placement, network_input
-from msdyn.preprocess.models.torch_hub import hub_weights, load_from_hub
 
 from msdyn.errors import MissingExtraError
 from msdyn.io import tracks_of_cotracker
+from msdyn.preprocess.models.grid_tracks import GridTracks
+from msdyn.preprocess.models.placement import Placement, network_input
+from msdyn.preprocess.models.torch_hub import hub_weights, load_from_hub
 from msdyn.scene import Tracks
 
 __all__ = ["BOOTSTAPIR", "Tapir"]

@@ -6,6 +6,7 @@ Reference: Bhat et al., "ZoeDepth: Zero-shot Transfer by Combining Relative and 
 from __future__ import annotations
 
 import numpy as np
+
 from msdyn.preprocess.models.hub import load_pretrained
 from msdyn.preprocess.models.placement import fit_size, network_input, place
 

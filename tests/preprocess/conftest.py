@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from moving import panning, paste, texture, write_scene
+from small_clip import Poor, write_small_clip
+
 from msdyn.preprocess import PreprocessConfig, pipeline
 from msdyn.preprocess.backends import BACKENDS
 from msdyn.preprocess.tracks import FlowTracks
-from small_clip import Poor, write_small_clip
 
 
 @pytest.fixture(autouse=True)

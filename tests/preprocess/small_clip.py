@@ -2,10 +2,10 @@
 
 import numpy as np
 from moving import panning, paste, texture
-from msdyn.preprocess.base import CameraSolution, SparsePoints, Verdict
 
 from msdyn.geometry import Cameras
 from msdyn.io import write_video
+from msdyn.preprocess.base import CameraSolution, SparsePoints, Verdict
 from msdyn.scene import write_cameras
 
 SIZE, FRAMES = (72, 96), 12

@@ -8,6 +8,9 @@ import pytest
 from cards import placed
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from msdyn.geometry import Cameras, project, transform_points
 from msdyn.preprocess.base import SparsePoints
 from msdyn.preprocess.cameras import background_motion
 from msdyn.preprocess.resection import interpolate_cameras
@@ -19,9 +22,6 @@ from msdyn.preprocess.triangulate import (
     triangulation_angles,
 )
 from msdyn.preprocess.verdict import CameraFigures, judge_cameras
-from scipy.spatial.transform import Rotation
-
-from msdyn.geometry import Cameras, project, transform_points
 from msdyn.scene import Tracks
 
 

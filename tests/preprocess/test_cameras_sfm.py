@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from cards import Card, card_tracks, placed, render, sliding_cameras, write_frames
 from moving import write_scene
-from msdyn.preprocess.cameras import SfmCameras
-from msdyn.preprocess.sfm import map_cameras, match_tracks, polish
-from msdyn.preprocess.triangulate import reprojection_error
 from scipy.spatial.transform import Rotation, Slerp
 
 from msdyn.geometry import Cameras, align_camera_paths, similarity_from_points, transform_points
+from msdyn.preprocess.cameras import SfmCameras
+from msdyn.preprocess.sfm import map_cameras, match_tracks, polish
+from msdyn.preprocess.triangulate import reprojection_error
 from msdyn.scene import Observations, Tracks
 
 FRAMES, FOCAL, WIDTH, HEIGHT = 14, 220, 256, 192

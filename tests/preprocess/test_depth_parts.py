@@ -5,6 +5,9 @@ import pytest
 from cards import Card, placed, render, sliding_cameras
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import sparse
+
+from msdyn.geometry import Cameras, project, transform_points, unproject
 from msdyn.preprocess.base import SparsePoints
 from msdyn.preprocess.consistency import Consistency
 from msdyn.preprocess.dense import MAX_GAP, PARALLAXES, Body, choose_neighbours
@@ -19,9 +22,6 @@ from msdyn.preprocess.sweep import (
     plane_homographies,
     semi_global,
 )
-from scipy import sparse
-
-from msdyn.geometry import Cameras, project, transform_points, unproject
 
 # fill
 

@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 from moving import write_scene
-from msdyn.preprocess.assign import assign_objects, number_objects
-from msdyn.preprocess.from_files import FileCameras, FileDepth, FileMasks, FileTracks
 from PIL import Image
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras
+from msdyn.preprocess.assign import assign_objects, number_objects
+from msdyn.preprocess.from_files import FileCameras, FileDepth, FileMasks, FileTracks
 from msdyn.scene import Scene, Tracks, stamp_stage, write_cameras, write_tracks
 
 HEIGHT, WIDTH = 48, 64

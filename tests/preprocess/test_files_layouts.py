@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from camera_writers import nerfstudio_content, write_colmap_text, write_tum
 from moving import write_scene
-from msdyn.preprocess.from_files import FileCameras, FileDepth, FileMasks, FileTracks
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from msdyn.errors import InputError
 from msdyn.files import write_json
 from msdyn.geometry import Cameras, project, transform_points
+from msdyn.preprocess.from_files import FileCameras, FileDepth, FileMasks, FileTracks
 from msdyn.scene import Scene, Tracks, stamp_stage
 
 HEIGHT, WIDTH, FRAMES = 48, 64, 10

@@ -9,12 +9,12 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 from moving import texture
-from msdyn.preprocess.frames import FrameOptions, write_frames
 from PIL import Image
 
 from msdyn.errors import InputError
 from msdyn.files import natural_order
 from msdyn.io import read_video, scan_video, write_video
+from msdyn.preprocess.frames import FrameOptions, write_frames
 from msdyn.scene import Scene
 
 

@@ -4,6 +4,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
+
+from msdyn.geometry import Cameras
 from msdyn.preprocess import stillness, two_view
 from msdyn.preprocess.instances import split_instances
 from msdyn.preprocess.mask_stack import MaskStack
@@ -11,8 +13,6 @@ from msdyn.preprocess.regions import connected_in_clip, connected_regions
 from msdyn.preprocess.stillness import StillPoints
 from msdyn.preprocess.tracks import FlowTracks
 from msdyn.preprocess.two_view import LifeQuantile, group_quantile
-
-from msdyn.geometry import Cameras
 from msdyn.scene import Tracks
 
 

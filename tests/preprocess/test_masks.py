@@ -16,6 +16,8 @@ from moving import (
     warped,
     write_scene,
 )
+
+from msdyn.geometry import Cameras, project, transform_points
 from msdyn.preprocess.base import CameraSolution, SparsePoints, Verdict
 from msdyn.preprocess.instances import VELOCITY_FRAMES, _Body, split_instances
 from msdyn.preprocess.masks import (
@@ -34,8 +36,6 @@ from msdyn.preprocess.regions import (
 from msdyn.preprocess.stillness import StillPoints, looks_still
 from msdyn.preprocess.tracks import FlowTracks
 from msdyn.preprocess.two_view import group_quantile, two_view_motion
-
-from msdyn.geometry import Cameras, project, transform_points
 from msdyn.scene import Tracks
 
 SIZE = (120, 160)

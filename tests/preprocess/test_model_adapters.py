@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 import torch
 from moving import panning, texture, write_scene
+from PIL import Image
+from tiny_models import save_depth_anything, save_depth_pro, save_edgetam, save_sam2, save_zoedepth
+
+from msdyn.errors import InputError, MissingExtraError
 from msdyn.preprocess.models import depth_anything, depth_pro, sam_video, zoedepth
 from msdyn.preprocess.models.depth import DEPTH_MODELS, ModelDepth, load_network
 from msdyn.preprocess.models.hub import CHECKPOINTS, find_checkpoint, licence_of, load_pretrained
@@ -14,10 +18,6 @@ from msdyn.preprocess.models.placement import Placement, fit_size, network_input
 from msdyn.preprocess.models.sam_video import SAM_MODELS, SamMasks, _Tracker
 from msdyn.preprocess.prompts import Prompt
 from msdyn.preprocess.tracks import FlowTracks
-from PIL import Image
-from tiny_models import save_depth_anything, save_depth_pro, save_edgetam, save_sam2, save_zoedepth
-
-from msdyn.errors import InputError, MissingExtraError
 
 pytest.importorskip("transformers")
 CPU = Placement("cpu", False, 1)
@@ -71,9 +71,8 @@ def test_a_depth_network_in_half_precision(tiny, name, monkeypatch):
 
 
 def test_depth_of_a_scene_by_a_checkpoint(tiny, square):
-    from msdyn.preprocess.base import CameraSolution, SparsePoints, Verdict
-
     from msdyn.geometry import Cameras
+    from msdyn.preprocess.base import CameraSolution, SparsePoints, Verdict
 
     scene, tracks = square
     backend = ModelDepth("depth-anything-metric", tiny["depth-anything-metric"], offline=True)

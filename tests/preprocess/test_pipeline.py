@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from msdyn.preprocess import STAGES, PreprocessConfig, pipeline, preprocess_video
-from msdyn.preprocess.backends import BACKENDS
-from msdyn.preprocess.base import DepthMap, Verdict
 from small_clip import FRAMES, SIZE, Poor
 
 from msdyn.errors import InputError, PoorInputError
+from msdyn.preprocess import STAGES, PreprocessConfig, pipeline, preprocess_video
+from msdyn.preprocess.backends import BACKENDS
+from msdyn.preprocess.base import DepthMap, Verdict
 from msdyn.scene import Scene, check_scene, create_scene
 
 

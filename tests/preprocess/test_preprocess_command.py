@@ -6,12 +6,12 @@ import json
 import numpy as np
 import pytest
 from moving import texture
-from msdyn.preprocess import STAGES, PreprocessConfig, preprocess_video
-from msdyn.preprocess.from_files import FileDepth
 from small_clip import FRAMES, SIZE
 
 from msdyn.cli.preprocess import main
 from msdyn.io import write_video
+from msdyn.preprocess import STAGES, PreprocessConfig, preprocess_video
+from msdyn.preprocess.from_files import FileDepth
 from msdyn.scene import Scene, write_image, write_mask
 
 

@@ -4,12 +4,12 @@ import dataclasses
 import shutil
 
 import pytest
-from msdyn.preprocess import WITHOUT_WEIGHTS, PreprocessConfig, preprocess_video, presets
-from msdyn.preprocess.models.hub import Availability
 from small_clip import FRAMES
 from tiny_models import save_depth_anything, save_sam2
 
 from msdyn.cli.preprocess import main
+from msdyn.preprocess import WITHOUT_WEIGHTS, PreprocessConfig, preprocess_video, presets
+from msdyn.preprocess.models.hub import Availability
 from msdyn.scene import Scene, check_scene, read_cameras, write_cameras
 
 

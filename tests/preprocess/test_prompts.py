@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 from moving import write_scene
-from msdyn.preprocess.prompts import prompts_from_masks, read_prompts
 
 from msdyn.errors import InputError
+from msdyn.preprocess.prompts import prompts_from_masks, read_prompts
 from msdyn.scene import Scene, stamp_stage
 
 SIZE = (48, 64)

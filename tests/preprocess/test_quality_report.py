@@ -6,12 +6,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from moving import panning, write_scene
-from msdyn.preprocess import preprocess_video
-from msdyn.preprocess.quality import judge_stage, mask_figures, measure_fitness
-from msdyn.preprocess.report import write_report
 
 from msdyn.cli.preprocess import main
 from msdyn.geometry import Cameras
+from msdyn.preprocess import preprocess_video
+from msdyn.preprocess.quality import judge_stage, mask_figures, measure_fitness
+from msdyn.preprocess.report import write_report
 from msdyn.scene import (
     Scene,
     Tracks,

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from cards import sliding_cameras
-from msdyn.preprocess.resection import interpolate_cameras, resect
 
 from msdyn.geometry import project, transform_points
+from msdyn.preprocess.resection import interpolate_cameras, resect
 from msdyn.scene import Tracks
 
 FRAMES, WIDTH, HEIGHT = 21, 256, 192

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from moving import panning, texture
-from msdyn.preprocess import PreprocessConfig
-from msdyn.preprocess.cuts import find_cuts
-from msdyn.preprocess.frames import FrameOptions, write_frames
 from PIL import Image
 
 from msdyn.cli.preprocess import main
 from msdyn.errors import InputError
 from msdyn.io import read_video, write_video
+from msdyn.preprocess import PreprocessConfig
+from msdyn.preprocess.cuts import find_cuts
+from msdyn.preprocess.frames import FrameOptions, write_frames
 from msdyn.scene import Scene
 
 SIZE = (72, 120)

@@ -10,15 +10,15 @@ import types
 import numpy as np
 import pytest
 import torch
+
+from msdyn.cli.preprocess import main
+from msdyn.errors import InputError, MissingExtraError
 from msdyn.preprocess.models import raft, tapir
 from msdyn.preprocess.models.cotracker import CoTracker, find_cotracker
 from msdyn.preprocess.models.grid_tracks import cut_spans
 from msdyn.preprocess.models.raft import RaftTracks
 from msdyn.preprocess.models.tapir import Tapir
 from msdyn.preprocess.tracks import FlowTracks
-
-from msdyn.cli.preprocess import main
-from msdyn.errors import InputError, MissingExtraError
 from msdyn.scene import Scene
 
 COTRACKER = '''

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from moving import apply, panning, paste, texture, write_scene
+
 from msdyn.preprocess.flow import (
     FlowPair,
     follow_points,
