@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from msdyn.geometry import Cameras, transform_points
 from msdyn.preprocess.assign import assign_objects
-from msdyn.preprocess.base import CameraSolution, Masks, SparsePoints
+from msdyn.preprocess.contracts import CameraSolution, Masks, SparsePoints
 from msdyn.preprocess.resection import (
     MAX_KEY_FRAMES,
     complete_cameras,

@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 
 from msdyn.geometry import Cameras, project, transform_points, unproject
-from msdyn.preprocess.base import Masks, SparsePoints
+from msdyn.preprocess.contracts import Masks, SparsePoints
 from msdyn.preprocess.sweep import Picture, match_cost, pick_planes, semi_global
 from msdyn.scene import Scene
 

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from msdyn.preprocess.base import CameraSolution, DepthMap, Masks
 from msdyn.preprocess.consistency import Consistency
+from msdyn.preprocess.contracts import CameraSolution, DepthMap, Masks
 from msdyn.preprocess.dense import MIN_POINTS, Body, DenseBody
 from msdyn.preprocess.fill import fill
 from msdyn.preprocess.objects import Reading, read_surroundings, smooth_depths

@@ -14,7 +14,7 @@ from itertools import chain, combinations
 
 import numpy as np
 
-from msdyn.preprocess.base import Masks
+from msdyn.preprocess.contracts import Masks
 from msdyn.preprocess.mask_stack import MaskStack
 from msdyn.preprocess.regions import (
     connected_in_clip,

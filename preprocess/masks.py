@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from msdyn.preprocess.base import CameraSolution, Masks
+from msdyn.preprocess.contracts import CameraSolution, Masks
 from msdyn.preprocess.instances import split_instances
 from msdyn.preprocess.mask_stack import MaskStack
 from msdyn.preprocess.progress import progress

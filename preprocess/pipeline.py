@@ -20,9 +20,8 @@ import numpy as np
 
 from msdyn.errors import InputError, PoorInputError
 from msdyn.preprocess.assign import assign_objects, number_objects
-from msdyn.preprocess.backends import BACKENDS
-from msdyn.preprocess.base import CameraSolution, DepthMap, SparsePoints, StoredMasks, Verdict
 from msdyn.preprocess.config import STAGES, PreprocessConfig, Stage
+from msdyn.preprocess.contracts import CameraSolution, DepthMap, SparsePoints, StoredMasks, Verdict
 from msdyn.preprocess.frames import write_frames
 from msdyn.preprocess.presets import choose_backends
 from msdyn.preprocess.quality import mask_figures
@@ -34,6 +33,7 @@ from msdyn.preprocess.records import (
     content_digest,
     options_of,
 )
+from msdyn.preprocess.registry import BACKENDS
 from msdyn.preprocess.report import REPORT, write_report
 from msdyn.preprocess.sources import source_files
 from msdyn.scene import (

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from msdyn.preprocess.backends import BACKENDS
 from msdyn.preprocess.config import PreprocessConfig, Stage
 from msdyn.preprocess.models.cotracker import COTRACKER, find_cotracker
 from msdyn.preprocess.models.depth import DEPTH_MODELS
@@ -24,6 +23,7 @@ from msdyn.preprocess.models.hub import CHECKPOINTS, Availability, find_checkpoi
 from msdyn.preprocess.models.raft import RAFT_MODELS
 from msdyn.preprocess.models.sam_video import SAM_MODELS
 from msdyn.preprocess.models.tapir import BOOTSTAPIR
+from msdyn.preprocess.registry import BACKENDS
 
 __all__ = ["CHOSEN_STAGES", "WITHOUT_WEIGHTS", "Choice", "choose_backends"]
 

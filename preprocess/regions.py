@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from msdyn.preprocess.base import Masks
+from msdyn.preprocess.contracts import Masks
 from msdyn.preprocess.mask_stack import MaskStack
 
 __all__ = [

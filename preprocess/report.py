@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from msdyn.files import atomic_path
-from msdyn.preprocess.base import SparsePoints, Verdict
 from msdyn.preprocess.config import STAGES
+from msdyn.preprocess.contracts import SparsePoints, Verdict
 from msdyn.preprocess.quality import judge_stage, measure_fitness
 from msdyn.preprocess.report_pictures import contact_sheet
 from msdyn.preprocess.report_text import PAGE, SCRIPT

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from msdyn.geometry import Cameras, invert_transforms
-from msdyn.preprocess.base import SparsePoints
+from msdyn.preprocess.contracts import SparsePoints
 from msdyn.preprocess.triangulate import triangulate
 from msdyn.scene import Tracks
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from msdyn.geometry import Cameras
 from msdyn.preprocess.assign import assign_objects
-from msdyn.preprocess.base import Masks
+from msdyn.preprocess.contracts import Masks
 from msdyn.preprocess.dense import Body
 from msdyn.preprocess.objects import Reading
 from msdyn.preprocess.resection import (

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from msdyn.io import load_pycolmap
-from msdyn.preprocess.base import Masks, SparsePoints
+from msdyn.preprocess.contracts import Masks, SparsePoints
 from msdyn.preprocess.resection import longest_in_cells
 from msdyn.scene import STATIC, Scene, Tracks, frame_path, write_image
 

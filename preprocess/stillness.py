@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from msdyn.geometry import Cameras, project, transform_points
-from msdyn.preprocess.base import Masks
+from msdyn.preprocess.contracts import Masks
 from msdyn.preprocess.flow import grey, sample_patches
 from msdyn.preprocess.progress import progress
 from msdyn.preprocess.triangulate import BLOCK, triangulate

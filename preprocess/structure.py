@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from msdyn.preprocess.assign import assign_objects
-from msdyn.preprocess.base import CameraSolution, Masks, SparsePoints
+from msdyn.preprocess.contracts import CameraSolution, Masks, SparsePoints
 from msdyn.preprocess.triangulate import triangulate_tracks
 from msdyn.scene import STATIC, Tracks
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from msdyn.geometry import Cameras, project
-from msdyn.preprocess.base import SparsePoints
+from msdyn.preprocess.contracts import SparsePoints
 from msdyn.scene import Tracks
 
 __all__ = [

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from msdyn.preprocess.base import Verdict
+from msdyn.preprocess.contracts import Verdict
 
 __all__ = ["CameraFigures", "judge_cameras"]
 

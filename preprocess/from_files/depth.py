@@ -11,14 +11,14 @@ import numpy as np
 
 from msdyn.errors import InputError
 from msdyn.io import DEPTH_SUFFIXES, read_depth_map, read_posed_images
-from msdyn.preprocess.base import CameraSolution
-from msdyn.preprocess.from_files.cameras import MODEL_STEP_PX
-from msdyn.preprocess.from_files.matching import (
+from msdyn.preprocess.contracts import CameraSolution
+from msdyn.preprocess.frame_matching import (
     frame_files,
     nearest,
     rows_of_frames,
     scale_factor,
 )
+from msdyn.preprocess.from_files.cameras import MODEL_STEP_PX
 from msdyn.preprocess.progress import progress
 from msdyn.scene import Scene, Tracks
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from msdyn.errors import InputError
 from msdyn.files import natural_order
-from msdyn.preprocess.base import CameraSolution
-from msdyn.preprocess.from_files.matching import frame_files, nearest, scale_factor
+from msdyn.preprocess.contracts import CameraSolution
+from msdyn.preprocess.frame_matching import frame_files, nearest, scale_factor
 from msdyn.preprocess.progress import progress
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from msdyn.errors import InputError
 from msdyn.io import read_cotracker, read_tapvid3d
-from msdyn.preprocess.from_files.matching import rows_of_frames
+from msdyn.preprocess.frame_matching import rows_of_frames
 from msdyn.scene import Observations, Scene, Tracks, npz_keys, read_tracks
 
 __all__ = ["FileTracks"]

@@ -15,8 +15,8 @@ from msdyn.errors import InputError
 from msdyn.geometry import Cameras
 from msdyn.preprocess.align import InverseDepthFit, fit_inverse_depth, fit_to_tracks
 from msdyn.preprocess.assign import assign_objects
-from msdyn.preprocess.base import CameraSolution, Masks, SparsePoints, Verdict
 from msdyn.preprocess.consistency import Consistency
+from msdyn.preprocess.contracts import CameraSolution, Masks, SparsePoints, Verdict
 from msdyn.preprocess.flow import sample_bilinear
 from msdyn.preprocess.models.hub import licence_of
 from msdyn.preprocess.structure import static_points

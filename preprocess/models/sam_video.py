@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from msdyn.preprocess.base import CameraSolution
+from msdyn.preprocess.contracts import CameraSolution
 from msdyn.preprocess.masks import MotionMasks
 from msdyn.preprocess.models.hub import licence_of, load_pretrained
 from msdyn.preprocess.models.placement import Placement, network_input, place

@@ -9,7 +9,7 @@ from moving import panning, paste, texture, write_scene
 from small_clip import Poor, write_small_clip
 
 from msdyn.preprocess import PreprocessConfig, pipeline
-from msdyn.preprocess.backends import BACKENDS
+from msdyn.preprocess.registry import BACKENDS
 from msdyn.preprocess.tracks import FlowTracks
 
 

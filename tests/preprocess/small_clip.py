@@ -5,7 +5,7 @@ from moving import panning, paste, texture
 
 from msdyn.geometry import Cameras
 from msdyn.io import write_video
-from msdyn.preprocess.base import CameraSolution, SparsePoints, Verdict
+from msdyn.preprocess.contracts import CameraSolution, SparsePoints, Verdict
 from msdyn.scene import write_cameras
 
 SIZE, FRAMES = (72, 96), 12

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from msdyn.geometry import Cameras, project, transform_points
-from msdyn.preprocess.base import SparsePoints
 from msdyn.preprocess.cameras import background_motion
+from msdyn.preprocess.contracts import SparsePoints
 from msdyn.preprocess.resection import interpolate_cameras
 from msdyn.preprocess.rotation import solve_rotations
 from msdyn.preprocess.triangulate import (

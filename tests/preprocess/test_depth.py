@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from cards import Card, card_tracks, placed, render, sliding_cameras, write_frames
 
-from msdyn.preprocess.base import CameraSolution, SparsePoints, Verdict
+from msdyn.preprocess.contracts import CameraSolution, SparsePoints, Verdict
 from msdyn.preprocess.dense import Body, DenseBody
 from msdyn.preprocess.depth import BACKDROP, BEFORE_BACKDROP, FusedDepth
 from msdyn.preprocess.rigid import solve_rigid_objects

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from msdyn.geometry import Cameras, project, transform_points, unproject
-from msdyn.preprocess.base import SparsePoints
 from msdyn.preprocess.consistency import Consistency
+from msdyn.preprocess.contracts import SparsePoints
 from msdyn.preprocess.dense import MAX_GAP, PARALLAXES, Body, choose_neighbours
 from msdyn.preprocess.fill import edge_weights, fill
 from msdyn.preprocess.objects import Reading, read_surroundings, smooth_depths

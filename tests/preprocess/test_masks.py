@@ -18,7 +18,7 @@ from moving import (
 )
 
 from msdyn.geometry import Cameras, project, transform_points
-from msdyn.preprocess.base import CameraSolution, SparsePoints, Verdict
+from msdyn.preprocess.contracts import CameraSolution, SparsePoints, Verdict
 from msdyn.preprocess.instances import VELOCITY_FRAMES, _Body, split_instances
 from msdyn.preprocess.masks import (
     MotionMasks,

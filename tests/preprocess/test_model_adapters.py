@@ -72,7 +72,7 @@ def test_a_depth_network_in_half_precision(tiny, name, monkeypatch):
 
 def test_depth_of_a_scene_by_a_checkpoint(tiny, square):
     from msdyn.geometry import Cameras
-    from msdyn.preprocess.base import CameraSolution, SparsePoints, Verdict
+    from msdyn.preprocess.contracts import CameraSolution, SparsePoints, Verdict
 
     scene, tracks = square
     backend = ModelDepth("depth-anything-metric", tiny["depth-anything-metric"], offline=True)

@@ -10,8 +10,8 @@ from small_clip import FRAMES, SIZE, Poor
 
 from msdyn.errors import InputError, PoorInputError
 from msdyn.preprocess import STAGES, PreprocessConfig, pipeline, preprocess_video
-from msdyn.preprocess.backends import BACKENDS
-from msdyn.preprocess.base import DepthMap, Verdict
+from msdyn.preprocess.contracts import DepthMap, Verdict
+from msdyn.preprocess.registry import BACKENDS
 from msdyn.scene import Scene, check_scene, create_scene
 
 
