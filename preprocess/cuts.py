@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from msdyn.preprocess.flow import estimate_flow
+from msdyn.preprocess.imaging.flow import estimate_flow
 
 __all__ = ["THUMBNAIL_WIDTH", "find_cuts"]
 

@@ -15,13 +15,13 @@ from itertools import chain, combinations
 import numpy as np
 
 from msdyn.preprocess.contracts import Masks
-from msdyn.preprocess.mask_stack import MaskStack
-from msdyn.preprocess.regions import (
+from msdyn.preprocess.imaging.connected_components import (
     connected_in_clip,
     connected_regions,
     fill_from_nearest,
     smooth_regions,
 )
+from msdyn.preprocess.imaging.mask_stack import MaskStack
 from msdyn.scene import Tracks
 
 __all__ = ["split_instances"]

@@ -13,10 +13,14 @@ from typing import Any
 import numpy as np
 
 from msdyn.preprocess.contracts import CameraSolution, Masks
+from msdyn.preprocess.imaging.connected_components import (
+    close_holes,
+    drop_specks,
+    fill_from_nearest,
+)
+from msdyn.preprocess.imaging.mask_stack import MaskStack
 from msdyn.preprocess.instances import split_instances
-from msdyn.preprocess.mask_stack import MaskStack
 from msdyn.preprocess.progress import progress
-from msdyn.preprocess.regions import close_holes, drop_specks, fill_from_nearest
 from msdyn.preprocess.stillness import Prediction, StillPoints, looks_still, photometric_scores
 from msdyn.preprocess.two_view import two_view_motion
 from msdyn.scene import STATIC, Scene, Tracks

@@ -14,7 +14,7 @@ import numpy as np
 
 from msdyn.geometry import Cameras, project, transform_points
 from msdyn.preprocess.contracts import Masks
-from msdyn.preprocess.flow import grey, sample_patches
+from msdyn.preprocess.imaging.flow import grey, sample_patches
 from msdyn.preprocess.progress import progress
 from msdyn.preprocess.triangulate import BLOCK, triangulate
 from msdyn.preprocess.two_view import LifeQuantile, group_quantile

@@ -15,7 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from msdyn.preprocess.flow import FlowPair, estimate_flow, follow_points, grey, refine_points
+from msdyn.preprocess.imaging.flow import (
+    FlowPair,
+    estimate_flow,
+    follow_points,
+    grey,
+    refine_points,
+)
 from msdyn.preprocess.progress import progress
 from msdyn.scene import Scene, Tracks
 

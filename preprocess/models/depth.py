@@ -17,7 +17,7 @@ from msdyn.preprocess.align import InverseDepthFit, fit_inverse_depth, fit_to_tr
 from msdyn.preprocess.assign import assign_objects
 from msdyn.preprocess.consistency import Consistency
 from msdyn.preprocess.contracts import CameraSolution, Masks, SparsePoints, Verdict
-from msdyn.preprocess.flow import sample_bilinear
+from msdyn.preprocess.imaging.flow import sample_bilinear
 from msdyn.preprocess.models.hub import licence_of
 from msdyn.preprocess.structure import static_points
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks, frame_path

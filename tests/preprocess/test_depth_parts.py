@@ -11,7 +11,7 @@ from msdyn.geometry import Cameras, project, transform_points, unproject
 from msdyn.preprocess.consistency import Consistency
 from msdyn.preprocess.contracts import SparsePoints
 from msdyn.preprocess.dense import MAX_GAP, PARALLAXES, Body, choose_neighbours
-from msdyn.preprocess.fill import edge_weights, fill
+from msdyn.preprocess.imaging.edge_aware_fill import edge_weights, fill
 from msdyn.preprocess.objects import Reading, read_surroundings, smooth_depths
 from msdyn.preprocess.rigid import bring_to_scale
 from msdyn.preprocess.sweep import (

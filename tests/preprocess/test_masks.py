@@ -19,19 +19,19 @@ from moving import (
 
 from msdyn.geometry import Cameras, project, transform_points
 from msdyn.preprocess.contracts import CameraSolution, SparsePoints, Verdict
+from msdyn.preprocess.imaging.connected_components import (
+    close_holes,
+    connected_regions,
+    drop_specks,
+    fill_from_nearest,
+    smooth_regions,
+)
 from msdyn.preprocess.instances import VELOCITY_FRAMES, _Body, split_instances
 from msdyn.preprocess.masks import (
     MotionMasks,
     NoMasks,
     _seen_by_two_views_alone,
     spread_over_pixels,
-)
-from msdyn.preprocess.regions import (
-    close_holes,
-    connected_regions,
-    drop_specks,
-    fill_from_nearest,
-    smooth_regions,
 )
 from msdyn.preprocess.stillness import StillPoints, looks_still
 from msdyn.preprocess.tracks import FlowTracks

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moving import apply, panning, paste, texture, write_scene
 
-from msdyn.preprocess.flow import (
+from msdyn.preprocess.imaging.flow import (
     FlowPair,
     follow_points,
     grey,

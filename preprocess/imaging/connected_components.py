@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from msdyn.preprocess.contracts import Masks
-from msdyn.preprocess.mask_stack import MaskStack
+from msdyn.preprocess.imaging.mask_stack import MaskStack
 
 __all__ = [
     "close_holes",

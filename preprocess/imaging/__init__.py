@@ -1,0 +1,1 @@
+"""Operations on images and masks that know neither tracks nor cameras: flow, regions, filling."""
