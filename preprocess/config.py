@@ -10,7 +10,7 @@ from typing import Annotated, Literal, get_args
 import tyro
 
 from msdyn.errors import InputError
-from msdyn.preprocess.frames import FrameOptions
+from msdyn.preprocess.frames.extract import FrameOptions
 
 __all__ = ["MODEL_BACKENDS", "STAGES", "PreprocessConfig", "Stage"]
 

@@ -22,7 +22,8 @@ from msdyn.errors import InputError, PoorInputError
 from msdyn.preprocess.assign import assign_objects, number_objects
 from msdyn.preprocess.config import STAGES, PreprocessConfig, Stage
 from msdyn.preprocess.contracts import CameraSolution, DepthMap, SparsePoints, StoredMasks, Verdict
-from msdyn.preprocess.frames import write_frames
+from msdyn.preprocess.frames.extract import write_frames
+from msdyn.preprocess.frames.sources import source_files
 from msdyn.preprocess.presets import choose_backends
 from msdyn.preprocess.quality import mask_figures
 from msdyn.preprocess.records import (
@@ -35,7 +36,6 @@ from msdyn.preprocess.records import (
 )
 from msdyn.preprocess.registry import BACKENDS
 from msdyn.preprocess.report import REPORT, write_report
-from msdyn.preprocess.sources import source_files
 from msdyn.scene import (
     IGNORE,
     STATIC,

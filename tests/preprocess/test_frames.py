@@ -14,7 +14,7 @@ from PIL import Image
 from msdyn.errors import InputError
 from msdyn.files import natural_order
 from msdyn.io import read_video, scan_video, write_video
-from msdyn.preprocess.frames import FrameOptions, write_frames
+from msdyn.preprocess.frames.extract import FrameOptions, write_frames
 from msdyn.scene import Scene
 
 

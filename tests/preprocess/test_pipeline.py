@@ -104,7 +104,7 @@ def test_a_run_cut_short_goes_on(config, ran, monkeypatch, writer, stage):
 
 
 def test_frames_cut_short_are_begun_again(config, monkeypatch):
-    from msdyn.preprocess import frames
+    from msdyn.preprocess.frames import extract as frames
 
     def cut(path, image):
         raise KeyboardInterrupt

@@ -15,8 +15,8 @@ from msdyn.cli.preprocess import main
 from msdyn.errors import InputError
 from msdyn.io import read_video, write_video
 from msdyn.preprocess import PreprocessConfig
-from msdyn.preprocess.cuts import find_cuts
-from msdyn.preprocess.frames import FrameOptions, write_frames
+from msdyn.preprocess.frames.extract import FrameOptions, write_frames
+from msdyn.preprocess.frames.shots import find_cuts
 from msdyn.scene import Scene
 
 SIZE = (72, 120)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from msdyn.errors import InputError
-from msdyn.preprocess.cuts import find_cuts
+from msdyn.preprocess.frames.shots import find_cuts
+from msdyn.preprocess.frames.sources import Source, open_source
 from msdyn.preprocess.progress import progress
-from msdyn.preprocess.sources import Source, open_source
 from msdyn.scene import Timeline, create_scene, frame_path, write_image
 
 __all__ = ["FrameOptions", "write_frames"]

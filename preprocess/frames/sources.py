@@ -12,7 +12,7 @@ import numpy as np
 from msdyn.errors import InputError
 from msdyn.files import natural_order
 from msdyn.io import read_video, scan_video
-from msdyn.preprocess.cuts import THUMBNAIL_WIDTH
+from msdyn.preprocess.frames.shots import THUMBNAIL_WIDTH
 
 __all__ = ["IMAGE_SUFFIXES", "Source", "open_source", "source_files"]
 
