@@ -19,15 +19,13 @@ import numpy as np
 from tqdm import tqdm
 
 from msdyn.geometry import Cameras, transform_points
-from msdyn.preprocess.assign import assign_objects
 from msdyn.preprocess.contracts import CameraSolution, Masks, SparsePoints
-from msdyn.preprocess.resection import (
+from msdyn.preprocess.multiview.absolute_pose import (
     MAX_KEY_FRAMES,
     complete_cameras,
     key_frames,
 )
-from msdyn.preprocess.rotation import RotationSolution, solve_rotations
-from msdyn.preprocess.sfm import (
+from msdyn.preprocess.multiview.colmap import (
     Mapping,
     map_cameras,
     match_features,
@@ -35,7 +33,9 @@ from msdyn.preprocess.sfm import (
     planar_share,
     polish,
 )
-from msdyn.preprocess.triangulate import triangulation_angles
+from msdyn.preprocess.multiview.rotation_only import RotationSolution, solve_rotations
+from msdyn.preprocess.multiview.track_labels import assign_objects
+from msdyn.preprocess.multiview.triangulation import triangulation_angles
 from msdyn.preprocess.verdict import MIN_REGISTERED, CameraFigures, judge_cameras
 from msdyn.scene import STATIC, Scene, Tracks
 

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from msdyn.errors import InputError, PoorInputError
-from msdyn.preprocess.assign import assign_objects, number_objects
 from msdyn.preprocess.config import STAGES, PreprocessConfig, Stage
 from msdyn.preprocess.contracts import CameraSolution, DepthMap, SparsePoints, StoredMasks, Verdict
 from msdyn.preprocess.frames.extract import write_frames
 from msdyn.preprocess.frames.sources import source_files
+from msdyn.preprocess.multiview.track_labels import assign_objects, number_objects
 from msdyn.preprocess.presets import choose_backends
 from msdyn.preprocess.quality import mask_figures
 from msdyn.preprocess.records import (

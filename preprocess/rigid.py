@@ -16,16 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from msdyn.geometry import Cameras
-from msdyn.preprocess.assign import assign_objects
 from msdyn.preprocess.contracts import Masks
 from msdyn.preprocess.dense import Body
-from msdyn.preprocess.objects import Reading
-from msdyn.preprocess.resection import (
+from msdyn.preprocess.multiview.absolute_pose import (
     MAX_KEY_FRAMES,
     complete_cameras,
     key_frames,
 )
-from msdyn.preprocess.sfm import (
+from msdyn.preprocess.multiview.colmap import (
     Mapping,
     extract_features,
     features_on,
@@ -33,7 +31,9 @@ from msdyn.preprocess.sfm import (
     match_neighbours,
     polish,
 )
-from msdyn.preprocess.triangulate import reprojection_error, triangulation_angles
+from msdyn.preprocess.multiview.track_labels import assign_objects
+from msdyn.preprocess.multiview.triangulation import reprojection_error, triangulation_angles
+from msdyn.preprocess.objects import Reading
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks
 
 __all__ = ["bring_to_scale", "solve_rigid_objects"]

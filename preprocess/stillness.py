@@ -15,9 +15,9 @@ import numpy as np
 from msdyn.geometry import Cameras, project, transform_points
 from msdyn.preprocess.contracts import Masks
 from msdyn.preprocess.imaging.flow import grey, sample_patches
+from msdyn.preprocess.multiview.triangulation import BLOCK, triangulate
+from msdyn.preprocess.multiview.two_view import LifeQuantile, group_quantile
 from msdyn.preprocess.progress import progress
-from msdyn.preprocess.triangulate import BLOCK, triangulate
-from msdyn.preprocess.two_view import LifeQuantile, group_quantile
 from msdyn.scene import Scene, Tracks
 
 __all__ = ["Prediction", "StillPoints", "looks_still", "photometric_scores"]

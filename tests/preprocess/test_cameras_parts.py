@@ -13,9 +13,9 @@ from scipy.spatial.transform import Rotation
 from msdyn.geometry import Cameras, project, transform_points
 from msdyn.preprocess.cameras import background_motion
 from msdyn.preprocess.contracts import SparsePoints
-from msdyn.preprocess.resection import interpolate_cameras
-from msdyn.preprocess.rotation import solve_rotations
-from msdyn.preprocess.triangulate import (
+from msdyn.preprocess.multiview.absolute_pose import interpolate_cameras
+from msdyn.preprocess.multiview.rotation_only import solve_rotations
+from msdyn.preprocess.multiview.triangulation import (
     reprojection_error,
     triangulate,
     triangulate_tracks,
@@ -69,7 +69,7 @@ def test_triangulation_in_blocks_is_the_same_and_takes_no_more_memory(monkeypatc
     point, frame, xy = point[order], frame[order], xy[order]
     whole = triangulate(cameras, point, frame, xy)
     for block in (1, 7, 1000):
-        monkeypatch.setattr("msdyn.preprocess.triangulate.BLOCK", block)
+        monkeypatch.setattr("msdyn.preprocess.multiview.triangulation.BLOCK", block)
         if block == 1:  # a block a point is slow
             few = point < 100
             parts = triangulate(cameras, point[few], frame[few], xy[few])

@@ -10,8 +10,8 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from msdyn.geometry import Cameras, align_camera_paths, similarity_from_points, transform_points
 from msdyn.preprocess.cameras import SfmCameras
-from msdyn.preprocess.sfm import map_cameras, match_tracks, polish
-from msdyn.preprocess.triangulate import reprojection_error
+from msdyn.preprocess.multiview.colmap import map_cameras, match_tracks, polish
+from msdyn.preprocess.multiview.triangulation import reprojection_error
 from msdyn.scene import Observations, Tracks
 
 FRAMES, FOCAL, WIDTH, HEIGHT = 14, 220, 256, 192

@@ -9,8 +9,8 @@ from PIL import Image
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras
-from msdyn.preprocess.assign import assign_objects, number_objects
 from msdyn.preprocess.from_files import FileCameras, FileDepth, FileMasks, FileTracks
+from msdyn.preprocess.multiview.track_labels import assign_objects, number_objects
 from msdyn.scene import Scene, Tracks, stamp_stage, write_cameras, write_tracks
 
 HEIGHT, WIDTH = 48, 64

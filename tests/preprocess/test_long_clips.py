@@ -10,9 +10,9 @@ from msdyn.preprocess import stillness, two_view
 from msdyn.preprocess.imaging.connected_components import connected_in_clip, connected_regions
 from msdyn.preprocess.imaging.mask_stack import MaskStack
 from msdyn.preprocess.instances import split_instances
+from msdyn.preprocess.multiview.two_view import LifeQuantile, group_quantile
 from msdyn.preprocess.stillness import StillPoints
 from msdyn.preprocess.tracks import FlowTracks
-from msdyn.preprocess.two_view import LifeQuantile, group_quantile
 from msdyn.scene import Tracks
 
 

@@ -33,9 +33,9 @@ from msdyn.preprocess.masks import (
     _seen_by_two_views_alone,
     spread_over_pixels,
 )
+from msdyn.preprocess.multiview.two_view import group_quantile, two_view_motion
 from msdyn.preprocess.stillness import StillPoints, looks_still
 from msdyn.preprocess.tracks import FlowTracks
-from msdyn.preprocess.two_view import group_quantile, two_view_motion
 from msdyn.scene import Tracks
 
 SIZE = (120, 160)

@@ -5,7 +5,7 @@ import pytest
 from cards import sliding_cameras
 
 from msdyn.geometry import project, transform_points
-from msdyn.preprocess.resection import interpolate_cameras, resect
+from msdyn.preprocess.multiview.absolute_pose import interpolate_cameras, resect
 from msdyn.scene import Tracks
 
 FRAMES, WIDTH, HEIGHT = 21, 256, 192

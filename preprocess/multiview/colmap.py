@@ -18,7 +18,7 @@ import numpy as np
 
 from msdyn.io import load_pycolmap
 from msdyn.preprocess.contracts import Masks, SparsePoints
-from msdyn.preprocess.resection import longest_in_cells
+from msdyn.preprocess.multiview.absolute_pose import longest_in_cells
 from msdyn.scene import STATIC, Scene, Tracks, frame_path, write_image
 
 __all__ = [

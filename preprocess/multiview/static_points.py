@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from msdyn.preprocess.assign import assign_objects
 from msdyn.preprocess.contracts import CameraSolution, Masks, SparsePoints
-from msdyn.preprocess.triangulate import triangulate_tracks
+from msdyn.preprocess.multiview.track_labels import assign_objects
+from msdyn.preprocess.multiview.triangulation import triangulate_tracks
 from msdyn.scene import STATIC, Tracks
 
 __all__ = ["static_points"]

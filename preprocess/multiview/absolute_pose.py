@@ -12,7 +12,7 @@ import numpy as np
 
 from msdyn.geometry import Cameras, invert_transforms
 from msdyn.preprocess.contracts import SparsePoints
-from msdyn.preprocess.triangulate import triangulate
+from msdyn.preprocess.multiview.triangulation import triangulate
 from msdyn.scene import Tracks
 
 __all__ = [

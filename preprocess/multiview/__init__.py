@@ -1,0 +1,1 @@
+"""Multi-view geometry: two-view models, triangulation, absolute pose, COLMAP, static points."""
