@@ -16,10 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+from msdyn.preprocess.checkpoints.huggingface import CHECKPOINTS, Availability, find_checkpoint
 from msdyn.preprocess.config import PreprocessConfig, Stage
 from msdyn.preprocess.models.cotracker import COTRACKER, find_cotracker
 from msdyn.preprocess.models.depth import DEPTH_MODELS
-from msdyn.preprocess.models.hub import CHECKPOINTS, Availability, find_checkpoint
 from msdyn.preprocess.models.raft import RAFT_MODELS
 from msdyn.preprocess.models.sam_video import SAM_MODELS
 from msdyn.preprocess.models.tapir import BOOTSTAPIR

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from msdyn.io import tracks_of_cotracker
+from msdyn.preprocess.checkpoints.huggingface import Availability
+from msdyn.preprocess.checkpoints.torch_hub import load_from_hub
 from msdyn.preprocess.models.grid_tracks import GridTracks
-from msdyn.preprocess.models.hub import Availability
-from msdyn.preprocess.models.torch_hub import load_from_hub
 from msdyn.scene import Tracks
 
 __all__ = ["COTRACKER", "CoTracker", "find_cotracker"]

@@ -14,10 +14,10 @@ from tqdm import tqdm
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras
 from msdyn.preprocess.align import InverseDepthFit, fit_inverse_depth, fit_to_tracks
+from msdyn.preprocess.checkpoints.huggingface import licence_of
 from msdyn.preprocess.consistency import Consistency
 from msdyn.preprocess.contracts import CameraSolution, Masks, SparsePoints, Verdict
 from msdyn.preprocess.imaging.flow import sample_bilinear
-from msdyn.preprocess.models.hub import licence_of
 from msdyn.preprocess.multiview.static_points import static_points
 from msdyn.preprocess.multiview.track_labels import assign_objects
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks, frame_path

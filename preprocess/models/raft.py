@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from msdyn.errors import MissingExtraError
+from msdyn.preprocess.checkpoints.placement import Placement, network_input
+from msdyn.preprocess.checkpoints.torch_hub import hub_weights, load_from_hub
 from msdyn.preprocess.imaging.flow import FlowPair, grey
-from msdyn.preprocess.models.placement import Placement, network_input
-from msdyn.preprocess.models.torch_hub import hub_weights, load_from_hub
 from msdyn.preprocess.tracks import FlowTracks
 from msdyn.scene import Scene
 

@@ -17,9 +17,9 @@ import numpy as np
 
 from msdyn.errors import MissingExtraError
 from msdyn.io import tracks_of_cotracker
+from msdyn.preprocess.checkpoints.placement import Placement, network_input
+from msdyn.preprocess.checkpoints.torch_hub import hub_weights, load_from_hub
 from msdyn.preprocess.models.grid_tracks import GridTracks
-from msdyn.preprocess.models.placement import Placement, network_input
-from msdyn.preprocess.models.torch_hub import hub_weights, load_from_hub
 from msdyn.scene import Tracks
 
 __all__ = ["BOOTSTAPIR", "Tapir"]

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from msdyn.preprocess.models.hub import load_pretrained
-from msdyn.preprocess.models.placement import fit_size, network_input, place
+from msdyn.preprocess.checkpoints.huggingface import load_pretrained
+from msdyn.preprocess.checkpoints.placement import fit_size, network_input, place
 
 __all__ = ["ZoeDepth"]
 

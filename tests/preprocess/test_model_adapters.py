@@ -11,10 +11,15 @@ from PIL import Image
 from tiny_models import save_depth_anything, save_depth_pro, save_edgetam, save_sam2, save_zoedepth
 
 from msdyn.errors import InputError, MissingExtraError
+from msdyn.preprocess.checkpoints.huggingface import (
+    CHECKPOINTS,
+    find_checkpoint,
+    licence_of,
+    load_pretrained,
+)
+from msdyn.preprocess.checkpoints.placement import Placement, fit_size, network_input
 from msdyn.preprocess.models import depth_anything, depth_pro, sam_video, zoedepth
 from msdyn.preprocess.models.depth import DEPTH_MODELS, ModelDepth, load_network
-from msdyn.preprocess.models.hub import CHECKPOINTS, find_checkpoint, licence_of, load_pretrained
-from msdyn.preprocess.models.placement import Placement, fit_size, network_input
 from msdyn.preprocess.models.sam_video import SAM_MODELS, SamMasks, _Tracker
 from msdyn.preprocess.prompts import Prompt
 from msdyn.preprocess.tracks import FlowTracks

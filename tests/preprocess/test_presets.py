@@ -9,7 +9,7 @@ from tiny_models import save_depth_anything, save_sam2
 
 from msdyn.cli.preprocess import main
 from msdyn.preprocess import WITHOUT_WEIGHTS, PreprocessConfig, preprocess_video, presets
-from msdyn.preprocess.models.hub import Availability
+from msdyn.preprocess.checkpoints.huggingface import Availability
 from msdyn.scene import Scene, check_scene, read_cameras, write_cameras
 
 

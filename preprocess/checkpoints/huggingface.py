@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from msdyn.errors import InputError, MissingExtraError
-from msdyn.preprocess.models.torch_hub import one_line
+from msdyn.preprocess.checkpoints.torch_hub import one_line
 
 __all__ = ["Availability", "Checkpoint", "find_checkpoint", "licence_of", "load_pretrained"]
 

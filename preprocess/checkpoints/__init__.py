@@ -1,0 +1,1 @@
+"""Checkpoints of networks: sources, licences, loading, and the device they run on."""
