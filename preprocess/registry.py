@@ -34,7 +34,7 @@ def _given(path: Path | None) -> Path:
 
 
 def _flow_tracks(config: PreprocessConfig) -> Any:
-    from msdyn.preprocess.tracks import FlowTracks
+    from msdyn.preprocess.tracks.chained_flow import FlowTracks
 
     return FlowTracks()
 
@@ -80,21 +80,21 @@ def _sam_masks(config: PreprocessConfig) -> Any:
 
 
 def _cotracker_tracks(config: PreprocessConfig) -> Any:
-    from msdyn.preprocess.models.cotracker import CoTracker
+    from msdyn.preprocess.tracks.cotracker import CoTracker
 
     assert config.tracks_model is not None
     return CoTracker(config.tracks_model, offline=config.preset == "offline")
 
 
 def _tapir_tracks(config: PreprocessConfig) -> Any:
-    from msdyn.preprocess.models.tapir import Tapir
+    from msdyn.preprocess.tracks.tapir import Tapir
 
     assert config.tracks_model is not None
     return Tapir(config.tracks_model, offline=config.preset == "offline")
 
 
 def _raft_tracks(config: PreprocessConfig) -> Any:
-    from msdyn.preprocess.models.raft import RaftTracks
+    from msdyn.preprocess.tracks.raft import RaftTracks
 
     assert config.tracks_model is not None
     return RaftTracks(model=config.tracks_model, offline=config.preset == "offline")

@@ -47,7 +47,7 @@ from msdyn.geometry import (
 )
 from msdyn.preprocess import STAGES, WITHOUT_WEIGHTS, PreprocessConfig, preprocess_video
 from msdyn.preprocess.imaging.flow import estimate_flow, follow_points, grey, refine_points
-from msdyn.preprocess.tracks import FlowTracks
+from msdyn.preprocess.tracks.chained_flow import FlowTracks
 from msdyn.scene import Scene
 from msdyn.synthetic import SCENES
 

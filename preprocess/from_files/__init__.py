@@ -3,6 +3,6 @@
 from msdyn.preprocess.from_files.cameras import FileCameras
 from msdyn.preprocess.from_files.depth import FileDepth
 from msdyn.preprocess.from_files.masks import FileMasks
-from msdyn.preprocess.from_files.tracks import FileTracks
+from msdyn.preprocess.tracks.from_files import FileTracks
 
 __all__ = ["FileCameras", "FileDepth", "FileMasks", "FileTracks"]

@@ -10,7 +10,7 @@ from small_clip import Poor, write_small_clip
 
 from msdyn.preprocess import PreprocessConfig, pipeline
 from msdyn.preprocess.registry import BACKENDS
-from msdyn.preprocess.tracks import FlowTracks
+from msdyn.preprocess.tracks.chained_flow import FlowTracks
 
 
 @pytest.fixture(autouse=True)

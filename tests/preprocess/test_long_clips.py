@@ -12,7 +12,7 @@ from msdyn.preprocess.imaging.mask_stack import MaskStack
 from msdyn.preprocess.instances import split_instances
 from msdyn.preprocess.multiview.two_view import LifeQuantile, group_quantile
 from msdyn.preprocess.stillness import StillPoints
-from msdyn.preprocess.tracks import FlowTracks
+from msdyn.preprocess.tracks.chained_flow import FlowTracks
 from msdyn.scene import Tracks
 
 

@@ -35,7 +35,7 @@ from msdyn.preprocess.masks import (
 )
 from msdyn.preprocess.multiview.two_view import group_quantile, two_view_motion
 from msdyn.preprocess.stillness import StillPoints, looks_still
-from msdyn.preprocess.tracks import FlowTracks
+from msdyn.preprocess.tracks.chained_flow import FlowTracks
 from msdyn.scene import Tracks
 
 SIZE = (120, 160)

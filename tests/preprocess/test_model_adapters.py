@@ -22,7 +22,7 @@ from msdyn.preprocess.models import depth_anything, depth_pro, sam_video, zoedep
 from msdyn.preprocess.models.depth import DEPTH_MODELS, ModelDepth, load_network
 from msdyn.preprocess.models.sam_video import SAM_MODELS, SamMasks, _Tracker
 from msdyn.preprocess.prompts import Prompt
-from msdyn.preprocess.tracks import FlowTracks
+from msdyn.preprocess.tracks.chained_flow import FlowTracks
 
 pytest.importorskip("transformers")
 CPU = Placement("cpu", False, 1)

@@ -193,7 +193,7 @@ def test_an_interruption_exits_130(config, monkeypatch, capsys):
     def interrupt(self, scene):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("msdyn.preprocess.tracks.FlowTracks.track", interrupt)
+    monkeypatch.setattr("msdyn.preprocess.tracks.chained_flow.FlowTracks.track", interrupt)
     assert main(command(config)) == 130
     assert "kept" in capsys.readouterr().err
     monkeypatch.undo()

@@ -13,12 +13,12 @@ import torch
 
 from msdyn.cli.preprocess import main
 from msdyn.errors import InputError, MissingExtraError
-from msdyn.preprocess.models import raft, tapir
-from msdyn.preprocess.models.cotracker import CoTracker, find_cotracker
-from msdyn.preprocess.models.grid_tracks import cut_spans
-from msdyn.preprocess.models.raft import RaftTracks
-from msdyn.preprocess.models.tapir import Tapir
-from msdyn.preprocess.tracks import FlowTracks
+from msdyn.preprocess.tracks import raft, tapir
+from msdyn.preprocess.tracks.chained_flow import FlowTracks
+from msdyn.preprocess.tracks.cotracker import CoTracker, find_cotracker
+from msdyn.preprocess.tracks.point_trackers import cut_spans
+from msdyn.preprocess.tracks.raft import RaftTracks
+from msdyn.preprocess.tracks.tapir import Tapir
 from msdyn.scene import Scene
 
 COTRACKER = '''

@@ -14,7 +14,7 @@ from msdyn.preprocess.imaging.flow import (
     sample_bilinear,
     sample_patches,
 )
-from msdyn.preprocess.tracks import FlowTracks
+from msdyn.preprocess.tracks.chained_flow import FlowTracks
 
 SIZE = (120, 160)
 

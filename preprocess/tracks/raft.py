@@ -18,7 +18,7 @@ from msdyn.errors import MissingExtraError
 from msdyn.preprocess.checkpoints.placement import Placement, network_input
 from msdyn.preprocess.checkpoints.torch_hub import hub_weights, load_from_hub
 from msdyn.preprocess.imaging.flow import FlowPair, grey
-from msdyn.preprocess.tracks import FlowTracks
+from msdyn.preprocess.tracks.chained_flow import FlowTracks
 from msdyn.scene import Scene
 
 __all__ = ["RAFT_MODELS", "RaftTracks"]

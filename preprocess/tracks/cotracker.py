@@ -15,7 +15,7 @@ import numpy as np
 from msdyn.io import tracks_of_cotracker
 from msdyn.preprocess.checkpoints.huggingface import Availability
 from msdyn.preprocess.checkpoints.torch_hub import load_from_hub
-from msdyn.preprocess.models.grid_tracks import GridTracks
+from msdyn.preprocess.tracks.point_trackers import GridTracks
 from msdyn.scene import Tracks
 
 __all__ = ["COTRACKER", "CoTracker", "find_cotracker"]

@@ -19,7 +19,7 @@ from msdyn.errors import MissingExtraError
 from msdyn.io import tracks_of_cotracker
 from msdyn.preprocess.checkpoints.placement import Placement, network_input
 from msdyn.preprocess.checkpoints.torch_hub import hub_weights, load_from_hub
-from msdyn.preprocess.models.grid_tracks import GridTracks
+from msdyn.preprocess.tracks.point_trackers import GridTracks
 from msdyn.scene import Tracks
 
 __all__ = ["BOOTSTAPIR", "Tapir"]
