@@ -40,13 +40,13 @@ def _flow_tracks(config: PreprocessConfig) -> Any:
 
 
 def _motion_masks(config: PreprocessConfig) -> Any:
-    from msdyn.preprocess.masks import MotionMasks
+    from msdyn.preprocess.masks.motion import MotionMasks
 
     return MotionMasks()
 
 
 def _no_masks(config: PreprocessConfig) -> Any:
-    from msdyn.preprocess.masks import NoMasks
+    from msdyn.preprocess.masks.motion import NoMasks
 
     return NoMasks()
 
@@ -72,7 +72,7 @@ def _model_depth(config: PreprocessConfig) -> Any:
 
 
 def _sam_masks(config: PreprocessConfig) -> Any:
-    from msdyn.preprocess.models.sam_video import SamMasks
+    from msdyn.preprocess.masks.sam_video import SamMasks
 
     model, name = config.masks_model, config.masks
     assert model is not None and name in ("sam2", "edgetam")

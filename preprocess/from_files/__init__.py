@@ -2,7 +2,7 @@
 
 from msdyn.preprocess.from_files.cameras import FileCameras
 from msdyn.preprocess.from_files.depth import FileDepth
-from msdyn.preprocess.from_files.masks import FileMasks
+from msdyn.preprocess.masks.from_files import FileMasks
 from msdyn.preprocess.tracks.from_files import FileTracks
 
 __all__ = ["FileCameras", "FileDepth", "FileMasks", "FileTracks"]

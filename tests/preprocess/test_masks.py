@@ -26,15 +26,15 @@ from msdyn.preprocess.imaging.connected_components import (
     fill_from_nearest,
     smooth_regions,
 )
-from msdyn.preprocess.instances import VELOCITY_FRAMES, _Body, split_instances
-from msdyn.preprocess.masks import (
+from msdyn.preprocess.masks.instances import VELOCITY_FRAMES, _Body, split_instances
+from msdyn.preprocess.masks.motion import (
     MotionMasks,
     NoMasks,
     _seen_by_two_views_alone,
     spread_over_pixels,
 )
+from msdyn.preprocess.masks.static_tests import StillPoints, looks_still
 from msdyn.preprocess.multiview.two_view import group_quantile, two_view_motion
-from msdyn.preprocess.stillness import StillPoints, looks_still
 from msdyn.preprocess.tracks.chained_flow import FlowTracks
 from msdyn.scene import Tracks
 

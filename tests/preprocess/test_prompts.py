@@ -7,7 +7,7 @@ import pytest
 from moving import write_scene
 
 from msdyn.errors import InputError
-from msdyn.preprocess.prompts import prompts_from_masks, read_prompts
+from msdyn.preprocess.masks.prompts import prompts_from_masks, read_prompts
 from msdyn.scene import Scene, stamp_stage
 
 SIZE = (48, 64)

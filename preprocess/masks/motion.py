@@ -19,10 +19,15 @@ from msdyn.preprocess.imaging.connected_components import (
     fill_from_nearest,
 )
 from msdyn.preprocess.imaging.mask_stack import MaskStack
-from msdyn.preprocess.instances import split_instances
+from msdyn.preprocess.masks.instances import split_instances
+from msdyn.preprocess.masks.static_tests import (
+    Prediction,
+    StillPoints,
+    looks_still,
+    photometric_scores,
+)
 from msdyn.preprocess.multiview.two_view import two_view_motion
 from msdyn.preprocess.progress import progress
-from msdyn.preprocess.stillness import Prediction, StillPoints, looks_still, photometric_scores
 from msdyn.scene import STATIC, Scene, Tracks
 
 __all__ = ["MotionMasks", "NoMasks", "spread_over_pixels"]

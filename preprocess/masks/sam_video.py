@@ -20,9 +20,9 @@ import numpy as np
 from msdyn.preprocess.checkpoints.huggingface import licence_of, load_pretrained
 from msdyn.preprocess.checkpoints.placement import Placement, network_input, place
 from msdyn.preprocess.contracts import CameraSolution
-from msdyn.preprocess.masks import MotionMasks
+from msdyn.preprocess.masks.motion import MotionMasks
+from msdyn.preprocess.masks.prompts import Prompt, prompts_from_masks, read_prompts
 from msdyn.preprocess.progress import progress
-from msdyn.preprocess.prompts import Prompt, prompts_from_masks, read_prompts
 from msdyn.scene import STATIC, Scene, Tracks, frame_path
 
 __all__ = ["SAM_MODELS", "SamMasks"]
