@@ -52,7 +52,7 @@ def _no_masks(config: PreprocessConfig) -> Any:
 
 
 def _sfm_cameras(config: PreprocessConfig) -> Any:
-    from msdyn.preprocess.cameras import SfmCameras
+    from msdyn.preprocess.cameras.structure_from_motion import SfmCameras
 
     return SfmCameras()
 

@@ -1,6 +1,6 @@
 """The `files` backends: bring your own cameras, depth, masks and tracks."""
 
-from msdyn.preprocess.from_files.cameras import FileCameras
+from msdyn.preprocess.cameras.from_files import FileCameras
 from msdyn.preprocess.from_files.depth import FileDepth
 from msdyn.preprocess.masks.from_files import FileMasks
 from msdyn.preprocess.tracks.from_files import FileTracks

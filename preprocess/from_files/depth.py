@@ -11,6 +11,7 @@ import numpy as np
 
 from msdyn.errors import InputError
 from msdyn.io import DEPTH_SUFFIXES, read_depth_map, read_posed_images
+from msdyn.preprocess.cameras.from_files import MODEL_STEP_PX
 from msdyn.preprocess.contracts import CameraSolution
 from msdyn.preprocess.frame_matching import (
     frame_files,
@@ -18,7 +19,6 @@ from msdyn.preprocess.frame_matching import (
     rows_of_frames,
     scale_factor,
 )
-from msdyn.preprocess.from_files.cameras import MODEL_STEP_PX
 from msdyn.preprocess.progress import progress
 from msdyn.scene import Scene, Tracks
 

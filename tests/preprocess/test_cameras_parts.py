@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from msdyn.geometry import Cameras, project, transform_points
-from msdyn.preprocess.cameras import background_motion
+from msdyn.preprocess.cameras.reliability import CameraFigures, judge_cameras
+from msdyn.preprocess.cameras.structure_from_motion import background_motion
 from msdyn.preprocess.contracts import SparsePoints
 from msdyn.preprocess.multiview.absolute_pose import interpolate_cameras
 from msdyn.preprocess.multiview.rotation_only import solve_rotations
@@ -21,7 +22,6 @@ from msdyn.preprocess.multiview.triangulation import (
     triangulate_tracks,
     triangulation_angles,
 )
-from msdyn.preprocess.verdict import CameraFigures, judge_cameras
 from msdyn.scene import Tracks
 
 

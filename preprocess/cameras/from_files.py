@@ -11,11 +11,11 @@ import numpy as np
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras
 from msdyn.io import PosedImages, read_posed_images
+from msdyn.preprocess.cameras.reliability import MIN_REGISTERED
 from msdyn.preprocess.contracts import CameraSolution, Masks, SparsePoints, Verdict
 from msdyn.preprocess.frame_matching import rows_of_frames, rows_of_names, scale_factor
 from msdyn.preprocess.multiview.absolute_pose import complete_cameras, interpolate_cameras
 from msdyn.preprocess.multiview.track_labels import assign_objects
-from msdyn.preprocess.verdict import MIN_REGISTERED
 from msdyn.scene import STATIC, Scene, Tracks
 
 __all__ = ["FileCameras"]

@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from msdyn.geometry import Cameras, transform_points
+from msdyn.preprocess.cameras.reliability import MIN_REGISTERED, CameraFigures, judge_cameras
 from msdyn.preprocess.contracts import CameraSolution, Masks, SparsePoints
 from msdyn.preprocess.multiview.absolute_pose import (
     MAX_KEY_FRAMES,
@@ -36,7 +37,6 @@ from msdyn.preprocess.multiview.colmap import (
 from msdyn.preprocess.multiview.rotation_only import RotationSolution, solve_rotations
 from msdyn.preprocess.multiview.track_labels import assign_objects
 from msdyn.preprocess.multiview.triangulation import triangulation_angles
-from msdyn.preprocess.verdict import MIN_REGISTERED, CameraFigures, judge_cameras
 from msdyn.scene import STATIC, Scene, Tracks
 
 __all__ = ["SfmCameras", "background_motion"]

@@ -1,0 +1,1 @@
+"""Backends of the cameras stage, and how far their results can be trusted."""
