@@ -18,8 +18,8 @@ from typing import Any, Literal, get_args
 
 from msdyn.preprocess.checkpoints.huggingface import CHECKPOINTS, Availability, find_checkpoint
 from msdyn.preprocess.config import PreprocessConfig, Stage
+from msdyn.preprocess.depth.networks import DEPTH_MODELS
 from msdyn.preprocess.masks.sam_video import SAM_MODELS
-from msdyn.preprocess.models.depth import DEPTH_MODELS
 from msdyn.preprocess.registry import BACKENDS
 from msdyn.preprocess.tracks.cotracker import COTRACKER, find_cotracker
 from msdyn.preprocess.tracks.raft import RAFT_MODELS

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from msdyn.geometry import project, transform_points, unproject
-from msdyn.preprocess.consistency import depth_difference
 from msdyn.preprocess.contracts import Verdict
+from msdyn.preprocess.depth.consistency import depth_difference
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks
 
 __all__ = ["Fitness", "judge_stage", "mask_figures", "measure_fitness"]

@@ -58,13 +58,13 @@ def _sfm_cameras(config: PreprocessConfig) -> Any:
 
 
 def _fused_depth(config: PreprocessConfig) -> Any:
-    from msdyn.preprocess.depth import FusedDepth
+    from msdyn.preprocess.depth.fused import FusedDepth
 
     return FusedDepth()
 
 
 def _model_depth(config: PreprocessConfig) -> Any:
-    from msdyn.preprocess.models.depth import ModelDepth
+    from msdyn.preprocess.depth.networks import ModelDepth
 
     model, name = config.depth_model, config.depth
     assert model is not None and name not in (None, "fused", "files")

@@ -1,7 +1,7 @@
 """The `files` backends: bring your own cameras, depth, masks and tracks."""
 
 from msdyn.preprocess.cameras.from_files import FileCameras
-from msdyn.preprocess.from_files.depth import FileDepth
+from msdyn.preprocess.depth.from_files import FileDepth
 from msdyn.preprocess.masks.from_files import FileMasks
 from msdyn.preprocess.tracks.from_files import FileTracks
 

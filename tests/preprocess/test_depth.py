@@ -8,10 +8,10 @@ import pytest
 from cards import Card, card_tracks, placed, render, sliding_cameras, write_frames
 
 from msdyn.preprocess.contracts import CameraSolution, SparsePoints, Verdict
-from msdyn.preprocess.dense import Body, DenseBody
-from msdyn.preprocess.depth import BACKDROP, BEFORE_BACKDROP, FusedDepth
+from msdyn.preprocess.depth.fused import BACKDROP, BEFORE_BACKDROP, FusedDepth
+from msdyn.preprocess.depth.multi_frame import Body, DenseBody
+from msdyn.preprocess.depth.rigid_objects import solve_rigid_objects
 from msdyn.preprocess.multiview.triangulation import reprojection_error, triangulate_tracks
-from msdyn.preprocess.rigid import solve_rigid_objects
 from msdyn.scene import IGNORE
 
 FRAMES, FOCAL, WIDTH, HEIGHT = 20, 220, 256, 192

@@ -8,13 +8,10 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from msdyn.geometry import Cameras, project, transform_points, unproject
-from msdyn.preprocess.consistency import Consistency
 from msdyn.preprocess.contracts import SparsePoints
-from msdyn.preprocess.dense import MAX_GAP, PARALLAXES, Body, choose_neighbours
-from msdyn.preprocess.imaging.edge_aware_fill import edge_weights, fill
-from msdyn.preprocess.objects import Reading, read_surroundings, smooth_depths
-from msdyn.preprocess.rigid import bring_to_scale
-from msdyn.preprocess.sweep import (
+from msdyn.preprocess.depth.consistency import Consistency
+from msdyn.preprocess.depth.multi_frame import MAX_GAP, PARALLAXES, Body, choose_neighbours
+from msdyn.preprocess.depth.plane_sweep import (
     NO_MATCH,
     Picture,
     match_cost,
@@ -22,6 +19,9 @@ from msdyn.preprocess.sweep import (
     plane_homographies,
     semi_global,
 )
+from msdyn.preprocess.depth.rigid_objects import bring_to_scale
+from msdyn.preprocess.depth.support import Reading, read_surroundings, smooth_depths
+from msdyn.preprocess.imaging.edge_aware_fill import edge_weights, fill
 
 # fill
 

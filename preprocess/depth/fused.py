@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from msdyn.preprocess.consistency import Consistency
 from msdyn.preprocess.contracts import CameraSolution, DepthMap, Masks
-from msdyn.preprocess.dense import MIN_POINTS, Body, DenseBody
+from msdyn.preprocess.depth.consistency import Consistency
+from msdyn.preprocess.depth.multi_frame import MIN_POINTS, Body, DenseBody
+from msdyn.preprocess.depth.rigid_objects import bring_to_scale, solve_rigid_objects
+from msdyn.preprocess.depth.support import Reading, read_surroundings, smooth_depths
 from msdyn.preprocess.imaging.edge_aware_fill import fill
 from msdyn.preprocess.multiview.static_points import static_points
-from msdyn.preprocess.objects import Reading, read_surroundings, smooth_depths
-from msdyn.preprocess.rigid import bring_to_scale, solve_rigid_objects
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks, frame_path
 
 __all__ = ["FusedDepth"]

@@ -17,7 +17,8 @@ import numpy as np
 
 from msdyn.geometry import Cameras
 from msdyn.preprocess.contracts import Masks
-from msdyn.preprocess.dense import Body
+from msdyn.preprocess.depth.multi_frame import Body
+from msdyn.preprocess.depth.support import Reading
 from msdyn.preprocess.multiview.absolute_pose import (
     MAX_KEY_FRAMES,
     complete_cameras,
@@ -33,7 +34,6 @@ from msdyn.preprocess.multiview.colmap import (
 )
 from msdyn.preprocess.multiview.track_labels import assign_objects
 from msdyn.preprocess.multiview.triangulation import reprojection_error, triangulation_angles
-from msdyn.preprocess.objects import Reading
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks
 
 __all__ = ["bring_to_scale", "solve_rigid_objects"]

@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras
-from msdyn.preprocess.align import InverseDepthFit, fit_inverse_depth, fit_to_tracks
 from msdyn.preprocess.checkpoints.huggingface import licence_of
-from msdyn.preprocess.consistency import Consistency
 from msdyn.preprocess.contracts import CameraSolution, Masks, SparsePoints, Verdict
+from msdyn.preprocess.depth.consistency import Consistency
+from msdyn.preprocess.depth.scale_alignment import InverseDepthFit, fit_inverse_depth, fit_to_tracks
 from msdyn.preprocess.imaging.flow import sample_bilinear
 from msdyn.preprocess.multiview.static_points import static_points
 from msdyn.preprocess.multiview.track_labels import assign_objects
@@ -137,14 +137,14 @@ class ModelDepth:
 def load_network(name: DepthModel, model: str, *, offline: bool) -> DepthNetwork:
     """Load the network of a backend; see `load_pretrained` for what can go wrong."""
     if name == "depth-pro":
-        from msdyn.preprocess.models.depth_pro import DepthPro
+        from msdyn.preprocess.depth.depth_pro import DepthPro
 
         return DepthPro(model, offline=offline)
     if name == "zoedepth":
-        from msdyn.preprocess.models.zoedepth import ZoeDepth
+        from msdyn.preprocess.depth.zoedepth import ZoeDepth
 
         return ZoeDepth(model, offline=offline)
-    from msdyn.preprocess.models.depth_anything import DepthAnything
+    from msdyn.preprocess.depth.depth_anything import DepthAnything
 
     return DepthAnything(model, offline=offline)
 

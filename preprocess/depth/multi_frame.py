@@ -17,7 +17,7 @@ import numpy as np
 
 from msdyn.geometry import Cameras, project, transform_points, unproject
 from msdyn.preprocess.contracts import Masks, SparsePoints
-from msdyn.preprocess.sweep import Picture, match_cost, pick_planes, semi_global
+from msdyn.preprocess.depth.plane_sweep import Picture, match_cost, pick_planes, semi_global
 from msdyn.scene import Scene
 
 __all__ = ["DenseBody", "Body", "choose_neighbours"]
