@@ -25,7 +25,6 @@ from msdyn.preprocess.frames.extract import write_frames
 from msdyn.preprocess.frames.sources import source_files
 from msdyn.preprocess.multiview.track_labels import assign_objects, number_objects
 from msdyn.preprocess.presets import choose_backends
-from msdyn.preprocess.quality import mask_figures
 from msdyn.preprocess.records import (
     CONFIDENCE,
     POINTS,
@@ -35,7 +34,8 @@ from msdyn.preprocess.records import (
     options_of,
 )
 from msdyn.preprocess.registry import BACKENDS
-from msdyn.preprocess.report import REPORT, write_report
+from msdyn.preprocess.report.page import REPORT, write_report
+from msdyn.preprocess.report.quality import mask_figures
 from msdyn.scene import (
     IGNORE,
     STATIC,

@@ -10,8 +10,8 @@ from moving import panning, write_scene
 from msdyn.cli.preprocess import main
 from msdyn.geometry import Cameras
 from msdyn.preprocess import preprocess_video
-from msdyn.preprocess.quality import judge_stage, mask_figures, measure_fitness
-from msdyn.preprocess.report import write_report
+from msdyn.preprocess.report.page import write_report
+from msdyn.preprocess.report.quality import judge_stage, mask_figures, measure_fitness
 from msdyn.scene import (
     Scene,
     Tracks,

@@ -15,9 +15,9 @@ import numpy as np
 from msdyn.files import atomic_path
 from msdyn.preprocess.config import STAGES
 from msdyn.preprocess.contracts import SparsePoints, Verdict
-from msdyn.preprocess.quality import judge_stage, measure_fitness
-from msdyn.preprocess.report_pictures import contact_sheet
-from msdyn.preprocess.report_text import PAGE, SCRIPT
+from msdyn.preprocess.report.pictures import contact_sheet
+from msdyn.preprocess.report.quality import judge_stage, measure_fitness
+from msdyn.preprocess.report.text import PAGE, SCRIPT
 from msdyn.scene import Scene
 
 __all__ = ["REPORT", "write_report"]
