@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from msdyn.preprocess.config import MODEL_BACKENDS, PreprocessConfig, Stage
-from msdyn.preprocess.from_files import FileCameras, FileDepth, FileMasks, FileTracks
+from msdyn.preprocess.cameras.from_files import FileCameras
+from msdyn.preprocess.depth.from_files import FileDepth
+from msdyn.preprocess.masks.from_files import FileMasks
+from msdyn.preprocess.tracks.from_files import FileTracks
 
 __all__ = ["BACKENDS", "BackendSpec"]
 

@@ -12,7 +12,7 @@ from typing import Any
 from msdyn.cli.run import parse, run
 from msdyn.errors import PoorInputError
 from msdyn.preprocess import STAGES, PreprocessConfig, preprocess_video
-from msdyn.preprocess.dycheck import DycheckConfig, preprocess_dycheck
+from msdyn.preprocess.importers.dycheck import DycheckConfig, preprocess_dycheck
 from msdyn.preprocess.report.page import REPORT
 from msdyn.preprocess.report.quality import judge_stage, measure_fitness
 from msdyn.scene import Scene, check_scene

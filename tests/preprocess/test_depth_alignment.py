@@ -12,7 +12,7 @@ from msdyn.preprocess.checkpoints.placement import Placement
 from msdyn.preprocess.contracts import CameraSolution, SparsePoints, Verdict
 from msdyn.preprocess.depth.networks import ModelDepth
 from msdyn.preprocess.depth.scale_alignment import fit_inverse_depth, fit_to_tracks
-from msdyn.preprocess.models import depth as model_depth
+from msdyn.preprocess.depth import networks as model_depth
 from msdyn.scene import Tracks
 
 FRAMES, POINTS = 12, 200

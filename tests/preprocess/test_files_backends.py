@@ -9,7 +9,10 @@ from PIL import Image
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras
-from msdyn.preprocess.from_files import FileCameras, FileDepth, FileMasks, FileTracks
+from msdyn.preprocess.cameras.from_files import FileCameras
+from msdyn.preprocess.depth.from_files import FileDepth
+from msdyn.preprocess.masks.from_files import FileMasks
+from msdyn.preprocess.tracks.from_files import FileTracks
 from msdyn.preprocess.multiview.track_labels import assign_objects, number_objects
 from msdyn.scene import Scene, Tracks, stamp_stage, write_cameras, write_tracks
 

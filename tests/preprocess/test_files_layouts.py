@@ -10,7 +10,10 @@ from scipy.spatial.transform import Rotation
 from msdyn.errors import InputError
 from msdyn.files import write_json
 from msdyn.geometry import Cameras, project, transform_points
-from msdyn.preprocess.from_files import FileCameras, FileDepth, FileMasks, FileTracks
+from msdyn.preprocess.cameras.from_files import FileCameras
+from msdyn.preprocess.depth.from_files import FileDepth
+from msdyn.preprocess.masks.from_files import FileMasks
+from msdyn.preprocess.tracks.from_files import FileTracks
 from msdyn.scene import Scene, Tracks, stamp_stage
 
 HEIGHT, WIDTH, FRAMES = 48, 64, 10

@@ -11,7 +11,7 @@ from small_clip import FRAMES, SIZE
 from msdyn.cli.preprocess import main
 from msdyn.io import write_video
 from msdyn.preprocess import STAGES, PreprocessConfig, preprocess_video
-from msdyn.preprocess.from_files import FileDepth
+from msdyn.preprocess.depth.from_files import FileDepth
 from msdyn.scene import Scene, write_image, write_mask
 
 

@@ -1,0 +1,1 @@
+"""Data sets of others as scene directories."""
