@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msdyn.preprocess.config import MODEL_BACKENDS, PreprocessConfig, Stage
 from msdyn.preprocess.cameras.from_files import FileCameras
+from msdyn.preprocess.config import MODEL_BACKENDS, PreprocessConfig, Stage
 from msdyn.preprocess.depth.from_files import FileDepth
 from msdyn.preprocess.masks.from_files import FileMasks
 from msdyn.preprocess.tracks.from_files import FileTracks

@@ -10,9 +10,9 @@ from msdyn.errors import InputError
 from msdyn.geometry import Cameras
 from msdyn.preprocess.checkpoints.placement import Placement
 from msdyn.preprocess.contracts import CameraSolution, SparsePoints, Verdict
+from msdyn.preprocess.depth import networks as model_depth
 from msdyn.preprocess.depth.networks import ModelDepth
 from msdyn.preprocess.depth.scale_alignment import fit_inverse_depth, fit_to_tracks
-from msdyn.preprocess.depth import networks as model_depth
 from msdyn.scene import Tracks
 
 FRAMES, POINTS = 12, 200

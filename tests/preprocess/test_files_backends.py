@@ -12,8 +12,8 @@ from msdyn.geometry import Cameras
 from msdyn.preprocess.cameras.from_files import FileCameras
 from msdyn.preprocess.depth.from_files import FileDepth
 from msdyn.preprocess.masks.from_files import FileMasks
-from msdyn.preprocess.tracks.from_files import FileTracks
 from msdyn.preprocess.multiview.track_labels import assign_objects, number_objects
+from msdyn.preprocess.tracks.from_files import FileTracks
 from msdyn.scene import Scene, Tracks, stamp_stage, write_cameras, write_tracks
 
 HEIGHT, WIDTH = 48, 64

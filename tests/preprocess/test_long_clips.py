@@ -9,9 +9,9 @@ from msdyn.geometry import Cameras
 from msdyn.preprocess.imaging.connected_components import connected_in_clip, connected_regions
 from msdyn.preprocess.imaging.mask_stack import MaskStack
 from msdyn.preprocess.masks import static_tests as stillness
-from msdyn.preprocess.masks import two_view
 from msdyn.preprocess.masks.instances import split_instances
 from msdyn.preprocess.masks.static_tests import StillPoints
+from msdyn.preprocess.multiview import two_view
 from msdyn.preprocess.multiview.two_view import LifeQuantile, group_quantile
 from msdyn.preprocess.tracks.chained_flow import FlowTracks
 from msdyn.scene import Tracks

@@ -18,8 +18,9 @@ from msdyn.preprocess.checkpoints.huggingface import (
     load_pretrained,
 )
 from msdyn.preprocess.checkpoints.placement import Placement, fit_size, network_input
-from msdyn.preprocess.depth import depth_anything, depth_pro, sam_video, zoedepth
+from msdyn.preprocess.depth import depth_anything, depth_pro, zoedepth
 from msdyn.preprocess.depth.networks import DEPTH_MODELS, ModelDepth, load_network
+from msdyn.preprocess.masks import sam_video
 from msdyn.preprocess.masks.prompts import Prompt
 from msdyn.preprocess.masks.sam_video import SAM_MODELS, SamMasks, _Tracker
 from msdyn.preprocess.tracks.chained_flow import FlowTracks

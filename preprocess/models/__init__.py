@@ -1,1 +1,0 @@
-"""Foundation models as backends, one adapter a file. Nothing here is imported before it is used."""
