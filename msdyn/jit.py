@@ -34,7 +34,7 @@ settings: Any = config
 def cache_folder() -> str | None:
     """Return the folder that compiled kernels are kept in, None where no folder can be written."""
     here = Path(__file__).parent
-    files = sorted([*here.glob("*/lanes*.py"), *here.glob("*/numba_*.py")])
+    files = sorted([*here.glob("raster/cpu/*.py"), *here.glob("**/numba_*.py")])
     sources = b"".join(path.read_bytes() for path in files)
     name = f"kernels-{hashlib.sha256(sources).hexdigest()[:12]}"
     if settings.CACHE_DIR:

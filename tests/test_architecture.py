@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     ["msdyn.errors"],
     ["msdyn.files", "msdyn.jit"],
-    ["msdyn.geometry"],
+    ["msdyn.geometry", "msdyn.raster"],
     ["msdyn.scene"],
     ["msdyn.io"],
     ["msdyn.synthetic", "msdyn.preprocess"],
@@ -29,7 +29,7 @@ LEVEL = {name: level for level, row in enumerate(LAYERS) for name in row}
 # What people do with a sequence knows the sequence, not how it came about.
 FORBIDDEN = {(a, "msdyn.fit") for a in ("msdyn.evaluate", "msdyn.export", "msdyn.view")}
 # Only these may import gsplat; heavy packages are imported where they are used.
-GSPLAT = {"msdyn/render/gsplat_cuda.py", "msdyn/fit/density.py"}
+GSPLAT = {"msdyn/raster/gsplat_cuda.py", "msdyn/fit/density.py"}
 HEAVY = {"gsplat", "transformers", "pycolmap", "viser", "open3d", "cv2", "trimesh", "embreex", "av"}
 
 

@@ -28,7 +28,8 @@ import torch
 from bench_yardstick import clock, compare_with_baseline, load_baseline
 from machine import describe_machine
 
-from msdyn.render import numba_cpu, rasterize
+from msdyn.raster import rasterize
+from msdyn.raster.cpu import rasterize as cpu_backend
 
 BASELINE = Path(__file__).parents[2] / "shared" / "bench" / "baseline_raster.py"
 PARTS = (
@@ -83,14 +84,14 @@ def timed_parts(times: dict[str, list[float]]) -> Iterator[None]:
 
         return run
 
-    kernels = {name: getattr(numba_cpu, name) for name in PARTS}
+    kernels = {name: getattr(cpu_backend, name) for name in PARTS}
     for name, function in kernels.items():
-        setattr(numba_cpu, name, timed(name, function))
+        setattr(cpu_backend, name, timed(name, function))
     try:
         yield
     finally:
         for name, function in kernels.items():
-            setattr(numba_cpu, name, function)
+            setattr(cpu_backend, name, function)
 
 
 def time_whole_call(
@@ -196,7 +197,7 @@ import msdyn
 marks = [time.process_time()]
 import torch
 from bench_render import random_gaussians
-from msdyn.render import rasterize
+from msdyn.raster import rasterize
 marks.append(time.process_time())
 for _ in range(2):
     tensors = random_gaussians(1000, 64, 48, 3)
@@ -233,7 +234,7 @@ def time_start() -> dict[str, float]:
 
 
 def machine() -> dict[str, Any]:
-    return describe_machine(code=("msdyn/render", "msdyn/jit.py"))
+    return describe_machine(code=("msdyn/raster", "msdyn/jit.py"))
 
 
 def geometric_mean(values: list[float]) -> float:

@@ -19,8 +19,8 @@ import numba
 import numpy as np
 import torch
 
-from msdyn.render.numba_bin import LOG2_CUT, bin_tiles, order_by_depth, pack_records
-from msdyn.render.numba_blend import MOMENTS, blend_backward, blend_forward, gather_gradients
+from msdyn.raster.cpu.bin import LOG2_CUT, bin_tiles, order_by_depth, pack_records
+from msdyn.raster.cpu.blend import MOMENTS, blend_backward, blend_forward, gather_gradients
 
 __all__ = ["clock", "compare_with_baseline", "load_baseline"]
 

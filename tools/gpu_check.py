@@ -70,7 +70,7 @@ def run_tests(quick: bool) -> dict[str, Any]:
         if re.search(r"\bgpu\b", path.read_text(encoding="utf-8"))
     ]
     if quick:
-        files = ["tests/render/test_gsplat.py"]
+        files = ["tests/raster/test_gsplat.py"]
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))

@@ -1,4 +1,4 @@
-"""Rendering Gaussians: one contract, on a CPU and on CUDA."""
+"""Rendering a Gaussian sequence: images, flow, tracks of pixels, and pictures of them."""
 
 from msdyn.render.colours import (
     colour_depth,
@@ -10,17 +10,14 @@ from msdyn.render.colours import (
 from msdyn.render.flow import Flow, render_flow
 from msdyn.render.pictures import Painter, render_objects
 from msdyn.render.queries import query_objects, query_tracks, rendered_depth
-from msdyn.render.rasterizer import BACKENDS, Rendering, rasterize
 from msdyn.render.render import RenderedImage, draw, render_image, render_images
 from msdyn.render.trajectories import PointTracks, grid_points, point_tracks
 
 __all__ = [
-    "BACKENDS",
     "Flow",
     "Painter",
     "PointTracks",
     "RenderedImage",
-    "Rendering",
     "colour_depth",
     "colour_flow",
     "colour_objects",
@@ -31,7 +28,6 @@ __all__ = [
     "point_tracks",
     "query_objects",
     "query_tracks",
-    "rasterize",
     "render_flow",
     "render_image",
     "render_images",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras
-from msdyn.render.rasterizer import Rendering, rasterize
+from msdyn.raster import Rendering, rasterize
 from msdyn.sequence import GaussianSequence, PosedGaussians
 
 __all__ = ["RenderedImage", "draw", "render_image", "render_images"]

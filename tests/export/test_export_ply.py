@@ -13,7 +13,8 @@ from msdyn.export.gaussians import turned_harmonics
 from msdyn.files import read_json
 from msdyn.geometry import SH_C0, harmonics_basis
 from msdyn.io import write_gaussians_ply
-from msdyn.render import rasterize, render_image
+from msdyn.raster import rasterize
+from msdyn.render import render_image
 from msdyn.sequence import Gaussians, What
 
 

@@ -19,12 +19,12 @@ import numpy as np
 from numba import prange
 
 from msdyn.jit import kernel
-from msdyn.render.lanes import WIDTH, ceil, iota, log2, select, sqrt, total
-from msdyn.render.lanes_memory import load, load_column, scratch, store, store_column
+from msdyn.raster.contract import ALPHA_CUT
+from msdyn.raster.cpu.lanes import WIDTH, ceil, iota, log2, select, sqrt, total
+from msdyn.raster.cpu.lanes_memory import load, load_column, scratch, store, store_column
 
-__all__ = ["ALPHA_CUT", "BLOCK", "project_backward", "project_forward"]
+__all__ = ["BLOCK", "project_backward", "project_forward"]
 
-ALPHA_CUT = 1 / 255
 # Standard deviations; an opacity of one reaches the alpha cut just before, at 3.329.
 _MAX_EXTENT = 3.33
 # Gaussians a job. It is fixed, so that no sum depends on the number of threads.

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from msdyn.render import Rendering, rasterize
+from msdyn.raster import Rendering, rasterize
 
 ARGUMENTS = (
     "means",

@@ -21,9 +21,10 @@ import numpy as np
 from numba import prange
 
 from msdyn.jit import kernel
-from msdyn.render.lanes import WIDTH, exp2, iota, largest, select, total
-from msdyn.render.lanes_memory import claim, load, prefetch_row, scratch, store
-from msdyn.render.numba_bin import HEADER, LOG2_CUT, TILE
+from msdyn.raster.contract import MAX_ALPHA, MIN_TRANSMITTANCE
+from msdyn.raster.cpu.bin import HEADER, LOG2_CUT, TILE
+from msdyn.raster.cpu.lanes import WIDTH, exp2, iota, largest, select, total
+from msdyn.raster.cpu.lanes_memory import claim, load, prefetch_row, scratch, store
 
 __all__ = ["MOMENTS", "blend_backward", "blend_forward", "gather_gradients"]
 
@@ -31,8 +32,8 @@ __all__ = ["MOMENTS", "blend_backward", "blend_forward", "gather_gradients"]
 MOMENTS = 6
 
 _CUT = np.float32(LOG2_CUT)
-_MAX_ALPHA = np.float32(0.999)
-_LEAST_LEFT = np.float32(1e-4)
+_MAX_ALPHA = np.float32(MAX_ALPHA)
+_LEAST_LEFT = np.float32(MIN_TRANSMITTANCE)
 _HALF, _ONE = np.float32(0.5), np.float32(1)
 # How far rounding may take log2(alpha) above that of the opacity. Beyond it the conic of a needle
 # is not positive along some line, and nothing is drawn there, as in gsplat.

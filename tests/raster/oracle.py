@@ -81,7 +81,7 @@ def render(
     eps2d=0.3,
     margin=1e-3,
 ) -> Dense:
-    """Render as `msdyn.render.rasterize` does, with the same arguments, in float64."""
+    """Render as `msdyn.raster.rasterize` does, with the same arguments, in float64."""
     ys, xs = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     pixels = torch.stack([xs, ys], -1).reshape(-1, 1, 2).double() + 0.5  # [P, 1, 2]
     cameras = len(cam_from_world)

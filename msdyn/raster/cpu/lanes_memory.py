@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 
 from msdyn.jit import kernel
-from msdyn.render.lanes import (
+from msdyn.raster.cpu.lanes import (
     BITS,
     FLOAT,
     LANES,

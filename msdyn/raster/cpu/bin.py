@@ -22,9 +22,9 @@ import numpy as np
 from numba import prange
 
 from msdyn.jit import kernel
-from msdyn.render.lanes import WIDTH
-from msdyn.render.lanes_memory import prefetch_row
-from msdyn.render.numba_project import ALPHA_CUT
+from msdyn.raster.contract import ALPHA_CUT
+from msdyn.raster.cpu.lanes import WIDTH
+from msdyn.raster.cpu.lanes_memory import prefetch_row
 
 __all__ = ["HEADER", "LOG2_CUT", "TILE", "bin_tiles", "order_by_depth", "pack_records"]
 

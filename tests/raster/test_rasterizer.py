@@ -28,7 +28,8 @@ from scenes import (
 )
 
 from msdyn.errors import InputError
-from msdyn.render import numba_cpu, rasterize
+from msdyn.raster import rasterize
+from msdyn.raster.cpu import rasterize as cpu_backend
 
 TOLERANCE = 1e-4
 OPAQUE_GRADIENTS_OF_GSPLAT = 5e-3
@@ -89,7 +90,7 @@ def test_any_number_of_channels(backend, channels):
 
 def test_more_channels_than_one_pass_takes(monkeypatch):
     """Six channels and the depth, three and the depth in the first pass."""
-    monkeypatch.setattr(numba_cpu, "_CHANNELS_A_PASS", 3)
+    monkeypatch.setattr(cpu_backend, "_CHANNELS_A_PASS", 3)
     check(random_scene(6, channels=6, cameras=2, own=True, background=True), "cpu")
 
 
@@ -300,7 +301,7 @@ def outcome(scene: Scene) -> list[torch.Tensor]:
 def test_same_bits_run_to_run_and_at_any_number_of_threads(monkeypatch):
     """Every image and gradient, with the work shared out however little there is."""
     for grain in ("_PROJECT_GRAIN", "_SORT_GRAIN", "_BIN_GRAIN", "_BLEND_GRAIN"):
-        monkeypatch.setattr(numba_cpu, grain, 1)
+        monkeypatch.setattr(cpu_backend, grain, 1)
     scene = random_scene(13, gaussians=5000, cameras=2, own=True, spread=0.1)
     threads = torch.get_num_threads()
     results = []

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from msdyn.errors import InputError
 from msdyn.jit import settings
-from msdyn.render.numba_bin import bin_tiles, order_by_depth, pack_records
-from msdyn.render.numba_blend import MOMENTS, blend_backward, blend_forward, gather_gradients
-from msdyn.render.numba_project import BLOCK, project_backward, project_forward
-from msdyn.render.rasterizer import Rendering
+from msdyn.raster.contract import Rendering
+from msdyn.raster.cpu.bin import bin_tiles, order_by_depth, pack_records
+from msdyn.raster.cpu.blend import MOMENTS, blend_backward, blend_forward, gather_gradients
+from msdyn.raster.cpu.project import BLOCK, project_backward, project_forward
 
 __all__ = ["rasterize_cpu"]
 

@@ -324,5 +324,5 @@ def installed() -> Iterator[None]:
 def taken_for_cuda() -> Iterator[None]:
     """Let our wrapper take tensors on a CPU."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("msdyn.render.gsplat_cuda._usable", lambda tensor: True)
+        patch.setattr("msdyn.raster.gsplat_cuda._usable", lambda tensor: True)
         yield

@@ -8,7 +8,7 @@ import torch
 from scenes import Scene, draw, errors, gpu, random_scene
 
 from msdyn.errors import InputError
-from msdyn.render import gsplat_cuda
+from msdyn.raster import gsplat_cuda
 
 either = pytest.mark.parametrize("backend", ["emulated", pytest.param("gsplat", marks=gpu)])
 

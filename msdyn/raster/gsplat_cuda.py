@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from msdyn.errors import InputError
-from msdyn.render.rasterizer import Rendering
+from msdyn.raster.contract import Rendering
 
 __all__ = ["rasterize_gsplat"]
 

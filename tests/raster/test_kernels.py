@@ -17,8 +17,8 @@ from hypothesis.extra import numpy as hnp
 from scenes import draw, random_scene
 
 from msdyn import jit
-from msdyn.render import lanes, lanes_memory
-from msdyn.render.numba_bin import HEADER, TILE, bin_tiles, order_by_depth, pack_records
+from msdyn.raster.cpu import lanes, lanes_memory
+from msdyn.raster.cpu.bin import HEADER, TILE, bin_tiles, order_by_depth, pack_records
 
 
 @jit.kernel()
