@@ -1,14 +1,17 @@
 """Packaging of msdyn: the library, its commands and its extras."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
-README = Path(__file__).parent / "README.md"
+HERE = Path(__file__).parent
+README = HERE / "README.md"
+VERSION = re.findall(r'__version__ = "(.+)"', (HERE / "msdyn/version.py").read_text("utf-8"))[0]
 
 setup(
     name="msdyn",
-    version="0.1.0",
+    version=VERSION,
     description="Gaussian sequences with multi-scale dynamics from one monocular video",
     long_description=README.read_text(encoding="utf-8") if README.exists() else "",
     long_description_content_type="text/markdown",

@@ -6,6 +6,8 @@ The names below are loaded when first used, so that importing msdyn stays light.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from msdyn.version import __version__
+
 if TYPE_CHECKING:
     from msdyn.fit import FitConfig, fit_scene, preset
     from msdyn.geometry import Cameras, make_path
@@ -14,9 +16,8 @@ if TYPE_CHECKING:
     from msdyn.scene import Scene as open_scene
     from msdyn.sequence import GaussianSequence, load_sequence, save_sequence
 
-__version__ = "0.1.0"
-
 __all__ = [
+    "__version__",
     "Cameras",
     "FitConfig",
     "GaussianSequence",

@@ -18,7 +18,6 @@ from typing import Any, Literal
 import numpy as np
 from tqdm import tqdm
 
-import msdyn
 from msdyn.demo.pictures import save_comparison_sheet
 from msdyn.evaluate import Variant, evaluate_tracks, evaluate_views
 from msdyn.files import read_json, write_json
@@ -30,6 +29,7 @@ from msdyn.render import render_images
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence
 from msdyn.synthetic import make_scene, render_truth, write_clip
+from msdyn.version import __version__
 from msdyn.view import write_report
 
 __all__ = ["DemoConfig", "run_demo"]
@@ -67,7 +67,7 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
     stamp = {k: v for k, v in asdict(config).items() if k not in {"out", "bare", "device"}}
     metrics: dict[str, Any] = read_json(metrics_path) if metrics_path.is_file() else {}
     if metrics.get("options") != stamp:
-        metrics = {"options": stamp, "msdyn": msdyn.__version__}
+        metrics = {"options": stamp, "msdyn": __version__}
     if "recording" not in metrics or not config.bare:
         metrics["recording"] = _reconstruct(config, clip, config.out, bare=False)
         write_json(metrics_path, metrics)

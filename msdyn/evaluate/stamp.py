@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-import msdyn
-
 __all__ = ["code_stamp"]
 
 
@@ -20,7 +18,7 @@ def code_stamp() -> dict[str, Any]:
     `commit` ends on "-dirty" where files differ from it, and is None for an installed package.
     """
     return {
-        "msdyn": msdyn.__version__,
+        "msdyn": __version__,
         "commit": _commit(Path(msdyn.__file__).resolve().parents[1]),
         "torch": torch.__version__,
         "numpy": np.__version__,

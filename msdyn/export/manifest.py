@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-import msdyn
 from msdyn.sequence import GaussianSequence
+from msdyn.version import __version__
 
 __all__ = ["manifest"]
 
@@ -23,7 +23,7 @@ def manifest(
     return {
         "format": f"msdyn-{content}",
         "version": 1,
-        "msdyn": msdyn.__version__,
+        "msdyn": __version__,
         "fps": timeline.fps,
         "times": [float(time) for time in times],
         "seconds": seconds,

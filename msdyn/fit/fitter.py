@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-import msdyn
 from msdyn.errors import InputError
 from msdyn.files import atomic_path, write_json
 from msdyn.fit.checkpoint import fingerprint, load_checkpoint, save_checkpoint
@@ -28,6 +27,7 @@ from msdyn.fit.objective import Objective
 from msdyn.render import render_image
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, save_sequence
+from msdyn.version import __version__
 
 __all__ = ["Fitter", "fit_scene"]
 
@@ -270,7 +270,7 @@ def _write_config(path: Path, config: FitConfig) -> None:
         path,
         {
             "options": options,
-            "msdyn": msdyn.__version__,
+            "msdyn": __version__,
             "torch": torch.__version__,
             "numpy": np.__version__,
         },
