@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from msdyn.cli.render_files import RenderConfig, render_to_files
 from msdyn.cli.run import parse, run
-from msdyn.render.output import RenderConfig, render_to_files
 
 DESCRIPTION = (
     "Render a fitted scene at any time from any camera: colour, depth, objects, flow, tracks, as "

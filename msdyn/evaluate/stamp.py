@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from msdyn.version import __version__
+
 __all__ = ["code_stamp"]
 
 
@@ -19,7 +21,7 @@ def code_stamp() -> dict[str, Any]:
     """
     return {
         "msdyn": __version__,
-        "commit": _commit(Path(msdyn.__file__).resolve().parents[1]),
+        "commit": _commit(Path(__file__).resolve().parents[2]),
         "torch": torch.__version__,
         "numpy": np.__version__,
     }

@@ -13,12 +13,12 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
+from msdyn.cli.render_plan import Plan, make_plan
 from msdyn.errors import InputError
 from msdyn.files import atomic_path, write_json
 from msdyn.io import VideoWriter
 from msdyn.render.colours import colour_depth, colour_flow, colour_objects, object_palette
 from msdyn.render.pictures import OUTPUTS, Painter
-from msdyn.render.plan import Plan, make_plan
 from msdyn.scene import frame_path
 from msdyn.sequence import GaussianSequence, What, When, load_sequence
 
