@@ -13,7 +13,7 @@ import msdyn
 
 def main(scene: str, out: str) -> None:
     sequence = msdyn.load_sequence(scene)
-    for label, world_from_object in sequence.objects().items():
+    for label, world_from_object in sequence.poses().items():
         steps = np.linalg.norm(np.diff(world_from_object[:, :3, 3], axis=0), axis=1)
         fastest = max(steps / np.diff(sequence.timeline.seconds))
         print(f"object {label}: {steps.sum():.3f} along its path, at most {fastest:.3f}/s")

@@ -49,7 +49,13 @@ _HOMES = {
 }
 
 
+# With these one gets a sequence, whose methods for notebooks are then to be there.
+_OF_SEQUENCES = ("GaussianSequence", "fit_scene", "load_sequence")
+
+
 def __getattr__(name: str) -> Any:
+    if name in _OF_SEQUENCES:
+        import_module("msdyn.notebook")
     if name == "open_scene":
         return import_module("msdyn.scene").Scene
     if name in _HOMES:

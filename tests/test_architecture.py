@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ LAYERS = [
     ["msdyn.render"],
     ["msdyn.fit"],
     ["msdyn.evaluate", "msdyn.export", "msdyn.view"],
-    ["msdyn.demo"],
+    ["msdyn.demo", "msdyn.notebook"],
     ["msdyn.cli"],
 ]
 LEVEL = {name: level for level, row in enumerate(LAYERS) for name in row}
@@ -72,6 +73,26 @@ def test_imports_go_down(path, name):
         if own and target and target != own:
             assert LEVEL[target] < LEVEL[own], f"{name} imports {module}, which is not below it"
             assert (own, target) not in FORBIDDEN, f"{name} imports {module}"
+
+
+def test_no_circle():
+    """Modules import one another in no loop, not even inside functions or for types alone."""
+    names = {name for _, name in sources()}
+    graph = {}
+    for path, name in sources():
+        graph[name] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                graph[name] |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                full = {f"{node.module}.{alias.name}" for alias in node.names}
+                graph[name] |= full & names or {node.module}
+        graph[name] &= names - {name}
+    graph["msdyn"] = set()  # it hands on names, when they are asked for
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"circle: {' -> '.join(error.args[1])}")
 
 
 def test_importing_msdyn_is_light():

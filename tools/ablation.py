@@ -23,69 +23,12 @@ import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-ROWS: dict[str, dict[str, Any]] = {
-    "L1": {"levels": 1},
-    "L1+L2": {"levels": 2},
-    "L1+L2, K=10": {"levels": 2, "k_primitive": 10},
-    "full": {},
-    "full, K=10": {"k_primitive": 10},
-    "L1-L4": {"levels": 4},
-    "rgb only": {"losses": "rgb"},
-    "time-varying": {"weights": "time-varying"},
-    "single": {"layout": "single", "k": 10},
-}
-MAIN_ROWS = ("L1", "L1+L2", "full", "single")
-SCENES = ("rigid", "articulated", "deformable", "rigid-deformable", "two-hands")
-PRIORS = ("exact", "sensor", "casual")
-# Of the held-out cameras, in thirds of the clip: the frame that is shown in the pictures.
-SHOWN = 2 / 3
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One fit: a row on a scene with priors of a kind."""
-
-    row: str
-    scene: str
-    priors: str
-    seed: int
-
-    def folder(self, out: Path) -> Path:
-        name = "".join(c if c.isalnum() else "_" for c in self.row)
-        return out / self.scene / f"{self.priors}-{self.seed}" / f"fit_{name}"
-
-
-@dataclass(frozen=True)
-class Size:
-    """How large the scenes are and how long the fits."""
-
-    frames: int = 36
-    width: int = 240
-    epochs: int = 20
-
-    @property
-    def height(self) -> int:
-        return self.width * 3 // 4
-
-
-def cells_of(
-    suite: str, scenes: list[str], priors: list[str], rows: list[str], seeds: int
-) -> list[Cell]:
-    """Return the fits of a suite, the most telling first."""
-    cells = [Cell(row, scene, kind, 0) for kind in priors for row in rows for scene in scenes]
-    if suite == "full" and "sensor" in priors:
-        main = [row for row in rows if row in MAIN_ROWS]
-        cells += [
-            Cell(row, scene, "sensor", seed)
-            for seed in range(1, seeds)
-            for row in main
-            for scene in scenes
-        ]
-    return sorted(cells, key=lambda c: (c.priors != "sensor", c.row not in MAIN_ROWS, c.seed))
+from ablation_spec import MAIN_ROWS, PRIORS, ROWS, SCENES, SHOWN, Cell, Size, cells_of
+from ablation_table import summarise, write_figure, write_pictures, write_table
 
 
 def make_scenes(scene: str, kinds: list[tuple[str, int]], size: Size, out: Path) -> float:
@@ -231,8 +174,6 @@ def main() -> int:
     arguments = parser.parse_args()
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):  # the processes share the cores
         os.environ.setdefault(name, str(max(1, (os.cpu_count() or 1) // arguments.jobs)))
-
-    from ablation_table import summarise, write_figure, write_pictures, write_table
 
     full = arguments.suite == "full"
     cells = cells_of(

@@ -7,6 +7,7 @@ from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
+from ablation_spec import MAIN_ROWS, Cell
 from machine import describe_machine
 
 __all__ = ["summarise", "write_figure", "write_pictures", "write_table"]
@@ -151,7 +152,6 @@ def write_figure(summary: dict[str, Any], path: Path) -> None:
 
 def write_pictures(results: list[dict[str, Any]], out: Path) -> None:
     """Write a sheet: for each scene the truth of a held-out camera and what rows make of it."""
-    from ablation import MAIN_ROWS, Cell
     from PIL import Image, ImageDraw
 
     main = [r for r in results if r["row"] in MAIN_ROWS and r["priors"] == "sensor"]

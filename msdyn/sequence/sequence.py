@@ -13,13 +13,14 @@ from msdyn.geometry import Cameras
 from msdyn.motion import Blend, MotionField
 from msdyn.scene import Timeline
 from msdyn.sequence.gaussians import Gaussians, PosedGaussians
-from msdyn.sequence.shortcuts import Shortcuts
 
 __all__ = ["GaussianSequence"]
 
 
-class GaussianSequence(Shortcuts, nn.Module):
+class GaussianSequence(nn.Module):
     """3D Gaussians in one canonical frame, carried through time by shared motion (Eq. 6-7, 9-10).
+
+    `import msdyn.notebook` adds the methods `render`, `tracks`, `flow`, `poses` and `export`.
 
     Attributes:
         static: the background.

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msdyn.errors import MsdynError
 from msdyn.view.splats import COLOURINGS
-
-if TYPE_CHECKING:
-    from msdyn.view.viewer import Viewer
+from msdyn.view.state import ViewerActions
 
 __all__ = ["Panel"]
 
@@ -17,10 +15,23 @@ _SPEEDS = {"1/4": 0.25, "1/2": 0.5, "1": 1.0, "2": 2.0}
 
 
 class Panel:
-    """Controls of a viewer: they call it, and it reads `playing`, `speed` and `trails`."""
+    """Controls of a viewer: they write its state and call its actions."""
 
-    def __init__(self, viewer: Viewer, formats: tuple[str, ...]) -> None:
-        self.viewer = viewer
+    def __init__(
+        self,
+        viewer: ViewerActions,
+        formats: tuple[str, ...] = (),
+        export: Callable[[str], str] | None = None,
+    ) -> None:
+        """Add the controls to the viewer's page.
+
+        Args:
+            viewer: what they control.
+            formats: that the export button offers; without any there is no button.
+            export: called with a format by the button, returns what to say.
+        """
+        self.viewer, self.state = viewer, viewer.state
+        self.exporter = export
         gui: Any = viewer.server.gui
         sequence = viewer.sequence
         self.text = gui.add_markdown(repr(sequence))
@@ -51,34 +62,26 @@ class Panel:
                 self.format = gui.add_dropdown("format", formats, initial_value=formats[0])
                 self.export = gui.add_button("Export")
                 self.export.on_click(self._export)
-        self.playing = False
         self._moved_by_us = 0.0
-        self.button.on_click(lambda _: self.play(not self.playing))
+        self.button.on_click(lambda _: self.play(not self.state.playing))
         self.slider.on_update(self._scrubbed)
         self.colour.on_update(lambda _: viewer.change(colour=self.colour.value))
         self.levels.on_update(self._levels_changed)
         for box in self.boxes.values():
             box.on_update(self._objects_changed)
-        self.trail_box.on_update(lambda _: viewer.show(viewer.frame))
+        self.rate.on_update(self._speed_changed)
+        self.trail_box.on_update(self._trails_changed)
         self.frusta_box.on_update(
             lambda event: viewer.show_frusta(self.frusta_box.value, event.client)
         )
-        self.compare.on_update(lambda _: self.show_image())
+        self.compare.on_update(self._comparison_changed)
         self.jump.on_click(lambda event: viewer.jump(event.client))
         self.save.on_click(self._save)
         self.record.on_click(self._record)
 
-    @property
-    def speed(self) -> float:
-        return _SPEEDS[self.rate.value]
-
-    @property
-    def trails(self) -> bool:
-        return bool(self.trail_box.value)
-
     def play(self, on: bool) -> None:
         """Let time run, or stand still."""
-        self.playing = on
+        self.state.playing = on
         self.button.label = "Pause" if on else "Play"
 
     def go(self, frame: float) -> None:
@@ -93,7 +96,7 @@ class Panel:
 
     def show_image(self) -> None:
         """Show the input image of the present frame, where it is asked for and there is one."""
-        image = self.viewer.image(round(self.viewer.frame)) if self.compare.value else None
+        image = self.viewer.image(round(self.state.frame)) if self.state.input_image else None
         if image is None:
             if self.picture is not None:
                 self.picture.remove()
@@ -109,6 +112,17 @@ class Panel:
         self.play(False)
         self.viewer.show(self.slider.value)
 
+    def _speed_changed(self, _: Any) -> None:
+        self.state.speed = _SPEEDS[self.rate.value]
+
+    def _trails_changed(self, _: Any) -> None:
+        self.state.trails = bool(self.trail_box.value)
+        self.viewer.show(self.state.frame)
+
+    def _comparison_changed(self, _: Any) -> None:
+        self.state.input_image = bool(self.compare.value)
+        self.show_image()
+
     def _levels_changed(self, _: Any) -> None:
         value = self.levels.value
         self.viewer.change(levels=None if value == "all" else int(value))
@@ -122,15 +136,15 @@ class Panel:
 
     def _record(self, event: Any) -> None:
         path = self.viewer.record(event.client)
-        recording = self.viewer.path is not None
+        recording = self.viewer.recording
         self.record.label = "End and save the path" if recording else "Record a path"
         if recording:
             self.play(True)
         self._said(event, lambda: f"saved {path}" if path else "recording while time plays")
 
     def _export(self, event: Any) -> None:
-        assert self.viewer.export is not None
-        export = self.viewer.export
+        assert self.exporter is not None
+        export = self.exporter
         self._said(event, lambda: f"wrote {export(self.format.value)}")
 
     def _said(self, event: Any, action: Callable[[], str]) -> None:

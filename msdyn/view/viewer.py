@@ -19,7 +19,8 @@ from msdyn.scene import Scene, write_cameras
 from msdyn.sequence import GaussianSequence
 from msdyn.view.page import our_page
 from msdyn.view.panel import Panel
-from msdyn.view.splats import Look, SplatSource
+from msdyn.view.splats import SplatSource
+from msdyn.view.state import ViewState
 
 if TYPE_CHECKING:
     import viser
@@ -40,6 +41,7 @@ class Viewer:
 
     Attributes:
         server: viser's server.
+        state: what is shown.
         steps: times shown so far.
     """
 
@@ -74,10 +76,8 @@ class Viewer:
         with our_page() as self.page:
             self.server = viser.ViserServer(host=host, port=port, verbose=False)
         self.host, self.scene, self.folder = host, scene, folder or Path()
-        self.export = export
         self.lock = threading.RLock()
-        self.frame, self.steps = 0.0, 0
-        self.look = Look()
+        self.state, self.steps = ViewState(), 0
         self.clock = 0.0
         self.recorded: Any = None
         self.path: list[tuple[Cameras, float]] | None = None
@@ -88,7 +88,7 @@ class Viewer:
         up = -sequence.cameras.cam_from_world[:, 1, :3].mean(0)
         self.server.scene.set_up_direction(up / np.linalg.norm(up))
         self.server.gui.configure_theme(control_width="medium", show_share_button=False)
-        self.panel = Panel(self, formats if export is not None else ())
+        self.panel = Panel(self, formats if export is not None else (), export)
         self.show(0.0, everything=True)
         self.server.on_client_connect(self.jump)
         self.stopped = threading.Event()
@@ -106,7 +106,7 @@ class Viewer:
         with self.lock:
             self._take(sequence)
             self.panel.say(text)
-            self.show(self.frame, everything=True)
+            self.show(self.state.frame, everything=True)
 
     def show(self, frame: float, *, everything: bool = False) -> None:
         """Show the time of a fractional frame index.
@@ -116,10 +116,10 @@ class Viewer:
             everything: send what does not move too.
         """
         with self.lock:
-            self.frame = float(np.clip(frame, 0, len(self.sequence.timeline) - 1))
+            self.state.frame = float(np.clip(frame, 0, len(self.sequence.timeline) - 1))
             if everything:
-                self._send("static", self.source.static(self.look))
-            self._send("moving", self.source.moving(self.frame, self.look))
+                self._send("static", self.source.static(self.state.look))
+            self._send("moving", self.source.moving(self.state.frame, self.state.look))
             self._show_trails()
             self.panel.show_image()
             self.steps += 1
@@ -128,12 +128,12 @@ class Viewer:
     def change(self, **look: Any) -> None:
         """Change what is shown: see `Look`."""
         with self.lock:
-            self.look = replace(self.look, **look)
-            self.show(self.frame, everything=True)
+            self.state.look = replace(self.state.look, **look)
+            self.show(self.state.frame, everything=True)
 
     def jump(self, client: Any, frame: float | None = None) -> None:
         """Put a client's camera where the input camera is, at the present time or another."""
-        place = self.frame if frame is None else frame
+        place = self.state.frame if frame is None else frame
         camera = self.sequence.cameras.interpolated(np.array([place]))
         with client.atomic():
             client.camera.wxyz = _quat(camera)
@@ -156,7 +156,7 @@ class Viewer:
     def save_camera(self, client: viser.ClientHandle, name: str = "novel.json") -> Path:
         """Save a client's camera and the present time as a camera file; return it."""
         path = self.folder / name
-        moment = float(np.interp(self.frame, *self._axis()))
+        moment = float(np.interp(self.state.frame, *self._axis()))
         write_cameras(path, self.camera_of(client), np.array([moment]))
         return path
 
@@ -200,6 +200,11 @@ class Viewer:
         if np.linalg.norm(places, axis=1).min() < 0.25 * reach:
             forward = self.camera_of(client).world_from_cam[0, :3, 2]
             client.camera.position = client.camera.position - 0.5 * reach * forward
+
+    @property
+    def recording(self) -> bool:
+        """Whether a client's camera is being recorded."""
+        return self.path is not None
 
     def wait(self) -> None:
         """Serve until interrupted."""
@@ -246,15 +251,17 @@ class Viewer:
             self.splats[name] = (node, count, scale)
 
     def _show_trails(self) -> None:
-        if not self.panel.trails or not len(self.sequence.moving):
+        if not self.state.trails or not len(self.sequence.moving):
             if self.trails is not None:
                 self.trails.remove()
                 self.trails = None
             return
         opaque = torch.nonzero(self.sequence.moving.opacities > 0.5)[:, 0]
         chosen = opaque[torch.from_numpy(np.random.default_rng(0).permutation(len(opaque)))]
-        frames = torch.linspace(max(self.frame - _TRAIL_FRAMES, 0), self.frame, _TRAIL_FRAMES + 1)
-        paths = self.sequence.paths(chosen[:_TRAILS], frames, levels=self.look.levels)
+        frames = torch.linspace(
+            max(self.state.frame - _TRAIL_FRAMES, 0), self.state.frame, _TRAIL_FRAMES + 1
+        )
+        paths = self.sequence.paths(chosen[:_TRAILS], frames, levels=self.state.look.levels)
         places = paths.numpy()  # [P, n, 3]
         segments = np.stack([places[:-1], places[1:]], axis=2).reshape(-1, 2, 3)
         shade = np.linspace(0.25, 1, _TRAIL_FRAMES)[:, None, None] * 255
@@ -315,23 +322,23 @@ class Viewer:
         while not self.stopped.is_set():
             now = time.perf_counter()
             elapsed, last = now - last, now
-            rate = self.sequence.timeline.fps * self.panel.speed
-            if self.panel.playing:
+            rate = self.sequence.timeline.fps * self.state.speed
+            if self.state.playing:
                 end = len(self.sequence.timeline) - 1
                 self.clock = (self.clock + elapsed * rate) % (end + 1)
                 frame = min(float(np.floor(self.clock)), end)
-                if frame != self.frame:
+                if frame != self.state.frame:
                     self.panel.go(frame)
                     self._record_step()
             else:
-                self.clock = self.frame
+                self.clock = self.state.frame
             self.stopped.wait(
                 max(min(1 / max(rate, 1e-3), 0.1) - (time.perf_counter() - now), 0.001)
             )
 
     def _record_step(self) -> None:
         if self.path is not None and self.recorded is not None:
-            moment = float(np.interp(self.frame, *self._axis()))
+            moment = float(np.interp(self.state.frame, *self._axis()))
             self.path.append((self.camera_of(self.recorded), moment))
 
 

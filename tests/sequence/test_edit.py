@@ -1,4 +1,4 @@
-"""Editing sequences, and the methods that reach up to other layers."""
+"""Editing sequences: objects left out, objects moving along their own time."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,8 @@ import torch
 from evaluate.exact_fits import moving_points, three_points
 
 from msdyn.errors import InputError
-from msdyn.render import point_tracks, render_flow, render_image
 from msdyn.sequence import (
     load_sequence,
-    object_poses,
     retime_object,
     save_sequence,
     without_objects,
@@ -84,18 +82,3 @@ def test_what_is_refused(sequence):
     shared.get_buffer("blend_index_0")[:] = 0  # both follow one pattern
     with pytest.raises(InputError, match="shares motion patterns"):
         retime_object(shared, 1, np.arange(3))
-
-
-def test_methods_are_the_functions(sequence, tmp_path):
-    camera = sequence.cameras[4]
-    expected = render_image(sequence, camera, 0.4)
-    np.testing.assert_array_equal(sequence.render(camera, 0.4).rgb, expected.rgb)
-    np.testing.assert_array_equal(sequence.render(time=0.4).rgb, expected.rgb)
-    xy = np.array([[14.0, 27.0]])
-    np.testing.assert_array_equal(sequence.tracks(xy, 0).xyz, point_tracks(sequence, xy, 0).xyz)
-    flow = render_flow(sequence, (sequence.cameras[0], sequence.cameras[10]), (0.0, 1.0))
-    np.testing.assert_array_equal(sequence.flow(0.0, 1.0).xy, flow.xy)
-    found, poses = sequence.objects(), object_poses(sequence, np.arange(FRAMES))
-    assert found.keys() == poses.keys()
-    np.testing.assert_array_equal(found[2], poses[2])
-    assert sequence.export("objects", tmp_path).files[-1].name == "objects.json"

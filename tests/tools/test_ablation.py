@@ -5,18 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ablation import (
-    MAIN_ROWS,
-    PRIORS,
-    ROWS,
-    SCENES,
-    Cell,
-    Size,
-    cells_of,
-    main,
-    make_scenes,
-    run_cell,
-)
+from ablation import main, make_scenes, run_cell
+from ablation_spec import MAIN_ROWS, PRIORS, ROWS, SCENES, Cell, Size, cells_of
 from ablation_table import FIGURES, summarise, write_figure, write_table
 
 from msdyn.scene import Scene

@@ -12,6 +12,7 @@ from evaluate.exact_fits import moving_points
 from scipy.spatial.transform import Rotation
 
 from msdyn.cli import fit, view
+from msdyn.export import export_as
 from msdyn.geometry import rotations_from_quats_wxyz
 from msdyn.scene import Scene
 from msdyn.sequence import load_sequence
@@ -191,7 +192,7 @@ def test_buttons_say_what_they_did(viewer, tmp_path):
     viewer.panel._save(event)
     assert event.said == [f"saved {tmp_path / 'novel.json'}"]
     viewer.panel._record(event)
-    assert viewer.panel.playing and viewer.panel.record.label == "End and save the path"
+    assert viewer.state.playing and viewer.panel.record.label == "End and save the path"
     viewer.show(2.0)
     viewer._record_step()
     viewer.panel._record(event)
@@ -221,22 +222,25 @@ def test_the_export_button_exports(fitted_plane_scene, tmp_path):
 def test_controls_change_what_is_shown(viewer):
     viewer.panel.levels.value = "0"
     viewer.panel._levels_changed(None)
-    assert viewer.look.levels == 0
+    assert viewer.state.look.levels == 0
     viewer.panel.boxes[1].value = False
     viewer.panel._objects_changed(None)
-    assert viewer.look.hidden == frozenset({1})
+    assert viewer.state.look.hidden == frozenset({1})
     node = viewer.splats["moving"][0]
     assert not (node.buffer[:, 7] >> 24).any()  # opacities
     viewer.panel.boxes[1].value = True
     viewer.panel._objects_changed(None)
     assert (node.buffer[:, 7] >> 24).any()
     viewer.panel.compare.value = True
+    viewer.panel._comparison_changed(None)
     viewer.panel.go(3.0)
     np.testing.assert_array_equal(viewer.panel.picture.image, viewer.image(3))
     viewer.panel.compare.value = False
+    viewer.panel._comparison_changed(None)
     viewer.panel.go(4.0)
     assert viewer.panel.picture is None
     viewer.panel.trail_box.value = True
+    viewer.panel._trails_changed(None)
     viewer.show(5.0)
     assert viewer.trails is not None and np.isfinite(viewer.trails.points).all()
 
@@ -245,7 +249,7 @@ def test_an_exported_ply_loads_in_viser(viewer, sequence, tmp_path):
     """Read by another program's reader, as viser's own example of 3DGS files reads them."""
     from plyfile import PlyData
 
-    sequence.export("ply", tmp_path / "ply", time=0.4)
+    export_as(sequence, "ply", tmp_path / "ply", time=0.4)
     vertex = PlyData.read(tmp_path / "ply" / "00000.ply")["vertex"]
     means = np.stack([vertex[n] for n in "xyz"], -1)
     scales = np.exp(np.stack([vertex[f"scale_{i}"] for i in range(3)], -1))
@@ -292,7 +296,7 @@ def test_frusta_are_seen_from_behind_and_do_not_hide_the_view(viewer, sequence):
     assert size <= max(np.median(steps), 0.022 * reach)
     assert viewer.frusta[0].thickness_units == "screen"
     viewer._visit(event, 4.0)
-    assert viewer.frame == 4.0 and not viewer.panel.frusta_box.value
+    assert viewer.state.frame == 4.0 and not viewer.panel.frusta_box.value
     assert not any(frustum.visible for frustum in viewer.frusta)
     np.testing.assert_allclose(event.client.camera.position, sequence.cameras[4].centres[0])
 

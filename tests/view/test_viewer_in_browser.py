@@ -63,7 +63,7 @@ def opened(browser, viewer):
     browser.until("!!document.querySelector('canvas')")
     browser.until("document.body.innerText.includes('Connected')")
     for frame in range(len(viewer.sequence.timeline)):  # what the server remembers from then on
-        viewer.source.moving(float(frame), viewer.look)
+        viewer.source.moving(float(frame), viewer.state.look)
 
 
 def pictures(browser, viewer, folder):
