@@ -1,10 +1,9 @@
-"""Time the CPU rasterizer: against the yardstick, part by part, and as its input grows.
+"""Time the CPU rasterizer: part by part, and as its input grows.
 
-    python tools/bench_render.py [--json FILE] [--plot FILE] [--quick] [--baseline FILE]
-                                 [--threads N] [--repeats N] [--only-threads]
+    python tools/bench_render.py [--json FILE] [--plot FILE] [--quick] [--threads N]
+                                 [--repeats N] [--only-threads]
 
-What is compared with the yardstick and with float64, and how, is in `bench_yardstick.py`. With one
-thread its own CPU time is measured, with more the time that passes.
+With one thread its own CPU time is measured, with more the time that passes.
 """
 
 from __future__ import annotations
@@ -16,22 +15,20 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numba
 import numpy as np
 import torch
-from bench_yardstick import clock, compare_with_baseline, load_baseline
 from machine import describe_machine
 
 from msdyn.raster import rasterize
 from msdyn.raster.cpu import rasterize as cpu_backend
 
-BASELINE = Path(__file__).parents[2] / "shared" / "bench" / "baseline_raster.py"
 PARTS = (
     "project_forward",
     "order_by_depth",
@@ -42,6 +39,11 @@ PARTS = (
     "gather_gradients",
     "project_backward",
 )
+
+
+def clock() -> float:
+    """Return seconds: with one thread its CPU time, which other processes disturb less."""
+    return time.thread_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 
 def random_gaussians(count: int, width: int, height: int, channels: int) -> list[torch.Tensor]:
@@ -237,11 +239,7 @@ def machine() -> dict[str, Any]:
     return describe_machine(code=("msdyn/raster", "msdyn/jit.py"))
 
 
-def geometric_mean(values: list[float]) -> float:
-    return float(np.exp(np.mean(np.log(values))))
-
-
-def measure(baseline: ModuleType | None, repeats: int, quick: bool) -> dict[str, Any]:
+def measure(repeats: int, quick: bool) -> dict[str, Any]:
     """Return all figures."""
     threads = torch.get_num_threads()
     numba.set_num_threads(min(threads, numba.get_num_threads()))
@@ -252,17 +250,6 @@ def measure(baseline: ModuleType | None, repeats: int, quick: bool) -> dict[str,
         "repeats": repeats,
         "seconds_to_start": time_start(),
     }
-    if baseline is not None:
-        specs = baseline.STANDARD_SCENES[: 1 if quick else None]
-        scenes = [compare_with_baseline(baseline, spec, repeats) for spec in specs]
-        for name in ("forward_ratio", "backward_ratio"):
-            for lists in ("same", "own"):
-                key = f"{name}_{lists}_lists"
-                result[key] = geometric_mean([scene[key] for scene in scenes])
-            result[name] = result[f"{name}_same_lists"]
-        result["max_abs_error"] = max(scene["error"]["max"] for scene in scenes)
-        result["max_gradient_error"] = max(scene["error"]["gradients"] for scene in scenes)
-        result["scenes"] = scenes
     result["whole_calls"] = []
     for spec in [(20_000, 320, 240), (100_000, 640, 480)][: 1 if quick else None]:
         times = time_whole_call(*spec, 3, repeats)
@@ -287,21 +274,6 @@ def measure(baseline: ModuleType | None, repeats: int, quick: bool) -> dict[str,
 def describe(result: dict[str, Any]) -> str:
     """Return the figures as text."""
     lines = []
-    for scene in result.get("scenes", []):
-        lines.append(
-            "{} Gaussians, {}x{}:".format(*scene["scene"][:3])
-            + "".join(
-                f" {direction} {scene[f'{direction}_ratio_same_lists']:.2f} times as fast"
-                f" ({scene[f'{direction}_ratio_own_lists']:.2f} with own lists);"
-                for direction in ("forward", "backward")
-            )
-            + " off float64 by at most {max:.1e}, gradients by {gradients:.1e};".format(
-                **scene["error"]
-            )
-            + " off the yardstick by {max:.1e} (99.9 %: {quantile_999:.1e})".format(
-                **scene["difference_from_baseline"]
-            )
-        )
     for whole in result["whole_calls"]:
         lines.append("whole call, {} Gaussians, {}x{}, colour + depth:".format(*whole["scene"]))
         for name, share in whole["shares"].items():
@@ -324,7 +296,6 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--plot", type=Path, help="draw the scaling to this PNG")
     parser.add_argument("--quick", action="store_true", help="one small scene, few repeats")
-    parser.add_argument("--baseline", type=Path, default=BASELINE, help="the yardstick's file")
     parser.add_argument("--threads", type=int, help="instead of torch's number")
     parser.add_argument(
         "--only-threads", action="store_true", help="just the call on one thread, two and so on"
@@ -340,7 +311,7 @@ def main() -> int:
             print(f"{name:18s}" + "".join(f"{row[name]:8.2f}" for row in rows) + " ms")
     else:
         repeats = 3 if options.quick else options.repeats
-        result = measure(load_baseline(options.baseline), repeats, options.quick)
+        result = measure(repeats, options.quick)
         print(describe(result))
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")

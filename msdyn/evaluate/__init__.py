@@ -3,7 +3,7 @@
 from msdyn.evaluate.image_metrics import masked_psnr, masked_ssim, masked_ssim_dycheck
 from msdyn.evaluate.lpips import Lpips, load_lpips
 from msdyn.evaluate.object_motion import object_motions, pose_errors, rigid_motion
-from msdyn.evaluate.pictures import error_image, save_comparison
+from msdyn.evaluate.pictures import save_comparison
 from msdyn.evaluate.protocol import (
     Variant,
     evaluate_frames,
@@ -12,7 +12,6 @@ from msdyn.evaluate.protocol import (
     evaluate_tracks,
     evaluate_views,
 )
-from msdyn.evaluate.queries import query_objects, query_tracks, rendered_depth
 from msdyn.evaluate.temporal import acceleration_error, flicker, jitter
 from msdyn.evaluate.track_metrics import (
     epe3d,
@@ -28,7 +27,6 @@ __all__ = [
     "Variant",
     "acceleration_error",
     "epe3d",
-    "error_image",
     "evaluate_frames",
     "evaluate_object_motion",
     "evaluate_points",
@@ -45,9 +43,6 @@ __all__ = [
     "object_motions",
     "pck_transfer",
     "pose_errors",
-    "query_objects",
-    "query_tracks",
-    "rendered_depth",
     "rigid_motion",
     "save_comparison",
     "track_metrics",

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from msdyn.evaluate.queries import query_tracks, rendered_depth
 from msdyn.evaluate.track_metrics import (
     image_track_metrics,
     normalised_track_metrics,
@@ -16,6 +15,7 @@ from msdyn.evaluate.track_metrics import (
     transfer_metrics,
 )
 from msdyn.geometry import Cameras, invert_transforms, project, transform_points, unproject
+from msdyn.render import query_tracks, rendered_depth
 from msdyn.scene import Keypoints, Scene, Tracks3D
 from msdyn.sequence import GaussianSequence
 

@@ -8,7 +8,7 @@ import numpy as np
 from msdyn.files import atomic_path
 from msdyn.render import error_image
 
-__all__ = ["error_image", "save_comparison"]
+__all__ = ["save_comparison"]
 
 
 def save_comparison(

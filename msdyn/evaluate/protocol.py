@@ -18,11 +18,10 @@ from msdyn.evaluate.correspondences import evaluate_correspondences, find_corres
 from msdyn.evaluate.image_metrics import masked_psnr, masked_ssim, masked_ssim_dycheck
 from msdyn.evaluate.lpips import Lpips
 from msdyn.evaluate.object_motion import object_motions, pose_errors, rigid_motion
-from msdyn.evaluate.queries import query_objects, query_tracks
 from msdyn.evaluate.temporal import acceleration_error, flicker, jitter
 from msdyn.evaluate.track_metrics import epe3d
 from msdyn.geometry import Cameras, align_camera_paths, invert_transforms
-from msdyn.render import RenderedImage, render_image
+from msdyn.render import RenderedImage, query_objects, query_tracks, render_image
 from msdyn.scene import Scene, Tracks3D, View, read_keypoints
 from msdyn.sequence import GaussianSequence
 

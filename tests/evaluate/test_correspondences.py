@@ -6,8 +6,9 @@ from exact_fits import moving_points, three_points, write_scene_of
 from scipy.interpolate import RegularGridInterpolator
 
 from msdyn.errors import InputError
-from msdyn.evaluate import Variant, evaluate_points, rendered_depth
+from msdyn.evaluate import Variant, evaluate_points
 from msdyn.evaluate.correspondences import Correspondences, find_correspondences
+from msdyn.render import rendered_depth
 from msdyn.scene import (
     Keypoints,
     Scene,

@@ -11,11 +11,11 @@ from msdyn.evaluate import (
     evaluate_object_motion,
     object_motions,
     pose_errors,
-    query_objects,
     rigid_motion,
 )
 from msdyn.evaluate.protocol import _into_truth
 from msdyn.geometry import invert_transforms, transform_points
+from msdyn.render import query_objects
 from msdyn.scene import Scene
 from msdyn.synthetic import link_motions
 

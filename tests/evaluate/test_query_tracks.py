@@ -5,8 +5,9 @@ import pytest
 import torch
 from exact_fits import moving_points, three_points
 
-from msdyn.evaluate import epe3d, query_objects, query_tracks
+from msdyn.evaluate import epe3d
 from msdyn.geometry import project
+from msdyn.render import query_objects, query_tracks
 
 FRAMES = 11
 
