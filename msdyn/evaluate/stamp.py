@@ -13,15 +13,20 @@ from msdyn.version import __version__
 
 __all__ = ["code_stamp"]
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 
-def code_stamp() -> dict[str, Any]:
+
+def code_stamp(checkout: Path = CHECKOUT) -> dict[str, Any]:
     """Return the versions of msdyn and what it computes with, and the commit of a checkout.
 
     `commit` ends on "-dirty" where files differ from it, and is None for an installed package.
+
+    Args:
+        checkout: folder that this package lies in.
     """
     return {
         "msdyn": __version__,
-        "commit": _commit(Path(__file__).resolve().parents[2]),
+        "commit": _commit(checkout),
         "torch": torch.__version__,
         "numpy": np.__version__,
     }

@@ -222,13 +222,12 @@ def test_the_commit_is_that_of_the_checkout(tmp_path, monkeypatch):
     package = tmp_path / "msdyn" / "__init__.py"
     package.parent.mkdir()
     package.write_text("")
-    monkeypatch.setattr(msdyn, "__file__", str(package))
-    assert code_stamp()["commit"] is None
+    assert code_stamp(tmp_path)["commit"] is None
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"], ["tag", "v9"]):
         subprocess.run([*git, *command], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
-    assert code_stamp()["commit"] == head.stdout[:12]
+    assert code_stamp(tmp_path)["commit"] == head.stdout[:12]
     package.write_text("x = 1")
-    assert code_stamp()["commit"] == head.stdout[:12] + "-dirty"
+    assert code_stamp(tmp_path)["commit"] == head.stdout[:12] + "-dirty"
     monkeypatch.setenv("PATH", "")
-    assert code_stamp()["commit"] is None
+    assert code_stamp(tmp_path)["commit"] is None
