@@ -8,9 +8,8 @@ INSTALLED := .venv/installed
 demo: $(INSTALLED)
 	$(BIN)/msdyn-demo
 
-# Without progress bars, failures are easier to read.
 test: $(INSTALLED)
-	TQDM_DISABLE=1 $(BIN)/python -m pytest
+	$(BIN)/python -m pytest
 
 check: $(INSTALLED) build/typecheck/msdyn/preprocess
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ from msdyn.sequence import retime_object, without_objects
 
 def main(scene: str, out: str) -> None:
     sequence = msdyn.load_sequence(scene)
-    first, *others = sequence.instances.unique().tolist()
+    first, *others = sequence.objects
     # At key frame i the object shall be where it was at half that frame.
     keys = sequence.motion.key_frames.numpy()
     edited = retime_object(sequence, first, keys / 2)

@@ -1,10 +1,12 @@
 """Fixtures shared by all tests."""
 
+import functools
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import settings
+from tqdm import tqdm
 
 from msdyn.geometry import Cameras, look_at
 from msdyn.scene import (
@@ -19,6 +21,9 @@ from msdyn.scene import (
     write_mask,
     write_tracks,
 )
+
+# Progress bars would hide the one line that errors are to be.
+tqdm.__init__ = functools.partialmethod(tqdm.__init__, disable=True)
 
 # Timings on shared machines vary too much for a deadline to mean anything.
 settings.register_profile("msdyn", deadline=None, max_examples=25, derandomize=True)

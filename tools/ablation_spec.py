@@ -17,7 +17,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "L1-L4": {"levels": 4},
     "rgb only": {"losses": "rgb"},
     "time-varying": {"weights": "time-varying"},
-    "single": {"layout": "single", "k": 10},
+    "single": {"model": "single", "k": 10},
 }
 MAIN_ROWS = ("L1", "L1+L2", "full", "single")
 SCENES = ("rigid", "articulated", "deformable", "rigid-deformable", "two-hands")

@@ -168,11 +168,11 @@ def camera_figures(found: Cameras, true: Cameras) -> dict[str, float]:
     """Return how far cameras are from the true ones, aligned by a similarity."""
     from scipy.spatial.transform import Rotation
 
-    scale, true_from_found = similarity_from_points(found.centres, true.centres)
-    away = found.transformed(true_from_found, scale).centres - true.centres
+    true_from_found = similarity_from_points(found.centres, true.centres)
+    away = found.transformed(true_from_found).centres - true.centres
     length = np.linalg.norm(np.diff(true.centres, axis=0), axis=1).sum()
-    scale, true_from_found = align_camera_paths(found, true)
-    turned = found.transformed(true_from_found, scale).cam_from_world[:, :3, :3]
+    true_from_found = align_camera_paths(found, true)
+    turned = found.transformed(true_from_found).cam_from_world[:, :3, :3]
     between = turned @ true.cam_from_world[:, :3, :3].swapaxes(1, 2)
     return {
         "path": round(float(np.sqrt((away**2).sum(1).mean()) / length), 5),
@@ -185,7 +185,7 @@ def camera_figures(found: Cameras, true: Cameras) -> dict[str, float]:
 
 def depth_figures(scene: Scene, truth: Scene) -> dict[str, Any]:
     """Return the relative error of depth, for static and moving pixels apart."""
-    scale, _ = similarity_from_points(scene.cameras.centres, truth.cameras.centres)
+    scale = similarity_from_points(scene.cameras.centres, truth.cameras.centres).scale
     ratios: dict[str, list[np.ndarray]] = {"static": []}
     for frame in range(len(scene)):
         depth, exact, mask = scene.depth(frame), truth.depth(frame), truth.mask(frame)

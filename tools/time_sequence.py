@@ -17,7 +17,9 @@ import torch
 from bench_render import random_gaussians
 
 from msdyn.geometry import SH_C0, Cameras
-from msdyn.motion import Blend, MotionField
+from msdyn.motion import MotionField
+from msdyn.motion.pattern_field import PatternField
+from msdyn.motion.weights import BlendWeights
 from msdyn.render import draw, render_image
 from msdyn.scene import Timeline
 from msdyn.sequence import Gaussians, GaussianSequence, save_sequence
@@ -48,7 +50,7 @@ def random_sequence(count: int, frames: int, width: int, height: int) -> Gaussia
     generator = torch.Generator().manual_seed(0)
     patterns, places = (3, 15, 150), (2, 4, 4)
     identity = torch.tensor([1.0, 0, 0, 0, 1, 0])
-    field = MotionField(
+    field = PatternField(
         [torch.rand(n, 3, generator=generator) for n in patterns],
         [identity + 0.02 * torch.randn(n, frames, 6, generator=generator) for n in patterns],
         [0.02 * torch.randn(n, frames, 3, generator=generator) for n in patterns],
@@ -56,8 +58,8 @@ def random_sequence(count: int, frames: int, width: int, height: int) -> Gaussia
         torch.arange(frames).float(),
         torch.arange(1, 4),
     )
-    blends = [
-        Blend(
+    weights = [
+        BlendWeights(
             torch.randint(0, n, (moving, k), generator=generator),
             torch.randn(moving, k, generator=generator),
         )
@@ -68,8 +70,7 @@ def random_sequence(count: int, frames: int, width: int, height: int) -> Gaussia
     return GaussianSequence(
         part(slice(moving, None)),
         part(slice(moving)),
-        field,
-        blends,
+        MotionField(field, weights),
         torch.randint(1, 4, (moving,), generator=generator),
         timeline=Timeline.uniform(frames, 30.0),
         cameras=Cameras.pinhole(float(width), width, height, poses),
@@ -94,7 +95,7 @@ def time_rendering(sequence: GaussianSequence, device: str, quick: bool) -> dict
 
     intrinsics, poses = tensor(cameras.intrinsics), tensor(cameras.cam_from_world)
     positions = tensor(np.linspace(0, frames - 1, frames) * 0.999)
-    moving = (sequence.at(0.0).objects > 0).float()[:, None]
+    moving = (sequence.at(0.0).labels > 0).float()[:, None]
 
     def drawn(rows: slice, *, everything: bool) -> torch.Tensor:
         return draw(
@@ -130,7 +131,7 @@ def time_rendering(sequence: GaussianSequence, device: str, quick: bool) -> dict
         "batches_of_8": in_batches,
         "motion_only": pose_only,
     }
-    result: dict[str, Any] = {"gaussians": len(sequence), "image": [width, height]}
+    result: dict[str, Any] = {"gaussians": sequence.num_gaussians, "image": [width, height]}
     for name, step in variants.items():
         times = []
         for _ in range(2 if quick else 4):
@@ -188,7 +189,7 @@ def compare_forms(sequence: GaussianSequence, width: int, height: int) -> dict[s
     posed = sequence.to("cuda").canonical()
     tensors = [posed.means[0], posed.quats_wxyz[0], posed.scales, posed.opacities]
     leaves = [value.detach().clone().requires_grad_() for value in tensors]
-    colours = torch.rand(len(sequence), 8, device="cuda", requires_grad=True)
+    colours = torch.rand(sequence.num_gaussians, 8, device="cuda", requires_grad=True)
     camera = sequence.cameras[0]
     view = torch.as_tensor(camera.cam_from_world, dtype=torch.float32, device="cuda")
     lens = torch.as_tensor(camera.intrinsics, dtype=torch.float32, device="cuda")

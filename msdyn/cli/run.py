@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import tyro
 
-from msdyn.errors import MsdynError
+from msdyn.errors import InputError, MsdynError
+from msdyn.plugins import load_plugins
 
 __all__ = ["parse", "run"]
 
@@ -34,6 +35,11 @@ def parse(
     Raises:
         SystemExit: 0 after `--help`, 2 after saying what is wrong with the options.
     """
+    try:
+        load_plugins()
+    except InputError as error:
+        _say(str(error))
+        raise SystemExit(2) from error
     if default is None:
         return tyro.cli(config_type, args=argv, prog=prog, description=description)
     return tyro.cli(config_type, args=argv, prog=prog, description=description, default=default)

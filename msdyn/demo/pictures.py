@@ -6,7 +6,7 @@ import imageio.v3 as iio
 import numpy as np
 
 from msdyn.files import atomic_path
-from msdyn.geometry import align_camera_paths
+from msdyn.geometry import Similarity, align_camera_paths
 from msdyn.render import error_image, render_image
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence
@@ -29,14 +29,14 @@ def save_comparison_sheet(
         truth: scene with held-out views.
         align: find the similarity between their worlds first.
     """
-    scale, world = 1.0, np.eye(4)
+    world = Similarity.identity()
     if align:
-        scale, world = align_camera_paths(truth.cameras, sequence.cameras)
+        world = align_camera_paths(truth.cameras, sequence.cameras)
     views = list(truth.views.values())
     rows = [_titles(scene.size[1], views[0].cameras.width)]
     for number, frame in enumerate(np.linspace(0, len(scene) - 1, _TIMES).round().astype(int)):
         view = views[number % len(views)]
-        camera = view.cameras.transformed(world, scale)[frame]
+        camera = view.cameras.transformed(world)[frame]
         image = render_image(sequence, camera, sequence.timeline.time_of_frame(int(frame))).rgb8
         seen = view.image(int(frame))
         error = error_image(image, seen, view.covisible(int(frame)))

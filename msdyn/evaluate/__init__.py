@@ -2,7 +2,7 @@
 
 from msdyn.evaluate.image_metrics import masked_psnr, masked_ssim, masked_ssim_dycheck
 from msdyn.evaluate.lpips import Lpips, load_lpips
-from msdyn.evaluate.object_motion import object_motions, pose_errors, rigid_motion
+from msdyn.evaluate.object_motion import pose_errors, rigid_motion
 from msdyn.evaluate.pictures import save_comparison
 from msdyn.evaluate.protocol import (
     Variant,
@@ -40,7 +40,6 @@ __all__ = [
     "masked_ssim",
     "masked_ssim_dycheck",
     "normalised_track_metrics",
-    "object_motions",
     "pck_transfer",
     "pose_errors",
     "rigid_motion",

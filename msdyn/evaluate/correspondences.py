@@ -14,7 +14,7 @@ from msdyn.evaluate.track_metrics import (
     pck_transfer,
     transfer_metrics,
 )
-from msdyn.geometry import Cameras, invert_transforms, project, transform_points, unproject
+from msdyn.geometry import Cameras, Similarity, project, transform_points, unproject
 from msdyn.render import query_tracks, rendered_depth
 from msdyn.scene import Keypoints, Scene, Tracks3D
 from msdyn.sequence import GaussianSequence
@@ -93,8 +93,7 @@ def evaluate_correspondences(
     truth: Scene,
     points: Correspondences,
     *,
-    scale: float = 1.0,
-    world: np.ndarray | None = None,
+    world: Similarity | None = None,
     levels: int | None = None,
 ) -> dict[str, Any]:
     """Measure where a fit carries points from each key frame to every other.
@@ -103,7 +102,7 @@ def evaluate_correspondences(
         sequence: the fit.
         truth: the scene that the points belong to.
         points: the truth.
-        scale, world: the similarity from the truth's world to that of the fit.
+        world: from the truth's world to that of the fit; the identity by default.
         levels: use only the first so many motion levels.
 
     Returns:
@@ -111,7 +110,7 @@ def evaluate_correspondences(
         divided by its median norm), `image` (average Jaccard, average PCK, occlusion accuracy),
         `pck_t`, the number of `points` and `frames`, and their `source`.
     """
-    world = np.eye(4) if world is None else world
+    world = world or Similarity.identity()
     frames, count = points.frames, len(points.frames)
     cameras = sequence.cameras[frames]
     xyz = np.full((count, *points.xyz.shape), np.nan)  # [Q, T, J, 3], fit's world
@@ -122,9 +121,8 @@ def evaluate_correspondences(
         )
         xyz[q][:, seen] = found.swapaxes(0, 1)
     xy, depth = _project(cameras, xyz)
-    visible = _estimated_visibility(sequence, frames, xy, depth, truth, scale, levels)
-    back = invert_transforms(world)
-    in_truth = (xyz - world[:3, 3]) @ back[:3, :3].T / scale
+    visible = _estimated_visibility(sequence, frames, xy, depth, truth, world.scale, levels)
+    in_truth = world.inverse().apply(xyz)
     # From the first key frame a point is seen in: one track a point.
     first = points.known.argmax(0)
     tracks = in_truth[first, :, np.arange(points.xyz.shape[1])].swapaxes(0, 1)  # [T, J, 3]

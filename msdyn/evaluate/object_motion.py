@@ -1,52 +1,49 @@
-"""How objects turn and move as a whole: the rigid motion of a sequence's objects, and its error."""
+"""The rigid motion of tracked objects, and its errors."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
+from jaxtyping import Float
 
-from msdyn.sequence import fit_motion, object_motions
+from msdyn.geometry import Rigid, procrustes
 
-__all__ = ["object_motions", "pose_errors", "rigid_motion"]
+__all__ = ["pose_errors", "rigid_motion"]
 
 
-def rigid_motion(points: np.ndarray, reference: int) -> tuple[np.ndarray, float]:
-    """Return the rigid motion of tracked points since a reference frame, and how rigid they are.
+def rigid_motion(
+    points: Float[np.ndarray, "points frames 3"], reference: int
+) -> tuple[Rigid[np.ndarray], float]:
+    """Return the rigid motion [T] of tracked points since a reference frame, and its residual.
 
     Args:
-        points: [N, T, 3], exact in every frame.
+        points: exact in every frame, scene units.
         reference: frame index.
 
     Returns:
-        [T, 4, 4], and the root mean square distance of the points from where it carries them:
-        0 for a rigid object.
+        The motion, and the root mean square distance of the points from it: 0 for a rigid object.
     """
-    target = torch.from_numpy(np.ascontiguousarray(points.swapaxes(0, 1), np.float64))  # [T, N, 3]
-    source = target[reference].expand_as(target)
-    motion = fit_motion(source, target, torch.ones(target.shape[:2], dtype=torch.float64))
-    carried = source.numpy() @ motion[:, :3, :3].swapaxes(1, 2) + motion[:, None, :3, 3]
-    return motion, float(np.sqrt(((carried - target.numpy()) ** 2).sum(-1).mean()))
+    target = np.ascontiguousarray(points.swapaxes(0, 1), np.float64)  # [T, N, 3]
+    motion = procrustes(target[reference][None], target, np.ones(target.shape[:2])).rigid
+    error = motion.apply(target[reference]) - target
+    return motion, float(np.sqrt((error**2).sum(-1).mean()))
 
 
 def pose_errors(
-    motion: np.ndarray, truth: np.ndarray, centre: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the errors of a rigid motion in angle and place.
+    motion: Rigid[np.ndarray], truth: Rigid[np.ndarray], centre: Float[np.ndarray, " 3"]
+) -> tuple[Float[np.ndarray, " frames"], Float[np.ndarray, " frames"]]:
+    """Return the errors of a rigid motion in rotation (degrees) and position (scene units).
 
     Neither depends on the frame that an object's pose is expressed in: the angle is that of the
-    rotation between the two motions, the distance is between where they carry the object's centre.
+    rotation between the two motions, the distance is between the positions of the object's centre.
 
     Args:
-        motion, truth: [T, 4, 4] motions since the same frame.
-        centre: [3] the object's centre in that frame.
-
-    Returns:
-        [T] degrees, and [T] scene units.
+        motion, truth: [T] motions since the same frame.
+        centre: the object's centre in that frame.
     """
-    relative = motion[:, :3, :3].swapaxes(1, 2) @ truth[:, :3, :3]
+    relative = motion.rotation.swapaxes(1, 2) @ truth.rotation
     # From both sine and cosine: exact for small angles and for half turns.
     axis = relative - relative.swapaxes(1, 2)
     sine = np.sqrt((axis[:, [2, 0, 1], [1, 2, 0]] ** 2).sum(-1)) / 2
     cosine = (np.trace(relative, axis1=1, axis2=2) - 1) / 2
-    apart = (motion - truth)[:, :3] @ np.append(centre, 1)
+    apart = (motion.apply(centre[None]) - truth.apply(centre[None]))[:, 0]
     return np.degrees(np.arctan2(sine, cosine)), np.linalg.norm(apart, axis=-1)

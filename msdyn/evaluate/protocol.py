@@ -17,13 +17,13 @@ from msdyn.errors import InputError
 from msdyn.evaluate.correspondences import evaluate_correspondences, find_correspondences
 from msdyn.evaluate.image_metrics import masked_psnr, masked_ssim, masked_ssim_dycheck
 from msdyn.evaluate.lpips import Lpips
-from msdyn.evaluate.object_motion import object_motions, pose_errors, rigid_motion
+from msdyn.evaluate.object_motion import pose_errors, rigid_motion
 from msdyn.evaluate.temporal import acceleration_error, flicker, jitter
 from msdyn.evaluate.track_metrics import epe3d
-from msdyn.geometry import Cameras, align_camera_paths, invert_transforms
+from msdyn.geometry import Cameras, Similarity, align_camera_paths
 from msdyn.render import RenderedImage, query_objects, query_tracks, render_image
 from msdyn.scene import Scene, Tracks3D, View, read_keypoints
-from msdyn.sequence import GaussianSequence
+from msdyn.sequence import GaussianSequence, object_motions
 
 __all__ = [
     "Variant",
@@ -88,12 +88,12 @@ def evaluate_views(
     if not truth.views:
         raise InputError(f"{truth.directory / 'views'}: no held-out views to evaluate on")
     variant = variant or Variant()
-    scale, world = _sequence_from_truth(sequence, truth, align)
+    world = _sequence_from_truth(sequence, truth, align)
     by_view: dict[str, dict[str, Any]] = {}
     every: list[dict[str, float | None]] = []
     progress = tqdm(total=sum(len(v.frames) for v in truth.views.values()), desc="held-out views")
     for view in truth.views.values():
-        cameras = view.cameras.transformed(world, scale)
+        cameras = view.cameras.transformed(world)
         rows, drawn = [], []
         for frame in view.frames:
             image = variant.render(sequence, cameras[frame], frame)
@@ -159,8 +159,7 @@ def evaluate_tracks(
     if tracks is None:
         return None
     variant = variant or Variant()
-    scale, world = _sequence_from_truth(sequence, truth, align)
-    back = invert_transforms(world)
+    truth_from_sequence = _sequence_from_truth(sequence, truth, align).inverse()
 
     def found(rows: np.ndarray, *, blended: bool) -> np.ndarray:
         tracks_of_fit = query_tracks(
@@ -170,7 +169,7 @@ def evaluate_tracks(
             levels=variant.used_levels,
             blended=blended,
         )
-        return (tracks_of_fit - world[:3, 3]) @ back[:3, :3].T / scale
+        return truth_from_sequence.apply(tracks_of_fit)
 
     moving = tracks.object > 0
     estimate = found(np.ones(len(moving), bool), blended=False)
@@ -208,11 +207,9 @@ def evaluate_points(
     points = find_correspondences(truth, read_keypoints(truth.directory))
     if points is None:
         return None
-    scale, world = _sequence_from_truth(sequence, truth, align)
+    world = _sequence_from_truth(sequence, truth, align)
     levels = (variant or Variant()).used_levels
-    return evaluate_correspondences(
-        sequence, truth, points, scale=scale, world=world, levels=levels
-    )
+    return evaluate_correspondences(sequence, truth, points, world=world, levels=levels)
 
 
 def evaluate_object_motion(
@@ -222,7 +219,7 @@ def evaluate_object_motion(
     align: bool = False,
     variant: Variant | None = None,
 ) -> dict[str, Any] | None:
-    """Measure how each true object turns and moves since the canonical frame.
+    """Measure the rotation and translation of each true object since the canonical frame.
 
     The true motion is the rigid one that fits the object's true tracks; an object of the fit
     belongs to the true one that most of the queried pixels say it does.
@@ -237,7 +234,7 @@ def evaluate_object_motion(
     tracks = _true_tracks(truth)
     if tracks is None or not (tracks.object > 0).any():
         return None
-    scale, world = _sequence_from_truth(sequence, truth, align)
+    truth_from_sequence = _sequence_from_truth(sequence, truth, align).inverse()
     levels = (variant or Variant()).used_levels
     reference = sequence.canonical_frame
     labels = query_objects(sequence, tracks.query_frame, tracks.query_xy, levels=levels)
@@ -251,9 +248,9 @@ def evaluate_object_motion(
         found = labels[own & (labels > 0)]
         if len(found):
             label = int(np.bincount(found).argmax())
-            since = motions[label] @ invert_transforms(motions[label][reference])
+            since = motions[label] @ motions[label][reference].inverse()
             centre = tracks.xyz[own, reference].mean(0)
-            degrees, apart = pose_errors(_into_truth(since, scale, world), true_motion, centre)
+            degrees, apart = pose_errors(truth_from_sequence.conjugate(since), true_motion, centre)
             others = frames != reference
             row |= {
                 "object": label,
@@ -278,24 +275,9 @@ def _true_tracks(truth: Scene) -> Tracks3D | None:
     return next((v.tracks3d for v in truth.views.values() if v.tracks3d is not None), None)
 
 
-def _into_truth(motion: np.ndarray, scale: float, world: np.ndarray) -> np.ndarray:
-    """Return motions [T, 4, 4] of the fit's world as they are in the truth's.
-
-    The fit's world is scale * R x + t (`world`) of the truth's.
-    """
-    rotation, shift = world[:3, :3], world[:3, 3]
-    result = motion.copy()
-    result[:, :3, :3] = rotation.T @ motion[:, :3, :3] @ rotation
-    moved = motion[:, :3, :3] @ shift + motion[:, :3, 3] - shift
-    result[:, :3, 3] = moved @ rotation / scale
-    return result
-
-
-def _sequence_from_truth(
-    sequence: GaussianSequence, truth: Scene, align: bool
-) -> tuple[float, np.ndarray]:
+def _sequence_from_truth(sequence: GaussianSequence, truth: Scene, align: bool) -> Similarity:
     _check_clip(sequence, truth)
-    return align_camera_paths(truth.cameras, sequence.cameras) if align else (1.0, np.eye(4))
+    return align_camera_paths(truth.cameras, sequence.cameras) if align else Similarity.identity()
 
 
 def _check_clip(sequence: GaussianSequence, scene: Scene) -> None:

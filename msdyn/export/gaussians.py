@@ -32,7 +32,7 @@ def export_ply(
     what = what or What()
     levels, labels = what.num_levels(sequence), what.labels(sequence)
     static, moving = sequence.static, sequence.moving
-    objects = torch.cat([sequence.instances.new_zeros(len(static)), sequence.instances])
+    objects = torch.cat([sequence.labels.new_zeros(len(static)), sequence.labels])
     keep = keep_objects(objects, labels, background=what.background == "on").cpu()
 
     def both(name: str) -> np.ndarray:

@@ -52,7 +52,7 @@ def export_objects(
             {
                 "object": label,
                 "centre_at_canonical_frame": centres[label].tolist(),
-                "gaussians": int((sequence.instances == label).sum()),
+                "gaussians": int((sequence.labels == label).sum()),
                 "positions": poses[label][:, :3, 3].tolist(),
                 "quaternions_wxyz": quats.tolist(),
                 "world_from_object": poses[label].tolist(),

@@ -89,7 +89,7 @@ def _parts(sequence: GaussianSequence, times: np.ndarray, what: What) -> dict[st
         "fixed_quats": (_unit(first.quats_wxyz[0, still]) * 32767).round().astype("<i2"),
         "moving_quats": (np.stack(quats) * 127).round().astype("i1"),
         "rgba": (rgba[both].cpu().numpy() * 255).round().astype("u1"),
-        "labels": first.objects[both].cpu().numpy().astype("u1"),
+        "labels": first.labels[both].cpu().numpy().astype("u1"),
         "low": low,
         "step": step,
     }

@@ -53,7 +53,7 @@ def export_rrd(
         for row, time in enumerate(tqdm(times, desc="export rrd", unit="time")):
             posed = what.of(sequence.at(float(time), levels=levels), sequence)
             if row == 0:
-                still = posed.objects == 0
+                still = posed.labels == 0
                 recording.log("world/static", _points(rr, posed, still), static=True)
             recording.set_time("clip", duration=float(time) * duration)
             _log_objects(rr, recording, posed, {k: pose[row] for k, pose in poses.items()}, labels)
@@ -90,7 +90,7 @@ def _log_objects(
             continue
         entity = f"world/object_{label}"
         recording.log(entity, rr.Transform3D(translation=pose[:3, 3], mat3x3=pose[:3, :3]))
-        points = _points(rr, posed, posed.objects == label, pose)
+        points = _points(rr, posed, posed.labels == label, pose)
         recording.log(f"{entity}/points", points)
 
 

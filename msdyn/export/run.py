@@ -115,7 +115,7 @@ def export_sequence(sequence: GaussianSequence, config: ExportConfig) -> Exporte
         frames = sequence.timeline.frame_positions(times)
         tracks = point_tracks(sequence, *_queries(sequence, config), frames=frames, levels=levels)
         if labels is not None or what.background == "off":
-            allowed = [*(labels or sequence.instances.unique().tolist())]
+            allowed = [*(labels or sequence.objects)]
             allowed += [0] if what.background == "on" else []
             chosen = np.isin(tracks.object, allowed)
             tracks = tracks.select(chosen)

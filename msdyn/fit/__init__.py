@@ -5,11 +5,12 @@ from msdyn.fit.config import (
     DensityConfig,
     FitConfig,
     LossConfig,
-    MotionConfig,
     RateConfig,
     preset,
 )
 from msdyn.fit.fitter import Fitter, fit_scene
+from msdyn.fit.step import Step, register_loss
+from msdyn.motion import MotionConfig
 
 __all__ = [
     "PRESETS",
@@ -19,6 +20,8 @@ __all__ = [
     "LossConfig",
     "MotionConfig",
     "RateConfig",
+    "Step",
     "fit_scene",
     "preset",
+    "register_loss",
 ]

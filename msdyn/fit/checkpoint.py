@@ -14,10 +14,13 @@ from msdyn.files import atomic_path
 from msdyn.fit.config import FitConfig
 from msdyn.fit.density import GaussianSet
 from msdyn.fit.neighbours import Neighbours
+from msdyn.motion import Motion
 
 __all__ = ["fingerprint", "load_checkpoint", "save_checkpoint"]
 
 _FORMAT = "msdyn-checkpoint"
+# 2: what the motion keeps for Gaussians by its own names.
+_VERSION = 2
 # Options that do not change the result, so that a checkpoint outlives a change of them.
 _IRRELEVANT = ("scene", "preset", "out", "restart", "device")
 
@@ -36,7 +39,7 @@ def save_checkpoint(
     seconds: float,
     fingerprint: str,
     sets: dict[str, GaussianSet],
-    motion: torch.nn.Module,
+    motion: Motion,
     motion_optimiser: torch.optim.Optimizer,
     neighbours: Neighbours,
 ) -> None:
@@ -53,10 +56,10 @@ def save_checkpoint(
         for key, value in group.state.items():
             if isinstance(value, torch.Tensor):
                 tensors[f"{name}.state.{key}"] = value
-    for key, value in motion.state_dict().items():
+    for key, value in motion.shared_parameters().items():
         tensors[f"motion.{key}"] = value
     _put_adam(tensors, "motion_adam", motion_optimiser)
-    header = {"version": 1, "step": step, "seconds": seconds, "fingerprint": fingerprint}
+    header = {"version": _VERSION, "step": step, "seconds": seconds, "fingerprint": fingerprint}
     content = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     with atomic_path(path) as temporary:
         save_file(content, temporary, metadata={"format": _FORMAT, "header": json.dumps(header)})
@@ -67,7 +70,7 @@ def load_checkpoint(
     *,
     fingerprint: str,
     sets: dict[str, GaussianSet],
-    motion: torch.nn.Module,
+    motion: Motion,
     motion_optimiser: torch.optim.Optimizer,
     neighbours: Neighbours,
 ) -> tuple[int, float] | None:
@@ -87,14 +90,14 @@ def load_checkpoint(
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("header", "{}"))
-            if header.get("fingerprint") != fingerprint:
+            if header.get("version") != _VERSION or header.get("fingerprint") != fingerprint:
                 return None
             # Cloned into aligned memory: vectorised kernels round by where an array begins.
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: damaged checkpoint ({error}); pass --restart") from error
 
-    device = next(motion.parameters()).device if list(motion.parameters()) else torch.device("cpu")
+    device = motion.key_frames.device
     for name, group in sets.items():
         for key in group.params:
             parameter = torch.nn.Parameter(tensors[f"{name}.param.{key}"].to(device))
@@ -107,9 +110,9 @@ def load_checkpoint(
         for key, value in tensors.items():
             if key.startswith(prefix):
                 group.state[key.removeprefix(prefix)] = value.to(device)
-    motion.load_state_dict(
-        {k.removeprefix("motion."): v for k, v in tensors.items() if k.startswith("motion.")}
-    )
+    with torch.no_grad():
+        for key, value in motion.shared_parameters().items():
+            value.copy_(tensors[f"motion.{key}"])
     _take_adam(tensors, "motion_adam", motion_optimiser, device)
     torch.set_rng_state(tensors["generator"])
     if "near.index" in tensors:

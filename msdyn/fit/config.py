@@ -8,6 +8,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+from msdyn.errors import InputError
+from msdyn.motion import MotionConfig, MotionRates
+
 __all__ = [
     "PRESETS",
     "DensityConfig",
@@ -17,34 +20,6 @@ __all__ = [
     "RateConfig",
     "preset",
 ]
-
-
-@dataclass(frozen=True)
-class MotionConfig:
-    """The motion hierarchy."""
-
-    layout: Annotated[Literal["hierarchy", "single"], tyro.conf.arg(name="motion")] = "hierarchy"
-    """hierarchy: the levels below; single: one flat layer of bases, as shape-of-motion has."""
-    levels: Literal[1, 2, 3, 4] = 3
-    """Motion levels: 1 objects, 2 and sparse primitives, 3 and fine grains, 4 and a free residual
-    of every Gaussian."""
-    k_primitive: int = 5
-    """Primitives (L2) an object. The paper's number."""
-    k_grain: int = 10
-    """Grains (L3) a primitive. The paper's number."""
-    k: int = 10
-    """Bases of --motion single."""
-    weights: Literal["constant", "time-varying"] = "constant"
-    """Blend weights of a Gaussian: one set for all times, or one for each frame (Eq. 10 to the
-    letter)."""
-    prefit_steps: int = 400
-    """Adam steps on the lifted tracks alone, before any rendering."""
-
-    def __post_init__(self) -> None:
-        _at_least("k_primitive", self.k_primitive, 1)
-        _at_least("k_grain", self.k_grain, 1)
-        _at_least("k", self.k, 1)
-        _at_least("prefit_steps", self.prefit_steps, 0)
 
 
 @dataclass(frozen=True)
@@ -60,13 +35,19 @@ class LossConfig:
     track: float = 2.0
     """Rendered tracks against 2D tracks (share of the image's longer side) and their depth."""
     rigidity: float = 0.1
-    """Neighbouring Gaussians keep their relative place (share of their distance)."""
+    """Change of relative position of neighbouring Gaussians (share of their distance)."""
     smooth: float = 1.0
     """Acceleration of the patterns."""
     residual: float = 0.01
     """Size of the residual patterns (levels 2 and 3)."""
     scale: float = 0.01
-    """Variance of each Gaussian's log scales: keeps needles away."""
+    """Variance of each Gaussian's log scales: prevents needles."""
+    extra: dict[str, float] = field(default_factory=dict)
+    """Weights of further losses, as name and number: --loss.extra mine 0.5."""
+
+    def of(self, name: str, default: float) -> float:
+        """Return the weight of a loss; `default` where these options do not have it."""
+        return self.extra.get(name, getattr(self, name, default))
 
 
 @dataclass(frozen=True)
@@ -87,6 +68,11 @@ class RateConfig:
     """Logits of the blend weights."""
     patterns: float = 4e-4
     """6D rotations and translations of the patterns; decays to a tenth."""
+
+    @property
+    def motion(self) -> MotionRates:
+        """The rates of a motion model."""
+        return MotionRates(self.blends, self.patterns, self.patterns)
 
 
 @dataclass(frozen=True)
@@ -165,7 +151,7 @@ class FitConfig:
 
 def _at_least(name: str, value: float, least: float) -> None:
     if value < least:
-        raise ValueError(f"{name}: must be >= {least}, got {value}")
+        raise InputError(f"{name}: expected at least {least}, got {value}")
 
 
 def preset(name: str) -> FitConfig:

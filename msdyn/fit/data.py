@@ -13,32 +13,10 @@ from tqdm import tqdm
 
 from msdyn.errors import InputError
 from msdyn.fit.refine import Refinement, adjust_depth, refine_on_static_tracks
-from msdyn.geometry import Cameras
+from msdyn.geometry import Cameras, Similarity
 from msdyn.scene import IGNORE, LiftedTracks, Scene, lift_tracks
 
-__all__ = ["FitData", "FrameBatch", "Normalisation", "load_fit_data"]
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """The world of the optimisation: x_fit = scale * x_world + offset."""
-
-    scale: float
-    offset: np.ndarray
-
-    @classmethod
-    def of(cls, cameras: Cameras, depths: np.ndarray) -> Normalisation:
-        """Put the mean camera centre at the origin and the median known depth at one."""
-        known = depths[depths > 0]
-        median = float(np.median(known)) if known.size else 1.0
-        return cls(1 / median, -cameras.centres.mean(0) / median)
-
-    @property
-    def matrix(self) -> np.ndarray:
-        """[4, 4], the offset alone, for `Cameras.transformed`."""
-        matrix = np.eye(4)
-        matrix[:3, 3] = self.offset
-        return matrix
+__all__ = ["FitData", "FrameBatch", "load_fit_data"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +54,7 @@ class FitData:
         cameras: of all frames, in the world of the fit and at its image size.
         tracks: lifted tracks on objects at the fitted frames only, in the world of the fit and in
             pixels of its image size.
-        normalisation: from the scene's world to the fit's.
+        fit_from_scene: from the scene's world to the fit's.
         refinement: what was changed of the scene's cameras (at their own size, in the scene's
             world) and depth.
     """
@@ -88,7 +66,7 @@ class FitData:
     mask: UInt8[Tensor, "clip height width"]
     cameras: Cameras
     tracks: LiftedTracks
-    normalisation: Normalisation
+    fit_from_scene: Similarity
     refinement: Refinement
 
     @property
@@ -180,29 +158,34 @@ def load_fit_data(
         )
     depths = np.stack(depth)
     cameras = refinement.cameras.resized(size[1], size[0])
-    normalisation = Normalisation.of(cameras, depths)
+    world = _normalised_world(cameras, depths)
     scale = np.array([size[1] / width, size[0] / height])
     return FitData(
         frames,
         held_out,
         torch.from_numpy(np.stack(rgb)).to(device),
-        torch.from_numpy(depths * np.float32(normalisation.scale)).to(device),
+        torch.from_numpy(depths * np.float32(world.scale)).to(device),
         torch.from_numpy(np.stack(mask)).to(device),
-        cameras.transformed(normalisation.matrix, normalisation.scale),
+        cameras.transformed(world),
         LiftedTracks(
-            np.where(
-                lifted.visible[..., None],
-                lifted.xyz * normalisation.scale + normalisation.offset,
-                0.0,
-            ),
+            np.where(lifted.visible[..., None], world.apply(lifted.xyz), 0.0),
             lifted.visible,
             lifted.confidence,
             lifted.object,
             lifted.xy * scale,
         ),
-        normalisation,
+        world,
         refinement,
     )
+
+
+def _normalised_world(
+    cameras: Cameras, depths: Float[np.ndarray, "frames height width"]
+) -> Similarity:
+    """Return the world with the mean camera centre at the origin and a median depth of one."""
+    known = depths[depths > 0]
+    median = float(np.median(known)) if known.size else 1.0
+    return Similarity.of(1 / median, -cameras.centres.mean(0) / median)
 
 
 def _shrink_rgb(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Adaptive density control of the static and the moving Gaussians, by gsplat's strategy.
 
 `gsplat.DefaultStrategy` grows, splits and prunes one set of Gaussians and resizes their optimisers'
-state with them. Here each set has a strategy of its own; the moving set brings its blend logits
-along as parameters and its patterns' indices as state, so that new Gaussians inherit both.
+state with them. Here each set has a strategy of its own; what the motion keeps for each moving
+Gaussian goes along, as parameters and as state, so that new Gaussians inherit it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ __all__ = ["GaussianSet", "make_sets"]
 
 # Harmonics of degree 1 and more learn at this share of the rate, as in 3D Gaussian Splatting.
 _FINER_HARMONICS = 1 / 20
+# Prefix of what belongs to the motion.
+_MOTION = "motion."
 # Names of gsplat's strategy for the parameters it acts on.
 _NAMES = {
     "means": "means",
@@ -35,7 +37,7 @@ class GaussianSet:
     """One set of Gaussians with its optimisers and its density control.
 
     Attributes:
-        params: by gsplat's names, and `blend_<level>` for the moving set.
+        params: by gsplat's names, and for the moving set the motion's (`motion.<name>`).
         optimisers: one Adam for each.
         state: of the strategy; tensors in it are resized with the Gaussians.
         strategy: gsplat's; None switches density control off.
@@ -98,55 +100,53 @@ class GaussianSet:
         return step > self.strategy.refine_start_iter and step % self.strategy.refine_every == 0
 
     def store(self, gaussians: Gaussians, sequence: GaussianSequence | None = None) -> None:
-        """Put the parameters (and, for the moving set, blends and labels) back into the modules."""
+        """Put the parameters (of the moving set, motion and labels too) back into the modules."""
         for name, key in self.names.items():
             setattr(gaussians, name, self.params[key])
         if sequence is not None:
-            for level in range(len(sequence.blend_logits)):
-                sequence.blend_logits[level] = self.params[f"blend_{level}"]
-                setattr(sequence, f"blend_index_{level}", self.state[f"index_{level}"])
-            if sequence.residual is not None:
-                sequence.residual = self.params["residual"]
-            sequence.instances = self.state["objects"]
+            sequence.motion.set_gaussians(_motion_part(self.params), _motion_part(self.state))
+            sequence.labels = self.state["labels"]
 
 
 def make_sets(
     sequence: GaussianSequence, rates: RateConfig, density: DensityConfig, steps: int
 ) -> tuple[GaussianSet, GaussianSet]:
     """Return the static and the moving set of a sequence, ready to be optimised."""
-    static = _make_set(sequence.static, {}, rates, density, density.max_static, steps)
-    own = {f"blend_{i}": p for i, p in enumerate(sequence.blend_logits)}
-    if sequence.residual is not None:
-        own["residual"] = sequence.residual
-    moving = _make_set(sequence.moving, own, rates, density, density.max_moving, steps)
-    for level, blend in enumerate(sequence.blends):
-        moving.state[f"index_{level}"] = blend.index
-    moving.state["objects"] = sequence.instances
+    motion = sequence.motion
+    static = _make_set(sequence.static, {}, {}, rates, density, density.max_static, steps)
+    own = {_MOTION + name: value for name, value in motion.gaussian_parameters().items()}
+    own_rates = {_MOTION + k: v for k, v in motion.learning_rates(rates.motion).items()}
+    moving = _make_set(sequence.moving, own, own_rates, rates, density, density.max_moving, steps)
+    moving.state |= {_MOTION + name: value for name, value in motion.gaussian_constants().items()}
+    moving.state["labels"] = sequence.labels
     return static, moving
+
+
+def _motion_part(values: dict[str, Any]) -> dict[str, Any]:
+    """Return what belongs to the motion, by its own names."""
+    return {k.removeprefix(_MOTION): v for k, v in values.items() if k.startswith(_MOTION)}
 
 
 def _make_set(
     gaussians: Gaussians,
     own: dict[str, nn.Parameter],
+    own_rates: dict[str, float],
     rates: RateConfig,
     density: DensityConfig,
     limit: int,
     steps: int,
 ) -> GaussianSet:
-    rate = {
+    lr = own_rates | {
         "means": rates.means,
         "scales": rates.scales,
         "quats": rates.quats,
         "opacities": rates.opacities,
         "harmonics": rates.harmonics,
-        "residual": rates.patterns,
     }
     params = {key: getattr(gaussians, name) for name, key in _NAMES.items()}
     params |= own
     optimisers: dict[str, torch.optim.Optimizer] = {
-        key: torch.optim.Adam(
-            [{"params": value, "name": key}], lr=rate.get(key, rates.blends), eps=1e-15, fused=True
-        )
+        key: torch.optim.Adam([{"params": value, "name": key}], lr=lr[key], eps=1e-15, fused=True)
         for key, value in params.items()
     }
     strategy = _strategy(density, steps)

@@ -91,8 +91,7 @@ class Fitter:
 
     def state(self) -> GaussianSequence:
         """Return the sequence as it is now, in the world of the scene, on the CPU."""
-        scale, offset = self.data.normalisation.scale, self.data.normalisation.offset
-        return self.sequence.rescaled(1 / scale, -offset / scale).cpu()
+        return self.sequence.rescaled(self.data.fit_from_scene.inverse()).cpu()
 
     def run(self) -> GaussianSequence:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -111,7 +110,7 @@ class Fitter:
             data, config, self.scene.info.timeline, self.scene.info.world_units
         ).to(self.device)
         self.static, self.moving = make_sets(self.sequence, config.rate, config.density, self.steps)
-        motion = [p for p in self.sequence.motion.parameters() if p.numel()]
+        motion = [p for p in self.sequence.motion.shared_parameters().values() if p.numel()]
         self.motion_optimiser = torch.optim.Adam(
             motion or [torch.zeros(1, requires_grad=True, device=self.device)],
             lr=config.rate.patterns,
@@ -174,7 +173,7 @@ class Fitter:
     def _one_step(self, frames: np.ndarray) -> dict[str, Tensor]:
         self._set_rates()
         terms, info, psnr = self.objective(self.sequence, frames, self.step)
-        total = torch.stack([weight * value for weight, value in terms.values()]).sum()
+        total = torch.stack([term.weight * term.value for term in terms.values()]).sum()
         info["means2d"].retain_grad()
         total.backward()
         self.static.step()
@@ -188,7 +187,7 @@ class Fitter:
             self._store()
             self.objective.neighbours.forget()
         return {"loss": total.detach(), "psnr": psnr} | {
-            name: value.detach() for name, (_, value) in terms.items()
+            name: term.value.detach() for name, term in terms.items()
         }
 
     def _set_rates(self) -> None:
@@ -234,10 +233,7 @@ class Fitter:
 
     def _finish(self) -> GaussianSequence:
         self._save_checkpoint()
-        normalisation = self.data.normalisation
-        sequence = self.sequence.cpu().rescaled(
-            1 / normalisation.scale, -normalisation.offset / normalisation.scale
-        )
+        sequence = self.sequence.cpu().rescaled(self.data.fit_from_scene.inverse())
         # At full size and without the rounding of a change of world.
         sequence.cameras = self.data.refinement.cameras
         save_sequence(sequence, self.directory / "sequence.safetensors")

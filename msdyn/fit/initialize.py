@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from scipy.ndimage import binary_erosion
 from scipy.spatial import KDTree
 
 from msdyn.fit.config import FitConfig
 from msdyn.fit.data import FitData
-from msdyn.fit.prefit import PrefitTracks, prefit_motion
+from msdyn.fit.prefit import prefit_motion
 from msdyn.geometry import SurfaceSamples, sample_normals, world_points_from_depth
-from msdyn.motion import (
-    Blend,
-    MotionField,
-    MotionHierarchy,
-    ObjectSurfaces,
-    blends_from_neighbours,
-    blends_from_votes,
-    build_hierarchy,
-    build_single,
-)
+from msdyn.motion import Motion, ObjectSurfaces, TrackedMotion, TrackedScene, motion_class
 from msdyn.scene import IGNORE, LiftedTracks, Timeline, canonical_frame
 from msdyn.sequence import Gaussians, GaussianSequence
 
@@ -32,12 +24,14 @@ _MOVING_FRAMES = 10
 # Frames, and samples of an object in each, by which the sides of an occlusion are joined.
 _SURFACE_FRAMES = 24
 _SURFACE_SAMPLES = 400
+# Tracks whose motion a new Gaussian takes.
+_NEAREST_TRACKS = 6
 
 
 def initialize(
     data: FitData, config: FitConfig, timeline: Timeline, world_units: str
 ) -> GaussianSequence:
-    """Build the hierarchy from the tracks, refine it, and place Gaussians on all surfaces seen.
+    """Estimate the motion from the tracks, refine it, and place Gaussians on all visible surfaces.
 
     Args:
         data: the scene; its tracks are those of the fitted frames.
@@ -48,13 +42,18 @@ def initialize(
         A sequence in the world of the fit, on the CPU.
     """
     canonical = canonical_frame(data.tracks)  # among the fitted frames
-    seen = np.flatnonzero(data.tracks.visible.any(1))
-    tracks = data.tracks.select(seen)
-    hierarchy = _hierarchy(tracks, canonical, config, data)
-    field = MotionField.from_hierarchy(hierarchy, data.frames)
-    fitted = prefit_motion(
-        field,
-        hierarchy,
+    tracks = data.tracks.select(np.flatnonzero(data.tracks.visible.any(1)))
+    objects = np.unique(tracks.object)
+    scene = TrackedScene(
+        tracks,
+        canonical,
+        data.frames,
+        surfaces=lambda: _object_surfaces(data, objects, config.seed),
+        seed=config.seed,
+    )
+    tracked = motion_class(config.motion.model).from_tracks(scene, config.motion)
+    tracked = prefit_motion(
+        tracked,
         tracks,
         data.cameras[data.frames],
         config.loss,
@@ -63,45 +62,21 @@ def initialize(
     )
     rng = np.random.default_rng(config.seed)
     static = _static_gaussians(data, config, rng)
-    moving, blends, objects = _moving_gaussians(data, field, tracks, fitted, config, rng)
-    keys = len(field.key_frames)
-    if config.motion.weights == "time-varying":
-        # Memory of its own for every frame, to be optimised.
-        blends = [Blend(b.index, b.logits[..., None].repeat(1, 1, keys)) for b in blends]
-    free = config.motion.levels == 4 and config.motion.layout == "hierarchy"
+    moving, motion, labels = _moving_gaussians(data, tracks, tracked, config, rng)
     return GaussianSequence(
         static,
         moving,
-        field,
-        blends,
-        objects,
+        motion.extended(config.motion),
+        labels,
         timeline=timeline,
         cameras=data.cameras,
         canonical_frame=int(data.frames[canonical]),
         world_units=world_units,
-        residual=torch.zeros(len(moving), keys, 3) if free else None,
-    )
-
-
-def _hierarchy(
-    tracks: LiftedTracks, canonical: int, config: FitConfig, data: FitData
-) -> MotionHierarchy:
-    motion = config.motion
-    if motion.layout == "single":
-        return build_single(tracks, canonical, patterns=motion.k, seed=config.seed)
-    return build_hierarchy(
-        tracks,
-        canonical,
-        levels=min(motion.levels, 3),
-        k_primitive=motion.k_primitive,
-        k_grain=motion.k_grain,
-        seed=config.seed,
-        surfaces=_object_surfaces(data, np.unique(tracks.object), config.seed),
     )
 
 
 def _object_surfaces(data: FitData, objects: np.ndarray, seed: int) -> ObjectSurfaces | None:
-    """Sample what is seen of the objects, if there are any, in frames spread over the clip."""
+    """Sample the visible surfaces of the objects, if there are any, in frames over the clip."""
     if not len(objects):
         return None
     rng = np.random.default_rng(seed)
@@ -137,100 +112,95 @@ def _static_gaussians(data: FitData, config: FitConfig, rng: np.random.Generator
 
 def _moving_gaussians(
     data: FitData,
-    field: MotionField,
     tracks: LiftedTracks,
-    fitted: PrefitTracks,
+    tracked: TrackedMotion,
     config: FitConfig,
     rng: np.random.Generator,
-) -> tuple[Gaussians, list[Blend], torch.Tensor]:
-    """Sample the objects in frames spread over the clip and carry the points back to canonical.
+) -> tuple[Gaussians, Motion, Int[torch.Tensor, " moving"]]:
+    """Sample the objects in frames spread over the clip and map the points back to canonical.
 
-    A point keeps the weights that carried it, so that in its own frame it is where it was seen.
+    A point keeps the motion by which it was mapped back, so that in its own frame it lies where it
+    was observed.
     """
-    points, colours, objects, footprints = [], [], [], []
-    levels: list[list[Blend]] = [[] for _ in range(field.num_levels)]
+    points, colours, labels, footprints = [], [], [], []
+    motions: list[Motion] = []
     count = config.moving_gaussians
     chosen = _spread(data.frames, _MOVING_FRAMES)
     for frame in chosen:
         mask = data.mask[frame].cpu().numpy()
-        now = int(np.searchsorted(data.frames, frame))
-        for instance in np.unique(fitted.objects):
+        for instance in np.unique(tracks.object):
             area = int((mask == instance).sum())
             share = 3 * count * area // max(_moving_area(data, chosen), 1)
             sample = _sample_frame(data, frame, mask == instance, share, rng)
-            # Where the tracks of this object are now, by its motion: occluded ones too.
-            own = fitted.objects == instance
-            back, near, blends = _carry_back(field, sample[0], own, fitted, frame, tracks, now)
+            own = np.flatnonzero(tracks.object == instance)
+            now = int(np.searchsorted(data.frames, frame))
+            back, near, motion = _map_back(sample[0], own, tracked, tracks, frame, now)
             points.append(back)
             colours.append(sample[1][near])
             footprints.append(sample[2][near])
-            objects.append(np.full(len(back), instance))
-            for level, blend in zip(levels, blends, strict=True):
-                level.append(blend)
+            labels.append(np.full(len(back), instance))
+            motions.append(motion)
     if not sum(len(p) for p in points):
-        empty = torch.zeros(0, 1, dtype=torch.long)
-        blends = [Blend(empty, torch.zeros(0, 1)) for _ in range(field.num_levels)]
-        return Gaussians.empty(config.sh_degree), blends, torch.zeros(0, dtype=torch.long)
-    place, label = np.concatenate(points), np.concatenate(objects)
-    kept = _thin(place, np.concatenate(footprints), count, label)
-    blends = [
-        Blend(torch.cat([b.index for b in level])[kept], torch.cat([b.logits for b in level])[kept])
-        for level in levels
-    ]
-    gaussians = _gaussians(place[kept], np.concatenate(colours)[kept], config.sh_degree)
-    return gaussians, blends, torch.from_numpy(label[kept]).long()
+        none = torch.zeros(0, dtype=torch.long)
+        return Gaussians.empty(config.sh_degree), tracked.motion.select(none), none
+    position, label = np.concatenate(points), np.concatenate(labels)
+    kept = _thin(position, np.concatenate(footprints), count, label)
+    gaussians = _gaussians(position[kept], np.concatenate(colours)[kept], config.sh_degree)
+    motion = type(tracked.motion).concatenated(motions).select(torch.from_numpy(kept))
+    return gaussians, motion, torch.from_numpy(label[kept]).long()
 
 
-def _carry_back(
-    field: MotionField,
-    points: np.ndarray,
-    own: np.ndarray,
-    fitted: PrefitTracks,
-    frame: int,
+@torch.no_grad()
+def _map_back(
+    points: Float[np.ndarray, "points 3"],
+    own: Int[np.ndarray, " own"],
+    tracked: TrackedMotion,
     tracks: LiftedTracks,
+    frame: int,
     now: int,
-) -> tuple[np.ndarray, np.ndarray, list[Blend]]:
-    """Carry points [P, 3] of one object from a frame to the canonical one.
+) -> tuple[Float[np.ndarray, "kept 3"], Int[np.ndarray, " kept"], Motion]:
+    """Map points of one object from a frame to the canonical frame.
 
-    A point takes the weights of the tracks nearest to it in that frame. Points much further from
-    any track than is usual are dropped: they lie behind the object or in front of it.
+    A point moves as the tracks nearest to it in that frame do, occluded ones included, which lie
+    where their motion has them. Points much farther from any track than is usual are dropped: they
+    lie behind the object or in front of it.
+
+    Args:
+        points: world positions at the frame.
+        own: the object's tracks.
+        tracked: motion of all tracks.
+        tracks: their observations.
+        frame: index in the clip.
+        now: the same among the tracks' frames.
 
     Returns:
-        Canonical positions of the points kept, their indices, and their weights on each level.
+        Canonical positions of the points kept, their indices, and their motion.
     """
-    votes = [vote[own] for vote in fitted.votes]
-    with torch.no_grad():
-        _, moved = field(
-            torch.from_numpy(fitted.points[own]).float(),
-            blends_from_votes(field, votes, fitted.places),
-            torch.tensor([float(frame)]),
-        )
-    places = np.where(
-        tracks.visible[own, now, None], tracks.xyz[own, now], moved[0].double().numpy()
+    motion = tracked.motion.select(torch.from_numpy(own))
+    moved = motion.positions(tracked.points[own], torch.tensor([float(frame)]))[0]
+    positions = np.where(
+        tracks.visible[own, now, None], tracks.xyz[own, now], moved.double().numpy()
     )
+    tree = KDTree(positions)
     near = np.zeros(0, int)
     if len(points):
-        distance = KDTree(places).query(points)[0]
+        distance = tree.query(points)[0]
         near = np.flatnonzero(distance < 5 * np.median(distance) + 1e-6)
-    instance = np.zeros(len(near), int)
-    blends = blends_from_neighbours(
-        field,
-        points[near],
-        instance,
-        places,
-        np.zeros(len(places), int),
-        votes,
-        places=fitted.places,
+    count = min(_NEAREST_TRACKS, len(positions))
+    distance, index = (
+        v.reshape(len(near), count) for v in map(np.asarray, tree.query(points[near], k=count))
     )
-    with torch.no_grad():
-        back = field.undo(torch.from_numpy(points[near]).float(), blends, float(frame))
-    return back.numpy(), near, blends
+    bandwidth = np.maximum(distance.mean(1, keepdims=True), 1e-12)
+    weights = torch.from_numpy(np.exp(-((distance / bandwidth) ** 2))).float()
+    new = motion.mixed(torch.from_numpy(index).long(), weights)
+    back = new.undo(torch.from_numpy(points[near]).float(), float(frame))
+    return back.numpy(), near, new
 
 
 def _sample_frame(
     data: FitData, frame: int, own: np.ndarray, count: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return points, colours and pixel footprints of random pixels of known depth in a mask."""
+    """Return points, colours and pixel footprints of random pixels with known depth in a mask."""
     depth = data.depth[frame].cpu().numpy()
     index = np.flatnonzero((own & (depth > 0)).reshape(-1))
     index = rng.choice(index, min(count, len(index)), replace=False)
@@ -243,14 +213,14 @@ def _sample_frame(
 def _thin(
     points: np.ndarray, footprints: np.ndarray, count: int, label: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return indices of at most about `count` points, evenly spread as the camera saw them.
+    """Return indices of at most about `count` points, evenly spread in the images.
 
-    Space is cut into cells of a multiple of the pixel footprint, found by bisection; one point a
-    cell stays.
+    Space is divided into cells of a multiple of the pixel footprint, found by bisection; one point
+    per cell is kept.
     """
     if len(points) <= count:
         return np.arange(len(points))
-    # Octaves of footprint share a grid, so that near and far points are equally dense in the image.
+    # One grid per octave of footprint, so that near and far points are equally dense in images.
     octave = np.round(np.log2(np.maximum(footprints, 1e-9)))
     low, high = 0.0, 12.0
     kept = np.arange(len(points))

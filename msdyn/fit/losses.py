@@ -1,4 +1,8 @@
-"""The losses of Eq. 12 and the regularisers. Lengths are in the world of the fit."""
+"""The losses of Eq. 12 and regularisers of the Gaussians. Lengths are in the world of the fit.
+
+The functions compare tensors; those at the end register them as losses of a step. Regularisers of
+the motion belong to the motion model.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from msdyn.motion import MotionField
+from msdyn.fit.step import Step, register_loss
 
 __all__ = [
     "depth_loss",
     "mask_loss",
-    "pattern_acceleration",
-    "pattern_size",
-    "residual_size",
     "rgb_loss",
     "rigidity_loss",
     "scale_loss",
@@ -123,7 +124,7 @@ def depth_loss(
     known = ((truth > 0) & (alpha > 0.5)).to(depth.dtype)
     inverse = alpha / depth.clamp_min(1e-3)
     error = (inverse - 1 / truth.clamp_min(1e-3)).abs() * known
-    # A pixel on the wrong side of a silhouette must not outweigh the rest.
+    # Bounded, so that pixels on the wrong side of a silhouette do not dominate.
     return error.clamp_max(0.5).sum() / known.sum().clamp_min(1)
 
 
@@ -137,11 +138,11 @@ def track_loss(
     intrinsics: Float[Tensor, "frames 3 3"],
     cam_from_world: Float[Tensor, "frames 4 4"],
 ) -> Float[Tensor, ""]:
-    """Compare where the surface at a track's pixel goes with where the track went.
+    """Compare the rendered displacement of the surface at a track's pixel with the track.
 
     Args:
-        positions: blended world positions, at the target times, of what is seen in the source
-            frames; not divided by alpha.
+        positions: world positions at the target times, blended in the source frames; not divided
+            by alpha.
         alpha: accumulated opacity of the source frames.
         source_xy: px in the source frames.
         target_xy: px in the target frames.
@@ -181,14 +182,14 @@ def rigidity_loss(
     neighbours: Int[Tensor, "chosen near"],
     weights: Float[Tensor, "chosen near"],
 ) -> Float[Tensor, ""]:
-    """Neighbours in the canonical frame keep their relative place and rotation at every time.
+    """Penalise changes of relative position and rotation between neighbouring Gaussians.
 
     Args:
         canonical: canonical positions.
         moved: positions at the frames.
         rotations: since the canonical frame.
-        chosen: Gaussians looked at.
-        neighbours: of each of them.
+        chosen: a sample of the Gaussians.
+        neighbours: of each of them, in the canonical frame.
         weights: of each pair, 0 for pairs across objects; by distance.
 
     Returns:
@@ -221,37 +222,6 @@ def _take(values: Tensor, dim: int, index: Tensor) -> Tensor:
     return values.index_select(dim, index.reshape(-1)).unflatten(dim, index.shape)
 
 
-def pattern_acceleration(field: MotionField) -> Float[Tensor, ""]:
-    """Return the mean absolute second difference of the patterns between key frames."""
-    terms = []
-    for sixd, shift in zip(field.sixd, field.translations, strict=True):
-        if sixd.shape[0] and sixd.shape[1] > 2:
-            for value in (sixd, shift):
-                second = value[:, 2:] - 2 * value[:, 1:-1] + value[:, :-2]
-                terms.append(second.abs().mean())
-    return torch.stack(terms).sum() if terms else field.key_frames.new_zeros(())
-
-
-def pattern_size(field: MotionField) -> Float[Tensor, ""]:
-    """Return how far the residual patterns (levels 2 and 3) are from the identity (RMS)."""
-    terms = []
-    for sixd, shift in list(zip(field.sixd, field.translations, strict=True))[1:]:
-        if sixd.shape[0]:
-            identity = sixd.new_tensor([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
-            terms.append(((sixd - identity).square().mean() + 1e-12).sqrt())
-            terms.append((shift.square().mean() + 1e-12).sqrt())
-    return torch.stack(terms).sum() if terms else field.key_frames.new_zeros(())
-
-
-def residual_size(residual: Float[Tensor, "gaussians keys 3"]) -> Float[Tensor, ""]:
-    """Return the size of the free displacements of level 4 and of their acceleration (RMS)."""
-    size = (residual.square().mean() + 1e-12).sqrt()
-    if residual.shape[1] < 3:
-        return size
-    second = residual[:, 2:] - 2 * residual[:, 1:-1] + residual[:, :-2]
-    return size + (second.square().mean() + 1e-12).sqrt()
-
-
 def scale_loss(log_scales: Float[Tensor, "gaussians 3"]) -> Float[Tensor, ""]:
     """Return the mean variance of the log scales of each Gaussian; zero for spheres."""
     if not len(log_scales):
@@ -259,3 +229,54 @@ def scale_loss(log_scales: Float[Tensor, "gaussians 3"]) -> Float[Tensor, ""]:
     x, y, z = log_scales.unbind(-1)
     # Three numbers' variance by their differences: a reduction over so few is slow.
     return ((x - y).square().mean() + (y - z).square().mean() + (z - x).square().mean()) / 9
+
+
+# In the order in which they are summed and logged.
+
+
+@register_loss("rgb")
+def _rgb(step: Step) -> Tensor:
+    return rgb_loss(step.rgb, step.truth.rgb)
+
+
+@register_loss("mask")
+def _mask(step: Step) -> Tensor:
+    return mask_loss(step.moving, step.truth.moving, step.truth.certain)
+
+
+@register_loss("depth")
+def _depth(step: Step) -> Tensor:
+    return depth_loss(step.depth, step.alpha, step.truth.depth)
+
+
+@register_loss("track")
+def _track(step: Step) -> Tensor | None:
+    tracks = step.tracks
+    if tracks is None or step.positions is None:
+        return None
+    return track_loss(
+        step.positions,
+        step.alpha,
+        tracks.source_xy,
+        tracks.target_xy,
+        tracks.target_depth,
+        tracks.weights,
+        tracks.intrinsics,
+        tracks.cam_from_world,
+    )
+
+
+@register_loss("scale")
+def _scale(step: Step) -> Tensor:
+    sequence = step.sequence
+    return scale_loss(sequence.static.log_scales) + scale_loss(sequence.moving.log_scales)
+
+
+@register_loss("rigidity")
+def _rigidity(step: Step) -> Tensor | None:
+    means = step.sequence.moving.means
+    if not len(means):
+        return None
+    pairs = step.neighbours.of(means, step.sequence.labels, step.number)
+    moved = step.posed.means[:, step.posed.num_static :]
+    return rigidity_loss(means, moved, step.posed.rotations, *pairs)

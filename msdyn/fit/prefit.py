@@ -1,156 +1,111 @@
 """Fitting the motion to the lifted tracks alone, before any rendering.
 
-The hierarchy's patterns come from one Procrustes a cluster and frame. Here they are refined jointly
-with the blend weights and canonical positions of the tracks, under the regularisers of the main
-fit, so that occluded steps are bridged smoothly.
+The patterns of a hierarchy come from one Procrustes per cluster and frame. Here a motion is refined
+jointly with the canonical positions of the tracks, under the regularisers of the main fit, so that
+occluded steps are bridged smoothly.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
-import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from tqdm import trange
 
 from msdyn.fit.config import LossConfig
-from msdyn.fit.losses import pattern_acceleration, pattern_size
 from msdyn.geometry import Cameras
-from msdyn.motion import Blend, MotionField, MotionHierarchy, blends_from_votes
+from msdyn.motion import Motion, MotionRates, TrackedMotion
 from msdyn.scene import LiftedTracks
 
-__all__ = ["PrefitTracks", "prefit_motion"]
+__all__ = ["prefit_motion"]
 
-# Depth is less certain than place in the image: errors along the ray count this much.
+# Depth is less accurate than image position: errors along the viewing ray count this much.
 _ALONG_RAY = 0.25
-# Frames of a step.
+# Frames per step.
 _FRAMES = 12
-
-
-@dataclass(frozen=True)
-class PrefitTracks:
-    """What the main fit takes over from the tracks.
-
-    Attributes:
-        points: [N, 3] canonical positions.
-        objects: [N] mask index.
-        votes: for each level [N, K_l], the weight of each pattern.
-        error: [N] mean distance to the observations, scene units.
-        places: on each level, the number of patterns that a point may share.
-    """
-
-    points: np.ndarray
-    objects: np.ndarray
-    votes: list[Tensor]
-    error: np.ndarray
-    places: tuple[int, ...]
+# Learning rates; all decay to a twentieth.
+_RATES = MotionRates(gaussian=1e-2, rotations=5e-3, translations=2e-3)
+_POINTS_RATE = 5e-4
 
 
 def prefit_motion(
-    field: MotionField,
-    hierarchy: MotionHierarchy,
+    tracked: TrackedMotion,
     tracks: LiftedTracks,
     cameras: Cameras,
     loss: LossConfig,
     *,
     steps: int,
     seed: int,
-) -> PrefitTracks:
-    """Refine a field in place on lifted tracks, by Adam.
+) -> TrackedMotion:
+    """Refine a motion on lifted tracks, by Adam; its shared parameters change in place.
 
     Args:
-        field: made from `hierarchy`, on the CPU.
-        hierarchy: built from `tracks`, all of them visible somewhere.
-        tracks: at the key frames of the field.
+        tracked: initialised from `tracks`, on the CPU.
+        tracks: at the key frames of the motion.
         cameras: of the key frames.
         loss: weights of the regularisers.
-        steps: of Adam; 0 leaves everything as it is.
+        steps: of Adam; with 0 everything is returned as it is.
         seed: of the choice of frames.
     """
-    votes = [torch.eye(len(level))[torch.from_numpy(level.labels)] for level in hierarchy.levels]
-    points = torch.from_numpy(hierarchy.points).float()
-    blends = blends_from_votes(field, votes, hierarchy.places)
+    if not (len(tracked.points) and steps):
+        return tracked
     observed = torch.from_numpy(tracks.xyz).float()  # [N, T, 3]
-    weights = torch.from_numpy(hierarchy.weights).float()
     rays = torch.nn.functional.normalize(
         observed - torch.from_numpy(cameras.centres).float(), dim=-1
     )
-    if len(points) and steps:
-        points, blends = _optimise(
-            field, points, blends, observed, weights, rays, loss, steps=steps, seed=seed
-        )
-    with torch.no_grad():
-        error = torch.zeros(len(points))
-        if len(points):
-            _, moved = field(points, blends, field.key_frames)
-            distance = (moved.transpose(0, 1) - observed).norm(dim=-1)
-            error = (distance * weights).sum(1) / weights.sum(1).clamp_min(1e-6)
-        dense = [
-            torch.zeros(len(points), field.num_patterns(level)).scatter_add_(
-                1, blend.index, blend.weights
-            )
-            for level, blend in enumerate(blends)
-        ]
-    return PrefitTracks(points.numpy(), tracks.object, dense, error.numpy(), hierarchy.places)
+    points = _optimise(
+        tracked.motion, tracked.points, observed, tracked.weights, rays, loss, steps, seed
+    )
+    return replace(tracked, points=points)
 
 
 def _optimise(
-    field: MotionField,
-    points: Tensor,
-    blends: list[Blend],
-    observed: Tensor,
-    weights: Tensor,
-    rays: Tensor,
+    motion: Motion,
+    points: Float[Tensor, "tracks 3"],
+    observed: Float[Tensor, "tracks frames 3"],
+    weights: Float[Tensor, "tracks frames"],
+    rays: Float[Tensor, "tracks frames 3"],
     loss: LossConfig,
-    *,
     steps: int,
     seed: int,
-) -> tuple[Tensor, list[Blend]]:
+) -> Float[Tensor, "tracks 3"]:
+    """Optimise a motion in place and return canonical positions."""
     generator = torch.Generator().manual_seed(seed)
     points = points.clone().requires_grad_()
-    logits = [b.logits.clone().requires_grad_() for b in blends]
-    optimiser = torch.optim.Adam(
-        [
-            {"params": list(field.sixd), "lr": 5e-3},
-            {"params": list(field.translations), "lr": 2e-3},
-            {"params": logits, "lr": 1e-2},
-            {"params": [points], "lr": 5e-4},
-        ]
-    )
+    rates = motion.learning_rates(_RATES)
+    values = motion.shared_parameters() | motion.gaussian_parameters()
+    groups = [{"params": [value], "lr": rates[name]} for name, value in values.items()]
+    optimiser = torch.optim.Adam([*groups, {"params": [points], "lr": _POINTS_RATE}])
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.05 ** (1 / steps))
-    frames = len(field.key_frames)
-    # One scale of error for the robust loss, from where the builder left it.
+    keys = motion.key_frames
+    # One scale of error for the robust loss: that of the initialisation.
     with torch.no_grad():
-        _, moved = field(points, blends, field.key_frames)
-        start = _distance(moved.transpose(0, 1), observed, rays)
+        start = _distance(motion.positions(points, keys).transpose(0, 1), observed, rays)
         scale = start[weights > 0].median().clamp_min(1e-6)
     progress = trange(steps, desc="motion on tracks", leave=False)
     for _ in progress:
-        chosen = torch.randperm(frames, generator=generator)[:_FRAMES]
-        current = [Blend(b.index, v) for b, v in zip(blends, logits, strict=True)]
-        _, moved = field(points, current, field.key_frames[chosen])
+        chosen = torch.randperm(len(keys), generator=generator)[:_FRAMES]
+        moved = motion.positions(points, keys[chosen])
         distance = _distance(moved.transpose(0, 1), observed[:, chosen], rays[:, chosen])
         weight = weights[:, chosen]
-        # Charbonnier, then linear: outliers pull no harder than their neighbours.
+        # Charbonnier: quadratic, then linear, which bounds the influence of outliers.
         robust = ((distance / scale) ** 2 + 1).sqrt() - 1
         data = scale * (robust * weight).sum() / weight.sum().clamp_min(1e-6)
-        total = (
-            data + loss.smooth * pattern_acceleration(field) + loss.residual * pattern_size(field)
-        )
+        terms = [loss.of(name, 1.0) * value for name, value in motion.regularisers().items()]
+        total = torch.stack([data, *terms]).sum()
         optimiser.zero_grad()
         total.backward()
         optimiser.step()
         schedule.step()
         progress.set_postfix(error=f"{float(data.detach()):.4f}", refresh=False)
-    optimiser.zero_grad()  # the field goes on to another optimiser, which would find them
-    return points.detach(), [
-        Blend(b.index, v.detach()) for b, v in zip(blends, logits, strict=True)
-    ]
+    optimiser.zero_grad()  # the motion goes on to another optimiser, which would find gradients
+    return points.detach()
 
 
-def _distance(moved: Tensor, observed: Tensor, rays: Tensor) -> Tensor:
-    """Return distances [N, T] in which errors along the viewing ray count less."""
+def _distance(moved: Tensor, observed: Tensor, rays: Tensor) -> Float[Tensor, "tracks frames"]:
+    """Return distances in which errors along the viewing ray count less."""
     offset = moved - observed
     along = (offset * rays).sum(-1, keepdim=True)
     across = offset - along * rays

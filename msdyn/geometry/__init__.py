@@ -12,6 +12,7 @@ from msdyn.geometry.cameras import (
 from msdyn.geometry.harmonics import SH_C0, harmonics_basis
 from msdyn.geometry.paths import PATHS, focus_point, make_path
 from msdyn.geometry.procrustes import (
+    Alignment,
     align_camera_paths,
     nearest_rotations,
     procrustes,
@@ -24,11 +25,9 @@ from msdyn.geometry.registration import (
     sample_normals,
     surface_agreement,
 )
-from msdyn.geometry.rigid import (
-    apply_rigid,
-    compose_rigid,
+from msdyn.geometry.rigid import Rigid, Similarity
+from msdyn.geometry.rotations import (
     interpolate_rotations,
-    invert_rigid,
     multiply_quats_wxyz,
     quats_wxyz_from_rotations,
     rotations_from_quats_wxyz,
@@ -41,16 +40,16 @@ from msdyn.geometry.rigid import (
 __all__ = [
     "PATHS",
     "SH_C0",
+    "Alignment",
     "Cameras",
     "Registration",
+    "Rigid",
+    "Similarity",
     "SurfaceSamples",
     "align_camera_paths",
-    "apply_rigid",
-    "compose_rigid",
     "focus_point",
     "harmonics_basis",
     "interpolate_rotations",
-    "invert_rigid",
     "invert_transforms",
     "look_at",
     "make_path",

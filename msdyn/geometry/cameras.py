@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from msdyn.errors import InputError
+from msdyn.geometry.rigid import Similarity
 
 __all__ = [
     "Cameras",
@@ -228,16 +229,18 @@ class Cameras:
         intrinsics[:, 1] *= height / self.height
         return replace(self, intrinsics=intrinsics, width=width, height=height)
 
-    def transformed(self, new_from_old: np.ndarray, scale: float = 1.0) -> Cameras:
-        """Return the cameras in another world: x_new = scale * R x_old + t (`new_from_old` 4x4)."""
-        new_from_old = np.asarray(new_from_old, np.float64)
+    def transformed(self, new_from_old: Similarity) -> Cameras:
+        """Return the same cameras in another world."""
         cam_from_world = np.zeros_like(self.cam_from_world)
-        rotation = self.cam_from_world[:, :3, :3] @ new_from_old[:3, :3].T
-        centres = scale * self.centres @ new_from_old[:3, :3].T + new_from_old[:3, 3]
+        rotation = self.cam_from_world[:, :3, :3] @ new_from_old.rotation.T
         cam_from_world[:, :3, :3] = rotation
-        cam_from_world[:, :3, 3] = -(rotation @ centres[..., None])[..., 0]
+        cam_from_world[:, :3, 3] = -_rotate(rotation, new_from_old.apply(self.centres))
         cam_from_world[:, 3, 3] = 1
         return replace(self, cam_from_world=cam_from_world)
+
+
+def _rotate(rotation: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    return (rotation @ vectors[..., None])[..., 0]
 
 
 def world_points_from_depth(depth: np.ndarray, camera: Cameras) -> np.ndarray:

@@ -1,21 +1,47 @@
 """Weighted Procrustes alignment: the rigid motion, or similarity, between two point sets."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar, cast
+
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from msdyn.geometry.cameras import Cameras
+from msdyn.geometry.rigid import Rigid, Similarity
 
-__all__ = ["align_camera_paths", "nearest_rotations", "procrustes", "similarity_from_points"]
+__all__ = [
+    "Alignment",
+    "align_camera_paths",
+    "nearest_rotations",
+    "procrustes",
+    "similarity_from_points",
+]
+
+
+Array = TypeVar("Array", np.ndarray, Tensor)
+
+
+@dataclass(frozen=True)
+class Alignment(Generic[Array]):
+    """What `procrustes` found.
+
+    Attributes:
+        rigid: `target_from_source`.
+        rank: [...] of the weighted spread, as floats: 3 or 2 for a determined rotation, 1 for
+            points on a line, 0 for one point, -1 where all weights are zero.
+    """
+
+    rigid: Rigid[Array]
+    rank: Array
 
 
 def procrustes(
-    source: Float[Tensor, "*#batch points 3"],
-    target: Float[Tensor, "*#batch points 3"],
-    weights: Float[Tensor, "*#batch points"],
-    prior: Float[Tensor, "*#batch"] | None = None,
-) -> tuple[Float[Tensor, "*batch 3 3"], Float[Tensor, "*batch 3"], Float[Tensor, "*batch"]]:
+    source: Array, target: Array, weights: Array, prior: Array | None = None
+) -> Alignment[Array]:
     """Find the rotation R and translation t that minimise sum_j w_j |R source_j + t - target_j|^2.
 
     Degenerate input is decided: where all weights are zero the result is the identity; where the
@@ -23,20 +49,32 @@ def procrustes(
     point gives a pure translation, and points on a line never spin about it).
 
     Args:
-        source: points in scene units; values of zero weight are ignored, even NaN.
-        target: corresponding points.
-        weights: non-negative confidence of each pair.
-        prior: optional pull of the rotation to the identity, scene units squared: adds
+        source: [..., P, 3] points in scene units; values of zero weight are ignored, even NaN.
+        target: [..., P, 3] corresponding points.
+        weights: [..., P] non-negative confidence of each pair.
+        prior: [...] optional pull of the rotation to the identity, scene units squared: adds
             prior * |R - I|^2 / 2 to the weighted mean of the squared distances. For points of
             noise sigma (effective number n) and rotations expected within theta radians,
             Bayes' rule gives sigma^2 / (n theta^2).
 
-    Returns:
-        Rotations, translations, and the rank of the weighted spread as a float: 3 or 2 for a
-        determined rotation, 1 for points on a line, 0 for one point, -1 where all weights are zero.
+    All arguments are numpy arrays, or all are tensors, in which it is differentiable; the result
+    is of the same kind.
 
     Reference: Kabsch 1976, Umeyama 1991; Eq. 11 of Gaussian Sequences with Multi-Scale Dynamics.
     """
+    if isinstance(source, np.ndarray):
+        given = (source, target, weights, *(() if prior is None else (prior,)))
+        found = _procrustes(*(torch.from_numpy(np.array(v, np.float64)) for v in given))
+        return cast(Alignment[Array], Alignment(found.rigid.arrays(), found.rank.numpy()))
+    return cast(Alignment[Array], _procrustes(source, target, weights, prior))  # pyright: ignore
+
+
+def _procrustes(
+    source: Float[Tensor, "*#batch points 3"],
+    target: Float[Tensor, "*#batch points 3"],
+    weights: Float[Tensor, "*#batch points"],
+    prior: Float[Tensor, "*#batch"] | None = None,
+) -> Alignment[Tensor]:
     source, target = torch.broadcast_tensors(source, target)
     keep = (weights > 0).unsqueeze(-1)
     source = torch.where(keep, source, 0.0)
@@ -50,7 +88,7 @@ def procrustes(
     covariance = target_centred.mT @ (share * source_centred)  # [..., 3, 3]
     identity = torch.eye(3, dtype=covariance.dtype, device=covariance.device)
     if prior is not None:
-        covariance = covariance + prior.unsqueeze(-1).unsqueeze(-1) * identity
+        covariance = covariance + prior[..., None, None] * identity
 
     u, singular, vh = torch.linalg.svd(covariance)
     sign = torch.linalg.det(u @ vh)
@@ -70,7 +108,7 @@ def procrustes(
     empty = total <= 0
     translation = torch.where(empty.unsqueeze(-1), torch.zeros_like(translation), translation)
     rank = torch.where(empty, torch.full_like(rank, -1), rank)
-    return rotation, translation, rank.to(weights.dtype)
+    return Alignment(Rigid(rotation, translation), rank.to(weights.dtype))
 
 
 def _smallest_rotation(start: Tensor, end: Tensor) -> Tensor:
@@ -100,34 +138,29 @@ def nearest_rotations(matrices: np.ndarray) -> np.ndarray:
     return u @ vh
 
 
-def similarity_from_points(source: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
-    """Return the least-squares similarity between two point sets [P, 3] (Umeyama 1991).
+def similarity_from_points(
+    source: Float[np.ndarray, "points 3"], target: Float[np.ndarray, "points 3"]
+) -> Similarity:
+    """Return the least-squares similarity `target_from_source` between two point sets.
 
-    Returns:
-        scale, and `target_from_source` [4, 4] so that target = scale * R source + t.
+    Reference: Umeyama 1991.
     """
     source = np.asarray(source, np.float64)
     target = np.asarray(target, np.float64)
-    weights = torch.ones(len(source), dtype=torch.float64)
-    rotation = procrustes(torch.from_numpy(source), torch.from_numpy(target), weights)[0].numpy()
+    rotation = procrustes(source, target, np.ones(len(source))).rigid.rotation
     source_centred = source - source.mean(0)
     target_centred = target - target.mean(0)
     variance = (source_centred**2).sum()
     scale = float((target_centred * (source_centred @ rotation.T)).sum() / variance)
-    transform = np.eye(4)
-    transform[:3, :3] = rotation
-    transform[:3, 3] = target.mean(0) - scale * rotation @ source.mean(0)
-    return scale, transform
+    translation = target.mean(0) - scale * rotation @ source.mean(0)
+    return Similarity(scale, Rigid(rotation, translation))
 
 
-def align_camera_paths(source: Cameras, target: Cameras) -> tuple[float, np.ndarray]:
-    """Return the similarity between two worlds from the same cameras seen in both.
+def align_camera_paths(source: Cameras, target: Cameras) -> Similarity:
+    """Return the similarity `target_from_source` of two worlds with the same cameras in both.
 
     The rotation comes from the orientations of the cameras as well as their centres, so a short or
     straight path, where centres alone leave a rotation free, still aligns.
-
-    Returns:
-        scale, and `target_from_source` [4, 4], for use with `Cameras.transformed`.
     """
     relative = target.cam_from_world[:, :3, :3].swapaxes(1, 2) @ source.cam_from_world[:, :3, :3]
     rotation = nearest_rotations(relative.sum(0))
@@ -135,7 +168,5 @@ def align_camera_paths(source: Cameras, target: Cameras) -> tuple[float, np.ndar
     target_centred = target.centres - target.centres.mean(0)
     variance = (source_centred**2).sum()
     scale = float((target_centred * source_centred).sum() / variance) if variance > 0 else 1.0
-    transform = np.eye(4)
-    transform[:3, :3] = rotation
-    transform[:3, 3] = target.centres.mean(0) - scale * rotation @ source.centres.mean(0)
-    return scale, transform
+    translation = target.centres.mean(0) - scale * rotation @ source.centres.mean(0)
+    return Similarity(scale, Rigid(rotation, translation))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.spatial import KDTree
 
 from msdyn.geometry.procrustes import procrustes
+from msdyn.geometry.rigid import Rigid
 
 __all__ = [
     "Registration",
@@ -46,10 +46,11 @@ class SurfaceSamples:
         """Return the samples at an index array or boolean mask."""
         return SurfaceSamples(self.xyz[index], self.rgb[index], self.normals[index])
 
-    def moved(self, rotation: np.ndarray, translation: np.ndarray) -> SurfaceSamples:
-        """Return the samples under rigid motions [3, 3] and [3], or one for each: [N, ...]."""
-        xyz = np.einsum("...ij,...j->...i", rotation, self.xyz) + translation
-        return SurfaceSamples(xyz, self.rgb, np.einsum("...ij,...j->...i", rotation, self.normals))
+    def moved(self, motion: Rigid[np.ndarray]) -> SurfaceSamples:
+        """Return the samples under a rigid motion, or one for each sample: a batch of N."""
+        turned = np.einsum("...ij,...j->...i", motion.rotation, self.xyz)
+        normals = np.einsum("...ij,...j->...i", motion.rotation, self.normals)
+        return SurfaceSamples(turned + motion.translation, self.rgb, normals)
 
     @classmethod
     def concatenate(cls, parts: list[SurfaceSamples]) -> SurfaceSamples:
@@ -66,13 +67,12 @@ class Registration:
     """What lays one surface upon another.
 
     Attributes:
-        rotation, translation: [3, 3] and [3], from the source to the target.
+        rigid: `target_from_source`.
         agreement: of the source, once moved, with the target; see `surface_agreement`.
         before: the same without moving.
     """
 
-    rotation: np.ndarray
-    translation: np.ndarray
+    rigid: Rigid[np.ndarray]
     agreement: float
     before: float
 
@@ -94,20 +94,14 @@ def register_surfaces(
     Reference: iterated closest points (Besl and McKay 1992), in space and colour jointly.
     """
     source, target = _thinned(source), _thinned(target)
-    rotation, translation = np.eye(3), np.zeros(3)
+    rigid = Rigid.identity()
     before = surface_agreement(source, target, resolution)
     for near in np.geomspace(max(reach, resolution), resolution, _STEPS):
-        moved = source.moved(rotation, translation)
+        moved = source.moved(rigid)
         partner, weight = _pairs(moved, target, near)
-        turn, shift, _ = procrustes(
-            torch.from_numpy(moved.xyz),
-            torch.from_numpy(target.xyz[partner]),
-            torch.from_numpy(weight),
-        )
-        rotation = turn.numpy() @ rotation
-        translation = turn.numpy() @ translation + shift.numpy()
-    after = surface_agreement(source.moved(rotation, translation), target, resolution)
-    return Registration(rotation, translation, after, before)
+        rigid = procrustes(moved.xyz, target.xyz[partner], weight).rigid @ rigid
+    after = surface_agreement(source.moved(rigid), target, resolution)
+    return Registration(rigid, after, before)
 
 
 def surface_agreement(source: SurfaceSamples, target: SurfaceSamples, resolution: float) -> float:

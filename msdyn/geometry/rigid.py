@@ -1,138 +1,171 @@
-"""Rotations and rigid transforms in torch.
+"""Rigid transforms and similarities, of numpy arrays and of torch tensors alike.
 
-Conventions: a rigid transform is a rotation `[..., 3, 3]` and a translation `[..., 3]`, named
-`dst_from_src`; it maps column vectors, `x_dst = R @ x_src + t`. Quaternions are `wxyz`. The 6D form
-of a rotation is its first two columns, one after the other (Zhou et al., "On the Continuity of
-Rotation Representations in Neural Networks", 2019). Every function broadcasts over leading
-dimensions and keeps dtype and device.
+A transform is named `dst_from_src` and maps column vectors: `x_dst = R x_src + t`, and with a
+scale, `x_dst = s R x_src + t`. Inner names meet in a product: `a_from_c = a_from_b @ b_from_c`.
+Leading dimensions are a batch and broadcast; dtype and device are kept.
 """
 
-import roma
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar, cast
+
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = [
-    "apply_rigid",
-    "compose_rigid",
-    "interpolate_rotations",
-    "invert_rigid",
-    "multiply_quats_wxyz",
-    "quats_wxyz_from_rotations",
-    "rotations_from_quats_wxyz",
-    "rotations_from_rotvecs",
-    "rotations_from_sixd",
-    "rotvecs_from_rotations",
-    "sixd_from_rotations",
-]
+from msdyn.geometry.rotations import interpolate_rotations
+
+__all__ = ["Rigid", "Similarity"]
+
+Array = TypeVar("Array", np.ndarray, Tensor)
 
 
-def rotations_from_sixd(sixd: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 3 3"]:
-    """Orthonormalise two 3-vectors into a rotation by Gram-Schmidt.
+@dataclass(frozen=True)
+class Rigid(Generic[Array]):
+    """Rigid transforms, `Rigid[np.ndarray]` or `Rigid[Tensor]`.
 
-    The result is NaN-free: degenerate input (zero or parallel vectors) gives finite numbers, though
-    not always a rotation.
-
-    Args:
-        sixd: first two columns, not necessarily unit or orthogonal.
-
-    Reference: Zhou et al. 2019, Eq. 15.
+    Attributes:
+        rotation: [..., 3, 3], orthonormal, determinant +1 (not checked).
+        translation: [..., 3] scene units.
     """
-    first = torch.nn.functional.normalize(sixd[..., :3], dim=-1, eps=1e-12)
-    second = sixd[..., 3:] - (first * sixd[..., 3:]).sum(-1, keepdim=True) * first
-    second = torch.nn.functional.normalize(second, dim=-1, eps=1e-12)
-    third = torch.linalg.cross(first, second)
-    return torch.stack([first, second, third], dim=-1)
+
+    rotation: Array
+    translation: Array
+
+    @staticmethod
+    def identity(*batch: int) -> Rigid[np.ndarray]:
+        """Return identities of a batch shape, as float64 arrays."""
+        rotation = np.tile(np.eye(3), (*batch, 1, 1)) if batch else np.eye(3)
+        return Rigid(rotation, np.zeros((*batch, 3)))
+
+    @staticmethod
+    def from_matrix(dst_from_src: Array) -> Rigid[Array]:
+        """Return the transforms of matrices [..., 4, 4] or [..., 3, 4]."""
+        return Rigid(dst_from_src[..., :3, :3], dst_from_src[..., :3, 3])
+
+    @property
+    def matrix(self) -> Array:
+        """[..., 4, 4]."""
+        shape = (*self.rotation.shape[:-2], 4, 4)
+        matrix: Any
+        if isinstance(self.rotation, np.ndarray):
+            matrix = np.zeros(shape, self.rotation.dtype)
+        else:
+            matrix = self.rotation.new_zeros(shape)
+        matrix[..., :3, :3] = self.rotation
+        matrix[..., :3, 3] = self.translation
+        matrix[..., 3, 3] = 1
+        return matrix
+
+    def __len__(self) -> int:
+        return len(self.rotation)
+
+    def __getitem__(self, index: Any) -> Rigid[Array]:
+        """Index the batch."""
+        return Rigid(self.rotation[index], self.translation[index])
+
+    def __matmul__(self, first: Rigid[Array]) -> Rigid[Array]:
+        """Return the transform that does `first`, then this one."""
+        return Rigid(
+            self.rotation @ first.rotation,
+            _rotated(self.rotation, first.translation) + self.translation,
+        )
+
+    def inverse(self) -> Rigid[Array]:
+        """Return `src_from_dst`."""
+        back = self.rotation.swapaxes(-1, -2)
+        return Rigid(back, -_rotated(back, self.translation))
+
+    def apply(self, points: Array) -> Array:
+        """Map points [..., P, 3]: all P of them by the transform of their batch entry."""
+        return points @ self.rotation.swapaxes(-1, -2) + self.translation[..., None, :]
+
+    def interpolated(self, end: Rigid[Array], fraction: Array) -> Rigid[Array]:
+        """Return the transforms between this one (fraction 0) and `end` (1).
+
+        Rotations go along the geodesic, the shorter way round; translations along a line.
+
+        Args:
+            end: of the same batch shape.
+            fraction: [...], array or tensor as the transforms are.
+        """
+        start, share = self.tensors(), torch.as_tensor(fraction)
+        between = Rigid(
+            interpolate_rotations(start.rotation, end.tensors().rotation, share),
+            torch.lerp(start.translation, end.tensors().translation, share.unsqueeze(-1)),
+        )
+        found = between.arrays() if isinstance(self.rotation, np.ndarray) else between
+        return cast(Rigid[Array], found)
+
+    def tensors(self) -> Rigid[Tensor]:
+        """Return the same as torch tensors, sharing memory with arrays."""
+        return Rigid(torch.as_tensor(self.rotation), torch.as_tensor(self.translation))
+
+    def arrays(self) -> Rigid[np.ndarray]:
+        """Return the same as numpy arrays, sharing memory with tensors on the CPU."""
+        tensors = self.tensors()
+        return Rigid(*(v.detach().cpu().numpy() for v in (tensors.rotation, tensors.translation)))
 
 
-def sixd_from_rotations(rotations: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 6"]:
-    """Return the first two columns of rotations."""
-    return torch.cat([rotations[..., 0], rotations[..., 1]], dim=-1)
+@dataclass(frozen=True)
+class Similarity:
+    """A similarity `x_dst = scale * R x_src + t` between two worlds, in float64.
 
-
-def rotations_from_quats_wxyz(quats_wxyz: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
-    """Return the rotations of quaternions, which are normalised first."""
-    w, x, y, z = torch.nn.functional.normalize(quats_wxyz, dim=-1).unbind(-1)
-    rows = [
-        1 - 2 * (y * y + z * z),
-        2 * (x * y - w * z),
-        2 * (x * z + w * y),
-        2 * (x * y + w * z),
-        1 - 2 * (x * x + z * z),
-        2 * (y * z - w * x),
-        2 * (x * z - w * y),
-        2 * (y * z + w * x),
-        1 - 2 * (x * x + y * y),
-    ]
-    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
-
-
-def quats_wxyz_from_rotations(rotations: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 4"]:
-    """Return unit quaternions (w >= 0 is not guaranteed) of rotations."""
-    return roma.quat_xyzw_to_wxyz(roma.rotmat_to_unitquat(rotations))
-
-
-def multiply_quats_wxyz(
-    first: Float[Tensor, "*#batch 4"], second: Float[Tensor, "*#batch 4"]
-) -> Float[Tensor, "*#batch 4"]:
-    """Return the Hamilton product, the rotation `first` after `second`."""
-    aw, ax, ay, az = first.unbind(-1)
-    bw, bx, by, bz = second.unbind(-1)
-    return torch.stack(
-        [
-            aw * bw - ax * bx - ay * by - az * bz,
-            aw * bx + ax * bw + ay * bz - az * by,
-            aw * by - ax * bz + ay * bw + az * bx,
-            aw * bz + ax * by - ay * bx + az * bw,
-        ],
-        dim=-1,
-    )
-
-
-def rotations_from_rotvecs(rotvecs: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
-    """Return the exponential map of rotation vectors (axis times angle in radians)."""
-    return roma.rotvec_to_rotmat(rotvecs)
-
-
-def rotvecs_from_rotations(rotations: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
-    """Return the logarithm of rotations (axis times angle in radians, angle in [0, pi])."""
-    return roma.rotmat_to_rotvec(rotations)
-
-
-def apply_rigid(
-    rotations: Float[Tensor, "*#batch 3 3"],
-    translations: Float[Tensor, "*#batch 3"],
-    points: Float[Tensor, "*#batch 3"],
-) -> Float[Tensor, "*#batch 3"]:
-    """Map points by rigid transforms: `R x + t`."""
-    return (rotations @ points.unsqueeze(-1)).squeeze(-1) + translations
-
-
-def compose_rigid(
-    a_from_b: tuple[Tensor, Tensor], b_from_c: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Tensor]:
-    """Return `a_from_c` of two (rotation, translation) pairs."""
-    rotation_ab, translation_ab = a_from_b
-    rotation_bc, translation_bc = b_from_c
-    return rotation_ab @ rotation_bc, apply_rigid(rotation_ab, translation_ab, translation_bc)
-
-
-def invert_rigid(a_from_b: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Return `b_from_a` of a (rotation, translation) pair."""
-    rotation, translation = a_from_b
-    inverse = rotation.transpose(-1, -2)
-    return inverse, -(inverse @ translation.unsqueeze(-1)).squeeze(-1)
-
-
-def interpolate_rotations(
-    start: Float[Tensor, "*#batch 3 3"],
-    end: Float[Tensor, "*#batch 3 3"],
-    fraction: Float[Tensor, "*#batch"],
-) -> Float[Tensor, "*#batch 3 3"]:
-    """Interpolate along the geodesic from `start` (fraction 0) to `end` (fraction 1).
-
-    Fractions outside [0, 1] extrapolate. The shorter way round is taken; at half a turn the axis is
-    arbitrary.
+    Attributes:
+        scale: positive.
+        rigid: the rotation and, in units of the destination, the translation.
     """
-    delta = rotvecs_from_rotations(start.transpose(-1, -2) @ end)
-    return start @ rotations_from_rotvecs(fraction.unsqueeze(-1) * delta)
+
+    scale: float
+    rigid: Rigid[np.ndarray]
+
+    @classmethod
+    def identity(cls) -> Similarity:
+        return cls(1.0, Rigid.identity())
+
+    @classmethod
+    def of(cls, scale: float = 1.0, translation: Any = (0.0, 0.0, 0.0)) -> Similarity:
+        """Return the similarity without a rotation."""
+        return cls(scale, Rigid(np.eye(3), np.asarray(translation, np.float64)))
+
+    @property
+    def rotation(self) -> Float[np.ndarray, "3 3"]:
+        """[3, 3]."""
+        return self.rigid.rotation
+
+    @property
+    def translation(self) -> Float[np.ndarray, " 3"]:
+        """[3], in units of the destination."""
+        return self.rigid.translation
+
+    def __matmul__(self, first: Similarity) -> Similarity:
+        """Return the similarity that does `first`, then this one."""
+        scaled = replace(first.rigid, translation=self.scale * first.translation)
+        return Similarity(self.scale * first.scale, self.rigid @ scaled)
+
+    def inverse(self) -> Similarity:
+        """Return `src_from_dst`."""
+        back = self.rigid.inverse()
+        return Similarity(1 / self.scale, replace(back, translation=back.translation / self.scale))
+
+    def apply(self, points: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 3"]:
+        """Map points [..., 3]."""
+        return self.scale * points @ self.rotation.T + self.translation
+
+    def conjugate(self, motion: Rigid[np.ndarray]) -> Rigid[np.ndarray]:
+        """Return a motion of the source world as it is seen in the destination.
+
+        It maps `apply(x)` to `apply(motion.apply(x))`.
+
+        Args:
+            motion: of any batch shape, arrays.
+        """
+        rotation = self.rotation @ motion.rotation @ self.rotation.T
+        moved = self.scale * motion.translation @ self.rotation.T + self.translation
+        return Rigid(rotation, moved - _rotated(rotation, self.translation))
+
+
+def _rotated(rotation: Any, vectors: Any) -> Any:
+    return (rotation @ vectors[..., None])[..., 0]

@@ -1,20 +1,35 @@
-"""The motion hierarchy and the motion field."""
+"""How things move: the motion hierarchy from tracks, and the motion models of sequences."""
 
-from msdyn.motion.field import Blend, MotionField
+from msdyn.motion.config import MotionConfig
 from msdyn.motion.hierarchy import build_hierarchy
+from msdyn.motion.models.hierarchical import MotionField
+from msdyn.motion.models.single import SingleLayer, build_single
 from msdyn.motion.patterns import MotionHierarchy, PatternLevel
+from msdyn.motion.protocol import (
+    Motion,
+    MotionRates,
+    Pose,
+    TrackedMotion,
+    TrackedScene,
+)
+from msdyn.motion.registry import motion_class, motion_names, register_motion
 from msdyn.motion.rejoin import ObjectSurfaces
-from msdyn.motion.single import build_single
-from msdyn.motion.weights import blends_from_neighbours, blends_from_votes
 
 __all__ = [
-    "Blend",
+    "Motion",
+    "MotionConfig",
     "MotionField",
     "MotionHierarchy",
+    "MotionRates",
     "ObjectSurfaces",
     "PatternLevel",
-    "blends_from_neighbours",
-    "blends_from_votes",
+    "Pose",
+    "SingleLayer",
+    "TrackedMotion",
+    "TrackedScene",
     "build_hierarchy",
     "build_single",
+    "motion_class",
+    "motion_names",
+    "register_motion",
 ]

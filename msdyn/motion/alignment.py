@@ -1,20 +1,14 @@
-"""Rigid motion over time of one cluster of tracks, by robust weighted Procrustes a frame."""
+"""Rigid motion over time of one cluster of tracks, by robust weighted Procrustes per frame."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import torch
+from jaxtyping import Bool, Float, Int
 from scipy.sparse.csgraph import connected_components
 
-from msdyn.geometry import (
-    apply_rigid,
-    interpolate_rotations,
-    invert_rigid,
-    nearest_rotations,
-    procrustes,
-)
+from msdyn.geometry import Rigid, nearest_rotations, procrustes
 
 __all__ = [
     "MEMORY",
@@ -22,22 +16,22 @@ __all__ = [
     "RigidMotion",
     "align_cluster",
     "anchor_object",
+    "canonical_positions",
     "frame_blocks",
     "inliers",
     "interpolate_missing",
-    "places_at_rest",
     "trajectory_noise",
 ]
 
-# Tracks needed to take a pose from them alone, with one to spare; no cluster is made of fewer.
+# Tracks needed to estimate a pose from them alone, with one to spare; no cluster has fewer.
 MIN_TRACKS = 4
-# Radians that an object is expected to turn at most against what carries it.
+# Expected rotation, radians, of an object relative to its carrier.
 _STEADY = 0.1
-# The motion of what nearly stands still is averaged over time, by a Gaussian of this sigma, frames.
+# Standard deviation, frames, of the temporal smoothing of nearly static objects.
 _SMOOTH = 1.5
-# Frames over which it is forgotten what moved alike.
+# Time constant, frames, of the motion-similarity weights.
 MEMORY = 6.0
-# A sighting this many times as far off as is usual is taken for another surface's.
+# An observation whose error is this many times the median is an outlier.
 _OUTLIER = 8.0
 
 
@@ -46,55 +40,66 @@ class RigidMotion:
     """A rigid motion over T frames about a pivot: x_t = R_t (x - centre) + centre + t_t.
 
     Attributes:
-        centre: [3] pivot.
-        rotations: [T, 3, 3].
-        translations: [T, 3] scene units.
+        centre: [3] pivot, scene units.
+        about: [T] rotations and translations about the pivot.
     """
 
-    centre: np.ndarray
-    rotations: np.ndarray
-    translations: np.ndarray
+    centre: Float[np.ndarray, " 3"]
+    about: Rigid[np.ndarray]
 
     @classmethod
-    def identity(cls, centre: np.ndarray, frames: int) -> RigidMotion:
-        return cls(centre, np.tile(np.eye(3), (frames, 1, 1)), np.zeros((frames, 3)))
+    def identity(cls, centre: Float[np.ndarray, " 3"], frames: int) -> RigidMotion:
+        return cls(centre, Rigid.identity(frames))
+
+    @property
+    def rotations(self) -> Float[np.ndarray, "frames 3 3"]:
+        return self.about.rotation
+
+    @property
+    def translations(self) -> Float[np.ndarray, "frames 3"]:
+        return self.about.translation
+
+    @property
+    def world(self) -> Rigid[np.ndarray]:
+        """The same motion about the origin, [T]."""
+        shift = self.centre + self.translations
+        return Rigid(self.rotations, shift - self.rotations @ self.centre)
 
     def inverse(self) -> RigidMotion:
         """Return the motion that undoes this one."""
-        back = self.rotations.swapaxes(1, 2)
-        return RigidMotion(self.centre, back, -np.einsum("tij,tj->ti", back, self.translations))
+        return RigidMotion(self.centre, self.about.inverse())
 
     def after(self, first: RigidMotion) -> RigidMotion:
-        """Return the motion that does `first`, then this one."""
+        """Return the motion that does `first`, then this one, about the pivot of `first`."""
         rotations = self.rotations @ first.rotations
         moved = first.centre + first.translations - self.centre
         moved = np.einsum("tij,tj->ti", self.rotations, moved) + self.centre + self.translations
-        return RigidMotion(first.centre, rotations, moved - first.centre)
+        return RigidMotion(first.centre, Rigid(rotations, moved - first.centre))
 
     def at(self, frame: int) -> RigidMotion:
         """Return the pose of one frame, held at all times."""
-        count = len(self.rotations)
-        rotations = np.repeat(self.rotations[frame, None], count, axis=0)
-        return RigidMotion(
-            self.centre, rotations, np.repeat(self.translations[frame, None], count, axis=0)
-        )
+        return RigidMotion(self.centre, self.about[np.full(len(self.about), frame)])
 
-    def apply(self, points: np.ndarray) -> np.ndarray:
-        """Move canonical points [N, 3] to every frame: [N, T, 3]."""
+    def apply(self, points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "points frames 3"]:
+        """Move canonical points to every frame."""
         moved = np.einsum("tij,nj->nti", self.rotations, points - self.centre)
         return moved + self.centre + self.translations
 
-    def undo(self, trajectories: np.ndarray) -> np.ndarray:
-        """Carry trajectories [N, T, 3] back to the canonical frame."""
+    def undo(
+        self, trajectories: Float[np.ndarray, "points frames 3"]
+    ) -> Float[np.ndarray, "points frames 3"]:
+        """Map trajectories back to the canonical frame."""
         centred = trajectories - self.centre - self.translations
         return np.einsum("tji,ntj->nti", self.rotations, centred) + self.centre
 
 
-def trajectory_noise(trajectories: np.ndarray, visible: np.ndarray) -> float:
-    """Estimate the noise (standard deviation of a coordinate) of trajectories.
+def trajectory_noise(
+    trajectories: Float[np.ndarray, "tracks frames 3"], visible: Bool[np.ndarray, "tracks frames"]
+) -> float:
+    """Estimate the noise of trajectories: the standard deviation of a coordinate, scene units.
 
-    From second differences, which smooth motion hardly has: for white noise their variance is six
-    times its own. Zero where no track has three steps in a row.
+    From second differences, which are small for smooth motion: for white noise their variance is
+    six times its own. Zero where no track is visible in three consecutive frames.
     """
     steps = visible[:, 2:] & visible[:, 1:-1] & visible[:, :-2]
     second = trajectories[:, 2:] - 2 * trajectories[:, 1:-1] + trajectories[:, :-2]
@@ -103,18 +108,20 @@ def trajectory_noise(trajectories: np.ndarray, visible: np.ndarray) -> float:
     return float(1.4826 * np.median(np.abs(second[steps])) / np.sqrt(6))
 
 
-def places_at_rest(undone: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the canonical positions that undone trajectories say, and their spread.
+def canonical_positions(
+    undone: Float[np.ndarray, "tracks frames 3"], weights: Float[np.ndarray, "tracks frames"]
+) -> tuple[Float[np.ndarray, "tracks 3"], Float[np.ndarray, " tracks"]]:
+    """Estimate canonical positions from trajectories with their motion undone, and the spread.
 
-    The median over time, then one step of robust averaging: a depth from behind the object in a few
-    frames does not matter, and the noise of one frame is not taken for the shape.
+    The median over time, then one step of robust averaging, so that neither depth from behind the
+    object in a few frames nor the noise of a single frame biases the position.
 
     Args:
-        undone: [N, T, 3] trajectories carried back to the canonical frame.
-        weights: [N, T] confidence, zero where not visible; no row is all zero.
+        undone: trajectories mapped back to the canonical frame.
+        weights: confidence, zero where not visible; no row is all zero.
 
     Returns:
-        Positions [N, 3], and the weighted mean squared distance from them [N].
+        Positions, and the weighted mean squared distance of the observations from them.
     """
     order = np.argsort(np.where(weights[..., None] > 0, undone, np.inf), axis=1)
     middle = ((weights > 0).sum(1) - 1) // 2
@@ -129,49 +136,53 @@ def places_at_rest(undone: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray,
     return place, (weights * squared).sum(1) / weights.sum(1)
 
 
-def inliers(undone: np.ndarray, places: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return which sightings a cluster's motion explains about as well as it does the others.
+def inliers(
+    undone: Float[np.ndarray, "tracks frames 3"],
+    positions: Float[np.ndarray, "tracks 3"],
+    weights: Float[np.ndarray, "tracks frames"],
+) -> Bool[np.ndarray, "tracks frames"]:
+    """Return which observations a cluster's motion explains about as well as the others.
 
-    Beside a silhouette a track takes the depth of what is behind; where it is alone in its frame it
-    would carry a whole pattern there.
+    Next to a silhouette a track gets the depth of what lies behind; if it is the only one visible
+    in its frame, it would displace the whole pattern.
 
     Args:
-        undone: [N, T, 3] trajectories carried back to the canonical frame.
-        places: [N, 3] canonical positions.
-        weights: [N, T] confidence, zero where not visible.
+        undone: trajectories mapped back to the canonical frame.
+        positions: canonical positions.
+        weights: confidence, zero where not visible.
 
     Returns:
-        [N, T] bool, True where not visible; no track loses all its sightings.
+        True also where not visible; no track loses all its observations.
     """
-    distance = np.linalg.norm(undone - places[:, None], axis=-1)
+    distance = np.linalg.norm(undone - positions[:, None], axis=-1)
     visible = weights > 0
     if not visible.any():
         return np.ones_like(visible)
-    # What deforms may be far from where a rigid motion has it, but not by more than its own size.
-    size = np.sqrt(places.var(0).sum())
+    # A deforming object may be far from its rigid motion, but not farther than its own size.
+    size = np.sqrt(positions.var(0).sum())
     good = distance <= max(_OUTLIER * float(np.median(distance[visible])), 0.5 * size)
     good |= ~(good & visible).any(1, keepdims=True)
     return good | ~visible
 
 
 def align_cluster(
-    points: np.ndarray,
-    trajectories: np.ndarray,
-    weights: np.ndarray,
+    points: Float[np.ndarray, "tracks 3"],
+    trajectories: Float[np.ndarray, "tracks frames 3"],
+    weights: Float[np.ndarray, "tracks frames"],
     *,
     noise: float = 0.0,
     expected_angle: float = np.inf,
     expected_shift: float = np.inf,
 ) -> RigidMotion:
-    """Fit a rigid motion to a cluster, robustly, with rotations no larger than the data ask for.
+    """Fit a rigid motion to a cluster, robustly, under a prior on its rotations and translations.
 
     Frames in which no track has weight are interpolated on SE(3), held at the ends. So are the
-    rotations of frames with too few tracks, where no prior says what else they would be.
+    rotations of frames with too few tracks, unless there is a prior for them.
 
     Args:
-        points: [N, 3] canonical positions.
-        trajectories: [N, T, 3] positions in each frame.
-        weights: [N, T] confidence, zero where not visible.
+        points: canonical positions.
+        trajectories: positions in each frame.
+        weights: confidence, zero where not visible.
         noise: standard deviation of a coordinate, scene units.
         expected_angle: prior standard deviation of rotations, radians; infinite for none.
         expected_shift: prior standard deviation of translations, scene units; infinite for none.
@@ -183,77 +194,82 @@ def align_cluster(
     centre = (total[:, None] * points).sum(0) / max(total.sum(), 1e-12)
     if not weights.any():
         return RigidMotion.identity(points.mean(0) if len(points) else np.zeros(3), frames)
-    source = torch.from_numpy(points - centre)[None]  # [1, N, 3]
-    target = torch.from_numpy(trajectories - centre).transpose(0, 1)  # [T, N, 3]
-    confidence = torch.from_numpy(weights).T.contiguous()  # [T, N]
-    effective = confidence.sum(1) ** 2 / (confidence**2).sum(1).clamp_min(1e-12)  # [T]
-    prior = noise**2 / (effective.clamp_min(1) * expected_angle**2)
+    source = (points - centre)[None]  # [1, N, 3]
+    target = (trajectories - centre).swapaxes(0, 1)  # [T, N, 3]
+    confidence = np.ascontiguousarray(weights.T)  # [T, N]
+    squares = (confidence**2).sum(1)
+    effective = confidence.sum(1) ** 2 / np.maximum(squares, 1e-12)  # [T]
+    prior = noise**2 / (np.maximum(effective, 1) * expected_angle**2)
     robust = confidence
     for _ in range(4):
-        rotation, translation, _ = procrustes(source, target, robust, prior)
-        error = (apply_rigid(rotation[:, None], translation[:, None], source) - target).norm(dim=-1)
+        about = procrustes(source, target, robust, prior).rigid
+        error = np.linalg.norm(about.apply(source) - target, axis=-1)
         robust = confidence * _huber(error, confidence > 0)
     count = (weights > 0).sum(0)
     if np.isinf(expected_angle):
         enough = count >= min(MIN_TRACKS, count.max())
-        rotation = torch.from_numpy(interpolate_missing(rotation, translation, enough)[0])
+        about = interpolate_missing(about, enough)
     # The translation that goes with the rotation, shrunk by its own prior.
-    rotated = (rotation @ source.mT).mT  # [T, N, 3]
-    share = robust / robust.sum(1, keepdim=True).clamp_min(1e-12)
-    shift = (share.unsqueeze(-1) * (target - rotated)).sum(1)
-    shrink = effective / (effective + (noise / expected_shift) ** 2).clamp_min(1e-12)
-    shift = shrink.unsqueeze(-1) * shift
-    rotations, translations = interpolate_missing(rotation, shift, count > 0)
-    return RigidMotion(centre, rotations, translations)
+    rotated = (about.rotation @ source.swapaxes(1, 2)).swapaxes(1, 2)  # [T, N, 3]
+    share = robust / np.maximum(robust.sum(1, keepdims=True), 1e-12)
+    shift = (share[..., None] * (target - rotated)).sum(1)
+    shrink = effective / np.maximum(effective + (noise / expected_shift) ** 2, 1e-12)
+    about = Rigid(about.rotation, shrink[:, None] * shift)
+    return RigidMotion(centre, interpolate_missing(about, count > 0))
 
 
-def _huber(error: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """Return Huber weights with one threshold for all frames, so that no frame changes its mind."""
-    if not bool(valid.any()):
-        return torch.ones_like(error)
-    threshold = 2.5 * error[valid].median() / 1.54  # 1.54: median length of a unit 3D normal
-    return (threshold / error.clamp_min(1e-12)).clamp_max(1.0)
+def _huber(
+    error: Float[np.ndarray, "*shape"], valid: Bool[np.ndarray, "*shape"]
+) -> Float[np.ndarray, "*shape"]:
+    """Return Huber weights under one threshold for all frames, so that frames are comparable."""
+    if not valid.any():
+        return np.ones_like(error)
+    # 1.54: median length of a standard normal vector in 3D.
+    threshold = 2.5 * float(np.median(error[valid])) / 1.54
+    return np.minimum(threshold / np.maximum(error, 1e-12), 1.0)
 
 
 def interpolate_missing(
-    rotations: torch.Tensor, translations: torch.Tensor, seen: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Fill frames that are not `seen` from the nearest seen ones; outside them, hold."""
-    known = np.flatnonzero(seen)
-    positions = np.interp(np.arange(len(seen)), known, np.arange(len(known)))
+    poses: Rigid[np.ndarray], known: Bool[np.ndarray, " frames"]
+) -> Rigid[np.ndarray]:
+    """Fill the poses [T] of unknown frames from their known neighbours; beyond the ends, hold."""
+    frames = np.flatnonzero(known)
+    positions = np.interp(np.arange(len(known)), frames, np.arange(len(frames)))
     low = np.floor(positions).astype(int)
-    high = np.minimum(low + 1, len(known) - 1)
-    fraction = torch.from_numpy(positions - low)
-    start, end = known[low], known[high]
-    filled = interpolate_rotations(rotations[start], rotations[end], fraction)
-    filled[known] = rotations[known]
-    shift = torch.lerp(translations[start], translations[end], fraction[:, None])
-    return filled.numpy(), shift.numpy()
+    high = np.minimum(low + 1, len(frames) - 1)
+    filled = poses[frames[low]].interpolated(poses[frames[high]], positions - low)
+    rotation = filled.rotation.copy()
+    rotation[frames] = poses.rotation[frames]
+    return Rigid(rotation, filled.translation)
 
 
 def anchor_object(
-    xyz: np.ndarray, weights: np.ndarray, canonical: int, *, steady: bool = False
-) -> tuple[RigidMotion, np.ndarray]:
-    """Find an object's dominant rigid motion and the canonical position of each of its tracks.
+    xyz: Float[np.ndarray, "tracks frames 3"],
+    weights: Float[np.ndarray, "tracks frames"],
+    canonical: int,
+    *,
+    steady: bool = False,
+) -> tuple[RigidMotion, Float[np.ndarray, "tracks 3"]]:
+    """Estimate an object's dominant rigid motion and the canonical position of each of its tracks.
 
-    Tracks visible in the canonical frame are where they were seen. The motion is then carried
+    Tracks visible in the canonical frame keep their observed positions. The motion is propagated
     outward frame by frame: each frame is aligned to the tracks of known canonical position, and
-    tracks first seen in it are carried back by its pose; a few rounds of re-estimating one from
-    the other spread the error. Where every track was lost, the new ones are taken to lie where
-    the object was, moved by the shift of its centre; fewer than four (or than it ever has) are
-    strays, which do not move it.
+    tracks first visible in it are mapped back by its pose. A few rounds of re-estimating one from
+    the other distribute the error. Where all tracks were lost, the new ones are assumed to lie
+    where the object was, shifted by the displacement of its centre; fewer than `MIN_TRACKS` (or
+    than the object ever has) are outliers that do not move it.
 
     An object with too few tracks in the canonical frame is anchored in the frame with the most, and
-    keeps still from the canonical frame to the nearest one in which it is seen.
+    does not move between the canonical frame and the nearest one in which it is visible.
 
     Args:
-        xyz: [N, T, 3] lifted trajectories of one object.
-        weights: [N, T] confidence, zero where not visible; every track visible somewhere.
+        xyz: lifted trajectories of one object.
+        weights: confidence, zero where not visible; every track is visible somewhere.
         canonical: frame index.
-        steady: the object nearly stands still; where all tracks are lost, it is not moved.
+        steady: the object is nearly static; where all tracks are lost, it is not moved.
 
     Returns:
-        The motion, identity at the anchor frame, and canonical positions [N, 3].
+        The motion, identity at the anchor frame, and canonical positions.
 
     Reference: Eq. 11, with occluded correspondences recovered.
     """
@@ -265,33 +281,32 @@ def anchor_object(
     trusted = weights.copy()
     frames = xyz.shape[1]
     noise = trajectory_noise(xyz, visible) if steady else 0.0
-    rotations = np.tile(np.eye(3), (frames, 1, 1))
-    translations = np.zeros((frames, 3))
+    rotations, translations = np.tile(np.eye(3), (frames, 1, 1)), np.zeros((frames, 3))
     for step in (1, -1):
         for frame in range(anchor + step, frames if step > 0 else -1, step):
-            pose = rotations[frame - step], translations[frame - step]
+            pose = Rigid(rotations[frame - step], translations[frame - step])
             if steady:
-                pose = np.eye(3), np.zeros(3)
+                pose = Rigid.identity()
             seen = visible[:, frame]
             new = seen & ~known
             if seen.sum() < enough and not (seen & known).any():
-                trusted[:, frame] = 0  # strays are placed, but move nothing
+                trusted[:, frame] = 0  # outliers get a position, but no weight
             else:
                 pose = _next_pose(
                     points, xyz[:, frame], weights[:, frame], known, pose, steady, noise
                 )
                 known |= new
-            rotations[frame], translations[frame] = pose
-            points[new] = (xyz[new, frame] - pose[1]) @ pose[0]
+            rotations[frame], translations[frame] = pose.rotation, pose.translation
+            points[new] = (xyz[new, frame] - pose.translation) @ pose.rotation
 
-    motion = RigidMotion(np.zeros(3), rotations, translations)
+    motion = RigidMotion(np.zeros(3), Rigid(rotations, translations))
     later = ~visible[:, anchor]
     for _ in range(4):
         motion = align_cluster(
             points, xyz, trusted, noise=noise, expected_angle=_STEADY if steady else np.inf
         )
         if steady:
-            motion = _steadied(_smoothed(motion, weights, points), weights, anchor)
+            motion = _without_drift(_smoothed(motion, weights, points), weights, anchor)
         if not later.any():
             break
         back = motion.undo(xyz[later])
@@ -300,19 +315,23 @@ def anchor_object(
     return _rebase(motion, points, later, anchor)
 
 
-def frame_blocks(weights: np.ndarray) -> np.ndarray:
-    """Return the block of frames that tracks [N, T] join each frame [T] to; -1 without tracks."""
+def frame_blocks(weights: Float[np.ndarray, "tracks frames"]) -> Int[np.ndarray, " frames"]:
+    """Return the block of frames that common tracks connect each frame to; -1 without tracks."""
     visible = (weights > 0).astype(float)
-    shared = visible.T @ visible  # [T, T] tracks seen in both frames
+    shared = visible.T @ visible  # [T, T] tracks visible in both frames
     enough = np.minimum(MIN_TRACKS, np.minimum.outer(np.diag(shared), np.diag(shared)).clip(1))
     _, block = connected_components(shared >= enough, directed=False)
     return np.where(np.diag(shared) > 0, block, -1)
 
 
-def _smoothed(motion: RigidMotion, weights: np.ndarray, points: np.ndarray) -> RigidMotion:
-    """Average a motion over a few frames, each counting by how many tracks are seen in it.
+def _smoothed(
+    motion: RigidMotion,
+    weights: Float[np.ndarray, "tracks frames"],
+    points: Float[np.ndarray, "tracks 3"],
+) -> RigidMotion:
+    """Smooth a motion over time, each frame weighted by its number of visible tracks.
 
-    The narrow strip left of an object that disappears turns with every error of its depth.
+    A narrow visible strip of a disappearing object would otherwise rotate with its depth noise.
     """
     frames = np.arange(weights.shape[1])
     share = np.exp(-0.5 * (frames[:, None] - frames) ** 2 / _SMOOTH**2)
@@ -321,14 +340,16 @@ def _smoothed(motion: RigidMotion, weights: np.ndarray, points: np.ndarray) -> R
     rotations = nearest_rotations(np.einsum("st,tij->sij", share, motion.rotations))
     centre = points.mean(0)
     shift = share @ (motion.apply(centre[None])[0] - centre)
-    return RigidMotion(centre, rotations, shift)
+    return RigidMotion(centre, Rigid(rotations, shift))
 
 
-def _steadied(motion: RigidMotion, weights: np.ndarray, anchor: int) -> RigidMotion:
-    """Let an object be still on the mean where no track joins its frames to those of the anchor.
+def _without_drift(
+    motion: RigidMotion, weights: Float[np.ndarray, "tracks frames"], anchor: int
+) -> RigidMotion:
+    """Remove the mean drift relative to the carrier in blocks of frames that no track connects.
 
-    How such frames lie to the others their tracks do not say: the few that are seen last before an
-    object disappears would decide. Frames next to the gap count most.
+    Tracks do not constrain the pose of such a block relative to the anchor's; it would be decided
+    by the few that are visible last before an occlusion. Frames next to the gap weigh most.
     """
     block = frame_blocks(weights)
     count = (weights > 0).sum(0)
@@ -343,51 +364,46 @@ def _steadied(motion: RigidMotion, weights: np.ndarray, anchor: int) -> RigidMot
         shift = back @ (share @ translations)
         translations[own] -= rotations[own] @ shift
         rotations[own] = rotations[own] @ back
-    return RigidMotion(motion.centre, rotations, translations)
+    return RigidMotion(motion.centre, Rigid(rotations, translations))
 
 
 def _next_pose(
-    points: np.ndarray,
-    xyz: np.ndarray,
-    weights: np.ndarray,
-    known: np.ndarray,
-    previous: tuple[np.ndarray, np.ndarray],
+    points: Float[np.ndarray, "tracks 3"],
+    xyz: Float[np.ndarray, "tracks 3"],
+    weights: Float[np.ndarray, " tracks"],
+    known: Bool[np.ndarray, " tracks"],
+    previous: Rigid[np.ndarray],
     steady: bool,
     noise: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pose (R, t) of a frame from its neighbour's, by the change of the known tracks."""
-    rotation, translation = previous
+) -> Rigid[np.ndarray]:
+    """Return the pose of a frame from its neighbour's, by the displacement of the known tracks."""
     seen = weights > 0
     common = seen & known
     if not common.any():
         if steady:
             return previous
-        shift = np.median(xyz[seen], 0) - np.median(points[known] @ rotation.T + translation, 0)
-        return rotation, translation + shift
-    moved = torch.from_numpy(points[common] @ rotation.T + translation)
-    target = torch.from_numpy(xyz[common])
-    weight = torch.from_numpy(weights[common])
-    # Half a dozen tracks do not turn what nearly stands still.
-    prior = weight.new_tensor((noise / _STEADY) ** 2 / int(common.sum()))
-    robust = weight
-    delta, shift, _ = procrustes(moved, target, robust, prior)
+        shift = np.median(xyz[seen], 0) - np.median(previous.apply(points[known]), 0)
+        return Rigid(previous.rotation, previous.translation + shift)
+    moved, target, weight = previous.apply(points[common]), xyz[common], weights[common]
+    # A handful of tracks does not rotate an object that is nearly static.
+    prior = np.array((noise / _STEADY) ** 2 / int(common.sum()))
+    delta = procrustes(moved, target, weight, prior).rigid
     for _ in range(3):
-        error = (apply_rigid(delta, shift, moved) - target).norm(dim=-1)
-        robust = weight * _huber(error, weight > 0)
-        delta, shift, _ = procrustes(moved, target, robust, prior)
-    return delta.numpy() @ rotation, delta.numpy() @ translation + shift.numpy()
+        error = np.linalg.norm(delta.apply(moved) - target, axis=-1)
+        delta = procrustes(moved, target, weight * _huber(error, weight > 0), prior).rigid
+    return delta @ previous
 
 
 def _rebase(
-    motion: RigidMotion, points: np.ndarray, later: np.ndarray, frame: int
-) -> tuple[RigidMotion, np.ndarray]:
-    """Make a motion the identity at a frame, where the points that are not `later` were seen."""
-    rotation = torch.from_numpy(motion.rotations)
-    translation = torch.from_numpy(motion.translations)
-    back_rotation, back_shift = invert_rigid((rotation[frame], translation[frame]))
-    rotations = (rotation @ back_rotation).numpy()
-    translations = (apply_rigid(rotation, translation, back_shift)).numpy()
+    motion: RigidMotion,
+    points: Float[np.ndarray, "tracks 3"],
+    later: Bool[np.ndarray, " tracks"],
+    frame: int,
+) -> tuple[RigidMotion, Float[np.ndarray, "tracks 3"]]:
+    """Make a motion the identity at a frame, where the points that are not `later` were visible."""
+    about = motion.about @ motion.about[frame].inverse()
+    rotations, translations = about.rotation.copy(), about.translation.copy()
     rotations[frame], translations[frame] = np.eye(3), 0.0
     points = points.copy()
     points[later] = motion.apply(points[later])[:, frame]
-    return RigidMotion(motion.centre, rotations, translations), points
+    return RigidMotion(motion.centre, Rigid(rotations, translations)), points

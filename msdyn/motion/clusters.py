@@ -1,6 +1,9 @@
-"""Grouping trajectories: by movement direction (L2) and by residual motion (L3)."""
+"""Clustering of trajectories: by movement direction (L2) and by residual motion (L3)."""
+
+from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial import KDTree
 
@@ -15,19 +18,20 @@ __all__ = [
 ]
 
 
-def fill_occluded(displacements: np.ndarray, visible: np.ndarray, points: np.ndarray) -> np.ndarray:
+def fill_occluded(
+    displacements: Float[np.ndarray, "tracks frames 3"],
+    visible: Bool[np.ndarray, "tracks frames"],
+    points: Float[np.ndarray, "tracks 3"],
+) -> Float[np.ndarray, "tracks frames 3"]:
     """Fill the occluded steps of displacement trajectories from their visible neighbours.
 
-    A step takes the distance-weighted mean of the four nearest points seen in that frame; frames in
-    which no point is seen are interpolated in time from the filled ones (held at the ends).
+    A step takes the inverse-distance-weighted mean of the four nearest points visible in that
+    frame; frames without a visible point are interpolated over time (held at the ends).
 
     Args:
-        displacements: [N, T, 3] displacement of each point from its canonical position.
-        visible: [N, T] bool.
-        points: [N, 3] canonical positions.
-
-    Returns:
-        [N, T, 3], unchanged where visible.
+        displacements: of each point from its canonical position, scene units.
+        visible: where they are observed; there they are returned unchanged.
+        points: canonical positions.
     """
     filled = np.where(visible[..., None], displacements, 0.0)
     known = np.flatnonzero(visible.any(0))
@@ -52,23 +56,26 @@ def fill_occluded(displacements: np.ndarray, visible: np.ndarray, points: np.nda
 
 
 def cluster_by_direction(
-    displacements: np.ndarray, points: np.ndarray, clusters: int, seed: int
-) -> np.ndarray:
-    """Group trajectories by movement direction over time.
+    displacements: Float[np.ndarray, "tracks frames 3"],
+    points: Float[np.ndarray, "tracks 3"],
+    clusters: int,
+    seed: int,
+) -> Int[np.ndarray, " tracks"]:
+    """Cluster trajectories by movement direction over time.
 
-    The feature of a track is its soft unit velocity at every step: v / (|v| + typical speed), so
-    that directions count where there is movement and noise at rest does not; and, with a small
-    weight, its place, so that groups of like motion stay compact.
+    The feature of a track is its soft unit velocity at every step, v / (|v| + typical speed), which
+    suppresses the noise of static tracks; and, with a small weight, its position, so that clusters
+    stay compact.
 
     Args:
-        displacements: [N, T, 3] filled displacement trajectories, motion of the level above undone.
-        points: [N, 3] canonical positions.
-        clusters: number of groups wanted.
+        displacements: filled displacement trajectories, motion of the level above undone.
+        points: canonical positions.
+        clusters: number of clusters wanted.
         seed: of K-means.
 
     Returns:
-        Labels [N], 0..K-1 with K <= `clusters`; every group has `MIN_TRACKS` tracks or more unless
-        there is only one group.
+        Labels 0..K-1 with K <= `clusters`; every cluster has `MIN_TRACKS` tracks or more unless
+        there is only one.
 
     Reference: Gaussian Sequences with Multi-Scale Dynamics, III-C.3.
     """
@@ -79,33 +86,42 @@ def cluster_by_direction(
     typical = np.sqrt((speed**2).mean()) + 1e-12
     direction = velocity / (speed + typical)
     feature = direction.reshape(len(points), -1)
-    return _kmeans(_with_place(feature, points, 0.3), clusters, seed)
+    return _kmeans(_with_position(feature, points, 0.3), clusters, seed)
 
 
 def cluster_by_residual(
-    displacements: np.ndarray, points: np.ndarray, clusters: int, seed: int
-) -> np.ndarray:
-    """Group nearby points by their residual motion, half by place and half by displacement.
+    displacements: Float[np.ndarray, "tracks frames 3"],
+    points: Float[np.ndarray, "tracks 3"],
+    clusters: int,
+    seed: int,
+) -> Int[np.ndarray, " tracks"]:
+    """Cluster points by position and residual displacement, with equal weight.
 
     Args, Returns: as for `cluster_by_direction`.
 
     Reference: Gaussian Sequences with Multi-Scale Dynamics, III-C.4.
     """
     smooth = gaussian_filter1d(displacements, sigma=1.5, axis=1, mode="nearest")
-    return _kmeans(_with_place(smooth.reshape(len(points), -1), points, 1.0), clusters, seed)
+    return _kmeans(_with_position(smooth.reshape(len(points), -1), points, 1.0), clusters, seed)
 
 
-def _with_place(feature: np.ndarray, points: np.ndarray, weight: float) -> np.ndarray:
+def _with_position(
+    feature: Float[np.ndarray, "tracks channels"],
+    points: Float[np.ndarray, "tracks 3"],
+    weight: float,
+) -> Float[np.ndarray, "tracks all_channels"]:
     """Append positions to features so that their variance is `weight` times the features'."""
     place = points - points.mean(0)
     ratio = np.sqrt(feature.var(0).sum() / max(place.var(0).sum(), 1e-24))
-    if ratio == 0:  # no motion at all: the place alone decides
+    if ratio == 0:  # no motion at all
         return place
     return np.concatenate([feature, np.sqrt(weight) * ratio * place], axis=1)
 
 
-def _kmeans(feature: np.ndarray, clusters: int, seed: int) -> np.ndarray:
-    """K-means whose groups of fewer than `MIN_TRACKS` members are dissolved into the nearest."""
+def _kmeans(
+    feature: Float[np.ndarray, "tracks channels"], clusters: int, seed: int
+) -> Int[np.ndarray, " tracks"]:
+    """K-means in which clusters of fewer than `MIN_TRACKS` members are dissolved."""
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 
@@ -117,11 +133,11 @@ def _kmeans(feature: np.ndarray, clusters: int, seed: int) -> np.ndarray:
     return renumber(assign(fitted.transform(feature)))
 
 
-def assign(cost: np.ndarray) -> np.ndarray:
-    """Assign each track to the group of least cost [N, K]; groups that are too small dissolve.
+def assign(cost: Float[np.ndarray, "tracks clusters"]) -> Int[np.ndarray, " tracks"]:
+    """Assign each track to the cluster of least cost; clusters that are too small are dissolved.
 
     Returns:
-        Labels [N] in 0..K-1; every group in use has `MIN_TRACKS` tracks or is the only one.
+        Labels 0..K-1; every cluster in use has `MIN_TRACKS` tracks or is the only one.
     """
     alive = np.ones(cost.shape[1], bool)
     while True:
@@ -133,29 +149,32 @@ def assign(cost: np.ndarray) -> np.ndarray:
         alive[np.flatnonzero(small)[sizes[small].argmin()]] = False
 
 
-def renumber(labels: np.ndarray) -> np.ndarray:
-    """Return labels [N] without gaps, 0..K'-1, in the same order."""
+def renumber(labels: Int[np.ndarray, " tracks"]) -> Int[np.ndarray, " tracks"]:
+    """Return labels without gaps, 0..K'-1, in the same order."""
     return np.unique(labels, return_inverse=True)[1].reshape(-1)
 
 
 def distance_to_clusters(
-    trajectories: np.ndarray, seen: np.ndarray, size: float, labels: np.ndarray, count: int
-) -> np.ndarray:
-    """Return how far each track is from the others of each cluster, on the mean while it is seen.
+    trajectories: Float[np.ndarray, "tracks frames 3"],
+    visible: Bool[np.ndarray, "tracks frames"],
+    size: float,
+    labels: Int[np.ndarray, " tracks"],
+    count: int,
+) -> Float[np.ndarray, "tracks clusters"]:
+    """Return the distance of each track to each cluster, averaged over the frames it is visible in.
+
+    It is the distance to the fourth nearest track of the cluster.
 
     Args:
-        trajectories: [N, T, 3] scene units.
-        seen: [N, T] bool; every track somewhere.
-        size: the most a distance counts, scene units.
-        labels: [N] cluster of each track, 0..K-1.
+        trajectories: scene units.
+        visible: every track is visible in some frame.
+        size: upper bound of the distance, scene units.
+        labels: cluster of each track, 0..K-1.
         count: K.
-
-    Returns:
-        [N, K] distance to the fourth nearest track of the cluster.
     """
     total = np.zeros((len(labels), count))
-    for frame in np.flatnonzero(seen.any(0)):
-        here = np.flatnonzero(seen[:, frame])
+    for frame in np.flatnonzero(visible.any(0)):
+        here = np.flatnonzero(visible[:, frame])
         for label in range(count):
             there = here[labels[here] == label]
             distance = np.full(len(here), size)
@@ -165,4 +184,4 @@ def distance_to_clusters(
                 near = np.asarray(near).reshape(len(here), -1)[:, -1]
                 distance = np.minimum(near, distance)
             total[here, label] += distance
-    return total / seen.sum(1, keepdims=True)
+    return total / visible.sum(1, keepdims=True)

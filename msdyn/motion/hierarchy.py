@@ -18,8 +18,8 @@ from msdyn.motion.alignment import (
     RigidMotion,
     align_cluster,
     anchor_object,
+    canonical_positions,
     inliers,
-    places_at_rest,
     trajectory_noise,
 )
 from msdyn.motion.clusters import (
@@ -37,16 +37,16 @@ from msdyn.scene import LiftedTracks
 
 __all__ = ["build_hierarchy"]
 
-# How far a residual pattern is expected to turn (radians) and to shift (as a share of the object's
-# size): loose enough that noise-free tracks are followed exactly, tight enough that five noisy
-# tracks do not make a cluster spin.
+# Prior standard deviations of residual patterns: rotation (radians) and translation (as a share of
+# the object's size). Loose enough that noise-free tracks are followed exactly, tight enough that
+# five noisy tracks do not rotate a cluster.
 _EXPECTED_ANGLE = {2: 0.5, 3: 0.2}
 _EXPECTED_SHIFT = {2: 0.3, 3: 0.1}
 
-# A cluster may be hidden in frames that show less than this share of the tracks they show at most.
+# A cluster counts as occluded in frames with less than this share of its largest number of tracks.
 _SEEN = 0.5
 
-# A distance of an object's size from a cluster weighs as much as this many times the noise.
+# The distance from a cluster, in object sizes, is weighted by this many times the noise.
 _NEARNESS = 5.0
 
 
@@ -66,10 +66,10 @@ def build_hierarchy(
         tracks: trajectories on moving objects; those never visible are ignored.
         canonical: canonical frame.
         levels: 1 (objects), 2 (and primitives) or 3 (and grains).
-        k_primitive: primitives an object (fewer where it has too few tracks).
-        k_grain: grains a primitive (likewise).
+        k_primitive: primitives per object (fewer where it has too few tracks).
+        k_grain: grains per primitive (likewise).
         seed: of K-means.
-        surfaces: what is seen of the objects, to join the two sides of an occlusion by.
+        surfaces: surface samples of the objects, to re-register them across full occlusions.
 
     Returns:
         A hierarchy whose `points` and labels go with the tracks that were ever visible, in order.
@@ -119,7 +119,7 @@ def build_hierarchy(
 
 
 def _primitives(own: _Cluster, count: int, seed: int) -> list[_Cluster]:
-    """Return the parts of an object that move rigidly, each relative to the whole."""
+    """Return the rigidly moving parts of an object, relative to the whole."""
     residual = own.undone()
     labels = cluster_by_direction(residual.filled, own.points, count, seed)
     settled = residual.settle(residual.split(labels, level=2), level=2)
@@ -128,7 +128,7 @@ def _primitives(own: _Cluster, count: int, seed: int) -> list[_Cluster]:
 
 @dataclass(frozen=True)
 class _Cluster:
-    """A group of tracks in the frame of the level above it, and its rigid motion there."""
+    """A group of tracks with the levels above undone, and its rigid motion there."""
 
     index: np.ndarray  # [n] into all tracks
     points: np.ndarray  # [n, 3]
@@ -146,10 +146,10 @@ class _Cluster:
         canonical: int,
         guide: RigidMotion | None = None,
     ) -> _Cluster:
-        """Return all tracks of an object; `guide` is what carries it where they are all lost."""
+        """Return all tracks of an object; `guide` is its carrier's motion through occlusions."""
         xyz = tracks.xyz[index]
         visible = tracks.visible[index]
-        # A track of zero confidence still counts a little: it may be all that an object has.
+        # A track of zero confidence keeps a small weight: it may be the only one of its object.
         weights = np.where(visible, tracks.confidence[index].clip(1e-3), 0.0)
         steady = xyz if guide is None else guide.undo(xyz)
         motion, points = anchor_object(steady, weights, canonical, steady=guide is not None)
@@ -158,17 +158,17 @@ class _Cluster:
         return cls(index, points, xyz, weights, motion, size, trajectory_noise(xyz, visible))
 
     def rejoined(self, surfaces: ObjectSurfaces, instance: int, canonical: int) -> _Cluster:
-        """Return the cluster of a whole object with the sides of its occlusions joined."""
+        """Return the cluster of a whole object, re-registered across full occlusions."""
         motion = rejoin(self.motion, self.weights, surfaces, instance, canonical, self.size)
         if motion is self.motion:
             return self
-        points = places_at_rest(motion.undo(self.trajectories), self.weights)[0]
+        points = canonical_positions(motion.undo(self.trajectories), self.weights)[0]
         return replace(self, motion=motion, points=points)
 
     def without_outliers(self) -> _Cluster:
-        """Return the cluster with its canonical positions averaged, and no weight on outliers."""
+        """Return the cluster with robust canonical positions, and without weight on outliers."""
         undone = self.motion.undo(self.trajectories)
-        points = places_at_rest(undone, self.weights)[0]
+        points = canonical_positions(undone, self.weights)[0]
         good = inliers(undone, points, self.weights)
         return replace(self, points=points, weights=np.where(good, self.weights, 0))
 
@@ -221,21 +221,23 @@ class _Residual:
         return clusters
 
     def settle(self, clusters: list[_Cluster], level: int, rounds: int = 8) -> list[_Cluster]:
-        """Move tracks to the cluster whose rigid motion explains them best, as K-means does.
+        """Reassign tracks to the cluster whose rigid motion explains them best, as K-means does.
 
-        Directions cannot tell on which side of a hinge a track near it lies; the motions can. Each
-        motion has its own say where a track was at rest, which for one that is hidden in the
-        canonical frame is very different on either side. Among motions that explain a track
-        equally, as those seen for a few frames, the cluster it is near to wins. Clusters that lose
-        nearly all their tracks dissolve.
+        Movement directions are ambiguous next to a hinge; rigid motions are not. Each motion gives
+        its own estimate of a track's canonical position, which for a track occluded in the
+        canonical frame differs much between the two sides. Among motions that explain a track
+        equally, as for short tracks, the nearest cluster is chosen. Clusters that lose nearly all
+        their tracks are dissolved.
         """
         weights, noise = self.parent.weights, self.parent.noise
         for _ in range(rounds):
             labels = np.zeros(len(weights), int)
             for number, cluster in enumerate(clusters):
                 labels[np.searchsorted(self.parent.index, cluster.index)] = number
-            rest = [places_at_rest(c.motion.undo(self.trajectories), weights) for c in clusters]
-            cost = np.stack([spread for _, spread in rest], axis=1)  # [n, K]
+            estimates = [
+                canonical_positions(c.motion.undo(self.trajectories), weights) for c in clusters
+            ]
+            cost = np.stack([spread for _, spread in estimates], axis=1)  # [n, K]
             near = (
                 distance_to_clusters(
                     self.trajectories,
@@ -247,27 +249,27 @@ class _Residual:
                 / self.parent.size
             )
             cost += (_NEARNESS * noise * near) ** 2
-            # Another cluster must be clearly better, so that noise does not mix them.
+            # Hysteresis: another cluster must be clearly better.
             rows = np.arange(len(cost))
             cost[rows, labels] = 0.9 * cost[rows, labels] - noise**2
             changed = assign(cost)
-            places = np.stack([place for place, _ in rest], axis=1)[rows, changed]
-            clusters = self.split(renumber(changed), level, places)
+            positions = np.stack([place for place, _ in estimates], axis=1)[rows, changed]
+            clusters = self.split(renumber(changed), level, positions)
             if (changed == labels).all():
                 break
         return clusters
 
 
 def _complete(clusters: list[_Cluster], parent: _Cluster) -> list[_Cluster]:
-    """Let the clusters of an object follow one another where they are hidden."""
+    """Infer the motion of the clusters of an object where they are occluded."""
     count = np.array([(c.weights > 0).sum(0) for c in clusters])  # [K, T]
     most = count.max(1, keepdims=True)
     seen = count >= np.maximum(np.minimum(MIN_TRACKS, most), _SEEN * most).clip(1)
     angle = _EXPECTED_ANGLE[2]
-    noise = max(parent.noise, 1e-6 * parent.size)  # of perfect tracks too, far apart ones say more
-    doubt = [pose_variance(c.points, c.weights, noise, angle, MIN_TRACKS) for c in clusters]
+    noise = max(parent.noise, 1e-6 * parent.size)  # not zero, for noise-free tracks
+    variance = [pose_variance(c.points, c.weights, noise, angle, MIN_TRACKS) for c in clusters]
     own, points = [c.motion for c in clusters], [c.points for c in clusters]
-    motions = follow_companions(own, points, seen, parent.motion, np.array(doubt))
+    motions = follow_companions(own, points, seen, parent.motion, np.array(variance))
     return [replace(c, motion=motion) for c, motion in zip(clusters, motions, strict=True)]
 
 
@@ -289,7 +291,7 @@ class _Builder:
         number = len(self.motions[level]) - 1
         self.labels[level, cluster.index] = number
         undone = cluster.motion.undo(cluster.trajectories)
-        self.points[cluster.index] = places_at_rest(undone, cluster.weights)[0]
+        self.points[cluster.index] = canonical_positions(undone, cluster.weights)[0]
         self.weights[cluster.index] = cluster.weights
         if level == 0:
             self.noise.append(cluster.noise)

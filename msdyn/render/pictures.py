@@ -44,14 +44,14 @@ def render_objects(
         sequence, camera, time, levels, objects, background, backend: as for `render_image`.
     """
     posed = sequence.at(time, levels=levels).only(objects, background=background)
-    labels = posed.objects.unique()
+    labels = posed.labels.unique()
     rendering = draw(
         posed,
         torch.as_tensor(camera.intrinsics, dtype=torch.float32, device=sequence.device),
         torch.as_tensor(camera.cam_from_world, dtype=torch.float32, device=sequence.device),
         camera.width,
         camera.height,
-        extra=(posed.objects[:, None] == labels).float(),
+        extra=(posed.labels[:, None] == labels).float(),
         depth=False,
         backend=backend,
     )
@@ -124,7 +124,7 @@ class Painter:
         sequence = self.sequence
         opaque = (sequence.moving.opacities > 0.5).cpu().numpy()
         if self.objects is not None:
-            opaque &= np.isin(sequence.instances.cpu().numpy(), self.objects)
+            opaque &= np.isin(sequence.labels.cpu().numpy(), self.objects)
         candidates = np.flatnonzero(opaque)
         rng = np.random.default_rng(0)
         return rng.permutation(candidates)[:_TRAILS]

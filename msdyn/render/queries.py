@@ -179,8 +179,8 @@ class _Seen:
         world = torch.as_tensor(self.camera.cam_from_world[0], dtype=torch.float32)
         world = world.to(self.device)
         z = self.posed.means[0] @ world[2, :3] + world[2, 3]
-        labels = self.posed.objects.unique()
-        share = (self.posed.objects[:, None] == labels).float()
+        labels = self.posed.labels.unique()
+        share = (self.posed.labels[:, None] == labels).float()
         shares, depths = self.mean(torch.cat([share, z[:, None] * share], dim=1)).chunk(2, dim=1)
         drawn = ~shares.isnan().any(1)
         most = shares.nan_to_num().argmax(1, keepdim=True)
@@ -196,7 +196,7 @@ class _Seen:
         layers = []
         for label in np.unique(objects[objects >= 0]).tolist():
             rows = np.flatnonzero(objects == label)
-            layers.append(_Layer(rows, self.posed.objects == label, points[rows]))
+            layers.append(_Layer(rows, self.posed.labels == label, points[rows]))
         return layers
 
     def _blended(self, weighted: Tensor, alpha: Tensor) -> Tensor:

@@ -123,7 +123,7 @@ def render_image(
         torch.as_tensor(camera.cam_from_world, dtype=torch.float32, device=device),
         camera.width,
         camera.height,
-        extra=(posed.objects > 0).float()[:, None],
+        extra=(posed.labels > 0).float()[:, None],
         backend=backend,
     )
     assert rendering.depth is not None

@@ -4,7 +4,7 @@ from msdyn.sequence.choice import What, When, parse_times
 from msdyn.sequence.edit import retime_object, without_objects
 from msdyn.sequence.gaussians import Gaussians, PosedGaussians, keep_objects
 from msdyn.sequence.levels import motion_by_level
-from msdyn.sequence.objects import fit_motion, object_centres, object_motions, object_poses
+from msdyn.sequence.objects import object_centres, object_motions, object_poses
 from msdyn.sequence.sequence import GaussianSequence
 from msdyn.sequence.storage import load_sequence, save_sequence
 
@@ -14,7 +14,6 @@ __all__ = [
     "PosedGaussians",
     "What",
     "When",
-    "fit_motion",
     "keep_objects",
     "load_sequence",
     "motion_by_level",

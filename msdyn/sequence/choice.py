@@ -113,7 +113,7 @@ class What:
         if self.objects is None:
             return None
         asked = _numbers("--objects", self.objects)
-        there = sequence.instances.unique().tolist()
+        there = sequence.objects
         lost = sorted(set(asked) - set(there))
         if lost:
             raise InputError(f"--objects: expected some of {there}, got {self.objects}")

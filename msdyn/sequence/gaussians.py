@@ -75,7 +75,7 @@ class Gaussians(nn.Module):
             colours: RGB in [0, 1].
             scales: standard deviation of each, scene units.
             opacity: of all of them, in (0, 1).
-            degree: of the spherical harmonics, 0 for colours that no view changes.
+            degree: of the spherical harmonics, 0 for colours that do not depend on the view.
         """
         count = len(points)
         quats = torch.zeros(count, 4)
@@ -96,6 +96,16 @@ class Gaussians(nn.Module):
 
     def __len__(self) -> int:
         return len(self.means)
+
+    def select(self, index: Int[Tensor, " chosen"]) -> Gaussians:
+        """Return some of the Gaussians."""
+        return Gaussians(
+            self.means[index],
+            self.log_scales[index],
+            self.quats_wxyz[index],
+            self.opacity_logits[index],
+            self.harmonics[index],
+        )
 
     @property
     def scales(self) -> Float[Tensor, "gaussians 3"]:
@@ -118,7 +128,7 @@ class PosedGaussians:
         harmonics: [G, (d+1)^2, 3].
         rotations: [B, M, 3, 3] rotation since the canonical frame of the last M Gaussians, those
             that move (the static ones come first).
-        objects: [G] 0 static, otherwise the mask index of the object.
+        labels: [G] 0 static, otherwise the mask index of the object.
     """
 
     means: Float[Tensor, "times gaussians 3"]
@@ -127,7 +137,7 @@ class PosedGaussians:
     opacities: Float[Tensor, " gaussians"]
     harmonics: Float[Tensor, "gaussians coefficients 3"]
     rotations: Float[Tensor, "times moving 3 3"]
-    objects: Int[Tensor, " gaussians"]
+    labels: Int[Tensor, " gaussians"]
 
     @property
     def num_static(self) -> int:
@@ -138,11 +148,11 @@ class PosedGaussians:
 
         Args:
             objects: mask indices of the moving objects to keep; all of them for None.
-            background: keep what stands still.
+            background: keep the static ones.
         """
         if objects is None and background:
             return self
-        keep = keep_objects(self.objects, objects, background=background)
+        keep = keep_objects(self.labels, objects, background=background)
         moving = keep[self.num_static :]
         return PosedGaussians(
             self.means[:, keep],
@@ -151,7 +161,7 @@ class PosedGaussians:
             self.opacities[keep],
             self.harmonics[keep],
             self.rotations[:, moving],
-            self.objects[keep],
+            self.labels[keep],
         )
 
     def select(self, times: slice) -> PosedGaussians:
@@ -166,10 +176,10 @@ class PosedGaussians:
     def colours(
         self, camera_centres: Float[Tensor, "times 3"]
     ) -> Float[Tensor, "gaussians 3"] | Float[Tensor, "times gaussians 3"]:
-        """Return RGB, not negative: [G, 3] where no view changes it, else [B, G, 3].
+        """Return non-negative RGB: [G, 3] if it does not depend on the view, else [B, G, 3].
 
-        The directions of moving Gaussians are turned back to the canonical frame, so that a
-        highlight or a shadow painted on an object turns with it.
+        View directions of moving Gaussians are rotated back to the canonical frame, so that a
+        highlight or a shadow on an object rotates with it.
         """
         degree = int(self.harmonics.shape[1] ** 0.5) - 1
         if degree == 0:

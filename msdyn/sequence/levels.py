@@ -29,7 +29,7 @@ def motion_by_level(
     """
     frames = np.arange(len(sequence.timeline)) if frames is None else np.asarray(frames)
     times = torch.as_tensor(frames, dtype=torch.float32, device=sequence.device)
-    first, labels = len(sequence.static), sequence.instances
+    first, labels = len(sequence.static), sequence.labels
     shares = {
         label: np.zeros((sequence.num_levels, len(times))) for label in labels.unique().tolist()
     }

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from msdyn.geometry import Cameras
-from msdyn.motion import Blend, MotionField
+from msdyn.errors import InputError
+from msdyn.geometry import Cameras, Similarity
+from msdyn.motion import Motion
 from msdyn.scene import Timeline
 from msdyn.sequence.gaussians import Gaussians, PosedGaussians
 
@@ -18,56 +17,49 @@ __all__ = ["GaussianSequence"]
 
 
 class GaussianSequence(nn.Module):
-    """3D Gaussians in one canonical frame, carried through time by shared motion (Eq. 6-7, 9-10).
+    """3D Gaussians in one canonical frame, carried through time by a motion (Eq. 6-7, 9-10).
 
     `import msdyn.notebook` adds the methods `render`, `tracks`, `flow`, `poses` and `export`.
 
     Attributes:
         static: the background.
-        moving: Gaussians on objects, in the canonical frame.
-        motion: the field that moves them.
-        instances: [M] mask index (1..K) of each moving Gaussian.
-        residual: [M, T, 3] free displacement of each moving Gaussian at every key frame, in its
-            canonical frame, inside all levels; None without this fourth level.
+        moving: M Gaussians on objects, in the canonical frame.
+        motion: of the moving Gaussians.
+        labels: [M] mask index (1..K) of the object of each moving Gaussian.
         timeline: the clip's frames in seconds.
-        cameras: the clip's cameras, one a frame, in the same world.
+        cameras: the clip's cameras, one per frame, in the same world.
         canonical_frame: frame whose time the canonical frame is.
         world_units: "metric" or "arbitrary".
     """
 
-    instances: Tensor
-    residual: nn.Parameter | None
+    labels: Tensor
 
     def __init__(
         self,
         static: Gaussians,
         moving: Gaussians,
-        motion: MotionField,
-        blends: Sequence[Blend],
-        instances: Int[Tensor, " moving"],
+        motion: Motion,
+        labels: Int[Tensor, " moving"],
         *,
         timeline: Timeline,
         cameras: Cameras,
         canonical_frame: int,
         world_units: str,
-        residual: Float[Tensor, "moving keys 3"] | None = None,
     ) -> None:
         super().__init__()
+        if not len(moving) == len(motion) == len(labels):
+            raise InputError(
+                f"sequence: expected a motion and a label of each of {len(moving)} moving "
+                f"Gaussians, got {len(motion)} and {len(labels)}"
+            )
         self.static = static
         self.moving = moving
         self.motion = motion
-        self.blend_logits = nn.ParameterList([nn.Parameter(b.logits) for b in blends])
-        for level, blend in enumerate(blends):
-            self.register_buffer(f"blend_index_{level}", blend.index)
-        self.register_buffer("instances", instances)
-        self.register_parameter("residual", None if residual is None else nn.Parameter(residual))
+        self.register_buffer("labels", labels)
         self.timeline = timeline
         self.cameras = cameras
         self.canonical_frame = canonical_frame
         self.world_units = world_units
-
-    def __len__(self) -> int:
-        return len(self.static) + len(self.moving)
 
     def __repr__(self) -> str:
         return (
@@ -76,20 +68,23 @@ class GaussianSequence(nn.Module):
         )
 
     @property
+    def num_gaussians(self) -> int:
+        """Static and moving ones."""
+        return len(self.static) + len(self.moving)
+
+    @property
     def num_levels(self) -> int:
-        return self.motion.num_levels + (self.residual is not None)
+        """Levels of the motion."""
+        return self.motion.num_levels
+
+    @property
+    def objects(self) -> list[int]:
+        """The mask indices of its objects, increasing."""
+        return self.labels.unique().tolist()
 
     @property
     def device(self) -> torch.device:
         return self.static.means.device
-
-    @property
-    def blends(self) -> list[Blend]:
-        """The blend of each level."""
-        return [
-            Blend(self.get_buffer(f"blend_index_{level}"), logits)
-            for level, logits in enumerate(self.blend_logits)
-        ]
 
     def at(self, time: float, *, levels: int | None = None) -> PosedGaussians:
         """Return the Gaussians at a normalised time, in the world of the input cameras.
@@ -127,11 +122,8 @@ class GaussianSequence(nn.Module):
         """
         times = len(frames)
         rotations, means, quats = self.motion.pose(
-            self.moving.means, self.moving.quats_wxyz, self.blends, frames, levels
+            self.moving.means, self.moving.quats_wxyz, frames, levels
         )
-        if self.residual is not None and (levels is None or levels >= self.num_levels):
-            own = self.motion.at_keys(self.residual, frames).transpose(0, 1)  # [B, M, 3]
-            means = means + (rotations @ own.unsqueeze(-1)).squeeze(-1)
         return PosedGaussians(
             torch.cat([self.static.means.expand(times, -1, -1), means], dim=1),
             torch.cat([self.static.quats_wxyz.expand(times, -1, -1), quats], dim=1),
@@ -139,7 +131,7 @@ class GaussianSequence(nn.Module):
             torch.cat([self.static.opacities, self.moving.opacities]),
             torch.cat([self.static.harmonics, self.moving.harmonics]),
             rotations,
-            torch.cat([self.instances.new_zeros(len(self.static)), self.instances]),
+            torch.cat([self.labels.new_zeros(len(self.static)), self.labels]),
         )
 
     @torch.no_grad()
@@ -150,61 +142,61 @@ class GaussianSequence(nn.Module):
         *,
         levels: int | None = None,
     ) -> Float[Tensor, "times chosen 3"]:
-        """Return where some of the moving Gaussians are at fractional frame indices.
+        """Return the positions of some of the moving Gaussians at fractional frame indices.
 
         Args:
             index: which of them, 0 to the number of moving Gaussians less one.
             frames, levels: as for `posed`.
         """
-        blends = [Blend(b.index[index], b.logits[index]) for b in self.blends]
-        moving = self.moving
-        rotations, means, _ = self.motion.pose(
-            moving.means[index], moving.quats_wxyz[index], blends, frames, levels
-        )
-        if self.residual is not None and (levels is None or levels >= self.num_levels):
-            own = self.motion.at_keys(self.residual[index], frames).transpose(0, 1)
-            means = means + (rotations @ own.unsqueeze(-1)).squeeze(-1)
-        return means
+        return self.motion.select(index).positions(self.moving.means[index], frames, levels)
 
     @torch.no_grad()
-    def rescaled(self, scale: float, offset: np.ndarray) -> GaussianSequence:
-        """Return the sequence in another world: x -> scale * x + offset.
+    def rescaled(self, world: Similarity) -> GaussianSequence:
+        """Return the sequence in another world.
 
         Args:
-            scale: positive factor.
-            offset: [3] in the new units.
+            world: from this world to the other; it has no rotation.
+
+        Raises:
+            InputError: it has one.
         """
-        shift = torch.as_tensor(np.asarray(offset), dtype=torch.float32, device=self.device)
+        if not np.allclose(world.rotation, np.eye(3)):
+            raise InputError("rescaled: expected a similarity without rotation")
+        shift = torch.as_tensor(world.translation, dtype=torch.float32, device=self.device)
 
         def moved(gaussians: Gaussians) -> Gaussians:
             return Gaussians(
-                gaussians.means * scale + shift,
-                gaussians.log_scales + float(np.log(scale)),
+                gaussians.means * world.scale + shift,
+                gaussians.log_scales + float(np.log(world.scale)),
                 gaussians.quats_wxyz,
                 gaussians.opacity_logits,
                 gaussians.harmonics,
             )
 
-        levels = range(self.motion.num_levels)
-        motion = MotionField(
-            [self.motion.centres(i) * scale + shift for i in levels],
-            [self.motion.sixd[i].detach().clone() for i in levels],
-            [self.motion.translations[i].detach() * scale for i in levels],
-            [self.motion.parents(i) for i in levels],
-            self.motion.key_frames,
-            self.motion.objects,
+        return self.replaced(
+            static=moved(self.static),
+            moving=moved(self.moving),
+            motion=self.motion.rescaled(world),
+            cameras=self.cameras.transformed(world),
         )
-        world = np.eye(4)
-        world[:3, 3] = offset
+
+    def replaced(
+        self,
+        *,
+        static: Gaussians | None = None,
+        moving: Gaussians | None = None,
+        motion: Motion | None = None,
+        labels: Int[Tensor, " moving"] | None = None,
+        cameras: Cameras | None = None,
+    ) -> GaussianSequence:
+        """Return a sequence with some parts replaced; the others are shared with this one."""
         return GaussianSequence(
-            moved(self.static),
-            moved(self.moving),
-            motion,
-            [Blend(b.index, b.logits.detach().clone()) for b in self.blends],
-            self.instances,
+            self.static if static is None else static,
+            self.moving if moving is None else moving,
+            self.motion if motion is None else motion,
+            self.labels if labels is None else labels,
             timeline=self.timeline,
-            cameras=self.cameras.transformed(world, scale),
+            cameras=self.cameras if cameras is None else cameras,
             canonical_frame=self.canonical_frame,
             world_units=self.world_units,
-            residual=None if self.residual is None else self.residual.detach() * scale,
         )

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ import torch
 from msdyn.errors import InputError
 from msdyn.files import atomic_path
 from msdyn.geometry import Cameras
-from msdyn.motion import Blend, MotionField
+from msdyn.motion import motion_class
 from msdyn.scene import Timeline
 from msdyn.sequence.gaussians import Gaussians
 from msdyn.sequence.sequence import GaussianSequence
@@ -19,7 +20,8 @@ __all__ = ["load_sequence", "save_sequence"]
 
 _FORMAT = "msdyn-sequence"
 _GAUSSIANS = ("means", "log_scales", "quats_wxyz", "opacity_logits", "harmonics")
-_MOTION = ("centres", "sixd", "translations", "parents")
+# Files of the first release do not name their motion model.
+_FIRST_MOTION = "hierarchy"
 
 
 def save_sequence(sequence: GaussianSequence, path: str | os.PathLike) -> None:
@@ -30,25 +32,15 @@ def save_sequence(sequence: GaussianSequence, path: str | os.PathLike) -> None:
     for part in ("static", "moving"):
         for name in _GAUSSIANS:
             tensors[f"{part}.{name}"] = getattr(getattr(sequence, part), name)
-    motion = sequence.motion
-    for level, blend in enumerate(sequence.blends):
-        tensors[f"motion.{level}.centres"] = motion.centres(level)
-        tensors[f"motion.{level}.sixd"] = motion.sixd[level]
-        tensors[f"motion.{level}.translations"] = motion.translations[level]
-        tensors[f"motion.{level}.parents"] = motion.parents(level)
-        tensors[f"blend.{level}.index"] = blend.index
-        tensors[f"blend.{level}.logits"] = blend.logits
-    if sequence.residual is not None:
-        tensors["residual"] = sequence.residual
-    tensors["motion.key_frames"] = motion.key_frames
-    tensors["motion.objects"] = motion.objects
-    tensors["objects"] = sequence.instances
+    tensors |= sequence.motion.tensors()
+    tensors["objects"] = sequence.labels
     tensors["timeline.seconds"] = torch.from_numpy(sequence.timeline.seconds)
     tensors["cameras.intrinsics"] = torch.from_numpy(sequence.cameras.intrinsics)
     tensors["cameras.cam_from_world"] = torch.from_numpy(sequence.cameras.cam_from_world)
     header = {
         "version": 1,
-        "levels": motion.num_levels,
+        "motion": sequence.motion.name,
+        **sequence.motion.header(),
         "width": sequence.cameras.width,
         "height": sequence.cameras.height,
         "canonical_frame": sequence.canonical_frame,
@@ -95,21 +87,17 @@ def load_sequence(path: str | os.PathLike, device: str | torch.device = "cpu") -
     try:
         return _assemble(tensors, header).to(device)
     except KeyError as error:
-        raise InputError(f"{path}: tensor {error} is missing") from error
+        raise InputError(f"{path}: {error} is missing") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
-def _assemble(tensors: dict[str, torch.Tensor], header: dict) -> GaussianSequence:
-    levels = range(header["levels"])
-    motion = MotionField(
-        *([tensors[f"motion.{level}.{name}"] for level in levels] for name in _MOTION),
-        key_frames=tensors["motion.key_frames"],
-        objects=tensors["motion.objects"],
-    )
+def _assemble(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> GaussianSequence:
+    motion = motion_class(header.get("motion", _FIRST_MOTION)).from_tensors(tensors, header)
     return GaussianSequence(
         Gaussians(*(tensors[f"static.{name}"] for name in _GAUSSIANS)),
         Gaussians(*(tensors[f"moving.{name}"] for name in _GAUSSIANS)),
         motion,
-        [Blend(tensors[f"blend.{i}.index"], tensors[f"blend.{i}.logits"]) for i in levels],
         tensors["objects"],
         timeline=Timeline(np.asarray(tensors["timeline.seconds"])),
         cameras=Cameras(
@@ -120,5 +108,4 @@ def _assemble(tensors: dict[str, torch.Tensor], header: dict) -> GaussianSequenc
         ),
         canonical_frame=header["canonical_frame"],
         world_units=header["world_units"],
-        residual=tensors.get("residual"),
     )

@@ -47,7 +47,7 @@ class Panel:
             levels = ["all", *map(str, range(sequence.num_levels))]
             self.levels = gui.add_dropdown("motion levels", tuple(levels), initial_value="all")
             self.boxes = {0: gui.add_checkbox("background", initial_value=True)}
-            for label in sequence.instances.unique().tolist():
+            for label in sequence.objects:
                 self.boxes[label] = gui.add_checkbox(f"object {label}", initial_value=True)
             self.trail_box = gui.add_checkbox("trails", initial_value=False)
             self.frusta_box = gui.add_checkbox("input cameras", initial_value=False)

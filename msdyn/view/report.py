@@ -181,12 +181,11 @@ def _evaluation(facts: Facts) -> str:
 def _motion(facts: Facts) -> str:
     if not facts.levels:
         return "<h2>Motion</h2><p>Nothing moves in this scene.</p>"
-    levels = facts.sequence.num_levels
-    names = ["objects (L1)", "primitives (L2)", "grains (L3)", "residual (L4)"][:levels]
+    names = facts.sequence.motion.level_names
     rows = []
     for label, shares in sorted(facts.levels.items()):
         mean = shares.mean(1)
-        number = int((facts.sequence.instances == label).sum())
+        number = int((facts.sequence.labels == label).sum())
         rows.append(
             [f"object {label}", f"{number:,}", f"{facts.tracks.get(label, float('nan')):.0f}"]
             + [f"{value:.4g}" for value in mean]

@@ -21,6 +21,8 @@ __all__ = ["COLOURINGS", "Look", "SplatSource"]
 COLOURINGS = ("appearance", "object", "primitive", "motion")
 _CACHE_BYTES = 400_000_000
 _LARGEST_HALF = 6e4
+# The motion level of "primitive".
+_PRIMITIVES = 1
 _SMALL = 0.2
 """Standard deviations are scaled so that the median one has this size: one a hundred times smaller
 has a covariance of 4e-6, with six bits, and one a thousand times larger still fits."""
@@ -90,7 +92,7 @@ class SplatSource:
         covariances = (axes @ axes.mT) * self.scale**2
         opacities = posed.opacities[part]
         for label in look.hidden:
-            opacities = torch.where(posed.objects[part] == label, 0.0, opacities)
+            opacities = torch.where(posed.labels[part] == label, 0.0, opacities)
         half = covariances.clamp(-_LARGEST_HALF, _LARGEST_HALF).flatten(1)[:, _UPPER].half().numpy()
         colours = np.column_stack([self._colours(posed, part, look, frame), opacities.numpy()])
         buffer = np.zeros((len(half), 8), np.uint32)
@@ -103,7 +105,7 @@ class SplatSource:
     def _colours(self, posed: PosedGaussians, part: slice, look: Look, frame: float) -> np.ndarray:
         """Return RGB [G, 3] in [0, 1]."""
         appearance = (posed.harmonics[part, 0] * SH_C0 + 0.5).clamp(0, 1).numpy()
-        labels = posed.objects[part].numpy()
+        labels = posed.labels[part].numpy()
         if look.colour == "appearance" or not len(labels):
             return appearance.astype(np.float32)
         if not labels.any():  # what stands still goes grey, so that what moves is seen
@@ -112,11 +114,8 @@ class SplatSource:
         if look.colour == "object":
             return (object_palette()[labels] / 255).astype(np.float32)
         if look.colour == "primitive":
-            level = min(1, self.sequence.motion.num_levels - 1)
-            blend = self.sequence.blends[level]
-            weights = blend.weights if not blend.varies else blend.weights.mean(-1)
-            pattern = blend.index.gather(1, weights.argmax(1, keepdim=True))[:, 0].numpy()
-            return (object_palette()[1 + pattern % 250] / 255).astype(np.float32)
+            groups = self.sequence.motion.groups(_PRIMITIVES).numpy()
+            return (object_palette()[1 + groups % 250] / 255).astype(np.float32)
         from matplotlib import colormaps
 
         rest = self.sequence.posed(torch.tensor([float(frame)]), levels=0).means[0, part]

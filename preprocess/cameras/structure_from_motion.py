@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from msdyn.geometry import Cameras, transform_points
+from msdyn.geometry import Cameras, Rigid, Similarity, transform_points
 from msdyn.preprocess.cameras.reliability import MIN_REGISTERED, CameraFigures, judge_cameras
 from msdyn.preprocess.contracts import CameraSolution, Masks, SparsePoints
 from msdyn.preprocess.multiview.absolute_pose import (
@@ -203,9 +203,8 @@ def _normalised(cameras: Cameras, points: SparsePoints) -> tuple[Cameras, Sparse
     depth = (rows[:, :3] * xyz[points.point]).sum(1) + rows[:, 3]
     depth = depth[depth > 0]
     scale = 1 / float(np.median(depth)) if len(depth) else 1.0
-    moved = first.copy()
-    moved[:3, 3] *= scale
-    return cameras.transformed(moved, scale), replace(points, xyz=scale * xyz)
+    world = Similarity(scale, Rigid(first[:3, :3], scale * first[:3, 3]))
+    return cameras.transformed(world), replace(points, xyz=scale * xyz)
 
 
 def _solution(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from msdyn.geometry import Cameras
+from msdyn.geometry import Cameras, Similarity
 from msdyn.preprocess.contracts import Masks
 from msdyn.preprocess.depth.multi_frame import Body
 from msdyn.preprocess.depth.support import Reading
@@ -131,7 +131,7 @@ def bring_to_scale(body: Body, readings: list[Reading | None]) -> Body | None:
     if not ratios:
         return None
     scale = float(np.median(ratios))
-    cameras = body.cameras.transformed(np.eye(4), scale)
+    cameras = body.cameras.transformed(Similarity.of(scale))
     return replace(body, cameras=cameras, points=replace(points, xyz=scale * points.xyz))
 
 

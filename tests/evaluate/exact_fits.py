@@ -14,7 +14,9 @@ from msdyn.geometry import (
     transform_points,
     world_points_from_depth,
 )
-from msdyn.motion import Blend, MotionField
+from msdyn.motion import MotionField
+from msdyn.motion.pattern_field import PatternField
+from msdyn.motion.weights import BlendWeights
 from msdyn.render import render_image
 from msdyn.scene import (
     Scene,
@@ -49,10 +51,13 @@ def moving_points(points, shifts, *, size=(64, 48), focal=60.0, scale=0.02) -> G
             torch.from_numpy(points).float(), colours, torch.full((count,), scale), opacity=0.998
         ),
         MotionField(
-            [torch.from_numpy(points).float()], [identity], [torch.from_numpy(shifts).float()],
-            [torch.zeros(count).long()], torch.arange(float(frames)), torch.arange(1, count + 1),
+            PatternField(
+                [torch.from_numpy(points).float()], [identity], [torch.from_numpy(shifts).float()],
+                [torch.zeros(count).long()], torch.arange(float(frames)),
+                torch.arange(1, count + 1),
+            ),
+            [BlendWeights(torch.arange(count)[:, None], torch.zeros(count, 1))],
         ),
-        [Blend(torch.arange(count)[:, None], torch.zeros(count, 1))],
         torch.arange(1, count + 1),
         timeline=Timeline.uniform(frames, 10.0),
         cameras=Cameras.pinhole(focal, *size, np.tile(np.eye(4), (frames, 1, 1))),
@@ -100,7 +105,7 @@ def exact_sequence(truth: Truth, keys: list[int] | None = None) -> GaussianSeque
         shifts.append(motion[:, :3, :3] @ centre + motion[:, :3, 3] - centre)
         centres.append(centre)
         owner += [row] * len(points)
-    field = MotionField(
+    field = PatternField(
         [torch.from_numpy(np.stack(centres)).float()],
         [torch.stack(sixd).float()],
         [torch.from_numpy(np.stack(shifts)).float()],
@@ -112,8 +117,7 @@ def exact_sequence(truth: Truth, keys: list[int] | None = None) -> GaussianSeque
     return GaussianSequence(
         gaussians(0),
         gaussians(*LINKS),
-        field,
-        [Blend(index, torch.zeros_like(index, dtype=torch.float32))],
+        MotionField(field, [BlendWeights(index, torch.zeros_like(index, dtype=torch.float32))]),
         field.objects[index[:, 0]],
         timeline=Timeline.uniform(truth.spec.frames, truth.spec.fps),
         cameras=clip.cameras,

@@ -8,6 +8,7 @@ from scipy.interpolate import RegularGridInterpolator
 from msdyn.errors import InputError
 from msdyn.evaluate import Variant, evaluate_points
 from msdyn.evaluate.correspondences import Correspondences, find_correspondences
+from msdyn.geometry import Similarity
 from msdyn.render import rendered_depth
 from msdyn.scene import (
     Keypoints,
@@ -63,14 +64,14 @@ def test_a_fit_without_motion_is_out_by_the_motion(tmp_path):
 
 
 def test_an_offset_comes_out_and_alignment_takes_it_away(points, points_scene):
-    moved = points.rescaled(1.0, np.array([0.3, 0, -0.4]))
+    moved = points.rescaled(Similarity.of(1.0, [0.3, 0, -0.4]))
     result = evaluate_points(moved, points_scene)
     assert result is not None
     assert result["transfer"]["epe3d"] == pytest.approx(0.5, abs=1e-5)
     assert result["transfer"]["delta_0.10"] == 0
     # In the image nothing has changed: the cameras moved with the points.
     assert set(result["image"].values()) == {1.0} and result["pck_t"] == 1
-    scaled = points.rescaled(2.0, np.array([0.3, 0, -0.4]))
+    scaled = points.rescaled(Similarity.of(2.0, [0.3, 0, -0.4]))
     result = evaluate_points(scaled, points_scene)
     assert result is not None and result["transfer"]["epe3d"] > 1
 

@@ -9,26 +9,24 @@ from scipy.spatial.transform import Rotation
 from msdyn.evaluate import (
     Variant,
     evaluate_object_motion,
-    object_motions,
     pose_errors,
     rigid_motion,
 )
-from msdyn.evaluate.protocol import _into_truth
-from msdyn.geometry import invert_transforms, transform_points
+from msdyn.geometry import Rigid, Similarity
 from msdyn.render import query_objects
 from msdyn.scene import Scene
+from msdyn.sequence import object_motions
 from msdyn.synthetic import link_motions
 
 
 def transform(rotvec_degrees, shift):
-    result = np.eye(4)
-    result[:3, :3] = Rotation.from_rotvec(rotvec_degrees, degrees=True).as_matrix()
-    result[:3, 3] = shift
-    return result
+    turns = Rotation.from_rotvec(rotvec_degrees, degrees=True).as_matrix()
+    return Rigid(turns, np.asarray(shift, float))
 
 
 def test_errors_in_closed_form():
-    truth = np.stack([transform([0, 0, a], [a, 0, 0]) for a in (0.0, 90.0, 180.0)])
+    angles = np.array([0.0, 90, 180])[:, None]
+    truth = transform(angles * [0, 0, 1], angles * [1, 0, 0])
     degrees, apart = pose_errors(truth, truth, np.array([1.0, 2, 3]))
     np.testing.assert_allclose(degrees, 0, atol=1e-12)
     np.testing.assert_allclose(apart, 0, atol=1e-12)
@@ -44,9 +42,9 @@ def test_errors_in_closed_form():
 def test_angles_are_exact_from_tiny_to_half_turns(angle):
     rng = np.random.default_rng(0)
     axis = rng.normal(size=3)
-    turn = transform(angle * axis / np.linalg.norm(axis), [0, 0, 0])
-    truth = transform([10, 20, 30], [1, 2, 3])
-    degrees, _ = pose_errors((truth @ turn)[None], truth[None], np.zeros(3))
+    turn = transform([angle * axis / np.linalg.norm(axis)], [[0, 0, 0]])
+    truth = transform([[10, 20, 30]], [[1, 2, 3]])
+    degrees, _ = pose_errors(truth @ turn, truth, np.zeros(3))
     assert degrees[0] == pytest.approx(angle, rel=1e-6)
 
 
@@ -54,15 +52,13 @@ def test_errors_do_not_depend_on_the_frame_of_the_object():
     """The same motions seen from another world: same angle, same distance."""
     rng = np.random.default_rng(1)
     motion, truth = (
-        np.stack([transform(rng.normal(size=3) * 40, rng.normal(size=3)) for _ in range(6)])
-        for _ in range(2)
+        transform(rng.normal(size=(6, 3)) * 40, rng.normal(size=(6, 3))) for _ in range(2)
     )
-    centre, world = rng.normal(size=3), transform([30, -50, 70], [3, -2, 1])
-    back = invert_transforms(world)
-    moved = transform_points(world, centre[None])[0]
+    centre = rng.normal(size=3)
+    world = Similarity(1.0, transform([30, -50, 70], [3, -2, 1]))
     for a, b in zip(
         pose_errors(motion, truth, centre),
-        pose_errors(world @ motion @ back, world @ truth @ back, moved),
+        pose_errors(world.conjugate(motion), world.conjugate(truth), world.apply(centre)),
         strict=True,
     ):
         np.testing.assert_allclose(a, b, atol=1e-9)
@@ -71,17 +67,18 @@ def test_errors_do_not_depend_on_the_frame_of_the_object():
 def test_rigid_motion_agrees_with_scipy():
     rng = np.random.default_rng(2)
     rest = rng.normal(size=(20, 3))
-    poses = [transform(rng.normal(size=3) * 50, rng.normal(size=3)) for _ in range(4)]
-    points = np.stack([transform_points(pose, rest) for pose in poses], 1)
+    poses = transform(rng.normal(size=(4, 3)) * 50, rng.normal(size=(4, 3)))
+    points = poses.apply(rest).swapaxes(0, 1)
     motion, residual = rigid_motion(points, 2)
-    np.testing.assert_allclose(motion, np.stack(poses) @ invert_transforms(poses[2]), atol=1e-12)
+    expected = poses @ poses[2].inverse()
+    np.testing.assert_allclose(motion.matrix, expected.matrix, atol=1e-12)
     assert residual < 1e-12
     bent = points + 0.1 * rng.normal(size=points.shape)
     motion, residual = rigid_motion(bent, 2)
     assert 0.1 < residual < 0.3
     a, b = bent[:, 2] - bent[:, 2].mean(0), bent[:, 0] - bent[:, 0].mean(0)
     expected = Rotation.align_vectors(b, a)[0].as_matrix()
-    np.testing.assert_allclose(motion[0, :3, :3], expected, atol=1e-12)
+    np.testing.assert_allclose(motion.rotation[0], expected, atol=1e-12)
 
 
 def test_objects_of_a_sequence_move_as_its_links(boxes_fit, boxes_truth):
@@ -90,9 +87,9 @@ def test_objects_of_a_sequence_move_as_its_links(boxes_fit, boxes_truth):
     assert set(motions) == set(LINKS)
     for label, link in LINKS.items():
         # Parameters are float32; worst value seen 3.4e-8.
-        np.testing.assert_allclose(motions[label], truth[link], atol=1e-6)
+        np.testing.assert_allclose(motions[label].matrix, truth[link], atol=1e-6)
     still = object_motions(boxes_fit, np.arange(8), levels=0)
-    np.testing.assert_allclose(still[1], np.tile(np.eye(4), (8, 1, 1)), atol=1e-12)
+    np.testing.assert_allclose(still[1].matrix, np.tile(np.eye(4), (8, 1, 1)), atol=1e-12)
 
 
 def test_a_scene_with_its_exact_motion(boxes, boxes_fit):
@@ -111,14 +108,14 @@ def test_a_scene_with_its_exact_motion(boxes, boxes_fit):
 
 def test_a_known_error_comes_out(boxes, boxes_fit):
     """One object of the fit turned by 5 degrees more in the last frame, about its own centre."""
-    saved = boxes_fit.motion.sixd[0].data.clone()
+    saved = boxes_fit.motion.patterns.sixd[0].data.clone()
     more = torch.from_numpy(Rotation.from_rotvec([0, 0, 5], degrees=True).as_matrix()).float()
-    sixd = boxes_fit.motion.sixd[0].data
+    sixd = boxes_fit.motion.patterns.sixd[0].data
     sixd[1, -1] = (more @ sixd[1, -1].reshape(2, 3).T).T.reshape(6)
     try:
         result = evaluate_object_motion(boxes_fit, boxes)
     finally:
-        boxes_fit.motion.sixd[0].data = saved
+        boxes_fit.motion.patterns.sixd[0].data = saved
     assert result is not None
     assert result["objects"]["2"]["rotation_degrees_max"] == pytest.approx(5, abs=1e-4)
     assert result["objects"]["1"]["rotation_degrees_max"] < 1e-4
@@ -126,7 +123,7 @@ def test_a_known_error_comes_out(boxes, boxes_fit):
 
 
 def test_a_fit_in_another_world_has_no_error(boxes, boxes_fit):
-    other = boxes_fit.rescaled(2.5, np.array([1.0, 2.0, -0.5]))
+    other = boxes_fit.rescaled(Similarity.of(2.5, [1.0, 2.0, -0.5]))
     result = evaluate_object_motion(other, boxes, align=True)
     assert result is not None
     assert result["rotation_degrees"] < 1e-3 and result["translation"] < 1e-5
@@ -138,7 +135,7 @@ def test_objects_under_pixels(boxes_fit, boxes_truth):
     # 96 % when written; the rest lies on silhouettes.
     assert (found == tracks.object).mean() > 0.93
     sequence = three_points()
-    sequence.instances += 4  # mask indices, not positions
+    sequence.labels += 4  # mask indices, not positions
     xy = np.array([[14.0, 27.0], [2.0, 46.0]])
     assert query_objects(sequence, np.zeros(2, int), xy).tolist() == [5, -1]
 
@@ -157,13 +154,3 @@ def test_objects_that_the_fit_lacks_are_counted(tmp_path):
     assert result is not None and result["found"] == pytest.approx(2 / 3)
     assert result["objects"]["2"]["object"] is None
     assert result["translation"] == pytest.approx(0, abs=1e-6)
-
-
-def test_motions_are_taken_back_into_a_turned_and_scaled_world():
-    """The fit's world is 2.5 R x + t of the truth's, so its motions are conjugates of the true."""
-    world = transform([30, -50, 70], [3, -2, 1])
-    similarity = world @ np.diag([2.5, 2.5, 2.5, 1])
-    rng = np.random.default_rng(4)
-    truth = np.stack([transform(rng.normal(size=3) * 40, rng.normal(size=3)) for _ in range(5)])
-    in_fit = similarity @ truth @ np.linalg.inv(similarity)
-    np.testing.assert_allclose(_into_truth(in_fit, 2.5, world), truth, atol=1e-12)

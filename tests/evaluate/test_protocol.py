@@ -17,7 +17,7 @@ from msdyn.evaluate import (
     masked_psnr,
     masked_ssim,
 )
-from msdyn.geometry import Cameras
+from msdyn.geometry import Cameras, Similarity
 from msdyn.render import render_image
 from msdyn.scene import Scene, Timeline, frame_path, read_cameras, write_cameras, write_image
 
@@ -132,7 +132,7 @@ def test_motion_is_worth_something(boxes, boxes_fit):
 
 def test_tracks_are_out_by_the_offset_of_the_fit(points, points_scene):
     """A fit beside the truth by a known vector, as its cameras are: queries fall on its points."""
-    moved = points.rescaled(1.0, np.array([0.3, 0, -0.4]))
+    moved = points.rescaled(Similarity.of(1.0, [0.3, 0, -0.4]))
     tracks = evaluate_tracks(moved, points_scene)
     assert tracks is not None
     for key in ("epe3d", "epe3d_moving", "epe3d_moving_visible"):
@@ -146,7 +146,7 @@ def test_another_world_is_aligned_and_measured_in_the_units_of_the_truth(points,
     poses[:, 1, 3] = 0.05 * np.linspace(0, 1, FRAMES) ** 2
     points.cameras = Cameras(points.cameras.intrinsics, poses, 64, 48)
     scene = write_scene_of(points, points_scene.directory.parent / "moving")
-    other = points.rescaled(2.5, np.array([1.0, 2.0, -0.5]))
+    other = points.rescaled(Similarity.of(2.5, [1.0, 2.0, -0.5]))
     off = evaluate_views(other, scene)
     aligned = evaluate_views(other, scene, align=True)
     assert not off["mpsnr"] > 40 and aligned["mpsnr"] > 60

@@ -41,7 +41,7 @@ def test_an_example(name, exact_file, tmp_path, monkeypatch, capsys):
         assert (tmp_path / left).stat().st_size > 0
     if name == "edit_motion":
         edited = load_sequence(tmp_path / "edited.safetensors")
-        assert edited.instances.unique().tolist() == [1]
+        assert edited.objects == [1]
     if name == "moving_masks":
         assert 0.05 < (iio.imread(tmp_path / "moving.png") > 0).mean() < 0.6
         moved = re.match(r"(\d+)% of the pixels", said)

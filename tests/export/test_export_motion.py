@@ -13,7 +13,7 @@ from msdyn.evaluate import pose_errors
 from msdyn.export import export_flow, export_objects, export_tracks
 from msdyn.export.objects import resampled_times
 from msdyn.geometry import (
-    invert_transforms,
+    Rigid,
     project,
     transform_points,
     world_points_from_depth,
@@ -91,12 +91,12 @@ def test_objects_move_as_in_the_truth(truth, exact, tmp_path):
     centres = object_centres(exact)
     for row in content["objects"]:
         label = row["object"]
-        true = link_motions(truth.spec, reference=CANONICAL)[LINKS[label]]
+        true = Rigid.from_matrix(link_motions(truth.spec, reference=CANONICAL)[LINKS[label]])
         poses = np.array(row["world_from_object"])
-        since = poses @ invert_transforms(poses[CANONICAL])
-        degrees, apart = pose_errors(since, true, centres[label])
+        found = Rigid.from_matrix(poses)
+        degrees, apart = pose_errors(found @ found[CANONICAL].inverse(), true, centres[label])
         assert degrees.max() < 0.01 and apart.max() < 1e-4  # float32; worst seen 2e-4, 1e-6
-        assert np.ptp(true[:, :3, 3], axis=0).max() > 0.1  # it does move
+        assert np.ptp(true.translation, axis=0).max() > 0.1  # it does move
         np.testing.assert_allclose(poses[CANONICAL, :3, :3], np.eye(3), atol=1e-5)
         np.testing.assert_allclose(poses[CANONICAL, :3, 3], centres[label], atol=1e-5)
         # The same as quaternions, and in the TUM file.

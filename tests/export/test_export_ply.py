@@ -88,7 +88,7 @@ def test_stored_values_are_those_of_the_sequence(exact, tmp_path):
 def test_a_part_of_the_sequence(exact, tmp_path):
     export_ply(exact, tmp_path, np.array([0.5]), What(objects="2", background="off"))
     c = columns(tmp_path / "00000.ply")
-    assert len(c["x"]) == int((exact.instances == 2).sum())
+    assert len(c["x"]) == int((exact.labels == 2).sum())
     manifest = read_json(tmp_path / "manifest.json")
     assert manifest["gaussians"] == len(c["x"]) and manifest["times"] == [0.5]
     assert manifest["seconds"] == [pytest.approx(0.5 * exact.timeline.seconds[-1])]

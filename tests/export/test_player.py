@@ -106,4 +106,4 @@ def test_a_part_of_the_sequence(exact, tmp_path):
     export_player(exact, tmp_path / "a.html", np.linspace(0, 1, 2), what)
     header, _ = unpacked(tmp_path / "a.html")
     assert header["labels"] == [2] and header["fixed"] == 0
-    assert header["moving"] == int((exact.instances == 2).sum())
+    assert header["moving"] == int((exact.labels == 2).sum())

@@ -13,7 +13,7 @@ from msdyn.evaluate import Variant, evaluate_frames, evaluate_tracks, evaluate_v
 from msdyn.files import read_json, write_json
 from msdyn.fit import FitConfig, Fitter, MotionConfig, fit_scene, preset
 from msdyn.fit.density import GaussianSet
-from msdyn.geometry import Cameras
+from msdyn.geometry import Cameras, Similarity
 from msdyn.scene import Scene, Tracks, write_cameras, write_depth, write_mask, write_tracks
 from msdyn.sequence import load_sequence
 from msdyn.synthetic import make_scene, render_truth, write_priors
@@ -102,7 +102,7 @@ def test_an_interrupted_fit_goes_on_as_if_nothing_had_happened(boxes, tmp_path, 
         fit_scene(scene, replace(options, out=tmp_path / "parts"))
     monkeypatch.setattr(Fitter, "_one_step", step)
     parts = fit_scene(scene, replace(options, out=tmp_path / "parts"))
-    assert len(parts) == len(whole)
+    assert parts.num_gaussians == whole.num_gaussians
     for name, value in whole.state_dict().items():
         assert torch.equal(value, parts.state_dict()[name]), name
     rows = (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
@@ -130,9 +130,8 @@ def test_other_options_start_anew_and_finished_fits_are_not_repeated(boxes, fitt
 def test_the_world_of_the_input_is_kept(boxes, fitted, tmp_path):
     """The same scene in other units and elsewhere gives the same result there."""
     scene = copy(boxes, tmp_path)
-    world = np.eye(4)
-    world[:3, 3] = [100.0, -40.0, 7.0]
-    write_cameras(scene.directory / "cameras.json", scene.cameras.transformed(world, 250.0))
+    world = Similarity.of(250.0, [100.0, -40.0, 7.0])
+    write_cameras(scene.directory / "cameras.json", scene.cameras.transformed(world))
     for frame in range(len(scene)):
         write_depth(scene.directory, frame, 250 * scene.depth(frame))
     moved = fit_scene(Scene(scene.directory), config())
@@ -227,8 +226,9 @@ def test_new_gaussians_inherit_weights_and_labels(boxes, tmp_path, monkeypatch):
     assert refined and all(len(set(sizes.values())) == 1 for sizes in refined)
     assert len(sequence.moving) > 1500
     # A Gaussian's patterns are those of its own object.
-    labels = sequence.motion.objects[sequence.blends[0].index[:, 0]]
-    assert torch.equal(labels, sequence.instances)
+    motion = sequence.motion
+    labels = motion.patterns.objects[motion.weights[0].index[:, 0]]
+    assert torch.equal(labels, sequence.labels)
 
 
 def test_cameras_of_another_size_are_refused(boxes, tmp_path):

@@ -25,10 +25,10 @@ def squeezed(tmp_path_factory):
     return Scene(folder)
 
 
-@pytest.mark.parametrize("layout", ["hierarchy", "single"])
-def test_each_moving_gaussian_lies_where_its_own_frame_saw_it(squeezed, layout):
+@pytest.mark.parametrize("model", ["hierarchy", "single"])
+def test_each_moving_gaussian_lies_where_its_own_frame_saw_it(squeezed, model):
     options = preset("quick")
-    motion = replace(options.motion, layout=layout, prefit_steps=20)
+    motion = replace(options.motion, model=model, prefit_steps=20)
     options = replace(options, moving_gaussians=800, static_gaussians=100, motion=motion)
     data = load_fit_data(
         squeezed, long_side=None, holdout_every=0, device=torch.device("cpu"), refine="none"

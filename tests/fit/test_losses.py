@@ -9,15 +9,13 @@ from skimage.metrics import structural_similarity
 from msdyn.fit.losses import (
     depth_loss,
     mask_loss,
-    pattern_acceleration,
-    pattern_size,
     rgb_loss,
     rigidity_loss,
     scale_loss,
     ssim,
     track_loss,
 )
-from msdyn.motion import MotionField
+from msdyn.motion.pattern_field import PatternField
 
 
 def images(seed=0, size=(24, 30)):
@@ -193,7 +191,7 @@ def test_pairs_without_weight_may_move_apart():
 def a_field(frames=9, patterns=2):
     sixd = torch.tensor([1.0, 0, 0, 0, 1, 0]).expand(patterns, frames, 6)
     shift = torch.zeros(patterns, frames, 3)
-    return MotionField(
+    return PatternField(
         [torch.zeros(patterns, 3)] * 2, [sixd.clone()] * 2, [shift.clone(), shift.clone()],
         [torch.zeros(patterns).long()] * 2, torch.arange(float(frames)), torch.ones(1).long(),
     )  # fmt: skip
@@ -203,22 +201,22 @@ def test_uniform_motion_has_no_acceleration():
     field = a_field()
     with torch.no_grad():
         field.translations[0][:] = torch.arange(9.0)[:, None] * torch.tensor([1.0, 2, 3])
-    assert pattern_acceleration(field).item() == pytest.approx(0, abs=1e-6)
+    assert field.acceleration().item() == pytest.approx(0, abs=1e-6)
     with torch.no_grad():
         field.translations[0][:, 4] += 1
-    assert pattern_acceleration(field).item() > 0.1
+    assert field.acceleration().item() > 0.1
 
 
 def test_the_first_level_may_move_freely():
     field = a_field()
-    rest = pattern_size(field).item()
+    rest = field.residual_size().item()
     assert rest < 1e-5
     with torch.no_grad():
         field.translations[0] += 1
-    assert float(pattern_size(field)) == pytest.approx(rest)
+    assert float(field.residual_size()) == pytest.approx(rest)
     with torch.no_grad():
         field.translations[1] += 1
-    assert float(pattern_size(field)) == pytest.approx(1, abs=1e-4)
+    assert float(field.residual_size()) == pytest.approx(1, abs=1e-4)
 
 
 def test_spheres_have_no_scale_loss():
@@ -232,4 +230,4 @@ def test_empty_sets_cost_nothing():
     pairs = torch.zeros(0).long(), torch.zeros(0, 8).long(), torch.zeros(0, 8)
     assert float(rigidity_loss(none, none[None], torch.zeros(1, 0, 3, 3), *pairs)) == 0
     field = a_field(patterns=0)
-    assert pattern_acceleration(field).item() == 0 and float(pattern_size(field)) == 0
+    assert field.acceleration().item() == 0 and float(field.residual_size()) == 0

@@ -32,12 +32,14 @@ def saved_equals(sequence, tmp_path):
 def test_a_free_residual_of_every_gaussian(plane_scene, tmp_path):
     options = config(tmp_path, motion=MotionConfig(levels=4, prefit_steps=5))
     sequence = fit_scene(plane_scene, options)
-    assert sequence.num_levels == 4 and sequence.residual is not None
-    assert sequence.residual.shape == (len(sequence.moving), len(plane_scene), 3)
-    own = sequence.residual.detach()
+    assert sequence.num_levels == 4 and sequence.motion.residual is not None
+    assert sequence.motion.residual.shape == (len(sequence.moving), len(plane_scene), 3)
+    own = sequence.motion.residual.detach()
     assert 0 < own.norm(dim=-1).mean() < 0.1  # it moves, and does not take over
     frame = torch.tensor([2.5])
-    rotations, without = sequence.motion(sequence.moving.means, sequence.blends, frame)
+    rotations, without = sequence.motion.patterns(
+        sequence.moving.means, sequence.motion.weights, frame
+    )
     still = sequence.num_levels - 1
     static = len(sequence.static)
     torch.testing.assert_close(sequence.posed(frame, levels=still).means[:, static:], without)
@@ -53,8 +55,8 @@ def test_residuals_are_inherited_when_gaussians_are_grown(plane_scene, tmp_path)
         options.density, every=8, start=0.1, stop=0.9, grow_gradient=1e-6, max_moving=1000
     )
     sequence = fit_scene(plane_scene, replace(options, density=growing))
-    assert sequence.residual is not None
-    assert len(sequence.moving) == len(sequence.residual) != options.moving_gaussians
+    assert sequence.motion.residual is not None
+    assert len(sequence.moving) == len(sequence.motion.residual) != options.moving_gaussians
 
 
 def test_weights_of_every_frame(plane_scene, tmp_path):
@@ -71,10 +73,10 @@ def test_weights_of_every_frame(plane_scene, tmp_path):
     motion = MotionConfig(weights="time-varying", prefit_steps=5)
     sequence = fit_scene(plane_scene, config(tmp_path, motion=motion))
     frames = len(plane_scene)
-    for blend, plain in zip(sequence.blends, constant.blends, strict=True):
-        assert blend.varies and blend.logits.shape[1:] == (plain.index.shape[1], frames)
-        torch.testing.assert_close(blend.weights.sum(1), torch.ones(len(blend.index), frames))
-    several = next(b for b in sequence.blends if b.index.shape[1] > 1)
+    for own, plain in zip(sequence.motion.weights, constant.motion.weights, strict=True):
+        assert own.varies and own.logits.shape[1:] == (plain.index.shape[1], frames)
+        torch.testing.assert_close(own.values.sum(1), torch.ones(len(own.index), frames))
+    several = next(b for b in sequence.motion.weights if b.index.shape[1] > 1)
     assert several.logits.detach().std(-1).max() > 1e-3  # they came to differ between frames
     saved_equals(sequence, tmp_path)
 
@@ -84,22 +86,22 @@ def test_equal_weights_at_all_frames_are_constant_weights(plane_scene, tmp_path)
     fitter = Fitter(plane_scene, config(tmp_path))
     fitter._start()
     sequence = fitter.sequence
-    field, blends = sequence.motion, sequence.blends
+    field, weights = sequence.motion.patterns, sequence.motion.weights
     keys = len(field.key_frames)
     varying = [
         replace(b, logits=b.logits.detach()[..., None].repeat(1, 1, keys).requires_grad_())
-        for b in blends
+        for b in weights
     ]
     times = torch.tensor([0.0, 1.3, 4.0])
     quats = sequence.moving.quats_wxyz
     points = sequence.moving.means.detach().requires_grad_()
-    expected = field.pose(points, quats, blends, times)
+    expected = field.pose(points, quats, weights, times)
     actual = field.pose(points, quats, varying, times)
     for a, b in zip(actual[:2], expected[:2], strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
-    weight = torch.randn(actual[1].shape, generator=torch.Generator().manual_seed(0))
-    ours = torch.autograd.grad((actual[1] * weight).sum(), [v.logits for v in varying])
-    theirs = torch.autograd.grad((expected[1] * weight).sum(), [b.logits for b in blends])
+    upstream = torch.randn(actual[1].shape, generator=torch.Generator().manual_seed(0))
+    ours = torch.autograd.grad((actual[1] * upstream).sum(), [v.logits for v in varying])
+    theirs = torch.autograd.grad((expected[1] * upstream).sum(), [b.logits for b in weights])
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a.sum(-1), b, atol=1e-4, rtol=1e-3)
     with torch.no_grad():
@@ -108,9 +110,9 @@ def test_equal_weights_at_all_frames_are_constant_weights(plane_scene, tmp_path)
 
 
 def test_one_flat_layer(plane_scene, tmp_path):
-    motion = MotionConfig(layout="single", k=3, prefit_steps=5)
+    motion = MotionConfig(model="single", k=3, prefit_steps=5)
     sequence = fit_scene(plane_scene, config(tmp_path, motion=motion))
-    assert sequence.num_levels == 1 and sequence.motion.num_patterns(0) <= 3
+    assert sequence.num_levels == 1 and sequence.motion.patterns.num_patterns(0) <= 3
     saved_equals(sequence, tmp_path)
 
 

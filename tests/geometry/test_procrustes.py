@@ -10,8 +10,9 @@ from scipy.spatial.transform import Rotation
 
 from msdyn.geometry import (
     Cameras,
+    Rigid,
+    Similarity,
     align_camera_paths,
-    apply_rigid,
     nearest_rotations,
     procrustes,
     similarity_from_points,
@@ -31,7 +32,9 @@ def problem(seed, count=12, noise=0.0):
 @given(st.integers(0, 2**31))
 def test_exact_motion_is_recovered(seed):
     source, target, weights, rotation, translation = problem(seed)
-    found, shift, rank = procrustes(source, target, weights)
+    found = procrustes(source, target, weights)
+    rigid, rank = found.rigid, found.rank
+    found, shift = rigid.rotation, rigid.translation
     torch.testing.assert_close(found, rotation, atol=1e-12, rtol=0)
     torch.testing.assert_close(shift, translation, atol=1e-11, rtol=0)
     assert rank == 3
@@ -40,7 +43,9 @@ def test_exact_motion_is_recovered(seed):
 @given(st.integers(0, 2**31))
 def test_noisy_motion_agrees_with_two_oracles(seed):
     source, target, weights, *_ = problem(seed, noise=0.3)
-    found, shift, _ = procrustes(source, target, weights)
+    found = procrustes(source, target, weights)
+    rigid, _ = found.rigid, found.rank
+    found, shift = rigid.rotation, rigid.translation
     theirs, their_shift = roma.rigid_points_registration(source, target, weights=weights)
     torch.testing.assert_close(found, theirs, atol=1e-9, rtol=0)
     torch.testing.assert_close(shift, their_shift, atol=1e-9, rtol=0)
@@ -53,7 +58,7 @@ def test_noisy_motion_agrees_with_two_oracles(seed):
 def test_batches_broadcast():
     source, target, weights, rotation, _ = problem(1)
     batch = torch.stack([target, source])
-    found, _, _ = procrustes(source[None], batch, weights.expand(2, -1))
+    found = procrustes(source[None], batch, weights.expand(2, -1)).rigid.rotation
     torch.testing.assert_close(found, torch.stack([rotation, torch.eye(3).double()]))
 
 
@@ -61,14 +66,18 @@ def test_points_without_weight_are_ignored_even_nan():
     source, target, weights, rotation, translation = problem(2)
     target, weights = target.clone(), weights.clone()
     target[0], weights[0] = torch.nan, 0
-    found, shift, _ = procrustes(source, target, weights)
+    found = procrustes(source, target, weights)
+    rigid, _ = found.rigid, found.rank
+    found, shift = rigid.rotation, rigid.translation
     torch.testing.assert_close(found, rotation)
     torch.testing.assert_close(shift, translation)
 
 
 def test_no_weight_gives_the_identity():
     source, target, weights, *_ = problem(3)
-    rotation, translation, rank = procrustes(source, target, 0 * weights)
+    found = procrustes(source, target, 0 * weights)
+    rigid, rank = found.rigid, found.rank
+    rotation, translation = rigid.rotation, rigid.translation
     assert torch.equal(rotation, torch.eye(3).double())
     assert torch.equal(translation, torch.zeros(3).double())
     assert rank == -1
@@ -76,7 +85,9 @@ def test_no_weight_gives_the_identity():
 
 def test_one_point_gives_a_translation():
     source, target, weights, *_ = problem(4, count=1)
-    rotation, translation, rank = procrustes(source, target, weights)
+    found = procrustes(source, target, weights)
+    rigid, rank = found.rigid, found.rank
+    rotation, translation = rigid.rotation, rigid.translation
     torch.testing.assert_close(rotation, torch.eye(3).double())
     torch.testing.assert_close(translation, (target - source)[0])
     assert rank == 0
@@ -87,9 +98,11 @@ def test_a_line_never_spins_about_itself(direction):
     steps = torch.linspace(-1, 1, 7).double()[:, None]
     source = steps * torch.tensor([[1.0, 0, 0]])
     target = steps * torch.tensor([direction]) + 2
-    rotation, translation, rank = procrustes(source, target, torch.ones(7).double())
+    found = procrustes(source, target, torch.ones(7).double())
+    rigid, rank = found.rigid, found.rank
+    rotation, translation = rigid.rotation, rigid.translation
     assert rank == 1
-    torch.testing.assert_close(apply_rigid(rotation, translation, source), target)
+    torch.testing.assert_close(Rigid(rotation, translation).apply(source), target)
     angle = np.linalg.norm(Rotation.from_matrix(rotation.numpy()).as_rotvec())
     expected = np.arccos(np.clip(direction[0], -1, 1))
     np.testing.assert_allclose(angle, expected, atol=1e-6)
@@ -98,7 +111,9 @@ def test_a_line_never_spins_about_itself(direction):
 def test_a_plane_determines_a_proper_rotation():
     source, _, weights, rotation, translation = problem(5)
     source = source * torch.tensor([1.0, 1, 0])
-    found, shift, rank = procrustes(source, apply_rigid(rotation, translation, source), weights)
+    found = procrustes(source, Rigid(rotation, translation).apply(source), weights)
+    rigid, rank = found.rigid, found.rank
+    found, shift = rigid.rotation, rigid.translation
     assert rank == 2
     torch.testing.assert_close(found, rotation)
     torch.testing.assert_close(shift, translation)
@@ -106,7 +121,7 @@ def test_a_plane_determines_a_proper_rotation():
 
 def test_a_mirror_image_is_not_answered_by_a_reflection():
     source, _, weights, *_ = problem(6)
-    found, _, _ = procrustes(source, source * torch.tensor([-1.0, 1, 1]), weights)
+    found = procrustes(source, source * torch.tensor([-1.0, 1, 1]), weights).rigid.rotation
     assert torch.linalg.det(found) == pytest.approx(1)
 
 
@@ -114,7 +129,7 @@ def test_the_prior_pulls_to_the_identity():
     source, target, weights, rotation, _ = problem(7)
 
     def angle(prior):
-        found = procrustes(source, target, weights, torch.tensor(prior).double())[0]
+        found = procrustes(source, target, weights, torch.tensor(prior).double()).rigid.rotation
         return np.linalg.norm(Rotation.from_matrix(found.numpy()).as_rotvec())
 
     full = np.linalg.norm(Rotation.from_matrix(rotation.numpy()).as_rotvec())
@@ -126,10 +141,9 @@ def test_the_prior_pulls_to_the_identity():
 
 def test_similarity_is_recovered():
     source, target, *_ = problem(8)
-    scale, transform = similarity_from_points(source.numpy(), 3 * target.numpy())
-    assert scale == pytest.approx(3)
-    moved = scale * source.numpy() @ transform[:3, :3].T + transform[:3, 3]
-    np.testing.assert_allclose(moved, 3 * target, atol=1e-9)
+    found = similarity_from_points(source.numpy(), 3 * target.numpy())
+    assert found.scale == pytest.approx(3)
+    np.testing.assert_allclose(found.apply(source.numpy()), 3 * target, atol=1e-9)
 
 
 @pytest.mark.parametrize("spread", [1.0, 0.0])
@@ -140,15 +154,14 @@ def test_camera_paths_align_even_on_a_line(spread):
     centres = np.arange(6)[:, None] * [1.0, 0, 0] + spread * rng.normal(size=(6, 3))
     poses[:, :3, 3] = -(poses[:, :3, :3] @ centres[..., None])[..., 0]
     source = Cameras.pinhole(100.0, 64, 48, poses)
-    world = np.eye(4)
-    world[:3, :3] = Rotation.from_rotvec([0.3, -0.5, 1.0]).as_matrix()
-    world[:3, 3] = [1, 2, 3]
-    target = source.transformed(world, 2.5)
-    scale, found = align_camera_paths(source, target)
-    assert scale == pytest.approx(2.5)
-    np.testing.assert_allclose(found, world, atol=1e-9)
+    turn = Rotation.from_rotvec([0.3, -0.5, 1.0]).as_matrix()
+    world = Similarity(2.5, Rigid(turn, np.array([1.0, 2, 3])))
+    target = source.transformed(world)
+    found = align_camera_paths(source, target)
+    assert found.scale == pytest.approx(2.5)
+    np.testing.assert_allclose(found.rigid.matrix, world.rigid.matrix, atol=1e-9)
     np.testing.assert_allclose(
-        source.transformed(found, scale).cam_from_world, target.cam_from_world, atol=1e-9
+        source.transformed(found).cam_from_world, target.cam_from_world, atol=1e-9
     )
 
 
@@ -163,3 +176,11 @@ def test_the_nearest_rotation_of_a_weighted_mean_is_scipys_mean():
         np.testing.assert_allclose(mean, expected, atol=1e-12)
     # Of a reflection too it is a rotation.
     assert np.linalg.det(nearest_rotations(np.diag([1.0, 0.9, -0.5]))) == pytest.approx(1)
+
+
+def test_arrays_are_answered_by_arrays():
+    tensors = problem(3)[:3]
+    expected = procrustes(*tensors)
+    found = procrustes(*(t.numpy() for t in tensors))
+    assert isinstance(found.rigid.rotation, np.ndarray)
+    np.testing.assert_array_equal(found.rigid.matrix, expected.rigid.matrix.numpy())

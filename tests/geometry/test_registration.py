@@ -5,6 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from msdyn.geometry import (
+    Rigid,
     SurfaceSamples,
     register_surfaces,
     sample_normals,
@@ -36,25 +37,22 @@ def test_a_surface_seen_in_part_is_laid_where_it_belongs(seed):
     noisy[::10] = rng.uniform(-0.15, 0.15, noisy[::10].shape)
     source = SurfaceSamples(noisy, source.rgb, source.normals)
     # What is sought takes the moved source back.
-    moved = source.moved(turn, shift)
+    moved = source.moved(Rigid(turn, shift))
     found = register_surfaces(moved, target, reach=SIZE, resolution=RESOLUTION)
-    back = found.rotation @ turn
-    assert np.degrees(Rotation.from_matrix(back).magnitude()) < 0.5
-    centre = source.xyz.mean(0)
-    assert np.linalg.norm(found.rotation @ (turn @ centre + shift) + found.translation - centre) < (
-        0.002
-    )
+    back = found.rigid @ Rigid(turn, shift)
+    assert np.degrees(Rotation.from_matrix(back.rotation).magnitude()) < 0.5
+    centre = source.xyz.mean(0, keepdims=True)
+    assert np.linalg.norm(back.apply(centre) - centre) < 0.002
     assert found.agreement > 3 * found.before
     assert found.agreement == pytest.approx(
-        surface_agreement(moved.moved(found.rotation, found.translation), target, RESOLUTION)
+        surface_agreement(moved.moved(found.rigid), target, RESOLUTION)
     )
 
 
 def test_a_surface_agrees_with_itself_and_stays():
     sheet = relief(np.random.default_rng(0), 1000, -0.1, 0.1)
     found = register_surfaces(sheet, sheet, reach=SIZE, resolution=RESOLUTION)
-    np.testing.assert_allclose(found.rotation, np.eye(3), atol=1e-9)
-    np.testing.assert_allclose(found.translation, 0, atol=1e-9)
+    np.testing.assert_allclose(found.rigid.matrix, np.eye(4), atol=1e-9)
     assert found.before == pytest.approx(1) and found.agreement == pytest.approx(1)
 
 

@@ -1,4 +1,4 @@
-"""Rotations and rigid transforms against scipy, and their properties."""
+"""Rigid transforms and similarities: a group that acts on points, in numpy and in torch."""
 
 import numpy as np
 import pytest
@@ -7,121 +7,91 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation, Slerp
 
-from msdyn.geometry import (
-    apply_rigid,
-    compose_rigid,
-    interpolate_rotations,
-    invert_rigid,
-    multiply_quats_wxyz,
-    quats_wxyz_from_rotations,
-    rotations_from_quats_wxyz,
-    rotations_from_rotvecs,
-    rotations_from_sixd,
-    rotvecs_from_rotations,
-    sixd_from_rotations,
-)
+from msdyn.geometry import Rigid, Similarity
 
 seeds = st.integers(0, 2**31)
-batches = st.sampled_from([(), (3,), (2, 4)])
 
 
-def random_rotations(seed, batch):
+def random_rigid(seed, *batch):
     rng = np.random.default_rng(seed)
-    count = int(np.prod(batch))
-    angle = rng.choice([1e-9, 1e-4, 0.3, 3.1], count)  # near the identity and near half a turn too
-    axis = rng.normal(size=(count, 3))
-    axis /= np.linalg.norm(axis, axis=1, keepdims=True)
-    matrices = Rotation.from_rotvec(axis * angle[:, None]).as_matrix()
-    return torch.from_numpy(matrices).reshape(*batch, 3, 3)
+    turns = Rotation.random(int(np.prod(batch)), random_state=seed)
+    return Rigid(turns.as_matrix().reshape(*batch, 3, 3), rng.normal(size=(*batch, 3)))
 
 
-@given(seeds, batches)
-def test_sixd_round_trip_is_exact(seed, batch):
-    rotations = random_rotations(seed, batch)
-    again = rotations_from_sixd(sixd_from_rotations(rotations))
-    assert again.shape == rotations.shape
-    torch.testing.assert_close(again, rotations, atol=1e-12, rtol=0)
-
-
-@given(seeds, batches)
-def test_sixd_gives_rotations_from_anything(seed, batch):
-    sixd = torch.from_numpy(np.random.default_rng(seed).normal(size=(*batch, 6)))
-    rotations = rotations_from_sixd(sixd)
-    torch.testing.assert_close(
-        rotations @ rotations.mT, torch.eye(3).double().expand_as(rotations), atol=1e-9, rtol=0
-    )
-    assert (torch.linalg.det(rotations) > 0).all()
-
-
-@given(seeds, batches)
-def test_quaternions_agree_with_scipy(seed, batch):
-    rotations = random_rotations(seed, batch)
-    quats = quats_wxyz_from_rotations(rotations).reshape(-1, 4).numpy()
-    expected = Rotation.from_matrix(rotations.reshape(-1, 3, 3).numpy()).as_quat()[:, [3, 0, 1, 2]]
-    # Near half a turn the sign is arbitrary and scipy's own accuracy is about 1e-8.
-    same = np.abs((quats * expected).sum(1))
-    np.testing.assert_allclose(same, 1, atol=1e-9)
-    back = rotations_from_quats_wxyz(torch.from_numpy(quats) * 2.5).reshape(rotations.shape)
-    torch.testing.assert_close(back, rotations, atol=1e-9, rtol=0)
-
-
-@given(seeds)
-def test_quaternion_product_is_composition(seed):
-    a, b = random_rotations(seed, (5,)), random_rotations(seed + 1, (5,))
-    product = multiply_quats_wxyz(quats_wxyz_from_rotations(a), quats_wxyz_from_rotations(b))
-    torch.testing.assert_close(rotations_from_quats_wxyz(product), a @ b, atol=1e-9, rtol=0)
-
-
-@given(seeds, batches)
-def test_rotvec_round_trip(seed, batch):
-    rotations = random_rotations(seed, batch)
-    again = rotations_from_rotvecs(rotvecs_from_rotations(rotations))
-    torch.testing.assert_close(again, rotations, atol=1e-7, rtol=0)
-
-
-@given(seeds)
-def test_rigid_group(seed):
+def random_similarity(seed):
     rng = np.random.default_rng(seed)
-    a, b = (
-        (random_rotations(seed + i, (4,)), torch.from_numpy(rng.normal(size=(4, 3))))
-        for i in (0, 1)
+    return Similarity(float(np.exp(rng.normal())), random_rigid(seed, 1)[0])
+
+
+@given(seeds, st.sampled_from([(1,), (4,), (2, 3)]), st.booleans())
+def test_the_group_acts_on_points(seed, batch, tensors):
+    a, b = random_rigid(seed, *batch), random_rigid(seed + 1, *batch)
+    x = np.random.default_rng(seed).normal(size=(*batch, 5, 3))
+    if tensors:
+        a, b, x = a.tensors(), b.tensors(), torch.from_numpy(x)
+    close = {"rtol": 0, "atol": 1e-12}
+    np.testing.assert_allclose((a @ b).apply(x), a.apply(b.apply(x)), **close)
+    np.testing.assert_allclose(a.inverse().apply(a.apply(x)), x, **close)
+    np.testing.assert_allclose(
+        (a @ a.inverse()).matrix, np.tile(np.eye(4), (*batch, 1, 1)), **close
     )
-    x = torch.from_numpy(rng.normal(size=(4, 3)))
-    torch.testing.assert_close(
-        apply_rigid(*compose_rigid(a, b), x), apply_rigid(*a, apply_rigid(*b, x))
-    )
-    torch.testing.assert_close(apply_rigid(*compose_rigid(a, invert_rigid(a)), x), x)
+    assert isinstance(a.apply(x), torch.Tensor if tensors else np.ndarray)
+    # The homogeneous matrices are the independent account.
+    np.testing.assert_allclose((a @ b).matrix, np.asarray(a.matrix) @ np.asarray(b.matrix), **close)
+    again = Rigid.from_matrix(a.matrix)
+    np.testing.assert_array_equal(again.rotation, a.rotation)
+    np.testing.assert_array_equal(again.translation, a.translation)
+
+
+def test_batches_broadcast_and_are_indexed():
+    many, one = random_rigid(0, 6), random_rigid(1, 1)
+    assert len(many) == 6
+    np.testing.assert_allclose((one @ many)[2].matrix, (one[0] @ many[2]).matrix, atol=1e-14)
+    x = np.random.default_rng(0).normal(size=(5, 3))
+    np.testing.assert_allclose(many.apply(x)[3], many[3].apply(x))
+    np.testing.assert_array_equal(Rigid.identity(2).apply(x), np.stack([x, x]))
 
 
 @given(seeds, st.floats(0, 1))
 def test_interpolation_agrees_with_scipy(seed, fraction):
-    rng = np.random.default_rng(seed)
-    ends = Rotation.from_rotvec(rng.uniform(-1, 1, (2, 3)))
-    start, end = torch.from_numpy(ends.as_matrix())
-    value = interpolate_rotations(start, end, torch.tensor(fraction, dtype=torch.float64))
-    np.testing.assert_allclose(value, Slerp([0, 1], ends)(fraction).as_matrix(), atol=1e-7)
+    start, end = random_rigid(seed, 1), random_rigid(seed + 1, 1)
+    between = start.interpolated(end, np.array([fraction]))
+    turns = Rotation.from_matrix(np.concatenate([start.rotation, end.rotation]))
+    expected = Slerp([0, 1], turns)(fraction).as_matrix()
+    np.testing.assert_allclose(between.rotation[0], expected, atol=1e-6)
+    np.testing.assert_allclose(
+        between.translation, (1 - fraction) * start.translation + fraction * end.translation
+    )
 
 
-def test_interpolation_keeps_its_ends():
-    start, end = random_rotations(3, (2,))
-    fractions = torch.tensor([0.0, 1.0]).double()
-    value = interpolate_rotations(start.expand(2, 3, 3), end.expand(2, 3, 3), fractions)
-    torch.testing.assert_close(value, torch.stack([start, end]), atol=1e-7, rtol=0)
+def test_gradients_pass_through():
+    rigid = random_rigid(3, 2).tensors()
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 4, 3))).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: rigid.inverse().apply((rigid @ rigid).apply(x)), x)
 
 
-@pytest.mark.parametrize(
-    "function, width",
-    [(rotations_from_sixd, 6), (rotations_from_quats_wxyz, 4), (rotations_from_rotvecs, 3)],
-)
-def test_gradients(function, width):
-    x = torch.from_numpy(np.random.default_rng(0).normal(size=(3, width))).requires_grad_()
-    assert torch.autograd.gradcheck(function, x)
+@given(seeds)
+def test_similarities_are_a_group(seed):
+    a, b = random_similarity(seed), random_similarity(seed + 1)
+    x = np.random.default_rng(seed).normal(size=(7, 3))
+    np.testing.assert_allclose((a @ b).apply(x), a.apply(b.apply(x)), atol=1e-9)
+    np.testing.assert_allclose(a.inverse().apply(a.apply(x)), x, atol=1e-9)
+    np.testing.assert_array_equal(Similarity.identity().apply(x), x)
+    np.testing.assert_allclose(Similarity.of(2.0, [1, 2, 3]).apply(x), 2 * x + [1, 2, 3])
 
 
-def test_no_nan_at_degenerate_input():
-    sixd = torch.zeros(2, 6, dtype=torch.float64, requires_grad=True)
-    rotations_from_sixd(sixd).sum().backward()
-    assert torch.isfinite(sixd.grad).all()
-    rotvec = torch.zeros(2, 3, dtype=torch.float64, requires_grad=True)
-    rotations_from_rotvecs(rotvec).sum().backward()
-    assert torch.isfinite(rotvec.grad).all()
+@given(seeds)
+def test_a_motion_is_the_same_seen_from_another_world(seed):
+    world, motion = random_similarity(seed), random_rigid(seed + 1, 5)
+    x = np.random.default_rng(seed).normal(size=(7, 3))
+    seen = world.conjugate(motion)
+    np.testing.assert_allclose(seen.apply(world.apply(x)), world.apply(motion.apply(x)), atol=1e-9)
+    for name in ("rotation", "translation"):
+        back = getattr(world.inverse().conjugate(seen), name)
+        np.testing.assert_allclose(back, getattr(motion, name), atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_dtype_is_kept(dtype):
+    rigid = Rigid(torch.eye(3, dtype=dtype)[None], torch.zeros(1, 3, dtype=dtype))
+    assert (rigid @ rigid.inverse()).matrix.dtype == dtype

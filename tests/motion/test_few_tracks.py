@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 from bodies import FRAMES, laptop, lifted, rigid_body, rotations
 from scipy.spatial.transform import Rotation
 
-from msdyn.geometry import procrustes
+from msdyn.geometry import Rigid, procrustes
 from msdyn.motion import build_hierarchy
 from msdyn.motion.alignment import RigidMotion, align_cluster, anchor_object
 from msdyn.motion.companions import follow_companions, pose_variance
@@ -76,10 +75,7 @@ def test_the_error_expected_of_a_pose_is_the_error_found():
     for frame in (0, 1):
         own = body[weights[:, frame] > 0]
         seen = own + rng.normal(0, noise, (4000, *own.shape))
-        R, t, _ = procrustes(
-            torch.from_numpy(own)[None], torch.from_numpy(seen), torch.ones(4000, len(own))
-        )
-        moved = np.einsum("sij,nj->sni", R.numpy(), body) + t.numpy()[:, None]
+        moved = procrustes(own[None], seen, np.ones((4000, len(own)))).rigid.apply(body)
         found = ((moved - body) ** 2).sum(-1).mean()
         np.testing.assert_allclose(expected[frame], found, rtol=0.1)
     # A tight prior on rotations leaves the error of the translation.
@@ -126,9 +122,9 @@ def test_the_last_noisy_pose_before_an_occlusion_does_not_decide():
     """A part rides on a carrier; each of its own poses is off by some, on the mean they are not."""
     rng = np.random.default_rng(4)
     _, R, t = rigid_body(rng, np.zeros(3), [0, 1, 0], 90, [0.3, 0, 0.1])
-    carrier = RigidMotion(np.zeros(3), R, t)
+    carrier = RigidMotion(np.zeros(3), Rigid(R, t))
     noise = Rotation.from_rotvec(rng.normal(0, 0.1, (FRAMES, 3))).as_matrix()
-    part = RigidMotion(np.zeros(3), R @ noise, t)
+    part = RigidMotion(np.zeros(3), Rigid(R @ noise, t))
     points = [rng.uniform(-0.2, 0.2, (50, 3))] * 2
     seen = np.ones((2, FRAMES), bool)
     seen[1, 15:] = False

@@ -101,7 +101,7 @@ def test_equal_seeds_give_equal_hierarchies():
     tracks = lifted(sheet(np.random.default_rng(7)))
     first, second = (build_hierarchy(tracks, 0, seed=3) for _ in range(2))
     for a, b in zip(first.levels, second.levels, strict=True):
-        np.testing.assert_array_equal(a.rotations, b.rotations)
+        np.testing.assert_array_equal(a.about.rotation, b.about.rotation)
         np.testing.assert_array_equal(a.labels, b.labels)
 
 
@@ -112,7 +112,7 @@ def test_an_object_of_fewer_than_four_tracks_moves_as_they_do(count):
     hierarchy = build_hierarchy(lifted(body), 0)
     assert [len(level) for level in hierarchy.levels] == [1, 1, 1]
     assert hierarchy.residuals[1] < 1e-6
-    assert np.isfinite(hierarchy.levels[0].rotations).all()
+    assert np.isfinite(hierarchy.levels[0].about.rotation).all()
 
 
 def test_frames_without_any_track_are_interpolated():
@@ -158,7 +158,7 @@ def test_every_track_lost_and_found_anew():
 def test_no_object_at_all():
     hierarchy = build_hierarchy(lifted(np.zeros((0, FRAMES, 3))), 3)
     assert [len(level) for level in hierarchy.levels] == [0, 0, 0]
-    assert hierarchy.levels[0].rotations.shape == (0, FRAMES, 3, 3)
+    assert hierarchy.levels[0].about.rotation.shape == (0, FRAMES, 3, 3)
     assert hierarchy.residuals == [0.0] * 4
 
 

@@ -7,14 +7,16 @@ import torch
 from bodies import FRAMES, laptop, lifted, sheet
 
 from msdyn.geometry import multiply_quats_wxyz, quats_wxyz_from_rotations
-from msdyn.motion import Blend, MotionField, blends_from_votes, build_hierarchy
+from msdyn.motion import build_hierarchy
+from msdyn.motion.pattern_field import PatternField
+from msdyn.motion.weights import BlendWeights, weights_from_votes
 
 
 def make_problem(levels=3, count=200, seed=0):
     rng = np.random.default_rng(seed)
     tracks = lifted(laptop(rng, count=40), sheet(rng, count=60))
     hierarchy = build_hierarchy(tracks, 0, levels=levels)
-    field = MotionField.from_hierarchy(hierarchy, np.arange(FRAMES))
+    field = PatternField.from_hierarchy(hierarchy, torch.arange(FRAMES))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for sixd, shift in zip(field.sixd, field.translations, strict=True):
@@ -22,45 +24,45 @@ def make_problem(levels=3, count=200, seed=0):
             sixd.add_(0.5 * torch.randn(sixd.shape, generator=generator))
             shift.add_(0.1 * torch.randn(shift.shape, generator=generator))
     votes = [torch.rand(count, len(v), generator=generator) for v in hierarchy.levels]
-    blends = [
-        Blend(b.index, torch.randn(b.logits.shape, generator=generator))
-        for b in blends_from_votes(field, votes)
+    weights = [
+        BlendWeights(b.index, torch.randn(b.logits.shape, generator=generator))
+        for b in weights_from_votes(votes, [field.parents(i) for i in range(levels)])
     ]
     points = torch.randn(count, 3, generator=generator)
     quats = torch.randn(count, 4, generator=generator)
-    return field, blends, points, quats
+    return field, weights, points, quats
 
 
-def run(function, field, blends, points, quats, frames):
+def run(function, field, weights, points, quats, frames):
     """Return outputs, and gradients of a fixed random functional, of a pose function."""
     field.zero_grad()
     points, quats = points.clone().requires_grad_(), quats.clone().requires_grad_()
-    blends = [Blend(b.index, b.logits.clone().requires_grad_()) for b in blends]
-    rotations, moved, turned = function(field, points, quats, blends, frames)
+    weights = [BlendWeights(b.index, b.logits.clone().requires_grad_()) for b in weights]
+    rotations, moved, turned = function(field, points, quats, weights, frames)
     # Quaternions of either sign are one orientation: their outer products are compared.
     outputs = rotations, moved, turned.unsqueeze(-1) * turned.unsqueeze(-2)
     generator = torch.Generator().manual_seed(9)
-    weights = [torch.randn(o.shape, generator=generator).to(o) for o in outputs]
-    torch.stack([(w * o).sum() for w, o in zip(weights, outputs, strict=True)]).sum().backward()
-    leaves = [points, quats, *(b.logits for b in blends), *field.parameters()]
+    upstream = [torch.randn(o.shape, generator=generator).to(o) for o in outputs]
+    torch.stack([(w * o).sum() for w, o in zip(upstream, outputs, strict=True)]).sum().backward()
+    leaves = [points, quats, *(b.logits for b in weights), *field.parameters()]
     return [o.detach() for o in outputs], [leaf.grad.clone() for leaf in leaves]
 
 
-def compiled(field, points, quats, blends, frames):
-    return field.pose(points, quats, blends, frames)
+def compiled(field, points, quats, weights, frames):
+    return field.pose(points, quats, weights, frames)
 
 
-def reference(field, points, quats, blends, frames):
-    rotations, moved = field(points, blends, frames)
+def reference(field, points, quats, weights, frames):
+    rotations, moved = field(points, weights, frames)
     return rotations, moved, multiply_quats_wxyz(quats_wxyz_from_rotations(rotations), quats)
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3])
 def test_values_and_gradients_agree_with_torch_in_double(levels):
-    field, blends, points, quats = make_problem(levels)
+    field, weights, points, quats = make_problem(levels)
     frames = torch.tensor([3.0, 17.0, 8.4])
-    ours, our_grads = run(compiled, field, blends, points, quats, frames)
-    wide = [Blend(b.index, b.logits.double()) for b in blends]
+    ours, our_grads = run(compiled, field, weights, points, quats, frames)
+    wide = [BlendWeights(b.index, b.logits.double()) for b in weights]
     theirs, their_grads = run(
         reference, field.double(), wide, points.double(), quats.double(), frames.double()
     )
@@ -89,11 +91,11 @@ def test_the_result_does_not_depend_on_threads():
 
 
 def test_rest_is_exact():
-    field, blends, points, quats = make_problem()
+    field, weights, points, quats = make_problem()
     with torch.no_grad():
         for sixd, shift in zip(field.sixd, field.translations, strict=True):
             sixd[:] = torch.tensor([1.0, 0, 0, 0, 1, 0])
             shift.zero_()
-        rotations, moved, turned = field.pose(points, quats, blends, torch.tensor([5.0]))
+        rotations, moved, turned = field.pose(points, quats, weights, torch.tensor([5.0]))
     assert torch.equal(moved[0], points) and torch.equal(turned[0], quats)
     assert torch.equal(rotations[0], torch.eye(3).expand(len(points), 3, 3))

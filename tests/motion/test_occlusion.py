@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from bodies import FRAMES, laptop, lifted, rigid_body
 
+from msdyn.geometry import Rigid
 from msdyn.motion import build_hierarchy
-from msdyn.motion.alignment import RigidMotion, inliers, places_at_rest
+from msdyn.motion.alignment import RigidMotion, canonical_positions, inliers
 from msdyn.motion.companions import follow_companions, guide_through_occlusion
 
 
@@ -70,7 +71,7 @@ def test_places_are_medians_of_the_sightings():
     weights = np.ones((50, 21))
     weights[:, -4:] = 0
     undone[:, -4:] = 1e6  # not visible: whatever stands there
-    places, spread = places_at_rest(undone, weights)
+    places, spread = canonical_positions(undone, weights)
     assert np.linalg.norm(places - true, axis=1).mean() < 0.01
     assert (spread > 0.1).all()  # the wrong surface is in the spread
     assert inliers(undone, places, weights)[:, 3:].all()
@@ -78,7 +79,7 @@ def test_places_are_medians_of_the_sightings():
 
 
 def test_one_sighting_is_its_own_place():
-    places, spread = places_at_rest(np.ones((1, 4, 3)), np.array([[0, 0, 0.5, 0]]))
+    places, spread = canonical_positions(np.ones((1, 4, 3)), np.array([[0, 0, 0.5, 0]]))
     np.testing.assert_allclose(places, 1)
     assert spread[0] == pytest.approx(0, abs=1e-20)
 
@@ -86,7 +87,7 @@ def test_one_sighting_is_its_own_place():
 def test_seen_throughout_nothing_is_filled():
     rng = np.random.default_rng(5)
     _, rotations, translations = rigid_body(rng, np.zeros(3), [0, 1, 0], 40, [0.1, 0, 0])
-    motion = RigidMotion(np.zeros(3), rotations, translations)
+    motion = RigidMotion(np.zeros(3), Rigid(rotations, translations))
     rest = RigidMotion.identity(np.zeros(3), FRAMES)
     points = [rng.normal(size=(9, 3))] * 2
     doubt = np.full((2, FRAMES), np.inf)
@@ -102,7 +103,7 @@ def test_what_is_hidden_for_a_moment_leads_what_is_hidden_for_longer():
     """A plate in two halves beside a part that goes its own way; one half is back first."""
     rng = np.random.default_rng(9)
     _, rotations, translations = rigid_body(rng, np.zeros(3), [0, 1, 0], 90, [0.3, 0, 0.1])
-    truth = RigidMotion(np.zeros(3), rotations, translations)
+    truth = RigidMotion(np.zeros(3), Rigid(rotations, translations))
     _, *other = rigid_body(rng, np.zeros(3), [1, 0, 0], 60, [-0.2, 0.1, 0])
     seen = np.ones((3, FRAMES), bool)
     seen[0, 14] = False
@@ -111,11 +112,11 @@ def test_what_is_hidden_for_a_moment_leads_what_is_hidden_for_longer():
     for row in (0, 1):  # while they are hidden nothing is known of them
         known = [truth.rotations.copy(), truth.translations.copy()]
         known[0][~seen[row]], known[1][~seen[row]] = np.eye(3), 5.0
-        halves.append(RigidMotion(np.zeros(3), *known))
+        halves.append(RigidMotion(np.zeros(3), Rigid(*known)))
     points = [rng.uniform(-0.2, 0.2, (9, 3)) for _ in range(3)]
     rest = RigidMotion.identity(np.zeros(3), FRAMES)
     doubt = np.full((3, FRAMES), np.inf)
-    third = RigidMotion(np.zeros(3), *other)
+    third = RigidMotion(np.zeros(3), Rigid(*other))
     filled = follow_companions([*halves, third], points, seen, rest, doubt)
     error = np.linalg.norm(filled[1].apply(points[1]) - truth.apply(points[1]), axis=-1)
     assert error[:, [12, 13, 15, 16]].max() < 1e-9
@@ -181,7 +182,7 @@ def test_a_few_wild_tracks_do_not_hide_what_holds_an_object():
     seen[30:32, 20:24, 2] += 1.0
     weights = np.ones((60, FRAMES))
     weights[:, 12:18] = weights[:30, 12:] = weights[30:, :18] = 0
-    carrier = RigidMotion(np.zeros(3), rotations, translations)
+    carrier = RigidMotion(np.zeros(3), Rigid(rotations, translations))
     guide = guide_through_occlusion(seen, weights, [carrier], 0)
     assert guide is not None
     np.testing.assert_allclose(guide.apply(box[:, 0]), box, atol=1e-9)
@@ -192,7 +193,7 @@ def test_no_guide_where_tracks_reach_across():
     xyz, rotations, translations = rigid_body(rng, np.zeros(3), [0, 1, 0], 40, [0.1, 0, 0])
     weights = np.ones(xyz.shape[:2])
     weights[:, 10:15] = 0
-    carrier = RigidMotion(np.zeros(3), rotations, translations)
+    carrier = RigidMotion(np.zeros(3), Rigid(rotations, translations))
     assert guide_through_occlusion(xyz, weights, [carrier], 0) is None
     weights[:30, 10:], weights[30:, :15] = 0, 0
     guide = guide_through_occlusion(xyz, weights, [carrier], 3)

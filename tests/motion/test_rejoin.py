@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from bodies import FRAMES, lifted, rigid_body
 
-from msdyn.geometry import SurfaceSamples
+from msdyn.geometry import Rigid, SurfaceSamples
 from msdyn.motion import ObjectSurfaces, build_hierarchy
 from msdyn.motion.alignment import RigidMotion, frame_blocks
 from msdyn.motion.rejoin import rejoin
@@ -34,7 +34,7 @@ def slab(seed, other_face=False):
     for frame in [*range(12), *range(18, FRAMES)]:
         seen = face(rng, 200, -1.0 if other_face and frame >= 18 else 1.0)
         seen = SurfaceSamples(seen.xyz + [0, 0, 2.0], seen.rgb, seen.normals)
-        parts.append(seen.moved(rotations[frame], translations[frame]))
+        parts.append(seen.moved(Rigid(rotations[frame], translations[frame])))
         when.append(np.full(200, frame))
     when = np.concatenate(when)
     samples = SurfaceSamples.concatenate(parts)

@@ -6,7 +6,7 @@ import torch
 from motion.bodies import FRAMES, laptop, lifted, sheet
 
 from msdyn.errors import InputError
-from msdyn.motion import MotionField, blends_from_votes, build_single
+from msdyn.motion import MotionConfig, TrackedScene, build_single, motion_class
 
 
 def two_bodies():
@@ -25,7 +25,7 @@ def test_bases_are_shared_by_all_points_and_belong_to_no_object():
     tracks = two_bodies()
     hierarchy = build_single(tracks, 0, patterns=2)
     assert len(hierarchy.levels) == 1 and len(hierarchy.levels[0]) == 2
-    assert hierarchy.places == (2,)
+    assert hierarchy.max_patterns == (2,)
     # Two rigid bodies, two bases: nothing is left, to float precision.
     assert hierarchy.residuals[0] > 0.1 and hierarchy.residuals[1] < 1e-12
     labels = hierarchy.levels[0].labels
@@ -36,14 +36,13 @@ def test_bases_are_shared_by_all_points_and_belong_to_no_object():
 def test_every_point_may_use_every_basis():
     rng = np.random.default_rng(0)
     tracks = lifted(laptop(rng, count=40), sheet(rng, count=60))
-    hierarchy = build_single(tracks, 0, patterns=10)
-    field = MotionField.from_hierarchy(hierarchy, np.arange(FRAMES))
-    votes = [torch.eye(len(hierarchy.levels[0]))[torch.from_numpy(hierarchy.levels[0].labels)]]
-    (blend,) = blends_from_votes(field, votes, hierarchy.places)
-    assert blend.index.shape == (len(tracks), 10)
-    assert (blend.index.sort(1).values == torch.arange(10)).all()
-    assert (blend.weights > 1e-5).all()
-    _, moved = field(torch.from_numpy(hierarchy.points).float(), [blend], field.key_frames)
+    scene = TrackedScene(tracks, 0, np.arange(FRAMES))
+    tracked = motion_class("single").from_tracks(scene, MotionConfig(model="single", k=10))
+    (own,) = tracked.motion.weights
+    assert own.index.shape == (len(tracks), 10)
+    assert (own.index.sort(1).values == torch.arange(10)).all()
+    assert (own.values > 1e-5).all()
+    moved = tracked.motion.positions(tracked.points, tracked.motion.key_frames)
     error = (moved.transpose(0, 1) - torch.from_numpy(tracks.xyz)).norm(dim=-1)
     still = (moved[:1].transpose(0, 1) - torch.from_numpy(tracks.xyz)).norm(dim=-1)
     assert error.mean() < 0.5 * still.mean()

@@ -38,16 +38,16 @@ def clip(tmp_path_factory):
 
 def path_error(found: Cameras, true: Cameras) -> float:
     """Return the root mean square distance of aligned centres, as a share of the path's length."""
-    scale, true_from_found = similarity_from_points(found.centres, true.centres)
-    away = found.transformed(true_from_found, scale).centres - true.centres
+    true_from_found = similarity_from_points(found.centres, true.centres)
+    away = found.transformed(true_from_found).centres - true.centres
     length = np.linalg.norm(np.diff(true.centres, axis=0), axis=1).sum()
     return float(np.sqrt((away**2).sum(1).mean()) / length)
 
 
 def turn_error(found: Cameras, true: Cameras) -> float:
     """Return the mean angle in degrees between the orientations of aligned cameras."""
-    scale, true_from_found = align_camera_paths(found, true)
-    found = found.transformed(true_from_found, scale)
+    true_from_found = align_camera_paths(found, true)
+    found = found.transformed(true_from_found)
     between = found.cam_from_world[:, :3, :3] @ true.cam_from_world[:, :3, :3].swapaxes(1, 2)
     return float(np.degrees(Rotation.from_matrix(between).magnitude()).mean())
 

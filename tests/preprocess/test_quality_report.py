@@ -8,7 +8,7 @@ import pytest
 from moving import panning, write_scene
 
 from msdyn.cli.preprocess import main
-from msdyn.geometry import Cameras
+from msdyn.geometry import Cameras, Similarity
 from msdyn.preprocess import preprocess_video
 from msdyn.preprocess.report.page import write_report
 from msdyn.preprocess.report.quality import judge_stage, mask_figures, measure_fitness
@@ -52,7 +52,7 @@ def test_an_exact_scene_is_good(exact, capsys):
 
 def test_cameras_of_another_scale_are_poor(copy, capsys):
     cameras = Scene(copy).cameras
-    write_cameras(copy / "cameras.json", cameras.transformed(np.eye(4), 3.0))
+    write_cameras(copy / "cameras.json", cameras.transformed(Similarity.of(3.0)))
     found = grades(copy)
     assert found["static points"] == "poor"
     assert main(["--check", str(copy)]) == 3

@@ -63,7 +63,7 @@ def paths_of(sequence):
 
 def test_an_object_taken_out_leaves_the_others_as_they_are(sequence):
     rest = without_objects(sequence, [2])
-    assert rest.instances.tolist() == [1, 3] and len(sequence.moving) == 3
+    assert rest.labels.tolist() == [1, 3] and len(sequence.moving) == 3
     np.testing.assert_array_equal(paths(rest), paths(sequence)[:, [0, 2]])
     none = without_objects(sequence, [1, 2, 3])
     assert len(none.moving) == 0 and not none.at(0.5).means.numel()
@@ -74,11 +74,11 @@ def test_what_is_refused(sequence):
         without_objects(sequence, [4])
     with pytest.raises(InputError, match="expected one of"):
         retime_object(sequence, 7, np.arange(FRAMES))
-    with pytest.raises(InputError, match="expected 11, one a key frame"):
+    with pytest.raises(InputError, match="expected 11, one per key frame"):
         retime_object(sequence, 1, np.arange(5))
     with pytest.raises(InputError, match="from 0 to 10"):
         retime_object(sequence, 1, np.arange(FRAMES) + 5)
     shared = moving_points([[0, 0, 2.0], [0.3, 0, 2.0]], np.zeros((2, 3, 3)))
-    shared.get_buffer("blend_index_0")[:] = 0  # both follow one pattern
+    shared.motion.get_buffer("index_0")[:] = 0  # both follow one pattern
     with pytest.raises(InputError, match="shares motion patterns"):
         retime_object(shared, 1, np.arange(3))

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from msdyn.geometry import Cameras
-from msdyn.motion import Blend, MotionField
+from msdyn.motion import MotionField
+from msdyn.motion.pattern_field import PatternField
+from msdyn.motion.weights import BlendWeights
 from msdyn.scene import Timeline
 from msdyn.sequence import Gaussians, GaussianSequence
 from msdyn.sequence.levels import motion_by_level
@@ -21,7 +23,7 @@ def two_objects() -> GaussianSequence:
     shift[1, :, 1] = torch.tensor([0.0, 3, 6])
     finer = torch.zeros(3, 3, 3)
     finer[2, :, 2] = torch.tensor([0.0, 0.4, 0.8])
-    field = MotionField(
+    field = PatternField(
         [torch.zeros(2, 3), torch.zeros(3, 3)],
         [REST.expand(2, 3, 6).clone(), REST.expand(3, 3, 6).clone()],
         [shift, finer],
@@ -32,13 +34,12 @@ def two_objects() -> GaussianSequence:
     number = torch.arange(20)
     first = (number >= 10).long()[:, None]
     second = torch.where(number < 10, 0, 1 + number % 2)[:, None]
-    blends = [Blend(first, torch.zeros(20, 1)), Blend(second, torch.zeros(20, 1))]
+    weights = [BlendWeights(index, torch.zeros(20, 1)) for index in (first, second)]
     grey, size = torch.full((20, 3), 0.5), torch.full((20,), 0.1)
     return GaussianSequence(
         Gaussians.empty(),
         Gaussians.from_points(points, grey, size, opacity=0.5),
-        field,
-        blends,
+        MotionField(field, weights),
         torch.where(number < 10, 4, 7),
         timeline=Timeline.uniform(3, 10.0),
         cameras=Cameras.pinhole(10.0, 8, 8, np.tile(np.eye(4), (3, 1, 1))),

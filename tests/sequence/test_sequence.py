@@ -7,8 +7,10 @@ from safetensors.torch import save_file
 from scipy.spatial.transform import Rotation
 
 from msdyn.errors import InputError
-from msdyn.geometry import Cameras, rotations_from_quats_wxyz
-from msdyn.motion import Blend, MotionField
+from msdyn.geometry import Cameras, Similarity, rotations_from_quats_wxyz
+from msdyn.motion import MotionField
+from msdyn.motion.pattern_field import PatternField
+from msdyn.motion.weights import BlendWeights
 from msdyn.scene import Timeline
 from msdyn.sequence import Gaussians, GaussianSequence, load_sequence, save_sequence
 
@@ -38,16 +40,15 @@ def sequence():
     turn = Rotation.from_rotvec(angle[:, None] * [0, 1, 0]).as_matrix()
     sixd = torch.from_numpy(np.concatenate([turn[..., 0], turn[..., 1]], -1))[None].float()
     shift = torch.from_numpy(np.linspace(0, 1, FRAMES)[:, None] * [0, 0, 2.0])[None].float()
-    motion = MotionField(
+    patterns = PatternField(
         [torch.tensor([[1.0, 0, 0]])], [sixd], [shift], [torch.zeros(1).long()],
         torch.arange(float(FRAMES)), torch.tensor([4]),
     )  # fmt: skip
-    blend = Blend(torch.zeros(3, 1).long(), torch.zeros(3, 1))
+    weights = [BlendWeights(torch.zeros(3, 1).long(), torch.zeros(3, 1))]
     return GaussianSequence(
         random_gaussians(2),
         random_gaussians(3, seed=1),
-        motion,
-        [blend],
+        MotionField(patterns, weights),
         torch.full((3,), 4),
         timeline=Timeline.uniform(FRAMES, 8.0),
         cameras=Cameras.pinhole(50.0, 64, 48, np.tile(np.eye(4), (FRAMES, 1, 1))),
@@ -63,7 +64,7 @@ def test_gaussians_follow_the_motion_at_any_time(sequence):
     expected = (sequence.moving.means - pivot) @ half.T + pivot + torch.tensor([0, 0, 1.0])
     torch.testing.assert_close(posed.means[0, 2:], expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(posed.means[0, :2], sequence.static.means)
-    assert posed.objects.tolist() == [0, 0, 4, 4, 4] and posed.num_static == 2
+    assert posed.labels.tolist() == [0, 0, 4, 4, 4] and posed.num_static == 2
     # Eq. 7: the orientation turns with the object, static ones stay.
     before = rotations_from_quats_wxyz(sequence.moving.quats_wxyz)
     after = rotations_from_quats_wxyz(posed.quats_wxyz[0, 2:])
@@ -88,7 +89,7 @@ def test_storage_round_trip_is_exact(sequence, tmp_path):
     again = load_sequence(tmp_path / "s.safetensors")
     for time in (0.0, 0.37, 1.0):
         a, b = sequence.at(time), again.at(time)
-        for name in ("means", "quats_wxyz", "scales", "opacities", "harmonics", "objects"):
+        for name in ("means", "quats_wxyz", "scales", "opacities", "harmonics", "labels"):
             assert torch.equal(getattr(a, name), getattr(b, name))
     assert again.world_units == "metric" and again.canonical_frame == 0
     np.testing.assert_array_equal(again.cameras.cam_from_world, sequence.cameras.cam_from_world)
@@ -110,7 +111,7 @@ def test_bad_files_are_refused(sequence, tmp_path):
 
 
 def test_another_world_is_the_same_scene(sequence):
-    moved = sequence.rescaled(2.0, np.array([1.0, -2, 3]))
+    moved = sequence.rescaled(Similarity.of(2.0, [1.0, -2, 3]))
     for time in (0.0, 0.6):
         a, b = sequence.at(time), moved.at(time)
         torch.testing.assert_close(b.means, 2 * a.means + torch.tensor([1.0, -2, 3]))

@@ -73,8 +73,8 @@ def test_colourings(sequence):
         for name in ("appearance", "object", "primitive", "motion")
     }
     assert len(np.unique(by["object"], axis=0)) == 1  # there is one object
-    blend = sequence.blends[1]
-    strongest = blend.index[torch.arange(len(blend.index)), blend.weights.argmax(1)]
+    own = sequence.motion.weights[1]
+    strongest = own.index[torch.arange(len(own.index)), own.values.argmax(1)]
     assert len(np.unique(by["primitive"], axis=0)) == len(strongest.unique())
     assert len(np.unique(by["appearance"], axis=0)) > 20
     # What has moved far is warmer than what has not: at rest all are alike.
@@ -265,7 +265,7 @@ def test_an_exported_ply_loads_in_viser(viewer, sequence, tmp_path):
     )
     posed = sequence.at(0.4)
     np.testing.assert_allclose(node.centers, posed.means[0].detach(), atol=1e-6)
-    assert len(node.centers) == len(sequence)
+    assert len(node.centers) == sequence.num_gaussians
 
 
 def test_frusta_and_images(viewer):

@@ -8,7 +8,9 @@ import torch
 from browser import Browser
 
 from msdyn.geometry import Cameras, look_at
-from msdyn.motion import Blend, MotionField
+from msdyn.motion import MotionField
+from msdyn.motion.pattern_field import PatternField
+from msdyn.motion.weights import BlendWeights
 from msdyn.scene import Timeline
 from msdyn.sequence import Gaussians, GaussianSequence
 from msdyn.view import Viewer
@@ -31,13 +33,15 @@ def many_gaussians(count=30_000, frames=60):
         [angle.cos(), 0 * angle, -angle.sin(), 0 * angle, 0 * angle + 1, 0 * angle], -1
     )
     moving = len(gaussians[1])
-    motion = MotionField(
+    patterns = PatternField(
         [torch.zeros(1, 3)], [turn[None]], [torch.zeros(1, frames, 3)], [torch.zeros(1).long()],
         torch.arange(float(frames)), torch.tensor([1]),
     )  # fmt: skip
+    weights = BlendWeights(torch.zeros(moving, 1).long(), torch.zeros(moving, 1))
     poses = [look_at(np.array([0, 0, -4.0]), np.zeros(3), np.array([0, 1.0, 0]))] * frames
     return GaussianSequence(
-        *gaussians, motion, [Blend(torch.zeros(moving, 1).long(), torch.zeros(moving, 1))],
+        *gaussians,
+        MotionField(patterns, [weights]),
         torch.ones(moving).long(),
         timeline=Timeline.uniform(frames, 30.0),
         cameras=Cameras.pinhole(300.0, 320, 240, np.stack(poses)),

@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from msdyn.errors import InputError
 from msdyn.motion.alignment import (
     align_cluster,
     anchor_object,
+    canonical_positions,
     inliers,
-    places_at_rest,
     trajectory_noise,
 )
 from msdyn.motion.clusters import cluster_by_direction, fill_occluded
+from msdyn.motion.models.hierarchical import MotionField
 from msdyn.motion.patterns import MotionHierarchy, PatternLevel, residual_distance
+from msdyn.motion.protocol import TrackedScene
+from msdyn.motion.registry import register_motion
 from msdyn.scene import LiftedTracks
 
-__all__ = ["build_single"]
+if TYPE_CHECKING:
+    from msdyn.motion.config import MotionConfig
+
+__all__ = ["SingleLayer", "build_single"]
+
+
+@register_motion("single")
+class SingleLayer(MotionField):
+    """SE(3) bases on one level, of which every Gaussian may share all."""
+
+    @classmethod
+    def build(cls, scene: TrackedScene, config: MotionConfig) -> MotionHierarchy:
+        return build_single(scene.tracks, scene.canonical, patterns=config.k, seed=scene.seed)
+
+    @property
+    def level_names(self) -> tuple[str, ...]:
+        return ("bases",)
+
+    @staticmethod
+    def _has_residual(config: MotionConfig) -> bool:
+        return False
 
 
 def build_single(
@@ -25,9 +50,8 @@ def build_single(
     """Initialise one layer of SE(3) bases that all moving points share, whatever their object.
 
     All tracks are clustered by their velocities together and each cluster gets a rigid motion by
-    Procrustes, without any prior. The canonical positions of tracks hidden in the canonical frame
-    are recovered object by object, as the hierarchy does, so that the two differ in the motion
-    alone.
+    Procrustes, without any prior. The canonical positions of tracks occluded in the canonical frame
+    are recovered object by object, as in the hierarchy, so that the two differ in the motion alone.
 
     Args:
         tracks: trajectories on moving objects; those never visible are ignored.
@@ -65,7 +89,7 @@ def build_single(
     for number, motion in enumerate(motions):
         own = labels == number
         undone = motion.undo(tracks.xyz[own])
-        points[own] = places_at_rest(undone, weights[own])[0]
+        points[own] = canonical_positions(undone, weights[own])[0]
         weights[own] *= inliers(undone, points[own], weights[own])
     level = PatternLevel.of(motions, [0] * count, labels, frames=tracks.num_frames)
     # The object that most tracks of a basis belong to.

@@ -1,0 +1,39 @@
+"""Interpolation over time of what is given at key frames."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["interpolate_keys", "key_position"]
+
+
+def key_position(
+    keys: Float[Tensor, " keys"], frames: Float[Tensor, " times"]
+) -> Float[Tensor, " times"]:
+    """Return the fractional index among key frames of fractional frame indices.
+
+    Before the first and after the last key frame it is that of the nearest one.
+
+    Args:
+        keys: frame indices, increasing, at least two.
+        frames: frame indices in the same numbering.
+    """
+    frames = frames.to(keys).clamp(keys[0], keys[-1])
+    high = torch.searchsorted(keys, frames.contiguous(), right=True).clamp(1, len(keys) - 1)
+    low = high - 1
+    return low + (frames - keys[low]) / (keys[high] - keys[low])
+
+
+def interpolate_keys(
+    values: Float[Tensor, "rows keys *shape"],
+    keys: Float[Tensor, " keys"],
+    frames: Float[Tensor, " times"],
+) -> Float[Tensor, "rows times *shape"]:
+    """Interpolate values given at every key frame linearly to fractional frame indices."""
+    position = key_position(keys, frames)
+    low = position.floor().long()
+    high = (low + 1).clamp_max(len(keys) - 1)
+    fraction = (position - low).reshape(-1, *(1 for _ in values.shape[2:]))
+    return torch.lerp(values[:, low], values[:, high], fraction)

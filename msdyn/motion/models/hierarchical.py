@@ -1,0 +1,318 @@
+"""The motion hierarchy as a motion model: shared patterns and every Gaussian's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from msdyn.errors import InputError
+from msdyn.geometry import Similarity, sixd_from_rotations
+from msdyn.motion.hierarchy import build_hierarchy
+from msdyn.motion.keys import interpolate_keys
+from msdyn.motion.pattern_field import PatternField
+from msdyn.motion.patterns import MAX_PATTERNS, MotionHierarchy
+from msdyn.motion.protocol import (
+    Motion,
+    MotionRates,
+    Pose,
+    TrackedMotion,
+    TrackedScene,
+)
+from msdyn.motion.registry import register_motion
+from msdyn.motion.weights import BlendWeights, weights_from_votes
+
+if TYPE_CHECKING:
+    from msdyn.motion.config import MotionConfig
+
+__all__ = ["MotionField"]
+
+_LEVEL_NAMES = ("objects (L1)", "primitives (L2)", "grains (L3)")
+_OF_PATTERNS = ("centres", "sixd", "translations", "parents")
+
+Self = TypeVar("Self", bound="MotionField")
+
+
+@register_motion("hierarchy")
+class MotionField(Motion):
+    """Patterns on composed levels, blended for every Gaussian.
+
+    Attributes:
+        patterns: shared by all Gaussians.
+        max_patterns: on each level, the number of patterns that a Gaussian may share.
+        residual: [G, T, 3] free displacement of each Gaussian at every key frame, in its canonical
+            frame, inside all levels; None without this further level.
+    """
+
+    residual: nn.Parameter | None
+
+    def __init__(
+        self,
+        patterns: PatternField,
+        weights: Sequence[BlendWeights],
+        residual: Float[Tensor, "gaussians keys 3"] | None = None,
+        max_patterns: Sequence[int] = MAX_PATTERNS,
+    ) -> None:
+        super().__init__()
+        self.patterns = patterns
+        self.max_patterns = tuple(max_patterns)
+        self.logits = nn.ParameterList([_parameter(w.logits) for w in weights])
+        for level, own in enumerate(weights):
+            self.register_buffer(f"index_{level}", own.index)
+        self.register_parameter("residual", None if residual is None else _parameter(residual))
+
+    @classmethod
+    def build(cls, scene: TrackedScene, config: MotionConfig) -> MotionHierarchy:
+        """Return the patterns that `from_tracks` starts with."""
+        return build_hierarchy(
+            scene.tracks,
+            scene.canonical,
+            levels=min(config.levels, 3),
+            k_primitive=config.k_primitive,
+            k_grain=config.k_grain,
+            seed=scene.seed,
+            surfaces=scene.surfaces(),
+        )
+
+    @classmethod
+    def from_tracks(cls, scene: TrackedScene, config: MotionConfig) -> TrackedMotion:
+        """Build the hierarchy from tracks, each of which follows its own pattern on every level."""
+        hierarchy = cls.build(scene, config)
+        patterns = PatternField.from_hierarchy(hierarchy, torch.as_tensor(scene.key_frames))
+        votes = [torch.eye(len(v))[torch.from_numpy(v.labels)] for v in hierarchy.levels]
+        parents = [patterns.parents(level) for level in range(patterns.num_levels)]
+        weights = weights_from_votes(votes, parents, hierarchy.max_patterns)
+        return TrackedMotion(
+            cls(patterns, weights, max_patterns=hierarchy.max_patterns),
+            torch.from_numpy(hierarchy.points).float(),
+            torch.from_numpy(hierarchy.weights).float(),
+        )
+
+    def __len__(self) -> int:
+        return len(self.get_buffer("index_0"))
+
+    @property
+    def key_frames(self) -> Float[Tensor, " keys"]:
+        return self.patterns.key_frames
+
+    @property
+    def num_levels(self) -> int:
+        return self.patterns.num_levels + (self.residual is not None)
+
+    @property
+    def level_names(self) -> tuple[str, ...]:
+        names = _LEVEL_NAMES[: self.patterns.num_levels]
+        return names if self.residual is None else (*names, "residual (L4)")
+
+    @property
+    def weights(self) -> list[BlendWeights]:
+        """The weights of each level."""
+        return [
+            BlendWeights(self.get_buffer(f"index_{level}"), logits)
+            for level, logits in enumerate(self.logits)
+        ]
+
+    def groups(self, level: int) -> Int[Tensor, " gaussians"]:
+        return self.weights[min(level, self.patterns.num_levels - 1)].dominant()
+
+    def pose(
+        self,
+        points: Float[Tensor, "gaussians 3"],
+        quats_wxyz: Float[Tensor, "gaussians 4"],
+        frames: Float[Tensor, " times"],
+        levels: int | None = None,
+    ) -> Pose:
+        pose = self.patterns.pose(points, quats_wxyz, self.weights, frames, levels)
+        if self.residual is None or not (levels is None or levels >= self.num_levels):
+            return pose
+        own = interpolate_keys(self.residual, self.key_frames, frames).transpose(0, 1)
+        return pose._replace(means=pose.means + (pose.rotations @ own.unsqueeze(-1)).squeeze(-1))
+
+    def undo(
+        self, points: Float[Tensor, "gaussians 3"], frame: float
+    ) -> Float[Tensor, "gaussians 3"]:
+        points = self.patterns.undo(points, self.weights, frame)
+        if self.residual is None:
+            return points
+        at = points.new_tensor([frame])
+        return points - interpolate_keys(self.residual, self.key_frames, at)[:, 0]
+
+    def gaussian_parameters(self) -> dict[str, nn.Parameter]:
+        found: dict[str, nn.Parameter] = {
+            f"logits_{level}": logits for level, logits in enumerate(self.logits)
+        }
+        return found if self.residual is None else {**found, "residual": self.residual}
+
+    def gaussian_constants(self) -> dict[str, Tensor]:
+        names = [f"index_{level}" for level in range(len(self.logits))]
+        return {name: self.get_buffer(name) for name in names}
+
+    def set_gaussians(
+        self, parameters: dict[str, nn.Parameter], constants: dict[str, Tensor]
+    ) -> None:
+        for level in range(len(self.logits)):
+            self.logits[level] = parameters[f"logits_{level}"]
+            setattr(self, f"index_{level}", constants[f"index_{level}"])
+        self.residual = parameters.get("residual")
+
+    def with_gaussians(
+        self: Self, parameters: dict[str, Tensor], constants: dict[str, Tensor]
+    ) -> Self:
+        weights = [
+            BlendWeights(constants[f"index_{level}"], parameters[f"logits_{level}"])
+            for level in range(len(self.logits))
+        ]
+        return type(self)(self.patterns, weights, parameters.get("residual"), self.max_patterns)
+
+    def mixed(
+        self: Self,
+        index: Int[Tensor, "points near"],
+        weights: Float[Tensor, "points near"],
+    ) -> Self:
+        patterns = self.patterns
+        votes = []
+        for level, own in enumerate(self.weights):
+            dense = own.dense(patterns.num_patterns(level)).detach()
+            votes.append((weights.unsqueeze(-1) * dense[index]).sum(1))
+        parents = [patterns.parents(level) for level in range(patterns.num_levels)]
+        found = weights_from_votes(votes, parents, self.max_patterns)
+        return type(self)(patterns, found, max_patterns=self.max_patterns)
+
+    def learning_rates(self, rates: MotionRates) -> dict[str, float]:
+        found = {}
+        for name in (*self.gaussian_parameters(), *self.shared_parameters()):
+            found[name] = rates.translations
+            if name.startswith("logits"):
+                found[name] = rates.gaussian
+            elif name.startswith("patterns.sixd"):
+                found[name] = rates.rotations
+        return found
+
+    def regularisers(self) -> dict[str, Float[Tensor, ""]]:
+        """Return the acceleration of the patterns, and the size of all residual motion."""
+        size = self.patterns.residual_size()
+        if self.residual is not None:
+            size = size + _residual_size(self.residual)
+        return {"smooth": self.patterns.acceleration(), "residual": size}
+
+    def extended(self: Self, config: MotionConfig) -> Self:
+        """Return the motion with weights for every key frame, or a residual, as the options say."""
+        weights, keys = self.weights, len(self.key_frames)
+        if config.weights == "time-varying":
+            # Memory of its own for every frame, to be optimised.
+            weights = [
+                BlendWeights(w.index, w.logits.detach()[..., None].repeat(1, 1, keys))
+                for w in weights
+            ]
+        free = self._has_residual(config)
+        residual = torch.zeros(len(self), keys, 3) if free else None
+        return type(self)(self.patterns, weights, residual, self.max_patterns)
+
+    @staticmethod
+    def _has_residual(config: MotionConfig) -> bool:
+        return config.levels == 4
+
+    def rescaled(self: Self, world: Similarity) -> Self:
+        shift = torch.as_tensor(world.translation).to(self.key_frames)
+        patterns, levels = self.patterns, range(self.patterns.num_levels)
+        scaled = PatternField(
+            [patterns.centres(i) * world.scale + shift for i in levels],
+            [patterns.sixd[i].detach().clone() for i in levels],
+            [patterns.translations[i].detach() * world.scale for i in levels],
+            [patterns.parents(i) for i in levels],
+            patterns.key_frames,
+            patterns.objects,
+        )
+        residual = None if self.residual is None else self.residual.detach() * world.scale
+        weights = [BlendWeights(w.index, w.logits.detach().clone()) for w in self.weights]
+        return type(self)(scaled, weights, residual, self.max_patterns)
+
+    @torch.no_grad()
+    def retimed(
+        self: Self, own: Bool[Tensor, " gaussians"], frames: Float[Tensor, " keys"]
+    ) -> Self:
+        patterns, keys = self.patterns, self.key_frames
+        levels = range(patterns.num_levels)
+        sixd = [value.detach().clone() for value in patterns.sixd]
+        shifts = [value.detach().clone() for value in patterns.translations]
+        weights = []
+        for level, blend in enumerate(self.weights):
+            used = _patterns_in_use(blend, own)
+            if torch.isin(used, _patterns_in_use(blend, ~own)).any():
+                raise InputError(
+                    "it shares motion patterns with another object; only objects with patterns "
+                    "of their own can be retimed"
+                )
+            moved = patterns.at(level, frames)  # [K, T]
+            sixd[level][used] = sixd_from_rotations(moved.rotation)[used]
+            shifts[level][used] = moved.translation[used]
+            logits = blend.logits.detach().clone()
+            if blend.varies:
+                warped = interpolate_keys(logits[own].transpose(1, 2), keys, frames)  # [G, T, k]
+                logits[own] = warped.transpose(1, 2)
+            weights.append(BlendWeights(blend.index, logits))
+        residual = self.residual
+        if residual is not None:
+            residual = residual.detach().clone()
+            residual[own] = interpolate_keys(residual[own], keys, frames)
+        retimed = PatternField(
+            [patterns.centres(i).clone() for i in levels], sixd, shifts,
+            [patterns.parents(i) for i in levels], keys, patterns.objects,
+        )  # fmt: skip
+        return type(self)(retimed, weights, residual, self.max_patterns)
+
+    def header(self) -> dict[str, Any]:
+        return {"levels": self.patterns.num_levels}
+
+    def tensors(self) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        patterns = self.patterns
+        for level, weights in enumerate(self.weights):
+            found[f"motion.{level}.centres"] = patterns.centres(level)
+            found[f"motion.{level}.sixd"] = patterns.sixd[level]
+            found[f"motion.{level}.translations"] = patterns.translations[level]
+            found[f"motion.{level}.parents"] = patterns.parents(level)
+            found[f"blend.{level}.index"] = weights.index
+            found[f"blend.{level}.logits"] = weights.logits
+        if self.residual is not None:
+            found["residual"] = self.residual
+        return found | {
+            "motion.key_frames": patterns.key_frames,
+            "motion.objects": patterns.objects,
+        }
+
+    @classmethod
+    def from_tensors(cls: type[Self], tensors: dict[str, Tensor], header: dict[str, Any]) -> Self:
+        levels = range(header["levels"])
+        patterns = PatternField(
+            *([tensors[f"motion.{level}.{name}"] for level in levels] for name in _OF_PATTERNS),
+            key_frames=tensors["motion.key_frames"],
+            objects=tensors["motion.objects"],
+        )
+        weights = [
+            BlendWeights(tensors[f"blend.{level}.index"], tensors[f"blend.{level}.logits"])
+            for level in levels
+        ]
+        return cls(patterns, weights, tensors.get("residual"))
+
+
+def _parameter(values: Tensor) -> nn.Parameter:
+    return values if isinstance(values, nn.Parameter) else nn.Parameter(values)
+
+
+def _patterns_in_use(weights: BlendWeights, chosen: Tensor) -> Int[Tensor, " patterns"]:
+    """Return the patterns that move the chosen Gaussians to any degree."""
+    values = weights.values.amax(-1) if weights.varies else weights.values
+    return weights.index[chosen][values[chosen] > 1e-6].unique()
+
+
+def _residual_size(residual: Float[Tensor, "gaussians keys 3"]) -> Float[Tensor, ""]:
+    """Return the size of free displacements and of their acceleration (RMS)."""
+    size = (residual.square().mean() + 1e-12).sqrt()
+    if residual.shape[1] < 3:
+        return size
+    second = residual[:, 2:] - 2 * residual[:, 1:-1] + residual[:, :-2]
+    return size + (second.square().mean() + 1e-12).sqrt()
