@@ -1,10 +1,10 @@
-"""Numba's compiler with one set of options, and where compiled kernels are kept.
+"""Compile CPU kernels with Numba: one set of compiler options, and the cache of machine code.
 
-Machine code is kept in `__pycache__` beside this file. Where an installation is read-only it goes
-to `$XDG_CACHE_HOME/msdyn` (`~/.cache/msdyn`), and where that cannot be written either it is kept in
-memory for the process; both are logged. `NUMBA_CACHE_DIR` overrides all of them. The folder's name
-holds a hash of every kernel's source, because Numba itself looks only at the file of the kernel,
-not at what that inlines.
+Machine code is cached in `__pycache__` beside this file, or in `$XDG_CACHE_HOME/msdyn` (default
+`~/.cache/msdyn`) if the former is read-only. If neither is writable, it is kept in memory for the
+life of the process; both fallbacks are logged. `NUMBA_CACHE_DIR` overrides these folders. The name
+of the cache folder contains a hash of the sources of all kernels, of the constants compiled into
+them and of this file's options, because Numba checks only the file that defines a kernel.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from numba import njit
 from numba.core import config
@@ -26,15 +26,18 @@ __all__ = ["cache_folder", "kernel", "settings"]
 
 _log = logging.getLogger(__name__)
 
-# Numba's settings, which it adds to the module at run time.
+_R = TypeVar("_R")
+
+# Numba's settings; `Any`, since Numba adds the attributes to the module at run time.
 settings: Any = config
 
 
 @functools.cache
 def cache_folder() -> str | None:
-    """Return the folder that compiled kernels are kept in, None where no folder can be written."""
+    """Create and return the folder for compiled kernels, or None if no folder is writable."""
     here = Path(__file__).parent
-    files = sorted([*here.glob("raster/cpu/*.py"), *here.glob("**/numba_*.py")])
+    compiled_in = [Path(__file__), here / "raster" / "contract.py"]
+    files = sorted([*here.glob("raster/cpu/*.py"), *here.glob("**/numba_*.py"), *compiled_in])
     sources = b"".join(path.read_bytes() for path in files)
     name = f"kernels-{hashlib.sha256(sources).hexdigest()[:12]}"
     if settings.CACHE_DIR:
@@ -46,12 +49,12 @@ def cache_folder() -> str | None:
             (parent / name).mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=parent / name).close()
         except OSError as error:
-            _log.info("compiled kernels cannot be kept in %s (%s)", parent, error.strerror)
+            _log.info("compiled kernels cannot be cached in %s (%s)", parent, error.strerror)
         else:
             return str(parent / name)
     _log.warning(
-        "neither %s nor %s can be written: the CPU kernels are compiled anew in every process "
-        "(half a minute); set NUMBA_CACHE_DIR to a folder that can be written",
+        "neither %s nor %s is writable: the CPU kernels are recompiled in every process "
+        "(half a minute); set NUMBA_CACHE_DIR to a writable folder",
         beside,
         user,
     )
@@ -60,25 +63,25 @@ def cache_folder() -> str | None:
 
 def kernel(
     *, parallel: bool = False, fastmath: bool = False
-) -> Callable[[Callable[..., Any]], Any]:
-    """Return the decorator that compiles a function on its first call.
+) -> Callable[[Callable[..., _R]], Callable[..., _R]]:
+    """Return a decorator that compiles a function with Numba on its first call.
 
-    The interpreter's lock is held while a kernel runs, so that two Python threads never enter
-    Numba's thread pool at once, which its fallback pool does not survive. Division by zero gives
-    infinity or NaN, as in C.
+    The GIL is held while a kernel runs: Numba's fallback thread pool crashes when two Python
+    threads enter it at the same time. Division by zero gives infinity or NaN, as in C.
 
     Args:
-        parallel: share the rounds of `prange` loops among threads. Numba would share array
-            expressions too: those of small arrays belong in a kernel that is not parallel.
-        fastmath: let the compiler reorder sums and take for granted that there is no NaN.
+        parallel: distribute the iterations of `prange` loops over threads. Numba then also
+            parallelises array expressions; move those on small arrays into a kernel without
+            `parallel`.
+        fastmath: let the compiler reorder sums and assume that no value is NaN or infinite.
     """
 
-    def decorate(function: Callable[..., Any]) -> Any:
-        # A checker of annotations may have wrapped the function; Numba compiles what is inside.
+    def decorate(function: Callable[..., _R]) -> Callable[..., _R]:
+        # jaxtyping's import hook wraps functions in tests; Numba has to compile the original one.
         function = inspect.unwrap(function)
         folder = cache_folder()
         before = settings.CACHE_DIR
-        # Numba reads the folder when a function is decorated, from this variable alone.
+        # Numba takes the cache folder from this global setting when a function is decorated.
         settings.CACHE_DIR = folder or ""
         try:
             return njit(

@@ -1,4 +1,4 @@
-"""Rasterizing Gaussians: one contract, on a CPU and on CUDA. It knows tensors only."""
+"""Differentiable rasterization of 3D Gaussians on CPUs and CUDA, from tensors alone."""
 
 from msdyn.raster.contract import Rendering
 from msdyn.raster.rasterizer import BACKENDS, rasterize

@@ -1,12 +1,14 @@
-"""What every rasterizer backend computes and returns: the semantics of gsplat's `rasterization`.
+"""The contract of all rasterizer backends: the semantics of gsplat's `rasterization`.
 
-Gaussians are projected by the local affine approximation, blurred by `eps2d` px^2, sorted by depth
-and blended front to back. A contribution below `ALPHA_CUT` is skipped, opacity is capped at
-`MAX_ALPHA`, and a pixel is finished before its transmittance would fall to `MIN_TRANSMITTANCE`. All
-channels are blended in one pass, in float32.
+Gaussians are projected by the local affine approximation, `eps2d` px^2 is added to the diagonal of
+their 2D covariances, and they are sorted by depth and blended front to back. A contribution whose
+alpha is below `ALPHA_CUT` is skipped, alpha is capped at `MAX_ALPHA`, and blending of a pixel stops
+before the Gaussian that would reduce its transmittance to `MIN_TRANSMITTANCE` or less. All channels
+share one projection and are blended in float32.
 
-gsplat bounds a Gaussian by whole tiles and the CPU kernels by the ellipse where alpha reaches the
-cut. As that lies inside gsplat's box for any opacity up to one, both draw the same pixels.
+gsplat bounds a Gaussian by whole tiles, the CPU kernels bound it by the ellipse on which alpha
+equals the cut. That ellipse lies inside gsplat's box for any opacity up to one, so both backends
+blend the same pixels.
 
 Reference: Kerbl et al. 2023; gsplat 1.5.3; Eq. 3-5 of Gaussian Sequences with Multi-Scale Dynamics.
 """
@@ -30,15 +32,16 @@ MIN_TRANSMITTANCE = 1e-4
 
 @dataclass
 class Rendering:
-    """What a rasterizer returns for C cameras.
+    """Images of C cameras.
 
     Attributes:
-        features: [C, H, W, D] blended features, the background added where one was given.
+        features: [C, H, W, D] blended features, including the background if one was given.
         alpha: [C, H, W] accumulated opacity in [0, 1].
-        depth: [C, H, W] blended z-depth, not divided by alpha; None unless asked for.
-        info: what gsplat's strategies read: `means2d` [C, G, 2] px (part of the graph, so its
-            gradient can be retained), `radii` [C, G, 2] px, 0 where not drawn, `depths` [C, G],
-            `width`, `height`, `n_cameras`, `gaussian_ids` (None).
+        depth: [C, H, W] blended z-depth in scene units, not divided by alpha; None if `depth` was
+            False.
+        info: the entries that gsplat's densification strategies read: `means2d` [C, G, 2] px (part
+            of the graph, so its gradient can be retained), `radii` [C, G, 2] px (0 for culled
+            Gaussians), `depths` [C, G], `width`, `height`, `n_cameras`, `gaussian_ids` (None).
     """
 
     features: Tensor
@@ -49,7 +52,7 @@ class Rendering:
 
 @runtime_checkable
 class Backend(Protocol):
-    """A backend: `rasterize` with arguments that are checked, without the choice of the backend."""
+    """The signature of a backend: that of `rasterize` without `backend`, with checked arguments."""
 
     def __call__(
         self,
@@ -84,7 +87,7 @@ def check_arguments(
     height: int,
     near: float,
 ) -> None:
-    """Raise `InputError` for arguments of `rasterize` that do not go together."""
+    """Raise `InputError` if arguments of `rasterize` have inconsistent shapes or bad values."""
     if width < 1 or height < 1:
         raise InputError(f"image size: expected at least 1x1, got {width}x{height}")
     if not near > 0:

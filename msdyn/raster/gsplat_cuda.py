@@ -1,21 +1,22 @@
-"""The rasterizer on CUDA: gsplat's kernels, one call of each for a batch of cameras.
+"""The CUDA backend: gsplat's kernels, each launched once for a whole batch of cameras.
 
-Cameras that share their Gaussians are gsplat's cameras; cameras with Gaussians of their own (each
-at its own time) are a batch of one camera each. gsplat's steps are called one by one, not its
-`rasterization`, so that the projected means can be [C, G, 2] in the graph in both cases, which is
-the form that its densification strategies take.
+Cameras that share their Gaussians are passed on gsplat's camera axis. Cameras with Gaussians of
+their own (each at its own time) are passed on gsplat's batch axis, one camera per batch entry. The
+stages of gsplat are called separately, not through its `rasterization`, so that in both cases the
+projected means are a [C, G, 2] tensor of the graph, the shape that its densification strategies
+expect.
 
-Of gsplat 1.5.3's two forms of the projected Gaussians this is the dense one. The packed one keeps
-only what a camera sees, for which the host must wait for a count and `info` would have to be
-scattered back; a batch of 8 with 450 000 Gaussians takes half a gigabyte without it.
+This uses gsplat 1.5.3's dense layout of projected Gaussians. Its packed layout stores only the
+visible ones, but then the host waits for their number, and `info` would have to be scattered back
+to [C, G]. The dense layout takes half a gigabyte for a batch of 8 with 450 000 Gaussians.
 `tools/gpu_check.py` times both.
 
-Two of its faults are gone round by appending Gaussians of no opacity, `_filled`:
+Two bugs of gsplat 1.5.3 are avoided by appending Gaussians of zero opacity, `_append_zeros`:
 
-- Its backward projection sums over the threads of a warp by camera and by Gaussian, but not by
-  batch entry. Where a warp straddles two entries, the gradients of both their cameras go to one,
-  and those of equal Gaussians too if there are fewer than 32.
-- It divides by the number of Gaussians, also if there is none.
+- The backward projection reduces gradients within a warp by camera and by Gaussian index, but not
+  by batch entry. Where a warp contains threads of two batch entries, the gradients of both cameras
+  are added to one of them; with fewer than 32 Gaussians, so are those of Gaussians of equal index.
+- It divides by the number of Gaussians, also if that is zero.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ from msdyn.raster.contract import Rendering
 __all__ = ["rasterize_gsplat"]
 
 _TILE = 16
-# gsplat's own limit for one pass: beyond it a pixel's sums do not fit its registers.
-_CHANNELS_A_PASS = 32
-# Threads that gsplat sums over, one for each Gaussian.
+# The limit of gsplat's own `rasterization` (`channel_chunk`); the accumulators of more channels do
+# not fit the registers of a pixel's thread.
+_CHANNELS_PER_PASS = 32
+# CUDA threads per warp; gsplat's projection has one thread per Gaussian and reduces over warps.
 _WARP = 32
 
 
@@ -53,10 +55,11 @@ def rasterize_gsplat(
     far: float,
     eps2d: float,
 ) -> Rendering:
-    """Do what `rasterize` says, for tensors on CUDA; it has checked their shapes.
+    """Rasterize on CUDA; arguments and result as in `rasterize`, which has checked the shapes.
 
     Raises:
-        InputError: tensors elsewhere, or intrinsics that require a gradient, which gsplat has not.
+        InputError: tensors on another device, or intrinsics that require a gradient, which gsplat
+            does not compute.
     """
     from gsplat import (
         fully_fused_projection,
@@ -65,12 +68,12 @@ def rasterize_gsplat(
         rasterize_to_pixels,
     )
 
-    if not _usable(means):
+    if not _is_on_cuda(means):
         raise InputError(f"the gsplat backend: expected tensors on CUDA, got {means.device}")
     if intrinsics.requires_grad:
         raise InputError(
-            "intrinsics: expected no gradient to be asked for on CUDA, where gsplat has none; "
-            "detach them, or use backend='cpu' on CPU tensors"
+            "intrinsics: expected requires_grad=False on CUDA, got True: gsplat has no gradient of "
+            "intrinsics; detach them, or use backend='cpu' on CPU tensors"
         )
     cameras, count = len(cam_from_world), len(scales)
     means, quats_wxyz, scales, opacities, features, intrinsics, cam_from_world = (
@@ -85,33 +88,33 @@ def rasterize_gsplat(
             cam_from_world,
         )
     )
-    own = means.ndim == 3 or quats_wxyz.ndim == 3
-    batch = (cameras,) if own else ()
-    if own:  # [C, 1, ...], one camera a batch entry
-        views, lenses = cam_from_world.unsqueeze(1), intrinsics.unsqueeze(1)
-    else:
-        views, lenses = cam_from_world, intrinsics
-    straddles = own and (cam_from_world.requires_grad or count < _WARP)
-    more = -count % _WARP if straddles else 0
+    per_camera = means.ndim == 3 or quats_wxyz.ndim == 3
+    batch = (cameras,) if per_camera else ()
+    gradients_mix = per_camera and (cam_from_world.requires_grad or count < _WARP)
+    if per_camera:  # [C, 1, ...], one camera per batch entry
+        cam_from_world, intrinsics = cam_from_world.unsqueeze(1), intrinsics.unsqueeze(1)
+    padding = -count % _WARP if gradients_mix else 0
     if count == 0:
-        more = _WARP
+        padding = _WARP
     radii, means2d, depths, conics, _ = fully_fused_projection(
-        _filled(means.expand(*batch, count, 3), more),
+        _append_zeros(means.expand(*batch, count, 3), padding),
         None,
-        _filled(quats_wxyz.expand(*batch, count, 4), more),
-        _filled(scales.expand(*batch, count, 3), more),
-        views,
-        lenses,
+        _append_zeros(quats_wxyz.expand(*batch, count, 4), padding),
+        _append_zeros(scales.expand(*batch, count, 3), padding),
+        cam_from_world,
+        intrinsics,
         width,
         height,
         eps2d=eps2d,
         near_plane=near,
         far_plane=far,
-        opacities=_filled(opacities.detach().expand(*batch, count)[..., None], more).squeeze(-1),
+        opacities=_append_zeros(
+            opacities.detach().expand(*batch, count)[..., None], padding
+        ).squeeze(-1),
     )
-    # [C, G, ...]; not drawn, they hold what was in memory before, but for the radii.
+    # [C, G, ...]; of culled Gaussians only the radii are initialised, by zero.
     radii, means2d, depths, conics = (
-        value.reshape(cameras, count + more, -1)[:, :count]
+        value.reshape(cameras, count + padding, -1)[:, :count]
         for value in (radii, means2d, depths, conics)
     )
     depths = depths.squeeze(-1)
@@ -121,13 +124,13 @@ def rasterize_gsplat(
     offsets = isect_offset_encode(intersections, cameras, tiles_x, tiles_y)
 
     channels = features.expand(cameras, *features.shape[-2:])
-    behind = None if background is None else background.float().expand(cameras, -1)
+    backgrounds = None if background is None else background.float().expand(cameras, -1)
     if depth:
         channels = torch.cat([channels, depths.unsqueeze(-1)], dim=-1)
-        behind = None if behind is None else pad(behind, (0, 1))
+        backgrounds = None if backgrounds is None else pad(backgrounds, (0, 1))
     images, alphas = [], []
-    for start in range(0, channels.shape[-1], _CHANNELS_A_PASS):
-        part = slice(start, start + _CHANNELS_A_PASS)
+    for start in range(0, channels.shape[-1], _CHANNELS_PER_PASS):
+        part = slice(start, start + _CHANNELS_PER_PASS)
         image, alpha = rasterize_to_pixels(
             means2d,
             conics,
@@ -138,7 +141,7 @@ def rasterize_gsplat(
             _TILE,
             offsets,
             ids,
-            backgrounds=None if behind is None else behind[..., part],
+            backgrounds=None if backgrounds is None else backgrounds[..., part],
         )
         images.append(image)
         alphas.append(alpha)
@@ -160,11 +163,11 @@ def rasterize_gsplat(
     )
 
 
-def _usable(tensor: Tensor) -> bool:
-    """Return whether gsplat has kernels for a tensor's device."""
+def _is_on_cuda(tensor: Tensor) -> bool:
+    """Return whether gsplat has kernels for the tensor's device; the tests replace this."""
     return tensor.is_cuda
 
 
-def _filled(values: Tensor, more: int) -> Tensor:
-    """Return [..., G, n] with `more` rows of zeros behind the others."""
-    return pad(values, (0, 0, 0, more)) if more else values
+def _append_zeros(values: Tensor, rows: int) -> Tensor:
+    """Return [..., G + rows, n]: values [..., G, n] followed by rows of zeros."""
+    return pad(values, (0, 0, 0, rows)) if rows else values

@@ -1,4 +1,4 @@
-"""The rasterizer's one entry point: gsplat on CUDA, Numba kernels on a CPU."""
+"""Entry point of the rasterizer: gsplat on CUDA, Numba kernels on a CPU."""
 
 from __future__ import annotations
 
@@ -33,34 +33,38 @@ def rasterize(
 ) -> Rendering:
     """Render Gaussians in C cameras, differentiably in every tensor.
 
-    The gradient of the intrinsics is the CPU's alone; gsplat has none and says so. On a CPU a
-    Gaussian is not drawn whose position, shape or opacity is not finite or whose quaternion is
-    zero; what gsplat draws then is undefined.
+    Only the CPU backend has gradients of the intrinsics; the gsplat backend refuses intrinsics
+    that require one. The CPU backend culls Gaussians whose position, shape or opacity is not finite
+    or whose quaternion is zero; the result of gsplat for such Gaussians is undefined.
 
-    `means`, `quats_wxyz` and `features` may carry a leading camera axis each, so that every camera
-    of a batch sees the scene at its own time; without it all cameras share them.
+    Each of `means`, `quats_wxyz` and `features` may have a leading camera axis, so that every
+    camera of a batch observes the scene at its own time; without it all cameras share the values.
 
     Args:
         means: world positions, scene units.
         quats_wxyz: orientations, not necessarily unit.
         scales: standard deviations along the axes, scene units, positive.
         opacities: in [0, 1].
-        features: any number of channels, such as colour, mask and positions at another time;
-            finite.
+        features: any number of channels to blend, such as colour, mask and positions at another
+            time; finite.
         intrinsics: pinhole matrices in pixels, pixel centres at +0.5.
-        cam_from_world: OpenCV axes.
+        cam_from_world: rigid transforms, OpenCV axes.
         width: image width in pixels.
         height: image height in pixels.
-        depth: return the blended z-depth too.
-        background: colour behind all Gaussians, zero by default.
-        near: Gaussians nearer than this z-depth are not drawn; positive.
-        far: nor those beyond this one.
+        depth: also blend the z-depth.
+        background: features of the background, zero by default.
+        near: minimum z-depth, scene units, positive; Gaussians in front of it are culled.
+        far: maximum z-depth, scene units; Gaussians beyond it are culled.
         eps2d: added to the diagonal of the 2D covariances, px^2.
-        backend: "auto" takes "gsplat" for CUDA tensors and "cpu" otherwise.
+        backend: one of `BACKENDS`; "auto" selects "gsplat" for CUDA tensors and "cpu" otherwise.
+
+    Returns:
+        Blended features, alpha and depth of every camera, and gsplat's `info`.
 
     Raises:
-        InputError: an unknown backend, tensors on a device that the backend cannot use, shapes that
-            do not go together, no channel, an image without pixels, or `near` not above zero.
+        InputError: an unknown backend, tensors on a device that the backend does not support,
+            inconsistent shapes, no channel, an image without pixels, `near` not above zero, or
+            intrinsics that require a gradient with the gsplat backend.
 
     Reference: Kerbl et al. 2023; Eq. 3-5 of Gaussian Sequences with Multi-Scale Dynamics.
     """
@@ -72,7 +76,7 @@ def rasterize(
         raise InputError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
     if backend == "auto":
         backend = "gsplat" if means.is_cuda else "cpu"
-    return _implementation(backend)(
+    return _load_backend(backend)(
         means,
         quats_wxyz,
         scales,
@@ -90,7 +94,8 @@ def rasterize(
     )
 
 
-def _implementation(backend: str) -> Backend:
+def _load_backend(backend: str) -> Backend:
+    """Return the function of a backend, importing gsplat or Numba only when it is needed."""
     if backend == "gsplat":
         from msdyn.raster.gsplat_cuda import rasterize_gsplat
 

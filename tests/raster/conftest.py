@@ -1,4 +1,4 @@
-"""gsplat's kernels emulated on the CPU, for the tests of the renderer."""
+"""Replace gsplat's CUDA kernels by their emulation on the CPU in all tests of the rasterizer."""
 
 from collections.abc import Iterator
 

@@ -1,12 +1,12 @@
-"""gsplat 1.5.3's CUDA kernels in torch on a CPU, in float32, faults included.
+"""gsplat 1.5.3's CUDA kernels emulated in torch on a CPU, in float32, including their bugs.
 
-What gsplat does in Python (its checks, padding and autograd functions) runs as it is; the six
-functions below take the place of those it has compiled. They check what those check, work by the
-same rules in the same order of rounding, leave what those leave unwritten as NaN, and sum camera
-gradients by warp as those do. So our wrapper can be tested, and what float32 costs on that path be
-measured, where there is no GPU.
+gsplat's Python code (checks, padding, autograd functions) runs unchanged; the six functions in
+`KERNELS` replace its compiled functions. They make the same checks, apply the same rules with the
+same order of rounding, return NaN for values that the kernels leave uninitialised, and reduce
+camera gradients by warp as the kernels do. So our wrapper and the effect of float32 in gsplat can
+be tested without a GPU.
 
-Written from the rules; gradients of the projection are by autograd.
+They are written from the rules of the kernels; gradients of the projection come from autograd.
 """
 
 from __future__ import annotations
@@ -25,23 +25,25 @@ WARP = 32
 
 
 def check(*tensors: Tensor) -> None:
+    """Assert the layout and types that the CUDA kernels assume."""
     for tensor in tensors:
         assert tensor.is_contiguous()
         assert tensor.dtype in (torch.float32, torch.int32, torch.int64)
 
 
-def project(means, quats, scales, opacities, views, lenses, size, limits):
+def project(means, quats, scales, opacities, viewmats, intrinsics, size, limits):
     """Project n Gaussians, each in its own camera, with gsplat's order of rounding.
 
     Returns:
-        means2d [n, 2], depths [n], conics [n, 3] and radii [n, 2], zero where not drawn.
+        means2d [n, 2], depths [n], conics [n, 3] and radii [n, 2], zero for culled Gaussians.
     """
     (width, height), (near, far, eps2d) = size, limits
-    turns, shifts = views[:, :3, :3], views[:, :3, 3]
-    x, y, z = ((turns @ means[..., None]).squeeze(-1) + shifts).unbind(-1)
-    half = oracle.rotations(quats) * scales[:, None, :]
-    covariance = turns @ (half @ half.mT) @ turns.mT
-    fx, fy, cx, cy = lenses[:, 0, 0], lenses[:, 1, 1], lenses[:, 0, 2], lenses[:, 1, 2]
+    rotations, translations = viewmats[:, :3, :3], viewmats[:, :3, 3]
+    x, y, z = ((rotations @ means[..., None]).squeeze(-1) + translations).unbind(-1)
+    root = oracle.rotations(quats) * scales[:, None, :]
+    covariance = rotations @ (root @ root.mT) @ rotations.mT
+    fx, fy = intrinsics[:, 0, 0], intrinsics[:, 1, 1]
+    cx, cy = intrinsics[:, 0, 2], intrinsics[:, 1, 2]
     u = (x / z).clamp(-(cx + 0.15 * width) / fx, (1.15 * width - cx) / fx)
     v = (y / z).clamp(-(cy + 0.15 * height) / fy, (1.15 * height - cy) / fy)
     zero = torch.zeros_like(z)
@@ -57,16 +59,16 @@ def project(means, quats, scales, opacities, views, lenses, size, limits):
     extent = (2 * (opacities * 255).log()).sqrt().clamp(max=3.33)
     radii = (extent[:, None] * torch.stack([a, c], -1).sqrt()).ceil()
     inside = (means2d + radii > 0) & (means2d - radii < torch.tensor([width, height]))
-    drawn = (z >= near) & (z <= far) & (determinant > 0) & (opacities >= 1 / 255)
-    drawn = drawn & inside.all(-1) & (radii > 0).any(-1)
+    visible = (z >= near) & (z <= far) & (determinant > 0) & (opacities >= 1 / 255)
+    visible = visible & inside.all(-1) & (radii > 0).any(-1)
     conics = torch.stack([c, -b, a], -1) / determinant[:, None]
-    return means2d, z, conics, torch.where(drawn[:, None], radii, 0).int()
+    return means2d, z, conics, torch.where(visible[:, None], radii, 0).int()
 
 
-def lanes(means, quats, scales, opacities, views, lenses):
-    """Return the inputs of every thread: one for each batch entry, camera and Gaussian."""
-    cameras, count = views.shape[-3], means.shape[-2]
-    batches = means.numel() // (count * 3)  # as there, it divides by zero where there is none
+def thread_inputs(means, quats, scales, opacities, viewmats, intrinsics):
+    """Return the inputs of all threads, one per batch entry, camera and Gaussian."""
+    cameras, count = viewmats.shape[-3], means.shape[-2]
+    batches = means.numel() // (count * 3)  # like gsplat, fails if there is no Gaussian
 
     def of_gaussian(value: Tensor, *shape: int) -> Tensor:
         value = value.reshape(batches, 1, count, *shape)
@@ -82,21 +84,33 @@ def lanes(means, quats, scales, opacities, views, lenses):
         of_gaussian(quats, 4),
         of_gaussian(scales, 3),
         of_gaussian(opacities),
-        of_camera(views, 4, 4),
-        of_camera(lenses, 3, 3),
+        of_camera(viewmats, 4, 4),
+        of_camera(intrinsics, 3, 3),
     )
 
 
 def project_forward(
-    means, covars, quats, scales, opacities, views, lenses, width, height, eps2d, near, far, *rest
+    means,
+    covars,
+    quats,
+    scales,
+    opacities,
+    viewmats,
+    intrinsics,
+    width,
+    height,
+    eps2d,
+    near,
+    far,
+    *rest,
 ):
-    check(means, quats, scales, opacities, views, lenses)
+    check(means, quats, scales, opacities, viewmats, intrinsics)
     assert covars is None and rest[:2] == (0.0, False)
-    inputs = lanes(means, quats, scales, opacities, views, lenses)
+    inputs = thread_inputs(means, quats, scales, opacities, viewmats, intrinsics)
     size, limits = (width, height), (near, far, eps2d)
     mean2d, depth, conic, radii = project(*inputs, size, limits)
     unwritten = (radii == 0).any(-1)
-    shape = (*views.shape[:-2], means.shape[-2])
+    shape = (*viewmats.shape[:-2], means.shape[-2])
     for value in (mean2d, depth, conic):
         value[unwritten] = math.nan
     return (
@@ -109,14 +123,28 @@ def project_forward(
 
 
 def project_backward(
-    means, covars, quats, scales, views, lenses, width, height, eps2d, _, radii, conics, *rest
+    means,
+    covars,
+    quats,
+    scales,
+    viewmats,
+    intrinsics,
+    width,
+    height,
+    eps2d,
+    _,
+    radii,
+    conics,
+    *rest,
 ):
-    _, grad_means2d, grad_depths, grad_conics, _, views_too = rest
-    check(means, quats, scales, views, lenses, radii, conics, grad_means2d, grad_depths)
+    _, grad_means2d, grad_depths, grad_conics, _, with_viewmats = rest
+    check(means, quats, scales, viewmats, intrinsics, radii, conics, grad_means2d, grad_depths)
     check(grad_conics)
     assert covars is None
     active = (radii.reshape(-1, 2) > 0).all(-1).nonzero().squeeze(1)
-    threads = [value[active] for value in lanes(means, quats, scales, None, views, lenses)]
+    threads = [
+        value[active] for value in thread_inputs(means, quats, scales, None, viewmats, intrinsics)
+    ]
     leaves = [value.detach().requires_grad_() for value in threads]
     options = ((width, height), (-math.inf, math.inf, eps2d))
     with torch.enable_grad():
@@ -125,7 +153,7 @@ def project_backward(
     grads = torch.autograd.grad(
         outputs, [*leaves[:3], leaves[4]], [value[active] for value in upstream]
     )
-    count, cameras = means.shape[-2], views.shape[-3]
+    count, cameras = means.shape[-2], viewmats.shape[-3]
     gaussians, camera = active % count, active // count % cameras
     batch = active // (count * cameras)
     results = []
@@ -133,9 +161,10 @@ def project_backward(
         (grads[0], means, gaussians, count),
         (grads[1], quats, gaussians, count),
         (grads[2], scales, gaussians, count),
-        (grads[3], views, camera, cameras),
+        (grads[3], viewmats, camera, cameras),
     ):
-        # The first thread of a warp with a label adds up what the warp has of that label.
+        # Threads of a warp with equal labels are summed; the first of them adds the sum to the row
+        # of its own batch entry.
         result = torch.zeros_like(inputs)
         rows = result.view(-1, every, *grad.shape[1:])
         first: dict[tuple[int, int], int] = {}
@@ -144,7 +173,7 @@ def project_backward(
             rows[batch[first.setdefault(key, i)], label[i]] += grad[i]
         results.append(result)
     results[3][..., 3, :] = 0
-    return results[0], None, results[1], results[2], results[3] if views_too else None
+    return results[0], None, results[1], results[2], results[3] if with_viewmats else None
 
 
 def intersect_tile(
@@ -153,26 +182,26 @@ def intersect_tile(
     check(means2d, radii, depths)
     assert image_ids is gaussian_ids is None and sort and not segmented and means2d.ndim > 2
     count = means2d.shape[-2]
-    reached = torch.zeros(images * count, dtype=torch.int32)
-    found = []
+    tiles_per_gaussian = torch.zeros(images * count, dtype=torch.int32)
+    intersections = []
     for i in range(images * count):
         radius = radii.reshape(-1, 2)[i].float()
         if (radius <= 0).any():
             continue
-        place = means2d.reshape(-1, 2)[i]
+        mean = means2d.reshape(-1, 2)[i]
         limit = torch.tensor([tiles_x, tiles_y])
-        low = ((place / tile - radius / tile).floor().clamp(min=0)).minimum(limit).int().tolist()
-        high = ((place / tile + radius / tile).ceil().clamp(min=0)).minimum(limit).int().tolist()
+        low = ((mean / tile - radius / tile).floor().clamp(min=0)).minimum(limit).int().tolist()
+        high = ((mean / tile + radius / tile).ceil().clamp(min=0)).minimum(limit).int().tolist()
         for row in range(low[1], high[1]):
             for column in range(low[0], high[0]):
                 number = row * tiles_x + column
-                found.append((i // count, number, depths.reshape(-1)[i].item(), i))
-        reached[i] = (high[0] - low[0]) * (high[1] - low[1])
-    found.sort(key=lambda entry: entry[:3])
-    keys = [image << 48 | number for image, number, _, _ in found]
-    ids = [entry[3] for entry in found]
+                intersections.append((i // count, number, depths.reshape(-1)[i].item(), i))
+        tiles_per_gaussian[i] = (high[0] - low[0]) * (high[1] - low[1])
+    intersections.sort(key=lambda entry: entry[:3])
+    keys = [image << 48 | number for image, number, _, _ in intersections]
+    ids = [entry[3] for entry in intersections]
     return (
-        reached.reshape(depths.shape),
+        tiles_per_gaussian.reshape(depths.shape),
         torch.tensor(keys, dtype=torch.int64),
         torch.tensor(ids, dtype=torch.int32),
     )
@@ -187,7 +216,7 @@ def intersect_offset(keys, images, tiles_x, tiles_y):
 
 
 def tile_lists(means2d, offsets, ids, width, height, tile):
-    """Yield, for each tile: its image, its rows and columns, its pixel centres and its list."""
+    """Yield the image, rows, columns, pixel centres and list of Gaussians of each tile."""
     images, tiles_y, tiles_x = offsets.shape
     ends = torch.cat([offsets.flatten()[1:], torch.tensor([len(ids)], dtype=torch.int32)])
     for number, (start, end) in enumerate(zip(offsets.flatten(), ends, strict=True)):
@@ -204,7 +233,7 @@ def tile_lists(means2d, offsets, ids, width, height, tile):
 
 
 def alphas(pixels, means2d, conics, opacities):
-    """Return delta [P, N, 2], the Gaussians' values and alpha [P, N], zero where it is cut."""
+    """Return delta [P, N, 2], exp(-sigma) [P, N] and alpha [P, N], zero below the cut."""
     delta = means2d - pixels
     dx, dy = delta.unbind(-1)
     sigma = 0.5 * (conics[:, 0] * dx * dx + conics[:, 2] * dy * dy) + conics[:, 1] * dx * dy
@@ -214,40 +243,48 @@ def alphas(pixels, means2d, conics, opacities):
 
 
 def blend_forward(
-    means2d, conics, colours, opacities, behind, masks, width, height, tile, offsets, ids
+    means2d, conics, colors, opacities, backgrounds, masks, width, height, tile, offsets, ids
 ):
-    check(means2d, conics, colours, opacities, offsets, ids, *([] if behind is None else [behind]))
+    check(
+        means2d,
+        conics,
+        colors,
+        opacities,
+        offsets,
+        ids,
+        *([] if backgrounds is None else [backgrounds]),
+    )
     assert masks is None and means2d.ndim == 3 and offsets.ndim == 3
-    images, channels = len(offsets), colours.shape[-1]
+    images, channels = len(offsets), colors.shape[-1]
     assert channels in (1, 2, 3, 4, 5, 8, 9, 16, 17, 32)
-    picture = torch.empty(images, height, width, channels)
+    rendered = torch.empty(images, height, width, channels)
     alpha_image = torch.empty(images, height, width, 1)
-    flat = [value.flatten(0, 1) for value in (means2d, conics, opacities, colours)]
+    flat = [value.flatten(0, 1) for value in (means2d, conics, opacities, colors)]
     for image, rows, columns, pixels, listed in tile_lists(
         means2d, offsets, ids, width, height, tile
     ):
         points, shapes, opaque, features = (value[listed] for value in flat)
         _, _, alpha = alphas(pixels, points, shapes, opaque)
-        through = (1 - alpha).cumprod(1)
-        alpha = torch.where(through > 1e-4, alpha, 0.0)
-        through = torch.cat([torch.ones(len(pixels), 1), (1 - alpha).cumprod(1)], 1)
-        colour = (alpha * through[:, :-1]) @ features
-        if behind is not None:
-            colour = colour + through[:, -1:] * behind[image]
+        transmittance = (1 - alpha).cumprod(1)
+        alpha = torch.where(transmittance > 1e-4, alpha, 0.0)
+        transmittance = torch.cat([torch.ones(len(pixels), 1), (1 - alpha).cumprod(1)], 1)
+        colour = (alpha * transmittance[:, :-1]) @ features
+        if backgrounds is not None:
+            colour = colour + transmittance[:, -1:] * backgrounds[image]
         shape = (rows.stop - rows.start, columns.stop - columns.start, -1)
-        picture[image, rows, columns] = colour.reshape(shape)
-        alpha_image[image, rows, columns] = (1 - through[:, -1]).reshape(shape)
-    return picture, alpha_image, torch.zeros(images, height, width, dtype=torch.int32)
+        rendered[image, rows, columns] = colour.reshape(shape)
+        alpha_image[image, rows, columns] = (1 - transmittance[:, -1]).reshape(shape)
+    return rendered, alpha_image, torch.zeros(images, height, width, dtype=torch.int32)
 
 
 def blend_backward(
-    means2d, conics, colours, opacities, behind, masks, width, height, tile, offsets, ids, *rest
+    means2d, conics, colors, opacities, backgrounds, masks, width, height, tile, offsets, ids, *rest
 ):
-    alpha_image, last, grad_picture, grad_alpha, absgrad = rest
-    check(means2d, conics, colours, opacities, offsets, ids, alpha_image, last, grad_picture)
+    alpha_image, last, grad_image, grad_alpha, absgrad = rest
+    check(means2d, conics, colors, opacities, offsets, ids, alpha_image, last, grad_image)
     check(grad_alpha)
     assert masks is None and not absgrad
-    inputs = (means2d, conics, colours, opacities)
+    inputs = (means2d, conics, colors, opacities)
     flat = [value.flatten(0, 1) for value in inputs]
     grads = [torch.zeros_like(value) for value in flat]
     for image, rows, columns, pixels, listed in tile_lists(
@@ -257,17 +294,18 @@ def blend_backward(
         delta, value, alpha = alphas(pixels, points, shapes, opaque)
         alpha = torch.where((1 - alpha).cumprod(1) > 1e-4, alpha, 0.0)
         over = 1 / (1 - alpha)
-        # Light is got back by dividing what is left of it, of which 1 - alpha has lost digits.
-        left = 1 - alpha_image[image, rows, columns].reshape(-1, 1)
-        light = left * over.flip(1).cumprod(1).flip(1)
-        upstream = grad_picture[image, rows, columns].flatten(0, 1)  # [P, D]
-        weight = alpha * light
+        # Transmittance is recovered by division from the final one, which has lost digits since it
+        # is computed as 1 - alpha.
+        final = 1 - alpha_image[image, rows, columns].reshape(-1, 1)
+        transmittance = final * over.flip(1).cumprod(1).flip(1)
+        upstream = grad_image[image, rows, columns].flatten(0, 1)  # [P, D]
+        weight = alpha * transmittance
         dots = upstream @ features.T  # [P, N]
         later = (weight * dots).flip(1).cumsum(1).flip(1) - weight * dots
-        slope = dots * light - later * over
-        slope = slope + left * over * grad_alpha[image, rows, columns].reshape(-1, 1)
-        if behind is not None:
-            slope = slope - left * over * (upstream @ behind[image])[:, None]
+        slope = dots * transmittance - later * over
+        slope = slope + final * over * grad_alpha[image, rows, columns].reshape(-1, 1)
+        if backgrounds is not None:
+            slope = slope - final * over * (upstream @ backgrounds[image])[:, None]
         slope = torch.where((alpha > 0) & (opaque * value <= 0.999), slope, 0.0)
         sigma = -opaque * value * slope
         dx, dy = delta.unbind(-1)
@@ -295,7 +333,7 @@ KERNELS = {
 
 @contextmanager
 def installed() -> Iterator[None]:
-    """Let gsplat call the kernels above for tensors on a CPU, in the backward pass too."""
+    """Make gsplat call the emulated kernels for tensors on a CPU, forward and backward."""
     from gsplat.cuda import _wrapper
 
     compiled = _wrapper._make_lazy_cuda_func
@@ -321,8 +359,8 @@ def installed() -> Iterator[None]:
 
 
 @contextmanager
-def taken_for_cuda() -> Iterator[None]:
-    """Let our wrapper take tensors on a CPU."""
+def cpu_accepted_as_cuda() -> Iterator[None]:
+    """Make our wrapper accept tensors on a CPU."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("msdyn.raster.gsplat_cuda._usable", lambda tensor: True)
+        patch.setattr("msdyn.raster.gsplat_cuda._is_on_cuda", lambda tensor: True)
         yield

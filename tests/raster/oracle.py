@@ -1,7 +1,7 @@
-"""The rasterizers' slow, obvious twin: dense torch in float64, gradients by autograd.
+"""The reference implementation of the rasterizer: dense torch in float64, gradients by autograd.
 
-Every Gaussian is evaluated at every pixel of every camera. Written from the rules of gsplat 1.5.3
-and shares nothing with the kernels.
+Every Gaussian is evaluated at every pixel of every camera. It is written from the rules of gsplat
+1.5.3 and shares no code with the kernels.
 """
 
 from __future__ import annotations
@@ -11,22 +11,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-ALPHA_CUT, MAX_ALPHA, LEAST_LEFT, MAX_EXTENT = 1 / 255, 0.999, 1e-4, 3.33
+ALPHA_CUT, MAX_ALPHA, MIN_TRANSMITTANCE, MAX_EXTENT = 1 / 255, 0.999, 1e-4, 3.33
 
 
 class Dense(NamedTuple):
-    """Images [C, H, W, ...], and what the projection gave [C, G, ...]."""
+    """Images [C, H, W, ...] and projected Gaussians [C, G, ...]."""
 
     features: Tensor
     alpha: Tensor
     depth: Tensor
     means2d: Tensor
     radii: Tensor
-    # Pixels where a decision (cut, cap, stop) hangs on the last digits of float32.
+    # [C, H, W] pixels where a decision (alpha cut, alpha cap or stop) depends on float32 rounding.
     ambiguous: Tensor
 
 
 def rotations(quats_wxyz: Tensor) -> Tensor:
+    """Return rotation matrices [..., 3, 3] of quaternions [..., 4] of any norm."""
     w, x, y, z = (quats_wxyz / quats_wxyz.norm(dim=-1, keepdim=True)).unbind(-1)
     rows = [
         torch.stack([w * w + x * x - y * y - z * z, 2 * (x * y - w * z), 2 * (x * z + w * y)], -1),
@@ -37,7 +38,7 @@ def rotations(quats_wxyz: Tensor) -> Tensor:
 
 
 def project(means, quats_wxyz, scales, opacities, intrinsics, cam_from_world, size, limits):
-    """Return means2d, conics, depths and radii (zero where not drawn) in one camera."""
+    """Return means2d, conics, depths and radii (zero for culled Gaussians) in one camera."""
     (width, height), (near, far, eps2d) = size, limits
     points = means @ cam_from_world[:3, :3].T + cam_from_world[:3, 3]
     x, y, z = points.unbind(-1)
@@ -52,16 +53,16 @@ def project(means, quats_wxyz, scales, opacities, intrinsics, cam_from_world, si
         ],
         -2,
     )
-    half = rotations(quats_wxyz) * scales[:, None, :]
-    half = jacobian @ cam_from_world[:3, :3] @ half
-    covariance = half @ half.mT + eps2d * torch.eye(2, dtype=z.dtype)
+    root = rotations(quats_wxyz) * scales[:, None, :]
+    root = jacobian @ cam_from_world[:3, :3] @ root
+    covariance = root @ root.mT + eps2d * torch.eye(2, dtype=z.dtype)
     means2d = torch.stack([fx * x / z + cx, fy * y / z + cy], -1)
     extent = (2 * (opacities / ALPHA_CUT).log()).clamp(min=0).sqrt().clamp(max=MAX_EXTENT)
     radii = (extent[:, None] * covariance.diagonal(dim1=-2, dim2=-1).sqrt()).ceil()
     inside = (means2d + radii > 0) & (means2d - radii < torch.tensor([width, height]))
-    drawn = (z >= near) & (z <= far) & (opacities >= ALPHA_CUT) & inside.all(-1)
-    drawn = drawn & (radii > 0).all(-1)
-    return means2d, covariance.inverse(), z, torch.where(drawn[:, None], radii, 0.0)
+    visible = (z >= near) & (z <= far) & (opacities >= ALPHA_CUT) & inside.all(-1)
+    visible = visible & (radii > 0).all(-1)
+    return means2d, covariance.inverse(), z, torch.where(visible[:, None], radii, 0.0)
 
 
 def render(
@@ -81,7 +82,11 @@ def render(
     eps2d=0.3,
     margin=1e-3,
 ) -> Dense:
-    """Render as `msdyn.raster.rasterize` does, with the same arguments, in float64."""
+    """Render in float64; arguments as in `msdyn.raster.rasterize`.
+
+    `margin` is the relative distance of alpha or transmittance to a threshold, below which a pixel
+    is ambiguous; for the cap of alpha a tenth of it, absolute.
+    """
     ys, xs = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     pixels = torch.stack([xs, ys], -1).reshape(-1, 1, 2).double() + 0.5  # [P, 1, 2]
     cameras = len(cam_from_world)
@@ -100,21 +105,21 @@ def render(
             (width, height),
             (near, far, eps2d),
         )
-        drawn = torch.where(radii[:, 0] > 0)[0]
-        order = drawn[z[drawn].detach().float().sort(stable=True).indices]
+        visible = torch.where(radii[:, 0] > 0)[0]
+        order = visible[z[visible].detach().float().sort(stable=True).indices]
         delta = means2d[order] - pixels  # [P, N, 2]
         sigma = 0.5 * torch.einsum("pni,nij,pnj->pn", delta, conics[order], delta)
         raw = opacities[order] * torch.exp(-sigma)
         alpha = torch.where(raw >= ALPHA_CUT, raw.clamp(max=MAX_ALPHA), 0.0)
         after = torch.cumprod(1 - alpha, 1)
-        alpha = torch.where(after > LEAST_LEFT, alpha, 0.0)
+        alpha = torch.where(after > MIN_TRANSMITTANCE, alpha, 0.0)
         through = torch.cumprod(1 - alpha, 1)
         before = torch.cat([torch.ones(len(pixels), 1), through], 1)  # [P, N + 1]
         weights = alpha * before[:, :-1]
-        doubtful = ((raw / ALPHA_CUT).log().abs() < margin) | (
+        ambiguous = ((raw / ALPHA_CUT).log().abs() < margin) | (
             (raw - MAX_ALPHA).abs() < margin / 10
         )
-        doubtful = doubtful | ((after / LEAST_LEFT).log().abs() < margin)
+        ambiguous = ambiguous | ((after / MIN_TRANSMITTANCE).log().abs() < margin)
         image = weights @ features[c][order]
         if background is not None:
             image = image + before[:, -1:] * background
@@ -125,7 +130,7 @@ def render(
                 (weights @ z[order]).reshape(height, width),
                 means2d,
                 radii,
-                doubtful.any(1).reshape(height, width),
+                ambiguous.any(1).reshape(height, width),
             )
         )
     return Dense(*(torch.stack(values) for values in zip(*images, strict=True)))

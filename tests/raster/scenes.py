@@ -1,4 +1,4 @@
-"""Random Gaussians in front of random cameras, and the comparison of a rasterizer with its twin."""
+"""Random Gaussians in front of random cameras, and the comparison of a backend with the oracle."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ gpu = (
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 )
-# "emulated" is our wrapper of gsplat, with gsplat's kernels emulated on the CPU.
+# "emulated" is our wrapper of gsplat with gsplat's kernels emulated on the CPU.
 BACKENDS = ["cpu", "emulated", pytest.param("gsplat", marks=gpu)]
 
 
@@ -62,17 +62,17 @@ def random_scene(
     opaque: bool = False,
     background: bool = False,
 ) -> Scene:
-    """Make a scene around depth 4, parts of it behind the cameras and out of view.
+    """Make a scene around depth 4, partly behind the cameras and outside the view.
 
     Args:
         seed: of the random numbers.
         gaussians: G.
         cameras: C.
         channels: D.
-        own: each camera has its own means, quaternions and features.
-        spread: greatest scale.
-        opaque: opacities of 1, so that the cap and the stop are met.
-        background: give one.
+        own: give each camera its own means, quaternions and features.
+        spread: maximum scale, scene units.
+        opaque: set all opacities to 1, so that alpha is capped and blending stops.
+        background: add a random background.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -89,8 +89,8 @@ def random_scene(
     intrinsics[:, 0, 0], intrinsics[:, 1, 1] = 45 + 5 * uniform(cameras), 40 + 5 * uniform(cameras)
     intrinsics[:, 0, 2], intrinsics[:, 1, 2], intrinsics[:, 2, 2] = 0.45 * width, 0.55 * height, 1
     cam_from_world = torch.eye(4, dtype=torch.float64).repeat(cameras, 1, 1)
-    turn = torch.tensor([1.0, 0, 0, 0], dtype=torch.float64) + 0.1 * normal(cameras, 4)
-    cam_from_world[:, :3, :3] = oracle.rotations(turn)
+    quats = torch.tensor([1.0, 0, 0, 0], dtype=torch.float64) + 0.1 * normal(cameras, 4)
+    cam_from_world[:, :3, :3] = oracle.rotations(quats)
     cam_from_world[:, :3, 3] = 0.2 * normal(cameras, 3)
     return Scene(
         means,
@@ -128,20 +128,20 @@ def draw(scene: Scene, backend: str = "cpu", *, grad: bool = False) -> tuple[Ren
 
 def rasterize_with(backend: str, *arguments: Any, **options: Any) -> Rendering:
     """Call `rasterize` with one of `BACKENDS`."""
-    with emulated_gsplat.taken_for_cuda() if backend == "emulated" else nullcontext():
+    with emulated_gsplat.cpu_accepted_as_cuda() if backend == "emulated" else nullcontext():
         name = "gsplat" if backend == "emulated" else backend
         return rasterize(*arguments, **options, backend=name)
 
 
 def errors(scene: Scene, backend: str = "cpu", seed: int = 0) -> dict[str, float]:
-    """Compare values and every gradient with the oracle.
+    """Compare images and all gradients with the oracle.
 
-    Pixels where a decision hangs on the last digits of float32 (`Dense.ambiguous`) are left out:
-    they weigh nothing in the loss either.
+    Pixels where a decision depends on float32 rounding (`Dense.ambiguous`) are excluded; they have
+    no weight in the loss either.
 
     Returns:
-        The greatest error of each image and gradient, the latter over the greatest gradient of that
-        argument; and the share of pixels left out.
+        The maximum absolute error of each image; the maximum error of each gradient, divided by the
+        largest absolute gradient of that argument; and the fraction of excluded pixels.
     """
     exact = {name: tensor.clone().requires_grad_() for name, tensor in scene.tensors().items()}
     options = dict(scene.options)
@@ -159,15 +159,15 @@ def errors(scene: Scene, backend: str = "cpu", seed: int = 0) -> dict[str, float
         "depth image": (dense.depth, rendering.depth, keep),
     }
     generator = torch.Generator().manual_seed(seed)
-    report = {"left out": 1 - keep.double().mean().item()}
-    loss, twin_loss = 0.0, 0.0
+    report = {"excluded": 1 - keep.double().mean().item()}
+    loss, true_loss = 0.0, 0.0
     for name, (truth, value, mask) in pairs.items():
         assert torch.isfinite(value).all(), name
         report[name] = ((truth - value.cpu()).abs() * mask).max().item()
         weights = torch.randn(truth.shape, generator=generator, dtype=torch.float64) * mask
-        twin_loss = twin_loss + (truth * weights).sum()
+        true_loss = true_loss + (truth * weights).sum()
         loss = loss + (value * weights.to(value)).sum()
-    torch.autograd.backward([loss, twin_loss])
+    torch.autograd.backward([loss, true_loss])
     for name, tensor in tensors.items():
         if tensor.requires_grad:
             truth, value = exact[name].grad, tensor.grad

@@ -1,4 +1,4 @@
-"""What is particular to our wrapper of gsplat; its values are tested with the CPU's."""
+"""Our wrapper of gsplat: batches, padding, conversions; test_rasterizer.py compares its values."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ either = pytest.mark.parametrize("backend", ["emulated", pytest.param("gsplat", 
 
 
 def test_a_batch_is_one_call_of_each_kernel(monkeypatch):
-    """Three frames with Gaussians and cameras of their own, 20 channels and the depth."""
+    """Three cameras with Gaussians of their own, 20 channels and the depth."""
     calls = []
 
-    def noted(name, kernel):
+    def recorded(name, kernel):
         def call(*arguments):
             calls.append(name)
             return kernel(*arguments)
@@ -25,7 +25,7 @@ def test_a_batch_is_one_call_of_each_kernel(monkeypatch):
         return call
 
     for name, kernel in emulated_gsplat.KERNELS.items():
-        monkeypatch.setitem(emulated_gsplat.KERNELS, name, noted(name, kernel))
+        monkeypatch.setitem(emulated_gsplat.KERNELS, name, recorded(name, kernel))
     scene = random_scene(31, cameras=3, channels=20, own=True, background=True)
     rendering, _ = draw(scene, "emulated", grad=True)
     (rendering.features.sum() + rendering.alpha.sum()).backward()
@@ -46,7 +46,7 @@ def greatest_gradient_error(scene: Scene, backend: str) -> float:
 
 @pytest.mark.parametrize("gaussians", [10, 50])
 def test_gradients_of_batch_entries_do_not_mix(monkeypatch, gaussians):
-    """Neither of cameras nor of Gaussians; without what the wrapper appends, they would."""
+    """Gradients of cameras and Gaussians are correct, and wrong without the appended Gaussians."""
     scene = random_scene(32, gaussians=gaussians, cameras=3, own=True)
     assert greatest_gradient_error(scene, "emulated") < 1e-4
     monkeypatch.setattr(gsplat_cuda, "_WARP", 1)
@@ -54,7 +54,7 @@ def test_gradients_of_batch_entries_do_not_mix(monkeypatch, gaussians):
 
 
 @pytest.mark.parametrize(
-    ("own", "gaussians", "cameras_too", "projected"),
+    ("own", "gaussians", "with_cameras", "projected"),
     [
         (True, 50, True, 64),
         (True, 64, True, 64),
@@ -64,32 +64,32 @@ def test_gradients_of_batch_entries_do_not_mix(monkeypatch, gaussians):
         (False, 0, False, 32),
     ],
 )
-def test_gaussians_are_appended_only_where_they_must(
-    monkeypatch, own, gaussians, cameras_too, projected
+def test_gaussians_are_appended_only_where_necessary(
+    monkeypatch, own, gaussians, with_cameras, projected
 ):
-    """A training step without camera gradients copies nothing for it."""
-    seen = []
+    """A training step without camera gradients does not pay for copies with appended Gaussians."""
+    counts = []
     forward = emulated_gsplat.project_forward
 
     def spy(means, *others):
-        seen.append(means.shape[-2])
+        counts.append(means.shape[-2])
         return forward(means, *others)
 
     monkeypatch.setitem(emulated_gsplat.KERNELS, "projection_ewa_3dgs_fused_fwd", spy)
     scene = random_scene(33, gaussians=gaussians, cameras=2, own=own)
-    rendering, _ = draw(scene, "emulated", grad=cameras_too)
-    assert seen == [projected]
+    rendering, _ = draw(scene, "emulated", grad=with_cameras)
+    assert counts == [projected]
     assert rendering.info["means2d"].shape == (2, gaussians, 2)
     assert rendering.info["radii"].shape == (2, gaussians, 2)
     assert rendering.info["depths"].shape == (2, gaussians)
 
 
 def test_double_precision_is_converted():
-    """gsplat's kernels read any array as float32."""
+    """gsplat's kernels interpret the memory of any tensor as float32."""
     scene = random_scene(34)
     tensors = scene.tensors()
     unchecked = getattr(gsplat_cuda.rasterize_gsplat, "__wrapped__", gsplat_cuda.rasterize_gsplat)
-    with emulated_gsplat.taken_for_cuda():
+    with emulated_gsplat.cpu_accepted_as_cuda():
         rendering = unchecked(
             *tensors.values(),
             scene.width,
@@ -109,7 +109,10 @@ def test_gradients_of_intrinsics_are_refused(backend):
     device = "cuda" if backend == "gsplat" else "cpu"
     tensors = {name: value.float().to(device) for name, value in scene.tensors().items()}
     tensors["intrinsics"].requires_grad_()
-    with emulated_gsplat.taken_for_cuda(), pytest.raises(InputError, match="gsplat has none"):
+    with (
+        emulated_gsplat.cpu_accepted_as_cuda(),
+        pytest.raises(InputError, match="gsplat has no gradient of intrinsics"),
+    ):
         gsplat_cuda.rasterize_gsplat(
             *tensors.values(),
             scene.width,
@@ -124,11 +127,12 @@ def test_gradients_of_intrinsics_are_refused(backend):
 
 @either
 @pytest.mark.parametrize("own", [False, True])
-def test_both_backends_draw_the_same(backend, own):
-    """Two thousand Gaussians in two cameras, images and gradients, no pixel left out.
+def test_both_backends_render_the_same(backend, own):
+    """Two thousand Gaussians in two cameras, images and gradients, no pixel excluded.
 
-    With the kernels emulated no value is off by more than 2e-5, nor a gradient by 6e-6 of its norm.
-    On a card, whose exponential is its own, a pixel may be decided otherwise at the cut of alpha.
+    With emulated kernels, values differ by at most 2e-5 and gradients by 6e-6 of their norm. On a
+    GPU, whose exponential function rounds differently, a pixel may fall on the other side of the
+    alpha cut.
     """
     scene = random_scene(36, gaussians=2000, cameras=2, own=own, spread=0.06)
     results = []

@@ -23,7 +23,7 @@ from msdyn.raster.cpu.bin import HEADER, TILE, bin_tiles, order_by_depth, pack_r
 
 @jit.kernel()
 def apply_lanes(source, target):
-    """Write what the functions of `lanes` make of 16 numbers in (0, 1]."""
+    """Apply the functions of `lanes` to 16 numbers in (0, 1] and write one row per function."""
     x = lanes_memory.load(source, 0)
     values = (
         lanes.exp2(8 * x - 8),
@@ -35,19 +35,19 @@ def apply_lanes(source, target):
     )
     for i in range(len(values)):
         lanes_memory.store(target, i * lanes.WIDTH, values[i])
-    return lanes.total(x), lanes.largest(x)
+    return lanes.reduce_sum(x), lanes.reduce_max(x)
 
 
 @jit.kernel()
 def swap_columns(source, target, row):
-    """Copy 16 rows of a matrix of two columns, the columns swapped."""
+    """Copy 16 rows of a matrix of two columns with the columns swapped."""
     lanes_memory.store_column(target, row, 0, lanes_memory.load_column(source, row, 1))
     lanes_memory.store_column(target, row, 1, lanes_memory.load_column(source, row, 0))
 
 
 @given(hnp.arrays(np.float32, 16, elements=st.floats(2**-10, 1, width=32)))
-def test_vectors_compute_what_numpy_does(x):
-    """Worst seen over 10^6 numbers: exp2 1.7e-7 relative, log2 5.5e-7 absolute."""
+def test_lanes_agree_with_numpy(x):
+    """Worst errors over 10^6 numbers: exp2 1.7e-7 relative, log2 5.5e-7 absolute."""
     target = np.empty((6, 16), np.float32)
     total, largest = apply_lanes(x, target)
     exact = x.astype(np.float64)
@@ -84,16 +84,16 @@ def test_columns_stop_at_the_last_row(rows):
     st.integers(1, 5),
     st.randoms(use_true_random=False),
 )
-def test_sorting_is_numpys_stable_sort(depths, chunks, random):
-    """Nearest first, equals in their order, those not drawn left out, at any number of chunks."""
-    drawn = np.array([random.random() < 0.7 for _ in depths], bool)
-    extents = np.repeat(drawn[:, None], 2, 1).astype(np.float32)
-    expected = np.flatnonzero(drawn)[np.argsort(depths[drawn], kind="stable")]
+def test_order_by_depth_is_a_stable_sort_of_the_visible(depths, chunks, random):
+    """Compare with numpy's stable sort, with culled instances, for any number of chunks."""
+    visible = np.array([random.random() < 0.7 for _ in depths], bool)
+    extents = np.repeat(visible[:, None], 2, 1).astype(np.float32)
+    expected = np.flatnonzero(visible)[np.argsort(depths[visible], kind="stable")]
     np.testing.assert_array_equal(order_by_depth(depths[:, None], extents, chunks), expected)
 
 
-def listed(seed: int, chunks: int, spread: float) -> tuple:
-    """Bin a random scene of two cameras; return the lists and all that went into them."""
+def bin_scene(seed: int, chunks: int, spread: float) -> tuple:
+    """Bin a random scene with two cameras; return the lists and the inputs of `bin_tiles`."""
     scene = random_scene(seed, gaussians=80, cameras=2, own=True, spread=spread)
     rendering, _ = draw(scene)
     info = rendering.info
@@ -114,10 +114,10 @@ def listed(seed: int, chunks: int, spread: float) -> tuple:
         covariance.append(projected[1].inverse())
         depths.append(projected[2])
     covariance, means2d = torch.cat(covariance).numpy(), torch.cat(means2d).float().numpy()
-    drawn = (info["radii"] > 0).all(-1).flatten().numpy()
+    visible = (info["radii"] > 0).all(-1).flatten().numpy()
     opacities = scene.opacities.numpy()
     reach = np.sqrt(2 * np.log(np.maximum(255 * np.tile(opacities, 2), 1)))
-    extents = reach[:, None] * np.sqrt(covariance[:, [0, 1], [0, 1]]) * drawn[:, None]
+    extents = reach[:, None] * np.sqrt(covariance[:, [0, 1], [0, 1]]) * visible[:, None]
     inverse = np.linalg.inv(covariance)
     conics = np.stack([inverse[:, 0, 0], inverse[:, 0, 1], inverse[:, 1, 1]], -1)
     depths = torch.cat(depths).float().numpy()[:, None]
@@ -142,9 +142,9 @@ def listed(seed: int, chunks: int, spread: float) -> tuple:
 
 @pytest.mark.parametrize("chunks", [1, 3])
 @pytest.mark.parametrize("spread", [0.03, 0.3, 1.0])
-def test_lists_hold_every_tile_with_a_pixel_that_is_reached(chunks, spread):
-    """Against a loop over all pixels: none is missing, and a box alone would list far more."""
-    scene, order, records, lists, means2d, inverse, sigma_cut = listed(21, chunks, spread)
+def test_lists_contain_all_needed_tiles_and_few_others(chunks, spread):
+    """Compare with an evaluation of alpha at all pixels; bounding boxes would list far more."""
+    scene, order, records, lists, means2d, inverse, sigma_cut = bin_scene(21, chunks, spread)
     offsets, ranks, starts, ends, slots = lists
     tiles_x, tiles_y = -(-scene.width // TILE), -(-scene.height // TILE)
     ys, xs = np.mgrid[0 : scene.height, 0 : scene.width] + 0.5
@@ -161,20 +161,20 @@ def test_lists_hold_every_tile_with_a_pixel_that_is_reached(chunks, spread):
         assert (np.diff(members) > 0).all()  # ascending rank is ascending depth
         listed_pairs |= {(tile, int(rank)) for rank in members}
     assert needed <= listed_pairs
-    # A tile that the ellipse enters between pixel centres is listed too.
+    # Tiles that the ellipse intersects between pixel centres are listed too.
     assert len(listed_pairs) <= 1.15 * len(needed) + 5
-    # The slots are the lists read the other way.
-    again = {
+    # The slots are the inverse of the lists: from rank to tiles.
+    inverse_pairs = {
         (int(np.searchsorted(offsets, slot, "right")) - 1, rank)
         for rank in range(len(order))
         for slot in slots[starts[rank] : ends[rank]]
     }
-    assert again == listed_pairs
+    assert inverse_pairs == listed_pairs
     assert records.shape == (len(order), HEADER + 2)
 
 
-def test_the_oracles_projection_has_the_right_gradient():
-    """Finite differences in float64: what the kernels are compared with is right itself."""
+def test_gradients_of_the_oracles_projection():
+    """Validate the reference of the kernels by finite differences in float64."""
     scene = random_scene(22, gaussians=6, spread=0.3)
 
     def project(means, quats, scales, intrinsics, cam_from_world):
@@ -197,8 +197,8 @@ def test_the_oracles_projection_has_the_right_gradient():
     assert torch.autograd.gradcheck(project, arguments, eps=1e-7, atol=1e-4, rtol=1e-3)
 
 
-def test_kernels_are_kept_where_a_folder_can_be_written(monkeypatch, tmp_path, caplog):
-    """Beside the code, else in the user's folder, else nowhere, which is said aloud."""
+def test_cache_folder_falls_back_to_writable_folders(monkeypatch, tmp_path, caplog):
+    """Beside the code, else in the user's cache folder, else none; fallbacks are logged."""
     caplog.set_level("INFO")
     beside = Path(jit.__file__).parent / "__pycache__"
     writable = tempfile.TemporaryFile
@@ -215,16 +215,16 @@ def test_kernels_are_kept_where_a_folder_can_be_written(monkeypatch, tmp_path, c
     assert cache_folder().startswith(str(beside))
     monkeypatch.setattr(tempfile, "TemporaryFile", temporary_file)
     assert cache_folder().startswith(str(tmp_path / "msdyn"))
-    assert "cannot be kept in" in caplog.text and "Permission denied" in caplog.text
+    assert "cannot be cached in" in caplog.text and "Permission denied" in caplog.text
     refused.add(str(tmp_path))
     assert cache_folder() is None
-    assert "compiled anew in every process" in caplog.text
+    assert "recompiled in every process" in caplog.text
     monkeypatch.setattr(jit.settings, "CACHE_DIR", str(tmp_path / "chosen"))
     assert cache_folder().startswith(str(tmp_path / "chosen"))
 
 
 def test_importing_compiles_nothing():
-    """Neither msdyn nor its renderer brings in numba before something is rendered."""
+    """Importing msdyn and msdyn.render imports neither Numba nor gsplat."""
     code = "import sys, msdyn, msdyn.render; print({'numba', 'gsplat'} & sys.modules.keys())"
     result = subprocess.run(
         [sys.executable, "-c", code], check=False, capture_output=True, text=True

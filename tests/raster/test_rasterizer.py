@@ -1,9 +1,9 @@
-"""Both rasterizers against the dense float64 twin, at the edges, and what training asks of them.
+"""Both backends: comparison with the float64 oracle, edge cases, and the needs of training.
 
-Worst errors seen over 120 random scenes on a CPU with AVX-512: images 2.3e-5 (depths are around 4),
-gradients 2.5e-5 of their greatest; with gsplat's kernels emulated 3.5e-5 and 2.1e-5. The tolerance
-is 1e-4. But where scenes are opaque, gsplat's gradients were up to 1.3e-3 off: it keeps 1 - T of a
-pixel and so loses three of the digits of a T near 1e-4.
+Worst errors over 120 random scenes on a CPU with AVX-512: 2.3e-5 for images (depths are around 4)
+and 2.5e-5 of the largest gradient for gradients; with gsplat's kernels emulated 3.5e-5 and 2.1e-5.
+The tolerance is 1e-4. In opaque scenes the errors of gsplat's gradients were up to 1.3e-3, since it
+stores 1 - T of a pixel and so loses three significant digits of a T near 1e-4.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ every_backend = pytest.mark.parametrize("backend", BACKENDS)
 
 
 def check(
-    scene: Scene, backend: str, most_left_out: float = 0.05, tolerance: float = TOLERANCE
+    scene: Scene, backend: str, max_excluded: float = 0.05, tolerance: float = TOLERANCE
 ) -> None:
+    """Assert that images and gradients agree with the oracle and few pixels are ambiguous."""
     report = errors(scene, backend)
-    assert report.pop("left out") <= most_left_out
+    assert report.pop("excluded") <= max_excluded
     opaque = backend != "cpu" and scene.opacities.max() > 0.999
     for name, error in report.items():
         lax = opaque and name.startswith("gradient")
@@ -58,10 +59,10 @@ def check(
     opaque=st.booleans(),
     background=st.booleans(),
 )
-def test_values_and_gradients_are_the_oracles(
+def test_images_and_gradients_agree_with_the_oracle(
     backend, seed, gaussians, cameras, own, spread, opaque, background
 ):
-    """Images and every gradient, for shared and own Gaussians, few and many, faint and opaque."""
+    """Cameras that share Gaussians or have their own; few, many, transparent, opaque Gaussians."""
     scene = random_scene(
         seed,
         gaussians=gaussians,
@@ -76,7 +77,8 @@ def test_values_and_gradients_are_the_oracles(
 
 @pytest.mark.parametrize(
     ("backend", "channels"),
-    # gsplat is given 32 channels in one pass, so 40 is another case for it, and it pads 7 to 8.
+    # The wrapper passes at most 32 channels to gsplat at once, so 40 take two passes; gsplat pads 7
+    # channels to 8.
     [
         *itertools.product(["cpu"], [1, 8, 17]),
         *itertools.product(["emulated"], [1, 6, 40]),
@@ -84,19 +86,19 @@ def test_values_and_gradients_are_the_oracles(
     ],
 )
 def test_any_number_of_channels(backend, channels):
-    """With the depth, 2 to 41 channels go through."""
+    """With the depth, 2 to 41 channels are blended."""
     check(random_scene(5, channels=channels, own=True, background=True), backend)
 
 
-def test_more_channels_than_one_pass_takes(monkeypatch):
-    """Six channels and the depth, three and the depth in the first pass."""
-    monkeypatch.setattr(cpu_backend, "_CHANNELS_A_PASS", 3)
+def test_more_channels_than_one_pass_blends(monkeypatch):
+    """Six channels and the depth: three and the depth in the first pass, three in the second."""
+    monkeypatch.setattr(cpu_backend, "_CHANNELS_PER_PASS", 3)
     check(random_scene(6, channels=6, cameras=2, own=True, background=True), "cpu")
 
 
 @every_backend
-def test_each_camera_of_a_batch_sees_its_own_gaussians(backend):
-    """A batch is the same, to the last bit, as its cameras one by one."""
+def test_each_camera_of_a_batch_renders_its_own_gaussians(backend):
+    """Rendering a batch gives the same bits as rendering its cameras one by one."""
     scene = random_scene(3, cameras=3, own=True)
     together, _ = draw(scene, backend)
     for c in range(3):
@@ -109,14 +111,14 @@ def test_each_camera_of_a_batch_sees_its_own_gaussians(backend):
 
 @every_backend
 @pytest.mark.parametrize("shared", ["means", "quats_wxyz", "features"])
-def test_each_argument_may_be_shared_by_itself(backend, shared):
-    """The camera axis of each argument is independent of the others'."""
+def test_each_argument_may_be_shared_on_its_own(backend, shared):
+    """One argument without a camera axis works together with others that have one."""
     scene = random_scene(4, cameras=2, own=True)
     check(with_changes(scene, **{shared: getattr(scene, shared)[0]}), backend)
 
 
 def one_gaussian(**changes) -> Scene:
-    """One Gaussian at depth 4 on the axis of a camera of focal length 40."""
+    """Make a scene of one Gaussian at depth 4 on the axis of a camera of focal length 40 px."""
     double = {"dtype": torch.float64}
     scene = Scene(
         torch.tensor([[0.0, 0.0, 4.0]], **double),
@@ -153,27 +155,27 @@ def one_gaussian(**changes) -> Scene:
         {"width": 16, "height": 33},
     ],
     ids=[
-        "almost at the near plane",
+        "near the near plane",
         "beyond the clamp of the Jacobian",
-        "reaching in from outside",
-        "far smaller than a pixel",
-        "far larger than the image",
+        "mean outside the image",
+        "much smaller than a pixel",
+        "much larger than the image",
         "a point",
-        "a short quaternion",
+        "a quaternion of small norm",
         "opaque",
-        "just above the cut",
-        "one pixel",
-        "tiles cut off",
+        "opacity just above the cut",
+        "an image of one pixel",
+        "an image that is no multiple of the tile",
     ],
 )
 def test_single_gaussians(backend, changes):
-    """Shapes and places at the edge of what is drawn; up to 1 in 5 pixels may be doubtful."""
+    """Edge cases of shape, position and image size; up to 1 in 5 pixels may be ambiguous."""
     check(one_gaussian(**changes), backend, 0.2)
 
 
 @every_backend
 def test_a_needle(backend):
-    """Thirty pixels by half a one: float32 conics cost digits; 6e-4 was the worst gradient."""
+    """30 px long, 0.5 px wide: float32 conics lose digits; the worst gradient error was 6e-4."""
     needle = one_gaussian(scales=[[3.0, 0.01, 0.01]], quats_wxyz=[[0.9, 0.1, 0.2, 0.35]])
     check(needle, backend, tolerance=2e-3)
 
@@ -191,8 +193,8 @@ def test_a_needle(backend):
         {"options": {"near": 4.1}},
     ],
 )
-def test_what_is_not_drawn_leaves_no_trace(backend, changes):
-    """Too near, behind, beside, too faint, too far: nothing drawn, no radius, gradients zero."""
+def test_culled_gaussians_have_no_effect(backend, changes):
+    """Near, behind, outside, transparent, far: empty image, zero radii, zero gradients."""
     rendering, tensors = draw(one_gaussian(**changes), backend, grad=True)
     assert rendering.alpha.abs().max() == 0 and rendering.features.abs().max() == 0
     assert (rendering.info["radii"] == 0).all()
@@ -203,8 +205,8 @@ def test_what_is_not_drawn_leaves_no_trace(backend, changes):
 
 
 @every_backend
-def test_a_pixel_stops_before_its_light_falls_to_the_limit(backend):
-    """Of three Gaussians with the greatest opacity, only the first reaches the middle."""
+def test_blending_stops_before_the_minimum_transmittance(backend):
+    """Of three opaque Gaussians, only the first contributes to the central pixel."""
     scene = one_gaussian(
         means=[[0.0, 0.0, z] for z in (4.0, 4.1, 4.2)],
         quats_wxyz=[[1.0, 0, 0, 0]] * 3,
@@ -213,9 +215,9 @@ def test_a_pixel_stops_before_its_light_falls_to_the_limit(backend):
         features=[[1.0], [10.0], [100.0]],
     )
     rendering, tensors = draw(scene, backend, grad=True)
-    middle = rendering.features[0, 18, 24, 0]
-    assert middle.item() == pytest.approx(0.999, abs=1e-6)
-    middle.backward()
+    centre = rendering.features[0, 18, 24, 0]
+    assert centre.item() == pytest.approx(0.999, abs=1e-6)
+    centre.backward()
     gradient = tensors["features"].grad
     assert gradient is not None and gradient[1:].abs().max() == 0
     check(scene, backend, 0.2)
@@ -223,7 +225,7 @@ def test_a_pixel_stops_before_its_light_falls_to_the_limit(backend):
 
 @every_backend
 def test_radii_are_gsplats(backend):
-    """Opacity-aware radii, by the oracle's formula; rounding may move a ceiling by one."""
+    """Compare with the oracle's opacity-aware radii; rounding may change them by one pixel."""
     scene = random_scene(8, gaussians=300)
     dense = oracle.render(*scene.tensors().values(), scene.width, scene.height)
     radii = draw(scene, backend)[0].info["radii"].cpu().double()
@@ -232,17 +234,17 @@ def test_radii_are_gsplats(backend):
     assert 0.2 < (radii > 0).double().mean() < 1
 
 
-def test_gaussians_that_are_not_finite_are_dropped():
-    """NaN, infinity and zero quaternions in some Gaussians leave the picture of the others."""
+def test_gaussians_that_are_not_finite_are_culled():
+    """Some Gaussians with NaN, infinity or zero quaternions: the image is that of the others."""
     scene = random_scene(9, gaussians=40)
     clean = {name: value[8:] for name, value in scene.tensors().items() if len(value) == 40}
     nan, inf = float("nan"), float("inf")
-    spoilt = {name: value.clone() for name, value in scene.tensors().items()}
-    spoilt["means"][0, 0], spoilt["means"][1, 2], spoilt["means"][2] = nan, inf, -inf
-    spoilt["quats_wxyz"][3], spoilt["quats_wxyz"][4, 1] = 0, nan
-    spoilt["scales"][5, 1], spoilt["scales"][6, 0] = nan, inf
-    spoilt["opacities"][7] = nan
-    rendering, tensors = draw(with_changes(scene, **spoilt), grad=True)
+    invalid = {name: value.clone() for name, value in scene.tensors().items()}
+    invalid["means"][0, 0], invalid["means"][1, 2], invalid["means"][2] = nan, inf, -inf
+    invalid["quats_wxyz"][3], invalid["quats_wxyz"][4, 1] = 0, nan
+    invalid["scales"][5, 1], invalid["scales"][6, 0] = nan, inf
+    invalid["opacities"][7] = nan
+    rendering, tensors = draw(with_changes(scene, **invalid), grad=True)
     expected, _ = draw(with_changes(scene, **clean))
     assert torch.equal(rendering.features, expected.features)
     (rendering.features.sum() + rendering.alpha.sum()).backward()
@@ -251,8 +253,8 @@ def test_gaussians_that_are_not_finite_are_dropped():
 
 
 @every_backend
-def test_no_gaussians_at_all(backend):
-    """The background alone; gradients exist and are empty."""
+def test_no_gaussians(backend):
+    """Only the background is rendered; gradients exist and are empty."""
     scene = random_scene(1, background=True)
     empty = {name: value[:0] for name, value in scene.tensors().items() if len(value) == 50}
     rendering, tensors = draw(with_changes(scene, **empty), backend, grad=True)
@@ -264,7 +266,7 @@ def test_no_gaussians_at_all(backend):
 
 
 @every_backend
-def test_order_is_by_depth_and_not_by_index(backend):
+def test_blending_order_is_by_depth_and_not_by_index(backend):
     """A permutation of the Gaussians changes no pixel."""
     scene = random_scene(11, gaussians=60)
     order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
@@ -273,8 +275,8 @@ def test_order_is_by_depth_and_not_by_index(backend):
     assert torch.equal(first.features, second.features)
 
 
-def test_gradients_where_only_a_corner_counts():
-    """Tiles without an upstream gradient are skipped; the gradients are still the oracle's."""
+def test_gradients_of_a_loss_on_one_corner():
+    """Tiles without upstream gradient are skipped; the gradients still agree with the oracle."""
     scene = random_scene(12, gaussians=80)
     exact = {name: tensor.clone().requires_grad_() for name, tensor in scene.tensors().items()}
     dense = oracle.render(*exact.values(), scene.width, scene.height)
@@ -289,7 +291,7 @@ def test_gradients_where_only_a_corner_counts():
 
 
 def outcome(scene: Scene) -> list[torch.Tensor]:
-    """Return the images and all gradients of one rendering."""
+    """Return the features, alpha and all gradients of one rendering."""
     rendering, tensors = draw(scene, grad=True)
     assert rendering.depth is not None
     loss = (rendering.features**2).sum() + rendering.alpha.sum() + rendering.depth.mean()
@@ -299,7 +301,7 @@ def outcome(scene: Scene) -> list[torch.Tensor]:
 
 
 def test_same_bits_run_to_run_and_at_any_number_of_threads(monkeypatch):
-    """Every image and gradient, with the work shared out however little there is."""
+    """All images and gradients, with grains of 1 so that even little work uses all threads."""
     for grain in ("_PROJECT_GRAIN", "_SORT_GRAIN", "_BIN_GRAIN", "_BLEND_GRAIN"):
         monkeypatch.setattr(cpu_backend, grain, 1)
     scene = random_scene(13, gaussians=5000, cameras=2, own=True, spread=0.1)
@@ -318,15 +320,15 @@ def test_same_bits_run_to_run_and_at_any_number_of_threads(monkeypatch):
 
 
 def test_two_python_threads_at_once():
-    """Rendering and backward from two threads give what one gives."""
+    """Forward and backward passes in two concurrent threads give the results of one thread."""
     scenes = [random_scene(seed, gaussians=200) for seed in (14, 15)]
     expected = [outcome(scene) for scene in scenes]
-    wrong = []
+    mismatches = []
 
     def work(scene: Scene, truth: list[torch.Tensor]) -> None:
         for _ in range(10):
             pairs = zip(truth, outcome(scene), strict=True)
-            wrong.append(not all(torch.equal(a, b) for a, b in pairs))
+            mismatches.append(not all(torch.equal(a, b) for a, b in pairs))
 
     workers = [
         threading.Thread(target=work, args=pair) for pair in zip(scenes, expected, strict=True)
@@ -335,12 +337,12 @@ def test_two_python_threads_at_once():
         worker.start()
     for worker in workers:
         worker.join()
-    assert len(wrong) == 20 and not any(wrong)
+    assert len(mismatches) == 20 and not any(mismatches)
 
 
 @every_backend
 def test_gsplats_strategy_densifies_with_our_info(backend):
-    """One round of gsplat's `DefaultStrategy`: Gaussians are added, and faint ones removed."""
+    """A step of gsplat's `DefaultStrategy` adds Gaussians and removes transparent ones."""
     gsplat = pytest.importorskip("gsplat")
     scene = random_scene(16, gaussians=60, spread=0.1)
     device = "cuda" if backend == "gsplat" else "cpu"
@@ -349,7 +351,7 @@ def test_gsplats_strategy_densifies_with_our_info(backend):
         return torch.nn.Parameter(value.to(device, torch.float32))
 
     opacities = scene.opacities.clamp(0.05, 0.95)
-    opacities[:5] = 0.0045  # drawn, and below the strategy's limit
+    opacities[:5] = 0.0045  # visible, but below the strategy's threshold
     params = torch.nn.ParameterDict(
         {
             "means": parameter(scene.means),
@@ -378,10 +380,10 @@ def test_gsplats_strategy_densifies_with_our_info(backend):
     info = rendering.info
     strategy.step_pre_backward(params, optimizers, state, 1, info)
     (rendering.features**2).mean().backward()
-    drawn = (info["radii"] > 0).all(-1)
-    assert info["means2d"].shape == (1, 60, 2) and drawn.any()
-    assert (info["means2d"].grad[drawn].norm(dim=-1) > 0).any()
-    assert (info["means2d"].grad[~drawn] == 0).all()
+    visible = (info["radii"] > 0).all(-1)
+    assert info["means2d"].shape == (1, 60, 2) and visible.any()
+    assert (info["means2d"].grad[visible].norm(dim=-1) > 0).any()
+    assert (info["means2d"].grad[~visible] == 0).all()
     strategy.step_post_backward(params, optimizers, state, 1, info)
     count = len(params["means"])
     assert count > 60 - 5
@@ -403,8 +405,8 @@ def test_gsplats_strategy_densifies_with_our_info(backend):
         ({"means": torch.zeros(50, 3, device="meta")}, "expected tensors on one device"),
     ],
 )
-def test_what_does_not_go_together_is_an_input_error(changes, message):
-    """One line that says what was expected. The checks of the tests' own types come first else."""
+def test_inconsistent_arguments_raise_input_errors(changes, message):
+    """The message says what was expected. `__wrapped__` bypasses the type checks of the tests."""
     scene = random_scene(0)
     arguments = {
         **{name: value.float() for name, value in scene.tensors().items()},

@@ -1,1 +1,1 @@
-"""The rasterizer on a CPU. docs/cpu_rasterizer.md explains how its parts work together."""
+"""The CPU rasterizer: Numba kernels. docs/cpu_rasterizer.md explains how they work together."""

@@ -1,17 +1,17 @@
-"""CPU kernels that sort Gaussians by depth and list, for every tile, those that reach it.
+"""CPU kernels that sort Gaussians by depth and list the Gaussians that intersect each tile.
 
-A Gaussian in a camera is an instance, numbered c * G + g. The instances that are drawn are sorted
-by depth once; their place in that order is their rank. Everything after goes by rank, and a tile's
-list is in ascending rank, so that no tile is sorted by itself. Tiles are numbered by camera, row
-and column.
+A Gaussian in a camera is an instance with index c * G + g. The visible instances of all cameras are
+sorted by depth once; the position in that order is the rank of an instance. All later steps index
+by rank, and the list of a tile is in ascending rank, so that no tile needs a sort of its own. Tiles
+are square, `TILE` pixels wide, and numbered by camera, row and column.
 
-What a tile's blending needs of a Gaussian is packed by rank into one record of float32:
+`pack_records` gathers what blending needs of an instance into one row of float32, by rank:
 
-    0, 1  mean px                    2, 3, 4  a, b, c px^-2          5  log2 of the opacity
-    6, 7  half the width and height of the box where alpha reaches the cut, px
-    8...  the features, and the depth where it is asked for
+    0, 1  projected mean, px         2, 3, 4  a, b, c, px^-2         5  log2 of the opacity
+    6, 7  half the width and height of the box outside of which alpha is below the cut, px
+    8...  the features, followed by the depth if it is blended
 
-so that log2(alpha) = record[5] - (a dx^2 + b dx dy + c dy^2), with (dx, dy) = mean - pixel centre.
+With (dx, dy) = mean - pixel centre, log2(alpha) = record[5] - (a dx^2 + b dx dy + c dy^2).
 """
 
 from __future__ import annotations
@@ -28,30 +28,34 @@ from msdyn.raster.cpu.lanes_memory import prefetch_row
 
 __all__ = ["HEADER", "LOG2_CUT", "TILE", "bin_tiles", "order_by_depth", "pack_records"]
 
+# Pixels along the side of a tile: one `Lanes` value per row.
 TILE = WIDTH
+# Numbers of a record before its features.
 HEADER = 8
 LOG2_CUT = math.log2(ALPHA_CUT)
 
+# Three passes of the radix sort cover the 32 bits of a depth.
 _DIGIT_BITS = 11
-# The blending kernel makes the exact cut. What is listed for it is wider by this much, in px and in
-# log2(alpha), so that no pixel hangs on the rounding of a box.
-_SLACK_PX = 2e-3
-_SLACK = 1e-3
-# Instances asked for before their turn, since sorting scattered them.
-_AHEAD = 16
+# The blending kernel applies the exact alpha cut. Binning uses bounds that are larger by these
+# margins, in px and in log2(alpha), so that no pixel depends on how a bound is rounded.
+_MARGIN_PX = 2e-3
+_MARGIN_LOG2 = 1e-3
+# Ranks between prefetching an instance and using it: sorted by depth, instances are scattered in
+# memory.
+_PREFETCH_DISTANCE = 16
 
 
 @kernel(parallel=True)
 def order_by_depth(depths, extents, chunks):
-    """Return the instances that are drawn, nearest first, as int32.
+    """Return the visible instances, nearest first, [ranks] int32.
 
-    Equal depths keep the order of their numbers: a radix sort, least significant digit first. A
-    positive float32 sorts as its bits do.
+    A stable radix sort, least significant digit first: instances of equal depth stay in ascending
+    order. It sorts the bits of the depths, whose order as integers is that of positive floats.
 
     Args:
-        depths: [instances, 1] float32, positive where drawn.
-        extents: [instances, 2], zero where not drawn.
-        chunks: how many parts to work on at once; it has no effect on the result.
+        depths: [instances, 1] float32, positive for visible instances.
+        extents: [instances, 2] px, zero for culled instances.
+        chunks: number of parts processed in parallel; it has no effect on the result.
     """
     count = depths.size
     bits = depths.ravel().view(np.uint32)
@@ -59,36 +63,36 @@ def order_by_depth(depths, extents, chunks):
     starts = np.empty(chunks + 1, np.int64)
     starts[0] = 0
     for chunk in prange(chunks):
-        drawn = 0
+        visible = 0
         for i in range(bounds[chunk], bounds[chunk + 1]):
-            drawn += extents[i, 0] > 0
-        starts[chunk + 1] = drawn
+            visible += extents[i, 0] > 0
+        starts[chunk + 1] = visible
     starts = np.cumsum(starts)
-    # The depth in the high half, the instance in the low one.
+    # The high half of a key is the depth, the low half the instance.
     keys = np.empty(starts[chunks], np.uint64)
     for chunk in prange(chunks):
-        place = starts[chunk]
+        position = starts[chunk]
         for i in range(bounds[chunk], bounds[chunk + 1]):
             if extents[i, 0] > 0:
-                keys[place] = (np.uint64(bits[i]) << np.uint64(32)) | np.uint64(i)
-                place += 1
+                keys[position] = (np.uint64(bits[i]) << np.uint64(32)) | np.uint64(i)
+                position += 1
 
-    others = np.empty_like(keys)
+    buffer = np.empty_like(keys)
     digits = 1 << _DIGIT_BITS
-    places = np.empty((chunks, digits), np.int64)
+    positions = np.empty((chunks, digits), np.int64)
     bounds = _chunk_bounds(keys.size, chunks)
     for shift in range(32, 64, _DIGIT_BITS):
         for chunk in prange(chunks):
-            places[chunk] = 0
+            positions[chunk] = 0
             for i in range(bounds[chunk], bounds[chunk + 1]):
-                places[chunk, (keys[i] >> np.uint64(shift)) & np.uint64(digits - 1)] += 1
-        _counts_to_starts(places)
+                positions[chunk, (keys[i] >> np.uint64(shift)) & np.uint64(digits - 1)] += 1
+        _counts_to_starts(positions)
         for chunk in prange(chunks):
             for i in range(bounds[chunk], bounds[chunk + 1]):
                 digit = (keys[i] >> np.uint64(shift)) & np.uint64(digits - 1)
-                others[places[chunk, digit]] = keys[i]
-                places[chunk, digit] += 1
-        keys, others = others, keys
+                buffer[positions[chunk, digit]] = keys[i]
+                positions[chunk, digit] += 1
+        keys, buffer = buffer, keys
 
     order = np.empty(keys.size, np.int32)
     for i in prange(keys.size):
@@ -98,56 +102,60 @@ def order_by_depth(depths, extents, chunks):
 
 @kernel()
 def _chunk_bounds(count, chunks):
-    """Return where each of `chunks` equal parts of `count` starts, and where the last one ends."""
+    """Return the bounds, [chunks + 1], that split `range(count)` into chunks of equal length."""
     return np.arange(chunks + 1) * count // chunks
 
 
 @kernel()
 def _counts_to_starts(counts):
-    """Turn counts [chunks, bins] into where each chunk starts in each bin, in place.
+    """Replace counts by start positions in the sorted output, in place: an exclusive prefix sum.
+
+    Args:
+        counts: [chunks, bins] number of entries of each chunk in each bin; afterwards the position
+            of the first of them in the output, which is sorted by bin and, within a bin, by chunk.
 
     Returns:
-        [bins + 1] where each bin starts, and where the last one ends.
+        [bins + 1] the start of each bin, and the end of the last one.
     """
     starts = np.empty(counts.shape[1] + 1, np.int64)
-    place = 0
+    position = 0
     for column in range(counts.shape[1]):
-        starts[column] = place
+        starts[column] = position
         for row in range(counts.shape[0]):
             count = counts[row, column]
-            counts[row, column] = place
-            place += count
-    starts[-1] = place
+            counts[row, column] = position
+            position += count
+    starts[-1] = position
     return starts
 
 
 @kernel(parallel=True)
 def pack_records(order, means2d, conics, opacities, features, depths, with_depth, extents, size):
-    """Return the records of the drawn instances, and how many tiles their bounding boxes reach.
+    """Return the records of the visible instances, and the number of tiles in each bounding box.
 
     Args:
-        order: [ranks], from `order_by_depth`.
-        means2d: [instances, 2].
-        conics: [instances, 3].
+        order: [ranks] visible instances, from `order_by_depth`.
+        means2d: [instances, 2] px.
+        conics: [instances, 3] px^-2.
         opacities: [G, 1].
-        features: [instances or G, D].
-        depths: [instances, 1].
-        with_depth: append the depth to the features.
-        extents: [instances, 2].
+        features: [instances, D], or [G, D] if all cameras share them.
+        depths: [instances, 1] scene units.
+        with_depth: append the depth to the features as a further channel.
+        extents: [instances, 2] px.
         size: (width, height) px.
 
     Returns:
-        records: [ranks, 8 + channels].
-        reached: [ranks] int32.
+        records: [ranks, 8 + D + with_depth] float32, see the module docstring.
+        box_tiles: [ranks] int32.
     """
     channels = features.shape[1]
-    reached = np.empty(order.size, np.int32)
+    box_tiles = np.empty(order.size, np.int32)
     records = np.empty((order.size, HEADER + channels + with_depth), np.float32)
     log2_e = 1 / math.log(2)
     for rank in prange(order.size):
         i = order[rank]
         record = records[rank]
-        later = order[min(rank + _AHEAD, order.size - 1)]
+        later = order[min(rank + _PREFETCH_DISTANCE, order.size - 1)]
         prefetch_row(means2d, later)
         prefetch_row(conics, later)
         prefetch_row(opacities, later % opacities.shape[0])
@@ -159,20 +167,20 @@ def pack_records(order, means2d, conics, opacities, features, depths, with_depth
         record[3] = log2_e * conics[i, 1]
         record[4] = 0.5 * log2_e * conics[i, 2]
         record[5] = math.log2(opacities[i % opacities.shape[0], 0])
-        record[6], record[7] = extents[i, 0] + _SLACK_PX, extents[i, 1] + _SLACK_PX
+        record[6], record[7] = extents[i, 0] + _MARGIN_PX, extents[i, 1] + _MARGIN_PX
         source = features[i % features.shape[0]]
         for d in range(channels):
             record[HEADER + d] = source[d]
         if with_depth:
             record[HEADER + channels] = depths[i, 0]
         left, right, top, bottom = _box(record, size)
-        reached[rank] = (right - left) * (bottom - top)
-    return records, reached
+        box_tiles[rank] = (right - left) * (bottom - top)
+    return records, box_tiles
 
 
 @kernel()
 def _box(record, size):
-    """Return the tiles of a record's bounding box: columns [first, end) and rows [first, end)."""
+    """Return the tiles of a bounding box: first and end column, first and end row (exclusive)."""
     left, right = _tile_range(record[0] - record[6], record[0] + record[6], size[0])
     top, bottom = _tile_range(record[1] - record[7], record[1] + record[7], size[1])
     return left, right, top, bottom
@@ -180,22 +188,27 @@ def _box(record, size):
 
 @kernel()
 def _tile_range(low, high, size):
-    """Return the first tile with a pixel centre between two coordinates, and one after the last."""
+    """Return the first and end tile along an axis with a pixel centre in [low, high] px.
+
+    They are (0, 0) if no pixel centre of the image, `size` pixels long, is in the interval.
+    """
     first, last = max(0, int(np.ceil(low - 0.5))), min(size - 1, int(np.floor(high - 0.5)))
     return (first // TILE, last // TILE + 1) if first <= last else (0, 0)
 
 
 @kernel()
-def _least(a, b, c, x, y):
-    """Return the least a dx^2 + b dx dy + c dy^2 over the pixel centres' square of a tile.
+def _min_quadratic(a, b, c, x, y):
+    """Return the minimum of a dx^2 + b dx dy + c dy^2 over the square of a tile's pixel centres.
 
-    Unless the mean is in the square, the least lies on one of the two sides that face it, and along
-    a side where the slope is zero, or as near as the side goes.
+    It is zero if the mean is inside the square. Otherwise it lies on a side that faces the mean, at
+    the point closest to where the derivative along that side is zero.
 
     Args:
-        a: and `b` and `c` of the record.
-        x: the square's left side, from the mean, px.
-        y: its top side.
+        a: first coefficient, px^-2, of the record.
+        b: second coefficient.
+        c: third coefficient.
+        x: left side of the square relative to the mean, px.
+        y: top side of the square relative to the mean, px.
     """
     right, bottom = x + (TILE - 1), y + (TILE - 1)
     near_x, near_y = min(max(0.0, x), right), min(max(0.0, y), bottom)
@@ -209,56 +222,58 @@ def _least(a, b, c, x, y):
 
 @kernel()
 def _running_sums(counts):
-    """Return [ranks + 1] zero and the sums of the first counts."""
+    """Return the exclusive prefix sums of counts [ranks] and their total, [ranks + 1] int64."""
     sums = np.zeros(counts.size + 1, np.int64)
     sums[1:] = np.cumsum(counts)
     return sums
 
 
 @kernel(parallel=True)
-def bin_tiles(order, records, reached, instances_per_camera, cameras, size, chunks):
-    """List the ranks that reach each tile.
+def bin_tiles(order, records, box_tiles, instances_per_camera, cameras, size, chunks):
+    """List the ranks of the Gaussians whose alpha reaches the cut in each tile.
+
+    An intersection is a pair of a tile and a rank.
 
     Args:
         order: [ranks] instances.
         records: [ranks, 8 + channels].
-        reached: [ranks] tiles of each bounding box.
+        box_tiles: [ranks] number of tiles in each bounding box.
         instances_per_camera: G.
         cameras: C.
         size: (width, height) px.
-        chunks: as in `order_by_depth`.
+        chunks: number of parts processed in parallel; it has no effect on the result.
 
     Returns:
-        offsets: [tiles + 1] where each tile's list starts.
-        ranks: [intersections] int32, the lists, one tile after another.
-        starts: [ranks + 1] where each rank's intersections start in `slots`.
-        ends: [ranks] and where they end, which may be before the next start.
-        slots: int32, the places in `ranks` of each rank's intersections.
+        offsets: [tiles + 1] where the list of each tile starts in `ranks`.
+        ranks: [intersections] int32, the lists of all tiles, one after another.
+        starts: [ranks + 1] where the intersections of each rank start in `slots`.
+        ends: [ranks] where they end; the entries up to the next start are unused.
+        slots: [sum of box_tiles] int32, the positions in `ranks` of each rank's intersections.
     """
     tiles_x, tiles_y = (size[0] + TILE - 1) // TILE, (size[1] + TILE - 1) // TILE
     tiles = tiles_x * tiles_y * cameras
     bounds = _chunk_bounds(order.size, chunks)
-    starts = _running_sums(reached)
+    starts = _running_sums(box_tiles)
     ends = np.empty(order.size, np.int64)
     slots = np.empty(starts[-1], np.int32)
-    places = np.empty((chunks, tiles), np.int64)
-    # First each slot holds the number of a tile, then the place in that tile's list.
+    positions = np.empty((chunks, tiles), np.int64)
+    # The first pass writes the number of the tile into a slot, the second the position in `ranks`.
     for chunk in prange(chunks):
-        counts = places[chunk]
+        counts = positions[chunk]
         counts[:] = 0
         for rank in range(bounds[chunk], bounds[chunk + 1]):
             record = records[rank]
             x, y = np.float64(record[0]), np.float64(record[1])
             a, b, c = np.float64(record[2]), np.float64(record[3]), np.float64(record[4])
-            reach = record[5] - LOG2_CUT + _SLACK
-            above = order[rank] // instances_per_camera * tiles_y
+            limit = record[5] - LOG2_CUT + _MARGIN_LOG2
+            first_row = order[rank] // instances_per_camera * tiles_y
             left, right, row, _ = _box(record, size)
             column, slot = left, starts[rank]
-            # No branch depends on a test: whether a tile is reached is as good as random.
-            for _ in range(reached[rank]):
-                tile = (above + row) * tiles_x + column
-                least = _least(a, b, c, column * TILE + 0.5 - x, row * TILE + 0.5 - y)
-                hit = np.int64(least <= reach)
+            # Without branches: whether a Gaussian reaches a tile of its box is unpredictable.
+            for _ in range(box_tiles[rank]):
+                tile = (first_row + row) * tiles_x + column
+                minimum = _min_quadratic(a, b, c, column * TILE + 0.5 - x, row * TILE + 0.5 - y)
+                hit = np.int64(minimum <= limit)
                 slots[slot] = tile
                 counts[tile] += hit
                 slot += hit
@@ -267,15 +282,15 @@ def bin_tiles(order, records, reached, instances_per_camera, cameras, size, chun
                 column = left if wrapped else column
                 row += wrapped
             ends[rank] = slot
-    offsets = _counts_to_starts(places)
+    offsets = _counts_to_starts(positions)
 
     ranks = np.empty(offsets[-1], np.int32)
     for chunk in prange(chunks):
-        counts = places[chunk]
+        counts = positions[chunk]
         for rank in range(bounds[chunk], bounds[chunk + 1]):
             for slot in range(starts[rank], ends[rank]):
-                place = counts[slots[slot]]
-                counts[slots[slot]] = place + 1
-                ranks[place] = rank
-                slots[slot] = place
+                position = counts[slots[slot]]
+                counts[slots[slot]] = position + 1
+                ranks[position] = rank
+                slots[slot] = position
     return offsets, ranks, starts, ends, slots

@@ -1,18 +1,19 @@
-"""CPU kernels that blend the listed Gaussians of each tile, forward and backward.
+"""CPU kernels that blend the list of Gaussians of each tile, forward and backward.
 
-Each row of a tile is one value of `Lanes`. With alpha_i = min(0.999, o_i 2^-(a dx^2 + b dx dy +
-c dy^2)), taken as zero below 1/255, and T_i the product of (1 - alpha_j) in front of i:
+Each row of a tile is one `Lanes` value. With alpha_i = min(0.999, o_i 2^-(a dx^2 + b dx dy +
+c dy^2)), set to zero below 1/255, and the transmittance T_i = prod_{j < i} (1 - alpha_j):
 
-    image = sum_i T_i alpha_i f_i          and T is what is left of the background's light.
+    image = sum_i T_i alpha_i f_i,  alpha image = 1 - T,  T = the transmittance behind all Gaussians
 
-A pixel is finished when T would fall to 1e-4, and that Gaussian is not drawn there. Then T keeps
-its value with a minus sign, by which the pixel takes nothing more.
+Blending of a pixel stops at the first Gaussian that would reduce T to 1e-4 or less; this Gaussian
+does not contribute. The kernel marks a stopped pixel by negating its T: with a negative T, the
+weight of every further Gaussian fails the test of the stop and is set to zero.
 
-The number of channels comes as a tuple of that length: it is then part of the type, and the loops
-over channels are unrolled.
+The number of channels is passed as a tuple of that length. It is then part of the tuple's type, so
+the compiler knows it and unrolls the loops over channels.
 
-Reference: gsplat 1.5.3, `rasterize_to_pixels`, for the rules; Kerbl et al. 2023 for going backward
-from the last Gaussian.
+Reference: gsplat 1.5.3, `rasterize_to_pixels`, for the rules; Kerbl et al. 2023 for the backward
+pass, which starts at the last Gaussian and recovers T by division.
 """
 
 from __future__ import annotations
@@ -23,43 +24,45 @@ from numba import prange
 from msdyn.jit import kernel
 from msdyn.raster.contract import MAX_ALPHA, MIN_TRANSMITTANCE
 from msdyn.raster.cpu.bin import HEADER, LOG2_CUT, TILE
-from msdyn.raster.cpu.lanes import WIDTH, exp2, iota, largest, select, total
-from msdyn.raster.cpu.lanes_memory import claim, load, prefetch_row, scratch, store
+from msdyn.raster.cpu.lanes import WIDTH, exp2, iota, reduce_max, reduce_sum, select
+from msdyn.raster.cpu.lanes_memory import fetch_increment, load, prefetch_row, scratch, store
 
 __all__ = ["MOMENTS", "blend_backward", "blend_forward", "gather_gradients"]
 
-# Sums over pixels that the backward pass keeps of each intersection, before those of the features.
+# Moments that the backward pass stores for each intersection, before the gradients of the features.
 MOMENTS = 6
 
 _CUT = np.float32(LOG2_CUT)
 _MAX_ALPHA = np.float32(MAX_ALPHA)
-_LEAST_LEFT = np.float32(MIN_TRANSMITTANCE)
+_MIN_TRANSMITTANCE = np.float32(MIN_TRANSMITTANCE)
 _HALF, _ONE = np.float32(0.5), np.float32(1)
-# How far rounding may take log2(alpha) above that of the opacity. Beyond it the conic of a needle
-# is not positive along some line, and nothing is drawn there, as in gsplat.
-_ABOVE = np.float32(1e-4)
-# Gaussians between two looks at whether a tile is finished.
-_LOOK_EVERY = 16
-# Records asked for before their turn: without it a third of the time is waiting for memory
-# (100 000 Gaussians in random order); 4 to 12 are alike.
-_AHEAD = 6
+# Rounding can raise log2(alpha) above log2(opacity) by this much. A greater excess means that the
+# rounded conic of a needle-like Gaussian is not positive definite; the pixel is skipped, as in
+# gsplat.
+_ROUNDING_LOG2 = np.float32(1e-4)
+# Gaussians between two tests of whether all pixels of a tile have stopped.
+_STOP_TEST_INTERVAL = 16
+# List entries between prefetching a record and using it. Without prefetching, a third of the time
+# is spent waiting for memory (100 000 Gaussians in random order); 4 to 12 perform alike.
+_PREFETCH_DISTANCE = 6
 
 
 @kernel()
-def _approach(ranks, k, later, records, x, y):
-    """Return a record, and what is the same for all pixels of a tile or of a column.
+def _load_gaussian(ranks, k, later, records, x, y):
+    """Return the record of a list entry, the rows of the tile that it covers and its column terms.
 
     Args:
-        ranks: the tile's list.
-        k: place in the list.
-        later: another, to be asked for soon.
-        records: all records.
-        x: centre of the tile's first pixel, px.
-        y: the same.
+        ranks: the list of the tile.
+        k: index of the entry.
+        later: index of an entry to prefetch, clamped to the list.
+        records: [ranks, 8 + channels].
+        x: centre of the first pixel of the tile, px.
+        y: its vertical coordinate, px.
 
     Returns:
-        The record; the first row that it reaches and one after the last; and for each column dx,
-        and u and v such that log2(alpha) = u - v dy - c dy^2.
+        record: [8 + channels].
+        first, end: range of the rows of the tile inside the bounding box.
+        dx, u, v: lanes, one per column, with log2(alpha) = u - v dy - c dy^2.
     """
     prefetch_row(records, ranks[min(max(later, 0), ranks.size - 1)])
     record = records[ranks[k]]
@@ -71,39 +74,39 @@ def _approach(ranks, k, later, records, x, y):
 
 @kernel()
 def _alpha(record, u, v, dy):
-    """Return alpha of a row of pixels, not yet capped, and where it reaches the cut."""
+    """Return alpha of a row of pixels before the cap, and the mask where it is above the cut."""
     exponent = u - v * dy - record[4] * dy * dy
-    return exp2(exponent), (exponent >= _CUT) & (exponent <= record[5] + _ABOVE)
+    return exp2(exponent), (exponent >= _CUT) & (exponent <= record[5] + _ROUNDING_LOG2)
 
 
 @kernel(parallel=True)
 def blend_forward(offsets, ranks, records, size, channels, workers, outputs):
-    """Blend every tile.
+    """Blend all tiles.
 
     Args:
-        offsets: [tiles + 1] of `bin_tiles`.
-        ranks: [intersections] of `bin_tiles`.
-        records: [ranks, 8 + D] of `pack_records`.
+        offsets: [tiles + 1] from `bin_tiles`.
+        ranks: [intersections] from `bin_tiles`.
+        records: [ranks, 8 + channels] from `pack_records`.
         size: (width, height) px.
-        channels: a tuple, as long as there are channels in the records.
-        workers: how many tiles to work on at once.
-        outputs: arrays to fill. The image [C, H, W, D] of the first channels; the depth
-            [C, H, W, 1], which is the last channel, or [C, H, W, 0]; alpha [C, H, W]; and for the
-            backward pass T [C, H, W] and the number of the last Gaussian of the tile's list that a
-            pixel took, counted from one, zero where it took none, [C, H, W] float32.
+        channels: a tuple whose length is the number of channels, the depth included.
+        workers: number of tiles processed in parallel; it has no effect on the result.
+        outputs: float32 arrays to fill: the image [C, H, W, D]; the depth [C, H, W, 1], which is
+            the last channel, or [C, H, W, 0] without depth; alpha [C, H, W]; and for the backward
+            pass the final T [C, H, W], and the position in the tile's list of the last Gaussian
+            that contributed to a pixel, [C, H, W], counted from one, zero if none did.
     """
     counter = np.empty(1, np.int64)
     counter[0] = 0
     for _ in prange(workers):
-        tile = claim(counter)
+        tile = fetch_increment(counter)
         while tile < offsets.size - 1:
             _forward_tile(tile, offsets, ranks, records, size, channels, outputs)
-            tile = claim(counter)
+            tile = fetch_increment(counter)
 
 
 @kernel()
-def _place(tile, size):
-    """Return a tile's camera, its first column and row of pixels, and how many it has of each."""
+def _tile_bounds(tile, size):
+    """Return the camera of a tile, its first pixel (x, y), and its number of columns and rows."""
     width, height = size
     tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
     camera, within = tile // (tiles_x * tiles_y), tile % (tiles_x * tiles_y)
@@ -113,129 +116,171 @@ def _place(tile, size):
 
 @kernel()
 def _forward_tile(tile, offsets, ranks, records, size, channels, outputs):
-    image, depth, alpha, left, last = outputs
-    camera, x0, y0, columns, rows = _place(tile, size)
-    light, taken = scratch(TILE, (0,)), scratch(TILE, (0,))
-    colour = scratch(TILE, channels)
+    """Blend one tile and write its pixels to `outputs`; arguments as in `blend_forward`."""
+    image, depth, alpha, final_transmittance, last = outputs
+    camera, x0, y0, columns, rows = _tile_bounds(tile, size)
+    transmittance, last_blended = scratch(TILE, (0,)), scratch(TILE, (0,))
+    blended = scratch(TILE, channels)
     for y in range(TILE):
-        # Pixels outside the image are finished from the start.
+        # A negative T marks pixels outside the image as stopped.
         inside = iota() < (columns if y < rows else 0)
-        store(light, y * WIDTH, select(inside, 1, -1))
-        store(taken, y * WIDTH, 0 * iota())
+        store(transmittance, y * WIDTH, select(inside, 1, -1))
+        store(last_blended, y * WIDTH, 0 * iota())
         for d in range(len(channels)):
-            store(colour, (d * TILE + y) * WIDTH, 0 * iota())
-    _blend_tile(
-        ranks[offsets[tile] : offsets[tile + 1]], records, x0, y0, channels, light, taken, colour
+            store(blended, (d * TILE + y) * WIDTH, 0 * iota())
+    _blend_list(
+        ranks[offsets[tile] : offsets[tile + 1]],
+        records,
+        x0,
+        y0,
+        channels,
+        transmittance,
+        last_blended,
+        blended,
     )
     for y in range(rows):
         for x in range(columns):
             i = y * WIDTH + x
-            left[camera, y0 + y, x0 + x] = abs(light[i])
-            alpha[camera, y0 + y, x0 + x] = _ONE - abs(light[i])
-            last[camera, y0 + y, x0 + x] = taken[i]
+            final_transmittance[camera, y0 + y, x0 + x] = abs(transmittance[i])
+            alpha[camera, y0 + y, x0 + x] = _ONE - abs(transmittance[i])
+            last[camera, y0 + y, x0 + x] = last_blended[i]
             for d in range(image.shape[3]):
-                image[camera, y0 + y, x0 + x, d] = colour[d * TILE * WIDTH + i]
+                image[camera, y0 + y, x0 + x, d] = blended[d * TILE * WIDTH + i]
             for d in range(depth.shape[3]):
-                depth[camera, y0 + y, x0 + x, d] = colour[(len(channels) - 1) * TILE * WIDTH + i]
+                depth[camera, y0 + y, x0 + x, d] = blended[(len(channels) - 1) * TILE * WIDTH + i]
 
 
 @kernel()
-def _blend_tile(ranks, records, x0, y0, channels, light, taken, colour):
-    """Blend one tile's list into T `light`, the numbers `taken` and the sums `colour`."""
+def _blend_list(ranks, records, x0, y0, channels, transmittance, last_blended, blended):
+    """Blend the list of a tile into scratch buffers, front to back.
+
+    Args:
+        ranks: the list of the tile.
+        records: [ranks, 8 + channels].
+        x0: column of the first pixel of the tile.
+        y0: row of the first pixel of the tile.
+        channels: as in `blend_forward`.
+        transmittance: T by row and column; negative for stopped pixels.
+        last_blended: position in the list, from one, of the last Gaussian blended into a pixel.
+        blended: the sums of weighted features, by channel, row and column.
+    """
     x, y = np.float32(x0) + _HALF, np.float32(y0) + _HALF
     for k in range(ranks.size):
-        record, first, end, _, u, v = _approach(ranks, k, k + _AHEAD, records, x, y)
+        record, first, end, _, u, v = _load_gaussian(
+            ranks, k, k + _PREFETCH_DISTANCE, records, x, y
+        )
         number = np.float32(k + 1)
         for row in range(first, end):
-            alpha, seen = _alpha(record, u, v, record[1] - (y + np.float32(row)))
-            alpha = select(seen, select(alpha < _MAX_ALPHA, alpha, _MAX_ALPHA), 0)
-            before = load(light, row * WIDTH)
+            alpha, above_cut = _alpha(record, u, v, record[1] - (y + np.float32(row)))
+            alpha = select(above_cut, select(alpha < _MAX_ALPHA, alpha, _MAX_ALPHA), 0)
+            before = load(transmittance, row * WIDTH)
             weight = alpha * before
             after = before - weight
-            open_ = after > _LEAST_LEFT
-            weight = select(open_, weight, 0)
-            closed = select(before < 0, before, 0 - before)
-            store(light, row * WIDTH, select(open_, after, closed))
-            was = load(taken, row * WIDTH)
-            store(taken, row * WIDTH, select(open_ & seen, number, was))
+            # False for stopped pixels too: T is negative before and after.
+            active = after > _MIN_TRANSMITTANCE
+            weight = select(active, weight, 0)
+            stopped = select(before < 0, before, 0 - before)
+            store(transmittance, row * WIDTH, select(active, after, stopped))
+            previous = load(last_blended, row * WIDTH)
+            store(last_blended, row * WIDTH, select(active & above_cut, number, previous))
             for d in range(len(channels)):
-                place = (d * TILE + row) * WIDTH
-                store(colour, place, load(colour, place) + record[HEADER + d] * weight)
-        if k % _LOOK_EVERY == _LOOK_EVERY - 1:
-            most = load(light, 0)
+                index = (d * TILE + row) * WIDTH
+                store(blended, index, load(blended, index) + record[HEADER + d] * weight)
+        if k % _STOP_TEST_INTERVAL == _STOP_TEST_INTERVAL - 1:
+            maximum = load(transmittance, 0)
             for row in range(1, TILE):
-                other = load(light, row * WIDTH)
-                most = select(other > most, other, most)
-            if largest(most) < 0:
+                other = load(transmittance, row * WIDTH)
+                maximum = select(other > maximum, other, maximum)
+            if reduce_max(maximum) < 0:
                 break
 
 
 @kernel(parallel=True)
-def blend_backward(offsets, ranks, records, size, channels, workers, left, last, grads, sums):
-    """Sum what the gradients of each intersection are made of.
+def blend_backward(
+    offsets, ranks, records, size, channels, workers, final_transmittance, last, grads, sums
+):
+    """Compute six moments and the gradients of the features for each intersection.
 
-    For each pixel let g = -dL/d(log alpha). The six moments are the sums of g, g dx, g dy, g dx^2,
-    g dx dy and g dy^2, (dx, dy) = mean - pixel centre; the gradients of mean, conic and opacity are
-    linear in them with coefficients that are the Gaussian's own.
+    For a Gaussian and a pixel let g = -dL/d(log alpha). The moments are the sums over the pixels of
+    the tile of g, g dx, g dy, g dx^2, g dx dy and g dy^2, with (dx, dy) = mean - pixel centre. The
+    gradients of mean, conic and opacity are linear in the moments, with coefficients that depend on
+    the Gaussian alone, so `gather_gradients` can apply them after summing over tiles.
 
     Args:
-        offsets: and the next five as in `blend_forward`.
-        left: [C, H, W], T as filled by it.
-        last: [C, H, W], as filled by it.
-        grads: gradients of its first three outputs.
-        sums: [intersections, 6 + D] to fill: the moments and the gradients of the features.
+        offsets: `offsets`, `ranks`, `records`, `size`, `channels` and `workers` are those of
+            `blend_forward`.
+        final_transmittance: [C, H, W], as filled by `blend_forward`.
+        last: [C, H, W], as filled by `blend_forward`.
+        grads: gradients of image, depth and alpha, in the shapes of `blend_forward`.
+        sums: [intersections, 6 + channels] to fill: the moments and the gradients of the features.
     """
     counter = np.empty(1, np.int64)
     counter[0] = 0
     for _ in prange(workers):
-        tile = claim(counter)
+        tile = fetch_increment(counter)
         while tile < offsets.size - 1:
-            _backward_tile(tile, offsets, ranks, records, size, channels, left, last, grads, sums)
-            tile = claim(counter)
+            _backward_tile(
+                tile,
+                offsets,
+                ranks,
+                records,
+                size,
+                channels,
+                final_transmittance,
+                last,
+                grads,
+                sums,
+            )
+            tile = fetch_increment(counter)
 
 
 @kernel()
-def _backward_tile(tile, offsets, ranks, records, size, channels, left, last, grads, sums):
-    camera, x0, y0, columns, rows = _place(tile, size)
+def _backward_tile(
+    tile, offsets, ranks, records, size, channels, final_transmittance, last, grads, sums
+):
+    """Fill the rows of `sums` that belong to a tile; arguments as in `blend_backward`."""
+    camera, x0, y0, columns, rows = _tile_bounds(tile, size)
     grad_image, grad_depth, grad_alpha = grads
-    light, taken, behind = scratch(TILE, (0,)), scratch(TILE, (0,)), scratch(TILE, (0,))
+    transmittance, last_blended = scratch(TILE, (0,)), scratch(TILE, (0,))
+    behind = scratch(TILE, (0,))
     grad = scratch(TILE, channels)
     for y in range(TILE):
-        store(light, y * WIDTH, 0 * iota() + 1)
-        store(taken, y * WIDTH, 0 * iota())
+        store(transmittance, y * WIDTH, 0 * iota() + 1)
+        store(last_blended, y * WIDTH, 0 * iota())
         store(behind, y * WIDTH, 0 * iota())
         for d in range(len(channels)):
             store(grad, (d * TILE + y) * WIDTH, 0 * iota())
-    used, wanted = np.float32(0), False
+    # The longest prefix of the list that a pixel used; whether any upstream gradient is nonzero.
+    used, nonzero = np.float32(0), False
     for y in range(rows):
         for x in range(columns):
             i = y * WIDTH + x
-            light[i] = left[camera, y0 + y, x0 + x]
-            taken[i] = last[camera, y0 + y, x0 + x]
-            used = max(used, taken[i])
+            transmittance[i] = final_transmittance[camera, y0 + y, x0 + x]
+            last_blended[i] = last[camera, y0 + y, x0 + x]
+            used = max(used, last_blended[i])
             upstream = grad_alpha[camera, y0 + y, x0 + x]
-            wanted |= upstream != 0
-            behind[i] = -light[i] * upstream
+            nonzero |= upstream != 0
+            behind[i] = -transmittance[i] * upstream
             for d in range(grad_image.shape[3]):
                 upstream = grad_image[camera, y0 + y, x0 + x, d]
-                wanted |= upstream != 0
+                nonzero |= upstream != 0
                 grad[d * TILE * WIDTH + i] = upstream
             for d in range(grad_depth.shape[3]):
                 upstream = grad_depth[camera, y0 + y, x0 + x, d]
-                wanted |= upstream != 0
+                nonzero |= upstream != 0
                 grad[(len(channels) - 1) * TILE * WIDTH + i] = upstream
-    if not wanted:
+    if not nonzero:
         used = np.float32(0)
     start, end, used_end = offsets[tile], offsets[tile + 1], offsets[tile] + int(used)
     sums[used_end:end] = 0
-    _unblend_tile(
+    _unblend_list(
         ranks[start:used_end],
         records,
         x0,
         y0,
         channels,
-        light,
-        taken,
+        transmittance,
+        last_blended,
         behind,
         grad,
         sums[start:used_end],
@@ -243,72 +288,88 @@ def _backward_tile(tile, offsets, ranks, records, size, channels, left, last, gr
 
 
 @kernel()
-def _unblend_tile(ranks, records, x0, y0, channels, light, taken, behind, grad, sums):
-    """Go through one tile's list from its end.
+def _unblend_list(
+    ranks, records, x0, y0, channels, transmittance, last_blended, behind, grad, sums
+):
+    """Compute the moments and feature gradients of the list of a tile, back to front.
 
-    `light` is T after the Gaussian at hand, `behind` what the ones behind it add to the loss.
+    Args:
+        ranks: the part of the tile's list that contributed to a pixel.
+        records: [ranks, 8 + channels].
+        x0: column of the first pixel of the tile.
+        y0: row of the first pixel of the tile.
+        channels: as in `blend_forward`.
+        transmittance: T behind the current Gaussian, by row and column.
+        last_blended: as in `_blend_list`.
+        behind: sum over the Gaussians behind the current one of weight times (features . upstream
+            gradient), minus the final T times the upstream gradient of alpha.
+        grad: upstream gradients of the channels, by channel, row and column.
+        sums: [entries of the list, 6 + channels] to fill.
     """
     x, y = np.float32(x0) + _HALF, np.float32(y0) + _HALF
     grad_feature = scratch(1, channels)
     for k in range(ranks.size - 1, -1, -1):
-        record, first, end, dx, u, v = _approach(ranks, k, k - _AHEAD, records, x, y)
+        record, first, end, dx, u, v = _load_gaussian(
+            ranks, k, k - _PREFETCH_DISTANCE, records, x, y
+        )
         number = np.float32(k + 1)
-        # Sums over the rows of g, g dy and g dy^2; dx is the same in all rows and comes in later.
+        # Sums of g, g dy and g dy^2 over rows, per column; dx is constant in a column and is
+        # multiplied after the loop.
         sum_g, sum_gy, sum_gyy = 0 * iota(), 0 * iota(), 0 * iota()
         for d in range(len(channels)):
             store(grad_feature, d * WIDTH, 0 * iota())
         for row in range(first, end):
             dy = record[1] - (y + np.float32(row))
-            alpha, seen = _alpha(record, u, v, dy)
-            free = alpha <= _MAX_ALPHA
-            seen = seen & (load(taken, row * WIDTH) >= number)
-            alpha = select(seen, select(free, alpha, _MAX_ALPHA), 0)
+            alpha, blended = _alpha(record, u, v, dy)
+            uncapped = alpha <= _MAX_ALPHA
+            blended = blended & (load(last_blended, row * WIDTH) >= number)
+            alpha = select(blended, select(uncapped, alpha, _MAX_ALPHA), 0)
             one_over = _ONE / (_ONE - alpha)
-            before = load(light, row * WIDTH) * one_over
-            store(light, row * WIDTH, before)
+            before = load(transmittance, row * WIDTH) * one_over
+            store(transmittance, row * WIDTH, before)
             weight = alpha * before
             dot = 0 * iota()
             for d in range(len(channels)):
                 upstream = load(grad, (d * TILE + row) * WIDTH)
                 dot = dot + record[HEADER + d] * upstream
-                place = d * WIDTH
-                store(grad_feature, place, load(grad_feature, place) + weight * upstream)
+                index = d * WIDTH
+                store(grad_feature, index, load(grad_feature, index) + weight * upstream)
             later = load(behind, row * WIDTH)
             store(behind, row * WIDTH, later + weight * dot)
-            # The cap has no gradient.
-            g = select(free, alpha * (later * one_over - before * dot), 0)
+            # A capped alpha has no gradient.
+            g = select(uncapped, alpha * (later * one_over - before * dot), 0)
             sum_g = sum_g + g
             sum_gy = sum_gy + g * dy
             sum_gyy = sum_gyy + g * (dy * dy)
         row_sums = sums[k]
-        row_sums[0] = total(sum_g)
-        row_sums[1] = total(sum_g * dx)
-        row_sums[2] = total(sum_gy)
-        row_sums[3] = total(sum_g * dx * dx)
-        row_sums[4] = total(sum_gy * dx)
-        row_sums[5] = total(sum_gyy)
+        row_sums[0] = reduce_sum(sum_g)
+        row_sums[1] = reduce_sum(sum_g * dx)
+        row_sums[2] = reduce_sum(sum_gy)
+        row_sums[3] = reduce_sum(sum_g * dx * dx)
+        row_sums[4] = reduce_sum(sum_gy * dx)
+        row_sums[5] = reduce_sum(sum_gyy)
         for d in range(len(channels)):
-            row_sums[MOMENTS + d] = total(load(grad_feature, d * WIDTH))
+            row_sums[MOMENTS + d] = reduce_sum(load(grad_feature, d * WIDTH))
 
 
 @kernel(parallel=True)
 def gather_gradients(order, starts, ends, slots, sums, conics, opacities, with_depth, outputs):
-    """Add up each instance's intersections and turn the moments into gradients.
+    """Sum over the intersections of each instance and convert the moments to gradients.
 
     Args:
         order: [ranks] instances.
-        starts: and `ends` and `slots`, of `bin_tiles`.
-        sums: [intersections, 6 + D] of `blend_backward`.
-        conics: [instances, 3].
+        starts: `starts`, `ends` and `slots` are those of `bin_tiles`.
+        sums: [intersections, 6 + channels] from `blend_backward`.
+        conics: [instances, 3] px^-2.
         opacities: [G, 1].
-        with_depth: the last channel is the depth.
-        outputs: gradients, all zero before: means2d [instances, 2], conics [instances, 3],
+        with_depth: whether the last channel is the depth.
+        outputs: gradients to fill, zero on entry: means2d [instances, 2], conics [instances, 3],
             opacities [instances, 1], features [instances, D], depths [instances, 1].
     """
     grad_means2d, grad_conics, grad_opacities, grad_features, grad_depths = outputs
     channels = grad_features.shape[1]
     for rank in prange(order.size):
-        later = min(rank + 2 * _AHEAD, order.size - 1)
+        later = min(rank + 2 * _PREFETCH_DISTANCE, order.size - 1)
         i = order[later]
         prefetch_row(conics, i)
         prefetch_row(opacities, i % opacities.shape[0])
@@ -333,7 +394,8 @@ def gather_gradients(order, starts, ends, slots, sums, conics, opacities, with_d
                 grad_features[i, d] += row[MOMENTS + d]
             if with_depth:
                 depth += row[MOMENTS + channels]
-        # log alpha = log o - sigma, sigma = (A dx^2 + C dy^2) / 2 + B dx dy, and g = dL/dsigma.
+        # log alpha = log o - sigma with sigma = (A dx^2 + C dy^2) / 2 + B dx dy and the conic
+        # (A, B, C), so g = dL/dsigma.
         grad_means2d[i, 0] = conics[i, 0] * mx + conics[i, 1] * my
         grad_means2d[i, 1] = conics[i, 1] * mx + conics[i, 2] * my
         grad_conics[i, 0] = 0.5 * mxx

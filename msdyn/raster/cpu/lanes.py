@@ -1,14 +1,19 @@
-"""Sixteen float32 numbers as one Numba value: the vector type the CPU kernels are written in.
+"""The SIMD vector type of the CPU kernels: 16 float32 lanes as one Numba value, called `Lanes`.
 
-What moves such values to and from memory is in `lanes_memory`.
+`lanes_memory` has the loads and stores; `docs/cpu_rasterizer.md` shows how to add an operation.
 
-A row of a tile is one such value, so a kernel says what happens to a row and LLVM maps it to one
-AVX-512 register, two of AVX or four of SSE or NEON. Left to find the vectors by itself it puts
-tests for overlapping arrays around every row, which are only six rows long after culling.
+A row of 16 pixels of a tile is one `Lanes` value. A kernel operates on whole rows and LLVM maps the
+value to one AVX-512 register, two of AVX or four of SSE or NEON. LLVM's automatic vectorization is
+slower here: it guards the loop over every row by run-time checks for overlapping arrays, and after
+culling a Gaussian covers only about six rows of a tile.
 
-The operators `+ - * / > >= < <= &` take two such values, or one and a number, which is rounded to
-float32. Products and sums may be contracted to fused multiply-adds; nothing else is reordered, and
-NaN and infinity keep their meaning, so that lanes masked out may hold anything.
+The operators `+ - * /` return lanes and `> >= < <=` return a mask, a boolean per lane; masks are
+combined by `&`. An operand may be a scalar: it is rounded to float32 and copied to all lanes.
+Comparisons with NaN are false. Products and sums may be contracted to fused multiply-adds, nothing
+else is reordered, and NaN and infinity follow IEEE 754. A lane that a later `select` discards may
+therefore hold any value, NaN included.
+
+Reference: LLVM's language reference for the instructions, intrinsics and fast-math flags.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.base import BaseContext
 from numba.extending import (
     intrinsic,
     lower_builtin,
@@ -34,16 +40,17 @@ __all__ = [
     "ceil",
     "exp2",
     "iota",
-    "largest",
     "log2",
+    "reduce_max",
+    "reduce_sum",
     "select",
     "sqrt",
-    "total",
 ]
 
+# Lanes per value.
 WIDTH = 16
 
-# Without numba's own annotation, by which the typing context would be an argument of the caller.
+# `Any` hides Numba's annotation, by which callers would have to pass the typing context.
 intrinsic_function: Any = intrinsic
 
 FLOAT = ir.FloatType()
@@ -51,24 +58,32 @@ VECTOR = ir.VectorType(FLOAT, WIDTH)
 _INTEGERS = ir.VectorType(ir.IntType(32), WIDTH)
 BITS = ir.VectorType(ir.IntType(1), WIDTH)
 
-# 2^f for |f| <= 1/2, highest power first: the polynomial of degree 5, one at f = 0, with the least
-# greatest relative error (9.1e-8 before rounding), found by iterated weighted least squares.
-_EXP2 = (0.00132647151, 0.00967151277, 0.0555073377, 0.240222421, 0.693146978, 1.0)
-# Adding 1.5 * 2^23 rounds a float32 to the nearest integer, which is then its low bits.
-_ROUND = 12582912.0
+# Coefficients of 2^f for |f| <= 1/2, highest power first: the minimax polynomial of degree 5 with
+# value 1 at f = 0, found by iteratively reweighted least squares. Its relative error is at most
+# 9.1e-8 before rounding.
+_EXP2_COEFFICIENTS = (0.00132647151, 0.00967151277, 0.0555073377, 0.240222421, 0.693146978, 1.0)
+# Adding 1.5 * 2^23 rounds a float32 to the nearest integer and leaves it in the low mantissa bits.
+_ROUNDING_SHIFT = 12582912.0
+
+# Emits the instruction that combines two vectors.
+_Emit = Callable[[ir.IRBuilder, ir.Value, ir.Value], ir.Value]
 
 
 class _LanesType(types.Type):
+    """Numba's type of `WIDTH` float32 lanes."""
+
     def __init__(self) -> None:
         super().__init__(name=f"float32x{WIDTH}")
 
 
 class _MaskType(types.Type):
+    """Numba's type of `WIDTH` booleans, the result of comparing lanes."""
+
     def __init__(self) -> None:
         super().__init__(name=f"boolx{WIDTH}")
 
 
-LANES, _mask = _LanesType(), _MaskType()
+LANES, _MASK = _LanesType(), _MaskType()
 
 
 @register_model(_LanesType)
@@ -84,24 +99,34 @@ class _MaskModel(models.PrimitiveModel):
 
 
 def constant(value: float) -> ir.Constant:
+    """Return the LLVM constant with the same value in all lanes."""
     return ir.Constant(VECTOR, [value] * WIDTH)
 
 
-def _as_vector(context: Any, builder: Any, kind: types.Type, value: Any) -> Any:
-    """Return the lanes of a value, a number being copied to all."""
+def _as_vector(
+    context: BaseContext, builder: ir.IRBuilder, kind: types.Type, value: ir.Value
+) -> ir.Value:
+    """Return an operand of Numba type `kind` as an LLVM vector, a scalar copied to all lanes."""
     if kind == LANES:
         return value
     return splat(builder, VECTOR, context.cast(builder, value, kind, types.float32))
 
 
-def splat(builder: Any, kind: ir.VectorType, value: Any) -> Any:
+def splat(builder: ir.IRBuilder, kind: ir.VectorType, value: ir.Value) -> ir.Value:
+    """Return a vector of LLVM type `kind` with a scalar copied to all lanes."""
     undefined = ir.Constant(kind, ir.Undefined)
     first = builder.insert_element(undefined, value, ir.IntType(32)(0))
     return builder.shuffle_vector(first, undefined, ir.Constant(_INTEGERS, [0] * WIDTH))
 
 
-def _define_operator(symbol: Callable[..., Any], result: types.Type, emit: Callable[..., Any]):
-    """Give Python's operator `symbol` a meaning for `Lanes`: `emit(builder, left, right)`."""
+def _define_operator(symbol: Callable[..., Any], result: types.Type, emit: _Emit) -> None:
+    """Define Python's operator `symbol` for lanes and lanes, or lanes and a scalar.
+
+    Args:
+        symbol: a function of the module `operator`.
+        result: the Numba type of the result, lanes or mask.
+        emit: generates the LLVM instruction for two vectors.
+    """
 
     # Typed and lowered directly: an `overload` would compile a function for each pair of types.
     @type_callable(symbol)
@@ -124,14 +149,14 @@ def _define_operator(symbol: Callable[..., Any], result: types.Type, emit: Calla
         lower_builtin(symbol, *kinds)(generate)
 
 
-def _arithmetic(instruction: str) -> Callable[..., Any]:
-    def emit(builder, left, right):
+def _arithmetic(instruction: str) -> _Emit:
+    def emit(builder: ir.IRBuilder, left: ir.Value, right: ir.Value) -> ir.Value:
         return getattr(builder, instruction)(left, right, flags=("contract",))
 
     return emit
 
 
-def _comparison(sign: str) -> Callable[..., Any]:
+def _comparison(sign: str) -> _Emit:
     return lambda builder, left, right: builder.fcmp_ordered(sign, left, right)
 
 
@@ -139,15 +164,15 @@ _define_operator(operator.add, LANES, _arithmetic("fadd"))
 _define_operator(operator.sub, LANES, _arithmetic("fsub"))
 _define_operator(operator.mul, LANES, _arithmetic("fmul"))
 _define_operator(operator.truediv, LANES, _arithmetic("fdiv"))
-_define_operator(operator.gt, _mask, _comparison(">"))
-_define_operator(operator.ge, _mask, _comparison(">="))
-_define_operator(operator.lt, _mask, _comparison("<"))
-_define_operator(operator.le, _mask, _comparison("<="))
+_define_operator(operator.gt, _MASK, _comparison(">"))
+_define_operator(operator.ge, _MASK, _comparison(">="))
+_define_operator(operator.lt, _MASK, _comparison("<"))
+_define_operator(operator.le, _MASK, _comparison("<="))
 
 
 @type_callable(operator.and_)
 def _type_and(context):
-    return lambda left, right: _mask if left == right == _mask else None
+    return lambda left, right: _MASK if left == right == _MASK else None
 
 
 @lower_builtin(operator.and_, _MaskType, _MaskType)
@@ -157,14 +182,14 @@ def _lower_and(context, builder, signature, masks):
 
 @intrinsic_function
 def iota(typing_context):
-    """Return the lanes 0, 1, ... 15."""
+    """Return the lanes 0, 1, ..., 15."""
     lanes = ir.Constant(VECTOR, [float(i) for i in range(WIDTH)])
     return LANES(), lambda context, builder, signature, values: lanes
 
 
 @intrinsic_function
 def select(typing_context, mask, yes, no):
-    """Return `yes` where the mask is set and `no` elsewhere; either may be a number."""
+    """Return `yes` where the mask is true and `no` elsewhere; each is lanes or a scalar."""
 
     def generate(context, builder, signature, values):
         kinds = signature.args
@@ -179,16 +204,16 @@ def select(typing_context, mask, yes, no):
 
 @intrinsic_function
 def exp2(typing_context, exponent):
-    """Return 2^x within 2e-7 of it for |x| < 126; outside, any number."""
+    """Return 2^x with a relative error below 2e-7 for |x| < 126, an arbitrary value otherwise."""
 
     def generate(context, builder, signature, values):
-        shifted = builder.fadd(values[0], constant(_ROUND))
-        fraction = builder.fsub(values[0], builder.fsub(shifted, constant(_ROUND)))
-        power = constant(_EXP2[0])
-        for coefficient in _EXP2[1:]:
+        shifted = builder.fadd(values[0], constant(_ROUNDING_SHIFT))
+        fraction = builder.fsub(values[0], builder.fsub(shifted, constant(_ROUNDING_SHIFT)))
+        power = constant(_EXP2_COEFFICIENTS[0])
+        for coefficient in _EXP2_COEFFICIENTS[1:]:
             power = builder.fmul(power, fraction, flags=("contract",))
             power = builder.fadd(power, constant(coefficient), flags=("contract",))
-        # The integer goes to the bits of the exponent, 23 up; its own high bits fall out.
+        # Add the integer part to the exponent field, which starts at bit 23.
         exponent_bits = builder.shl(
             builder.bitcast(shifted, _INTEGERS), ir.Constant(_INTEGERS, [23] * WIDTH)
         )
@@ -200,8 +225,8 @@ def exp2(typing_context, exponent):
 
 
 @intrinsic_function
-def _split(typing_context, lanes):
-    """Return e and m of x = 2^e m with m in [1, 2), for x positive and normal."""
+def _split_exponent(typing_context, lanes):
+    """Return lanes (e, m) with x = 2^e m and m in [1, 2), for positive normal x."""
 
     def generate(context, builder, signature, values):
         bits = builder.bitcast(values[0], _INTEGERS)
@@ -222,9 +247,9 @@ def _split(typing_context, lanes):
 
 @kernel()
 def log2(lanes):
-    """Return log2(x) for positive x, within 6e-7 where x is in [1e-3, 1]."""
-    exponent, mantissa = _split(lanes)
-    # log2 m = 2 / ln 2 artanh s with s = (m - 1) / (m + 1), |s| < 0.172: five terms are enough.
+    """Return log2(x) for positive normal x; the absolute error is below 6e-7 in [1e-3, 1]."""
+    exponent, mantissa = _split_exponent(lanes)
+    # log2 m = 2 / ln 2 * artanh s with s = (m - 1) / (m + 1), and |s| < 0.172: five terms suffice.
     high = mantissa > 1.4142135
     exponent = select(high, exponent + 1, exponent)
     mantissa = select(high, mantissa * 0.5, mantissa)
@@ -234,7 +259,9 @@ def log2(lanes):
     return exponent + s * series * 2.8853900817779268
 
 
-def _function(name: str) -> Callable[..., Any]:
+def _unary_intrinsic(name: str) -> Callable[..., Any]:
+    """Return the code generator of LLVM's intrinsic `llvm.<name>`, lanes to lanes."""
+
     def generate(context, builder, signature, values):
         function = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(VECTOR, [VECTOR]), f"llvm.{name}.v{WIDTH}f32"
@@ -246,17 +273,25 @@ def _function(name: str) -> Callable[..., Any]:
 
 @intrinsic_function
 def sqrt(typing_context, lanes):
-    """Return the square root, NaN below zero."""
-    return LANES(LANES), _function("sqrt")
+    """Return the square root of each lane, NaN for negative lanes."""
+    return LANES(LANES), _unary_intrinsic("sqrt")
 
 
 @intrinsic_function
 def ceil(typing_context, lanes):
-    """Return the least integer that is not smaller."""
-    return LANES(LANES), _function("ceil")
+    """Return each lane rounded up to an integer."""
+    return LANES(LANES), _unary_intrinsic("ceil")
 
 
-def _reduction(name: str, start: tuple[Any, ...], flag: str) -> Callable[..., Any]:
+def _reduction(name: str, start: tuple[ir.Constant, ...], flag: str) -> Callable[..., Any]:
+    """Return the code generator of `llvm.vector.reduce.<name>`, lanes to a float32.
+
+    Args:
+        name: of the reduction.
+        start: the initial value, for reductions that take one.
+        flag: the fast-math flag of the call.
+    """
+
     def generate(context, builder, signature, values):
         arguments = [FLOAT] * len(start) + [VECTOR]
         function = cgutils.get_or_insert_function(
@@ -270,12 +305,12 @@ def _reduction(name: str, start: tuple[Any, ...], flag: str) -> Callable[..., An
 
 
 @intrinsic_function
-def total(typing_context, lanes):
-    """Return the sum of the lanes, added pairwise."""
+def reduce_sum(typing_context, lanes):
+    """Return the sum of the lanes as a scalar; `reassoc` lets LLVM add them pairwise."""
     return types.float32(LANES), _reduction("fadd", (ir.Constant(FLOAT, -0.0),), "reassoc")
 
 
 @intrinsic_function
-def largest(typing_context, lanes):
-    """Return the largest lane; none may be NaN."""
+def reduce_max(typing_context, lanes):
+    """Return the maximum of the lanes as a scalar; no lane may be NaN."""
     return types.float32(LANES), _reduction("fmax", (), "nnan")

@@ -1,14 +1,16 @@
-"""Memory for `lanes`: arrays, columns of matrices, scratch on the stack, and what is shared.
+"""Memory access of `lanes`: arrays, matrix columns, scratch buffers, prefetch, atomic counter.
 
 No index is checked.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.base import BaseContext
 
 from msdyn.jit import kernel
 from msdyn.raster.cpu.lanes import (
@@ -23,7 +25,7 @@ from msdyn.raster.cpu.lanes import (
 )
 
 __all__ = [
-    "claim",
+    "fetch_increment",
     "load",
     "load_column",
     "prefetch_row",
@@ -32,25 +34,31 @@ __all__ = [
     "store_column",
 ]
 
-_WIDE_INTEGERS = ir.VectorType(ir.IntType(64), WIDTH)
+_INT64S = ir.VectorType(ir.IntType(64), WIDTH)
 
 
-def _address(context: Any, builder: Any, kind: types.Type, value: Any, index: Any) -> Any:
-    """Return the pointer to `WIDTH` numbers from `index` on in an array or scratch memory."""
+# Below, `builder` is `Any`: for llvmlite's casts the type checker infers None.
+
+
+def _address(
+    context: BaseContext, builder: Any, kind: types.Type, value: ir.Value, index: ir.Value
+) -> ir.NamedValue:
+    """Return the pointer to the vector that starts at `index` of an array or scratch buffer."""
     if isinstance(kind, types.Array):
         value = context.make_array(kind)(context, builder, value).data
     return builder.bitcast(builder.gep(value, [index]), VECTOR.as_pointer())
 
 
 def _alignment(kind: types.Type) -> int:
+    """Return the alignment in bytes that `load` and `store` may assume."""
     return 4 if isinstance(kind, types.Array) else 4 * WIDTH
 
 
 @intrinsic_function
 def load(typing_context, memory, index):
-    """Return the 16 numbers from `index` on in a contiguous float32 array or in `scratch`.
+    """Return elements `index` to `index + 15` of a contiguous float32 array or a `scratch` buffer.
 
-    In `scratch` the index must be a multiple of 16.
+    In a `scratch` buffer the index must be a multiple of 16.
     """
 
     def generate(context, builder, signature, values):
@@ -64,7 +72,7 @@ def load(typing_context, memory, index):
 
 @intrinsic_function
 def store(typing_context, memory, index, lanes):
-    """Write 16 numbers to where `load` would read them."""
+    """Write lanes to elements `index` to `index + 15`; the same conditions as for `load`."""
 
     def generate(context, builder, signature, values):
         kind = signature.args[0]
@@ -75,24 +83,36 @@ def store(typing_context, memory, index, lanes):
     return types.void(memory, types.intp, LANES), generate
 
 
-def _column_pointers(context: Any, builder: Any, kind: types.Type, values: Any) -> tuple[Any, Any]:
-    """Return the pointers to 16 rows of a column of a matrix, and which of them lie inside."""
+def _column_pointers(
+    context: BaseContext, builder: Any, kind: types.Type, values: Sequence[ir.Value]
+) -> tuple[ir.NamedValue, ir.NamedValue]:
+    """Return pointers to 16 consecutive rows of a matrix column, and the mask of existing rows.
+
+    Args:
+        context: Numba's target context.
+        builder: of the function that is compiled.
+        kind: the Numba type of the matrix.
+        values: matrix, first row and column.
+    """
     matrix, row, column = values
     array = context.make_array(kind)(context, builder, matrix)
     rows, columns = cgutils.unpack_tuple(builder, array.shape)
-    # In bytes, as integers: llvmlite knows no vector of pointers but the type.
-    steps = ir.Constant(_WIDE_INTEGERS, [4 * lane for lane in range(WIDTH)])
+    # Addresses are computed as integers, in bytes: llvmlite has no `gep` for vectors of pointers.
+    steps = ir.Constant(_INT64S, [4 * lane for lane in range(WIDTH)])
     first = builder.gep(array.data, [builder.add(builder.mul(row, columns), column)])
-    address = splat(builder, _WIDE_INTEGERS, builder.ptrtoint(first, columns.type))
-    offsets = builder.mul(steps, splat(builder, _WIDE_INTEGERS, columns))
+    address = splat(builder, _INT64S, builder.ptrtoint(first, columns.type))
+    offsets = builder.mul(steps, splat(builder, _INT64S, columns))
     pointers = builder.inttoptr(builder.add(address, offsets), ir.VectorType(first.type, WIDTH))
-    left = splat(builder, _WIDE_INTEGERS, builder.mul(builder.sub(rows, row), columns.type(4)))
+    left = splat(builder, _INT64S, builder.mul(builder.sub(rows, row), columns.type(4)))
     return pointers, builder.icmp_signed("<", steps, left)
 
 
 @intrinsic_function
 def load_column(typing_context, matrix, row, column):
-    """Return 16 rows of a column of a float32 matrix from `row` on, zero beyond the last row."""
+    """Return rows `row` to `row + 15` of a matrix column, zero for rows beyond the last one.
+
+    The matrix must be contiguous float32.
+    """
 
     def generate(context, builder, signature, values):
         pointers, inside = _column_pointers(context, builder, signature.args[0], values)
@@ -108,7 +128,10 @@ def load_column(typing_context, matrix, row, column):
 
 @intrinsic_function
 def store_column(typing_context, matrix, row, column, lanes):
-    """Write 16 rows of a column of a float32 matrix from `row` on, nothing beyond the last row."""
+    """Write lanes to rows `row` to `row + 15` of a matrix column, skipping rows beyond the last.
+
+    The matrix must be contiguous float32.
+    """
 
     def generate(context, builder, signature, values):
         pointers, inside = _column_pointers(context, builder, signature.args[0], values[:3])
@@ -124,8 +147,8 @@ def store_column(typing_context, matrix, row, column, lanes):
 
 
 @intrinsic_function
-def claim(typing_context, counter):
-    """Return the first entry of an int64 array and add one to it, as one step among threads."""
+def fetch_increment(typing_context, counter):
+    """Atomically add one to the first element of an int64 array and return its previous value."""
 
     def generate(context, builder, signature, values):
         pointer = context.make_array(signature.args[0])(context, builder, values[0]).data
@@ -136,6 +159,8 @@ def claim(typing_context, counter):
 
 @intrinsic_function
 def _prefetch(typing_context, memory, index):
+    """Prefetch the cache line of one element for reading."""
+
     def generate(context, builder, signature, values):
         pointer = _address(context, builder, signature.args[0], *values)
         pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
@@ -145,7 +170,7 @@ def _prefetch(typing_context, memory, index):
             ir.FunctionType(ir.VoidType(), [pointer.type, integer, integer, integer]),
             "llvm.prefetch.p0",
         )
-        # For reading, to be kept in all caches, data.
+        # Arguments: 0 for a read, 3 for all cache levels, 1 for the data cache.
         builder.call(function, [pointer, integer(0), integer(3), integer(1)])
         return context.get_dummy_value()
 
@@ -154,24 +179,27 @@ def _prefetch(typing_context, memory, index):
 
 @kernel()
 def prefetch_row(matrix, row):
-    """Ask for a row of a matrix, of up to 16 numbers, that is needed a little later."""
+    """Prefetch the cache lines of the first and last element: all of a row of up to 16 elements."""
     _prefetch(matrix, row * matrix.shape[1])
     _prefetch(matrix, (row + 1) * matrix.shape[1] - 1)
 
 
 @intrinsic_function(prefer_literal=True)
 def scratch(typing_context, rows, channels):
-    """Return room on the stack for `rows * len(channels)` lanes, not cleared; scalars by `room[i]`.
+    """Return an uninitialised buffer on the stack for `rows * len(channels)` lanes.
+
+    `load` and `store` access it by lanes, `buffer[i]` by scalars. It is valid until the function
+    that allocated it returns.
 
     Args:
-        rows: a constant.
-        channels: a tuple: its length is part of its type and so known to the compiler.
+        rows: an integer literal.
+        channels: a tuple, whose length is part of its type and so known to the compiler.
     """
     count = rows.literal_value * channels.count
 
     def generate(context, builder, signature, values):
-        room = cgutils.alloca_once(builder, VECTOR, size=count)
-        room.align = 4 * WIDTH
-        return builder.bitcast(room, FLOAT.as_pointer())
+        buffer = cgutils.alloca_once(builder, VECTOR, size=count)
+        buffer.align = 4 * WIDTH
+        return builder.bitcast(buffer, FLOAT.as_pointer())
 
     return types.CPointer(types.float32)(rows, channels), generate

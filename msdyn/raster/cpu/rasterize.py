@@ -1,7 +1,7 @@
-"""The rasterizer on a CPU: two differentiable steps around Numba kernels, in float32.
+"""The CPU backend: two autograd functions that call the Numba kernels, in float32.
 
-`_Project` takes Gaussians to the image and `_Blend` blends them there. They are apart so that the
-projected means are a tensor of the graph, whose gradient gsplat's densification reads.
+`_Project` projects Gaussians into the images and `_Blend` blends them. They are separate so that
+the projected means are a tensor of the graph, whose gradient gsplat's densification reads.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from msdyn.raster.cpu.project import BLOCK, project_backward, project_forward
 
 __all__ = ["rasterize_cpu"]
 
-# The least work for a thread of its own, in Gaussians and, for the last, in intersections: between
-# half a millisecond and a whole one.
+# Minimum work per thread, about 0.5 to 1 ms, in Gaussians and for the last one in intersections of
+# Gaussians and tiles.
 _PROJECT_GRAIN, _SORT_GRAIN, _BIN_GRAIN, _BLEND_GRAIN = 32_768, 65_536, 16_384, 16_384
 
-
-# Beyond it the sums do not fit the registers; and each number of channels is compiled for itself.
-_CHANNELS_A_PASS = 32
+# The sums of more channels do not fit the registers, and each number of channels is compiled
+# separately.
+_CHANNELS_PER_PASS = 32
 
 
 def rasterize_cpu(
@@ -50,7 +50,11 @@ def rasterize_cpu(
     far: float,
     eps2d: float,
 ) -> Rendering:
-    """Do what `rasterize` says, for tensors on a CPU, which it has checked."""
+    """Rasterize on a CPU; arguments and result as in `rasterize`, which has checked the shapes.
+
+    Raises:
+        InputError: tensors on another device.
+    """
     if means.device.type != "cpu":
         raise InputError(f"the cpu backend: expected tensors on a CPU, got {means.device}")
     means, quats_wxyz, features = (
@@ -95,33 +99,44 @@ def _blend(
     size: tuple[int, int],
     with_depth: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Apply `_Blend` to so many channels at a time as its kernels are fast for."""
-    first, *others = features.split(_CHANNELS_A_PASS, dim=-1)
-    same = (means2d, conics, opacities)
-    image, alpha, depth = _Blend.apply(*same, first, depths, extents, size, with_depth)
-    images = [_Blend.apply(*same, part, depths, extents, size, False)[0] for part in others]
+    """Apply `_Blend` to at most `_CHANNELS_PER_PASS` channels at a time.
+
+    Arguments and result are those of `_Blend`; the depth is blended with the first channels.
+    """
+    first, *others = features.split(_CHANNELS_PER_PASS, dim=-1)
+    shared = (means2d, conics, opacities)
+    image, alpha, depth = _Blend.apply(*shared, first, depths, extents, size, with_depth)
+    images = [_Blend.apply(*shared, part, depths, extents, size, False)[0] for part in others]
     return torch.cat([image, *images], dim=-1) if images else image, alpha, depth
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:
-    """Return the tensors as contiguous arrays, without a copy where they are so already."""
+    """Return the tensors as contiguous arrays, without copying those that are contiguous."""
     return [tensor.detach().contiguous().numpy() for tensor in tensors]
 
 
 @contextmanager
 def _threads(work: int, grain: int) -> Iterator[int]:
-    """Let kernels use as many threads as torch does, but one for every `grain` of `work` at most.
+    """Set Numba's number of threads to torch's, but at most `work // grain`; restore it on exit.
 
-    Starting threads is cheap on an idle machine; on a busy one each start can wait for a time slice
-    of the system (8 ms measured), so a millisecond of work is not shared.
+    On a busy machine, waking a thread can take a time slice of the operating system (8 ms
+    measured), so work of less than about a millisecond is not divided among threads.
+
+    Args:
+        work: of the kernels, in Gaussians or intersections.
+        grain: minimum work per thread.
+
+    Yields:
+        The number of threads, at least 1.
     """
     torch_threads, numba_threads = torch.get_num_threads(), numba.get_num_threads()
     threads = max(1, min(torch_threads, settings.NUMBA_NUM_THREADS, work // grain))
-    # Setting what is set already would take as long as a kernel for a thousand Gaussians.
+    # `set_num_threads` takes as long as a kernel for a thousand Gaussians, so skip needless calls.
     if threads != numba_threads:
         numba.set_num_threads(threads)
     if torch.get_num_threads() != torch_threads:
-        # Numba's thread pool sets OpenMP's default as it starts, and torch may read that.
+        # Numba's thread pool sets OpenMP's default number of threads when it starts, and torch may
+        # adopt it.
         torch.set_num_threads(torch_threads)
     try:
         yield threads
@@ -130,16 +145,19 @@ def _threads(work: int, grain: int) -> Iterator[int]:
             numba.set_num_threads(numba_threads)
 
 
-def _over_cameras(grad: Tensor) -> Tensor:
-    """Return the sum over the first axis; of one camera, the same memory."""
+def _sum_over_cameras(grad: Tensor) -> Tensor:
+    """Return the sum over the first axis, a view if there is one camera."""
     return grad[0] if len(grad) == 1 else grad.sum(0)
 
 
 class _Project(torch.autograd.Function):
-    """(means [C or 1, G, 3], quats, scales [G, 3], opacities [G], cameras) -> the image plane.
+    """Project means [C or 1, G, 3], quats [C or 1, G, 4] and scales [G, 3] into C cameras.
 
-    Returns means2d [C, G, 2], conics [C, G, 3], depths [C, G] and extents [C, G, 2]. Opacities only
-    decide on the extents, which have no gradient.
+    Further inputs are opacities [G], intrinsics [C, 3, 3], cam_from_world [C, 4, 4], `size`
+    (width, height) px and `limits` (near, far, eps2d).
+
+    Returns means2d [C, G, 2] px, conics [C, G, 3] px^-2, depths [C, G] scene units and extents
+    [C, G, 2] px. Opacities affect only the extents and the culling, so they have no gradient here.
     """
 
     @staticmethod
@@ -200,7 +218,7 @@ class _Project(torch.autograd.Function):
         return (
             grad_means.sum_to_size(means.shape),
             grad_quats.sum_to_size(quats.shape),
-            _over_cameras(grad_scales),
+            _sum_over_cameras(grad_scales),
             None,
             grad_intrinsics,
             grad_pose,
@@ -210,10 +228,13 @@ class _Project(torch.autograd.Function):
 
 
 class _Blend(torch.autograd.Function):
-    """(means2d, conics, opacities [G], features [C or 1, G, D], depths, extents) -> images.
+    """Blend features [C or 1, G, D] of Gaussians that `_Project` has projected into C cameras.
 
-    Returns features [C, H, W, D], alpha [C, H, W], and the depth [C, H, W], empty where it is not
-    asked for.
+    Further inputs are means2d, conics, depths and extents as `_Project` returns them, opacities
+    [G], `size` (width, height) px and `with_depth`.
+
+    Returns the features [C, H, W, D], alpha [C, H, W] and, if `with_depth`, the depth [C, H, W],
+    otherwise an empty tensor.
     """
 
     @staticmethod
@@ -240,16 +261,16 @@ class _Blend(torch.autograd.Function):
         with _threads(cameras * count, _SORT_GRAIN) as threads:
             order = order_by_depth(arrays[4], arrays[5], threads)
         with _threads(len(order), _BIN_GRAIN) as threads:
-            records, reached = pack_records(order, *arrays[:5], with_depth, arrays[5], size)
+            records, box_tiles = pack_records(order, *arrays[:5], with_depth, arrays[5], size)
             offsets, ranks, *slots = bin_tiles(
-                order, records, reached, count, cameras, size, threads
+                order, records, box_tiles, count, cameras, size, threads
             )
 
         width, height = size
         channels = (0,) * (features.shape[-1] + with_depth)
         image = torch.empty(cameras, height, width, features.shape[-1])
         depth_image = torch.empty(cameras, height, width, int(with_depth))
-        alpha, left, last = torch.empty(3, cameras, height, width)
+        alpha, final_transmittance, last = torch.empty(3, cameras, height, width)
         with _threads(len(ranks), _BLEND_GRAIN) as threads:
             blend_forward(
                 offsets,
@@ -258,9 +279,9 @@ class _Blend(torch.autograd.Function):
                 size,
                 channels,
                 threads,
-                tuple(_arrays(image, depth_image, alpha, left, last)),
+                tuple(_arrays(image, depth_image, alpha, final_transmittance, last)),
             )
-        ctx.save_for_backward(conics, opacities, features, left, last)
+        ctx.save_for_backward(conics, opacities, features, final_transmittance, last)
         ctx.lists = (order, offsets, ranks, slots, records)
         ctx.options = (size, channels, with_depth)
         return image, alpha, depth_image.squeeze(-1)
@@ -269,12 +290,12 @@ class _Blend(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, grad_image: Tensor, grad_alpha: Tensor, grad_depth: Tensor
     ) -> tuple[Tensor | None, ...]:
-        conics, opacities, features, left, last = ctx.saved_tensors
+        conics, opacities, features, final_transmittance, last = ctx.saved_tensors
         order, offsets, ranks, slots, records = ctx.lists
         size, channels, with_depth = ctx.options
         cameras, count = conics.shape[:2]
         sums = np.empty((len(ranks), MOMENTS + len(channels)), np.float32)
-        grad_depth = grad_depth.reshape(*left.shape, int(with_depth))
+        grad_depth = grad_depth.reshape(*final_transmittance.shape, int(with_depth))
         with _threads(len(ranks), _BLEND_GRAIN) as threads:
             blend_backward(
                 offsets,
@@ -283,11 +304,11 @@ class _Blend(torch.autograd.Function):
                 size,
                 channels,
                 threads,
-                *_arrays(left, last),
+                *_arrays(final_transmittance, last),
                 tuple(_arrays(grad_image, grad_depth, grad_alpha)),
                 sums,
             )
-        # One piece of memory, since the system clears each anew.
+        # One allocation for all gradients: the operating system has to clear each one.
         widths = (2, 3, 1, features.shape[-1], 1)
         parts = torch.zeros(cameras * count * sum(widths)).split(
             [cameras * count * n for n in widths]
@@ -305,7 +326,7 @@ class _Blend(torch.autograd.Function):
         return (
             grads[0],
             grads[1],
-            _over_cameras(grads[2].squeeze(-1)),
+            _sum_over_cameras(grads[2].squeeze(-1)),
             grads[3].sum_to_size(features.shape),
             grads[4].squeeze(-1),
             None,
