@@ -1,4 +1,4 @@
-"""Any camera file: ours, nerfstudio's, DyCheck's, or a list of cameras with times."""
+"""Camera files of any known format: msdyn, nerfstudio, DyCheck, or a list of cameras with times."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64
 
 from msdyn.errors import InputError
 from msdyn.files import read_json
 from msdyn.geometry import Cameras
 from msdyn.io.dycheck import read_dycheck_camera
-from msdyn.io.nerfstudio_paths import parse_camera_path, parse_transforms
+from msdyn.io.nerfstudio_paths import parse_camera_path, parse_times, parse_transforms
 from msdyn.scene import parse_cameras
 
 __all__ = ["TimedCameras", "read_camera_file"]
 
-_FORMS = (
-    "understood are: msdyn's (width, height and, in `frames` or at the top level, fx fy cx cy and "
+_FORMATS = (
+    "supported are: msdyn's (width, height and, in `frames` or at the top level, fx fy cx cy and "
     "cam_from_world), a list of such cameras with time, nerfstudio's transforms.json (frames with "
     "transform_matrix) and camera_path.json (camera_path with camera_to_world and fov), and "
     "DyCheck's (orientation, position, focal_length)"
@@ -28,19 +29,19 @@ _FORMS = (
 
 @dataclass(frozen=True)
 class TimedCameras:
-    """Cameras of a file, and their normalised times [N] where the file gives them."""
+    """Cameras of a file, and their normalised times where the file gives them."""
 
     cameras: Cameras
-    times: np.ndarray | None
+    times: Float64[np.ndarray, " cameras"] | None
 
 
 def read_camera_file(path: str | os.PathLike) -> TimedCameras:
-    """Read a camera file of any form that is understood.
+    """Read a camera file of any supported format.
 
     Raises:
         FileNotFoundError: there is no such file.
-        InputError: another form, or something is missing; the message says which forms there are
-            and what was missing.
+        InputError: another format, or a key is missing or wrong; the message names it and the
+            supported formats.
     """
     path = Path(path)
     content = read_json(path)
@@ -48,12 +49,12 @@ def read_camera_file(path: str | os.PathLike) -> TimedCameras:
         content = {"frames": content}
     if not isinstance(content, dict):
         raise InputError(
-            f"{path}: expected a JSON object or list, got {type(content).__name__}; {_FORMS}"
+            f"{path}: expected a JSON object or list, got {type(content).__name__}; {_FORMATS}"
         )
     try:
         return _parse(path, content)
     except InputError as error:
-        raise InputError(f"{error}; {_FORMS}") from error
+        raise InputError(f"{error}; {_FORMATS}") from error
 
 
 def _parse(path: Path, content: dict[str, Any]) -> TimedCameras:
@@ -63,15 +64,13 @@ def _parse(path: Path, content: dict[str, Any]) -> TimedCameras:
         return TimedCameras(read_dycheck_camera(path), None)
     frames = content.get("frames", [content])
     if not isinstance(frames, list) or not frames:
-        raise InputError(f"{path}: frames: expected a list of at least one camera")
+        got = "an empty list" if isinstance(frames, list) else type(frames).__name__
+        raise InputError(f"{path}: frames: expected a list of at least one camera, got {got}")
     first = frames[0]
     if isinstance(first, dict) and "transform_matrix" in first:
         return TimedCameras(*parse_transforms(path, content))
-    # In a list of cameras each has its own size, of which there is one in a file.
+    # `parse_cameras` expects one image size at the top level; in a list, each camera has its own.
     if isinstance(first, dict):
         content = {key: first[key] for key in ("width", "height") if key in first} | content
     times = [frame.get("time") if isinstance(frame, dict) else None for frame in frames]
-    known = all(isinstance(time, (int, float)) for time in times)
-    return TimedCameras(
-        parse_cameras(path, content), np.array(times, np.float64) if known else None
-    )
+    return TimedCameras(parse_cameras(path, content), parse_times(times))

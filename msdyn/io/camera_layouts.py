@@ -1,4 +1,4 @@
-"""Any file or folder of cameras: tells the format by its content and reads it."""
+"""Files and folders of cameras of any known format, detected by their content."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import numpy as np
 
 from msdyn.errors import InputError
 from msdyn.files import read_json
-from msdyn.geometry import Cameras, invert_transforms
+from msdyn.geometry import invert_transforms
 from msdyn.io.colmap import find_colmap_model, read_colmap
 from msdyn.io.depth_anything3 import read_depth_anything3
 from msdyn.io.dycheck import Dycheck
 from msdyn.io.megasam import read_megasam
 from msdyn.io.nerfstudio import read_nerfstudio
-from msdyn.io.posed_images import PosedImages
+from msdyn.io.posed_images import PosedImages, checked_cameras, pinhole_matrix
 from msdyn.io.tum import read_tum
 from msdyn.scene import npz_keys, read_cameras
 
 __all__ = ["CAMERA_LAYOUTS", "read_posed_images"]
 
 CAMERA_LAYOUTS = (
-    "cameras.json of msdyn, transforms.json of nerfstudio, a COLMAP model (folder), a sequence of "
-    "DyCheck (folder), an npz of MegaSaM or Depth Anything 3, or a TUM trajectory (.txt, with "
+    "cameras.json of msdyn, transforms.json of nerfstudio, a COLMAP model (folder), a DyCheck "
+    "sequence (folder), an npz of MegaSaM or Depth Anything 3, or a TUM trajectory (.txt, with "
     "--intrinsics)"
 )
 
@@ -34,16 +34,16 @@ def read_posed_images(
     intrinsics: Sequence[float] | None = None,
     size: tuple[int, int] | None = None,
 ) -> PosedImages:
-    """Read cameras of any known layout.
+    """Read cameras of any known format.
 
     Args:
         path: a file or folder.
-        intrinsics: fx fy cx cy in px, for layouts without them (TUM).
+        intrinsics: fx fy cx cy, px, for formats without them (TUM).
         size: (height, width) of the images that `intrinsics` belong to.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
-        InputError: no known layout, or one with something wrong in it.
+        InputError: an unknown format, or content that is missing or wrong.
     """
     path = Path(path)
     if path.is_dir():
@@ -80,21 +80,15 @@ def _read_trajectory(
 ) -> PosedImages:
     seconds, world_from_cam = read_tum(path)
     if not len(seconds):
-        raise InputError(f"{path}: no poses in it; a line is: seconds tx ty tz qx qy qz qw")
+        raise InputError(f"{path}: no poses in it; expected lines of: seconds tx ty tz qx qy qz qw")
     if not np.isfinite(seconds).all() or (np.diff(seconds) <= 0).any():
-        raise InputError(f"{path}: expected increasing timestamps")
+        raise InputError(f"{path}: expected finite, increasing timestamps")
     if intrinsics is None or size is None:
         raise InputError(
             f"{path}: a TUM trajectory has no focal length; add --intrinsics FX FY CX CY, in "
             "pixels of the video at its full size"
         )
-    fx, fy, cx, cy = intrinsics
-    k = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+    k = pinhole_matrix(*intrinsics)[None]
     height, width = size
-    try:
-        cameras = Cameras(
-            np.tile(k, (len(seconds), 1, 1)), invert_transforms(world_from_cam), width, height
-        )
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    cameras = checked_cameras(path, k, invert_transforms(world_from_cam), width, height)
     return PosedImages("TUM", cameras, seconds=seconds)

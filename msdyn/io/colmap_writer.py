@@ -1,8 +1,7 @@
 """COLMAP's text format: `cameras.txt`, `images.txt`, `points3D.txt`.
 
-COLMAP's conventions are ours: OpenCV axes, `cam_from_world`, quaternions `wxyz` in the files, pixel
-centres at +0.5. Every image has a camera of its own where the intrinsics differ, one is shared
-otherwise.
+The conventions are those of msdyn: OpenCV axes, `cam_from_world`, pixel centres at +0.5.
+Quaternions are `wxyz` in the files. All images share one camera unless the intrinsics differ.
 
 Reference: colmap.github.io/format.html
 """
@@ -14,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Real, UInt8
 
 from msdyn.errors import InputError
 from msdyn.files import atomic_path
@@ -26,20 +26,20 @@ def write_colmap(
     directory: str | os.PathLike,
     cameras: Cameras,
     names: Sequence[str],
-    points: np.ndarray | None = None,
-    colours: np.ndarray | None = None,
+    points: Real[np.ndarray, "points 3"] | None = None,
+    colours: UInt8[np.ndarray, "points 3"] | None = None,
 ) -> Path:
     """Write cameras as a sparse model of COLMAP, each file atomically, and return the folder.
 
     Args:
-        directory: where the three files go.
-        cameras: one an image, in the world to be kept.
-        names: [T] names of the image files.
-        points: [P, 3] world points to go with them, scene units; none by default.
-        colours: [P, 3] uint8 RGB of the points.
+        directory: folder of the three files.
+        cameras: one per image.
+        names: of the image files.
+        points: 3D points of the model, scene units; none by default.
+        colours: RGB of the points; black by default.
 
     Raises:
-        InputError: another number of names than of cameras.
+        InputError: the number of names is not that of the cameras.
     """
     from scipy.spatial.transform import Rotation
 
@@ -73,8 +73,8 @@ def write_colmap(
     return directory
 
 
-def _numbers(values: Sequence[float] | np.ndarray) -> str:
-    """Return numbers as text that reads back exactly."""
+def _numbers(values: Sequence[float] | Real[np.ndarray, " values"]) -> str:
+    """Return numbers as text that converts back to the same numbers."""
     return " ".join(repr(float(value)) for value in values)
 
 

@@ -1,9 +1,9 @@
-"""CoTracker's layout of point tracks, as its users save it in an npz.
+"""CoTracker's point tracks, in an npz.
 
     pred_tracks (or tracks)           [1, T, N, 2] or [T, N, 2] pixels, x then y
     pred_visibility (or visibility)   [1, T, N] or [T, N], bool or a probability
 
-The centre of the first pixel is at (0, 0); ours is at (0.5, 0.5).
+The centre of the first pixel is at (0, 0); in msdyn it is at (0.5, 0.5).
 
 Reference: Karaev et al., "CoTracker3", 2024; github.com/facebookresearch/co-tracker.
 """
@@ -13,14 +13,15 @@ from __future__ import annotations
 import os
 
 import numpy as np
+from jaxtyping import Bool, Real
 
 from msdyn.errors import InputError
 from msdyn.scene import Tracks, load_npz
 
 __all__ = ["read_cotracker", "tracks_of_cotracker"]
 
-VISIBLE = 0.5
-"""Where visibility is a probability: seen from here."""
+_VISIBLE = 0.5
+"""Minimum probability of a visible observation."""
 
 
 def read_cotracker(path: str | os.PathLike) -> Tracks:
@@ -41,12 +42,15 @@ def read_cotracker(path: str | os.PathLike) -> Tracks:
         raise InputError(f"{path}: {error}") from error
 
 
-def tracks_of_cotracker(xy: np.ndarray, visibility: np.ndarray) -> Tracks:
-    """Return tracks from CoTracker's output; each starts where it is first seen.
+def tracks_of_cotracker(
+    xy: Real[np.ndarray, " ..."], visibility: Real[np.ndarray, " ..."] | Bool[np.ndarray, " ..."]
+) -> Tracks:
+    """Return tracks from CoTracker's output; each starts in the first frame in which it is visible.
 
     Args:
-        xy: [T, N, 2] or [1, T, N, 2] px, the first pixel's centre at (0, 0).
-        visibility: [T, N] or [1, T, N], bool or a probability, which becomes the confidence.
+        xy: [frames, tracks, 2], possibly with a batch of one before; px, the first pixel's centre
+            at (0, 0).
+        visibility: [frames, tracks], likewise; bool or a probability, which becomes the confidence.
 
     Raises:
         InputError: other shapes.
@@ -60,10 +64,10 @@ def tracks_of_cotracker(xy: np.ndarray, visibility: np.ndarray) -> Tracks:
         )
     confidence = visibility.astype(np.float32).T
     positions = (xy.astype(np.float32) + np.float32(0.5)).swapaxes(0, 1)
-    visible = (confidence > VISIBLE) & np.isfinite(positions).all(-1)
-    seen = visible.any(1)
-    visible, positions = visible[seen], positions[seen]
-    confidence = np.where(visible, confidence[seen].clip(0, 1), 0)
+    visible = (confidence > _VISIBLE) & np.isfinite(positions).all(-1)
+    observed = visible.any(1)
+    visible, positions = visible[observed], positions[observed]
+    confidence = np.where(visible, confidence[observed].clip(0, 1), 0)
     return Tracks.from_dense(
         np.where(visible[..., None], positions, 0),
         visible,

@@ -1,11 +1,11 @@
 """Depth Anything 3's result (`exports/npz/results.npz` or `mini_npz`): cameras and depth.
 
-    depth       [T, H, W] float32 z-depth at the size the model ran at
+    depth       [T, H, W] float32 z-depth at the input size of the model
     conf        [T, H, W] confidence (not read)
     extrinsics  [T, 3, 4] camera from world, OpenCV axes
     intrinsics  [T, 3, 3] in pixels of `depth`
 
-It is run in an environment of its own, for it pins numpy below 2: `da3 auto VIDEO --export-format
+It needs its own environment, because it requires numpy below 2: `da3 auto VIDEO --export-format
 mini_npz`, then `msdyn-preprocess VIDEO --cameras files --cameras-path results.npz`.
 
 Reference: src/depth_anything_3/utils/export/npz.py in github.com/ByteDance-Seed/Depth-Anything-3.
@@ -18,15 +18,14 @@ import os
 import numpy as np
 
 from msdyn.errors import InputError
-from msdyn.geometry import Cameras
-from msdyn.io.posed_images import PosedImages, pinhole_intrinsics
+from msdyn.io.posed_images import PosedImages, checked_cameras, pinhole_intrinsics
 from msdyn.scene import load_npz
 
 __all__ = ["read_depth_anything3"]
 
 
 def read_depth_anything3(path: str | os.PathLike) -> PosedImages:
-    """Read cameras and depth [T, H, W] of a Depth Anything 3 npz.
+    """Read the cameras and depth of a Depth Anything 3 npz.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -45,10 +44,5 @@ def read_depth_anything3(path: str | os.PathLike) -> PosedImages:
     cam_from_world = np.tile(np.eye(4), (count, 1, 1))
     cam_from_world[:, :3] = poses[:, :3]
     k = pinhole_intrinsics(arrays["intrinsics"], f"{path}: intrinsics")
-    try:
-        cameras = Cameras(
-            np.broadcast_to(k, (count, 3, 3)) if len(k) == 1 else k, cam_from_world, width, height
-        )
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    cameras = checked_cameras(path, k, cam_from_world, width, height)
     return PosedImages("Depth Anything 3 npz", cameras, depths=depths)

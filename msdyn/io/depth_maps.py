@@ -1,4 +1,4 @@
-"""One depth map a file: `.npy`, 16-bit `.png`, `.exr`.
+"""Files of one depth map: `.npy`, 16-bit `.png`, `.exr`.
 
 Values are z-depth; 0 is unknown, as are NaN and infinity in an EXR, which renderers write for sky.
 """
@@ -9,22 +9,23 @@ import os
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32
 
 from msdyn.errors import InputError, MissingExtraError
 
 __all__ = ["DEPTH_SUFFIXES", "read_depth_map"]
 
-_FAR = 1e9
+_FAR = 1e9  # renderers write 1e10 or infinity where a ray hits nothing
 DEPTH_SUFFIXES = (".npy", ".png", ".exr")
 
 
-def read_depth_map(path: str | os.PathLike) -> np.ndarray:
-    """Read one depth map as float32 [H, W], unscaled.
+def read_depth_map(path: str | os.PathLike) -> Float32[np.ndarray, "height width"]:
+    """Read one depth map, in the units of the file.
 
     Raises:
         FileNotFoundError: there is no such file.
-        InputError: not depth: another type or shape, or values that are negative, or (but for an
-            EXR) not finite.
+        InputError: another type or shape, or values that are negative or (except in an EXR) not
+            finite.
     """
     path = Path(path)
     if not path.is_file():
@@ -53,7 +54,7 @@ def _read_npy(path: Path) -> np.ndarray:
         raise InputError(f"{path}: not a readable npy file ({error})") from error
 
 
-def _read_png(path: Path) -> np.ndarray:
+def _read_png(path: Path) -> Float32[np.ndarray, "height width"]:
     from PIL import Image
 
     try:
@@ -66,8 +67,8 @@ def _read_png(path: Path) -> np.ndarray:
     return image.astype(np.float32)
 
 
-def _read_exr(path: Path) -> np.ndarray:
-    """Read channel Z, or the first one there is, of an EXR."""
+def _read_exr(path: Path) -> Float32[np.ndarray, "height width"]:
+    """Read channel Z of an EXR, or else its first; 0 where a ray hit nothing."""
     try:
         import OpenEXR
     except ImportError as error:
@@ -81,5 +82,4 @@ def _read_exr(path: Path) -> np.ndarray:
         raise InputError(f"{path}: not a readable EXR ({error})") from error
     image = np.asarray(channels.get("Z", next(iter(channels.values()))), np.float32)
     image = image[..., 0] if image.ndim == 3 else image
-    # Renderers write infinity, or 1e10, for what is not hit.
     return np.where(np.isfinite(image) & (image < _FAR), image, 0)

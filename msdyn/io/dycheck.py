@@ -1,16 +1,16 @@
 """DyCheck's folder format (the iPhone data of Gao et al., 2022): reading it.
 
     dataset.json metadata.json    names of all images, and the time and camera of each
-    splits/train.json, val.json   which are the clip, and which are held out; made up if missing
-    extra.json scene.json         frames a second; a normalisation that the files do not have yet
-    camera/<name>.json            orientation (rows: world to camera), position, intrinsics at 1x
-    rgb/<f>x/<name>.png           RGBA; alpha 0 where the sensor saw nothing
+    splits/train.json, val.json   images of the clip, and held-out images; by camera if missing
+    extra.json scene.json         frames per second; a normalisation, not applied to the files
+    camera/<name>.json            orientation (cam_from_world), position, intrinsics at 1x
+    rgb/<f>x/<name>.png           RGBA; alpha 0 where the sensor recorded nothing
     depth/<f>x/<name>.npy         [H, W, 1] z-depth of the clip, 0 unknown
     covisible/<f>x/val/<name>.png
     keypoint/<f>x/train/<name>.json   [J, 3] x, y, visible; the first pixel's centre is at (0, 0)
 
-Cameras are OpenCV's with pixel centres at +0.5, in metres. The format's own page gives depth in
-millimetres, its code writes metres: which one it is, is told from the depth itself.
+Axes are OpenCV's, pixel centres are at +0.5, positions are in metres. The documentation of the
+format gives depth in millimetres, its code writes metres; the unit is detected from the values.
 
 Reference: Gao et al., "Monocular Dynamic View Synthesis: A Reality Check", 2022; the format's page
 docs/DATASETS.md and parser dycheck/datasets/iphone.py in github.com/KAIR-BAIR/dycheck.
@@ -22,22 +22,32 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import imageio.v3 as iio
 import numpy as np
+from jaxtyping import Bool, Float32, Float64, Shaped, UInt8
 
 from msdyn.errors import InputError
 from msdyn.files import read_json
 from msdyn.geometry import Cameras
+from msdyn.io.depth_maps import read_depth_map
+from msdyn.io.posed_images import checked_cameras, pinhole_matrix
 from msdyn.scene import Keypoints, write_keypoints, write_view
 
-__all__ = ["Dycheck", "DycheckView", "read_dycheck_camera", "write_dycheck_views"]
+__all__ = [
+    "Dycheck",
+    "DycheckView",
+    "ViewsReport",
+    "read_dycheck_camera",
+    "write_dycheck_views",
+]
 
 _MILLIMETRES_ABOVE = 50.0
-"""No sensor of a phone measures 50 m, and none of them 50 mm: a larger median is millimetres."""
+"""Median depth above which the unit is millimetres: a phone's sensor does not reach 50 m, and the
+scene is farther away than 50 mm."""
 _REFINED = "flow3d_preprocessed"
-"""Where shape-of-motion puts covisibility at 1x."""
+"""Folder in which shape-of-motion puts covisibility at 1x."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +55,8 @@ class DycheckView:
     """A held-out camera.
 
     Attributes:
-        names: names of its images by frame of the clip.
-        cameras: one for every frame of the clip; where there is no image, that of the nearest.
+        names: names of its images, by frame of the clip.
+        cameras: one per frame of the clip; in frames without image, that of the nearest image.
     """
 
     names: dict[int, str]
@@ -54,7 +64,16 @@ class DycheckView:
 
 
 class Dycheck:
-    """A sequence opened for reading, at one of its image sizes."""
+    """A sequence opened for reading, at one of its image sizes.
+
+    Attributes:
+        directory: the sequence's folder.
+        factor: 1 for full size, 2 for half.
+        fps: frames per second.
+        names: names of the images of the clip.
+        cameras: of the clip.
+        views: held-out cameras, by name.
+    """
 
     def __init__(self, directory: str | os.PathLike, factor: int = 1) -> None:
         """Read the lists and cameras of a sequence.
@@ -65,13 +84,13 @@ class Dycheck:
 
         Raises:
             FileNotFoundError: a file is missing.
-            InputError: a file has another form, or the clip skips frames.
+            InputError: a file has another format, or the clip skips frames.
         """
         self.directory = Path(directory)
         self.factor = factor
         if not (self.directory / "dataset.json").is_file():
             raise FileNotFoundError(
-                f"{self.directory}: not a sequence of DyCheck (no dataset.json in it)"
+                f"{self.directory}: not a DyCheck sequence (no dataset.json in it)"
             )
         if not (self.directory / "rgb" / f"{factor}x").is_dir():
             sizes = sorted(p.name for p in (self.directory / "rgb").glob("*x"))
@@ -100,11 +119,13 @@ class Dycheck:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width)."""
+        """Height and width of the images."""
         return self.cameras.height, self.cameras.width
 
-    def image(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return an image [H, W, 3] uint8, and where it was seen at all [H, W] bool."""
+    def image(
+        self, name: str
+    ) -> tuple[UInt8[np.ndarray, "height width 3"], Bool[np.ndarray, "height width"]]:
+        """Return an RGB image, and which of its pixels the sensor recorded."""
         path = self.directory / "rgb" / f"{self.factor}x" / f"{name}.png"
         image = _read_png(path)
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (3, 4):
@@ -113,25 +134,25 @@ class Dycheck:
         known = image[..., 3] > 0 if image.shape[2] == 4 else np.ones(image.shape[:2], bool)
         return image[..., :3], known
 
-    def depth(self, name: str) -> np.ndarray:
-        """Return z-depth [H, W] float32 in metres, 0 where unknown."""
+    def depth(self, name: str) -> Float32[np.ndarray, "height width"]:
+        """Return z-depth in metres, 0 where unknown."""
         depth = self._stored_depth(name)
         return depth / np.float32(1000) if self.depth_unit == "millimetres" else depth
 
     @cached_property
     def depth_unit(self) -> str:
-        """ "metres" or "millimetres", by the median of the first frame that has depth."""
-        for name in self.names:
+        """Unit of the depth files, "metres" or "millimetres", detected from their values."""
+        for name in self.names:  # the first that has known depth decides
             stored = self._stored_depth(name)
             if (stored > 0).any():
                 large = np.median(stored[stored > 0]) > _MILLIMETRES_ABOVE
                 return "millimetres" if large else "metres"
         return "metres"
 
-    def covisible(self, name: str) -> np.ndarray | None:
-        """Return which pixels of a held-out image count [H, W] bool; None where nothing says so.
+    def covisible(self, name: str) -> Bool[np.ndarray, "height width"] | None:
+        """Return which pixels of a held-out image are evaluated; None where there is no mask.
 
-        A mask of another size is resampled, taking the nearest pixel.
+        A mask of another size is resampled to the nearest pixel.
         """
         for folder in self._any_size("covisible", f"{_REFINED}/covisible"):
             path = folder / "val" / f"{name}.png"
@@ -146,7 +167,7 @@ class Dycheck:
         return None
 
     def keypoints(self) -> Keypoints | None:
-        """Return the keypoints of the clip, in pixels of its images; None where there are none."""
+        """Return the keypoints of the clip, in pixels of its images; None if there are none."""
         for folder in self._any_size("keypoint"):
             found = {
                 frame: folder / "train" / f"{name}.json"
@@ -157,7 +178,7 @@ class Dycheck:
                 continue
             rows = np.stack([_read_keypoints(path) for path in found.values()])  # [K, J, 3]
             visible = rows[..., 2] == 1
-            # From pixels at integers, of images at the folder's size.
+            # Files have pixel centres at integers, in images of the folder's size.
             xy = (rows[..., :2] + 0.5) * _factor(folder) / self.factor
             return Keypoints(np.array(list(found)), np.where(visible[..., None], xy, 0), visible)
         return None
@@ -170,7 +191,7 @@ class Dycheck:
         return float(fps)
 
     def _split(self, split: str) -> list[tuple[str, int, int]]:
-        """Return name, time and camera of the images of a split, in order of time."""
+        """Return name, time and camera of the images of a split, by camera and time."""
         path = self.directory / "splits" / f"{split}.json"
         if path.is_file():
             content = read_json(path)
@@ -206,7 +227,10 @@ class Dycheck:
     def _cameras(self, names: list[str]) -> Cameras:
         parts = [read_dycheck_camera(self.directory / "camera" / f"{name}.json") for name in names]
         if len({(camera.width, camera.height) for camera in parts}) != 1:
-            raise InputError(f"{self.directory / 'camera'}: expected images of one size")
+            sizes = sorted({(camera.width, camera.height) for camera in parts})
+            raise InputError(
+                f"{self.directory / 'camera'}: expected images of one size, got {sizes}"
+            )
         first = parts[0]
         cameras = Cameras(
             np.concatenate([camera.intrinsics for camera in parts]),
@@ -217,37 +241,38 @@ class Dycheck:
         size = round(first.width / self.factor), round(first.height / self.factor)
         return cameras.resized(*size)
 
-    def _stored_depth(self, name: str) -> np.ndarray:
+    def _stored_depth(self, name: str) -> Float32[np.ndarray, "height width"]:
+        """Return z-depth in the unit of the file."""
         path = self.directory / "depth" / f"{self.factor}x" / f"{name}.npy"
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file")
-        try:
-            depth = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"{path}: not a readable npy file ({error})") from error
-        depth = depth[..., 0] if depth.ndim == 3 and depth.shape[2] == 1 else depth
+        depth = read_depth_map(path)
         _check_size(path, depth, self.size)
-        depth = depth.astype(np.float32)
-        if not np.isfinite(depth).all() or (depth < 0).any():
-            raise InputError(f"{path}: expected finite depth >= 0 (0 = unknown)")
         return depth
 
     def _any_size(self, *parents: str) -> list[Path]:
-        """Return folders `<parent>/<f>x`, those of the size that is read first."""
+        """Return the folders `<parent>/<f>x`, beginning with those of the size that is read."""
         folders = [f for p in parents for f in sorted((self.directory / p).glob("*x"))]
         folders = [f for f in folders if f.is_dir() and f.name[:-1].isdecimal()]
         return sorted(folders, key=lambda folder: _factor(folder) != self.factor)
 
 
-def write_dycheck_views(sequence: Dycheck, scene: str | os.PathLike) -> dict[str, Any]:
-    """Write the held-out views and the keypoints of a sequence into a scene directory of its clip.
+class ViewsReport(TypedDict):
+    """Counts of what `write_dycheck_views` wrote.
 
-    Returns:
-        What was found, for the record: number of images of each view and of keypoints, and how
-        many images have no covisibility (all of their pixels count).
+    Attributes:
+        views: number of images, by view.
+        images_without_covisibility: images without a mask, evaluated at all pixels.
+        keypoints: number of keypoints.
     """
+
+    views: dict[str, int]
+    images_without_covisibility: int
+    keypoints: int
+
+
+def write_dycheck_views(sequence: Dycheck, scene: str | os.PathLike) -> ViewsReport:
+    """Write the held-out views and the keypoints of a sequence to a scene directory of its clip."""
     scene = Path(scene)
-    report: dict[str, Any] = {"views": {}, "images_without_covisibility": 0, "keypoints": 0}
+    report: ViewsReport = {"views": {}, "images_without_covisibility": 0, "keypoints": 0}
     for name, view in sequence.views.items():
         covisible = {frame: sequence.covisible(image) for frame, image in view.names.items()}
         masks = {frame: mask for frame, mask in covisible.items() if mask is not None}
@@ -272,7 +297,7 @@ def read_dycheck_camera(path: Path) -> Cameras:
 
     Raises:
         FileNotFoundError: there is no such file.
-        InputError: a key is missing or of another form, or the camera is distorted.
+        InputError: a key is missing or wrong, or the camera has a distortion.
     """
     content = read_json(path)
     values: dict[str, np.ndarray] = {}
@@ -289,29 +314,22 @@ def read_dycheck_camera(path: Path) -> Cameras:
         except (TypeError, ValueError) as error:
             raise InputError(f"{path}: {key}: expected numbers ({error})") from error
         if values[key].shape != shape:
-            raise InputError(f"{path}: {key}: expected {shape}, got {values[key].shape}")
+            raise InputError(f"{path}: {key}: expected shape {shape}, got {values[key].shape}")
     for key in ("skew", "radial_distortion", "tangential_distortion"):
         if np.abs(values[key]).max() > 1e-9:
             raise InputError(f"{path}: {key}: expected 0, got {values[key]}; undistort the images")
-    focal, centre = float(values["focal_length"]), values["principal_point"]
+    focal = float(values["focal_length"])
+    k = pinhole_matrix(
+        focal, focal * float(values["pixel_aspect_ratio"]), *values["principal_point"].tolist()
+    )
     pose = np.eye(4)
     pose[:3, :3] = values["orientation"]
     pose[:3, 3] = -values["orientation"] @ values["position"]
-    intrinsics = np.array(
-        [
-            [focal, 0, centre[0]],
-            [0, focal * float(values["pixel_aspect_ratio"]), centre[1]],
-            [0, 0, 1],
-        ]
-    )
     width, height = (int(side) for side in values["image_size"])
-    try:
-        return Cameras(intrinsics[None], pose[None], width, height)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    return checked_cameras(path, k[None], pose[None], width, height)
 
 
-def _read_keypoints(path: Path) -> np.ndarray:
+def _read_keypoints(path: Path) -> Float64[np.ndarray, "keypoints 3"]:
     try:
         rows = np.asarray(read_json(path), np.float64)
     except (TypeError, ValueError) as error:
@@ -319,7 +337,7 @@ def _read_keypoints(path: Path) -> np.ndarray:
             raise
         raise InputError(f"{path}: expected rows of x, y, visible ({error})") from error
     if rows.ndim != 2 or rows.shape[1] != 3:
-        raise InputError(f"{path}: expected rows of x, y, visible, got {rows.shape}")
+        raise InputError(f"{path}: expected rows of x, y, visible, got shape {rows.shape}")
     return rows
 
 
@@ -333,7 +351,7 @@ def _factor(folder: Path) -> int:
     return int(folder.name[:-1])
 
 
-def _read_png(path: Path) -> np.ndarray:
+def _read_png(path: Path) -> Shaped[np.ndarray, "height width *channels"]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
@@ -342,9 +360,11 @@ def _read_png(path: Path) -> np.ndarray:
         raise InputError(f"{path}: not a readable image ({error})") from error
 
 
-def _check_size(path: Path, array: np.ndarray, size: tuple[int, int]) -> None:
+def _check_size(
+    path: Path, array: Shaped[np.ndarray, "height width *channels"], size: tuple[int, int]
+) -> None:
     if array.shape[:2] != size:
         raise InputError(
-            f"{path}: expected {size[1]}x{size[0]} by the camera files, "
-            f"got {' x '.join(map(str, array.shape[1::-1]))}"
+            f"{path}: expected {size[1]}x{size[0]} pixels as in the camera files, "
+            f"got {array.shape[1]}x{array.shape[0]}"
         )

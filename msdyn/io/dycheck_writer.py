@@ -1,6 +1,6 @@
 """DyCheck's folder format: writing it from a scene directory with held-out views.
 
-So that a scene with exact truth goes through the same protocol as the iPhone data. See
+Scenes with exact ground truth are then evaluated by the same protocol as the iPhone data. See
 `msdyn.io.dycheck` for the format. Depth is written in metres.
 """
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
+from jaxtyping import Float32, Shaped, UInt8
 
 from msdyn.errors import InputError
 from msdyn.files import atomic_path, write_json
@@ -22,22 +23,23 @@ __all__ = ["FACTORS", "write_dycheck"]
 FACTORS = (1, 2)
 _KEYPOINT_FRAMES = 10
 _KEYPOINTS = 20
-_POINTS = 20_000
+_MAX_STATIC_POINTS = 20_000
 
 
 def write_dycheck(scene: Scene, directory: str | os.PathLike) -> Path:
     """Write a scene in DyCheck's format, at full and half size, and return the folder.
 
-    The scene's keypoints become DyCheck's; without any, some of its true tracks on objects do, in
-    ten evenly spaced frames.
+    Keypoints are those of the scene or, if it has none, some of its true tracks on objects, in ten
+    evenly spaced frames.
 
     Raises:
-        InputError: the scene has no held-out views, or pixels are not square.
+        InputError: the scene has no held-out views, or no depth.
     """
     directory = Path(directory)
     if not scene.views:
-        raise InputError(f"{scene.directory / 'views'}: no held-out views; DyCheck's format is "
-                         "for sequences that have them")  # fmt: skip
+        raise InputError(
+            f"{scene.directory / 'views'}: no held-out views; DyCheck's format needs at least one"
+        )
     clip = {frame: f"0_{frame:05d}" for frame in range(len(scene))}
     for frame, name in clip.items():
         _write_image(directory, name, scene.image(frame))
@@ -55,7 +57,7 @@ def write_dycheck(scene: Scene, directory: str | os.PathLike) -> Path:
             _write_camera(directory, name, view.cameras[frame])
             covisible = np.where(view.covisible(frame), 255, 0).astype(np.uint8)
             for factor in FACTORS:
-                # A pixel of half the size counts where all that it covers does.
+                # A pixel at half size is covisible if all pixels that it covers are.
                 mask = np.where(_shrink(covisible, factor) == 255, 255, 0).astype(np.uint8)
                 _save_png(directory / "covisible" / f"{factor}x" / "val" / f"{name}.png", mask)
     _write_keypoints(directory, scene, clip)
@@ -64,7 +66,7 @@ def write_dycheck(scene: Scene, directory: str | os.PathLike) -> Path:
     return directory
 
 
-def _write_image(directory: Path, name: str, image: np.ndarray) -> None:
+def _write_image(directory: Path, name: str, image: UInt8[np.ndarray, "height width 3"]) -> None:
     for factor in FACTORS:
         small = _shrink(image, factor)
         rgba = np.concatenate([small, np.full_like(small[..., :1], 255)], axis=-1)
@@ -93,30 +95,30 @@ def _write_keypoints(directory: Path, scene: Scene, clip: dict[int, str]) -> Non
     keypoints = read_keypoints(scene.directory)
     tracks = next((v.tracks3d for v in scene.views.values() if v.tracks3d is not None), None)
     if keypoints is None and tracks is not None:
-        keypoints = _mark(tracks, scene.cameras)
+        keypoints = _keypoints_of_tracks(tracks, scene.cameras)
     if keypoints is None:
         return
     for frame, xy, visible in zip(keypoints.frames, keypoints.xy, keypoints.visible, strict=True):
         for factor in FACTORS:
-            # To pixels at integers, of images of this size.
-            placed = np.where(visible[:, None], xy / factor - 0.5, 0)
+            # Files have pixel centres at integers, in images of this size.
+            stored = np.where(visible[:, None], xy / factor - 0.5, 0)
             write_json(
                 directory / "keypoint" / f"{factor}x" / "train" / f"{clip[int(frame)]}.json",
-                np.column_stack([placed, visible.astype(float)]).tolist(),
+                np.column_stack([stored, visible.astype(float)]).tolist(),
             )
 
 
-def _mark(tracks: Tracks3D, cameras: Cameras) -> Keypoints | None:
-    """Return the points on objects that are seen in most of ten frames, spread over the objects."""
+def _keypoints_of_tracks(tracks: Tracks3D, cameras: Cameras) -> Keypoints | None:
+    """Return the tracks that are visible in most of ten frames, equally many per object."""
     frames = np.unique(np.linspace(0, len(cameras) - 1, _KEYPOINT_FRAMES).round().astype(int))
-    often = tracks.visible[:, frames].sum(1)
-    objects = np.unique(tracks.object[(tracks.object > 0) & (often > 1)])
+    count = tracks.visible[:, frames].sum(1)
+    objects = np.unique(tracks.object[(tracks.object > 0) & (count > 1)])
     if not len(objects):
         return None
     chosen = []
     for instance in objects:
         own = np.flatnonzero(tracks.object == instance)
-        best = own[np.argsort(-often[own], kind="stable")]
+        best = own[np.argsort(-count[own], kind="stable")]
         chosen.append(best[: -(-_KEYPOINTS // len(objects))])
     index = np.concatenate(chosen)
     in_camera = transform_points(
@@ -131,7 +133,7 @@ def _mark(tracks: Tracks3D, cameras: Cameras) -> Keypoints | None:
 def _write_lists(
     directory: Path, train: list[tuple[str, int, int]], val: list[tuple[str, int, int]]
 ) -> None:
-    """Write which image is of which time and camera. Rows are name, time, camera."""
+    """Write the splits, and the time and camera of each image. Rows are name, time, camera."""
     for split, rows in (("train", train), ("val", val)):
         names, times, cameras = (list(column) for column in zip(*rows, strict=True))
         write_json(
@@ -159,7 +161,7 @@ def _write_lists(
 
 
 def _write_scene_files(directory: Path, scene: Scene) -> None:
-    """Write the normalisation that readers of the format apply, and the static points."""
+    """Write the normalisation that readers of the format apply, and static points."""
     points, distances, static = [], [], []
     for frame, camera in enumerate(scene.cameras):
         depth = scene.depth(frame)
@@ -194,18 +196,20 @@ def _write_scene_files(directory: Path, scene: Scene) -> None:
             "up": (up / np.linalg.norm(up)).tolist(),
         },
     )
-    step = max(1, len(background) // _POINTS)
+    step = max(1, len(background) // _MAX_STATIC_POINTS)
     with atomic_path(directory / "points.npy") as temporary:
         np.save(temporary, background[::step].astype(np.float32))
 
 
-def _save_png(path: Path, image: np.ndarray) -> None:
+def _save_png(path: Path, image: UInt8[np.ndarray, "height width *channels"]) -> None:
     with atomic_path(path) as temporary:
         iio.imwrite(temporary, image)
 
 
-def _shrink(image: np.ndarray, factor: int) -> np.ndarray:
-    """Average an image [H, W] or [H, W, C] over areas."""
+def _shrink(
+    image: Shaped[np.ndarray, "height width *channels"], factor: int
+) -> Shaped[np.ndarray, "rows columns *channels"]:
+    """Return an image averaged over blocks of `factor` by `factor` pixels."""
     import cv2
 
     if factor == 1:
@@ -215,7 +219,9 @@ def _shrink(image: np.ndarray, factor: int) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def _shrink_depth(depth: np.ndarray, factor: int) -> np.ndarray:
-    """Average depth over areas, unknown where any of it is."""
+def _shrink_depth(
+    depth: Float32[np.ndarray, "height width"], factor: int
+) -> Float32[np.ndarray, "rows columns"]:
+    """Return depth averaged over blocks, unknown where any pixel of a block is."""
     known = _shrink(np.where(depth > 0, 255, 0).astype(np.uint8), factor) == 255
     return np.where(known, _shrink(depth, factor), 0).astype(np.float32)

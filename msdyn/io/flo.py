@@ -1,7 +1,7 @@
 """Middlebury's `.flo`: optical flow as float32 pixels, little-endian.
 
-The bytes `PIEH`, then width and height as int32, then u and v of every pixel, row by row. A flow
-longer than 1e9 px means unknown.
+The bytes `PIEH`, then width and height as int32, then u and v of every pixel, row by row.
+Components above 1e9 px mean unknown flow.
 
 Reference: vision.middlebury.edu/flow/code/flow-code/README.txt
 """
@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, Float32, Real
 
 from msdyn.errors import InputError
 from msdyn.files import atomic_path
@@ -22,8 +23,12 @@ _MAGIC = b"PIEH"
 _UNKNOWN = 1e10
 
 
-def write_flo(path: str | os.PathLike, flow: np.ndarray, valid: np.ndarray | None = None) -> None:
-    """Write flow [H, W, 2] px, atomically; where `valid` [H, W] is false it is marked unknown."""
+def write_flo(
+    path: str | os.PathLike,
+    flow: Real[np.ndarray, "height width 2"],
+    valid: Bool[np.ndarray, "height width"] | None = None,
+) -> None:
+    """Write flow, px, atomically; it is marked unknown where `valid` is false."""
     stored = flow.astype("<f4")
     if valid is not None:
         stored = np.where(valid[..., None], stored, np.float32(_UNKNOWN)).astype("<f4")
@@ -32,23 +37,29 @@ def write_flo(path: str | os.PathLike, flow: np.ndarray, valid: np.ndarray | Non
         file.write(_MAGIC + np.array([width, height], "<i4").tobytes() + stored.tobytes())
 
 
-def read_flo(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
-    """Read flow [H, W, 2] float32 px, zero where unknown, and where it is known [H, W] bool.
+def read_flo(
+    path: str | os.PathLike,
+) -> tuple[Float32[np.ndarray, "height width 2"], Bool[np.ndarray, "height width"]]:
+    """Read flow, px, zero where unknown, and where it is known.
 
     Raises:
         FileNotFoundError: there is no such file.
-        InputError: another format, or a file cut short.
+        InputError: another format, or a truncated file.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     content = path.read_bytes()
     if content[:4] != _MAGIC or len(content) < 12:
-        raise InputError(f"{path}: expected a .flo file of Middlebury (PIEH ...)")
+        raise InputError(
+            f"{path}: expected a .flo file of Middlebury that begins with PIEH, "
+            f"got {content[:4]!r} and {len(content)} bytes"
+        )
     width, height = np.frombuffer(content, "<i4", 2, 4).tolist()
     if width < 1 or height < 1 or len(content) != 12 + 8 * width * height:
         raise InputError(
-            f"{path}: expected {width}x{height} pixels of flow, got {len(content) - 12} bytes"
+            f"{path}: expected {width}x{height} pixels of flow, {8 * width * height} bytes, "
+            f"got {len(content) - 12}; the file is truncated or damaged"
         )
     flow = np.frombuffer(content, "<f4", offset=12).reshape(height, width, 2).astype(np.float32)
     known = np.asarray(np.abs(flow).max(axis=-1) < 1e9)

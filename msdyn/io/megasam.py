@@ -1,11 +1,11 @@
 """MegaSaM's result (`outputs_cvd/<scene>_sgd_cvd_hr.npz`): cameras and depth of a casual video.
 
-    images     [T, H, W, 3] uint8, resampled to about 512x384 pixels' worth
+    images     [T, H, W, 3] uint8, resampled to about as many pixels as 512x384
     depths     [T, H, W] float16 z-depth, clipped to .001 .. 100
-    intrinsic  [3, 3] of all frames, in pixels of `images`
+    intrinsic  [3, 3] shared by all frames, in pixels of `images`
     cam_c2w    [T, 4, 4] world from camera, OpenCV axes
 
-The principal point is half the size, as for pixel centres at +0.5.
+The principal point is half the image size, so pixel centres are at +0.5.
 
 Reference: cvd_opt/cvd_opt.py in github.com/mega-sam/mega-sam (Li et al., CVPR 2025).
 """
@@ -17,15 +17,15 @@ import os
 import numpy as np
 
 from msdyn.errors import InputError
-from msdyn.geometry import Cameras, invert_transforms
-from msdyn.io.posed_images import PosedImages, pinhole_intrinsics
+from msdyn.geometry import invert_transforms
+from msdyn.io.posed_images import PosedImages, checked_cameras, pinhole_intrinsics
 from msdyn.scene import load_npz
 
 __all__ = ["read_megasam"]
 
 
 def read_megasam(path: str | os.PathLike) -> PosedImages:
-    """Read cameras and depth [T, H, W] of a MegaSaM npz.
+    """Read the cameras and depth of a MegaSaM npz.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -40,10 +40,5 @@ def read_megasam(path: str | os.PathLike) -> PosedImages:
         raise InputError(f"{path}: cam_c2w: expected {(len(depths), 4, 4)}, got {poses.shape}")
     k = pinhole_intrinsics(arrays["intrinsic"], f"{path}: intrinsic")
     height, width = depths.shape[1:]
-    try:
-        cameras = Cameras(
-            np.broadcast_to(k, (len(poses), 3, 3)), invert_transforms(poses), width, height
-        )
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    cameras = checked_cameras(path, k, invert_transforms(poses), width, height)
     return PosedImages("MegaSaM npz", cameras, depths=depths)

@@ -1,6 +1,6 @@
 """nerfstudio's `transforms.json` as the cameras of a clip: its frames in the order of their names.
 
-`msdyn.io.nerfstudio_paths` holds the format itself, and writes it.
+`msdyn.io.nerfstudio_paths` parses and writes the format.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _PINHOLE = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE")
 
 
 def read_nerfstudio(path: str | os.PathLike) -> PosedImages:
-    """Read the cameras of a `transforms.json`, sorted by the numbers in their images' names.
+    """Read the cameras of a `transforms.json`, sorted by the numbers in the names of their images.
 
     Raises:
         FileNotFoundError: there is no such file.
-        InputError: a key is missing or wrong, sizes differ, or the images are distorted.
+        InputError: a key is missing or wrong, sizes differ, or the images have a distortion.
     """
     path = Path(path)
     content = read_json(path)
@@ -32,7 +32,9 @@ def read_nerfstudio(path: str | os.PathLike) -> PosedImages:
         raise InputError(f"{path}: frames: expected a list of at least one posed image")
     model = content.get("camera_model", "OPENCV")
     if model not in _PINHOLE:
-        raise InputError(f"{path}: camera_model: expected pinhole images, got {model!r}")
+        raise InputError(
+            f"{path}: camera_model: expected one of {', '.join(_PINHOLE)}, got {model!r}"
+        )
     names = [str(frame.get("file_path", index)) for index, frame in enumerate(frames)]
     order = sorted(range(len(names)), key=lambda i: natural_order(names[i]))
     cameras, _ = parse_transforms(path, content)

@@ -1,9 +1,9 @@
 """nerfstudio's `transforms.json` and `camera_path.json`.
 
-Both give `world_from_cam` in OpenGL's axes (x right, y up, z backward); `transforms.json` calls it
-`transform_matrix`, a camera path `camera_to_world`. Intrinsics are in pixels with pixel centres at
-+0.5; a camera path has the vertical angle of view in degrees instead. Paths made in nerfstudio's
-viewer are in its own, normalised world unless the data was trained without that.
+Both give `world_from_cam` with OpenGL's axes (x right, y up, z backward), as `transform_matrix` in
+`transforms.json` and as `camera_to_world` in a camera path. Intrinsics are in pixels with pixel
+centres at +0.5; a camera path has the vertical field of view in degrees instead. Camera paths of
+nerfstudio's viewer are in its normalised world, unless normalisation was off in training.
 
 Reference: docs.nerf.studio, "Data conventions", and `get_path_from_json` in
 github.com/nerfstudio-project/nerfstudio.
@@ -17,14 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Float64
 
 from msdyn.errors import InputError
 from msdyn.files import write_json
 from msdyn.geometry import Cameras, invert_transforms
+from msdyn.io.posed_images import checked_cameras, pinhole_matrix
 
-__all__ = ["parse_camera_path", "parse_transforms", "write_transforms"]
+__all__ = ["parse_camera_path", "parse_times", "parse_transforms", "write_transforms"]
 
-_FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
+_OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 
 
@@ -32,7 +34,7 @@ def write_transforms(
     path: str | os.PathLike,
     cameras: Cameras,
     names: Sequence[str],
-    times: np.ndarray,
+    times: Float[np.ndarray, " cameras"],
     *,
     world_units: str = "arbitrary",
 ) -> None:
@@ -40,10 +42,10 @@ def write_transforms(
 
     Args:
         path: file name.
-        cameras: one an image, in the world to be kept.
-        names: [T] paths of the image files, relative to the file.
-        times: [T] normalised times; nerfstudio's dynamic methods read them.
-        world_units: noted in the file.
+        cameras: one per image.
+        names: paths of the image files, relative to the file.
+        times: normalised times, for nerfstudio's dynamic methods.
+        world_units: recorded in the file.
     """
     frames = [
         {
@@ -55,7 +57,7 @@ def write_transforms(
             "w": cameras.width,
             "h": cameras.height,
             "time": float(time),
-            "transform_matrix": (pose @ _FLIP).tolist(),
+            "transform_matrix": (pose @ _OPENGL_FROM_OPENCV).tolist(),
         }
         for name, k, pose, time in zip(
             names, cameras.intrinsics, cameras.world_from_cam, times, strict=True
@@ -73,21 +75,25 @@ def write_transforms(
     )
 
 
-def parse_transforms(path: Path, content: dict[str, Any]) -> tuple[Cameras, np.ndarray | None]:
-    """Return the cameras of a `transforms.json`, and their times where all frames have one.
+def parse_transforms(
+    path: Path, content: dict[str, Any]
+) -> tuple[Cameras, Float64[np.ndarray, " cameras"] | None]:
+    """Return the cameras of a `transforms.json`, and their times if all frames have one.
 
-    Intrinsics are taken from the frame or from the top level; NeRF's `camera_angle_x` does too.
+    Intrinsics are those of the frame or of the top level, or from NeRF's `camera_angle_x`.
 
     Raises:
-        InputError: something is missing, or images are distorted or of differing sizes.
+        InputError: a key is missing or wrong, or images have a distortion or differ in size.
     """
     intrinsics, poses, times, sizes = [], [], [], set()
     for number, frame in enumerate(content["frames"]):
         where = f"{path}: frame {number}"
         values = {**content, **(frame if isinstance(frame, dict) else {})}
         if any(values.get(key) for key in _DISTORTION):
-            raise InputError(f"{where}: expected no distortion ({', '.join(_DISTORTION)} = 0); "
-                             "undistort the images first")  # fmt: skip
+            raise InputError(
+                f"{where}: expected no distortion ({', '.join(_DISTORTION)} = 0); "
+                "undistort the images first"
+            )
         width = int(number_of(values, "w", where))
         height = int(number_of(values, "h", where))
         if "fl_x" in values:
@@ -96,23 +102,25 @@ def parse_transforms(path: Path, content: dict[str, Any]) -> tuple[Cameras, np.n
         elif "camera_angle_x" in values:
             fx = fy = width / 2 / np.tan(number_of(values, "camera_angle_x", where) / 2)
         else:
-            raise InputError(f"{where}: fl_x is missing (or camera_angle_x)")
+            raise InputError(f"{where}: fl_x is missing; expected it or camera_angle_x")
         cx = number_of(values, "cx", where) if "cx" in values else width / 2
         cy = number_of(values, "cy", where) if "cy" in values else height / 2
-        intrinsics.append([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+        intrinsics.append(pinhole_matrix(fx, fy, cx, cy))
         poses.append(matrix_of(values, "transform_matrix", where))
         times.append(values.get("time"))
         sizes.add((width, height))
     if len(sizes) != 1:
         raise InputError(f"{path}: expected images of one size, got {sorted(sizes)}")
-    return _cameras(path, intrinsics, poses, *sizes.pop()), _times(times)
+    return _cameras(path, intrinsics, poses, *sizes.pop()), parse_times(times)
 
 
-def parse_camera_path(path: Path, content: dict[str, Any]) -> tuple[Cameras, np.ndarray | None]:
-    """Return the cameras of a `camera_path.json`, and their `render_time`s where all have one.
+def parse_camera_path(
+    path: Path, content: dict[str, Any]
+) -> tuple[Cameras, Float64[np.ndarray, " cameras"] | None]:
+    """Return the cameras of a `camera_path.json`, and their `render_time`s if all have one.
 
     Raises:
-        InputError: something is missing, or the cameras are not perspective ones.
+        InputError: a key is missing or wrong, or the cameras are not perspective cameras.
     """
     if content.get("camera_type", "perspective") != "perspective":
         raise InputError(
@@ -129,23 +137,32 @@ def parse_camera_path(path: Path, content: dict[str, Any]) -> tuple[Cameras, np.
         if not 0 < fov < 180:
             raise InputError(f"{where}: fov: expected degrees between 0 and 180, got {fov}")
         focal = height / 2 / np.tan(np.radians(fov) / 2)
-        intrinsics.append([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+        intrinsics.append(pinhole_matrix(focal, focal, width / 2, height / 2))
         poses.append(matrix_of(frame, "camera_to_world", where))
         times.append(frame.get("render_time"))
-    return _cameras(path, intrinsics, poses, width, height), _times(times)
+    return _cameras(path, intrinsics, poses, width, height), parse_times(times)
 
 
 def number_of(values: dict[str, Any], key: str, where: str) -> float:
-    """Return a number of a JSON object; an error names where it should be."""
-    value = values.get(key)
+    """Return a finite number of a JSON object.
+
+    Raises:
+        InputError: it is missing or not a number; the message begins with `where`.
+    """
+    if key not in values:
+        raise InputError(f"{where}: {key} is missing")
+    value = values[key]
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
-        missing = "is missing" if key not in values else f"expected a number, got {value!r}"
-        raise InputError(f"{where}: {key}{'' if key not in values else ':'} {missing}")
+        raise InputError(f"{where}: {key}: expected a number, got {value!r}")
     return float(value)
 
 
-def matrix_of(values: dict[str, Any], key: str, where: str) -> np.ndarray:
-    """Return a 4x4 matrix of a JSON object, nested, or its 16 (or 12) numbers row by row."""
+def matrix_of(values: dict[str, Any], key: str, where: str) -> Float64[np.ndarray, "4 4"]:
+    """Return a matrix of a JSON object, given as rows or as its 16 (or 12) numbers row by row.
+
+    Raises:
+        InputError: it is missing or not a matrix; the message begins with `where`.
+    """
     if key not in values:
         raise InputError(f"{where}: {key} is missing")
     try:
@@ -160,15 +177,18 @@ def matrix_of(values: dict[str, Any], key: str, where: str) -> np.ndarray:
 
 
 def _cameras(
-    path: Path, intrinsics: list, poses: list[np.ndarray], width: int, height: int
+    path: Path,
+    intrinsics: list[np.ndarray],
+    poses: list[np.ndarray],
+    width: int,
+    height: int,
 ) -> Cameras:
-    world_from_cam = np.stack(poses) @ _FLIP
-    try:
-        return Cameras(np.array(intrinsics), invert_transforms(world_from_cam), width, height)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    """Return cameras from matrices of intrinsics and world_from_cam with OpenGL's axes."""
+    cam_from_world = invert_transforms(np.stack(poses) @ _OPENGL_FROM_OPENCV)
+    return checked_cameras(path, np.stack(intrinsics), cam_from_world, width, height)
 
 
-def _times(times: list[Any]) -> np.ndarray | None:
+def parse_times(times: Sequence[object]) -> Float64[np.ndarray, " times"] | None:
+    """Return the times of a JSON file, None unless all of them are numbers."""
     known = all(isinstance(time, (int, float)) for time in times)
     return np.array(times, np.float64) if known else None

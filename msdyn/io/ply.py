@@ -1,9 +1,9 @@
 """PLY files: Gaussians as 3D Gaussian Splatting stores them, and coloured points.
 
-Binary, little-endian, float32. Of Gaussians every value is stored before its activation, which is
-how msdyn keeps them too, so nothing is lost: `f_dc_*` and `f_rest_*` (spherical harmonics of the
-colour minus one half; the rest channel by channel), `opacity` (logit), `scale_*` (logarithm) and
-`rot_*` (quaternion, wxyz). Normals are zero; viewers expect them to be there.
+Binary, little-endian, float32. Parameters of Gaussians are stored before activation, as in msdyn:
+`f_dc_*` and `f_rest_*` (spherical harmonics of the colour minus one half; the rest channel by
+channel), `opacity` (logit), `scale_*` (logarithm) and `rot_*` (quaternion, wxyz). Normals are zero;
+viewers expect these columns.
 
 Reference: `save_ply` in github.com/graphdeco-inria/gaussian-splatting.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 
 import numpy as np
+from jaxtyping import Float, Real, Shaped, UInt8
 
 from msdyn.errors import InputError
 from msdyn.files import atomic_path
@@ -25,24 +26,24 @@ _TYPES = {"f": "float", "u": "uchar"}
 def write_gaussians_ply(
     path: str | os.PathLike,
     *,
-    means: np.ndarray,
-    log_scales: np.ndarray,
-    quats_wxyz: np.ndarray,
-    opacity_logits: np.ndarray,
-    harmonics: np.ndarray,
+    means: Float[np.ndarray, "gaussians 3"],
+    log_scales: Float[np.ndarray, "gaussians 3"],
+    quats_wxyz: Float[np.ndarray, "gaussians 4"],
+    opacity_logits: Float[np.ndarray, " gaussians"],
+    harmonics: Float[np.ndarray, "gaussians coefficients 3"],
 ) -> None:
     """Write Gaussians, atomically.
 
     Args:
         path: file name, `.ply`.
-        means: [G, 3] scene units.
-        log_scales: [G, 3].
-        quats_wxyz: [G, 4]; stored with unit length.
-        opacity_logits: [G].
-        harmonics: [G, (d+1)^2, 3] coefficients of the colour minus one half.
+        means: scene units.
+        log_scales: natural logarithms of scene units.
+        quats_wxyz: normalised before they are stored.
+        opacity_logits: before the sigmoid.
+        harmonics: the (degree + 1)^2 coefficients of the colour minus one half.
 
     Raises:
-        InputError: numbers that are not finite.
+        InputError: a number is not finite.
     """
     count = len(means)
     unit = quats_wxyz / np.maximum(np.linalg.norm(quats_wxyz, axis=-1, keepdims=True), 1e-12)
@@ -57,16 +58,20 @@ def write_gaussians_ply(
     _write(path, {name: column.astype("<f4") for name, column in columns.items()})
 
 
-def write_points_ply(path: str | os.PathLike, points: np.ndarray, colours: np.ndarray) -> None:
+def write_points_ply(
+    path: str | os.PathLike,
+    points: Real[np.ndarray, "points 3"],
+    colours: UInt8[np.ndarray, "points 3"],
+) -> None:
     """Write a point cloud, atomically.
 
     Args:
         path: file name, `.ply`.
-        points: [P, 3] scene units.
-        colours: [P, 3] uint8 RGB.
+        points: scene units.
+        colours: RGB.
 
     Raises:
-        InputError: numbers that are not finite.
+        InputError: a number is not finite.
     """
     columns = {name: points[:, i].astype("<f4") for i, name in enumerate("xyz")}
     names = ("red", "green", "blue")
@@ -74,7 +79,7 @@ def write_points_ply(path: str | os.PathLike, points: np.ndarray, colours: np.nd
     _write(path, columns)
 
 
-def _write(path: str | os.PathLike, columns: dict[str, np.ndarray]) -> None:
+def _write(path: str | os.PathLike, columns: dict[str, Shaped[np.ndarray, " rows"]]) -> None:
     for name, column in columns.items():
         if not np.isfinite(column).all():
             raise InputError(f"{path}: {name}: expected finite numbers, got NaN or infinity")

@@ -1,53 +1,83 @@
-"""What files of cameras hold: cameras, and whatever says which frames they belong to."""
+"""The content of camera files: cameras, and the names, times or depth of their images."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float, Float64, Real
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras
 
-__all__ = ["PosedImages", "pinhole_intrinsics"]
+__all__ = ["PosedImages", "checked_cameras", "pinhole_intrinsics", "pinhole_matrix"]
 
 
 @dataclass(frozen=True)
 class PosedImages:
-    """Cameras as a file gives them, in the order of its frames.
+    """Cameras in the order of a file.
 
     Attributes:
         layout: name of the format, for messages and records.
-        cameras: one for each of the N images; OpenCV axes, pixel centres at +0.5.
-        names: [N] image names, or None where the format has none.
-        seconds: [N] float64 timestamps, increasing, or None.
-        depths: [N, H, W] z-depth in the world's units, of the cameras' size, 0 or not finite where
-            unknown; None where the format has none.
+        cameras: one per image; OpenCV axes, pixel centres at +0.5.
+        names: image names, or None where the format has none.
+        seconds: increasing timestamps, or None.
+        depths: z-depth in the world's units, of the cameras' size, 0 or not finite where unknown;
+            None where the format has none.
     """
 
     layout: str
     cameras: Cameras
     names: tuple[str, ...] | None = None
-    seconds: np.ndarray | None = None
-    depths: np.ndarray | None = None
+    seconds: Float64[np.ndarray, " images"] | None = None
+    depths: Real[np.ndarray, "images height width"] | None = None
 
 
-def pinhole_intrinsics(values: np.ndarray, what: str) -> np.ndarray:
-    """Return intrinsics [N, 3, 3] without skew and with a last row of exactly 0 0 1.
+def checked_cameras(
+    path: str | os.PathLike,
+    intrinsics: Float[np.ndarray, "matrices 3 3"],
+    cam_from_world: Float[np.ndarray, "images 4 4"],
+    width: int,
+    height: int,
+) -> Cameras:
+    """Return the cameras of a file, with intrinsics per image or one matrix for all.
+
+    Raises:
+        InputError: not pinhole cameras, or another number of matrices; the message names the file.
+    """
+    if len(intrinsics) == 1:
+        intrinsics = np.repeat(intrinsics, len(cam_from_world), axis=0)
+    try:
+        return Cameras(intrinsics, cam_from_world, width, height)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def pinhole_matrix(fx: float, fy: float, cx: float, cy: float) -> Float64[np.ndarray, "3 3"]:
+    """Return the matrix of intrinsics, px."""
+    return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float64)
+
+
+def pinhole_intrinsics(
+    values: Real[np.ndarray, " ..."], what: str
+) -> Float64[np.ndarray, "cameras 3 3"]:
+    """Return intrinsics without skew and with a last row of exactly 0 0 1.
 
     Args:
-        values: [N, 3, 3], or [3, 3] for one camera.
+        values: matrices of one camera or several, of a file and not checked yet.
         what: the file and key, for the message.
 
     Raises:
-        InputError: another shape, or a skew of more than a thousandth of the focal length.
+        InputError: not 3x3, or a skew of more than a thousandth of the focal length.
     """
     matrices = np.array(values, np.float64)
     matrices = matrices[None] if matrices.ndim == 2 else matrices
     if matrices.ndim != 3 or matrices.shape[1:] != (3, 3):
-        raise InputError(f"{what}: expected matrices of 3x3, got shape {np.shape(values)}")
-    if np.abs(matrices[:, 0, 1]).max(initial=0) > 1e-3 * np.abs(matrices[:, 0, 0]).max(initial=1):
-        raise InputError(f"{what}: expected pinhole cameras without skew")
+        raise InputError(f"{what}: expected 3x3 matrices, got shape {np.shape(values)}")
+    skew = np.abs(matrices[:, 0, 1]).max(initial=0)
+    if skew > 1e-3 * np.abs(matrices[:, 0, 0]).max(initial=1):
+        raise InputError(f"{what}: expected pinhole cameras without skew, got a skew of {skew:.3g}")
     matrices[:, 0, 1] = matrices[:, 1, 0] = 0
     matrices[:, 2] = (0, 0, 1)
     return matrices

@@ -1,9 +1,9 @@
-"""TAPVid-3D's layout of point tracks, one npz a clip.
+"""TAPVid-3D's point tracks, one npz per clip.
 
-    tracks_XYZ    [T, N, 3] positions in the camera's frame at each time, OpenCV axes
+    tracks_XYZ    [T, N, 3] positions in camera coordinates in each frame, OpenCV axes
     visibility    [T, N] bool
-    queries_xyt   [N, 3] pixel and frame in which each point is given
-    fx_fy_cx_cy   [4] px, of all frames; pixel centres at +0.5
+    queries_xyt   [N, 3] pixel and frame of each query
+    fx_fy_cx_cy   [4] px, shared by all frames; pixel centres at +0.5
 
 Reference: Koppula et al., "TAPVid-3D", 2024; tapnet/tapvid3d in github.com/google-deepmind/tapnet.
 """
@@ -21,7 +21,7 @@ __all__ = ["read_tapvid3d"]
 
 
 def read_tapvid3d(path: str | os.PathLike) -> Tracks:
-    """Read the tracks of a TAPVid-3D npz as the pixels they project to.
+    """Read the tracks of a TAPVid-3D npz, projected to the images.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -42,11 +42,14 @@ def read_tapvid3d(path: str | os.PathLike) -> Tracks:
             f"got {intrinsics.shape} and {queries.shape}"
         )
     visible = visible & (xyz[..., 2] > 0) & np.isfinite(xyz).all(-1)
-    seen = np.where(visible[..., None], xyz, 1.0)
-    xy = seen[..., :2] / seen[..., 2:] * intrinsics[:2] + intrinsics[2:]
+    safe = np.where(visible[..., None], xyz, 1.0)  # no division by zero where not visible
+    xy = safe[..., :2] / safe[..., 2:] * intrinsics[:2] + intrinsics[2:]
     frame = np.round(queries[:, 2]).astype(int)
     if len(frame) and (frame.min() < 0 or frame.max() >= len(xyz)):
-        raise InputError(f"{path}: queries_xyt: expected frames 0 to {len(xyz) - 1}")
+        raise InputError(
+            f"{path}: queries_xyt: expected frames 0 to {len(xyz) - 1}, "
+            f"got {frame.min()} to {frame.max()}"
+        )
     visible = visible.T
     return Tracks.from_dense(
         np.where(visible[..., None], xy.swapaxes(0, 1), 0),

@@ -1,6 +1,6 @@
-"""TUM trajectories: a line a pose, `seconds tx ty tz qx qy qz qw`, the pose being `world_from_x`.
+"""TUM trajectories: one pose `world_from_x` per line, `seconds tx ty tz qx qy qz qw`.
 
-Reference: the file formats of the TUM RGB-D benchmark; what `evo` reads as "tum".
+Reference: the file formats of the TUM RGB-D benchmark; format "tum" of `evo`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, Float64
 
 from msdyn.errors import InputError
 from msdyn.files import atomic_path
@@ -17,20 +18,24 @@ __all__ = ["read_tum", "write_tum"]
 
 
 def write_tum(
-    path: str | os.PathLike, seconds: np.ndarray, poses: np.ndarray, *, comment: str = ""
+    path: str | os.PathLike,
+    seconds: Float[np.ndarray, " poses"],
+    poses: Float[np.ndarray, "poses 4 4"],
+    *,
+    comment: str = "",
 ) -> None:
     """Write poses, atomically.
 
     Args:
         path: file name, usually `.txt`.
-        seconds: [N] timestamps.
-        poses: [N, 4, 4] `world_from_x`, rigid; translations in scene units.
-        comment: a line that goes before them.
+        seconds: timestamps.
+        poses: `world_from_x`, rigid; translations in scene units.
+        comment: first line of the file.
     """
     from scipy.spatial.transform import Rotation
 
     quats_xyzw = Rotation.from_matrix(poses[:, :3, :3]).as_quat().reshape(-1, 4)
-    # q and -q are one rotation: let neighbours lie on one side, so that files can be interpolated.
+    # q and -q are the same rotation: choose the sign closest to the previous, for interpolation.
     for row in range(1, len(quats_xyzw)):
         if quats_xyzw[row] @ quats_xyzw[row - 1] < 0:
             quats_xyzw[row] *= -1
@@ -43,12 +48,14 @@ def write_tum(
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def read_tum(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
-    """Read poses: [N] seconds and [N, 4, 4] `world_from_x`.
+def read_tum(
+    path: str | os.PathLike,
+) -> tuple[Float64[np.ndarray, " poses"], Float64[np.ndarray, "poses 4 4"]]:
+    """Read timestamps, seconds, and poses `world_from_x`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        InputError: a line without eight numbers, or a quaternion of length zero.
+        InputError: a line is not eight numbers, or a quaternion has length zero.
     """
     from scipy.spatial.transform import Rotation
 

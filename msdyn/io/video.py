@@ -1,4 +1,4 @@
-"""Video files."""
+"""Video files, by PyAV. Frames are upright, with square pixels."""
 
 from __future__ import annotations
 
@@ -10,56 +10,60 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float64, Int, UInt8
 
 from msdyn.errors import InputError
 from msdyn.files import atomic_path
 
 if TYPE_CHECKING:
     import av
+    from av.container import InputContainer, OutputContainer
+    from av.video.stream import VideoStream
 
 __all__ = ["VideoInfo", "VideoWriter", "read_video", "scan_video", "write_video"]
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What decoding a whole video showed.
+    """Properties of a video, from decoding all of it.
 
     Attributes:
-        seconds: [T] timestamps of the frames, strictly increasing, the first at 0.
-        width, height: upright size in square pixels.
+        seconds: timestamps of the frames, strictly increasing, the first at 0.
+        width, height: size of the upright frames in square pixels.
         nominal: the file's timestamps are missing or not increasing; `seconds` are evenly spaced.
-        thumbnails: [T, h, w] uint8, grey, where they were asked for.
+        thumbnails: small grey images of the frames, if requested.
     """
 
-    seconds: np.ndarray
+    seconds: Float64[np.ndarray, " frames"]
     width: int
     height: int
     nominal: bool
-    thumbnails: np.ndarray | None = None
+    thumbnails: UInt8[np.ndarray, "frames thumbnail_height thumbnail_width"] | None = None
 
 
 def scan_video(path: str | os.PathLike, *, thumbnail_width: int = 0) -> VideoInfo:
-    """Decode a video without keeping a frame: its timestamps, its size, and that it is whole.
+    """Return the timestamps and size of a video, after decoding all of it to check it is complete.
 
     Args:
         path: any video that PyAV opens.
-        thumbnail_width: keep a small grey picture of each frame, this many px wide; 0 keeps none.
+        thumbnail_width: width, px, of the thumbnails to return; 0 for none.
 
     Raises:
         FileNotFoundError: there is no such file.
-        InputError: not a video, frames of differing sizes, or a video cut short: one that stops
-            with an error, or well before the duration it declares. What decodes is not taken for
-            the clip; the message says how many frames there are, so that the user can decide.
+        InputError: not a video, frames of differing sizes, or a video that is cut short: decoding
+            ends with an error, or well before the declared duration. The message gives the number
+            of frames that decode.
     """
     from av.error import FFmpegError
 
     times: list[float | None] = []
     thumbnails: list[np.ndarray] = []
     size: tuple[int, int] | None = None
-    broken = ""
+    damage = ""
     with _open(path) as (container, stream):
         rate = float(stream.average_rate or stream.guessed_rate or 25)
         duration = _declared_duration(container, stream)
@@ -76,26 +80,26 @@ def scan_video(path: str | os.PathLike, *, thumbnail_width: int = 0) -> VideoInf
                 if thumbnail_width:
                     thumbnails.append(_thumbnail(frame, size, thumbnail_width))
         except FFmpegError as error:
-            broken = error.strerror or str(error)
+            damage = error.strerror or str(error)
     if size is None:
-        raise InputError(f"{path}: no frame of it decodes{broken and f' ({broken})'}")
+        raise InputError(f"{path}: no frame of it decodes{damage and f' ({damage})'}")
     seconds, nominal = _timestamps(times, rate)
-    # Three frames and 2 %: containers round, and audio may outlast the picture by a little.
-    if not broken and duration and seconds[-1] + 4 / rate < 0.98 * duration:
-        broken = f"it should last {duration:.2f} s"
-    if broken:
+    # Tolerance of three frames and 2 %: containers round, and the audio may be slightly longer.
+    if not damage and duration and seconds[-1] + 4 / rate < 0.98 * duration:
+        damage = f"its declared duration is {duration:.2f} s"
+    if damage:
         raise InputError(
             f"{path}: the video is cut short or damaged: {len(times)} frames "
-            f"({seconds[-1] + 1 / rate:.2f} s) decode, then it ends ({broken}); "
-            "get a whole copy, or export the part that plays as a new file"
+            f"({seconds[-1] + 1 / rate:.2f} s) decode, then it ends ({damage}); "
+            "get a complete copy, or export the part that plays as a new file"
         )
     return VideoInfo(seconds, *size, nominal, np.stack(thumbnails) if thumbnails else None)
 
 
 def read_video(
-    path: str | os.PathLike, frames: Sequence[int] | np.ndarray | None = None
-) -> Iterator[np.ndarray]:
-    """Yield frames of a video, upright, in square pixels, as uint8 RGB [H, W, 3].
+    path: str | os.PathLike, frames: Sequence[int] | Int[np.ndarray, " wanted"] | None = None
+) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+    """Yield RGB frames of a video.
 
     Args:
         path: any video that PyAV opens.
@@ -103,15 +107,17 @@ def read_video(
 
     Raises:
         FileNotFoundError: there is no such file.
-        InputError: not a video, or decoding fails before the last wanted frame.
+        InputError: not a video, or decoding fails or ends before the last requested frame.
     """
     from av.error import FFmpegError
 
     wanted = None if frames is None else set(np.asarray(frames).tolist())
     last = max(wanted, default=-1) if wanted is not None else None
+    count = 0
     with _open(path) as (container, stream):
         try:
             for index, frame in enumerate(container.decode(stream)):
+                count = index + 1
                 if wanted is None or index in wanted:
                     yield _upright_rgb(frame, stream)
                 if index == last:
@@ -119,18 +125,22 @@ def read_video(
         except FFmpegError as error:
             raise InputError(f"{path}: decoding fails ({error.strerror or error})") from error
     if last is not None:
-        raise InputError(f"{path}: it has no frame {last}")
+        raise InputError(f"{path}: it has no frame {last}, only {count} frames")
 
 
 def write_video(
-    path: str | os.PathLike, frames: Iterable[np.ndarray], fps: float, *, crf: int = 16
+    path: str | os.PathLike,
+    frames: Iterable[UInt8[np.ndarray, "height width 3"]],
+    fps: float,
+    *,
+    crf: int = 16,
 ) -> None:
-    """Write frames as an H.264 mp4 (yuv420p, so it plays everywhere), atomically.
+    """Write frames as an H.264 mp4 (yuv420p, which all players support), atomically.
 
     Args:
         path: file name, `.mp4`.
-        frames: uint8 RGB images [H, W, 3] of one size; an odd row or column is dropped.
-        fps: frames a second.
+        frames: RGB images of one size; an odd row or column is dropped.
+        fps: frames per second.
         crf: x264's constant rate factor, lower is better.
 
     Raises:
@@ -142,17 +152,18 @@ def write_video(
 
 
 class VideoWriter:
-    """A context that takes the frames of an H.264 mp4 one by one; see `write_video`.
+    """A context manager that writes the frames of an H.264 mp4 one by one; see `write_video`.
 
-    The file appears when the context is left without an exception.
+    The file is created when the context exits without an exception.
     """
 
     def __init__(self, path: str | os.PathLike, fps: float, *, crf: int = 16) -> None:
         self.path, self.crf = path, crf
         self.rate = Fraction(fps).limit_denominator(1001)
         self.stack = contextlib.ExitStack()
-        self.stream: Any = None
-        self.shape: tuple[int, ...] = ()
+        self.container: OutputContainer | None = None
+        self.stream: VideoStream | None = None
+        self.size = (0, 0)
 
     def __enter__(self) -> VideoWriter:
         import av
@@ -161,69 +172,81 @@ class VideoWriter:
         self.container = self.stack.enter_context(av.open(str(temporary), "w"))
         return self
 
-    def __exit__(self, *error: Any) -> bool | None:
-        if error[0] is None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        if kind is None:
             try:
                 if self.stream is None:
-                    raise InputError(f"{self.path}: expected at least one frame")
-                self._encode(None)
+                    raise InputError(f"{self.path}: expected at least one frame, got none")
+                self._encode(self.stream, None)
             except BaseException:
                 self.stack.__exit__(*sys.exc_info())
                 raise
-        return self.stack.__exit__(*error)
+        return self.stack.__exit__(kind, error, traceback)
 
-    def add(self, frame: np.ndarray) -> None:
-        """Append a frame [H, W, 3] uint8 RGB.
+    def add(self, frame: UInt8[np.ndarray, "height width 3"]) -> None:
+        """Append an RGB frame.
 
         Raises:
             InputError: its size is not that of the first.
         """
         import av
 
+        height, width = frame.shape[:2]
         if self.stream is None:
-            self.shape = frame.shape
-            self.stream = self.container.add_stream("libx264", rate=self.rate)
-            self.stream.width, self.stream.height = frame.shape[1] // 2 * 2, frame.shape[0] // 2 * 2
-            self.stream.pix_fmt = "yuv420p"
-            self.stream.options = {"crf": str(self.crf), "preset": "medium"}
-        if frame.shape != self.shape:
+            self.size = (width, height)
+            self.stream = self._new_stream(width // 2 * 2, height // 2 * 2)
+        if (width, height) != self.size:
             raise InputError(
-                f"{self.path}: frames of differing sizes, {self.shape} and {frame.shape}"
+                f"{self.path}: frames of differing sizes, {self.size[0]}x{self.size[1]} and "
+                f"{width}x{height}"
             )
         even = np.ascontiguousarray(frame[: self.stream.height, : self.stream.width])
-        self._encode(av.VideoFrame.from_ndarray(even, format="rgb24"))
+        self._encode(self.stream, av.VideoFrame.from_ndarray(even, format="rgb24"))
 
-    def _encode(self, frame: Any) -> None:
-        for packet in self.stream.encode(frame):
+    def _new_stream(self, width: int, height: int) -> VideoStream:
+        assert self.container is not None, "VideoWriter: add frames inside its `with` block"
+        stream = self.container.add_stream("libx264", rate=self.rate)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = {"crf": str(self.crf), "preset": "medium"}
+        return stream
+
+    def _encode(self, stream: VideoStream, frame: av.VideoFrame | None) -> None:
+        assert self.container is not None
+        for packet in stream.encode(frame):
             self.container.mux(packet)
 
 
 @contextlib.contextmanager
-def _open(path: str | os.PathLike) -> Iterator[tuple[Any, Any]]:
-    """Open a video; yield its container and its first video stream, decoded by all cores."""
+def _open(path: str | os.PathLike) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a video; yield its container and its first video stream, decoded on all cores."""
     import av
     from av.error import FFmpegError
 
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    path.open("rb").close()  # a file that may not be read is not a broken video
+    path.open("rb").close()  # raises PermissionError, which is not an invalid video
     try:
         container = av.open(str(path))
     except FFmpegError as error:
         raise InputError(f"{path}: not a video, or one cut short ({error.strerror})") from error
     with container:
-        # libav takes any text for the recording of a terminal.
+        # libav opens any text file as format "tty".
         if container.format.name == "tty" or not container.streams.video:
-            raise InputError(f"{path}: not a video (it has no pictures)")
+            raise InputError(f"{path}: not a video (it has no video stream)")
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         yield container, stream
 
 
-def _declared_duration(container: Any, stream: Any) -> float | None:
-    """Return how many seconds of video the file says it holds, or None where it does not say."""
-    if stream.duration is not None:
+def _declared_duration(container: InputContainer, stream: VideoStream) -> float | None:
+    """Return the duration, seconds, in the file's metadata, or None."""
+    if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     tag = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", ""))
     if tag:
@@ -233,38 +256,42 @@ def _declared_duration(container: Any, stream: Any) -> float | None:
     return None
 
 
-def _timestamps(times: list[float | None], rate: float) -> tuple[np.ndarray, bool]:
-    """Return timestamps [T] from 0 on, and whether they had to be made up from the frame rate."""
+def _timestamps(
+    times: list[float | None], rate: float
+) -> tuple[Float64[np.ndarray, " frames"], bool]:
+    """Return timestamps that start at 0, and whether they are derived from the frame rate."""
     seconds = np.array([np.nan if time is None else time for time in times])
     if np.isfinite(seconds).all() and (np.diff(seconds) > 0).all():
         return seconds - seconds[0], False
     return np.arange(len(times)) / rate, True
 
 
-def _quarter_turns(frame: av.VideoFrame) -> int:
-    """Return how often a frame must be turned by 90 degrees anticlockwise to be upright."""
+def _quarter_rotations(frame: av.VideoFrame) -> int:
+    """Return the number of rotations by 90 degrees anticlockwise that make a frame upright."""
     return round(frame.rotation / 90) % 4
 
 
-def _square_width(frame: av.VideoFrame, stream: Any) -> int:
-    """Return the width of a stored frame once its pixels are made square."""
+def _square_width(frame: av.VideoFrame, stream: VideoStream) -> int:
+    """Return the width of a stored frame after resampling to square pixels."""
     return round(frame.width * (stream.sample_aspect_ratio or 1))
 
 
-def _upright_size(frame: av.VideoFrame, stream: Any) -> tuple[int, int]:
+def _upright_size(frame: av.VideoFrame, stream: VideoStream) -> tuple[int, int]:
     width, height = _square_width(frame, stream), frame.height
-    return (width, height) if _quarter_turns(frame) % 2 == 0 else (height, width)
+    return (width, height) if _quarter_rotations(frame) % 2 == 0 else (height, width)
 
 
-def _upright_rgb(frame: av.VideoFrame, stream: Any) -> np.ndarray:
+def _upright_rgb(frame: av.VideoFrame, stream: VideoStream) -> UInt8[np.ndarray, "height width 3"]:
     rgb = frame.to_ndarray(format="rgb24", width=_square_width(frame, stream), height=frame.height)
-    return np.ascontiguousarray(np.rot90(rgb, _quarter_turns(frame)))
+    return np.ascontiguousarray(np.rot90(rgb, _quarter_rotations(frame)))
 
 
-def _thumbnail(frame: av.VideoFrame, size: tuple[int, int], width: int) -> np.ndarray:
-    """Return a frame small and grey [h, w] uint8, upright, of its size (width, height) upright."""
+def _thumbnail(
+    frame: av.VideoFrame, size: tuple[int, int], width: int
+) -> UInt8[np.ndarray, "height width"]:
+    """Return a small, grey, upright image of a frame whose upright size is (width, height)."""
     height = max(1, round(width * size[1] / size[0]))
-    turns = _quarter_turns(frame)
-    stored = (width, height) if turns % 2 == 0 else (height, width)
+    rotations = _quarter_rotations(frame)
+    stored = (width, height) if rotations % 2 == 0 else (height, width)
     small = frame.to_ndarray(format="gray", width=stored[0], height=stored[1])
-    return np.ascontiguousarray(np.rot90(small, turns))
+    return np.ascontiguousarray(np.rot90(small, rotations))

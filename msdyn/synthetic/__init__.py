@@ -1,4 +1,4 @@
-"""Synthetic scenes with exact ground truth, and priors spoilt to a known degree.
+"""Synthetic scenes with exact ground truth, and priors with errors of known size.
 
 spec = make_scene("demo")
 truth = render_truth(spec, progress=True)

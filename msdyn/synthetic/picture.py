@@ -1,9 +1,8 @@
-"""One anti-aliased image of a scene, with what lies at its pixel centres.
+"""One anti-aliased image of a scene, with depth, mask and surface points at its pixel centres.
 
-Rays are cast through all pixel centres. Inside a pixel whose neighbours show the same stretch of
-surface, the samples' places on the surface are interpolated between pixel centres, which is exact
-but for the curvature of perspective within a pixel; every other pixel has rays cast for its
-samples.
+Rays are cast through all pixel centres. Where a pixel and its neighbours show the same surface, the
+surface points of its samples are interpolated between pixel centres, exact up to the perspective
+distortion within a pixel. At edges, a ray is cast for every sample.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras
@@ -19,29 +19,34 @@ from msdyn.synthetic.shading import Shader
 
 __all__ = ["Picture", "render_picture"]
 
-# A step on the surface, from pixel to pixel, of more than this many pixel footprints is an edge.
+# Surface points of neighbouring pixels that are more pixel footprints apart than this are an edge.
 LARGEST_STEP = 4.0
 
 
 @dataclass(frozen=True)
 class Picture:
-    """What one camera records in one frame.
+    """The ground truth of one camera in one frame.
 
     Attributes:
-        image: [H, W, 3] uint8 RGB.
-        depth: [H, W] float32 z-depth at pixel centres, metres.
-        mask: [H, W] uint8 object index at pixel centres.
-        points: [H * W] the surface points at pixel centres, weights in float32.
+        image: RGB.
+        depth: z-depth at pixel centres, metres.
+        mask: object index at pixel centres.
+        points: surface points at pixel centres, row by row; weights in float32.
     """
 
-    image: np.ndarray
-    depth: np.ndarray
-    mask: np.ndarray
+    image: UInt8[np.ndarray, "height width 3"]
+    depth: Float32[np.ndarray, "height width"]
+    mask: UInt8[np.ndarray, "height width"]
     points: SurfacePoints
 
 
 def render_picture(
-    caster: Caster, shader: Shader, frame: int, camera: Cameras, light: np.ndarray, samples: int
+    caster: Caster,
+    shader: Shader,
+    frame: int,
+    camera: Cameras,
+    light: Float[np.ndarray, " vertices"],
+    samples: int,
 ) -> Picture:
     """Render one frame from one camera.
 
@@ -51,10 +56,10 @@ def render_picture(
         frame: frame of the scene.
         camera: one camera.
         light: of `shader.light(frame)`.
-        samples: samples a pixel along each axis.
+        samples: samples per pixel along each axis.
 
     Raises:
-        InputError: a ray meets nothing: the scene is not closed around the camera.
+        InputError: a ray hits nothing: the scene is not closed around the camera.
     """
     import cv2
 
@@ -93,40 +98,44 @@ def render_picture(
 
 
 def _cast(
-    caster: Caster, frame: int, camera: Cameras, xy: np.ndarray
-) -> tuple[np.ndarray, SurfacePoints]:
-    """Return the rays [N, 3] through pixels [N, 2] and the surface points they meet."""
+    caster: Caster, frame: int, camera: Cameras, xy: Float[np.ndarray, "pixels 2"]
+) -> tuple[Float[np.ndarray, "pixels 3"], SurfacePoints]:
+    """Return the rays through pixels and the surface points they hit."""
     rays = rays_through(camera, xy)
     points, _ = caster.mesh(frame).cast(camera.centres[0], rays)
     if len(points) and points.face.min() < 0:
         raise InputError(
             f"scene {caster.spec.name}: expected every camera to be inside a closed room, "
-            f"got a ray that meets nothing in frame {frame}"
+            f"got a ray that hits nothing in frame {frame}; add static parts around the cameras"
         )
     return rays, points
 
 
-def _edges(surface: np.ndarray, chart: np.ndarray, footprint: np.ndarray) -> np.ndarray:
-    """Return [H, W] bool: pixels with a neighbour that shows another stretch of surface.
+def _edges(
+    surface: Float[np.ndarray, "height width 3"],
+    chart: Int[np.ndarray, "height width"],
+    footprint: Float[np.ndarray, "height width"],
+) -> Bool[np.ndarray, "height width"]:
+    """Return pixels with a neighbour that shows another surface, or a distant part of the same.
 
     Args:
-        surface: [H, W, 3] x and y in the atlas first.
-        chart: [H, W] chart index.
-        footprint: [H, W] texels a pixel.
+        surface: of `Shader.surface`: x and y in the atlas first.
+        chart: chart index.
+        footprint: texels per pixel.
     """
     edge = np.zeros(chart.shape, bool)
     for axis in (0, 1):
         step = np.abs(np.diff(surface[..., :2], axis=axis)).max(-1)
-        here = np.moveaxis(footprint, axis, 0)[:-1]
-        jump = np.moveaxis(step, axis, 0) > LARGEST_STEP * here
+        largest = LARGEST_STEP * np.moveaxis(footprint, axis, 0)[:-1]
+        jump = np.moveaxis(step, axis, 0) > largest
         jump |= np.moveaxis(np.diff(chart, axis=axis), axis, 0) != 0
         rows = np.moveaxis(edge, axis, 0)
         rows[:-1] |= jump
         rows[1:] |= jump
-    # Samples are interpolated between pixels on a diagonal too.
+    # Samples are interpolated between diagonal neighbours too.
     grown = edge.copy()
     grown[1:] |= edge[:-1]
     grown[:-1] |= edge[1:]
-    # Beyond the outermost pixel centres there is nothing to interpolate with.
+    # Samples outside the outermost pixel centres cannot be interpolated.
     grown[[0, -1]] = grown[:, [0, -1]] = True
     return grown

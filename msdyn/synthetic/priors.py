@@ -1,7 +1,7 @@
-"""Priors as imperfect as those of real preprocessing: cameras, depth, masks and tracks with errors.
+"""Priors perturbed like those of real preprocessing: cameras, depth, masks and tracks with errors.
 
-Three levels are named: "exact", "sensor" (a depth sensor and AR tracking) and "casual" (networks
-that estimate depth frame by frame). Sizes of errors are root mean squares unless said otherwise.
+There are three named levels: "exact", "sensor" (a depth sensor and AR tracking) and "casual"
+(monocular depth estimated per frame). Sizes of errors are root mean squares unless noted otherwise.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras
@@ -24,19 +25,20 @@ class PriorLevel:
     """Sizes of the errors; all 0 means exact.
 
     Attributes:
-        depth_noise: of each pixel, as a share of its depth.
-        depth_holes: share of pixels without depth, beyond those at depth edges.
-        depth_drift: largest deviation of the depth's scale, which changes slowly over the clip; on
-            average over the clip there is none.
-        depth_scale: deviation of the depth's scale from frame to frame.
-        depth_shift: shift of the depth from frame to frame, as a share of the clip's median depth.
-        depth_distortion: of each frame's depth, smooth over the image, as a share of the depth.
-        track_jitter: px, each axis of each point.
-        track_outliers: share of tracks that slide off their point at some frame.
-        mask_border: px, the largest that a mask is eroded or dilated by.
-        pose_degrees: rotation of each camera.
-        pose_shift: displacement of each camera, as a share of the clip's median depth. On average
-            over the clip there is neither: the poses themselves say where the world is.
+        depth_noise: noise per pixel, as a fraction of its depth.
+        depth_holes: fraction of pixels without depth, in addition to those at depth edges.
+        depth_drift: maximum error of the depth's scale, which changes slowly over the clip and has
+            zero mean.
+        depth_scale: error of the depth's scale, independent per frame.
+        depth_shift: offset of the depth, independent per frame, as a fraction of the clip's median
+            depth.
+        depth_distortion: error per frame, smooth over the image, as a fraction of the depth.
+        track_jitter: px, per axis and observation.
+        track_outliers: fraction of tracks that drift off their point from some frame on.
+        mask_border: px, maximum erosion or dilation of a mask.
+        pose_degrees: rotation error per camera.
+        pose_shift: position error per camera, as a fraction of the clip's median depth. The errors
+            of the pose have zero mean over the clip: the poses define the world frame.
     """
 
     depth_noise: float = 0.0
@@ -75,7 +77,7 @@ _CASUAL = PriorLevel(
 )
 LEVELS = {"exact": PriorLevel(), "sensor": _SENSOR, "casual": _CASUAL}
 
-# What a phone records beside its video: depth like "sensor", poses refined over the whole clip.
+# What a phone records beside its video: depth as of "sensor", poses refined over the whole clip.
 PHONE = PriorLevel(
     depth_noise=0.01,
     depth_holes=0.05,
@@ -87,32 +89,32 @@ PHONE = PriorLevel(
 
 @dataclass(frozen=True)
 class Priors:
-    """What preprocessing would hand to a fit.
+    """The input of a fit, as preprocessing would estimate it.
 
     Attributes:
-        cameras: one a frame.
-        depths: [T, H, W] float32 z-depth, metres, 0 unknown.
-        masks: [T, H, W] uint8 object index.
+        cameras: one per frame.
+        depths: z-depth, metres, 0 unknown.
+        masks: object index.
         tracks: 2D tracks.
     """
 
     cameras: Cameras
-    depths: np.ndarray
-    masks: np.ndarray
+    depths: Float32[np.ndarray, "frames height width"]
+    masks: UInt8[np.ndarray, "frames height width"]
     tracks: Tracks
 
 
 def make_priors(truth: Truth, level: PriorLevel, seed: int = 0) -> Priors:
-    """Spoil the truth of a scene as far as a level says.
+    """Return the ground truth of a scene, perturbed by errors of the sizes of a level.
 
     Each kind of error has its own random numbers: the size of one does not change another.
     """
     streams = [np.random.default_rng([seed, kind]) for kind in range(4)]
     return Priors(
-        cameras=_noisy_cameras(truth, level, streams[0]),
-        depths=_noisy_depths(truth, level, streams[1]),
-        masks=_noisy_masks(truth, level, streams[2]),
-        tracks=_noisy_tracks(truth, level, streams[3]),
+        cameras=_perturbed_cameras(truth, level, streams[0]),
+        depths=_perturbed_depths(truth, level, streams[1]),
+        masks=_perturbed_masks(truth, level, streams[2]),
+        tracks=_perturbed_tracks(truth, level, streams[3]),
     )
 
 
@@ -120,10 +122,10 @@ def level_of_name(name: str) -> PriorLevel:
     """Return a named level.
 
     Raises:
-        InputError: there is none of this name.
+        InputError: an unknown name.
     """
     if name not in LEVELS:
-        raise InputError(f"level of priors: expected one of {', '.join(LEVELS)}, got {name!r}")
+        raise InputError(f"level: expected one of {', '.join(LEVELS)}, got {name!r}")
     return LEVELS[name]
 
 
@@ -131,8 +133,10 @@ def _median_depth(truth: Truth) -> float:
     return float(np.median(truth.clip.depths))
 
 
-def _smooth_noise(shape: tuple[int, ...], sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """Return noise of variance 1, smooth along the first axis (sigma in steps; it wraps around)."""
+def _smooth_noise(
+    shape: tuple[int, ...], sigma: float, rng: np.random.Generator
+) -> Float[np.ndarray, " samples *channels"]:
+    """Return noise of variance 1, smoothed along the first axis (sigma in samples, periodic)."""
     from scipy.ndimage import gaussian_filter1d
 
     impulse = np.zeros(shape[0])
@@ -141,8 +145,8 @@ def _smooth_noise(shape: tuple[int, ...], sigma: float, rng: np.random.Generator
     return gaussian_filter1d(rng.standard_normal(shape), sigma, axis=0, mode="wrap") / gain
 
 
-def _noisy_cameras(truth: Truth, level: PriorLevel, rng: np.random.Generator) -> Cameras:
-    """Turn and shift each camera; the errors of neighbouring frames are alike."""
+def _perturbed_cameras(truth: Truth, level: PriorLevel, rng: np.random.Generator) -> Cameras:
+    """Rotate and translate each camera; the errors of neighbouring frames are correlated."""
     from scipy.spatial.transform import Rotation
 
     cameras = truth.clip.cameras
@@ -150,17 +154,19 @@ def _noisy_cameras(truth: Truth, level: PriorLevel, rng: np.random.Generator) ->
         return cameras
     noise = _smooth_noise((len(cameras), 6), 2.0, rng)
     noise -= noise.mean(0)
-    noise /= np.sqrt(3 * (noise**2).mean(0))  # three axes share the size
-    turn = Rotation.from_rotvec(level.pose_degrees * noise[:, :3], degrees=True).as_matrix()
+    noise /= np.sqrt(3 * (noise**2).mean(0))  # the RMS of the three axes together is one
+    rotation = Rotation.from_rotvec(level.pose_degrees * noise[:, :3], degrees=True).as_matrix()
     centres = cameras.centres + level.pose_shift * _median_depth(truth) * noise[:, 3:]
     cam_from_world = cameras.cam_from_world.copy()
-    cam_from_world[:, :3, :3] = turn @ cam_from_world[:, :3, :3]
+    cam_from_world[:, :3, :3] = rotation @ cam_from_world[:, :3, :3]
     cam_from_world[:, :3, 3] = -(cam_from_world[:, :3, :3] @ centres[..., None])[..., 0]
     return Cameras(cameras.intrinsics, cam_from_world, cameras.width, cameras.height)
 
 
-def _noisy_depths(truth: Truth, level: PriorLevel, rng: np.random.Generator) -> np.ndarray:
-    """Scale, shift and distort the depth maps, add noise and leave holes."""
+def _perturbed_depths(
+    truth: Truth, level: PriorLevel, rng: np.random.Generator
+) -> Float32[np.ndarray, "frames height width"]:
+    """Scale, offset and distort the depth maps, add noise and holes."""
     import cv2
 
     depths = truth.clip.depths
@@ -172,32 +178,36 @@ def _noisy_depths(truth: Truth, level: PriorLevel, rng: np.random.Generator) -> 
     shift = level.depth_shift * _median_depth(truth) * rng.standard_normal(frames)
     result = np.empty_like(depths)
     for frame, depth in enumerate(depths):
-        bumps = rng.standard_normal((4, 5))
-        bumps = cv2.resize(bumps, (width, height), interpolation=cv2.INTER_CUBIC)
-        bumps = bumps / bumps.std()
-        # Neighbouring pixels of a sensor err alike.
-        grain = cv2.GaussianBlur(rng.standard_normal((height, width)), (0, 0), 1.0)
-        grain = grain / grain.std()
+        distortion = rng.standard_normal((4, 5))
+        distortion = cv2.resize(distortion, (width, height), interpolation=cv2.INTER_CUBIC)
+        distortion = distortion / distortion.std()
+        # The noise of a sensor is correlated between neighbouring pixels.
+        noise = cv2.GaussianBlur(rng.standard_normal((height, width)), (0, 0), 1.0)
+        noise = noise / noise.std()
         holes = _holes(depth, level.depth_holes, rng)
-        noisy = depth * scale[frame] + shift[frame]
-        noisy *= 1 + level.depth_distortion * bumps + level.depth_noise * grain
-        result[frame] = np.where(holes, 0, noisy.clip(1e-3))
+        perturbed = depth * scale[frame] + shift[frame]
+        perturbed *= 1 + level.depth_distortion * distortion + level.depth_noise * noise
+        result[frame] = np.where(holes, 0, perturbed.clip(1e-3))
     return result
 
 
-def _holes(depth: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Return [H, W] bool: blots over a share of the image, and the far side of depth edges."""
+def _holes(
+    depth: Float[np.ndarray, "height width"], fraction: float, rng: np.random.Generator
+) -> Bool[np.ndarray, "height width"]:
+    """Return blobs over a fraction of the image, and the far side of depth edges."""
     import cv2
 
-    if not share:
+    if not fraction:
         return np.zeros(depth.shape, bool)
-    blots = cv2.GaussianBlur(rng.standard_normal(depth.shape), (0, 0), depth.shape[0] / 60)
+    blobs = cv2.GaussianBlur(rng.standard_normal(depth.shape), (0, 0), depth.shape[0] / 60)
     nearest = cv2.erode(depth, np.ones((3, 3), np.uint8))
-    return (blots > np.quantile(blots, 1 - share)) | (depth > 1.05 * nearest)
+    return (blobs > np.quantile(blobs, 1 - fraction)) | (depth > 1.05 * nearest)
 
 
-def _noisy_masks(truth: Truth, level: PriorLevel, rng: np.random.Generator) -> np.ndarray:
-    """Move the border of each object in or out, by another amount in every frame."""
+def _perturbed_masks(
+    truth: Truth, level: PriorLevel, rng: np.random.Generator
+) -> UInt8[np.ndarray, "frames height width"]:
+    """Erode or dilate the mask of each object, by a random amount per frame."""
     import cv2
 
     if not level.mask_border:
@@ -210,7 +220,7 @@ def _noisy_masks(truth: Truth, level: PriorLevel, rng: np.random.Generator) -> n
             own = (mask == instance).astype(np.uint8)
             if not own.any():
                 continue
-            # Distance to the border, positive inside the grown or shrunk object.
+            # Signed distance to the border of the dilated or eroded mask, positive inside.
             inside = cv2.distanceTransform(own, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
             outside = cv2.distanceTransform(1 - own, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
             signed = np.where(own, inside - 0.5, 0.5 - outside) + grow
@@ -219,8 +229,8 @@ def _noisy_masks(truth: Truth, level: PriorLevel, rng: np.random.Generator) -> n
     return result
 
 
-def _noisy_tracks(truth: Truth, level: PriorLevel, rng: np.random.Generator) -> Tracks:
-    """Jitter the tracks, let some slide off, and end each where its point is first hidden."""
+def _perturbed_tracks(truth: Truth, level: PriorLevel, rng: np.random.Generator) -> Tracks:
+    """Add jitter and drifting outliers; end each track where its point is first occluded."""
     true = truth.tracks
     xy = project_tracks(truth.spec, true)
     visible = true.visible
@@ -228,18 +238,18 @@ def _noisy_tracks(truth: Truth, level: PriorLevel, rng: np.random.Generator) -> 
     confidence = np.ones((count, frames))
     if level.track_jitter or level.track_outliers:
         xy = xy + level.track_jitter * rng.standard_normal(xy.shape)
-        slides = rng.permutation(count)[: round(level.track_outliers * count)]
-        # From some frame on, away from the query at 1 to 3 px a frame, both ways in time.
-        start = rng.integers(1, max(2, frames // 2), len(slides))
-        direction = rng.standard_normal((len(slides), 2))
+        outliers = rng.permutation(count)[: round(level.track_outliers * count)]
+        # Outliers drift by 1 to 3 px per frame, from a random time before and after the query on.
+        start = rng.integers(1, max(2, frames // 2), len(outliers))
+        direction = rng.standard_normal((len(outliers), 2))
         direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
-        velocity = rng.uniform(1, 3, (len(slides), 1)) * direction
-        away = np.abs(np.arange(frames) - true.query_frame[slides, None]) - start[:, None]
-        xy[slides] += away.clip(0)[..., None] * velocity[:, None]
+        velocity = rng.uniform(1, 3, (len(outliers), 1)) * direction
+        elapsed = np.abs(np.arange(frames) - true.query_frame[outliers, None]) - start[:, None]
+        xy[outliers] += elapsed.clip(0)[..., None] * velocity[:, None]
         confidence = rng.uniform(0.7, 1.0, (count, 1)) * np.ones(frames)
-        confidence[slides] *= rng.uniform(0.6, 1.0, (len(slides), 1))
+        confidence[outliers] *= rng.uniform(0.6, 1.0, (len(outliers), 1))
         size = (truth.spec.width, truth.spec.height)
-        # It is lost outside the image too, but for the frame it was started in.
+        # Tracks are lost outside the image too, except in their query frame.
         inside = (xy >= 0).all(-1) & (xy < size).all(-1)
         inside |= np.arange(frames) == true.query_frame[:, None]
         visible = _first_run(visible & inside, true.query_frame)
@@ -253,12 +263,13 @@ def _noisy_tracks(truth: Truth, level: PriorLevel, rng: np.random.Generator) -> 
     )
 
 
-def _first_run(visible: np.ndarray, query_frame: np.ndarray) -> np.ndarray:
-    """Keep of visibility [N, T] the unbroken run of frames around each query frame [N]."""
+def _first_run(
+    visible: Bool[np.ndarray, "tracks frames"], query_frame: Int[np.ndarray, " tracks"]
+) -> Bool[np.ndarray, "tracks frames"]:
+    """Keep only the contiguous run of visible frames around each query frame."""
     frames = np.arange(visible.shape[1])
-    hidden = ~visible
     query = query_frame[:, None]
-    # Hidden frames between the query and each frame, counted outwards on both sides.
-    after = np.cumsum(hidden & (frames >= query), 1)
-    before = np.cumsum((hidden & (frames <= query))[:, ::-1], 1)[:, ::-1]
+    # Number of occluded frames between the query and each frame, on either side.
+    after = np.cumsum(~visible & (frames >= query), 1)
+    before = np.cumsum((~visible & (frames <= query))[:, ::-1], 1)[:, ::-1]
     return np.where(frames >= query, after == 0, before == 0) & visible

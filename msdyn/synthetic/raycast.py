@@ -1,7 +1,7 @@
-"""Ray casting against a scene in a frame: which surface a ray meets, and whether a point is seen.
+"""Ray casting against a scene in a frame: which surface a ray hits, and whether a point is visible.
 
-A surface point is named by its face and barycentric coordinates, so that it can be followed as its
-mesh moves. Faces of all parts are numbered through.
+A surface point is given by its face and barycentric coordinates, so that it can be tracked as its
+mesh moves. Face indices run over all parts.
 """
 
 from __future__ import annotations
@@ -9,73 +9,82 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float, Float32, Float64, Int
 
 from msdyn.geometry import Cameras, project, transform_points, unproject
 from msdyn.synthetic.spec import SceneSpec
 
 __all__ = ["Caster", "RayMesh", "SurfacePoints", "in_image", "pixel_centres", "rays_through"]
 
-# A point counts as seen if nothing is met before it but for this much, in metres: far above the
-# rounding of float32 rays over a room (1e-6) and far below the thinnest part (3e-3).
+# A point is visible if the first hit along its ray is at most this much nearer, metres: far above
+# the rounding of float32 rays across a room (1e-6), far below the thinnest part (3e-3).
 TOLERANCE = 5e-4
 
 
 @dataclass(frozen=True)
 class SurfacePoints:
-    """Points that stick to faces.
+    """Points attached to mesh faces.
 
     Attributes:
-        face: [N] face index, -1 for a ray that met nothing.
-        weights: [N, 3] barycentric coordinates.
+        face: face index, -1 for a ray that hits nothing.
+        weights: barycentric coordinates.
     """
 
-    face: np.ndarray
-    weights: np.ndarray
+    face: Int[np.ndarray, " points"]
+    weights: Float[np.ndarray, "points 3"]
 
     def __len__(self) -> int:
         return len(self.face)
 
-    def select(self, index: np.ndarray) -> SurfacePoints:
+    def select(self, index: Int[np.ndarray, " _"] | Bool[np.ndarray, " _"]) -> SurfacePoints:
         """Return the points at an index array or boolean mask."""
         return SurfacePoints(self.face[index], self.weights[index])
 
 
-def rays_through(camera: Cameras, xy: np.ndarray) -> np.ndarray:
-    """Return world directions [N, 3] of the rays through pixels [N, 2] of one camera.
+def rays_through(
+    camera: Cameras, xy: Float[np.ndarray, "pixels 2"]
+) -> Float[np.ndarray, "pixels 3"]:
+    """Return the directions, in the world, of the rays through pixels of one camera.
 
-    Their component along the optical axis is 1, so that a multiple of one is a z-depth.
+    Their component along the optical axis is 1: distances in multiples of them are z-depths.
     """
     rays = unproject(camera.intrinsics[0], xy, np.ones(len(xy)))
     return rays @ camera.cam_from_world[0, :3, :3]
 
 
-def pixel_centres(camera: Cameras) -> np.ndarray:
-    """Return the pixel centres [H * W, 2], row by row."""
+def pixel_centres(camera: Cameras) -> Float[np.ndarray, "pixels 2"]:
+    """Return the pixel centres, row by row."""
     y, x = np.mgrid[0 : camera.height, 0 : camera.width]
     return np.stack([x + 0.5, y + 0.5], -1).reshape(-1, 2)
 
 
 class RayMesh:
-    """A triangle mesh to cast rays at."""
+    """A triangle mesh for ray casting."""
 
-    def __init__(self, vertices: np.ndarray, faces: np.ndarray) -> None:
-        """Build the search tree over vertices [V, 3] and faces [F, 3]."""
+    def __init__(
+        self, vertices: Float[np.ndarray, "vertices 3"], faces: Int[np.ndarray, "faces 3"]
+    ) -> None:
+        """Build the search tree."""
         from embreex.mesh_construction import TriangleMesh
         from embreex.rtcore_scene import EmbreeScene
 
         self._scene = EmbreeScene(robust=True)
         TriangleMesh(self._scene, vertices.astype(np.float32), faces.astype(np.int32))
 
-    def cast(self, origins: np.ndarray, directions: np.ndarray) -> tuple[SurfacePoints, np.ndarray]:
-        """Return the first surface point along every ray and how far it is.
+    def cast(
+        self,
+        origins: Float[np.ndarray, "rays 3"] | Float[np.ndarray, " 3"],
+        directions: Float[np.ndarray, "rays 3"],
+    ) -> tuple[SurfacePoints, Float32[np.ndarray, " rays"]]:
+        """Return the first surface point along every ray, and its distance.
 
         Args:
-            origins: [N, 3], or [3] for all.
-            directions: [N, 3] of any length but zero.
+            origins: one per ray, or one for all.
+            directions: of any length but zero.
 
         Returns:
-            The points, and their distances [N] float32 in multiples of `directions`, huge where a
-            ray met nothing.
+            The points, and their distances in multiples of `directions`, huge where a ray hits
+            nothing.
         """
         directions = np.ascontiguousarray(directions, np.float32)
         origins = np.ascontiguousarray(np.broadcast_to(origins, directions.shape), np.float32)
@@ -89,11 +98,17 @@ class Caster:
 
     Attributes:
         spec: the scene.
-        vertices: [T, V, 3] float64 world positions.
-        faces: [F, 3] vertex indices.
-        face_part: [F] index into `spec.parts`.
-        face_object: [F] object index of the part, 0 static.
+        vertices: world positions.
+        faces: vertex indices.
+        face_part: index into `spec.parts`.
+        face_object: object index of the part, 0 static.
     """
+
+    spec: SceneSpec
+    vertices: Float64[np.ndarray, "frames vertices 3"]
+    faces: Int[np.ndarray, "faces 3"]
+    face_part: Int[np.ndarray, " faces"]
+    face_object: Int[np.ndarray, " faces"]
 
     def __init__(self, spec: SceneSpec) -> None:
         self.spec = spec
@@ -119,46 +134,56 @@ class Caster:
             self._meshes[frame] = RayMesh(self.vertices[frame], self.faces)
         return self._meshes[frame]
 
-    def face_normals(self, frame: int, faces: np.ndarray) -> np.ndarray:
-        """Return the normals [N, 3] of faces [N] in a frame, twice the face's area long."""
+    def face_normals(
+        self, frame: int, faces: Int[np.ndarray, " chosen"]
+    ) -> Float64[np.ndarray, "chosen 3"]:
+        """Return the normals of chosen faces in a frame, of length twice the face's area."""
         a, b, c = np.moveaxis(self.vertices[frame][self.faces[faces]], 1, 0)
         return np.cross(b - a, c - a)
 
-    def depth(self, frame: int, camera: Cameras, rays: np.ndarray, face: np.ndarray) -> np.ndarray:
-        """Return the z-depth [N] float64 at which rays cut the planes of the faces they met.
+    def depth(
+        self,
+        frame: int,
+        camera: Cameras,
+        rays: Float[np.ndarray, "rays 3"],
+        face: Int[np.ndarray, " rays"],
+    ) -> Float64[np.ndarray, " rays"]:
+        """Return the z-depth at which rays intersect the planes of the faces they hit.
 
         Args:
             frame: frame of the scene.
             camera: the camera the rays come from.
-            rays: [N, 3] of `rays_through`.
-            face: [N]; where -1, the depth is 0.
+            rays: of `rays_through`.
+            face: the face each ray hits; where -1, the depth is 0.
         """
         normal = self.face_normals(frame, face)
         corner = self.vertices[frame][self.faces[face, 0]]
         depth = ((corner - camera.centres[0]) * normal).sum(-1) / (rays * normal).sum(-1)
         return np.where(face >= 0, depth, 0.0)
 
-    def positions(self, frame: int, points: SurfacePoints) -> np.ndarray:
-        """Return world positions [N, 3] float64 of surface points in a frame."""
+    def positions(self, frame: int, points: SurfacePoints) -> Float64[np.ndarray, "points 3"]:
+        """Return the world positions of surface points in a frame."""
         corners = self.vertices[frame][self.faces[points.face]]
         return (points.weights[:, None] @ corners)[:, 0]
 
-    def visible(self, frame: int, camera: Cameras, points: SurfacePoints) -> np.ndarray:
-        """Return [N] bool: inside the image of the camera and hidden by nothing in this frame."""
+    def visible(
+        self, frame: int, camera: Cameras, points: SurfacePoints
+    ) -> Bool[np.ndarray, " points"]:
+        """Return which points are inside the image of the camera and not occluded in a frame."""
         xyz = self.positions(frame, points)
         centre = camera.centres[0]
         facing = (self.face_normals(frame, points.face) * (xyz - centre)).sum(-1) < 0
         candidates = np.flatnonzero(facing & in_image(camera, xyz))
         offsets = xyz[candidates] - centre
-        _, reach = self.mesh(frame).cast(centre, offsets)
-        seen = np.zeros(len(points), bool)
-        seen[candidates] = reach > 1 - TOLERANCE / np.linalg.norm(offsets, axis=-1)
-        return seen
+        _, distance = self.mesh(frame).cast(centre, offsets)
+        visible = np.zeros(len(points), bool)
+        visible[candidates] = distance > 1 - TOLERANCE / np.linalg.norm(offsets, axis=-1)
+        return visible
 
 
-def in_image(camera: Cameras, xyz: np.ndarray) -> np.ndarray:
-    """Return [N] bool: world points [N, 3] that project into the image of one camera."""
+def in_image(camera: Cameras, xyz: Float[np.ndarray, "points 3"]) -> Bool[np.ndarray, " points"]:
+    """Return which world points project into the image of one camera."""
     xyz_cam = transform_points(camera.cam_from_world[0], xyz)
-    ahead = xyz_cam[:, 2] > 1e-3
-    xy = project(camera.intrinsics[0], np.where(ahead[:, None], xyz_cam, [0, 0, 1]))
-    return ahead & (xy >= 0).all(-1) & (xy < [camera.width, camera.height]).all(-1)
+    in_front = xyz_cam[:, 2] > 1e-3
+    xy = project(camera.intrinsics[0], np.where(in_front[:, None], xyz_cam, [0, 0, 1]))
+    return in_front & (xy >= 0).all(-1) & (xy < [camera.width, camera.height]).all(-1)

@@ -1,16 +1,22 @@
-"""Meshes: boxes, cylinders, ellipsoids, rings, surfaces of revolution. All closed, metres, z up."""
+"""Meshes: boxes, cylinders, ellipsoids, tori, surfaces of revolution. All closed, metres, z up."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from msdyn.synthetic.spec import Shape
 
+if TYPE_CHECKING:
+    import trimesh
+
 __all__ = ["ball", "box", "cylinder", "lathe", "room", "slab", "torus"]
 
 
 def box(x: float, y: float, z: float, *, bevel: float = 0.0) -> Shape:
-    """Return a box standing on z = 0, centred in x and y; `bevel` takes that much off its edges."""
+    """Return a box standing on z = 0, centred in x and y, with edges bevelled by `bevel`."""
     import trimesh
 
     if not bevel:
@@ -19,12 +25,12 @@ def box(x: float, y: float, z: float, *, bevel: float = 0.0) -> Shape:
     corners = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, -1).T
     points = [
         corners * (extents / 2 - bevel * (1 - np.eye(3)[axis])) for axis in range(3)
-    ]  # the corners of each face, pulled in from its edges
+    ]  # the corners of each face, moved inwards by the bevel
     return _creased(trimesh.convex.convex_hull(np.concatenate(points)), lift=z / 2)
 
 
 def slab(x: float, y: float, z: float, cell: float) -> Shape:
-    """Return a box like `box` whose faces are cut into cells no longer than `cell`."""
+    """Return a box as of `box`, with its faces subdivided into cells no longer than `cell`."""
     import trimesh
 
     mesh = trimesh.creation.box((x, y, z))
@@ -56,8 +62,9 @@ def lathe(
 
     Args:
         profile: (radius, z) from bottom to top, beginning and ending at radius 0.
-        sections: number of faces around.
-        ribs: number of ridges around; they take up to `depth` (a share) off the radius.
+        sections: number of faces around the axis.
+        ribs: number of ridges around the axis.
+        depth: depth of the grooves between ridges, as a fraction of the radius.
     """
     import trimesh
 
@@ -70,20 +77,20 @@ def lathe(
 
 
 def torus(radius: float, thickness: float) -> Shape:
-    """Return a ring around z at height 0; `thickness` is the radius of its tube."""
+    """Return a torus around z at height 0; `thickness` is the radius of its tube."""
     import trimesh
 
     return _creased(trimesh.creation.torus(radius, thickness, major_sections=32, minor_sections=16))
 
 
 def room(x: float, y: float, z: float, cell: float) -> Shape:
-    """Return the inside of a box that stands on z = 0: its faces look inwards."""
+    """Return a box that stands on z = 0 with its faces turned inwards."""
     outside = slab(x, y, z, cell)
     return Shape(outside.vertices, outside.faces[:, ::-1])
 
 
-def _creased(mesh, lift: float = 0.0, angle: float = 35.0) -> Shape:
-    """Split vertices along edges sharper than `angle` degrees and shift the mesh up by `lift`."""
+def _creased(mesh: trimesh.Trimesh, lift: float = 0.0, angle: float = 35.0) -> Shape:
+    """Split vertices along edges sharper than `angle` degrees and raise the mesh by `lift`."""
     import trimesh
 
     mesh.fix_normals()

@@ -1,4 +1,4 @@
-"""The description of a synthetic scene: textured parts that move, cameras, and nothing computed.
+"""The description of a synthetic scene: textured moving parts and cameras, not rendered.
 
 The world is metric with z up and the table top at z = 0; the first camera looks along +y.
 """
@@ -9,15 +9,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras, transform_points
 from msdyn.synthetic.textures import Material
 
-__all__ = ["DOWN", "Deformation", "Part", "SceneSpec", "Shape"]
+__all__ = ["DEFAULT_TEXEL", "DOWN", "Deformation", "Part", "SceneSpec", "Shape"]
 
 DOWN = np.array([0.0, 0.0, -1.0])
-Deformation = Callable[[np.ndarray, int], np.ndarray]
+DEFAULT_TEXEL = 0.002  # metres
+# Maps the rest vertices of a mesh and a frame to vertices in the frame of its link.
+Deformation = Callable[
+    [Float[np.ndarray, "vertices 3"], int],
+    Float[np.ndarray, "vertices 3"],
+]
 
 
 @dataclass(frozen=True)
@@ -25,21 +31,21 @@ class Shape:
     """A triangle mesh. Faces that share a vertex are shaded smoothly across their edge.
 
     Attributes:
-        vertices: [V, 3] metres.
-        faces: [F, 3] vertex indices, counter-clockwise seen from outside.
+        vertices: metres.
+        faces: vertex indices, counter-clockwise seen from outside.
     """
 
-    vertices: np.ndarray
-    faces: np.ndarray
+    vertices: Float[np.ndarray, "vertices 3"]
+    faces: Int[np.ndarray, "faces 3"]
 
-    def moved(self, offset: tuple[float, float, float], turn: float = 0.0) -> Shape:
-        """Return the shape turned about the vertical by `turn` degrees, then shifted."""
-        c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+    def moved(self, offset: tuple[float, float, float], yaw: float = 0.0) -> Shape:
+        """Return the shape rotated about the vertical by `yaw` degrees, then translated."""
+        c, s = np.cos(np.radians(yaw)), np.sin(np.radians(yaw))
         rotation = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
         return Shape(self.vertices @ rotation.T + offset, self.faces)
 
-    def placed(self, dst_from_src: np.ndarray) -> Shape:
-        """Return the shape mapped by a rigid transform [4, 4]."""
+    def transformed(self, dst_from_src: Float[np.ndarray, "4 4"]) -> Shape:
+        """Return the shape mapped by a rigid transform."""
         return Shape(transform_points(dst_from_src, self.vertices), self.faces)
 
 
@@ -52,12 +58,12 @@ class Part:
         shape: its mesh at rest, in the coordinates of its link (of the world, if static).
         material: its texture.
         object: 0 static, 1..K a moving object instance.
-        link: name of the rigid link that carries it; parts of one link share one pose.
-        world_from_link: [T, 4, 4] pose of the link in every frame; None for static parts.
-        deformation: maps rest vertices [V, 3] and a frame to vertices [V, 3] in the link; None for
-            rigid parts.
-        sides: other materials by the axis a face looks along at rest: "+x", "-x", ... "-z".
-        texel: size of a texel in metres.
+        link: name of the rigid link it belongs to; parts of one link share one pose.
+        world_from_link: pose of the link in every frame; None for static parts.
+        deformation: None for rigid parts.
+        sides: materials of faces other than `material`, by the axis closest to the face's normal at
+            rest: "+x", "-x", ... "-z".
+        texel: size of a texel, metres.
     """
 
     name: str
@@ -65,13 +71,13 @@ class Part:
     material: Material
     object: int = 0
     link: str = ""
-    world_from_link: np.ndarray | None = None
+    world_from_link: Float[np.ndarray, "frames 4 4"] | None = None
     deformation: Deformation | None = None
     sides: Mapping[str, Material] = field(default_factory=dict)
-    texel: float = 0.002
+    texel: float = DEFAULT_TEXEL
 
-    def vertices(self, frame: int) -> np.ndarray:
-        """Return the world positions [V, 3] of the vertices in a frame."""
+    def vertices(self, frame: int) -> Float[np.ndarray, "vertices 3"]:
+        """Return the world positions of the vertices in a frame."""
         vertices = self.shape.vertices
         if self.deformation is not None:
             vertices = self.deformation(vertices, frame)
@@ -87,9 +93,9 @@ class SceneSpec:
     Attributes:
         name: of the scene.
         parts: all meshes; static ones enclose every camera, so that no pixel is empty.
-        cameras: the input camera, one a frame.
-        views: still cameras by name, held out for evaluation; one camera each.
-        fps: frames a second.
+        cameras: the input camera, one per frame.
+        views: static cameras held out for evaluation, by name.
+        fps: frames per second.
         seed: of the textures and of all sampling.
     """
 
@@ -106,10 +112,14 @@ class SceneSpec:
             raise InputError(f"scene {self.name}: expected part names to be unique, got {names}")
         for name, view in self.views.items():
             if len(view) != 1:
-                raise InputError(f"view {name}: expected one still camera, got {len(view)}")
+                raise InputError(f"view {name}: expected one static camera, got {len(view)}")
         for part in self.parts:
             if (part.object > 0) != (part.world_from_link is not None):
-                raise InputError(f"part {part.name}: expected a pose if and only if it moves")
+                got = "without" if part.world_from_link is None else "with"
+                raise InputError(
+                    f"part {part.name}: expected world_from_link if and only if object > 0, "
+                    f"got object {part.object} {got} world_from_link"
+                )
             if part.world_from_link is not None and len(part.world_from_link) != self.frames:
                 raise InputError(
                     f"part {part.name}: expected {self.frames} poses, "

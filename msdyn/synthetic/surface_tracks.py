@@ -1,40 +1,41 @@
-"""Exact motion: trajectories of surface points, and the rigid motion of links."""
+"""Exact motion: trajectories of surface points, and the rigid motions of links."""
 
 import numpy as np
+from jaxtyping import Float, Shaped
 
 from msdyn.geometry import invert_transforms, transform_points
 from msdyn.scene import Tracks3D
 from msdyn.synthetic.raycast import Caster, SurfacePoints, rays_through
 from msdyn.synthetic.spec import SceneSpec
 
-__all__ = ["link_motions", "surface_tracks"]
+__all__ = ["link_motions", "project_tracks", "surface_tracks"]
 
 
 def surface_tracks(
     spec: SceneSpec, *, per_object: int = 400, static: int = 800, seed: int = 0
-) -> tuple[Tracks3D, np.ndarray]:
-    """Follow points drawn evenly over the pixels that show each object, in all frames.
+) -> tuple[Tracks3D, Shaped[np.ndarray, " tracks"]]:
+    """Return trajectories of points sampled uniformly over the pixels of each object in all frames.
 
     Args:
         spec: the scene; its images are not rendered.
-        per_object: number of points on each moving object (fewer where hardly any pixel shows it).
+        per_object: number of points per moving object (fewer where it covers hardly any pixel).
         static: number of points on static surfaces.
-        seed: of the choice of points.
+        seed: of the sampling.
 
     Returns:
-        The trajectories with their visibility in the input camera, and the link [N] (a name, ""
-        for static points) that carries each point.
+        The trajectories with their visibility in the input camera, and the name of the link of each
+        point, "" for static points.
     """
     return follow_pixels(Caster(spec), per_object, static, seed)
 
 
 def follow_pixels(
     caster: Caster, per_object: int, static: int, seed: int
-) -> tuple[Tracks3D, np.ndarray]:
-    """Do the work of `surface_tracks` for meshes that are ready for ray casting."""
+) -> tuple[Tracks3D, Shaped[np.ndarray, " tracks"]]:
+    """Return `surface_tracks` of a scene whose meshes are ready for ray casting."""
     spec = caster.spec
     rng = np.random.default_rng([seed, 1])
-    # About twice the rays that the rarest object would need if it covered 1 % of the image.
+    # Per frame; about twice the rays that an object needs if it covers 1 % of the images.
     rays = -(-200 * max(per_object, static) // spec.frames)
     query_xy, face, weights = [], [], []
     for frame, camera in enumerate(spec.cameras):
@@ -67,12 +68,12 @@ def follow_pixels(
     return tracks, links
 
 
-def link_motions(spec: SceneSpec, reference: int = 0) -> dict[str, np.ndarray]:
-    """Return how each rigid link has moved since a reference frame.
+def link_motions(spec: SceneSpec, reference: int = 0) -> dict[str, Float[np.ndarray, "frames 4 4"]]:
+    """Return the motion of each rigid link since a reference frame, by the link's name.
 
     Returns:
-        By the link's name, [T, 4, 4]: maps the world positions of its points in the reference frame
-        to those in every frame. Links that carry a deforming part are left out.
+        Transforms of the world positions of the link's points in the reference frame to those in
+        every frame. Links with a deforming part are left out.
     """
     motions = {}
     for part in spec.parts:
@@ -85,8 +86,8 @@ def link_motions(spec: SceneSpec, reference: int = 0) -> dict[str, np.ndarray]:
     return motions
 
 
-def project_tracks(spec: SceneSpec, tracks: Tracks3D) -> np.ndarray:
-    """Return where trajectories project in the input camera, [N, T, 2] px (0 behind the camera)."""
+def project_tracks(spec: SceneSpec, tracks: Tracks3D) -> Float[np.ndarray, "tracks frames 2"]:
+    """Return the projections of trajectories to the input camera, px; 0 behind the camera."""
     xyz_cam = transform_points(spec.cameras.cam_from_world, tracks.xyz.swapaxes(0, 1))  # [T, N, 3]
     depth = xyz_cam[..., 2:]
     homogeneous = xyz_cam @ spec.cameras.intrinsics.swapaxes(-1, -2)

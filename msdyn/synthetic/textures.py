@@ -1,27 +1,29 @@
-"""Textures: arrays [H, W, 3] of float32 RGB in [0, 1], procedural or from photographs.
+"""Textures: float32 RGB in [0, 1], procedural or from photographs.
 
-A material is a function `(height, width, rng) -> texture` in texels. All of them carry detail at
-several scales down to a few texels, so that optical flow and feature matching find hold, and none
-repeats itself.
+A material is a function `(height, width, rng) -> texture`, sizes in texels. All materials have
+detail at several scales down to a few texels, for optical flow and feature matching, and none is
+periodic.
 """
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from jaxtyping import Float, Float32
 
 __all__ = [
     "Colour",
     "Material",
+    "dead_leaves",
     "fabric",
-    "keys",
-    "leaves",
+    "inset",
+    "key_caps",
     "photo",
     "plaster",
-    "pressed",
     "wood",
 ]
 
-Material = Callable[[int, int, np.random.Generator], np.ndarray]
+Texture = Float32[np.ndarray, "height width 3"]
+Material = Callable[[int, int, np.random.Generator], Texture]
 Colour = tuple[float, float, float]
 
 
@@ -34,18 +36,18 @@ def fractal_noise(
     finest: float = 2.0,
     persistence: float = 0.7,
     stretch: float = 1.0,
-) -> np.ndarray:
-    """Sum smooth random fields whose features halve in size from octave to octave.
+) -> Float32[np.ndarray, "height width"]:
+    """Return a sum of smooth random fields, the features of each half the size of the one before.
 
     Args:
         height, width: size in texels.
         rng: source of randomness.
-        coarsest, finest: feature size in texels of the first and last octave.
+        coarsest, finest: feature size, texels, of the first and last octave.
         persistence: amplitude of an octave relative to the one before.
-        stretch: features are this many times longer along the width than along the height.
+        stretch: aspect ratio of the features, width to height.
 
     Returns:
-        [height, width] float32 of mean 0 and standard deviation 1.
+        Noise of mean 0 and standard deviation 1.
     """
     import cv2
 
@@ -63,34 +65,34 @@ def fractal_noise(
     return (total - total.mean()) / max(float(total.std()), 1e-6)
 
 
-def _blend(values: np.ndarray, colours: Sequence[Colour]) -> np.ndarray:
-    """Map values [H, W] in [0, 1] to a piecewise linear scale of colours."""
+def _blend(values: Float[np.ndarray, "height width"], colours: Sequence[Colour]) -> Texture:
+    """Map values in [0, 1] to a piecewise linear colour map."""
     stops = np.linspace(0, 1, len(colours))
     channels = [np.interp(values, stops, channel) for channel in zip(*colours, strict=True)]
     return np.stack(channels, -1).astype(np.float32)
 
 
-def _grained(texture: np.ndarray, rng: np.random.Generator, amount: float) -> np.ndarray:
-    """Vary the brightness a little at all scales, as print, dirt and fibre do."""
+def _with_grain(texture: Texture, rng: np.random.Generator, amount: float) -> Texture:
+    """Vary the brightness by noise at all scales, like that of print, dirt and fibres."""
     height, width = texture.shape[:2]
     noise = fractal_noise(height, width, rng, coarsest=32, finest=1.5, persistence=0.85)
     return np.clip(texture * (1 + amount * noise[..., None]), 0, 1).astype(np.float32)
 
 
 def plaster(*colours: Colour, coarsest: float = 160, grain: float = 0.05) -> Material:
-    """Clouds of colour over many octaves: walls, stone, felt."""
+    """Return a material of fractal noise over many octaves, like walls, stone or felt."""
 
-    def make(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    def make(height: int, width: int, rng: np.random.Generator) -> Texture:
         noise = fractal_noise(height, width, rng, coarsest=coarsest, persistence=0.8)
-        return _grained(_blend(0.5 + 0.28 * noise, colours), rng, grain)
+        return _with_grain(_blend(0.5 + 0.28 * noise, colours), rng, grain)
 
     return make
 
 
 def wood(*colours: Colour, plank: int = 90) -> Material:
-    """Planks along the width, each with its own tone and grain; `plank` is their texel width."""
+    """Return planks along the width, `plank` texels wide, each of random tone and grain."""
 
-    def make(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    def make(height: int, width: int, rng: np.random.Generator) -> Texture:
         texture = np.zeros((height, width, 3), np.float32)
         for top in range(0, height, plank):
             rows = min(plank, height - top)
@@ -100,62 +102,63 @@ def wood(*colours: Colour, plank: int = 90) -> Material:
             )
             tone = rng.normal(0, 0.12)
             texture[top : top + rows] = _blend(0.5 + tone + 0.2 * grain, colours)
-            texture[top : top + 2] *= 0.6  # the joint
-        return _grained(texture, rng, 0.04)
+            texture[top : top + 2] *= 0.6  # the gap between planks
+        return _with_grain(texture, rng, 0.04)
 
     return make
 
 
-def leaves(*colours: Colour, largest: float = 40, smallest: float = 2.5) -> Material:
-    """Overlapping discs, bars and triangles of all sizes: sharp detail at every scale.
+def dead_leaves(*colours: Colour, largest: float = 40, smallest: float = 2.5) -> Material:
+    """Return a material of overlapping discs, bars and triangles: sharp detail at every scale.
 
-    The sizes follow a power law, as in the dead-leaves model of natural images (Lee, Mumford and
-    Huang, "Occlusion models for natural images", 2001); larger shapes are laid first so that small
-    ones stay in sight.
+    Sizes follow a power law, as in the dead-leaves model of natural images. Larger shapes are drawn
+    first, so that they do not cover small ones.
 
     Args:
-        colours: palette, drawn from at random with some jitter.
-        largest, smallest: range of radii in texels.
+        colours: palette, sampled at random with some jitter.
+        largest, smallest: range of radii, texels.
+
+    Reference: Lee, Mumford and Huang, "Occlusion models for natural images", 2001.
     """
     import cv2
 
     corners = {"bar": [45, 135, 225, 315], "triangle": [90, 210, 330]}
 
-    def make(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    def make(height: int, width: int, rng: np.random.Generator) -> Texture:
         palette = np.asarray(colours)
         canvas = np.empty((height, width, 3), np.uint8)
         canvas[:] = (255 * palette[0]).astype(np.uint8)
         radius = largest
         while radius >= smallest:
-            # Each octave of sizes covers some 40 % of the area.
+            # The shapes of each radius have 40 % of the texture's area in total.
             count = int(np.ceil(0.4 * height * width / (np.pi * radius**2)))
             tint = palette[rng.integers(len(palette), size=count)] + rng.normal(0, 0.03, (count, 1))
             tints = (255 * tint.clip(0, 1)).tolist()
             centres = rng.uniform((0, 0), (width, height), (count, 2))
             sizes = radius * rng.uniform(0.7, 1.4, count)
-            turns = rng.uniform(0, 360, count)
+            rotations = rng.uniform(0, 360, count)
             kinds = rng.choice(["disc", "bar", "triangle"], count)
-            # OpenCV's sub-pixel coordinates: three binary digits after the point.
+            # OpenCV's fixed-point coordinates with three fractional bits.
             for kind in ("disc", "bar", "triangle"):
                 for i in np.flatnonzero(kinds == kind):
                     if kind == "disc":
                         centre = np.rint(8 * centres[i]).astype(int).tolist()
                         cv2.circle(canvas, centre, int(8 * sizes[i]), tints[i], -1, cv2.LINE_AA, 3)
                         continue
-                    angles = np.radians(np.asarray(corners[kind]) + turns[i])
+                    angles = np.radians(np.asarray(corners[kind]) + rotations[i])
                     points = centres[i] + sizes[i] * np.stack([np.cos(angles), np.sin(angles)], -1)
                     points = np.rint(8 * points).astype(np.int32)
                     cv2.fillConvexPoly(canvas, points, tints[i], cv2.LINE_AA, 3)
             radius /= 1.6
-        return _grained(canvas.astype(np.float32) / 255, rng, 0.05)
+        return _with_grain(canvas.astype(np.float32) / 255, rng, 0.05)
 
     return make
 
 
 def fabric(*colours: Colour, narrowest: float = 3, widest: float = 24) -> Material:
-    """A tartan: stripes of random width and colour in both directions, woven into one another."""
+    """Return a tartan: the mean of stripes of random width and colour in both directions."""
 
-    def stripes(length: int, rng: np.random.Generator) -> np.ndarray:
+    def stripes(length: int, rng: np.random.Generator) -> Float32[np.ndarray, "length 3"]:
         out = np.zeros((length, 3), np.float32)
         start = 0
         while start < length:
@@ -164,19 +167,21 @@ def fabric(*colours: Colour, narrowest: float = 3, widest: float = 24) -> Materi
             start = end
         return out
 
-    def make(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    def make(height: int, width: int, rng: np.random.Generator) -> Texture:
         warp, weft = stripes(width, rng)[None], stripes(height, rng)[:, None]
-        return _grained((warp + weft) / 2, rng, 0.09)
+        return _with_grain((warp + weft) / 2, rng, 0.09)
 
     return make
 
 
 def photo(name: str) -> Material:
-    """A photograph cropped to the surface: "china" or "flower" of scikit-learn, "portrait" of
-    matplotlib.
+    """Return a photograph cropped to the aspect ratio of the surface.
+
+    Args:
+        name: "china" or "flower" of scikit-learn, or "portrait" of matplotlib.
     """
 
-    def make(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    def make(height: int, width: int, rng: np.random.Generator) -> Texture:
         import cv2
 
         image = _load_photo(name)
@@ -185,17 +190,15 @@ def photo(name: str) -> Material:
         rows, columns = int(scale * height), int(scale * width)
         top, left = (full_height - rows) // 2, (full_width - columns) // 2
         crop = np.ascontiguousarray(image[top : top + rows, left : left + columns])
-        smaller = scale > 1
-        resized = cv2.resize(
-            crop, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
-        )
-        return _grained(resized.clip(0, 1), rng, 0.03)
+        interpolation = cv2.INTER_AREA if scale > 1 else cv2.INTER_CUBIC
+        resized = cv2.resize(crop, (width, height), interpolation=interpolation)
+        return _with_grain(resized.clip(0, 1), rng, 0.03)
 
     return make
 
 
-def _load_photo(name: str) -> np.ndarray:
-    """Return [H, W, 3] float32 of an image that an installed package ships."""
+def _load_photo(name: str) -> Texture:
+    """Return an image that an installed package ships."""
     if name == "portrait":
         import imageio.v3 as iio
         from matplotlib.cbook import get_sample_data
@@ -207,10 +210,10 @@ def _load_photo(name: str) -> np.ndarray:
     return np.asarray(load_sample_image(f"{name}.jpg"), np.float32) / 255
 
 
-def keys(rows: int, columns: int, cap: Colour, body: Colour, ink: Colour) -> Material:
-    """A keyboard: key caps of varying width in rows, each with its own blot of ink."""
+def key_caps(rows: int, columns: int, cap: Colour, body: Colour, ink: Colour) -> Material:
+    """Return a keyboard: key caps of random width in rows, each with a random blob of ink."""
 
-    def make(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    def make(height: int, width: int, rng: np.random.Generator) -> Texture:
         texture = np.empty((height, width, 3), np.float32)
         texture[:] = body
         edges = np.linspace(0.04 * height, 0.96 * height, rows + 1)
@@ -222,18 +225,18 @@ def keys(rows: int, columns: int, cap: Colour, body: Colour, ink: Colour) -> Mat
                 area = texture[int(top + gap) : int(bottom - gap), int(left + gap) : int(right)]
                 area[:] = np.asarray(cap) * rng.uniform(0.8, 1.15)
                 high, wide = area.shape[:2]
-                blot = fractal_noise(high, wide, rng, coarsest=8, persistence=0.5)
+                blob = fractal_noise(high, wide, rng, coarsest=8, persistence=0.5)
                 centre = np.hanning(area.shape[0])[:, None] * np.hanning(area.shape[1])
-                area[(blot + 3 * centre) > 2.2] = ink
-        return _grained(texture, rng, 0.07)
+                area[(blob + 3 * centre) > 2.2] = ink
+        return _with_grain(texture, rng, 0.07)
 
     return make
 
 
-def pressed(material: Material, picture: Material, margin: float) -> Material:
-    """Put one material on another, centred, leaving a margin (a share of the shorter side)."""
+def inset(material: Material, picture: Material, margin: float) -> Material:
+    """Return a material with a picture in it; the margin is a fraction of the shorter side."""
 
-    def make(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    def make(height: int, width: int, rng: np.random.Generator) -> Texture:
         texture = material(height, width, rng)
         edge = int(margin * min(height, width))
         inner = picture(height - 2 * edge, width - 2 * edge, rng)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float32, UInt8
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -23,22 +24,22 @@ __all__ = ["Shot", "Truth", "render_truth"]
 
 @dataclass(frozen=True)
 class Shot:
-    """What one camera records, without any error.
+    """The ground truth of one camera.
 
     Attributes:
-        cameras: one a frame.
-        images: [T, H, W, 3] uint8 RGB.
-        depths: [T, H, W] float32 z-depth at pixel centres, metres.
-        masks: [T, H, W] uint8 object index at pixel centres, 0 static.
-        covisible: [T, H, W] bool, for a held-out camera: the input camera sees the surface point at
-            the pixel centre in enough frames; all true for the input camera itself.
+        cameras: one per frame.
+        images: RGB.
+        depths: z-depth at pixel centres, metres.
+        masks: object index at pixel centres, 0 static.
+        covisible: for a held-out camera, whether the surface point at the pixel centre is visible
+            to the input camera in enough frames; all true for the input camera itself.
     """
 
     cameras: Cameras
-    images: np.ndarray
-    depths: np.ndarray
-    masks: np.ndarray
-    covisible: np.ndarray
+    images: UInt8[np.ndarray, "frames height width 3"]
+    depths: Float32[np.ndarray, "frames height width"]
+    masks: UInt8[np.ndarray, "frames height width"]
+    covisible: Bool[np.ndarray, "frames height width"]
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,9 @@ class Truth:
 
     Attributes:
         spec: the scene.
-        clip: the input camera's record.
-        views: the held-out cameras' records, by name.
-        tracks: surface points with their true trajectories.
+        clip: of the input camera.
+        views: of the held-out cameras, by name.
+        tracks: true trajectories of surface points.
     """
 
     spec: SceneSpec
@@ -63,13 +64,13 @@ def render_truth(spec: SceneSpec, *, samples: int = 4, progress: bool = False) -
 
     Args:
         spec: the scene.
-        samples: rays a pixel along each axis, for the images.
+        samples: samples per pixel along each axis, for the images.
         progress: show a progress bar.
 
     Raises:
-        InputError: a camera sees past the scene.
+        InputError: the scene is not closed around a camera.
     """
-    # Two frames are rendered at a time; threads inside the small matrix products only slow it down.
+    # Two frames are rendered in parallel; more threads in the small matrix products slow it down.
     with threadpool_limits(1, user_api="blas"):
         return _render_truth(spec, samples, progress)
 

@@ -1,4 +1,4 @@
-"""Rendered scenes on disk: scene directories with exact or spoilt priors, and the demo's clip."""
+"""Rendered scenes on disk: scene directories with exact or perturbed priors, the demo's clip."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ __all__ = ["write_clip", "write_priors", "write_truth"]
 
 
 def write_truth(truth: Truth, directory: str | os.PathLike) -> Path:
-    """Write a complete scene directory with exact priors and the held-out views; return it."""
+    """Write a scene directory with exact priors and the held-out views; return its path."""
     return write_priors(truth, directory, level="exact")
 
 
 def write_priors(
     truth: Truth, directory: str | os.PathLike, *, level: str | PriorLevel = "sensor", seed: int = 0
 ) -> Path:
-    """Write a complete scene directory with spoilt priors and the exact held-out views; return it.
+    """Write a scene directory with perturbed priors and exact held-out views; return its path.
 
     Args:
         truth: a rendered scene.
         directory: the new scene directory.
-        level: "exact", "sensor", "casual" or sizes of your own.
+        level: "exact", "sensor", "casual" or custom sizes of errors.
         seed: of the errors.
 
     Raises:
@@ -87,11 +87,11 @@ def write_priors(
 
 
 def write_clip(truth: Truth, directory: str | os.PathLike, *, seed: int = 0) -> Path:
-    """Write what a person with a phone would have, and the truth apart from it; return the folder.
+    """Write a clip as a phone records it, with its ground truth; return the folder.
 
-    clip.mp4                 ordinary H.264
-    recording/depth/         noisy depth with drift and holes, as a phone's sensor gives
-    recording/cameras.json   slightly noisy poses, as its AR tracking gives
+    clip.mp4                 H.264
+    recording/depth/         depth with noise, drift and holes, as of a phone's sensor
+    recording/cameras.json   poses with small errors, as of AR tracking
     truth/                   scene directory with exact priors and the held-out views
     """
     directory = Path(directory)

@@ -1,4 +1,4 @@
-"""Camera files of other programs, made by hand from a camera that is known."""
+"""Camera files of other programs, written here from known cameras, and TUM and flo files."""
 
 import json
 
@@ -20,7 +20,7 @@ def cameras():
 
 
 def opengl(cameras):
-    """world_from_cam with the camera's y and z axes turned round."""
+    """Return world_from_cam with OpenGL's camera axes."""
     return [(pose * [1, -1, -1, 1]).tolist() for pose in cameras.world_from_cam]
 
 
@@ -30,7 +30,7 @@ def write(tmp_path, content):
     return path
 
 
-def ours(camera, **more):
+def msdyn_camera(camera, **more):
     k = camera.intrinsics[0]
     return {
         "fx": k[0, 0], "fy": k[1, 1], "cx": k[0, 2], "cy": k[1, 2],
@@ -44,7 +44,7 @@ def assert_same(found, cameras):
     assert (found.width, found.height) == (64, 48)
 
 
-def test_ours_with_times(tmp_path, cameras):
+def test_msdyn_cameras_with_times(tmp_path, cameras):
     write_cameras(tmp_path / "a.json", cameras, np.array([0.1, 0.5, 0.2]))
     found = read_camera_file(tmp_path / "a.json")
     assert_same(found.cameras, cameras)
@@ -55,13 +55,15 @@ def test_ours_with_times(tmp_path, cameras):
 
 def test_a_list_of_cameras_with_times(tmp_path, cameras):
     size = {"width": 64, "height": 48}
-    content = [ours(c, time=t, **size) for c, t in zip(cameras, (0.0, 0.5, 1.0), strict=True)]
+    content = [
+        msdyn_camera(c, time=t, **size) for c, t in zip(cameras, (0.0, 0.5, 1.0), strict=True)
+    ]
     found = read_camera_file(write(tmp_path, content))
     assert_same(found.cameras, cameras)
     np.testing.assert_array_equal(found.times, [0, 0.5, 1])
 
 
-def test_camera_path_of_nerfstudio(tmp_path, cameras):
+def test_nerfstudio_camera_path(tmp_path, cameras):
     fov = np.degrees(2 * np.arctan(48 / 2 / 50.0))
     content = {
         "camera_type": "perspective", "render_width": 64, "render_height": 48, "fps": 24,
@@ -78,21 +80,25 @@ def test_camera_path_of_nerfstudio(tmp_path, cameras):
     assert read_camera_file(write(tmp_path, content)).times is None
 
 
-@pytest.mark.parametrize("place", ["frame", "top", "angle"])
-def test_transforms_of_nerfstudio(tmp_path, cameras, place):
+@pytest.mark.parametrize("intrinsics", ["per frame", "shared", "field of view"])
+def test_nerfstudio_transforms(tmp_path, cameras, intrinsics):
     k = {"w": 64, "h": 48, "fl_x": 50.0, "fl_y": 50.0, "cx": 32.0, "cy": 24.0}
-    if place == "angle":
+    if intrinsics == "field of view":
         k = {"w": 64, "h": 48, "camera_angle_x": 2 * np.arctan(64 / 2 / 50.0)}
     frames = [
-        {"file_path": f"{i}.png", "transform_matrix": pose, **(k if place == "frame" else {})}
+        {
+            "file_path": f"{i}.png",
+            "transform_matrix": pose,
+            **(k if intrinsics == "per frame" else {}),
+        }
         for i, pose in enumerate(opengl(cameras))
     ]
-    content = {"frames": frames, **({} if place == "frame" else k)}
+    content = {"frames": frames, **({} if intrinsics == "per frame" else k)}
     found = read_camera_file(write(tmp_path, content))
     assert_same(found.cameras, cameras)
 
 
-def test_dychecks(tmp_path, cameras):
+def test_dycheck_camera(tmp_path, cameras):
     content = {
         "orientation": cameras.cam_from_world[1, :3, :3].tolist(),
         "position": cameras.centres[1].tolist(),
@@ -132,7 +138,7 @@ def test_dychecks(tmp_path, cameras):
         ),
     ],
 )  # fmt: skip
-def test_a_wrong_file_says_what_is_missing_and_what_is_understood(tmp_path, content, text):
+def test_errors_name_the_missing_key_and_the_supported_formats(tmp_path, content, text):
     path = write(tmp_path, content)
     with pytest.raises(InputError) as error:
         read_camera_file(path)
@@ -142,7 +148,7 @@ def test_a_wrong_file_says_what_is_missing_and_what_is_understood(tmp_path, cont
         assert form in line
 
 
-def test_tum_and_back(tmp_path, cameras):
+def test_tum_round_trip(tmp_path, cameras):
     seconds = np.array([0.0, 0.1, 0.25])
     write_tum(tmp_path / "a.txt", seconds, cameras.world_from_cam, comment="cameras")
     read_seconds, poses = read_tum(tmp_path / "a.txt")
@@ -150,7 +156,7 @@ def test_tum_and_back(tmp_path, cameras):
     np.testing.assert_allclose(poses, cameras.world_from_cam, atol=2e-9)
 
 
-def test_flo_is_middleburys(tmp_path):
+def test_flo_has_the_bytes_of_middlebury(tmp_path):
     flow = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
     valid = np.array([[True, True, False], [True, True, True]])
     write_flo(tmp_path / "a.flo", flow, valid)

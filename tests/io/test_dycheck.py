@@ -1,4 +1,4 @@
-"""DyCheck's format: a scene with exact truth there and back, one made by hand, bad files."""
+"""DyCheck's format: round trip of a scene with exact truth, a hand-made sequence, invalid files."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ def written(scene, tmp_path_factory):
 
 @pytest.fixture
 def copy(written, tmp_path):
-    """A copy of the sequence to spoil."""
+    """A copy of the sequence, to be changed by a test."""
     return shutil.copytree(written, tmp_path / "boxes-dycheck")
 
 
@@ -42,7 +42,7 @@ def edit(path, **changes):
 
 
 def blocks(array):
-    """Means over blocks of 2x2."""
+    """Return the means over blocks of 2x2 pixels."""
     height, width = array.shape[:2]
     return array.reshape(height // 2, 2, width // 2, 2, -1).astype(float).mean((1, 3))
 
@@ -51,7 +51,7 @@ def test_the_round_trip_is_exact(scene, written):
     read = Dycheck(written)
     assert len(read) == len(scene) and read.fps == scene.info.fps and read.size == scene.size
     assert read.depth_unit == "metres"
-    # Poses go through a camera's centre and back: float64 precision, worst value seen 2.3e-16.
+    # Translations are converted to positions and back: worst rounding error 2.3e-16.
     np.testing.assert_allclose(
         read.cameras.cam_from_world, scene.cameras.cam_from_world, atol=1e-14
     )
@@ -71,7 +71,7 @@ def test_the_round_trip_is_exact(scene, written):
             np.testing.assert_array_equal(read.covisible(image_name), original.covisible(frame))
 
 
-def test_a_scene_directory_of_it_evaluates_as_the_original(scene, written, tmp_path):
+def test_views_of_the_sequence_equal_the_original(scene, written, tmp_path):
     """Views written from the sequence hold the same pixels, masks and cameras."""
     other = shutil.copytree(scene.directory, tmp_path / "again")
     shutil.rmtree(other / "views")
@@ -86,7 +86,7 @@ def test_a_scene_directory_of_it_evaluates_as_the_original(scene, written, tmp_p
             np.testing.assert_array_equal(a.covisible(frame), b.covisible(frame))
 
 
-def test_half_size_is_the_mean_of_areas(scene, written):
+def test_half_size_is_the_mean_of_blocks(scene, written):
     half = Dycheck(written, 2)
     assert half.size == (24, 32)
     for frame, name in enumerate(half.names):
@@ -104,7 +104,7 @@ def test_half_size_is_the_mean_of_areas(scene, written):
 
 
 def test_unknown_depth_stays_unknown(scene, tmp_path):
-    """One pixel without depth takes its block of half size with it, and nothing else."""
+    """A pixel without depth makes its block at half size unknown, and no other."""
     holed = shutil.copytree(scene.directory, tmp_path / "holed")
     depth = scene.depth(3).copy()
     depth[10, 21] = 0
@@ -115,8 +115,8 @@ def test_unknown_depth_stays_unknown(scene, tmp_path):
     assert np.argwhere(half == 0).tolist() == [[5, 10]]
 
 
-def test_keypoints_lie_where_the_points_project(scene, written):
-    """Points of the boxes; files count pixels from the first one's centre, we from a corner."""
+def test_keypoints_are_projections_of_the_true_tracks(scene, written):
+    """The first pixel's centre is at (0, 0) in the files and at (0.5, 0.5) in msdyn."""
     found = Dycheck(written).keypoints()
     assert found is not None and found.frames.tolist() == list(range(8))
     assert found.xy.shape == (8, 20, 2) and found.visible.mean() > 0.9
@@ -125,11 +125,11 @@ def test_keypoints_lie_where_the_points_project(scene, written):
     xyz = transform_points(scene.cameras.cam_from_world, tracks.xyz.swapaxes(0, 1))
     xy = project(scene.cameras.intrinsics, xyz).swapaxes(0, 1)  # [N, T, 2]
     for point in range(20):
-        where = found.visible[:, point]
-        distance = np.abs(xy[:, where] - found.xy[where, point]).max((1, 2))
+        visible = found.visible[:, point]
+        distance = np.abs(xy[:, visible] - found.xy[visible, point]).max((1, 2))
         nearest = distance.argmin()
         assert distance[nearest] < 1e-9 and tracks.object[nearest] > 0
-        np.testing.assert_array_equal(tracks.visible[nearest], where)
+        np.testing.assert_array_equal(tracks.visible[nearest], visible)
     stored = json.loads((written / "keypoint/1x/train/0_00000.json").read_text())
     assert stored[0] == pytest.approx([*(found.xy[0, 0] - 0.5), 1.0])
     half = Dycheck(written, 2).keypoints()
@@ -137,7 +137,7 @@ def test_keypoints_lie_where_the_points_project(scene, written):
     np.testing.assert_allclose(half.xy, found.xy / 2, atol=1e-12)
 
 
-def test_keypoints_of_a_scene_are_kept(scene, tmp_path):
+def test_keypoints_of_a_scene_are_written(scene, tmp_path):
     rng = np.random.default_rng(0)
     visible = rng.random((3, 5)) < 0.7
     xy = np.where(visible[..., None], rng.uniform(0, 48, (3, 5, 2)), 0)
@@ -145,7 +145,9 @@ def test_keypoints_of_a_scene_are_kept(scene, tmp_path):
     write_keypoints(marked, Keypoints(np.array([1, 4, 6]), xy, visible))
     path = write_dycheck(Scene(marked), tmp_path / "out")
     for only_size in (None, 1, 2):
-        if only_size is not None:  # those of the other size serve where there are none of this one
+        if (
+            only_size is not None
+        ):  # keypoints of the other size are scaled if there are none of this size
             shutil.rmtree(path / "keypoint")
             shutil.copytree(tmp_path / "both" / f"{only_size}x", path / f"keypoint/{only_size}x")
         else:
@@ -157,15 +159,15 @@ def test_keypoints_of_a_scene_are_kept(scene, tmp_path):
             np.testing.assert_allclose(found.xy, xy / factor, atol=1e-12)
 
 
-def by_hand(folder):
-    """Write a sequence with nothing of ours: two frames, one held-out image, a 90 degree turn."""
+def write_by_hand(folder):
+    """Write a sequence without msdyn: two frames, one held-out image, a rotation by 90 degrees."""
     (folder / "camera").mkdir(parents=True)
-    turn = [[0, 0, -1], [0, 1, 0], [1, 0, 0]]  # the camera looks along world x
+    rotation = [[0, 0, -1], [0, 1, 0], [1, 0, 0]]  # the camera looks along world x
     for name, position in (("0_00000", [1, 2, 3]), ("0_00001", [1, 2, 4]), ("2_00001", [0, 0, 0])):
         (folder / "camera" / f"{name}.json").write_text(
             json.dumps(
                 {
-                    "orientation": turn, "position": position, "focal_length": 40.0,
+                    "orientation": rotation, "position": position, "focal_length": 40.0,
                     "principal_point": [10.5, 8.0], "skew": 0, "pixel_aspect_ratio": 1.25,
                     "radial_distortion": [0, 0, 0], "tangential": [0, 0], "image_size": [20, 16],
                 }
@@ -193,12 +195,12 @@ def by_hand(folder):
 
 
 def test_a_sequence_made_by_hand(tmp_path):
-    """No splits, the older key of distortion, oblong pixels, millimetres, masks of another size."""
-    read = Dycheck(by_hand(tmp_path / "hand"), 2)
+    """No splits, the older name of distortion, non-square pixels, millimetres, resampled masks."""
+    read = Dycheck(write_by_hand(tmp_path / "hand"), 2)
     assert read.names == ["0_00000", "0_00001"] and read.fps == 30 and read.size == (8, 10)
     assert list(read.views) == ["camera2"] and read.views["camera2"].names == {1: "2_00001"}
-    assert len(read.views["camera2"].cameras) == 2  # the one it has stands for both frames
-    # 2 ahead along x, 0.5 to the right, which is -z, and 0.25 down: at half size f = 20 and 25.
+    assert len(read.views["camera2"].cameras) == 2  # its one camera serves both frames
+    # 2 forward (x), 0.5 to the right (-z) and 0.25 down (y); at half size f = 20 and 25 px.
     point = np.array([[[1 + 2, 2 + 0.25, 3 - 0.5]]])
     in_camera = transform_points(read.cameras.cam_from_world[:1], point)
     np.testing.assert_allclose(in_camera, [[[0.5, 0.25, 2]]], atol=1e-12)
@@ -213,8 +215,8 @@ def test_a_sequence_made_by_hand(tmp_path):
     assert read.keypoints() is None
 
 
-def test_frames_left_out_of_a_view(copy):
-    """Bad frames are not in the lists: the view has no image of them, and the nearest camera."""
+def test_frames_missing_from_a_view(copy):
+    """In frames that the split omits, a view has no image, and the camera of the nearest image."""
     split = read_json(copy / "splits" / "val.json")
     rows = [
         r
@@ -263,9 +265,9 @@ DEPTH = "depth/1x/0_00000.npy"
 
 
 @pytest.mark.parametrize(
-    "spoil, message",
+    "damage, message",
     [
-        (remove("dataset.json"), "not a sequence of DyCheck"),
+        (remove("dataset.json"), "not a DyCheck sequence"),
         (remove("extra.json"), "extra.json: no such file"),
         (change("extra.json", fps=-1), "fps: expected a number > 0"),
         (remove(CAMERA), "0_00002.json: no such file"),
@@ -281,7 +283,7 @@ DEPTH = "depth/1x/0_00000.npy"
         (lambda d: shutil.copy(d / "rgb/2x/0_00001.png", d / "rgb/1x"), "expected 64x48"),
         (remove(DEPTH), "0_00000.npy: no such file"),
         (lambda d: (d / DEPTH).write_bytes(b"x"), "not a readable npy"),
-        (save(DEPTH, np.full((48, 64), np.nan)), "finite depth"),
+        (save(DEPTH, np.full((48, 64), np.nan)), "NaN or infinite"),
         (save(DEPTH, np.ones((24, 32))), "expected 64x48"),
         (change("splits/train.json", time_ids=list(range(1, 9))), "times 0, 1, 2"),
         (change("splits/train.json", time_ids=[0]), "of one length"),
@@ -289,8 +291,8 @@ DEPTH = "depth/1x/0_00000.npy"
         (lambda d: (d / "keypoint/1x/train/0_00000.json").write_text("[[1]]"), "rows of x, y"),
     ],
 )
-def test_bad_sequences_are_one_line_and_exit_code_2(copy, tmp_path, capsys, spoil, message):
-    spoil(copy)
+def test_invalid_sequences_give_one_line_and_exit_code_2(copy, tmp_path, capsys, damage, message):
+    damage(copy)
     arguments = ["--from", "dycheck", str(copy), "--masks", "none", "--out", str(tmp_path / "out")]
     assert preprocess(arguments) == 2
     errors = [e for e in capsys.readouterr().err.splitlines() if e.startswith("error: ")]
@@ -307,7 +309,7 @@ def test_scenes_that_cannot_be_written(scene, tmp_path):
 
 @pytest.fixture(scope="module")
 def imported(scene, written, tmp_path_factory):
-    """The scene directory that the command makes of the sequence, with the true masks."""
+    """The scene directory that the command makes from the sequence, with the true masks."""
     out = tmp_path_factory.mktemp("io") / "imported"
     arguments = ["--from", "dycheck", written, "--out", out]
     masks = ["--masks", "files", "--masks-path", scene.directory / "masks"]
@@ -330,7 +332,7 @@ def test_the_command_makes_a_scene_directory(imported, scene, written, capsys):
     record = read_json(imported.directory / "dycheck.json")
     assert record["depth_unit"] == "metres" and record["factor"] == 1
     assert record["views"] == {"camera1": 8, "camera2": 8} and record["pixels_unseen"] == 0
-    # Again: nothing has changed, so no stage runs.
+    # A second run has nothing to update, so no stage runs.
     before = (imported.directory / "scene.json").read_text()
     arguments = ["--from", "dycheck", written, "--out", imported.directory, "--masks", "files"]
     masks = ["--masks-path", scene.directory / "masks"]
@@ -339,7 +341,7 @@ def test_the_command_makes_a_scene_directory(imported, scene, written, capsys):
     assert "next: msdyn-fit" in capsys.readouterr().out
 
 
-def test_pixels_that_the_sensor_did_not_see_are_ignored(copy, scene, tmp_path):
+def test_pixels_that_the_sensor_did_not_record_are_ignored(copy, scene, tmp_path):
     for factor in (1, 2):
         path = copy / "rgb" / f"{factor}x" / "0_00003.png"
         image = iio.imread(path).copy()
@@ -355,7 +357,7 @@ def test_pixels_that_the_sensor_did_not_see_are_ignored(copy, scene, tmp_path):
     assert read_json(out / "dycheck.json")["pixels_unseen"] == pytest.approx(10 / 48 / 8, abs=1e-4)
 
 
-def test_a_directory_of_something_else_is_left_alone(copy, tmp_path, capsys):
+def test_other_directories_are_not_overwritten(copy, tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep")
     for out, message in ((tmp_path / "mine", "was not made by"), (copy, "the sequence itself")):
@@ -364,8 +366,8 @@ def test_a_directory_of_something_else_is_left_alone(copy, tmp_path, capsys):
     assert sorted(p.name for p in (tmp_path / "mine").iterdir()) == ["notes.txt"]
 
 
-def test_from_the_format_to_the_published_figures(imported, capsys):
-    """Preprocess, fit and evaluate by DyCheck's protocol; the fit is a short one."""
+def test_preprocess_fit_and_evaluate_by_the_protocol(imported, capsys):
+    """The fit is short, to save time."""
     fit = FitConfig(
         epochs=4, static_gaussians=1500, moving_gaussians=800, motion=MotionConfig(prefit_steps=20),
         device="cpu",

@@ -1,4 +1,4 @@
-"""Tracks in the layouts of TAPVid-3D and CoTracker; depth maps in npy, PNG and EXR."""
+"""Tracks in the formats of TAPVid-3D and CoTracker; depth maps in npy, PNG and EXR."""
 
 import numpy as np
 import pytest
@@ -48,18 +48,20 @@ def test_tapvid3d_is_projected(tmp_path):
 def test_cotracker(tmp_path, batch, names):
     xy = np.random.default_rng(0).uniform(0, 60, (FRAMES, POINTS, 2)).astype(np.float32)
     score = np.full((FRAMES, POINTS), 0.9, np.float32)
-    score[:2, 1] = 0.1  # first seen in frame 2
-    score[:, 3] = 0.2  # never seen
+    score[:2, 1] = 0.1  # first visible in frame 2
+    score[:, 3] = 0.2  # never visible
     arrays = dict(zip(names, (xy[None], score[None]) if batch else (xy, score), strict=True))
     np.savez(tmp_path / "c.npz", **arrays)
     tracks = read_cotracker(tmp_path / "c.npz")
     assert len(tracks) == POINTS - 1 and tracks.query_frame.tolist() == [0, 2, 0, 0]
-    np.testing.assert_allclose(tracks.xy[0], xy[:, 0] + 0.5)  # its first pixel's centre is at 0
+    np.testing.assert_allclose(
+        tracks.xy[0], xy[:, 0] + 0.5
+    )  # CoTracker's first pixel centre is at (0, 0)
     assert tracks.visible[1].tolist() == [False] * 2 + [True] * 4
     assert set(np.unique(tracks.confidence)) == {0, np.float32(0.9)}
 
 
-def test_cotracker_of_another_shape(tmp_path):
+def test_cotracker_with_invalid_arrays(tmp_path):
     np.savez(tmp_path / "c.npz", tracks=np.zeros((6, 5, 3)), visibility=np.zeros((6, 5)))
     with pytest.raises(InputError, match=r"c\.npz: expected tracks \[frames, tracks, 2\]"):
         read_cotracker(tmp_path / "c.npz")
@@ -68,7 +70,7 @@ def test_cotracker_of_another_shape(tmp_path):
         read_cotracker(tmp_path / "d.npz")
 
 
-def test_depth_in_all_its_files(tmp_path):
+def test_npy_and_png_depth(tmp_path):
     depth = np.random.default_rng(0).uniform(0.5, 9, (12, 16)).astype(np.float32)
     depth[:2] = 0
     np.save(tmp_path / "d.npy", depth[..., None])

@@ -11,14 +11,14 @@ def psnr(error):
     return 10 * np.log10(255**2 / np.mean(error**2))
 
 
-def test_the_clip_is_an_ordinary_video_beside_its_recording(boxes, tmp_path):
+def test_a_clip_is_a_video_with_a_recording_and_its_ground_truth(boxes, tmp_path):
     folder = write_clip(boxes, tmp_path / "demo")
     assert sorted(p.name for p in folder.iterdir()) == ["clip.mp4", "recording", "truth"]
 
     frames = iio.imread(folder / "clip.mp4", plugin="pyav")
     assert frames.shape == (12, 72, 96, 3)
     error = frames.astype(float) - boxes.clip.images
-    # H.264 keeps colour at half the resolution: compare brightness, and colours of 4x4 pixels.
+    # H.264 stores colour at half resolution: compare brightness, and colours of blocks of 4x4 px.
     assert psnr(error @ [0.299, 0.587, 0.114]) > 33  # worst seen: 35.8
     assert psnr(error.reshape(12, 18, 4, 24, 4, 3).mean((2, 4))) > 35  # worst seen: 38.2
     meta = iio.immeta(folder / "clip.mp4", plugin="pyav")

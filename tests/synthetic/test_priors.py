@@ -1,4 +1,4 @@
-"""Spoilt priors have the errors that their level states, and no others."""
+"""Perturbed priors have errors of the sizes of their level, and no others."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ from msdyn.synthetic import (
 
 
 def angles(a, b):
-    """[T] degrees between the cameras of two clips."""
+    """Return the angles [T], degrees, between the cameras of two clips."""
     relative = a.cam_from_world[:, :3, :3] @ b.cam_from_world[:, :3, :3].swapaxes(1, 2)
     cosine = (np.trace(relative, axis1=1, axis2=2) - 1) / 2
     return np.degrees(np.arccos(cosine.clip(-1, 1)))
@@ -34,14 +34,14 @@ def test_exact_priors_are_the_truth(boxes):
     np.testing.assert_array_equal(priors.masks, boxes.clip.masks)
     np.testing.assert_array_equal(priors.cameras.cam_from_world, boxes.spec.cameras.cam_from_world)
     np.testing.assert_array_equal(priors.tracks.visible, boxes.tracks.visible)
-    seen = boxes.tracks.visible
+    visible = boxes.tracks.visible
     np.testing.assert_allclose(
-        priors.tracks.xy[seen], project_tracks(boxes.spec, boxes.tracks)[seen], rtol=1e-6
+        priors.tracks.xy[visible], project_tracks(boxes.spec, boxes.tracks)[visible], rtol=1e-6
     )
-    assert (priors.tracks.confidence[seen] == 1).all()
+    assert (priors.tracks.confidence[visible] == 1).all()
 
 
-def test_the_levels_are_the_stated_ones():
+def test_sizes_of_the_named_levels():
     sensor, casual = LEVELS["sensor"], LEVELS["casual"]
     assert (sensor.pose_degrees, sensor.pose_shift, sensor.depth_drift) == (0.2, 0.005, 0.02)
     assert (sensor.track_jitter, sensor.track_outliers) == (0.7, 0.05)
@@ -53,16 +53,16 @@ def test_the_levels_are_the_stated_ones():
 
 @pytest.mark.parametrize("name", ["sensor", "casual"])
 def test_poses(boxes, name):
-    """Over many seeds: one clip has few independent errors."""
+    """Measured over many seeds, because one clip has few independent errors."""
     level, depth = LEVELS[name], np.median(boxes.clip.depths)
     only = PriorLevel(pose_degrees=level.pose_degrees, pose_shift=level.pose_shift)
-    noisy = [make_priors(boxes, only, seed).cameras for seed in range(30)]
+    perturbed = [make_priors(boxes, only, seed).cameras for seed in range(30)]
     true = boxes.clip.cameras
-    turn = rms([angles(cameras, true) for cameras in noisy])
-    shift = rms([np.linalg.norm(c.centres - true.centres, axis=1) for c in noisy]) / depth
-    mean = [(c.centres - true.centres).mean(0) for c in noisy]
-    assert np.abs(mean).max() < 1e-9  # the noisy poses say where the world is
-    assert turn == pytest.approx(level.pose_degrees, rel=0.15)
+    angle = rms([angles(cameras, true) for cameras in perturbed])
+    shift = rms([np.linalg.norm(c.centres - true.centres, axis=1) for c in perturbed]) / depth
+    mean = [(c.centres - true.centres).mean(0) for c in perturbed]
+    assert np.abs(mean).max() < 1e-9  # the errors do not move the world frame
+    assert angle == pytest.approx(level.pose_degrees, rel=0.15)
     assert shift == pytest.approx(level.pose_shift, rel=0.15)
 
 
@@ -70,11 +70,11 @@ def test_sensor_depth(boxes):
     level = LEVELS["sensor"]
     depths, true = make_priors(boxes, level).depths, boxes.clip.depths
     known = depths > 0
-    # Five per cent of blots and the far side of depth edges.
+    # Blobs over five per cent of the image, and the far side of depth edges.
     assert 0.05 < 1 - known.mean() < 0.20
     ratio = np.array([np.median((d / t)[k]) for d, t, k in zip(depths, true, known, strict=True)])
     assert np.abs(ratio - 1).max() == pytest.approx(level.depth_drift, rel=0.2)
-    # Slow, and none on average: white noise would change by sqrt(2) deviations a frame.
+    # Slow, of zero mean: white noise would change by sqrt(2) standard deviations per frame.
     assert rms(np.diff(ratio)) < 0.9 * np.std(ratio)
     assert ratio.mean() == pytest.approx(1, abs=1e-3)
     noise = (depths / true / ratio[:, None, None])[known] - 1
@@ -82,7 +82,7 @@ def test_sensor_depth(boxes):
 
 
 def test_casual_depth(boxes):
-    """A scale and a shift a frame leave the smooth distortion and the noise."""
+    """After fitting scale and offset per frame, the smooth distortion and the noise remain."""
     level = LEVELS["casual"]
     scales, shifts, rest = [], [], []
     for seed in range(8):
@@ -93,7 +93,7 @@ def test_casual_depth(boxes):
             scales.append(fit[0])
             shifts.append(fit[1])
             rest.append(rms(depth / np.polyval(fit, true) - 1))
-    # The distortion leaks into a fitted scale and shift: they spread more than the stated sizes.
+    # The fit absorbs part of the distortion: scale and offset vary more than the level's sizes.
     assert level.depth_scale < np.std(scales) < 2.5 * level.depth_scale
     assert np.std(shifts) > level.depth_shift * np.median(boxes.clip.depths)
     expected = np.hypot(level.depth_distortion, level.depth_noise)
@@ -106,13 +106,12 @@ def test_tracks(boxes, name):
     tracks = make_priors(boxes, level).tracks
     error = (tracks.xy - project_tracks(boxes.spec, true)) * tracks.visible[..., None]
     outlier = np.abs(error).max((1, 2)) > 6 * level.track_jitter
-    # Some slide off so late, or are hidden so soon, that nothing shows of it.
-    share = outlier.mean()
-    assert 0.3 * level.track_outliers < share <= level.track_outliers
+    # Some outliers drift so late, or are occluded so early, that their error is not detected.
+    assert 0.3 * level.track_outliers < outlier.mean() <= level.track_outliers
     jitter = error[~outlier][tracks.visible[~outlier]]
     assert rms(jitter) == pytest.approx(level.track_jitter, rel=0.1)
 
-    # Lost under occlusion: what is left is one run of frames around the query.
+    # Tracks end at occlusions: they are visible in one run of frames around the query.
     assert not (tracks.visible & ~true.visible).any()
     starts = np.diff(tracks.visible.astype(int), axis=1, prepend=0) == 1
     assert (starts.sum(1) == 1).all()
@@ -121,12 +120,12 @@ def test_tracks(boxes, name):
 
 
 def test_masks(boxes):
-    """Borders move both ways, by two pixels at most."""
+    """Masks are eroded and dilated by at most two pixels."""
     from scipy.ndimage import binary_dilation, binary_erosion
 
-    noisy, square = make_priors(boxes, LEVELS["sensor"]).masks, np.ones((7, 7), bool)
+    perturbed, square = make_priors(boxes, LEVELS["sensor"]).masks, np.ones((7, 7), bool)
     grew = shrank = 0
-    for mask, true in zip(noisy, boxes.clip.masks, strict=True):
+    for mask, true in zip(perturbed, boxes.clip.masks, strict=True):
         for instance in (1, 2):
             own, was = mask == instance, true == instance
             assert not (own & ~binary_dilation(was, square)).any()
@@ -136,8 +135,8 @@ def test_masks(boxes):
     assert grew >= 5 and shrank >= 5
 
 
-def test_each_error_comes_alone_and_seeded(boxes):
-    """Setting one size to zero leaves the other errors as they are."""
+def test_each_kind_of_error_has_its_own_random_numbers(boxes):
+    """Setting one size to zero does not change the other errors."""
     level = LEVELS["sensor"]
     both = make_priors(boxes, level, seed=3)
     steady = make_priors(boxes, dataclasses.replace(level, pose_degrees=0, pose_shift=0), seed=3)

@@ -1,4 +1,4 @@
-"""Every named scene: closed, seen, trackable, and filmed as stated."""
+"""Every named scene: it is closed, its objects are visible and move, its cameras are as stated."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,8 @@ from msdyn.errors import InputError
 from msdyn.synthetic import SCENES, make_scene, project_tracks, surface_tracks
 from msdyn.synthetic.raycast import Caster, pixel_centres, rays_through
 
-# By scene, measured at 320x240 and its own length: 95th percentile of the movers' image motion
-# between frames in pixels; share of the image that they cover.
+# By scene, measured at 320x240 and its default number of frames: 95th percentile of the image
+# motion of moving objects, px per frame; fraction of the image that they cover.
 MEASURED = {
     "demo": (5.2, 0.27),
     "rigid": (3.6, 0.12),
@@ -23,18 +23,18 @@ MEASURED = {
 @pytest.mark.parametrize("name", SCENES)
 def test_scene(name):
     size = (96, 72) if name == "two-boxes" else (320, 240)
-    # A third of the frames, and so steps three times as long.
+    # A third of the frames, so the image motion per frame is three times as large.
     spec = make_scene(name, frames=SCENES[name][1] // 3, width=size[0], height=size[1])
     tracks, _ = surface_tracks(spec, per_object=60, static=60)
     assert set(tracks.object) == {0, *spec.objects}
     xy = project_tracks(spec, tracks)
     both = tracks.visible[:, 1:] & tracks.visible[:, :-1] & (tracks.object > 0)[:, None]
     step = np.linalg.norm(np.diff(xy, axis=1), axis=-1)[both] / 3
-    flow, cover = MEASURED[name]
+    flow, coverage = MEASURED[name]
     assert np.percentile(step, 95) == pytest.approx(flow, rel=0.25)
-    # Movers go somewhere: a typical point ends far from where it began, or comes back.
-    movers = tracks.xyz[tracks.object > 0]
-    assert np.median(np.linalg.norm(np.ptp(movers, axis=1), axis=-1)) > 0.01
+    # Objects move: the median extent of a trajectory is more than a centimetre.
+    moving = tracks.xyz[tracks.object > 0]
+    assert np.median(np.linalg.norm(np.ptp(moving, axis=1), axis=-1)) > 0.01
 
     small = make_scene(name, frames=6, width=48, height=36)
     caster, covered = Caster(small), []
@@ -45,7 +45,7 @@ def test_scene(name):
                 points, _ = caster.mesh(frame).cast(camera.centres[0], rays)
                 assert (points.face >= 0).all()
             covered.append((caster.face_object[points.face] > 0).mean())
-    assert np.mean(covered) == pytest.approx(cover, abs=0.06)
+    assert np.mean(covered) == pytest.approx(coverage, abs=0.06)
 
 
 @pytest.mark.parametrize("name", ["demo", "rigid", "two-boxes"])
@@ -58,7 +58,7 @@ def test_cameras(name):
         cosine = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
         assert np.degrees(np.arccos(cosine)) == pytest.approx(degrees, abs=1e-6)
         assert (b[0] < a[0]) == (view == "left15")
-    # Enough parallax for the wall at y = 1.6, by a path that does not circle.
+    # Enough parallax for the wall at y = 1.6, by a path that is far from a circle.
     path = spec.cameras.centres
     wall = np.array([0, 1.6, 0.3])
     a, b = path[0] - wall, path[-1] - wall
@@ -68,14 +68,14 @@ def test_cameras(name):
     assert steps.max() < 0.1
 
 
-def test_length_and_size_are_arguments():
+def test_number_of_frames_and_image_size_are_arguments():
     spec = make_scene("articulated", frames=5, width=64, height=48)
     assert (spec.frames, spec.width, spec.height) == (5, 64, 48)
     assert len(spec.cameras) == 5 and spec.views["left15"].width == 64
 
 
-def test_one_hand_passes_the_parcel_on_behind_the_board():
-    """It never jumps, first follows the giver, then the taker, and is hidden in between."""
+def test_the_parcel_is_handed_over_while_it_is_occluded():
+    """It moves continuously, first rigidly with the giver, then with the taker."""
     spec = make_scene("two-hands", frames=30)
     pose = {part.link: part.world_from_link for part in spec.parts if part.object}
     parcel = pose["parcel"]
@@ -86,8 +86,8 @@ def test_one_hand_passes_the_parcel_on_behind_the_board():
     assert np.abs(giver[-1] - giver[0]).max() > 0.1
     assert np.linalg.norm(np.diff(parcel[:, :3, 3], axis=0), axis=1).max() < 0.06
     tracks, _ = surface_tracks(spec, per_object=100, static=10)
-    seen = tracks.visible[tracks.object == 3].sum(0)
-    assert (seen <= 1).sum() >= 4 and seen[0] > 50 and seen[-1] > 50
+    visible = tracks.visible[tracks.object == 3].sum(0)
+    assert (visible <= 1).sum() >= 4 and visible[0] > 50 and visible[-1] > 50
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ def demo():
     return spec, *surface_tracks(spec, per_object=150, static=150)
 
 
-def test_tracks_start_where_they_are_asked(demo):
+def test_tracks_project_to_their_queries(demo):
     spec, tracks, links = demo
     assert np.bincount(tracks.object).tolist() == [150] * 4
     row = np.arange(len(tracks.object))
@@ -26,7 +26,7 @@ def test_tracks_start_where_they_are_asked(demo):
     assert set(links[tracks.object == 0]) == {""}
 
 
-def test_static_points_rest_and_rigid_links_carry_theirs(demo):
+def test_static_points_do_not_move_and_others_move_with_their_link(demo):
     spec, tracks, links = demo
     motions = link_motions(spec, reference=3)
     assert set(motions) == {"truck", "crane/turret", "crane/boom", "crane/fore"}
@@ -39,7 +39,7 @@ def test_static_points_rest_and_rigid_links_carry_theirs(demo):
         assert np.abs(moved - own).max() < 1e-12  # worst seen: 4e-16
 
 
-def test_the_cactus_does_deform(demo):
+def test_the_cactus_deforms(demo):
     """Distances between its points change, unlike those between points of the truck."""
     _, tracks, _ = demo
 
@@ -52,30 +52,30 @@ def test_the_cactus_does_deform(demo):
     assert stretch(3) > 0.1
 
 
-def test_visible_points_are_at_the_depth_of_their_pixel_and_hidden_ones_behind(boxes):
+def test_visible_points_have_the_depth_of_their_pixel_and_occluded_ones_more(boxes):
     spec, tracks = boxes.spec, boxes.tracks
     caster, xy = Caster(spec), project_tracks(spec, tracks)
-    hidden = 0
+    occluded = 0
     for frame, camera in enumerate(spec.cameras):
         depth = transform_points(camera.cam_from_world[0], tracks.xyz[:, frame])[:, 2]
         inside = (xy[:, frame] >= 0).all(1) & (xy[:, frame] < [96, 72]).all(1) & (depth > 0)
         assert not tracks.visible[~inside, frame].any()
         rays = rays_through(camera, xy[inside, frame])
-        points, reach = caster.mesh(frame).cast(camera.centres[0], rays)  # multiples are z-depths
-        seen, depth = tracks.visible[inside, frame], depth[inside]
-        assert np.abs(reach - depth)[seen].max() < 1e-3
-        assert (caster.face_object[points.face] == tracks.object[inside])[seen].mean() > 0.999
-        # A hidden point lies behind a surface, or on one seen edge-on from behind.
-        assert (reach - depth)[~seen].max() < 1e-3
-        hidden += (reach - depth < -0.02)[~seen].sum()
-        # The masks and depth maps say the same, away from their edges.
-        x, y = np.floor(xy[inside, frame]).astype(int)[seen].T
-        same = boxes.clip.masks[frame][y, x] == tracks.object[inside][seen]
+        points, distance = caster.mesh(frame).cast(camera.centres[0], rays)  # z-depths
+        visible, depth = tracks.visible[inside, frame], depth[inside]
+        assert np.abs(distance - depth)[visible].max() < 1e-3
+        assert (caster.face_object[points.face] == tracks.object[inside])[visible].mean() > 0.999
+        # An occluded point is not nearer than the first hit along its ray.
+        assert (distance - depth)[~visible].max() < 1e-3
+        occluded += (distance - depth < -0.02)[~visible].sum()
+        # The masks agree, except at their edges.
+        x, y = np.floor(xy[inside, frame]).astype(int)[visible].T
+        same = boxes.clip.masks[frame][y, x] == tracks.object[inside][visible]
         assert same.mean() > 0.9  # worst seen: 0.97
-    assert hidden > 500
+    assert occluded > 500
 
 
-def test_the_choice_of_points_is_seeded():
+def test_sampling_depends_only_on_the_seed():
     spec = make_scene("two-boxes", frames=4, width=32, height=24)
     first, _ = surface_tracks(spec, per_object=20, static=20)
     again, _ = surface_tracks(spec, per_object=20, static=20)
