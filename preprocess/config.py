@@ -1,31 +1,28 @@
-"""What a user can choose in preprocessing."""
+"""Options of preprocessing."""
 
 from __future__ import annotations
 
 import glob
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from msdyn.errors import InputError
+from msdyn.plugins import registered_choice
+from msdyn.preprocess.contracts import BACKEND_STAGES, BackendOptions, BackendStage, Stage
 from msdyn.preprocess.frames.extract import FrameOptions
+from msdyn.preprocess.registry import backend_names, backends, find_backend
 
-__all__ = ["MODEL_BACKENDS", "STAGES", "PreprocessConfig", "Stage"]
-
-Stage = Literal["frames", "tracks", "masks", "cameras", "depth"]
-STAGES: tuple[Stage, ...] = get_args(Stage)
-"""In the order in which they run."""
-
-MODEL_BACKENDS: dict[str, tuple[str, ...]] = {
-    "depth": ("depth-anything", "depth-anything-metric", "depth-pro", "zoedepth"),
-    "masks": ("sam2", "edgetam"),
-    "tracks": ("cotracker", "tapir", "raft"),
-}
-"""Backends that load a checkpoint."""
+__all__ = ["PreprocessConfig"]
 
 _Stages = Annotated[tuple[Stage, ...], tyro.conf.UseAppendAction]
+
+
+def _backend_choice(stage: BackendStage) -> Any:
+    """Return the annotation of a field whose choices are the backends of a stage."""
+    return registered_choice(lambda: backend_names(stage))
 
 
 @dataclass(frozen=True)
@@ -44,55 +41,49 @@ class PreprocessConfig:
     end: float | None = None
     """End at this second of the video."""
     shot: int | None = None
-    """Of a video that is cut, take this shot: 1, 2, ..."""
+    """Of a video with cuts, take this shot: 1, 2, ..."""
     fps: float | None = None
-    """Take at most this many frames a second; by default all of them."""
+    """Take at most this many frames per second; by default all of them."""
     max_frames: int | None = None
     """Take at most this many frames, evenly spaced; by default all of them."""
     long_side: int = 960
     """Shrink the images so that their longer side is at most this many pixels; 0: never."""
     folder_fps: float = 30.0
-    """Frames a second of images, which have no timestamps."""
+    """Frame rate of a folder of images, in frames per second."""
 
     preset: Literal["auto", "offline", "best"] = "auto"
-    """Which methods do the stages that you name none for. auto: a model that may be used for
-    anything, where it is on this disk or can be fetched, else a method without weights. offline:
-    the same, with what is on this disk. best: the largest models, some for research only."""
+    """How the backends that you do not name are chosen. auto: a network with a licence for any use,
+    where it is on this disk or can be fetched, else a method without weights. offline: the same, of
+    what is on this disk. best: the largest networks, some for research only."""
 
-    cameras: Literal["sfm", "files"] | None = None
+    cameras: Annotated[str | None, _backend_choice("cameras")] = None
     """sfm: structure from motion. files: read --cameras-path."""
     cameras_path: Path | None = None
     """cameras.json of msdyn, transforms.json of nerfstudio, folder of COLMAP or DyCheck, npz of
     MegaSaM or Depth Anything 3, TUM trajectory; sizes other than the video's are scaled."""
     intrinsics: tuple[float, float, float, float] | None = None
     """fx fy cx cy in pixels of the video at its full size, for a TUM trajectory, which has none."""
-    depth: (
-        Literal[
-            "fused", "files", "depth-anything", "depth-anything-metric", "depth-pro", "zoedepth"
-        ]
-        | None
-    ) = None
-    """fused: triangulated and densified along edges. files: read --depth-path. The others are
-    networks, brought to the cameras' scale."""
+    depth: Annotated[str | None, _backend_choice("depth")] = None
+    """fused: multi-view stereo, completed along image edges. files: read --depth-path. The others
+    are networks, aligned to the scale of the cameras."""
     depth_path: Path | None = None
-    """Folder of depth maps, .npy, .exr or 16-bit .png, one a frame, or an npz of MegaSaM or Depth
+    """Folder of depth maps, .npy, .exr or 16-bit .png, one per frame, or an npz of MegaSaM or Depth
     Anything 3; other sizes are resampled."""
     depth_scale: float | None = None
-    """Scene units of one unit of the depth files (0.001 for millimetres in metres)."""
+    """Scene units per unit of the depth files (0.001 for millimetres in metres)."""
     depth_model: str | None = None
     """Checkpoint of the depth network: a name on the Hugging Face hub, or a folder."""
-    masks: Literal["motion", "files", "none", "sam2", "edgetam"] | None = None
-    """motion: what the camera's motion does not explain. files: read --masks-path. none: nothing
-    moves. sam2, edgetam: video segmentation networks, told what to follow by motion or by
-    --prompts."""
+    masks: Annotated[str | None, _backend_choice("masks")] = None
+    """motion: what the camera motion does not explain. files: read --masks-path. none: everything
+    is static. sam2, edgetam: video segmentation networks, prompted by motion or by --prompts."""
     masks_path: Path | None = None
-    """Folder of 8-bit index .png, one a frame: 0 static, 1.. the objects, 255 ignore; or of
-    folders, one an object, of black and white .png."""
+    """Folder of 8-bit index .png, one per frame: 0 static, 1.. the objects, 255 ignore; or of
+    folders, one per object, of black and white .png."""
     masks_model: str | None = None
     """Checkpoint of the segmentation network: a name on the Hugging Face hub, or a folder."""
     prompts: Path | None = None
-    """JSON of clicks and boxes that tell sam2 or edgetam what to follow."""
-    tracks: Literal["flow", "files", "cotracker", "tapir", "raft"] | None = None
+    """JSON of clicks and boxes on the objects that sam2 or edgetam is to segment."""
+    tracks: Annotated[str | None, _backend_choice("tracks")] = None
     """flow: chained optical flow. files: read --tracks-path. cotracker: CoTracker3 by torch hub,
     for research only. tapir: BootsTAPIR, where tapnet is installed. raft: flow by RAFT, chained,
     where torchvision is installed."""
@@ -100,17 +91,17 @@ class PreprocessConfig:
     """tracks.npz of msdyn, or an npz in TAPVid-3D's or CoTracker's layout, in pixels of the video
     at its full size."""
     tracks_model: str | None = None
-    """Folder, or repository on GitHub, with a hubconf.py that makes a network like the backend's;
-    of raft also raft_small."""
+    """Folder, or repository on GitHub, with a hubconf.py that makes a network with the interface of
+    the backend's; of raft also raft_small."""
     world_units: Literal["metric", "arbitrary"] = "arbitrary"
     """Units of cameras from files: metric (metres) or arbitrary."""
 
     accept_poor: bool = False
-    """Go on to depth even where the cameras are too poor for it."""
+    """Estimate depth even where the cameras are too poor for it."""
     redo: _Stages = ()
-    """Run this stage again, and what hangs on it; may be given several times."""
+    """Run this stage again, and those that depend on it; may be given several times."""
     only: _Stages = ()
-    """Run this stage only, on what the directory holds; may be given several times."""
+    """Run this stage only, on the results in the directory; may be given several times."""
 
     def __post_init__(self) -> None:
         for name in ("fps", "folder_fps", "depth_scale"):
@@ -129,27 +120,51 @@ class PreprocessConfig:
             raise InputError(f"max_frames: expected at least 2, got {self.max_frames}")
         if self.long_side < 0 or 0 < self.long_side < 64:
             raise InputError(f"long_side: expected at least 64, or 0, got {self.long_side}")
-        for stage in ("cameras", "depth", "masks", "tracks"):
-            from_files = getattr(self, stage) == "files"
-            path = getattr(self, f"{stage}_path")
-            flag = f"--{stage} files --{stage}-path PATH"
-            if from_files and path is None:
-                raise InputError(f"{stage}_path: missing; {stage} from files need {flag}")
-            if path is not None and not from_files:
-                chosen = getattr(self, stage) or "chosen by --preset"
-                raise InputError(f"{stage}_path: given, but {stage} is {chosen}; use {flag}")
-        for stage, models in MODEL_BACKENDS.items():
-            given, backend = getattr(self, f"{stage}_model"), getattr(self, stage)
-            if given is not None and backend not in models:
+        for stage in BACKEND_STAGES:
+            self._check_backend(stage)
+        if self.prompts is not None:
+            networks = _with_weights("masks")
+            if self.masks not in networks:
+                chosen = self.masks or "chosen by --preset"
                 raise InputError(
-                    f"{stage}_model: given, but {stage} is {backend or 'chosen by --preset'}; use "
-                    f"--{stage} {' or '.join(models)}"
+                    f"prompts: given, but masks is {chosen}; use --masks {' or '.join(networks)}"
                 )
-        if self.prompts is not None and self.masks not in MODEL_BACKENDS["masks"]:
+
+    def _check_backend(self, stage: BackendStage) -> None:
+        """Check the options of a stage's backend: its name, path and checkpoint."""
+        backend, path = getattr(self, stage), getattr(self, f"{stage}_path")
+        if backend is not None:
+            find_backend(stage, backend)
+        chosen = backend or "chosen by --preset"
+        flag = f"--{stage} files --{stage}-path PATH"
+        if backend == "files" and path is None:
+            raise InputError(f"{stage}_path: missing; {stage} from files need {flag}")
+        if path is not None and backend != "files":
+            raise InputError(f"{stage}_path: given, but {stage} is {chosen}; use {flag}")
+        networks = _with_weights(stage)
+        if getattr(self, f"{stage}_model", None) is not None and backend not in networks:
             raise InputError(
-                f"prompts: given, but masks is {self.masks or 'chosen by --preset'}; "
-                f"use --masks {' or '.join(MODEL_BACKENDS['masks'])}"
+                f"{stage}_model: given, but {stage} is {chosen}; use "
+                f"--{stage} {' or '.join(networks)}"
             )
+
+    def options_of(self, stage: BackendStage) -> BackendOptions:
+        """Return what these options give to the backend of a stage, which must be named.
+
+        Raises:
+            InputError: no backend of this name.
+        """
+        name = getattr(self, stage)
+        return BackendOptions(
+            name,
+            path=getattr(self, f"{stage}_path"),
+            model=getattr(self, f"{stage}_model", None) or find_backend(stage, name).model,
+            offline=self.preset == "offline",
+            depth_scale=self.depth_scale,
+            prompts=self.prompts,
+            world_units=self.world_units,
+            intrinsics=self.intrinsics,
+        )
 
     @property
     def directory(self) -> Path:
@@ -160,11 +175,12 @@ class PreprocessConfig:
         if not video.exists() and glob.has_magic(str(self.video)):
             video = Path(*(p for p in video.parts if not glob.has_magic(p)))
             video = video.parent if video.suffix else video
-        # A folder of images most often lies in the current directory itself.
+        # A folder of images is often in the current directory itself, where its name is taken.
         return Path(f"{video.name}_scene" if video.is_dir() else video.stem)
 
     @property
     def frames(self) -> FrameOptions:
+        """Options of the frames stage."""
         return FrameOptions(
             self.start,
             self.end,
@@ -174,3 +190,8 @@ class PreprocessConfig:
             self.long_side,
             self.folder_fps,
         )
+
+
+def _with_weights(stage: BackendStage) -> list[str]:
+    """Return the names of the backends of a stage that load a checkpoint."""
+    return [name for name, spec in backends(stage).items() if spec.model is not None]

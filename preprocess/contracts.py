@@ -1,39 +1,119 @@
-"""What the stages of preprocessing hand to one another, and the Protocols of their backends.
+"""Types that the stages of preprocessing exchange, and the Protocols of their backends.
 
-The stages run in this order, each reading what the ones before it left in the scene directory:
+The stages run in this order, each reading from the scene directory what the ones before it wrote:
 
-    frames -> tracks -> masks (two-view geometry) -> cameras -> masks (again, by what the cameras
-    tell) -> cameras (again, by these masks) -> depth
+    frames -> tracks -> masks (two-view geometry) -> cameras -> masks (again, with the cameras)
+    -> cameras (again, with these masks) -> depth
 
-The objects of the tracks are set whenever masks are made.
+The masks stage also sets `Tracks.object`, the object that each track lies on.
 
-A backend computes; the pipeline writes, stamps and caches. Backends that make one image a frame
-are generators, so that memory does not grow with the length of the clip.
+A backend computes; the pipeline writes, stamps and caches. Masks and depth maps are streamed frame
+by frame, so that memory does not grow with the length of the clip.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, get_args, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float, Int, Shaped, UInt8
 
 from msdyn.geometry import Cameras
 from msdyn.scene import Scene, Tracks
 
 __all__ = [
+    "BACKEND_STAGES",
+    "STAGES",
+    "Backend",
+    "BackendInfo",
+    "BackendOptions",
+    "BackendStage",
+    "CameraMotion",
     "CameraSolution",
     "CamerasBackend",
     "DepthBackend",
     "DepthMap",
+    "DepthResult",
+    "Figures",
+    "FileBackend",
+    "Mask",
+    "MaskResult",
     "Masks",
     "MasksBackend",
-    "StoredMasks",
     "SparsePoints",
+    "Stage",
+    "Streamed",
+    "TrackResult",
     "TracksBackend",
     "Verdict",
 ]
+
+Stage = Literal["frames", "tracks", "masks", "cameras", "depth"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+"""In the order in which they run."""
+
+BackendStage = Literal["tracks", "masks", "cameras", "depth"]
+BACKEND_STAGES: tuple[BackendStage, ...] = get_args(BackendStage)
+"""The stages that have backends."""
+
+Figures: TypeAlias = dict[str, Any]
+"""Quality figures by name: JSON values for the record of a stage in `scene.json`."""
+
+Mask: TypeAlias = UInt8[np.ndarray, "height width"]
+"""0 static, 1..254 objects, 255 ignore."""
+
+CameraMotion = Literal["moving", "rotating", "static", "unknown"]
+
+Item = TypeVar("Item")
+AnyBackend = TypeVar("AnyBackend", bound="Backend")
+AnyInfo = TypeVar("AnyInfo", bound="BackendInfo")
+AnyFileBackend = TypeVar("AnyFileBackend", bound="FileBackend")
+
+
+class Streamed(Generic[Item]):
+    """One item per frame, computed as it is taken, and figures that are known after the last one.
+
+    An iterator over what a generator yields; the figures are what the generator returns.
+    """
+
+    def __init__(self, items: Generator[Item, None, Figures]) -> None:
+        self._items = items
+        self._figures: Figures | None = None
+
+    @classmethod
+    def of(cls, items: Iterable[Item], figures: Figures) -> Streamed[Item]:
+        """Return a stream of items whose figures are known beforehand."""
+
+        def generate() -> Generator[Item, None, Figures]:
+            yield from items
+            return figures
+
+        return cls(generate())
+
+    def __iter__(self) -> Iterator[Item]:
+        return self
+
+    def __next__(self) -> Item:
+        try:
+            return next(self._items)
+        except StopIteration as end:
+            if self._figures is None:  # next() on an exhausted generator returns None
+                self._figures = end.value
+            raise
+
+    @property
+    def figures(self) -> Figures:
+        """The figures.
+
+        Raises:
+            RuntimeError: not all items have been taken.
+        """
+        if self._figures is None:
+            raise RuntimeError("the figures are known once every item has been taken")
+        return self._figures
 
 
 @dataclass(frozen=True)
@@ -42,7 +122,7 @@ class Verdict:
 
     Attributes:
         grade: "good"; "usable" (a warning is printed); "poor" (preprocessing stops after cameras,
-            exit code 3, unless told to accept it).
+            exit code 3, unless the user accepts it).
         reason: one line: what was measured and what it means; empty when good.
         cure: what the user can do about it.
     """
@@ -54,22 +134,23 @@ class Verdict:
 
 @dataclass(frozen=True)
 class SparsePoints:
-    """Triangulated static points and where they were seen.
+    """Triangulated static points and their observations.
 
     Attributes:
-        xyz: [P, 3] float64 world positions.
-        point: [M] int index into `xyz` of each observation.
-        frame: [M] int frame of each observation.
-        xy: [M, 2] float32 px of each observation.
+        xyz: [P, 3] world positions, scene units.
+        point: [M] index into `xyz` of each observation.
+        frame: [M] frame of each observation.
+        xy: [M, 2] px of each observation.
     """
 
-    xyz: np.ndarray
-    point: np.ndarray
-    frame: np.ndarray
-    xy: np.ndarray
+    xyz: Float[np.ndarray, "points 3"]
+    point: Int[np.ndarray, " observations"]
+    frame: Int[np.ndarray, " observations"]
+    xy: Float[np.ndarray, "observations 2"]
 
     @classmethod
     def empty(cls) -> SparsePoints:
+        """Return no points."""
         return cls(
             np.zeros((0, 3)), np.zeros(0, int), np.zeros(0, int), np.zeros((0, 2), np.float32)
         )
@@ -84,116 +165,228 @@ class SparsePoints:
         )
 
 
-@dataclass(frozen=True)
-class CameraSolution:
-    """Cameras of every frame and what they rest on.
-
-    Attributes:
-        cameras: one a frame; frames that could not be registered are interpolated.
-        motion: how the camera moved; only "moving" gives depth by triangulation.
-        points: static structure, empty for backends that have none.
-        verdict: how far depth from these cameras can be trusted.
-        world_units: "metric" or "arbitrary".
-        quality: JSON figures: share of frames registered, reprojection error in px, triangulation
-            angle in degrees, focal candidates, ...
-    """
-
-    cameras: Cameras
-    motion: Literal["moving", "rotating", "static", "unknown"]
-    points: SparsePoints
-    verdict: Verdict
-    world_units: str = "arbitrary"
-    quality: dict[str, Any] = field(default_factory=dict)
-
-
-class DepthMap(NamedTuple):
-    """The depth of a frame, and how far each pixel of it can be trusted.
-
-    Attributes:
-        depth: [H, W] float32 z-depth, 0 = unknown.
-        confidence: [H, W] uint8, 0 unknown to 255 confirmed by other frames.
-    """
-
-    depth: np.ndarray
-    confidence: np.ndarray
-
-
 @runtime_checkable
 class Masks(Protocol):
-    """T masks [H, W], of indices (uint8) or bool: an array, or one at a time when asked for."""
+    """T masks [H, W], of indices or bool: an array, or a container that reads them on demand."""
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, frame: int, /) -> np.ndarray: ...
+    def __getitem__(self, frame: int, /) -> Shaped[np.ndarray, "height width"]: ...
 
     def __iter__(self) -> Iterator[np.ndarray]: ...
 
 
-class StoredMasks:
-    """The masks of a scene directory, read when asked for: a long clip's need not fit in memory."""
+@dataclass(frozen=True)
+class TrackResult:
+    """Result of a tracks backend.
 
-    def __init__(self, scene: Scene) -> None:
-        self._scene = scene
+    Attributes:
+        tracks: N tracks, their object -1.
+        figures: of their quality.
+    """
 
-    def __len__(self) -> int:
-        return len(self._scene)
-
-    def __getitem__(self, frame: int) -> np.ndarray:
-        return self._scene.mask(frame)
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return map(self._scene.mask, range(len(self)))
+    tracks: Tracks
+    figures: Figures
 
 
-class TracksBackend(Protocol):
-    """Point tracks from the frames. `scene` has its frames stage only."""
+@dataclass(frozen=True)
+class MaskResult:
+    """Result of a masks backend.
+
+    Attributes:
+        masks: one per frame.
+        needs_cameras: the masks are unreliable without cameras: the cameras are solved without
+            them, and masks are made again with the cameras.
+        better_with_cameras: good cameras would improve the masks: they are made again with these,
+            and the cameras are then solved again.
+    """
+
+    masks: Streamed[Mask]
+    needs_cameras: bool = False
+    better_with_cameras: bool = False
+
+
+@dataclass(frozen=True)
+class CameraSolution:
+    """Result of a cameras backend.
+
+    Attributes:
+        cameras: one per frame; those of frames that could not be registered are interpolated.
+        motion: how the camera moved; only "moving" gives depth by triangulation.
+        points: static structure, empty for backends that have none.
+        verdict: how far depth from these cameras can be trusted.
+        world_units: "metric" or "arbitrary".
+        quality: figures: share of frames registered, reprojection error in px, triangulation angle
+            in degrees, focal candidates, ...
+    """
+
+    cameras: Cameras
+    motion: CameraMotion
+    points: SparsePoints
+    verdict: Verdict
+    world_units: str = "arbitrary"
+    quality: Figures = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DepthMap:
+    """The depth of a frame.
+
+    Attributes:
+        depth: [H, W] z-depth in scene units, 0 = unknown.
+        confidence: [H, W] 0 unknown to 255 confirmed by other frames; None of backends that do not
+            estimate it.
+    """
+
+    depth: Float[np.ndarray, "height width"]
+    confidence: UInt8[np.ndarray, "height width"] | None = None
+
+
+@dataclass(frozen=True)
+class DepthResult:
+    """Result of a depth backend: a depth map per frame."""
+
+    maps: Streamed[DepthMap]
+
+
+@dataclass(frozen=True)
+class BackendOptions:
+    """What a config gives to a backend of one stage.
+
+    Attributes:
+        name: name under which the backend is registered.
+        path: the files that a backend "files" reads.
+        model: checkpoint, the user's or the default of the backend; None without weights.
+        offline: fetch nothing from a network.
+        depth_scale: scene units per unit of depth files; None where the user gives none.
+        prompts: file of prompts for a segmentation network.
+        world_units: "metric" or "arbitrary", of cameras from files.
+        intrinsics: fx fy cx cy in px of the video at full size, for files of cameras without them.
+    """
 
     name: str
+    path: Path | None = None
+    model: str | None = None
+    offline: bool = False
+    depth_scale: float | None = None
+    prompts: Path | None = None
+    world_units: str = "arbitrary"
+    intrinsics: tuple[float, float, float, float] | None = None
 
-    def track(self, scene: Scene) -> tuple[Tracks, dict[str, Any]]:
-        """Return tracks (object -1) and quality figures."""
+
+class Backend:
+    """Base of backends: those without weights and files inherit everything.
+
+    Backends are frozen dataclasses. Their fields are the options in the record of the stage, but
+    for fields with `metadata={"option": False}`.
+
+    Attributes:
+        name: set by `register_backend`, unless the dataclass has a field of this name.
+        model: checkpoint, None without weights.
+        licence: of the checkpoint.
+        path: files of the user that it reads; when their content changes, the stage runs again.
+    """
+
+    name: str = ""
+    model: str | None = None
+    licence: str | None = None
+    path: Path | None = None
+
+    @classmethod
+    def from_options(cls: type[AnyBackend], options: BackendOptions) -> AnyBackend:
+        """Return the backend that the options of a config describe."""
+        return cls()
+
+
+@dataclass(frozen=True)
+class FileBackend(Backend):
+    """Base of the backends that read files of the user."""
+
+    # Without `field()` the dataclass would take the None of the base class for a default.
+    path: Path = field()
+
+    @classmethod
+    def from_options(cls: type[AnyFileBackend], options: BackendOptions) -> AnyFileBackend:
+        """Return the backend that reads the path of the options."""
+        return cls(cls.given_path(options))
+
+    @staticmethod
+    def given_path(options: BackendOptions) -> Path:
+        """Return the path of the options."""
+        assert options.path is not None, "a config refuses the backend `files` without a path"
+        return options.path
+
+
+@runtime_checkable
+class BackendInfo(Protocol):
+    """What the record of a stage needs of its backend; see `Backend`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def model(self) -> str | None: ...
+
+    @property
+    def licence(self) -> str | None: ...
+
+    @property
+    def path(self) -> Path | None: ...
+
+    @classmethod
+    def from_options(cls: type[AnyInfo], options: BackendOptions) -> AnyInfo: ...
+
+
+@runtime_checkable
+class TracksBackend(BackendInfo, Protocol):
+    """Point tracks through the frames."""
+
+    def track(self, scene: Scene) -> TrackResult:
+        """Return tracks. Of the scene only the frames are there."""
         ...
 
 
-class MasksBackend(Protocol):
-    """Index masks of what moves by itself."""
+@runtime_checkable
+class MasksBackend(BackendInfo, Protocol):
+    """Index masks of moving objects."""
 
-    name: str
+    def segment(self, scene: Scene, tracks: Tracks, solution: CameraSolution | None) -> MaskResult:
+        """Return a mask per frame. `solution` is None before the cameras are known."""
+        ...
 
-    def segment(
-        self, scene: Scene, tracks: Tracks, solution: CameraSolution | None
-    ) -> tuple[Iterator[np.ndarray], dict[str, Any]]:
-        """Return an iterator of [H, W] uint8 masks, one a frame, and quality figures.
 
-        The figures may still be filled in while the iterator is consumed. `solution` is None before
-        the cameras are known.
+@runtime_checkable
+class CamerasBackend(BackendInfo, Protocol):
+    """Cameras of every frame. What its `needs` do not name is None."""
+
+    def solve(self, scene: Scene, tracks: Tracks | None, masks: Masks | None) -> CameraSolution:
+        """Return cameras, in full even where the verdict is poor.
+
+        Args:
+            scene: its frames are there.
+            tracks: only those with object 0 are static.
+            masks: nonzero pixels are not static; None also where nothing is masked.
         """
         ...
 
 
-class CamerasBackend(Protocol):
-    """Cameras of every frame from the frames, tracks and masks of the scene directory."""
-
-    name: str
-
-    def solve(self, scene: Scene, tracks: Tracks, masks: Masks | None) -> CameraSolution:
-        """Return cameras. Nonzero pixels of the masks are left out; None: nothing is.
-
-        A solution of a poor verdict is still returned in full.
-        """
-        ...
-
-
-class DepthBackend(Protocol):
-    """Depth maps in the scale of the cameras."""
-
-    name: str
+@runtime_checkable
+class DepthBackend(BackendInfo, Protocol):
+    """Depth maps in the scale of the cameras. What its `needs` do not name is None."""
 
     def estimate(
-        self, scene: Scene, tracks: Tracks, masks: Masks, solution: CameraSolution
-    ) -> tuple[Iterator[np.ndarray] | Iterator[DepthMap], dict[str, Any]]:
-        """Return an iterator of depth maps, one a frame, and figures.
+        self,
+        scene: Scene,
+        tracks: Tracks | None,
+        masks: Masks | None,
+        solution: CameraSolution | None,
+    ) -> DepthResult:
+        """Return a depth map per frame.
 
-        A map is [H, W] float32 z-depth (0 = unknown), alone or with its confidence.
+        Args:
+            scene: its frames are there.
+            tracks: with their objects.
+            masks: an index mask per frame.
+            solution: the cameras.
         """
         ...

@@ -1,8 +1,8 @@
-"""Which of the user's files belong to which frame, and bringing them to the scene's size.
+"""Matches the user's files to the frames of a scene, and resamples them to its size.
 
-There may be one file for every frame of the video, or one for every frame that was kept of it; of
-the former, those that belong to the kept frames are taken. Sizes other than the scene's are
-resampled, and the factor is recorded.
+There may be one file per frame of the video, or one per frame of the scene; of the former, those of
+the frames in the scene are taken. Sizes other than the scene's are resampled, and the factor is
+recorded.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int, Shaped
 
 from msdyn.errors import InputError
 from msdyn.files import natural_order
@@ -19,8 +20,13 @@ from msdyn.scene import Scene
 __all__ = ["frame_files", "nearest", "rows_of_frames", "rows_of_names", "scale_factor"]
 
 
-def rows_of_frames(scene: Scene, count: int, what: str) -> np.ndarray:
-    """Return which of `count` things, one a frame, belong to the frames of the scene.
+def rows_of_frames(scene: Scene, count: int, what: str) -> Int[np.ndarray, " frames"]:
+    """Return which of `count` items, one per frame, belong to the frames of the scene.
+
+    Args:
+        scene: the scene.
+        count: number of items.
+        what: begins the error: file and what the items are.
 
     Raises:
         InputError: `count` is neither the number of frames of the video nor of those kept.
@@ -37,14 +43,19 @@ def rows_of_frames(scene: Scene, count: int, what: str) -> np.ndarray:
     )
 
 
-def rows_of_names(scene: Scene, names: tuple[str, ...], what: str) -> np.ndarray:
-    """Return for each frame of the scene the row of `names` that is of it, -1 where none is.
+def rows_of_names(scene: Scene, names: tuple[str, ...], what: str) -> Int[np.ndarray, " frames"]:
+    """Return for each frame of the scene the row of its name in `names`, -1 where it has none.
 
-    Of a folder of images the names must be theirs. Frames of a video go by the number that the
-    names end with, from 0 or from 1.
+    For a folder of images the names are those of the images. For a video the names end with the
+    number of the frame, from 0 or from 1.
+
+    Args:
+        scene: the scene.
+        names: of images.
+        what: begins the error: file and what the names are of.
 
     Raises:
-        InputError: the names do not tell, or fit less than two frames.
+        InputError: names without frame numbers, or of fewer than two frames.
     """
     options = scene.info.stages["frames"]["options"]
     stems = [Path(name).stem for name in names]
@@ -74,7 +85,7 @@ def frame_files(scene: Scene, folder: Path, suffixes: tuple[str, ...]) -> list[P
 
     Raises:
         FileNotFoundError: there is no such folder.
-        InputError: no file of these suffixes, or not one a frame.
+        InputError: no file of these suffixes, or not one per frame.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
@@ -87,12 +98,12 @@ def frame_files(scene: Scene, folder: Path, suffixes: tuple[str, ...]) -> list[P
 
 
 def scale_factor(scene: Scene, size: tuple[int, ...], path: Path, slack: float = 1.0) -> float:
-    """Return scene size / `size` (height, width), which must be of the same shape.
+    """Return scene size / `size` (height, width), which must have the same aspect ratio.
 
     Either side may have been rounded to a multiple of `slack` px (networks have such a step).
 
     Raises:
-        InputError: another shape.
+        InputError: another aspect ratio; the message begins with `path`.
     """
     height, width = scene.size
     if abs(size[1] * height - size[0] * width) > slack * max(height, width, *size):
@@ -102,8 +113,10 @@ def scale_factor(scene: Scene, size: tuple[int, ...], path: Path, slack: float =
     return round(width / size[1], 6)
 
 
-def nearest(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resample an image [H, W] to `size` (height, width), taking the nearest pixel."""
+def nearest(
+    image: Shaped[np.ndarray, "file_height file_width"], size: tuple[int, int]
+) -> Shaped[np.ndarray, "height width"]:
+    """Return an image [h, w] resampled to `size` (height, width) by the nearest pixel."""
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(int)
         for new, old in zip(size, image.shape, strict=True)
@@ -112,4 +125,5 @@ def nearest(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _subsampled(scene: Scene) -> bool:
+    """Return whether some frames of the video are not in the scene."""
     return len(scene) != scene.info.stages["frames"]["options"]["source_frame_count"]

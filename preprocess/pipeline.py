@@ -1,9 +1,9 @@
 """From a video to a scene directory: runs the stages, stamps them, and skips what is up to date.
 
 A stage is up to date when its record in `scene.json` carries the digest of its backend, options,
-input files and the digests of the stages it needs. A stage that runs first removes its own record
-and results and those of the stages that hang on it, so a run cut short is never taken for done;
-started again, preprocessing goes on where it was.
+input files and the digests of the stages it needs. Before a stage runs, its record and results and
+those of the stages that depend on it are removed, so an interrupted run is never taken for done;
+started again, preprocessing resumes with the stage that was interrupted.
 """
 
 from __future__ import annotations
@@ -12,43 +12,43 @@ import dataclasses
 import hashlib
 import json
 import logging
-import shutil
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from msdyn.errors import InputError, PoorInputError
-from msdyn.preprocess.config import STAGES, PreprocessConfig, Stage
-from msdyn.preprocess.contracts import CameraSolution, DepthMap, SparsePoints, StoredMasks, Verdict
+from msdyn.preprocess.config import PreprocessConfig
+from msdyn.preprocess.contracts import (
+    BACKEND_STAGES,
+    STAGES,
+    BackendInfo,
+    BackendStage,
+    CamerasBackend,
+    CameraSolution,
+    DepthBackend,
+    DepthResult,
+    Figures,
+    MasksBackend,
+    Stage,
+    TracksBackend,
+)
 from msdyn.preprocess.frames.extract import write_frames
 from msdyn.preprocess.frames.sources import source_files
-from msdyn.preprocess.multiview.track_labels import assign_objects, number_objects
 from msdyn.preprocess.presets import choose_backends
-from msdyn.preprocess.records import (
-    CONFIDENCE,
-    POINTS,
-    REFINED,
-    StageRecords,
-    content_digest,
-    options_of,
-)
-from msdyn.preprocess.registry import BACKENDS
+from msdyn.preprocess.records import REFINED, StageRecords, content_digest, recorded_options
+from msdyn.preprocess.registry import find_backend
 from msdyn.preprocess.report.page import REPORT, write_report
-from msdyn.preprocess.report.quality import mask_figures
-from msdyn.scene import (
-    IGNORE,
-    STATIC,
-    Scene,
-    frame_path,
-    load_npz,
-    save_npz,
-    write_cameras,
-    write_depth,
-    write_image,
-    write_mask,
-    write_tracks,
+from msdyn.preprocess.results import (
+    StoredMasks,
+    read_solution,
+    write_depths,
+    write_masks,
+    write_solution,
+    write_track_result,
 )
+from msdyn.scene import STATIC, Scene
 
 __all__ = ["preprocess_video"]
 
@@ -63,8 +63,7 @@ def preprocess_video(config: PreprocessConfig) -> Scene:
 
     Raises:
         FileNotFoundError: the video or a file of a `files` backend is missing.
-        InputError: the video or such a file is not as it should be, or the directory is of
-            something else.
+        InputError: the video or such a file is invalid, or the directory is of something else.
         PoorInputError: the cameras are too poor for triangulated depth and `accept_poor` is not
             set; frames, tracks, masks and cameras are written all the same.
     """
@@ -87,19 +86,47 @@ def preprocess_video(config: PreprocessConfig) -> Scene:
     return Scene(run.directory)
 
 
+@dataclass(frozen=True)
+class _Backends:
+    """The backend of each stage."""
+
+    tracks: TracksBackend
+    masks: MasksBackend
+    cameras: CamerasBackend
+    depth: DepthBackend
+
+    @classmethod
+    def of(cls, config: PreprocessConfig) -> _Backends:
+        """Return the backends that a config names for all stages."""
+        tracks, masks, cameras, depth = (config.options_of(stage) for stage in BACKEND_STAGES)
+        return cls(
+            find_backend("tracks", tracks.name).make(tracks),
+            find_backend("masks", masks.name).make(masks),
+            find_backend("cameras", cameras.name).make(cameras),
+            find_backend("depth", depth.name).make(depth),
+        )
+
+    def info(self, stage: BackendStage) -> BackendInfo:
+        """Return the backend of a stage."""
+        return getattr(self, stage)
+
+
 class _Run:
     """One call of `preprocess_video`."""
 
     def __init__(self, config: PreprocessConfig) -> None:
         self.directory = config.directory
         self.records = StageRecords(config.directory)
-        config, self.choices = choose_backends(config, self.records.record)
-        self.config = config
+        self.config, self.choices = choose_backends(config, self.records.record)
+        self.specs = {
+            stage: find_backend(stage, choice.backend) for stage, choice in self.choices.items()
+        }
+        self.backends = _Backends.of(self.config)
         self.ran = False
-        self.specs = {stage: names[getattr(config, stage)] for stage, names in BACKENDS.items()}
+        self._read_solution: CameraSolution | None = None
 
     def prepare(self) -> None:
-        """Check that the directory is ours to write to, and forget the stages to be redone."""
+        """Check that the directory is ours to write to, and remove the stages to be redone."""
         directory, video = self.directory, self.config.video
         record = self.records.record("frames")
         source = record["options"].get("source") if record else None
@@ -115,14 +142,14 @@ class _Run:
                 f"{directory}: holds the scene of {source}, not of {video.name}; "
                 "choose another with --out, or replace it with --redo frames"
             )
-        for stage in STAGES[1:]:
-            self.records.refuse_own_output(stage, getattr(self.config, f"{stage}_path"))
+        for stage in BACKEND_STAGES:
+            self.records.refuse_own_output(stage, self.config.options_of(stage).path)
         for stage in self.config.redo:
             self._forget(stage)
 
     def bring_up_to_date(self, stage: Stage) -> None:
-        """Run a stage unless its record and results are there and nothing it reads has changed."""
-        digest = self._digest(stage)
+        """Run a stage unless its record and results are there and no input has changed."""
+        digest = self._frames_digest() if stage == "frames" else self._backend_digest(stage)
         record = self.records.record(stage)
         if record and record["input_hash"] == digest and self.records.complete(stage):
             _log.info("%s: up to date", stage)
@@ -134,64 +161,78 @@ class _Run:
         if stage == "frames":
             options = dataclasses.asdict(self.config.frames)
             options |= write_frames(self.config.video, self.directory, self.config.frames)
-            backend, result = None, {}
+            self.records.stamp(stage, digest, None, options, time.perf_counter() - start)
+            return
+        scene, world_units = self.records.scene(), None
+        if stage == "tracks":
+            figures = write_track_result(scene, self.backends.tracks.track(scene))
+        elif stage == "masks":
+            masks = self.backends.masks.segment(scene, scene.tracks, None)
+            figures = write_masks(scene, masks)
+        elif stage == "cameras":
+            solution = self._solve()
+            figures, world_units = self._write_solution(solution), solution.world_units
         else:
-            backend = self._backend(stage)
-            options = options_of(backend) | self._chosen(stage)
-            result = getattr(self, f"_{stage}")(backend)
-        self.records.stamp(stage, digest, backend, options, time.perf_counter() - start, **result)
+            figures = write_depths(scene, self._estimate_depth(scene))
+        seconds = time.perf_counter() - start
+        self._stamp(stage, digest, seconds, figures, world_units=world_units)
 
     def refine_masks(self) -> None:
         """Segment again with the cameras, where the backend needs them, or where they are good.
 
-        In the first case the cameras were found without masks, and stay. In the second they are
-        solved once more, with the better masks: what the first ones missed of the movers took part
-        in them. Cameras from files may be noisier than what two views tell, so they are asked only
-        where they must be.
+        In the first case the cameras were solved without masks, and are kept. In the second they
+        are solved again with the new masks: tracks of moving objects that the first masks missed
+        were among the static ones. Cameras from files may be noisier than two-view geometry, so
+        they are used only where the backend needs them.
         """
         masks = self.records.record("masks")
         if not (masks and self.records.record("cameras")) or (self.directory / REFINED).exists():
             return
         solution, quality = self._solution(), masks["quality"]
+        needed = quality.get("needs_cameras", False)  # not in the records of older versions
         good = solution.verdict.grade == "good" and solution.motion == "moving"
         usable = solution.verdict.grade != "poor"
-        wanted = (quality.get("needs_cameras") and usable) or (
-            quality.get("better_with_cameras") and good
-        )
+        wanted = (needed and usable) or (quality.get("better_with_cameras", False) and good)
         if not wanted or solution.motion in ("static", "rotating"):
             return
         start = time.perf_counter()
         self.ran = True
         self._forget("depth")
-        backend = self._backend("masks")
-        result = self._masks(backend, solution)
-        # What the first pass found holds, should the cameras be solved again.
-        keys = ("needs_cameras", "better_with_cameras")
-        result["quality"] |= {key: quality[key] for key in keys if key in quality}
+        scene = self.records.scene()
+        result = self.backends.masks.segment(scene, scene.tracks, solution)
+        # The record keeps the flags of the first masks, in case the cameras are solved again.
+        result = dataclasses.replace(
+            result,
+            needs_cameras=needed,
+            better_with_cameras=quality.get("better_with_cameras", False),
+        )
+        figures = write_masks(scene, result)
         seconds = masks["seconds"] + time.perf_counter() - start
-        options = options_of(backend) | self._chosen("masks")
-        self.records.stamp("masks", masks["input_hash"], backend, options, seconds, **result)
-        if not quality.get("needs_cameras"):
+        self._stamp("masks", masks["input_hash"], seconds, figures)
+        if not needed:
             self._solve_again()
         (self.directory / REFINED).touch()
 
     def _solve_again(self) -> None:
-        """Solve the cameras with the masks as they are now; keep the old ones, should they fail."""
+        """Solve the cameras with the present masks; keep the old ones unless the new are good."""
         record = self.records.record("cameras")
         assert record is not None
         start = time.perf_counter()
-        backend = self._backend("cameras")
-        solution = self._solved(backend)
+        solution = self._solve()
         if solution.verdict.grade != "good":
             return
-        result = self._write_solution(solution)
-        seconds = record["seconds"] + time.perf_counter() - start
-        self.records.stamp(
-            "cameras", record["input_hash"], backend, record["options"], seconds, **result
+        figures = self._write_solution(solution)
+        self._stamp(
+            "cameras",
+            record["input_hash"],
+            record["seconds"] + time.perf_counter() - start,
+            figures,
+            options=record["options"],
+            world_units=solution.world_units,
         )
 
     def stop_if_poor(self) -> None:
-        """Raise where depth would be triangulated from cameras that cannot give it."""
+        """Raise where depth would be triangulated from cameras that are too poor for it."""
         if self.config.accept_poor or not self.specs["depth"].triangulates:
             return
         verdict = self._solution().verdict
@@ -204,137 +245,92 @@ class _Run:
     def report(self) -> None:
         """Write the report, where something changed or there is none."""
         if self.ran or not (self.directory / REPORT).is_file():
-            points = None
-            if self.records.record("cameras"):
-                points = self._solution().points
+            points = self._solution().points if self.records.record("cameras") else None
             write_report(self.records.scene(), points)
 
-    def _chosen(self, stage: Stage) -> dict[str, str]:
-        """Return what the record says of a backend that the user did not name."""
-        choice = self.choices[stage]
-        return {"preset": choice.preset, "why": choice.why} if choice.preset else {}
+    def _stamp(
+        self,
+        stage: BackendStage,
+        digest: str,
+        seconds: float,
+        figures: Figures,
+        *,
+        options: dict[str, Any] | None = None,
+        world_units: str | None = None,
+    ) -> None:
+        """Write the record of a stage; `options` by default those of its backend and its choice."""
+        backend, choice = self.backends.info(stage), self.choices[stage]
+        if options is None:
+            options = recorded_options(backend)
+            if choice.preset:
+                options |= {"preset": choice.preset, "why": choice.why}
+        self.records.stamp(stage, digest, backend, options, seconds, figures, world_units)
 
-    def _backend(self, stage: Stage) -> Any:
-        return self.specs[stage].make(self.config)
-
-    def _tracks(self, backend: Any) -> dict[str, Any]:
-        tracks, quality = backend.track(self.records.scene())
-        write_tracks(self.directory / "tracks.npz", tracks)
-        return {"quality": quality}
-
-    def _masks(self, backend: Any, solution: CameraSolution | None = None) -> dict[str, Any]:
-        """Write masks and the objects of the tracks, which must agree with one another."""
-        scene = self.records.scene()
-        shutil.rmtree(self.directory / "masks", ignore_errors=True)
-        masks, quality = backend.segment(scene, scene.tracks, solution)
-        present: set[int] = set()
-        for frame, mask in enumerate(masks):
-            write_mask(self.directory, frame, mask)
-            present |= set(np.unique(mask).tolist())
-        votes = assign_objects(scene.tracks, map(scene.mask, range(len(scene))))
-        table = number_objects(present, set(votes.tolist()))
-        changed = [label for label in present if table[label] != label]
-        for frame in range(len(scene)) if changed else ():
-            write_mask(self.directory, frame, table[scene.mask(frame)])
-        objects = np.where(votes > 0, table[votes], votes)
-        tracks = dataclasses.replace(scene.tracks, object=objects)
-        write_tracks(self.directory / "tracks.npz", tracks)
-        figures = mask_figures(tracks, map(scene.mask, range(len(scene))))
-        without_track = [label for label in changed if table[label] == IGNORE]
-        if without_track:
-            _log.warning("masks: object(s) %s have no track and are ignored", without_track)
-        return {
-            "quality": quality
-            | {
-                "objects": len(set(table[list(present)].tolist()) - {STATIC, IGNORE}),
-                "objects_without_track": len(without_track),
-                "tracks_on_objects": int((objects > 0).sum()),
-                "tracks_unknown": int((objects < 0).sum()),
-            }
-            | figures
-        }
-
-    def _cameras(self, backend: Any) -> dict[str, Any]:
-        return self._write_solution(self._solved(backend))
-
-    def _solved(self, backend: Any) -> CameraSolution:
+    def _solve(self) -> CameraSolution:
+        """Return the result of the cameras backend for the present tracks and masks."""
         scene, needs = self.records.scene(), self.specs["cameras"].needs
         tracks = scene.tracks if "tracks" in needs else None
         masks = StoredMasks(scene) if "masks" in needs else None
-        if tracks and masks is not None and self.records.quality("masks").get("needs_cameras"):
-            # These masks hold much that lies still, and would take it from the cameras.
-            tracks = dataclasses.replace(tracks, object=np.full(len(tracks), -1))
+        if masks is not None and self.records.quality("masks").get("needs_cameras"):
+            # These masks cover much of the static scene: mask nothing, take all tracks for static.
             masks = None
-        return backend.solve(scene, tracks, masks)
+            if tracks is not None:
+                tracks = dataclasses.replace(tracks, object=np.full(len(tracks), STATIC))
+        return self.backends.cameras.solve(scene, tracks, masks)
 
-    def _write_solution(self, solution: CameraSolution) -> dict[str, Any]:
-        write_cameras(self.directory / "cameras.json", solution.cameras)
-        save_npz(self.directory / POINTS, **dataclasses.asdict(solution.points))
-        verdict = dataclasses.asdict(solution.verdict)
-        return {
-            "quality": solution.quality | {"motion": solution.motion, "verdict": verdict},
-            "world_units": solution.world_units,
-        }
-
-    def _depth(self, backend: Any) -> dict[str, Any]:
-        scene, needs = self.records.scene(), self.specs["depth"].needs
-        depths, quality = backend.estimate(
+    def _estimate_depth(self, scene: Scene) -> DepthResult:
+        """Return the result of the depth backend."""
+        needs = self.specs["depth"].needs
+        return self.backends.depth.estimate(
             scene,
             scene.tracks if "tracks" in needs else None,
             StoredMasks(scene) if "masks" in needs else None,
             self._solution() if "cameras" in needs else None,
         )
-        for frame, item in enumerate(depths):
-            depth = item.depth if isinstance(item, DepthMap) else item
-            if isinstance(item, DepthMap):
-                folder = self.directory / CONFIDENCE
-                write_image(frame_path(folder, frame, ".png"), item.confidence)
-            write_depth(self.directory, frame, depth)
-        return {"quality": quality}
+
+    def _write_solution(self, solution: CameraSolution) -> Figures:
+        self._read_solution = None
+        return write_solution(self.records.scene(), solution)
 
     def _solution(self) -> CameraSolution:
-        """Return the cameras stage's result as it lies in the directory."""
-        scene = self.records.scene()
-        quality = dict(scene.info.stages["cameras"]["quality"])
-        keys = tuple(field.name for field in dataclasses.fields(SparsePoints))
-        return CameraSolution(
-            scene.cameras,
-            motion=quality.pop("motion"),
-            points=SparsePoints(**load_npz(self.directory / POINTS, keys)),
-            verdict=Verdict(**quality.pop("verdict")),
-            world_units=scene.info.world_units,
-            quality=quality,
-        )
+        """Return the result of the cameras stage as it is in the directory, read once."""
+        if self._read_solution is None:
+            self._read_solution = read_solution(self.records.scene())
+        return self._read_solution
 
-    def _digest(self, stage: Stage) -> str:
-        """Return the digest of everything that a stage's result depends on."""
-        if stage == "frames":
-            files = source_files(self.config.video)
-            names = [file.name for file in files] if len(files) > 1 else []
-            parts: list[Any] = [
-                dataclasses.asdict(self.config.frames),
-                names,
-                [content_digest(file) for file in files],
-            ]
-        else:
-            backend = self._backend(stage)
-            path = getattr(backend, "path", None)
-            options = {k: v for k, v in options_of(backend).items() if k != "path"}
-            parts = [backend.name, options, content_digest(path) if path else None]
-            for need in self.specs[stage].needs:
-                record = self.records.record(need)
-                if record is None:
-                    raise InputError(
-                        f"{self.directory}: {stage} need the {need} stage, which is not done; "
-                        f"add --only {need}, or leave --only out"
-                    )
-                parts.append(record["input_hash"])
-        return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
+    def _frames_digest(self) -> str:
+        """Return the digest of everything that the frames depend on."""
+        files = source_files(self.config.video)
+        names = [file.name for file in files] if len(files) > 1 else []
+        options = dataclasses.asdict(self.config.frames)
+        return _digest([options, names, [content_digest(file) for file in files]])
+
+    def _backend_digest(self, stage: BackendStage) -> str:
+        """Return the digest of everything that the result of a backend depends on."""
+        backend = self.backends.info(stage)
+        options = {k: v for k, v in recorded_options(backend).items() if k != "path"}
+        parts = [backend.name, options, content_digest(backend.path) if backend.path else None]
+        for need in self.specs[stage].needs:
+            record = self.records.record(need)
+            if record is None:
+                raise InputError(
+                    f"{self.directory}: {stage} need the {need} stage, which is not done; "
+                    f"add --only {need}, or leave --only out"
+                )
+            parts.append(record["input_hash"])
+        return _digest(parts)
 
     def _forget(self, stage: Stage) -> None:
-        """Remove the record and the results of a stage and of all that hang on it."""
+        """Remove the record and the results of a stage and of all that depend on it."""
         forgotten: set[Stage] = {stage}
-        for later in STAGES[1:]:
+        for later in BACKEND_STAGES:
             if forgotten & set(self.specs[later].needs):
                 forgotten.add(later)
         self.records.forget(forgotten)
+        if "cameras" in forgotten:
+            self._read_solution = None
+
+
+def _digest(parts: list[Any]) -> str:
+    """Return the digest of JSON values."""
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()

@@ -1,11 +1,11 @@
-"""`--preset`: which backend does a stage where the user names none, and why.
+"""`--preset`: which backend each stage gets where the user names none, and why.
 
-auto     a model with a licence that allows any use, where it is on this disk or can be fetched;
+auto     a network with a licence that allows any use, where it is on this disk or can be fetched;
          otherwise the method without weights
-offline  as auto, but with what is on this disk: no socket is opened
-best     the largest models there are, whatever their licence; otherwise as auto
+offline  as auto, of what is on this disk: no socket is opened
+best     the largest networks there are, whatever their licence; otherwise as auto
 
-What was chosen once for a directory stays chosen there, so that a run that goes on, perhaps without
+What was chosen once for a directory is kept there, so that a run that is resumed, perhaps without
 a network, does not begin again.
 """
 
@@ -14,23 +14,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 from msdyn.preprocess.checkpoints.huggingface import CHECKPOINTS, Availability, find_checkpoint
-from msdyn.preprocess.config import PreprocessConfig, Stage
-from msdyn.preprocess.depth.networks import DEPTH_MODELS
-from msdyn.preprocess.masks.sam_video import SAM_MODELS
-from msdyn.preprocess.registry import BACKENDS
+from msdyn.preprocess.config import PreprocessConfig
+from msdyn.preprocess.contracts import BACKEND_STAGES, BackendStage, Stage
+from msdyn.preprocess.registry import backend_names, find_backend
 from msdyn.preprocess.tracks.cotracker import COTRACKER, find_cotracker
-from msdyn.preprocess.tracks.raft import RAFT_MODELS
-from msdyn.preprocess.tracks.tapir import BOOTSTAPIR
 
-__all__ = ["CHOSEN_STAGES", "WITHOUT_WEIGHTS", "Choice", "choose_backends"]
+__all__ = ["WITHOUT_WEIGHTS", "Choice", "choose_backends"]
 
 _log = logging.getLogger(__name__)
-
-ChosenStage = Literal["tracks", "masks", "cameras", "depth"]
-CHOSEN_STAGES: tuple[ChosenStage, ...] = get_args(ChosenStage)
 
 WITHOUT_WEIGHTS: dict[str, Any] = {
     "tracks": "flow",
@@ -38,8 +32,7 @@ WITHOUT_WEIGHTS: dict[str, Any] = {
     "cameras": "sfm",
     "depth": "fused",
 }
-"""The methods that need no model, as arguments of `PreprocessConfig`."""
-TRACK_MODELS = {"cotracker": COTRACKER, "tapir": BOOTSTAPIR, "raft": next(iter(RAFT_MODELS))}
+"""The methods that need no weights, as arguments of `PreprocessConfig`."""
 _LARGE_DEPTH = "depth-anything/Depth-Anything-V2-Large-hf"
 _LARGE_SAM = "facebook/sam2.1-hiera-large"
 
@@ -61,20 +54,35 @@ class Choice:
     preset: str | None = None
 
 
+@dataclass(frozen=True)
+class _Candidate:
+    """A network to try.
+
+    Attributes:
+        backend: its name.
+        model: its checkpoint.
+        find: returns whether it is available, given whether nothing may be fetched.
+    """
+
+    backend: str
+    model: str
+    find: Callable[[bool], Availability]
+
+
 def choose_backends(
     config: PreprocessConfig, record: Callable[[Stage], dict[str, Any] | None]
-) -> tuple[PreprocessConfig, dict[Stage, Choice]]:
+) -> tuple[PreprocessConfig, dict[BackendStage, Choice]]:
     """Return the config with a backend for every stage, and how each was chosen.
 
     Args:
         config: what the user asked for.
-        record: returns what the scene directory says of a stage, None where it is not done.
+        record: returns the record of a stage in the scene directory, None where it is not done.
     """
-    choices: dict[Stage, Choice] = {}
-    for stage in CHOSEN_STAGES:
+    choices: dict[BackendStage, Choice] = {}
+    for stage in BACKEND_STAGES:
         named = getattr(config, stage)
         if named is not None:
-            choices[stage] = Choice(named, _model_of(config, stage, named))
+            choices[stage] = Choice(named, config.options_of(stage).model)
         else:
             kept = None if stage in config.redo else _kept(stage, record(stage), config)
             choices[stage] = kept or _choose(config, stage)
@@ -84,58 +92,50 @@ def choose_backends(
     return replace(config, **chosen), choices
 
 
-def _model_of(config: PreprocessConfig, stage: ChosenStage, backend: str) -> str | None:
-    """Return the checkpoint of a backend: the user's, or its own default."""
-    own = getattr(config, f"{stage}_model", None)
-    defaults: dict[str, str] = {**DEPTH_MODELS, **SAM_MODELS, **TRACK_MODELS}
-    return own or defaults.get(backend)
-
-
 def _kept(
-    stage: ChosenStage, record: dict[str, Any] | None, config: PreprocessConfig
+    stage: BackendStage, record: dict[str, Any] | None, config: PreprocessConfig
 ) -> Choice | None:
     """Return the choice that the same preset made for this directory before."""
     options = record["options"] if record else {}
     if record is None or options.get("preset") != config.preset:
         return None
-    if record["backend"] not in BACKENDS[stage]:
+    if record["backend"] not in backend_names(stage):
         return None
     return Choice(record["backend"], record["model"], options.get("why", ""), config.preset)
 
 
-def _choose(config: PreprocessConfig, stage: ChosenStage) -> Choice:
-    offline = config.preset == "offline"
+def _choose(config: PreprocessConfig, stage: BackendStage) -> Choice:
+    """Return the first candidate that is available, or the method without weights."""
     reasons = []
-    for backend, model, available in _candidates(config, stage):
-        found = available(offline)
+    for candidate in _candidates(stage, best=config.preset == "best"):
+        backend, model = candidate.backend, candidate.model
+        found = candidate.find(config.preset == "offline")
         if found:
             checkpoint = CHECKPOINTS.get(model)
-            size = f"{model}: {found.why}"
+            why = f"{model}: {found.why}"
             if found.how == "online":
-                _log.warning("%s: %s (--preset offline fetches nothing)", stage, size)
+                _log.warning("%s: %s (--preset offline fetches nothing)", stage, why)
             if checkpoint is not None and not checkpoint.commercial:
-                size += f"; its licence, {checkpoint.licence}, forbids commercial use"
-            return Choice(backend, model, size, config.preset)
+                why += f"; its licence, {checkpoint.licence}, forbids commercial use"
+            return Choice(backend, model, why, config.preset)
         reasons.append(f"{model} is {found.why}" if "installed" not in found.why else found.why)
     why = reasons[-1] if reasons else ""
     return Choice(WITHOUT_WEIGHTS[stage], None, why, config.preset)
 
 
-def _candidates(
-    config: PreprocessConfig, stage: ChosenStage
-) -> list[tuple[str, str, Callable[[bool], Availability]]]:
-    """Return backend, checkpoint and test of the models to try, the best first."""
-
-    def hub(backend: str, model: str) -> tuple[str, str, Callable[[bool], Availability]]:
-        return backend, model, lambda offline: find_checkpoint(model, offline=offline)
-
-    best = config.preset == "best"
+def _candidates(stage: BackendStage, *, best: bool) -> list[_Candidate]:
+    """Return the networks to try for a stage, the best first."""
     if stage == "depth":
-        large = [hub("depth-anything", _LARGE_DEPTH)] if best else []
-        return [*large, hub("depth-anything", DEPTH_MODELS["depth-anything"])]
+        large = [_on_hub("depth-anything", _LARGE_DEPTH)] if best else []
+        return [*large, _on_hub("depth-anything", find_backend("depth", "depth-anything").model)]
     if stage == "masks":
-        large = [hub("sam2", _LARGE_SAM)] if best else []
-        return [*large, hub("sam2", SAM_MODELS["sam2"])]
+        large = [_on_hub("sam2", _LARGE_SAM)] if best else []
+        return [*large, _on_hub("sam2", find_backend("masks", "sam2").model)]
     if stage == "tracks" and best:
-        return [("cotracker", COTRACKER, lambda offline: find_cotracker(offline=offline))]
+        return [_Candidate("cotracker", COTRACKER, lambda offline: find_cotracker(offline=offline))]
     return []
+
+
+def _on_hub(backend: str, model: str | None) -> _Candidate:
+    assert model is not None, f"{backend} has a default checkpoint"
+    return _Candidate(backend, model, lambda offline: find_checkpoint(model, offline=offline))

@@ -1,4 +1,4 @@
-"""The stages' records in `scene.json` and their results beside it: kept, checked, forgotten."""
+"""Records of the stages in `scene.json` and their results beside it: written, checked, removed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from msdyn.errors import InputError
-from msdyn.preprocess.config import Stage
+from msdyn.preprocess.contracts import BackendInfo, Figures, Stage
 from msdyn.scene import Scene, stamp_stage, unstamp_stage
 
-__all__ = ["CONFIDENCE", "POINTS", "REFINED", "StageRecords", "content_digest", "options_of"]
+__all__ = [
+    "CONFIDENCE",
+    "POINTS",
+    "REFINED",
+    "StageRecords",
+    "content_digest",
+    "recorded_options",
+]
 
 POINTS = ".cache/points.npz"
-REFINED = ".cache/masks_refined"  # there once the cameras have had their say on the masks
-CONFIDENCE = "depth_confidence"  # of methods that know how sure they are
+"""Sparse points of the cameras stage."""
+REFINED = ".cache/masks_refined"
+"""Exists once the masks have been made again with the cameras."""
+CONFIDENCE = "depth_confidence"
+"""Folder of the confidence maps of depth, of backends that estimate it."""
 _OUTPUTS: dict[Stage, tuple[str, ...]] = {
     "frames": ("images",),
     "tracks": ("tracks.npz",),
@@ -27,7 +37,7 @@ _OUTPUTS: dict[Stage, tuple[str, ...]] = {
 
 
 class StageRecords:
-    """What the stages of one scene directory have left there.
+    """Records and results of the stages of one scene directory.
 
     Attributes:
         directory: of the scene.
@@ -40,7 +50,7 @@ class StageRecords:
         """Return the scene as far as it is done."""
         return Scene(self.directory)
 
-    def quality(self, stage: Stage) -> dict[str, Any]:
+    def quality(self, stage: Stage) -> Figures:
         """Return the figures of a stage, none where it is not done."""
         record = self.record(stage)
         return record["quality"] if record else {}
@@ -55,12 +65,23 @@ class StageRecords:
         self,
         stage: Stage,
         digest: str,
-        backend: Any,
+        backend: BackendInfo | None,
         options: dict[str, Any],
         seconds: float,
-        **result: Any,
+        quality: Figures | None = None,
+        world_units: str | None = None,
     ) -> None:
-        """Write the record of a stage that is done; see `msdyn.scene.stamp_stage`."""
+        """Write the record of a finished stage; see `msdyn.scene.stamp_stage`.
+
+        Args:
+            stage: the stage.
+            digest: of everything that its result depends on.
+            backend: None for the frames stage, which has none.
+            options: of the backend, JSON values.
+            seconds: wall time taken.
+            quality: figures of the result.
+            world_units: of the cameras stage.
+        """
         stamp_stage(
             self.directory,
             stage,
@@ -68,13 +89,14 @@ class StageRecords:
             options=options,
             input_hash=digest,
             seconds=seconds,
-            model=getattr(backend, "model", None),
-            licence=getattr(backend, "licence", None),
-            **result,
+            model=backend.model if backend else None,
+            licence=backend.licence if backend else None,
+            quality=quality,
+            world_units=world_units,
         )
 
     def complete(self, stage: Stage) -> bool:
-        """Whether the results of a stamped stage still lie in the directory."""
+        """Return whether the results of a stamped stage are still in the directory."""
         for name in _OUTPUTS[stage]:
             path = self.directory / name
             if not path.exists():
@@ -97,7 +119,11 @@ class StageRecords:
             (self.directory / REFINED).unlink(missing_ok=True)
 
     def refuse_own_output(self, stage: Stage, path: Path | None) -> None:
-        """Raise if a `files` backend is to read what its own stage writes."""
+        """Raise if a backend is to read the files that its own stage writes.
+
+        Raises:
+            InputError: the path is an output of the stage.
+        """
         if path is None:
             return
         for output in _OUTPUTS[stage]:
@@ -108,7 +134,7 @@ class StageRecords:
                 )
 
 
-def options_of(backend: Any) -> dict[str, Any]:
+def recorded_options(backend: BackendInfo) -> dict[str, Any]:
     """Return the options of a backend (its fields, if it is a dataclass) as JSON values."""
     if not dataclasses.is_dataclass(backend) or isinstance(backend, type):
         return {}
@@ -118,7 +144,11 @@ def options_of(backend: Any) -> dict[str, Any]:
 
 
 def content_digest(path: Path) -> str:
-    """Return the digest of a file, or of the names and content of the files in a folder."""
+    """Return the digest of a file, or of the names and content of the files in a folder.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+    """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
     digest = hashlib.blake2b(digest_size=16)

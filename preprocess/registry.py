@@ -1,141 +1,147 @@
-"""The backends of each stage by name. To add one, add a line here and its name to the config."""
+"""Backends of the stages by name. To add one, write a class and register it:
+
+    @register_backend("depth", "toy", needs=("frames", "cameras"))
+    @dataclass(frozen=True)
+    class ToyDepth(Backend):
+        def estimate(self, scene, tracks, masks, solution) -> DepthResult: ...
+
+The module lies in the folder of its stage, or is a plugin (see `msdyn.plugins`). `msdyn-preprocess
+--depth toy` then uses it. A checkpoint on the Hugging Face hub has an entry, with its licence, in
+`checkpoints/huggingface.py`. For a network of depth `register_depth_network` is all that is needed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, overload
 
-from msdyn.preprocess.cameras.from_files import FileCameras
-from msdyn.preprocess.config import MODEL_BACKENDS, PreprocessConfig, Stage
-from msdyn.preprocess.depth.from_files import FileDepth
-from msdyn.preprocess.masks.from_files import FileMasks
-from msdyn.preprocess.tracks.from_files import FileTracks
+from msdyn.errors import InputError
+from msdyn.preprocess.contracts import (
+    BackendInfo,
+    BackendOptions,
+    BackendStage,
+    CamerasBackend,
+    DepthBackend,
+    MasksBackend,
+    Stage,
+    TracksBackend,
+)
 
-__all__ = ["BACKENDS", "BackendSpec"]
+__all__ = ["BackendSpec", "backend_names", "backends", "find_backend", "register_backend"]
+
+Needs: TypeAlias = tuple[Stage, ...]
+Made_co = TypeVar("Made_co", bound=BackendInfo, covariant=True)
 
 
 @dataclass(frozen=True)
-class BackendSpec:
+class BackendSpec(Generic[Made_co]):
     """How to make a backend, and what it reads.
 
     Attributes:
-        make: returns the backend of a config; heavy imports happen inside.
+        make: returns the backend of some options.
         needs: the stages whose results it uses; when one of them changes, it runs again.
-        triangulates: it makes depth from the cameras' motion, and so not from poor cameras.
+        model: its default checkpoint, None without weights.
+        triangulates: it triangulates depth, and so is not run with poor cameras.
     """
 
-    make: Callable[[PreprocessConfig], Any]
-    needs: tuple[Stage, ...]
+    make: Callable[[BackendOptions], Made_co]
+    needs: Needs
+    model: str | None = None
     triangulates: bool = False
 
 
-def _given(path: Path | None) -> Path:
-    assert path is not None, "the config asks for a path where a backend reads files"
-    return path
-
-
-def _flow_tracks(config: PreprocessConfig) -> Any:
-    from msdyn.preprocess.tracks.chained_flow import FlowTracks
-
-    return FlowTracks()
-
-
-def _motion_masks(config: PreprocessConfig) -> Any:
-    from msdyn.preprocess.masks.motion import MotionMasks
-
-    return MotionMasks()
-
-
-def _no_masks(config: PreprocessConfig) -> Any:
-    from msdyn.preprocess.masks.motion import NoMasks
-
-    return NoMasks()
-
-
-def _sfm_cameras(config: PreprocessConfig) -> Any:
-    from msdyn.preprocess.cameras.structure_from_motion import SfmCameras
-
-    return SfmCameras()
-
-
-def _fused_depth(config: PreprocessConfig) -> Any:
-    from msdyn.preprocess.depth.fused import FusedDepth
-
-    return FusedDepth()
-
-
-def _model_depth(config: PreprocessConfig) -> Any:
-    from msdyn.preprocess.depth.networks import ModelDepth
-
-    model, name = config.depth_model, config.depth
-    assert model is not None and name not in (None, "fused", "files")
-    return ModelDepth(name, model, offline=config.preset == "offline")
-
-
-def _sam_masks(config: PreprocessConfig) -> Any:
-    from msdyn.preprocess.masks.sam_video import SamMasks
-
-    model, name = config.masks_model, config.masks
-    assert model is not None and name in ("sam2", "edgetam")
-    return SamMasks(name, model, config.prompts, offline=config.preset == "offline")
-
-
-def _cotracker_tracks(config: PreprocessConfig) -> Any:
-    from msdyn.preprocess.tracks.cotracker import CoTracker
-
-    assert config.tracks_model is not None
-    return CoTracker(config.tracks_model, offline=config.preset == "offline")
-
-
-def _tapir_tracks(config: PreprocessConfig) -> Any:
-    from msdyn.preprocess.tracks.tapir import Tapir
-
-    assert config.tracks_model is not None
-    return Tapir(config.tracks_model, offline=config.preset == "offline")
-
-
-def _raft_tracks(config: PreprocessConfig) -> Any:
-    from msdyn.preprocess.tracks.raft import RaftTracks
-
-    assert config.tracks_model is not None
-    return RaftTracks(model=config.tracks_model, offline=config.preset == "offline")
-
-
-_DEPTH_NEEDS: tuple[Stage, ...] = ("frames", "tracks", "masks", "cameras")
-
-# Masks always need tracks: an object must have some.
-BACKENDS: dict[Stage, dict[str, BackendSpec]] = {
-    "tracks": {
-        "flow": BackendSpec(_flow_tracks, ("frames",)),
-        "files": BackendSpec(lambda config: FileTracks(_given(config.tracks_path)), ("frames",)),
-        "cotracker": BackendSpec(_cotracker_tracks, ("frames",)),
-        "tapir": BackendSpec(_tapir_tracks, ("frames",)),
-        "raft": BackendSpec(_raft_tracks, ("frames",)),
-    },
-    "masks": {
-        "motion": BackendSpec(_motion_masks, ("frames", "tracks")),
-        "files": BackendSpec(
-            lambda config: FileMasks(_given(config.masks_path)), ("frames", "tracks")
-        ),
-        "none": BackendSpec(_no_masks, ("frames", "tracks")),
-        **{name: BackendSpec(_sam_masks, ("frames", "tracks")) for name in MODEL_BACKENDS["masks"]},
-    },
-    "cameras": {
-        "sfm": BackendSpec(_sfm_cameras, ("frames", "tracks", "masks")),
-        "files": BackendSpec(
-            lambda config: FileCameras(
-                _given(config.cameras_path), config.world_units, config.intrinsics
-            ),
-            ("frames",),
-        ),
-    },
-    "depth": {
-        "fused": BackendSpec(_fused_depth, _DEPTH_NEEDS, triangulates=True),
-        "files": BackendSpec(
-            lambda config: FileDepth(_given(config.depth_path), config.depth_scale), ("frames",)
-        ),
-        **{name: BackendSpec(_model_depth, _DEPTH_NEEDS) for name in MODEL_BACKENDS["depth"]},
-    },
+_SPECS: dict[BackendStage, dict[str, BackendSpec[Any]]] = {
+    "tracks": {},
+    "masks": {},
+    "cameras": {},
+    "depth": {},
 }
+
+OfTracks = TypeVar("OfTracks", bound=TracksBackend)
+OfMasks = TypeVar("OfMasks", bound=MasksBackend)
+OfCameras = TypeVar("OfCameras", bound=CamerasBackend)
+OfDepth = TypeVar("OfDepth", bound=DepthBackend)
+
+
+@overload
+def register_backend(
+    stage: Literal["tracks"], name: str, *, needs: Needs, model: str | None = ...
+) -> Callable[[type[OfTracks]], type[OfTracks]]: ...
+@overload
+def register_backend(
+    stage: Literal["masks"], name: str, *, needs: Needs, model: str | None = ...
+) -> Callable[[type[OfMasks]], type[OfMasks]]: ...
+@overload
+def register_backend(
+    stage: Literal["cameras"], name: str, *, needs: Needs, model: str | None = ...
+) -> Callable[[type[OfCameras]], type[OfCameras]]: ...
+@overload
+def register_backend(
+    stage: Literal["depth"],
+    name: str,
+    *,
+    needs: Needs,
+    model: str | None = ...,
+    triangulates: bool = ...,
+) -> Callable[[type[OfDepth]], type[OfDepth]]: ...
+def register_backend(
+    stage: BackendStage,
+    name: str,
+    *,
+    needs: Needs,
+    model: str | None = None,
+    triangulates: bool = False,
+) -> Callable[[Any], Any]:
+    """Return the decorator that makes a backend of a stage known by a name.
+
+    Args:
+        stage: "tracks", "masks", "cameras" or "depth".
+        name: as on the command line.
+        needs: the stages whose results the backend uses.
+        model: its default checkpoint, None without weights.
+        triangulates: it triangulates depth from the motion of the cameras, and so is not run with
+            poor ones.
+    """
+
+    def register(cls: Any) -> Any:
+        if "name" not in getattr(cls, "__dataclass_fields__", {}):
+            cls.name = name
+        _SPECS[stage][name] = BackendSpec(cls.from_options, needs, model, triangulates)
+        return cls
+
+    return register
+
+
+def backends(stage: BackendStage) -> dict[str, BackendSpec[Any]]:
+    """Return the backends of a stage by name: without weights, from files, with weights."""
+
+    def order(name: str) -> tuple[bool, bool, str]:
+        return _SPECS[stage][name].model is not None, name == "files", name
+
+    return {name: _SPECS[stage][name] for name in sorted(_SPECS[stage], key=order)}
+
+
+def backend_names(stage: BackendStage) -> tuple[str, ...]:
+    """Return the names of the backends of a stage."""
+    return tuple(backends(stage))
+
+
+@overload
+def find_backend(stage: Literal["tracks"], name: str) -> BackendSpec[TracksBackend]: ...
+@overload
+def find_backend(stage: Literal["masks"], name: str) -> BackendSpec[MasksBackend]: ...
+@overload
+def find_backend(stage: Literal["cameras"], name: str) -> BackendSpec[CamerasBackend]: ...
+@overload
+def find_backend(stage: Literal["depth"], name: str) -> BackendSpec[DepthBackend]: ...
+def find_backend(stage: BackendStage, name: str) -> BackendSpec[Any]:
+    """Return a backend of a stage by its name.
+
+    Raises:
+        InputError: no such backend.
+    """
+    if name not in _SPECS[stage]:
+        names = ", ".join(backend_names(stage))
+        raise InputError(f"{stage}: expected one of {names}, got {name!r}")
+    return _SPECS[stage][name]

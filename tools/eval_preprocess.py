@@ -1,25 +1,25 @@
-"""Measure weight-free preprocessing on clips with truth, and seconds a frame.
+"""Measure the accuracy of weight-free preprocessing on clips with truth, and seconds per frame.
 
     python tools/eval_preprocess.py --json figures.json
     python tools/eval_preprocess.py --only camel --until masks --sheets sheets
 
 Real clips are read from --clips (camel.mp4, camel_masks/, camel_joints.json, duck.mp4, hand.mp4,
-hand_poses_llff.json); the other names are synthetic scenes, rendered here. Cameras too poor
-for depth end a clip there; the verdict is among its figures. Figures:
+hand_poses_llff.json); the other names are synthetic scenes, rendered here. Clips whose cameras are
+too poor for depth end there; the verdict is among their figures. Figures:
 
     iou            mean over frames of the intersection over union of all moving pixels
     iou_objects    per true object, of the one mask label that overlaps it most over the clip
     pck            share of joints within .1 and .2 of the root of the mask's area: `hop` from one
                    annotated frame to the next, `clip` from a joint's first frame to all later ones;
-                   a joint is followed as tracks are, but never given up
-    track error    px, of positions called visible, by age in frames; `lost`: share of those whose
-                   true point is hidden (or that have slipped to another surface)
+                   a joint is followed like a track that never ends
+    track error    px, of visible positions, by age in frames; `lost`: share of those whose true
+                   point is occluded (or that have drifted to another surface)
     cameras        `path`: root mean square distance of the aligned centres from the true ones, as a
                    share of the path's length; `turn_degrees`: mean angle between orientations
     depth          relative error of all pixels, in the scale of the aligned cameras, for static and
                    moving pixels apart; `bias` of the latter is the median of estimate / truth
-    photometric    grey levels (of 255) between static pixels and where their depth puts them four
-                   frames before and after, 256 px wide; `flat`: with one depth a frame instead
+    photometric    grey levels (of 255) between static pixels and their reprojections four frames
+                   before and after, 256 px wide; `flat`: with one depth per frame instead
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
 from machine import describe_machine
 
 from msdyn.errors import PoorInputError
@@ -48,8 +49,8 @@ from msdyn.geometry import (
 from msdyn.preprocess import STAGES, WITHOUT_WEIGHTS, PreprocessConfig, preprocess_video
 from msdyn.preprocess.imaging.flow import estimate_flow, follow_points, grey, refine_points
 from msdyn.preprocess.tracks.chained_flow import FlowTracks
-from msdyn.scene import Scene
-from msdyn.synthetic import SCENES
+from msdyn.scene import Scene, Tracks
+from msdyn.synthetic import SCENES, SceneSpec
 
 CLIPS = Path(__file__).parents[2] / "shared" / "clips"
 COLOURS = np.array(
@@ -110,7 +111,7 @@ def main() -> int:
 
 
 def stage_figures(scene: Scene) -> dict[str, Any]:
-    """Return seconds a frame and the quality figures of the finished stages."""
+    """Return seconds per frame and the quality figures of the finished stages."""
     stages = scene.info.stages
     return {
         "seconds_a_frame": {k: round(v["seconds"] / len(scene), 3) for k, v in stages.items()},
@@ -165,7 +166,7 @@ def llff_cameras(path: Path) -> Cameras:
 
 
 def camera_figures(found: Cameras, true: Cameras) -> dict[str, float]:
-    """Return how far cameras are from the true ones, aligned by a similarity."""
+    """Return the error of cameras that are aligned to the true ones by a similarity."""
     from scipy.spatial.transform import Rotation
 
     true_from_found = similarity_from_points(found.centres, true.centres)
@@ -207,7 +208,7 @@ def depth_figures(scene: Scene, truth: Scene) -> dict[str, Any]:
 
 
 def photometric_figures(scene: Scene) -> dict[str, float]:
-    """Return how alike static pixels look where their depth puts them in other frames."""
+    """Return the difference of static pixels and their reprojections in other frames."""
     import cv2
 
     width, gap = 256, 4
@@ -249,8 +250,10 @@ def photometric_figures(scene: Scene) -> dict[str, float]:
     return {name: round(float(np.mean(values)), 3) for name, values in errors.items() if values}
 
 
-def follow_queries(scene: Scene, starts: list[tuple[int, np.ndarray]]) -> list[np.ndarray]:
-    """Return the paths [T, n, 2] of points started in given frames, followed as tracks are."""
+def follow_queries(
+    scene: Scene, starts: list[tuple[int, Float[np.ndarray, "points 2"]]]
+) -> list[Float[np.ndarray, "frames points 2"]]:
+    """Return the paths [T, n, 2] px of points started in given frames, followed like tracks."""
     anchor = FlowTracks().anchor_frames
     images = deque([grey(scene.image(0))], maxlen=anchor + 1)
     paths = [np.full((len(scene), len(xy), 2), np.nan, np.float32) for _, xy in starts]
@@ -269,7 +272,7 @@ def follow_queries(scene: Scene, starts: list[tuple[int, np.ndarray]]) -> list[n
     return paths
 
 
-def render_scene(name: str, frames: int | None, folder: Path) -> Any:
+def render_scene(name: str, frames: int | None, folder: Path) -> SceneSpec:
     """Write the clip of a synthetic scene and return its description."""
     from msdyn.synthetic import make_scene, render_truth, write_clip
 
@@ -279,14 +282,14 @@ def render_scene(name: str, frames: int | None, folder: Path) -> Any:
     return spec
 
 
-def truth_figures(scene: Scene, spec: Any) -> dict[str, Any]:
+def truth_figures(scene: Scene, spec: SceneSpec) -> dict[str, Any]:
     """Return mask overlap per object and track errors on a synthetic clip."""
     from msdyn.synthetic.raycast import Caster, rays_through
 
     caster = Caster(spec)
     tracks, masks = scene.tracks, scene.masks()
     error = np.zeros((len(tracks), len(scene)))
-    hidden = np.zeros((len(tracks), len(scene)), bool)
+    occluded = np.zeros((len(tracks), len(scene)), bool)
     owner = np.zeros(len(tracks), int)
     truth = np.zeros_like(masks)
     rows, columns = np.mgrid[0 : scene.info.height, 0 : scene.info.width] + 0.5
@@ -304,15 +307,17 @@ def truth_figures(scene: Scene, spec: Any) -> dict[str, Any]:
             local = transform_points(later.cam_from_world[0], caster.positions(frame, points))
             true_xy = project(later.intrinsics[0], local)
             error[own, frame] = np.linalg.norm(tracks.look_up(own, frame)[0] - true_xy, axis=1)
-            hidden[own, frame] = ~caster.visible(frame, later, points)
+            occluded[own, frame] = ~caster.visible(frame, later, points)
     return {
         "iou": round(float(np.mean(overlaps(masks > 0, truth > 0))), 4),
         "iou_objects": object_overlaps(masks, truth),
-        "tracks": track_figures(tracks, error, hidden, owner),
+        "tracks": track_figures(tracks, error, occluded, owner),
     }
 
 
-def object_overlaps(masks: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+def object_overlaps(
+    masks: UInt8[np.ndarray, "frames height width"], truth: UInt8[np.ndarray, "frames height width"]
+) -> dict[str, float]:
     """Return the overlap over the whole clip of each true object with its best label."""
     labels = np.unique(masks[(masks > 0) & (masks < 255)])
     return {
@@ -324,16 +329,19 @@ def object_overlaps(masks: np.ndarray, truth: np.ndarray) -> dict[str, float]:
 
 
 def track_figures(
-    tracks: Any, error: np.ndarray, hidden: np.ndarray, owner: np.ndarray
+    tracks: Tracks,
+    error: Float[np.ndarray, "tracks frames"],
+    occluded: Bool[np.ndarray, "tracks frames"],
+    owner: Int[np.ndarray, " tracks"],
 ) -> dict[str, Any]:
-    """Return errors of visible positions by age, for static and moving points apart."""
+    """Return errors (px) of visible positions by age, for static and moving points separately."""
     age = np.arange(tracks.num_frames) - tracks.query_frame[:, None]
     confidence = tracks.confidence
     result: dict[str, Any] = {}
     for name, chosen in (("static", owner == 0), ("moving", owner > 0)):
         seen = tracks.visible & chosen[:, None] & (age > 0)
         result[name] = {
-            "lost": round(float(hidden[seen].mean()), 4),
+            "lost": round(float(occluded[seen].mean()), 4),
             "median_px": {
                 str(a): round(float(np.median(error[seen & (age == a)])), 3)
                 for a in (1, 5, 10, 20)
@@ -353,7 +361,7 @@ def track_figures(
 
 
 def overlaps(a: np.ndarray, b: np.ndarray, *, whole: bool = False) -> np.ndarray:
-    """Return intersection over union of masks [T, H, W], for each frame or over the whole clip."""
+    """Return intersection over union of masks [T, H, W], per frame [T] or over the whole clip."""
     axes = None if whole else (1, 2)
     union = (a | b).sum(axes)
     return np.where(union, (a & b).sum(axes) / np.maximum(union, 1), 1.0)

@@ -38,7 +38,7 @@ FIGURES = {
     ),
     "depth": ("known", "measured", "assumed", "alignment_error", "reprojection_difference"),
 }
-"""The figures of each stage that the table shows, where its record has them."""
+"""Figures of each stage in the table, where its record has them."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class CheckConfig:
     """Check a scene directory."""
 
     check: Path
-    """Scene directory to read in full and check."""
+    """Scene directory to check; all of its files are read."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _preprocess(config: PreprocessConfig) -> None:
+    """Preprocess a video, and print the table of its stages."""
     logging.basicConfig(format="%(message)s")
     try:
         scene = preprocess_video(config)
@@ -72,12 +73,14 @@ def _preprocess(config: PreprocessConfig) -> None:
 
 
 def _from_dycheck(config: DycheckConfig) -> None:
+    """Import a sequence of DyCheck, and print the table of its stages."""
     logging.basicConfig(format="%(message)s")
     _print_table(preprocess_dycheck(config))
     print(f"next: msdyn-fit {config.directory}, msdyn-eval --protocol dycheck {config.directory}")
 
 
 def _check(config: CheckConfig) -> int:
+    """Check a scene directory; return 3 where a fit would not do well, else 0."""
     scene = Scene(config.check)
     report = check_scene(scene)
     for name, fact in report.facts.items():
@@ -97,7 +100,7 @@ def _check(config: CheckConfig) -> int:
 
 
 def _print_table(scene: Scene) -> None:
-    """Print a line for each finished stage, and what limits the cameras."""
+    """Print a line for each finished stage, then licences, reasons and warnings."""
     for stage in STAGES:
         record = scene.info.stages.get(stage)
         if record is None:
@@ -122,4 +125,5 @@ def _print_table(scene: Scene) -> None:
 
 
 def _short(value: Any) -> str:
+    """Return a JSON value as text, numbers with three digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)

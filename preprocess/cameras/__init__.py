@@ -1,1 +1,1 @@
-"""Backends of the cameras stage, and how far their results can be trusted."""
+"""Backends of the cameras stage: every module here is imported, and registers its own."""

@@ -1,21 +1,29 @@
-"""Cameras from files of any layout that `msdyn.io` reads."""
+"""Cameras from files in any layout that `msdyn.io` reads."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras
 from msdyn.io import PosedImages, read_posed_images
 from msdyn.preprocess.cameras.reliability import MIN_REGISTERED
-from msdyn.preprocess.contracts import CameraSolution, Masks, SparsePoints, Verdict
+from msdyn.preprocess.contracts import (
+    BackendOptions,
+    CameraSolution,
+    Figures,
+    FileBackend,
+    Masks,
+    SparsePoints,
+    Verdict,
+)
 from msdyn.preprocess.frame_matching import rows_of_frames, rows_of_names, scale_factor
 from msdyn.preprocess.multiview.absolute_pose import complete_cameras, interpolate_cameras
-from msdyn.preprocess.multiview.track_labels import assign_objects
+from msdyn.preprocess.registry import register_backend
 from msdyn.scene import STATIC, Scene, Tracks
 
 __all__ = ["FileCameras"]
@@ -24,23 +32,34 @@ MODEL_STEP_PX = 16.0
 """Networks round sizes to multiples of 14 or 16 px."""
 
 
+@register_backend("cameras", "files", needs=("frames", "tracks", "masks"))
 @dataclass(frozen=True)
-class FileCameras:
+class FileCameras(FileBackend):
     """Cameras from a file or folder, their world and scale kept.
 
-    Frames that have no camera are placed by static tracks that those with one triangulate, else
-    between their neighbours.
+    The pose of a frame without a camera is estimated from static tracks that the frames with one
+    triangulate, or else interpolated.
     """
 
-    path: Path
     world_units: str = "arbitrary"
     intrinsics: tuple[float, float, float, float] | None = None
     """fx fy cx cy in px of the video at its full size, where the file has none."""
 
-    name = "files"
+    @classmethod
+    def from_options(cls, options: BackendOptions) -> FileCameras:
+        """Return the backend that reads the path of the options."""
+        return cls(cls.given_path(options), options.world_units, options.intrinsics)
 
     def solve(self, scene: Scene, tracks: Tracks | None, masks: Masks | None) -> CameraSolution:
-        """Return the cameras of the kept frames, scaled to the scene's image size.
+        """Return the cameras of the frames of the scene, scaled to the size of its images.
+
+        The figures: `layout` of the file; `resampled`, the factor of the image size; and where
+        frames have no camera, `registered_frames` of `frames`, `placed_by_tracks`.
+
+        Args:
+            scene: the frames.
+            tracks: those with object 0 are static; without tracks poses are interpolated.
+            masks: not used, `tracks.object` is made of them.
 
         Raises:
             FileNotFoundError: there is no such file or folder.
@@ -54,10 +73,10 @@ class FileCameras:
         factor = scale_factor(scene, (cameras.height, cameras.width), self.path, slack)
         height, width = scene.size
         cameras = cameras.resized(width, height)
-        quality: dict[str, Any] = {"layout": posed.layout, "resampled": factor}
+        quality: Figures = {"layout": posed.layout, "resampled": factor}
         verdict = Verdict("good")
         if not known.all():
-            cameras, placed = _completed(cameras, known, tracks, masks)
+            cameras, placed = _complete(cameras, known, tracks)
             quality |= {"registered_frames": int(known.sum()), "frames": len(scene)}
             quality |= {"placed_by_tracks": int(placed.sum())}
             usable = (known | placed).mean() >= MIN_REGISTERED
@@ -77,20 +96,20 @@ class FileCameras:
         )
 
 
-def _completed(
-    cameras: Cameras, known: np.ndarray, tracks: Tracks | None, masks: Masks | None
-) -> tuple[Cameras, np.ndarray]:
-    """Return cameras for all frames, and which [T] were placed by tracks."""
+def _complete(
+    cameras: Cameras, known: Bool[np.ndarray, " frames"], tracks: Tracks | None
+) -> tuple[Cameras, Bool[np.ndarray, " frames"]]:
+    """Return cameras for all frames, and which [T] were estimated from tracks."""
     if tracks is None:
         return interpolate_cameras(cameras, known), np.zeros(len(known), bool)
-    if masks is not None:
-        tracks = tracks.select(assign_objects(tracks, masks) == STATIC)
-    rest = complete_cameras(cameras, known, tracks)
-    return rest.cameras, rest.found
+    completed = complete_cameras(cameras, known, tracks.select(tracks.object == STATIC))
+    return completed.cameras, completed.found
 
 
-def _of_frames(scene: Scene, posed: PosedImages, path: Path) -> tuple[Cameras, np.ndarray]:
-    """Return a camera for each frame of the scene, and which of them are known [T] bool."""
+def _of_frames(
+    scene: Scene, posed: PosedImages, path: Path
+) -> tuple[Cameras, Bool[np.ndarray, " frames"]]:
+    """Return a camera for each frame of the scene, and which of them are known [T]."""
     options = scene.info.stages["frames"]["options"]
     count = len(posed.cameras)
     every = count in (options["source_frame_count"], len(scene))
@@ -104,9 +123,13 @@ def _of_frames(scene: Scene, posed: PosedImages, path: Path) -> tuple[Cameras, n
 
 
 def _at_times(scene: Scene, posed: PosedImages, path: Path) -> Cameras:
-    """Return cameras at the frames' times, between the two poses around each.
+    """Return cameras at the times of the frames, interpolated between the two poses around each.
 
-    Times are those of the video where they start within it, else they count from the first pose.
+    The times of the poses are those of the video where they begin within it, else they count from
+    the first pose.
+
+    Raises:
+        InputError: the poses do not cover the clip.
     """
     from scipy.spatial.transform import Rotation, Slerp
 

@@ -1,8 +1,8 @@
-"""How far depth from solved cameras can be trusted: one grade, one line why, one line of cure.
+"""How far depth from solved cameras can be trusted: a grade, the reason and a cure.
 
-The limits come from clips whose geometry is known: at 8 to 14 degrees of triangulation near and
-far come out right, at 3 the order of depths depends on the focal length one starts from, at 1.5
-a turning camera explains the clip as well as a moving one.
+The limits are from clips of known geometry: with triangulation angles of 8 to 14 degrees the order
+of depths is right, at 3 it depends on the initial focal length, and at 1.5 a rotating camera
+explains the clip as well as a moving one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FOCAL_CURE = f"give known cameras (--cameras files --cameras-path FILE), {CURE}"
 
 @dataclass(frozen=True)
 class CameraFigures:
-    """What a verdict rests on.
+    """Figures that a verdict is based on.
 
     Attributes:
         motion: how the camera moved; "unknown": nothing could be solved.
@@ -36,10 +36,10 @@ class CameraFigures:
         registered: frames whose camera was found.
         error: px, mean reprojection error.
         angle: degrees, median over the static points of the largest angle between two rays.
-        background_px: px, how far the background moves within ten frames.
-        parallax: degrees of motion that a turning camera leaves unexplained.
+        background_px: px, image motion of the background within ten frames.
+        parallax: degrees, residual of a rotating camera.
         focals: px, the focal lengths that explain the clip about equally well.
-        planar: share of pairs of frames that one homography explains, None where not looked at.
+        planar: share of pairs of frames that one homography explains, None where not measured.
     """
 
     motion: Literal["moving", "rotating", "static", "unknown"]
@@ -79,7 +79,7 @@ def judge_cameras(figures: CameraFigures) -> Verdict:
 
 
 def _why_poor(figures: CameraFigures) -> tuple[str, str] | None:
-    """Return the reason and the cure where depth cannot be had, else None."""
+    """Return the reason and the cure where depth cannot be triangulated, else None."""
     if figures.motion == "static":
         return (
             f"the camera stands still (background moves {figures.background_px:.2f} px in ten "

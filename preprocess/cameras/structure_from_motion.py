@@ -1,10 +1,11 @@
-"""Cameras from the video alone: still, turning, or moving, and in the last case their path.
+"""Cameras from the video alone: static, rotating, or moving, and in the last case their path.
 
-A still camera is known by its background, a turning one by how well rotations alone explain the
-tracks; what remains is solved by structure from motion, from several focal lengths, because at
-little parallax the one it starts from decides the one it ends with.
+A static camera is detected by the image motion of the background, a rotating one by how well
+rotations alone explain the tracks. All others are solved by structure from motion, from several
+initial focal lengths, because with little parallax the result depends on the initial one.
 
-The world is the first camera's frame, scaled so that the median depth of the static points is 1.
+The world is the frame of the first camera, scaled so that the median depth of the static points
+is 1.
 """
 
 from __future__ import annotations
@@ -13,14 +14,19 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from msdyn.geometry import Cameras, Rigid, Similarity, transform_points
 from msdyn.preprocess.cameras.reliability import MIN_REGISTERED, CameraFigures, judge_cameras
-from msdyn.preprocess.contracts import CameraSolution, Masks, SparsePoints
+from msdyn.preprocess.contracts import (
+    Backend,
+    CameraSolution,
+    Figures,
+    Masks,
+    SparsePoints,
+)
 from msdyn.preprocess.multiview.absolute_pose import (
     MAX_KEY_FRAMES,
     complete_cameras,
@@ -35,105 +41,112 @@ from msdyn.preprocess.multiview.colmap import (
     polish,
 )
 from msdyn.preprocess.multiview.rotation_only import RotationSolution, solve_rotations
-from msdyn.preprocess.multiview.track_labels import assign_objects
 from msdyn.preprocess.multiview.triangulation import triangulation_angles
+from msdyn.preprocess.registry import register_backend
 from msdyn.scene import STATIC, Scene, Tracks
 
 __all__ = ["SfmCameras", "background_motion"]
 
-GUESSED_FOCAL = 0.85  # of the longer side: a phone's main camera filming video
-STILL_PX, STILL_GAP = 0.5, 10
-# Below the first a turning camera explains everything. Up to the second it is the better account
-# where structure from motion agrees that there is no parallax: near and far at the same distance.
-TURNING_DEGREES, MAYBE_TURNING_DEGREES = 0.25, 1.0
+GUESSED_FOCAL = 0.85  # of the longer side: the main camera of a phone filming video
+STATIC_PX, STATIC_GAP = 0.5, 10  # image motion of the background over so many frames
+# Residual of a rotating camera. Below the first it explains the clip; up to the second it does
+# where structure from motion finds no parallax either.
+ROTATING_DEGREES, MAYBE_ROTATING_DEGREES = 0.25, 1.0
 MIN_ANGLE_DEGREES = 1.5
 MAX_PLANAR = 0.95
-# A focal length is a rival of the best one while its reprojection error is within this factor.
-RIVAL_ERROR = 1.5
+# Focal lengths whose reprojection error is within this factor of the lowest one are candidates.
+CANDIDATE_ERROR = 1.5
 
 
+@register_backend("cameras", "sfm", needs=("frames", "tracks", "masks"))
 @dataclass(frozen=True)
-class SfmCameras:
+class SfmCameras(Backend):
     """Cameras by structure from motion, with one focal length for the whole clip."""
 
     focal_starts: tuple[float, ...] = (0.7, 1.2)
-    """Focal lengths to start from, in units of the longer side of the image."""
+    """Initial focal lengths, in units of the longer side of the image."""
     max_key_frames: int = MAX_KEY_FRAMES
-    """Of a longer clip so many frames, evenly spaced, are solved together, in memory and time that
-    do not grow with it; the others find their place among what those have triangulated."""
+    """Of a longer clip so many frames, evenly spaced, are solved jointly, so that memory and time
+    do not grow with it; the poses of the others are estimated from their points."""
     seed: int = 0
     """Of every random choice."""
 
-    name = "sfm"
+    def solve(self, scene: Scene, tracks: Tracks | None, masks: Masks | None) -> CameraSolution:
+        """Return the cameras.
 
-    def solve(self, scene: Scene, tracks: Tracks, masks: Masks | None) -> CameraSolution:
-        """Return the cameras; tracks and features on nonzero pixels of `masks` are left out."""
-        if masks is not None:
-            tracks = tracks.select(assign_objects(tracks, masks) == STATIC)
+        Args:
+            scene: the frames.
+            tracks: those with object 0 are used.
+            masks: features on nonzero pixels are left out; None: all features are used.
+        """
+        assert tracks is not None, "this backend needs tracks"
+        tracks = tracks.select(tracks.object == STATIC)
         height, width = scene.size
         focal = GUESSED_FOCAL * max(width, height)
         figures = CameraFigures("unknown", width, len(scene))
         figures = replace(figures, background_px=background_motion(tracks))
-        if figures.background_px < STILL_PX:
-            still = np.tile(np.eye(4), (len(scene), 1, 1))
-            figures = replace(figures, motion="static", registered=len(scene))
-            return _solution(Cameras.pinhole(focal, width, height, still), figures)
+        static = Cameras.pinhole(focal, width, height, np.tile(np.eye(4), (len(scene), 1, 1)))
+        if figures.background_px < STATIC_PX:
+            return _solution(static, replace(figures, motion="static", registered=len(scene)))
 
-        turning = solve_rotations(tracks, width, height, focal, self.seed)
-        if turning is not None:
-            figures = replace(figures, parallax=turning.parallax)
-            if turning.parallax < TURNING_DEGREES:
-                return _turning_solution(turning, figures, scene)
+        rotating = solve_rotations(tracks, width, height, focal, self.seed)
+        if rotating is not None:
+            figures = replace(figures, parallax=rotating.parallax)
+            if rotating.parallax < ROTATING_DEGREES:
+                return _rotating_solution(rotating, figures, scene)
 
         with tempfile.TemporaryDirectory(prefix="msdyn-cameras-") as folder:
             mappings, planar = self._map(scene, tracks, masks, Path(folder))
         figures = replace(figures, planar=planar)
         if not mappings:
-            if turning is not None:
-                cameras = _turning_cameras(turning, scene)
-            else:
-                still = np.tile(np.eye(4), (len(scene), 1, 1))
-                cameras = Cameras.pinhole(focal, width, height, still)
+            cameras = static if rotating is None else _rotating_cameras(rotating, scene)
             return _solution(cameras, figures)
 
         best = polish(mappings[0])
         cameras = Cameras.pinhole(best.focal, width, height, best.cam_from_world)
-        rest = complete_cameras(cameras, best.registered, tracks)
-        registered = best.registered | rest.found
-        # Those of the tracks are chosen for their angles and would flatter.
-        angles = triangulation_angles(best.points, rest.cameras)
-        cameras, points = _normalised(rest.cameras, best.points.joined(rest.points))
+        completed = complete_cameras(cameras, best.registered, tracks)
+        registered = best.registered | completed.found
+        # Without the points of the tracks, which are selected by their angles.
+        angles = triangulation_angles(best.points, completed.cameras)
+        points = best.points.joined(completed.points)
+        cameras, points = _normalised(completed.cameras, points)
         figures = replace(
             figures,
             motion="moving",
             registered=int(registered.sum()),
             error=best.error,
             angle=float(np.median(angles)) if len(angles) else 0.0,
-            focals=tuple(m.focal for m in mappings if m.error < RIVAL_ERROR * mappings[0].error),
+            focals=tuple(
+                m.focal for m in mappings if m.error < CANDIDATE_ERROR * mappings[0].error
+            ),
         )
         no_parallax = planar > MAX_PLANAR or figures.angle < MIN_ANGLE_DEGREES
-        if turning and no_parallax and turning.parallax < MAYBE_TURNING_DEGREES:
-            return _turning_solution(turning, figures, scene)
+        if rotating and no_parallax and rotating.parallax < MAYBE_ROTATING_DEGREES:
+            return _rotating_solution(rotating, figures, scene)
         return _solution(cameras, figures, points)
 
     def _map(
         self, scene: Scene, tracks: Tracks, masks: Masks | None, folder: Path
     ) -> tuple[list[Mapping], float]:
-        """Return the mappings from every starting focal length, best first; planar pairs' share."""
+        """Return the mappings of all initial focal lengths, best first; the share of planar pairs.
+
+        From SIFT features, and where these register too few frames, from the tracks.
+        """
         frames = key_frames(len(scene), self.max_key_frames)
         steps = (2 + len(self.focal_starts)) * len(frames)
         bar = tqdm(desc="cameras ", total=steps, unit="step", disable=None, leave=False)
-        how: dict[str, Any] = {"seed": self.seed, "frames": frames}
 
         def progress() -> None:
             bar.update(len(frames))
 
         with bar:
-            features = match_features(scene, masks, folder, **how, step=bar.update)
+            features = match_features(
+                scene, masks, folder, seed=self.seed, frames=frames, step=bar.update
+            )
             mappings = self._from_all_starts(scene, features, folder, progress)
             if not mappings or mappings[0].share < MIN_REGISTERED:
                 bar.reset(steps)
-                flow = match_tracks(scene, tracks, folder, **how)
+                flow = match_tracks(scene, tracks, folder, seed=self.seed, frames=frames)
                 bar.update(2 * len(frames))
                 mappings += self._from_all_starts(scene, flow, folder, progress)
                 mappings.sort(key=_rank)
@@ -145,6 +158,7 @@ class SfmCameras:
     def _from_all_starts(
         self, scene: Scene, database: Path, folder: Path, step: Callable[[], object]
     ) -> list[Mapping]:
+        """Return the mappings of all initial focal lengths, best first; call `step` after each."""
         found = []
         for start in self.focal_starts:
             focal = start * max(scene.size)
@@ -154,12 +168,12 @@ class SfmCameras:
 
 
 def background_motion(tracks: Tracks) -> float:
-    """Return how far (px) the typical static point moves in ten frames where it moves most.
+    """Return the image motion (px) of the typical static point in ten frames, where it is large.
 
     The median over the points for each frame, then the 90th percentile over the frames; infinite
     where no track lives that long. A clip shorter than ten frames is measured from end to end.
     """
-    gap = min(STILL_GAP, tracks.num_frames - 1)
+    gap = min(STATIC_GAP, tracks.num_frames - 1)
     medians = []
     for frame in range(tracks.num_frames - gap):
         rows, here, there = tracks.between(frame, frame + gap)
@@ -169,36 +183,38 @@ def background_motion(tracks: Tracks) -> float:
 
 
 def _rank(mapping: Mapping) -> tuple[bool, float]:
-    """Order mappings: enough frames first, then the lower error (or, short of frames, the more)."""
+    """Return the sort key of mappings: by error, then those of too few frames by their number."""
     enough = mapping.share >= MIN_REGISTERED
     return not enough, mapping.error if enough else -mapping.share
 
 
-def _turning_cameras(turning: RotationSolution, scene: Scene) -> Cameras:
+def _rotating_cameras(rotating: RotationSolution, scene: Scene) -> Cameras:
+    """Return cameras at the origin with these rotations."""
     height, width = scene.size
     cam_from_world = np.tile(np.eye(4), (len(scene), 1, 1))
-    cam_from_world[:, :3, :3] = turning.rotations
-    return Cameras.pinhole(turning.focal, width, height, cam_from_world)
+    cam_from_world[:, :3, :3] = rotating.rotations
+    return Cameras.pinhole(rotating.focal, width, height, cam_from_world)
 
 
-def _turning_solution(
-    turning: RotationSolution, figures: CameraFigures, scene: Scene
+def _rotating_solution(
+    rotating: RotationSolution, figures: CameraFigures, scene: Scene
 ) -> CameraSolution:
+    """Return the result for a rotating camera."""
     figures = replace(
         figures,
         motion="rotating",
         registered=len(scene),
-        error=turning.error,
-        focals=(turning.focal,),
+        error=rotating.error,
+        focals=(rotating.focal,),
     )
-    return _solution(_turning_cameras(turning, scene), figures)
+    return _solution(_rotating_cameras(rotating, scene), figures)
 
 
 def _normalised(cameras: Cameras, points: SparsePoints) -> tuple[Cameras, SparsePoints]:
     """Move the world to the first camera and scale it to a median depth of 1."""
     first = cameras.cam_from_world[0]
     xyz = transform_points(first, points.xyz)
-    # In the first camera's frame each frame sees its points at the depth of its own axis.
+    # Rows of the cameras' z axes; points are in the frame of the first camera.
     rows = (cameras.cam_from_world[:, 2] @ np.linalg.inv(first))[points.frame]
     depth = (rows[:, :3] * xyz[points.point]).sum(1) + rows[:, 3]
     depth = depth[depth > 0]
@@ -210,7 +226,8 @@ def _normalised(cameras: Cameras, points: SparsePoints) -> tuple[Cameras, Sparse
 def _solution(
     cameras: Cameras, figures: CameraFigures, points: SparsePoints | None = None
 ) -> CameraSolution:
-    quality: dict[str, Any] = {
+    """Return the result of these cameras, with figures and verdict."""
+    quality: Figures = {
         "motion": figures.motion,
         "registered_frames": figures.registered,
         "frames": figures.frames,

@@ -1,1 +1,1 @@
-"""Checkpoints of networks: sources, licences, loading, and the device they run on."""
+"""Checkpoints of networks: sources, licences, loading, and the device to run on."""

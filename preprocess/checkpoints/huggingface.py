@@ -1,7 +1,7 @@
-"""Checkpoints of foundation models: whose they are, whether they can be had, and loading them.
+"""Checkpoints of foundation models: licences, availability, and loading them.
 
-A checkpoint is a name on the Hugging Face hub or a folder that `save_pretrained` wrote. Nothing is
-fetched unless a stage that runs was told, or allowed by its preset, to use it.
+A checkpoint is a name on the Hugging Face hub or a folder that `save_pretrained` wrote. It is
+fetched only when a stage runs for which the user or the preset chose it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,18 @@ from typing import Any, Literal
 from msdyn.errors import InputError, MissingExtraError
 from msdyn.preprocess.checkpoints.torch_hub import one_line
 
-__all__ = ["Availability", "Checkpoint", "find_checkpoint", "licence_of", "load_pretrained"]
+__all__ = [
+    "CHECKPOINTS",
+    "Availability",
+    "Checkpoint",
+    "find_checkpoint",
+    "licence_of",
+    "load_pretrained",
+]
 
 TIMEOUT_SECONDS = 5.0
 MAX_MISSING = 0.05
-"""Share of weights that a checkpoint may lack: what is tied or made up counts as missing too."""
+"""Largest share of missing weights: tied and initialised ones are reported as missing too."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class Checkpoint:
         repo: its name there.
         licence: of the weights.
         commercial: whether the licence allows commercial use.
-        megabytes: about what is fetched.
+        megabytes: about the size of the download.
     """
 
     repo: str
@@ -61,12 +68,12 @@ CHECKPOINTS = {
         Checkpoint("yonigozlan/EdgeTAM-hf", "Apache-2.0", True, 56),
     )
 }
-"""The licences are those that the models' pages gave in 2025; a page may have changed since."""
+"""With the licences on the models' pages in 2025, which may have changed since."""
 
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether a checkpoint can be had.
+    """Whether a checkpoint is available.
 
     Attributes:
         how: "folder", "cached", "online" or "no".
@@ -81,18 +88,18 @@ class Availability:
 
 
 def licence_of(model: str) -> str:
-    """Return the licence of a checkpoint, as far as it is known."""
+    """Return the licence of a checkpoint, where it is known."""
     if model in CHECKPOINTS:
         return CHECKPOINTS[model].licence
     return "unknown (your own checkpoint)" if Path(model).is_dir() else "unknown (see its page)"
 
 
 def find_checkpoint(model: str, *, offline: bool) -> Availability:
-    """Return whether a checkpoint can be had; `offline`, without opening a socket.
+    """Return whether a checkpoint is available; `offline`, without opening a socket.
 
     Args:
         model: a name on the hub, or a folder.
-        offline: look at the disk only. So does the variable HF_HUB_OFFLINE.
+        offline: look on the disk only, as with the environment variable HF_HUB_OFFLINE.
     """
     if importlib.util.find_spec("transformers") is None:
         return Availability("no", "transformers is not installed (pip install 'msdyn[preprocess]')")
@@ -112,14 +119,16 @@ def find_checkpoint(model: str, *, offline: bool) -> Availability:
     url = huggingface_hub.hf_hub_url(model, "config.json")
     try:
         huggingface_hub.get_hf_file_metadata(url, timeout=TIMEOUT_SECONDS)
-    except Exception as error:  # whatever keeps the hub out of reach, there is another backend
+    except Exception as error:  # of any kind: without the hub there is another backend
         return Availability("no", f"not on this disk, and not to be fetched ({one_line(error)})")
     size = CHECKPOINTS[model].megabytes if model in CHECKPOINTS else None
     return Availability("online", f"to be fetched{f', about {size} MB' if size else ''}")
 
 
 def load_pretrained(architecture: str, model: str, *, offline: bool) -> Any:
-    """Load a model of transformers for inference, in float32 on the CPU.
+    """Return a model of transformers for inference, in float32 on the CPU.
+
+    A module of PyTorch with the attributes of its architecture, which have no common type.
 
     Args:
         architecture: name of the class in transformers.
@@ -128,7 +137,7 @@ def load_pretrained(architecture: str, model: str, *, offline: bool) -> Any:
 
     Raises:
         MissingExtraError: transformers, or a package that the model needs, is not installed.
-        InputError: the checkpoint cannot be had, or is of another architecture.
+        InputError: the checkpoint is not available, or of another architecture.
     """
     try:
         import transformers
@@ -159,7 +168,7 @@ def load_pretrained(architecture: str, model: str, *, offline: bool) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the loading of weights off the terminal; downloads keep their progress bars."""
+    """Suppress messages while weights are loaded; downloads keep their progress bars."""
     from transformers.utils import logging
 
     level = logging.get_verbosity()

@@ -1,14 +1,14 @@
-"""Where a network runs: device, precision and batch, chosen from the memory at hand."""
+"""Where a network runs: device, precision and batch size, by the free memory."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import torch
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
 
 __all__ = ["Placement", "fit_size", "network_input", "place"]
 
@@ -17,7 +17,13 @@ MAX_BATCH = 8
 
 @dataclass(frozen=True)
 class Placement:
-    """A device, a floating-point type, and how many images go through at once."""
+    """Where a network runs.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        half: in float16, otherwise float32.
+        batch: images per call.
+    """
 
     device: str
     half: bool
@@ -25,7 +31,7 @@ class Placement:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What the stage's record says of it."""
+        """Figures for the record of a stage."""
         return {
             "device": self.device,
             "precision": "float16" if self.half else "float32",
@@ -33,43 +39,39 @@ class Placement:
         }
 
 
-def place(network: Any, megabytes_an_image: float) -> Placement:
-    """Move a network to the best device there is and return how to feed it.
+def place(network: nn.Module, megabytes_per_image: float) -> Placement:
+    """Move a network to the best device, in place, and return its placement.
 
-    On CUDA in half precision, as many images as fit into half of the free memory. On a CPU one at a
-    time, in single precision: a batch gains nothing there.
+    On CUDA in half precision, with as many images as fit into half of the free memory. On a CPU in
+    single precision, one image at a time: larger batches are not faster there.
 
     Args:
-        network: a torch module, changed in place.
-        megabytes_an_image: memory that one image takes at float16.
+        network: on the CPU, in float32.
+        megabytes_per_image: memory for one image in float16.
     """
-    import torch
-
     if not torch.cuda.is_available():
         return Placement("cpu", False, 1)
     network.half().to("cuda")
     free, _ = torch.cuda.mem_get_info()
-    batch = int(0.5 * free / (megabytes_an_image * 2**20))
+    batch = int(0.5 * free / (megabytes_per_image * 2**20))
     return Placement("cuda", True, max(1, min(MAX_BATCH, batch)))
 
 
 def network_input(
-    images: np.ndarray,
+    images: UInt8[np.ndarray, "batch height width 3"],
     size: tuple[int, int],
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
     placement: Placement,
-) -> torch.Tensor:
-    """Return images as a network takes them: resampled, normalised, [B, 3, h, w].
+) -> Float[Tensor, "batch 3 h w"]:
+    """Return images as input of a network: resampled, normalised, [B, 3, h, w].
 
     Args:
-        images: [B, H, W, 3] uint8 RGB.
+        images: [B, H, W, 3] RGB.
         size: (height, width) to resample to, bicubic and antialiased.
         mean, std: of the network's training images, RGB in [0, 1].
-        placement: where they go.
+        placement: where the network runs.
     """
-    import torch
-
     batch = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
     batch = torch.nn.functional.interpolate(
         batch, size, mode="bicubic", align_corners=False, antialias=True
@@ -79,14 +81,14 @@ def network_input(
 
 
 def fit_size(size: tuple[int, int], wanted: tuple[int, int], step: int) -> tuple[int, int]:
-    """Return the size to resample an image to: in steps, its shape kept, one side as wanted.
+    """Return the size to resample an image to: rounded to steps, with about its aspect ratio.
 
-    Of the two sides it is the one that changes the size less, as in transformers' processors.
+    One side is as wanted: the one that changes the size less, as in transformers' processors.
 
     Args:
         size: (height, width) of the image.
         wanted: (height, width) of the network's training images.
-        step: px of which both sides are multiples.
+        step: px; both sides are multiples of it.
     """
     factors = (wanted[0] / size[0], wanted[1] / size[1])
     factor = min(factors, key=lambda f: abs(1 - f))

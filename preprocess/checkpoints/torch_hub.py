@@ -1,17 +1,20 @@
-"""Networks by torch hub: a repository on GitHub, or a folder, with a `hubconf.py`; and weights."""
+"""Networks and weights by torch hub: of a repository on GitHub, or a folder, with `hubconf.py`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 from msdyn.errors import InputError
 
 __all__ = ["hub_weights", "load_from_hub", "one_line"]
 
 
-def load_from_hub(model: str, entry: str, *, offline: bool) -> Any:
-    """Load a network from a folder, from what torch hub has on disk, or from GitHub.
+def load_from_hub(model: str, entry: str, *, offline: bool) -> nn.Module:
+    """Return a network from a folder, from torch hub's cache on disk, or from GitHub.
 
     Args:
         model: a folder with a `hubconf.py`, or a repository ("owner/name").
@@ -19,10 +22,8 @@ def load_from_hub(model: str, entry: str, *, offline: bool) -> Any:
         offline: fetch nothing.
 
     Raises:
-        InputError: it cannot be had.
+        InputError: it cannot be loaded.
     """
-    import torch
-
     folder = Path(model)
     if not folder.is_dir() and offline:
         folder = Path(torch.hub.get_dir()) / f"{model.replace('/', '_')}_main"
@@ -30,22 +31,21 @@ def load_from_hub(model: str, entry: str, *, offline: bool) -> Any:
             raise InputError(f"{model}: not on this disk, and nothing is fetched offline")
     try:
         if folder.is_dir():
-            return torch.hub.load(str(folder), entry, source="local", verbose=False)
-        # The type stub knows trust_repo="check" only.
-        trust: Any = True
-        return torch.hub.load(model, entry, trust_repo=trust, verbose=False)
+            local: Any = torch.hub.load(str(folder), entry, source="local", verbose=False)
+            return local
+        trust: Any = True  # the type stub knows "check" only
+        fetched: Any = torch.hub.load(model, entry, trust_repo=trust, verbose=False)
+        return fetched
     except (OSError, RuntimeError, ImportError, ValueError) as error:
         raise InputError(f"{model}: cannot be loaded by torch hub ({one_line(error)})") from error
 
 
-def hub_weights(url: str, *, offline: bool) -> dict[str, Any]:
+def hub_weights(url: str, *, offline: bool) -> dict[str, Tensor]:
     """Return the weights at an address, from torch hub's folder once they have been fetched.
 
     Raises:
-        InputError: they cannot be had.
+        InputError: they are not on disk and cannot be fetched.
     """
-    import torch
-
     name = url.rsplit("/", 1)[-1]
     if offline and not (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file():
         raise InputError(f"{name}: not on this disk, and nothing is fetched offline")
@@ -58,5 +58,5 @@ def hub_weights(url: str, *, offline: bool) -> dict[str, Any]:
 
 
 def one_line(error: BaseException) -> str:
-    """Return what an exception says, in one line of moderate length."""
+    """Return the message of an exception, in one line of moderate length."""
     return " ".join(str(error).split())[:160] or type(error).__name__

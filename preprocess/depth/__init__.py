@@ -1,1 +1,1 @@
-"""Backends of the depth stage."""
+"""Backends of the depth stage: every module here is imported, and registers its own."""

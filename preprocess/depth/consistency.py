@@ -1,10 +1,11 @@
-"""Whether depth maps of different frames put the same surface in the same place."""
+"""Consistency over time: whether depth maps of different frames put a surface in one place."""
 
 from __future__ import annotations
 
 from collections import deque
 
 import numpy as np
+from jaxtyping import Float
 
 from msdyn.geometry import Cameras, project, transform_points, world_points_from_depth
 
@@ -12,19 +13,19 @@ __all__ = ["Consistency", "depth_difference"]
 
 GAP = 4  # frames between the compared ones
 SAMPLES = 7  # every 7th row and column is compared
-OCCLUDED = 0.1  # a larger relative difference is taken for another surface in front
+OCCLUDED = 0.1  # a larger relative difference is taken for another, occluding surface
 
 
 class Consistency:
-    """Compares each depth map with the one four frames before, seen from its camera."""
+    """Compares each depth map with the one four frames before, projected into its camera."""
 
     def __init__(self, cameras: Cameras) -> None:
         self._cameras = cameras
         self._recent: deque[np.ndarray] = deque(maxlen=GAP)
         self._medians: list[float] = []
 
-    def add(self, frame: int, depth: np.ndarray) -> None:
-        """Take the next frame's static depth [H, W], 0 where unknown or moving."""
+    def add(self, frame: int, depth: Float[np.ndarray, "height width"]) -> None:
+        """Add the static depth [H, W] of the next frame, 0 where unknown or moving."""
         if len(self._recent) == GAP:
             difference = depth_difference(self._cameras, frame - GAP, self._recent[0], frame, depth)
             if len(difference):
@@ -37,15 +38,20 @@ class Consistency:
 
 
 def depth_difference(
-    cameras: Cameras, first: int, first_depth: np.ndarray, second: int, second_depth: np.ndarray
-) -> np.ndarray:
-    """Return relative differences [n] of depth in one frame and of another's surface seen there.
+    cameras: Cameras,
+    first: int,
+    first_depth: Float[np.ndarray, "height width"],
+    second: int,
+    second_depth: Float[np.ndarray, "height width"],
+) -> Float[np.ndarray, " compared"]:
+    """Return relative differences [n] between the depth of a frame and that of an earlier one.
 
     Args:
-        cameras: one a frame.
+        cameras: one per frame.
         first, second: the frames.
         first_depth, second_depth: [H, W] z-depth, 0 where unknown or moving. Every seventh row and
-            column of the first is compared; other surfaces, in front or behind, are left out.
+            column of the first is projected into the second frame; other surfaces, in front or
+            behind, are left out.
     """
     world = world_points_from_depth(first_depth, cameras[first])
     rows, columns = np.nonzero(first_depth[::SAMPLES, ::SAMPLES])
@@ -55,6 +61,6 @@ def depth_difference(
     at = np.floor(project(cameras.intrinsics[second], there)).astype(int)
     height, width = second_depth.shape
     inside = (at >= 0).all(1) & (at < [width, height]).all(1)
-    seen = second_depth[at[inside, 1], at[inside, 0]]
-    difference = np.abs(seen / there[inside, 2] - 1)
-    return difference[(seen > 0) & (difference < OCCLUDED)]
+    stored = second_depth[at[inside, 1], at[inside, 0]]
+    difference = np.abs(stored / there[inside, 2] - 1)
+    return difference[(stored > 0) & (difference < OCCLUDED)]

@@ -1,18 +1,27 @@
-"""Depth maps from a folder of files, or from the npz of a model that gives cameras too."""
+"""Depth maps from a folder of files, or from the npz of a model that also gives cameras."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 
 from msdyn.errors import InputError
 from msdyn.io import DEPTH_SUFFIXES, read_depth_map, read_posed_images
 from msdyn.preprocess.cameras.from_files import MODEL_STEP_PX
-from msdyn.preprocess.contracts import CameraSolution
+from msdyn.preprocess.contracts import (
+    BackendOptions,
+    CameraSolution,
+    DepthMap,
+    DepthResult,
+    Figures,
+    FileBackend,
+    Masks,
+    Streamed,
+)
 from msdyn.preprocess.frame_matching import (
     frame_files,
     nearest,
@@ -20,37 +29,43 @@ from msdyn.preprocess.frame_matching import (
     scale_factor,
 )
 from msdyn.preprocess.progress import progress
+from msdyn.preprocess.registry import register_backend
 from msdyn.scene import Scene, Tracks
 
 __all__ = ["FileDepth"]
 
 
+@register_backend("depth", "files", needs=("frames",))
 @dataclass(frozen=True)
-class FileDepth:
-    """Depth from files: `.npy`, `.exr`, or 16-bit `.png` whose unit `scale` gives; or one `.npz`
+class FileDepth(FileBackend):
+    """Depth from files: `.npy`, `.exr`, or 16-bit `.png` in units of `scale`; or from one `.npz`
     of MegaSaM or Depth Anything 3."""
 
-    path: Path
     scale: float | None = None
+    """Scene units per unit of the files."""
 
-    name = "files"
+    @classmethod
+    def from_options(cls, options: BackendOptions) -> FileDepth:
+        """Return the backend that reads the path of the options."""
+        return cls(cls.given_path(options), options.depth_scale)
 
     def estimate(
         self,
         scene: Scene,
         tracks: Tracks | None,
-        masks: np.ndarray | None,
+        masks: Masks | None,
         solution: CameraSolution | None,
-    ) -> tuple[Iterator[np.ndarray], dict[str, Any]]:
-        """Return the depth maps in scene units, and how they were resampled.
+    ) -> DepthResult:
+        """Return the depth maps in scene units.
+
+        The figures: `resampled`, the factor of their size; `known`, the share of pixels with depth.
 
         Raises:
             FileNotFoundError: there is no such file or folder.
             InputError: files that are not depth, or do not fit the frames or their size.
         """
-        quality: dict[str, Any] = {}
         if self.path.suffix == ".npz":
-            return self._maps(scene, self._stack(scene), quality, MODEL_STEP_PX), quality
+            return DepthResult(Streamed(self._maps(scene, self._stack(scene), MODEL_STEP_PX)))
         files = frame_files(scene, self.path, DEPTH_SUFFIXES)
         if files[0].suffix == ".png" and self.scale is None:
             raise InputError(
@@ -58,9 +73,12 @@ class FileDepth:
                 "the scene units of one step (0.001 for millimetres in metres)"
             )
         maps = ((file, read_depth_map(file)) for file in files)
-        return self._maps(scene, maps, quality, 1.0), quality
+        return DepthResult(Streamed(self._maps(scene, maps, 1.0)))
 
-    def _stack(self, scene: Scene) -> Iterator[tuple[Path, np.ndarray]]:
+    def _stack(
+        self, scene: Scene
+    ) -> Iterator[tuple[Path, Float32[np.ndarray, "file_height file_width"]]]:
+        """Yield the depth of each frame from an npz, and its path."""
         depths = read_posed_images(self.path).depths
         assert depths is not None, "every npz of cameras has depth"
         rows = rows_of_frames(scene, len(depths), f"{self.path}: depth")
@@ -69,16 +87,19 @@ class FileDepth:
             yield self.path, np.where(np.isfinite(depth) & (depth > 0), depth, 0)
 
     def _maps(
-        self,
-        scene: Scene,
-        maps: Iterator[tuple[Path, np.ndarray]],
-        quality: dict[str, Any],
-        slack: float,
-    ) -> Iterator[np.ndarray]:
-        known = []
+        self, scene: Scene, maps: Iterator[tuple[Path, np.ndarray]], slack: float
+    ) -> Generator[DepthMap, None, Figures]:
+        """Yield depth maps of the size of the scene.
+
+        Args:
+            scene: the frames.
+            maps: the file and the stored depth [h, w] of each frame.
+            slack: px, see `scale_factor`.
+        """
+        known, factor = [], 1.0
         for file, stored in progress(maps, "depth", total=len(scene)):
             depth = stored * np.float32(1.0 if self.scale is None else self.scale)
-            quality["resampled"] = scale_factor(scene, depth.shape, file, slack)
+            factor = scale_factor(scene, depth.shape, file, slack)
             known.append(float((depth > 0).mean()))
-            quality["known"] = round(float(np.mean(known)), 4)
-            yield nearest(depth, scene.size)
+            yield DepthMap(nearest(depth, scene.size))
+        return {"resampled": factor, "known": round(float(np.mean(known)), 4)}

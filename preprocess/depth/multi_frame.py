@@ -1,9 +1,9 @@
-"""Dense depth of whatever moves as one rigid body: plane sweeps whose results agree over time.
+"""Dense depth of a rigid body: plane sweeps of many frames, fused where they agree.
 
-The static background is such a body, seen by the cameras of the clip. A rigidly moving object is
-another: relative to it the camera takes a path of its own, so the same method measures its shape.
-Each frame is swept against neighbours with enough parallax; a pixel counts as measured where the
-sweeps of other frames put the same surface point there, and their inverse depths are averaged.
+The static background is a rigid body, with the cameras of the clip. A rigidly moving object is
+another: relative to it the camera has a path of its own, so the same method measures its shape.
+Each frame is swept against neighbours with enough parallax; a pixel is measured where the sweeps of
+other frames agree on its surface point, and their inverse depths are averaged.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeAlias
 
 import numpy as np
+from jaxtyping import Bool, Float, Float32
 
 from msdyn.geometry import Cameras, project, transform_points, unproject
 from msdyn.preprocess.contracts import Masks, SparsePoints
@@ -22,8 +24,8 @@ from msdyn.scene import Scene
 
 __all__ = ["DenseBody", "Body", "choose_neighbours"]
 
-# Baseline over depth of the neighbours on each side; measured on a rendered clip: fewer or
-# smaller ones lose up to a third of accuracy, larger ones nothing.
+# Baseline over depth of the neighbours on each side. On a rendered clip fewer or smaller ones lose
+# up to a third of the accuracy, larger ones nothing.
 PARALLAXES = (0.02, 0.035, 0.06, 0.1)
 MAX_GAP = 32
 PLANES = 64
@@ -31,12 +33,12 @@ PLANE_CHANGE, DEPTH_JUMP = 0.15, 1.5  # penalties of semi-global matching
 MIN_CORRELATION = 0.3
 AGREEMENT_GAPS = (-12, -8, -4, -2, 2, 4, 8, 12)
 AGREEMENT = 0.03  # relative difference in depth of one surface point in two frames
-# One other frame may agree by chance, above all in dim and smooth regions; its word then only
-# counts where there is no better one near.
+# Weight of a depth confirmed by one other frame only: that may agree by chance, above all in dark
+# and smooth regions.
 PAIR_WEIGHT = 0.1
 MIN_POINTS = 20
-# Planes reach from 0.6 of the farthest inverse depth to 1.35 of the nearest. Both are also looked
-# for cell by cell: ground that comes close at the border of the image holds few of the points.
+# The planes range from 0.6 of the farthest inverse depth to 1.35 of the nearest. Both are the
+# extremes over cells of the image: near ground at the border of the image has few of the points.
 BEYOND, BEFORE = 0.6, 1.35
 CELLS, MIN_IN_CELL = 8, 3
 WORKERS = 2  # sweeps at a time
@@ -48,21 +50,25 @@ class Body:
 
     Attributes:
         label: its index in the masks, 0 for the background.
-        cameras: [T] of the images' size, relative to the body.
-        known: [T] bool, frames whose camera is known.
+        cameras: one per frame, of the size of the images, relative to the body.
+        known: [T] whether the camera of each frame is known.
         points: triangulated points of it.
     """
 
     label: int
     cameras: Cameras
-    known: np.ndarray
+    known: Bool[np.ndarray, " frames"]
     points: SparsePoints
+
+
+Sweep: TypeAlias = tuple[Float32[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]
+"""Inverse depth of a frame at working size, and where it matches well."""
 
 
 class DenseBody:
     """Measures the inverse depth of a body's pixels, frame by frame; keeps few frames in memory.
 
-    A context manager, since it has threads: the sweeps of the next frames run ahead.
+    A context manager, since threads compute the sweeps of the next frames ahead of time.
     """
 
     def __init__(self, scene: Scene, masks: Masks, body: Body, size: tuple[int, int]) -> None:
@@ -71,7 +77,7 @@ class DenseBody:
         self._cameras = body.cameras.resized(size[1], size[0])
         self._ranges = _depth_ranges(body)
         self._picture: Callable[[int], Picture] = lru_cache(2 * MAX_GAP + 8)(self._load)
-        self._sweeps: dict[int, Future[tuple[np.ndarray, np.ndarray]]] = {}
+        self._sweeps: dict[int, Future[Sweep]] = {}
         self._workers = ThreadPoolExecutor(WORKERS)
 
     def __enter__(self) -> DenseBody:
@@ -80,7 +86,7 @@ class DenseBody:
     def __exit__(self, *error: object) -> None:
         self._workers.shutdown(cancel_futures=True)
 
-    def measure(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
+    def measure(self, frame: int) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
         """Return the inverse depth [h, w] of a frame, and its weight [h, w].
 
         The weight is the number of frames that agree, `PAIR_WEIGHT` for two; zero where nothing is
@@ -88,7 +94,7 @@ class DenseBody:
         """
         if not self._body.known[frame]:
             return np.zeros(self._size, np.float32), np.zeros(self._size, np.float32)
-        self._look_ahead(frame)
+        self._start_sweeps(frame)
         inverse, good = self._sweep(frame)
         rows, columns = np.nonzero(good)
         total = inverse[rows, columns].astype(np.float64)
@@ -101,9 +107,9 @@ class DenseBody:
         for other in others:
             there = transform_points(cameras.cam_from_world[other], world)
             at = project(cameras.intrinsics[other], there)
-            seen, seen_good = self._sampled(other, at)
-            agrees = seen_good & (there[:, 2] > 0) & (np.abs(seen * there[:, 2] - 1) < AGREEMENT)
-            local = unproject(cameras.intrinsics[other], at[agrees], 1 / seen[agrees])
+            swept, valid = self._sample(other, at)
+            agrees = valid & (there[:, 2] > 0) & (np.abs(swept * there[:, 2] - 1) < AGREEMENT)
+            local = unproject(cameras.intrinsics[other], at[agrees], 1 / swept[agrees])
             local = transform_points(cameras.world_from_cam[other], local)
             axis = cameras.cam_from_world[frame, 2]
             total[agrees] += 1 / (local @ axis[:3] + axis[3])
@@ -117,10 +123,10 @@ class DenseBody:
     def _has(self, frame: int) -> bool:
         return 0 <= frame < len(self._body.known) and bool(self._body.known[frame])
 
-    def _look_ahead(self, frame: int) -> None:
-        """Start the sweeps that this frame and the next one need; forget those no longer needed.
+    def _start_sweeps(self, frame: int) -> None:
+        """Start the sweeps that this frame and the next ones need; drop those no longer needed.
 
-        Asked for frame after frame, the workers so always have something to do.
+        So the workers are never idle while frames are measured one after another.
         """
         span = max(AGREEMENT_GAPS)
         for old in [f for f in self._sweeps if f < frame - span]:
@@ -129,13 +135,15 @@ class DenseBody:
             if self._has(needed) and needed not in self._sweeps:
                 self._sweeps[needed] = self._workers.submit(self._match, needed)
 
-    def _sweep(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
+    def _sweep(self, frame: int) -> Sweep:
         if frame not in self._sweeps:
             self._sweeps[frame] = self._workers.submit(self._match, frame)
         return self._sweeps[frame].result()
 
-    def _sampled(self, frame: int, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the swept inverse depth at pixels [N, 2] of a frame, and where it is good."""
+    def _sample(
+        self, frame: int, xy: Float[np.ndarray, "points 2"]
+    ) -> tuple[Float32[np.ndarray, " points"], Bool[np.ndarray, " points"]]:
+        """Return the swept inverse depth [N] at pixels [N, 2] of a frame, and where it is good."""
         height, width = self._size
         column, row = np.floor(np.nan_to_num(xy, nan=-1)).clip(-1, 2**20).astype(int).T
         inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
@@ -144,6 +152,7 @@ class DenseBody:
         return inverse[row, column], inside & good[row, column]
 
     def _load(self, frame: int) -> Picture:
+        """Return a frame at working size."""
         import cv2
 
         size = self._size[::-1]
@@ -159,8 +168,8 @@ class DenseBody:
             self._cameras.cam_from_world[frame],
         )
 
-    def _match(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return a frame's swept inverse depth [h, w], and where it matches well [h, w] bool."""
+    def _match(self, frame: int) -> Sweep:
+        """Return the inverse depth of a frame by a sweep, and where it matches well."""
         inverse = np.zeros(self._size, np.float32)
         good = np.zeros(self._size, bool)
         reference = self._picture(frame)
@@ -181,14 +190,17 @@ class DenseBody:
 
 
 def choose_neighbours(
-    centres: np.ndarray, frame: int, known: np.ndarray, depth: float
+    centres: Float[np.ndarray, "frames 3"],
+    frame: int,
+    known: Bool[np.ndarray, " frames"],
+    depth: float,
 ) -> list[list[int]]:
-    """Return the frames to sweep against, before and after: those of the parallaxes wanted.
+    """Return the frames to sweep against, before and after: those nearest to `PARALLAXES`.
 
     Args:
         centres: [T, 3] camera centres.
         frame: the reference.
-        known: [T] bool, frames that may be chosen.
+        known: [T] frames that may be chosen.
         depth: typical depth in the reference.
     """
     sides = []
@@ -206,10 +218,10 @@ def choose_neighbours(
     return sides
 
 
-def _depth_ranges(body: Body) -> np.ndarray:
+def _depth_ranges(body: Body) -> Float[np.ndarray, "frames 3"]:
     """Return the nearest, the median and the farthest depth [T, 3] of the points in each frame.
 
-    Where a frame sees few points, of all points; zero where there are none at all.
+    In a frame with few points, of all points; zero without any points.
     """
     points, cameras = body.points, body.cameras
     axis = cameras.cam_from_world[points.frame, 2]
@@ -217,7 +229,7 @@ def _depth_ranges(body: Body) -> np.ndarray:
     column, row = (CELLS * points.xy / [cameras.width, cameras.height]).astype(int).T
     cell = (row * CELLS + column).clip(0, CELLS**2 - 1)
 
-    def of(rows: np.ndarray) -> tuple[float, float, float]:
+    def range_of(rows: np.ndarray) -> tuple[float, float, float]:
         if not len(rows):
             return 0.0, 0.0, 0.0
         near, middle, far = np.percentile(depth[rows], [1, 50, 99])
@@ -228,15 +240,16 @@ def _depth_ranges(body: Body) -> np.ndarray:
         return min([near, *medians]), middle, max([far, *medians])
 
     positive = np.flatnonzero(depth > 0)
-    everywhere = of(positive)
+    overall = range_of(positive)
     ranges = []
     for frame in range(len(cameras)):
         rows = positive[points.frame[positive] == frame]
-        ranges.append(of(rows) if len(rows) >= MIN_POINTS else everywhere)
+        ranges.append(range_of(rows) if len(rows) >= MIN_POINTS else overall)
     return np.array(ranges)
 
 
-def _bounding_box(usable: np.ndarray) -> tuple[slice, slice] | None:
+def _bounding_box(usable: Float32[np.ndarray, "h w"]) -> tuple[slice, slice] | None:
+    """Return rows and columns around the nonzero pixels, None where there are none."""
     rows, columns = np.flatnonzero(usable.any(1)), np.flatnonzero(usable.any(0))
     if not len(rows):
         return None
@@ -244,6 +257,7 @@ def _bounding_box(usable: np.ndarray) -> tuple[slice, slice] | None:
 
 
 def _cropped(picture: Picture, window: tuple[slice, slice]) -> Picture:
+    """Return the rows and columns of a window."""
     intrinsics = picture.intrinsics.copy()
     intrinsics[:2, 2] -= window[1].start, window[0].start
     return Picture(picture.gray[window], picture.usable[window], intrinsics, picture.cam_from_world)

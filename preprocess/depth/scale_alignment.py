@@ -1,9 +1,8 @@
-"""Bringing a depth network's maps to the cameras' scale, frame by frame.
+"""Aligns the maps of a depth network to the scale of the cameras, frame by frame.
 
-A network gives inverse depth up to a scale and a shift that wander from frame to frame. Static
-points whose distance is known from the cameras fix both: for each frame the line `scale * predicted
-+ shift` through the points it sees, robust to those that are wrong, and smooth in time so that
-frames that see few points lean on their neighbours.
+A network predicts inverse depth up to a scale and a shift that vary from frame to frame. Both are
+estimated from static points of known depth: for each frame the line `scale * predicted + shift`
+through its points, robust to outliers, and smooth in time for frames with few points.
 """
 
 from __future__ import annotations
@@ -11,19 +10,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float, Int, Real
 
 from msdyn.scene import Tracks
 
 __all__ = ["InverseDepthFit", "fit_inverse_depth", "fit_to_tracks"]
 
-# Neighbouring frames pull on one another as this many points would, and all frames on each as
-# `PRIOR` points: it matters where a frame sees next to none.
+# Weights, in numbers of points, of the difference between neighbouring frames, and of that from the
+# line of all frames, which matters in frames with hardly any points.
 SMOOTHNESS, PRIOR = 1.0, 0.1
 ITERATIONS = 12
 PAIRS = 5000
 ROUNDS = 10
 MIN_SCALE = 0.05
-"""Of the clip's scale: a frame that would need less, or a negative one, is fitted wrongly."""
+"""Of the clip's scale: a smaller or negative scale of a frame is an outlier."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class InverseDepthFit:
         count: [T] points of each frame.
     """
 
-    scale: np.ndarray
-    shift: np.ndarray
-    error: np.ndarray
-    count: np.ndarray
+    scale: Float[np.ndarray, " frames"]
+    shift: Float[np.ndarray, " frames"]
+    error: Float[np.ndarray, " frames"]
+    count: Int[np.ndarray, " frames"]
 
     @property
     def typical_error(self) -> float | None:
@@ -54,14 +54,17 @@ class InverseDepthFit:
 
 
 def fit_inverse_depth(
-    predicted: np.ndarray, target: np.ndarray, frame: np.ndarray, frames: int
+    predicted: Float[np.ndarray, " observations"],
+    target: Float[np.ndarray, " observations"],
+    frame: Int[np.ndarray, " observations"],
+    frames: int,
 ) -> InverseDepthFit:
     """Fit a scale and a shift to each frame.
 
     Args:
         predicted: [M] the network's value at each observation.
         target: [M] true inverse depth of each, > 0.
-        frame: [M] int, 0..frames-1.
+        frame: [M] 0..frames-1.
         frames: number of frames T.
 
     Returns:
@@ -70,22 +73,22 @@ def fit_inverse_depth(
     count = np.bincount(frame, minlength=frames)
     if not len(frame):
         return InverseDepthFit(np.ones(frames), np.zeros(frames), np.full(frames, np.nan), count)
-    # In units in which typical values are 1, so that the weights above mean points.
+    # In units in which typical values are 1, so that the weights above are numbers of points.
     unit_p = max(float(np.median(np.abs(predicted))), 1e-12)
     unit_q = max(float(np.median(target)), 1e-12)
     p, q = predicted / unit_p, target / unit_q
-    # Errors of depth are relative; half and half, so that what is far does not rule.
+    # Between relative and absolute errors, so that far points do not dominate.
     prior = 2 / (q + 1)
     lines = np.tile(_one_line(p, q, frame), (frames, 1))
     for _ in range(ITERATIONS):
         residual = prior * (lines[frame, 0] * p + lines[frame, 1] - q)
-        # Of each frame: one that is still far off must not lose all of its points to the others.
+        # Per frame: the points of one with a large error must not all become outliers.
         spread = np.maximum(1.4826 * _medians(np.abs(residual), frame, frames), 1e-3)
         weight = prior**2 / (1 + (residual / (2 * spread[frame])) ** 2)
         lines = _smooth_lines(p, q, weight, frame, frames)
-    usual = float(np.median(lines[:, 0]))
-    wrong = lines[:, 0] < MIN_SCALE * usual
-    if wrong.any() and usual > 0:
+    typical = float(np.median(lines[:, 0]))
+    wrong = lines[:, 0] < MIN_SCALE * typical
+    if wrong.any() and typical > 0:
         kept = np.flatnonzero(~wrong)
         for column in range(2):
             lines[:, column] = np.interp(np.arange(frames), kept, lines[kept, column])
@@ -96,11 +99,11 @@ def fit_inverse_depth(
     return InverseDepthFit(scale, shift, error, count)
 
 
-def fit_to_tracks(predicted: np.ndarray, tracks: Tracks) -> InverseDepthFit:
-    """Make the frames agree with one another, for a camera that does not move.
+def fit_to_tracks(predicted: Float[np.ndarray, " observations"], tracks: Tracks) -> InverseDepthFit:
+    """Fit the frames to one another, for a camera that does not translate.
 
-    Then what is static keeps its distance, nearly, so that the mean over a track's life is the
-    target of each of its frames. The mean scale stays 1 and the mean shift 0.
+    The depth of static points is then nearly constant, so that the mean over a track's life is the
+    target of each of its frames. The mean scale is 1 and the mean shift 0.
 
     Args:
         predicted: [M] the network's values at the tracks' observations.
@@ -117,13 +120,17 @@ def fit_to_tracks(predicted: np.ndarray, tracks: Tracks) -> InverseDepthFit:
         mean = np.bincount(point, fitted, minlength=len(tracks)) / number
         target = np.maximum(mean[point], 1e-9)
         fit = fit_inverse_depth(values, target, frame, tracks.num_frames)
-        # Shrinking everything would fit as well.
+        # Normalised, since shrinking everything would reduce the error.
         scale, error = fit.scale / fit.scale.mean(), fit.error
         shift = (fit.shift - fit.shift.mean()) / fit.scale.mean()
     return InverseDepthFit(scale, shift, error, count)
 
 
-def _medians(values: np.ndarray, frame: np.ndarray, frames: int) -> np.ndarray:
+def _medians(
+    values: Float[np.ndarray, " observations"],
+    frame: Int[np.ndarray, " observations"],
+    frames: int,
+) -> Float[np.ndarray, " frames"]:
     """Return the median [T] of each frame's values, 0 without any."""
     order = np.argsort(frame, kind="stable")
     ends = np.cumsum(np.bincount(frame, minlength=frames))
@@ -131,11 +138,15 @@ def _medians(values: np.ndarray, frame: np.ndarray, frames: int) -> np.ndarray:
     return np.array([np.median(group) if len(group) else 0.0 for group in groups])
 
 
-def _one_line(p: np.ndarray, q: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """Return the scale and shift [2] of a line for all frames, from the median of many slopes.
+def _one_line(
+    p: Float[np.ndarray, " observations"],
+    q: Float[np.ndarray, " observations"],
+    frame: Int[np.ndarray, " observations"],
+) -> Float[np.ndarray, " 2"]:
+    """Return the scale and shift [2] of a line for all frames: the median of many slopes.
 
-    Theil and Sen's estimate, on random pairs of one frame. A least absolute error would not do:
-    wrong predictions far off the others pull on the line as levers.
+    The Theil-Sen estimator, on random pairs of points of one frame. The least absolute error is not
+    robust to outliers in the predictions, which have leverage.
     """
     order = np.argsort(frame, kind="stable")
     start = np.searchsorted(frame[order], frame)
@@ -152,12 +163,16 @@ def _one_line(p: np.ndarray, q: np.ndarray, frame: np.ndarray) -> np.ndarray:
 
 
 def _smooth_lines(
-    p: np.ndarray, q: np.ndarray, weight: np.ndarray, frame: np.ndarray, frames: int
-) -> np.ndarray:
-    """Return lines [T, 2] by weighted least squares, neighbours pulled together."""
+    p: Float[np.ndarray, " observations"],
+    q: Float[np.ndarray, " observations"],
+    weight: Float[np.ndarray, " observations"],
+    frame: Int[np.ndarray, " observations"],
+    frames: int,
+) -> Float[np.ndarray, "frames 2"]:
+    """Return lines [T, 2] by weighted least squares, smooth in time."""
     from scipy.linalg import solveh_banded
 
-    def total(values: np.ndarray) -> np.ndarray:
+    def total(values: Real[np.ndarray, " observations"]) -> Float[np.ndarray, " frames"]:
         return np.bincount(frame, weight * values, minlength=frames)
 
     pp, p1, n, pq, q1 = (total(v) for v in (p * p, p, np.ones_like(p), p * q, q))

@@ -6,9 +6,12 @@ Reference: Bhat et al., "ZoeDepth: Zero-shot Transfer by Combining Relative and 
 from __future__ import annotations
 
 import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
 
 from msdyn.preprocess.checkpoints.huggingface import load_pretrained
 from msdyn.preprocess.checkpoints.placement import fit_size, network_input, place
+from msdyn.preprocess.depth.networks import register_depth_network
 
 __all__ = ["ZoeDepth"]
 
@@ -17,23 +20,24 @@ _MEAN, _STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 _MEGABYTES = 1500.0
 
 
+@register_depth_network("zoedepth", model="Intel/zoedepth-nyu-kitti")
 class ZoeDepth:
     """Inverse metric depth by ZoeDepth."""
 
     metric = True
 
     def __init__(self, model: str, *, offline: bool) -> None:
-        """Load a checkpoint; see `load_pretrained` for what can go wrong."""
+        """Load a checkpoint; see `load_pretrained` for the errors."""
         self._network = load_pretrained("ZoeDepthForDepthEstimation", model, offline=offline)
         self.placement = place(self._network, _MEGABYTES)
 
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        """Return inverse depth [B, h, w] float32, 1/m, of images [B, H, W, 3] uint8.
+    def predict(
+        self, images: UInt8[np.ndarray, "batch height width 3"]
+    ) -> Float32[np.ndarray, "batch height width"]:
+        """Return inverse depth [B, H, W], 1/m, of images [B, H, W, 3].
 
-        The network was trained on images with a mirrored margin, and is fed such ones.
+        The images get a mirrored margin, as in the training of the network.
         """
-        import torch
-
         height, width = images.shape[1:3]
         pad = [int(3 * np.sqrt(side / 2)) for side in (height, width)]
         pad = [min(p, side - 1) for p, side in zip(pad, (height, width), strict=True)]

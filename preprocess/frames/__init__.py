@@ -1,1 +1,1 @@
-"""The frames stage: opening a video or a folder of images, finding its shots, extracting frames."""
+"""The frames stage: sources of frames, detection of shots, extraction."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int, UInt8
 
 from msdyn.errors import InputError
 from msdyn.preprocess.frames.shots import find_cuts
@@ -17,7 +18,7 @@ from msdyn.scene import Timeline, create_scene, frame_path, write_image
 __all__ = ["FrameOptions", "write_frames"]
 
 MIN_SIDE = 32
-"""Optical flow needs some room."""
+"""Smaller images are too small for optical flow."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,11 @@ class FrameOptions:
 
     Attributes:
         start, end: seconds of the video, from its first frame; None is its beginning, or end.
-        shot: of a video that is cut, take this shot, from 1.
-        fps: take at most this many frames a second; None takes all.
+        shot: of a video with cuts, take this shot, from 1.
+        fps: take at most this many frames per second; None takes all.
         max_frames: take at most this many frames, evenly spaced; None takes all.
         long_side: shrink images so that their longer side is at most this many px; 0 does not.
-        folder_fps: frames a second of images, which have no timestamps.
+        folder_fps: frame rate of images, which have no timestamps.
     """
 
     start: float | None = None
@@ -52,11 +53,10 @@ def write_frames(video: Path, directory: Path, options: FrameOptions) -> dict[st
         options: what to take.
 
     Returns:
-        What the stage's record holds of the source: `source_frames`, the index in the source of
-        every frame; `source_frame_count`, `source_width`, `source_height`; `source_start_seconds`,
-        the first frame's time; `source_names`, of images; `shots`, how many there are in what
-        --start and --end leave; and `timestamps`, "true" or, where the source has none that
-        increase, "nominal".
+        The source, for the record of the stage: `source_frames`, the index in the source of every
+        frame; `source_frame_count`, `source_width`, `source_height`; `source_start_seconds`, the
+        time of the first frame; `source_names`, of images; `shots`, their number between --start
+        and --end; and `timestamps`, "true" or, where the source has none that increase, "nominal".
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -107,11 +107,13 @@ def write_frames(video: Path, directory: Path, options: FrameOptions) -> dict[st
     return record
 
 
-def _within(seconds: np.ndarray, options: FrameOptions, video: Path) -> np.ndarray:
+def _within(
+    seconds: Float[np.ndarray, " frames"], options: FrameOptions, video: Path
+) -> Int[np.ndarray, " chosen"]:
     """Return the indices of the frames from `start` to `end`."""
     start = 0.0 if options.start is None else options.start
     end = np.inf if options.end is None else options.end
-    # Times are rounded by containers, and by people.
+    # Containers round times, and so do users.
     chosen = np.flatnonzero((seconds >= start - 1e-3) & (seconds <= end + 1e-3))
     if len(chosen) < 2:
         raise InputError(
@@ -122,9 +124,9 @@ def _within(seconds: np.ndarray, options: FrameOptions, video: Path) -> np.ndarr
 
 
 def _one_shot(
-    source: Source, chosen: np.ndarray, shot: int | None, video: Path
-) -> tuple[np.ndarray, int]:
-    """Return the frames of one shot, and the number of shots among those chosen before."""
+    source: Source, chosen: Int[np.ndarray, " chosen"], shot: int | None, video: Path
+) -> tuple[Int[np.ndarray, " kept"], int]:
+    """Return the frames of one shot, and the number of shots among the chosen frames."""
     cuts = find_cuts(source.thumbnails[chosen])
     shots = np.split(chosen, cuts)
     number = len(shots)
@@ -143,7 +145,11 @@ def _one_shot(
     return kept, number
 
 
-def _thinned(seconds: np.ndarray, chosen: np.ndarray, options: FrameOptions) -> np.ndarray:
+def _thinned(
+    seconds: Float[np.ndarray, " frames"],
+    chosen: Int[np.ndarray, " chosen"],
+    options: FrameOptions,
+) -> Int[np.ndarray, " kept"]:
     """Return which of the frames to take for `fps` and `max_frames`."""
     if options.fps is not None:
         own = seconds[chosen] - seconds[chosen[0]]
@@ -163,7 +169,10 @@ def _fit_size(width: int, height: int, long_side: int) -> tuple[int, int]:
     return max(1, round(width * factor)), max(1, round(height * factor))
 
 
-def _resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
+def _resize(
+    image: UInt8[np.ndarray, "source_height source_width 3"], width: int, height: int
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Return an image shrunk to a size."""
     import cv2
 
     if image.shape[:2] == (height, width):

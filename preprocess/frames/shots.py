@@ -1,60 +1,60 @@
-"""Cuts: where one shot ends and the next begins.
+"""Detects cuts, where one shot ends and the next begins.
 
-Between two frames of a shot, however the camera moves, optical flow finds most of the second image
-in the first; across a cut it finds nothing. A pair of frames is a cut where what flow explains of
-the detail is little, and much less than between the frames around it. Fades and dissolves are not
-found: they have no one frame at which to cut.
+Within a shot, however the camera moves, most of an image can be warped to the next one by optical
+flow; across a cut it cannot. A pair of frames is a cut where the correlation of the warped detail
+is low, and much lower than for the pairs around it. Fades and dissolves, which have no single frame
+of transition, are not detected.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Int, UInt8
 
 from msdyn.preprocess.imaging.flow import estimate_flow
 
 __all__ = ["THUMBNAIL_WIDTH", "find_cuts"]
 
 THUMBNAIL_WIDTH = 160
-# On camel, duck and hand .73 or more of the detail is explained between neighbouring frames; three
-# frames apart .22, amid others of .5. Between frames of different clips it is .20 at most, and .30
-# between fine random textures.
-MAX_EXPLAINED, MIN_DROP = 0.45, 0.35
+# The correlation on camel, duck and hand is .73 or more between neighbouring frames; three frames
+# apart at least .22, with .5 around it. Between frames of different clips it is .20 at most, and
+# .30 between fine random textures.
+MAX_CORRELATION, MIN_DROP = 0.45, 0.35
 NEIGHBOURS = 3
-# Pairs that correlate like this without any flow need no closer look.
-PLAINLY_ALIKE = 0.9
-MIN_CONTRAST = 2.0  # grey levels; flatter images tell nothing
+SIMILAR = 0.9  # correlation without flow above which a pair is no cut
+MIN_CONTRAST = 2.0  # grey levels; images with less have no detail to compare
 DETAIL_PX = 4.0
 
 
-def find_cuts(thumbnails: np.ndarray) -> np.ndarray:
+def find_cuts(thumbnails: UInt8[np.ndarray, "frames h w"]) -> Int[np.ndarray, " cuts"]:
     """Return the first frames of all shots but the first, increasing.
 
     Args:
-        thumbnails: [T, h, w] uint8, grey, about `THUMBNAIL_WIDTH` px wide.
+        thumbnails: [T, h, w] grey, about `THUMBNAIL_WIDTH` px wide.
     """
     if len(thumbnails) < 3:
         return np.zeros(0, int)
-    explained = np.array(
-        [_explained(a, b) for a, b in zip(thumbnails, thumbnails[1:], strict=False)]
+    correlation = np.array(
+        [_flow_correlation(a, b) for a, b in zip(thumbnails, thumbnails[1:], strict=False)]
     )
     cuts = []
-    for pair in np.flatnonzero(explained < MAX_EXPLAINED):
+    for pair in np.flatnonzero(correlation < MAX_CORRELATION):
         around = np.concatenate(
-            [explained[max(0, pair - NEIGHBOURS) : pair], explained[pair + 1 :][:NEIGHBOURS]]
+            [correlation[max(0, pair - NEIGHBOURS) : pair], correlation[pair + 1 :][:NEIGHBOURS]]
         )
-        if np.median(around) - explained[pair] > MIN_DROP:
+        if np.median(around) - correlation[pair] > MIN_DROP:
             cuts.append(pair + 1)
     return np.array(cuts, int)
 
 
-def _explained(first: np.ndarray, second: np.ndarray) -> float:
-    """Return the correlation of an image's detail with the other's, brought there by flow."""
+def _flow_correlation(first: UInt8[np.ndarray, "h w"], second: UInt8[np.ndarray, "h w"]) -> float:
+    """Return the correlation of the detail of an image with that of the other, warped by flow."""
     import cv2
 
     a, b = first.astype(np.float32), second.astype(np.float32)
-    if min(a.std(), b.std()) < MIN_CONTRAST or np.corrcoef(a.ravel(), b.ravel())[0, 1] > (
-        PLAINLY_ALIKE
-    ):
+    if min(a.std(), b.std()) < MIN_CONTRAST:
+        return 1.0
+    if np.corrcoef(a.ravel(), b.ravel())[0, 1] > SIMILAR:
         return 1.0
     flow = estimate_flow(first, second).forward
     rows, columns = np.mgrid[: a.shape[0], : a.shape[1]].astype(np.float32)

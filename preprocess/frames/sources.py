@@ -1,4 +1,4 @@
-"""What frames come from: a video file, a folder of images, or a pattern of image names."""
+"""Sources of frames: a video file, a folder of images, or a pattern of image names."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, Int, UInt8
 
 from msdyn.errors import InputError
 from msdyn.files import natural_order
@@ -21,39 +22,41 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 @dataclass(frozen=True)
 class Source:
-    """A clip that can be read again and again.
+    """A clip that can be read several times.
 
     Attributes:
         seconds: [T] timestamps, the first at 0.
         width, height: upright, in square pixels.
-        nominal: the timestamps are made up.
-        thumbnails: [T, h, w] uint8, grey.
+        nominal: the timestamps are those of a nominal frame rate.
+        thumbnails: [T, h, w] grey.
         path: of the video.
-        files: [T] images, in place of a video.
+        files: of the T images, in place of a video.
     """
 
-    seconds: np.ndarray
+    seconds: Float[np.ndarray, " frames"]
     width: int
     height: int
     nominal: bool
-    thumbnails: np.ndarray
+    thumbnails: UInt8[np.ndarray, "frames h w"]
     path: Path
     files: tuple[Path, ...] = ()
 
-    def read(self, frames: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield the chosen frames as uint8 RGB [H, W, 3]."""
+    def read(
+        self, frames: Int[np.ndarray, " chosen"]
+    ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+        """Yield the chosen frames [H, W, 3] RGB."""
         if self.files:
             return (_read_image(self.files[frame]) for frame in frames)
         return read_video(self.path, frames)
 
 
 def open_source(path: Path, folder_fps: float) -> Source:
-    """Look at a clip as a whole: its times, its size, and that it can be read.
+    """Return a clip with its timestamps and size, after reading it through once.
 
     Args:
         path: a video, a folder of images, or a pattern such as `shots/*.png`; images are taken in
             the natural order of their names.
-        folder_fps: frames a second of images, which have no times.
+        folder_fps: frame rate of images, which have no timestamps.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -70,7 +73,7 @@ def source_files(path: Path) -> list[Path]:
     """Return the files that a clip consists of, in their order.
 
     Raises:
-        FileNotFoundError: there is no such file or folder, or nothing fits the pattern.
+        FileNotFoundError: there is no such file or folder, or no image matches the pattern.
     """
     if path.is_dir():
         files = (file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
@@ -89,10 +92,12 @@ def source_files(path: Path) -> list[Path]:
 
 
 def _is_pattern(path: Path) -> bool:
+    """Return whether a path is a pattern, not a file with such a name."""
     return glob.has_magic(str(path)) and not path.exists()
 
 
 def _open_images(path: Path, fps: float) -> Source:
+    """Return the clip of a folder or a pattern of images."""
     files = source_files(path)
     if not files:
         raise InputError(f"{path}: no images in this folder ({', '.join(IMAGE_SUFFIXES)})")
@@ -114,7 +119,8 @@ def _open_images(path: Path, fps: float) -> Source:
     return Source(times, *first, True, np.stack(thumbnails), path, tuple(files))
 
 
-def _thumbnail(image: np.ndarray) -> np.ndarray:
+def _thumbnail(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "h w"]:
+    """Return an image in grey, `THUMBNAIL_WIDTH` px wide."""
     import cv2
 
     height = max(1, round(THUMBNAIL_WIDTH * image.shape[0] / image.shape[1]))
@@ -122,7 +128,8 @@ def _thumbnail(image: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
 
 
-def _read_image(path: Path) -> np.ndarray:
+def _read_image(path: Path) -> UInt8[np.ndarray, "height width 3"]:
+    """Return an image, upright by its EXIF orientation."""
     from PIL import Image, ImageOps
 
     try:

@@ -1,1 +1,1 @@
-"""Operations on images and masks that know neither tracks nor cameras: flow, regions, filling."""
+"""Operations on images and masks, without tracks and cameras: flow, regions, filling."""

@@ -1,10 +1,11 @@
-"""Connected regions of masks, and of points that move alike."""
+"""Connected regions of masks, and of points of similar motion."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, Int32, Shaped
 
 from msdyn.preprocess.contracts import Masks
 from msdyn.preprocess.imaging.mask_stack import MaskStack
@@ -18,13 +19,13 @@ __all__ = [
     "smooth_regions",
 ]
 
-# Points further apart than this many typical edges are no neighbours; motions that differ by less
-# than so many px do not differ.
+# Largest distance of neighbouring points, as a multiple of the typical one; difference of motions,
+# in px, that is below their noise.
 MAX_REACH, MOTION_NOISE_PX = 2.0, 1.0
 
 
-def connected_regions(mask: np.ndarray) -> np.ndarray:
-    """Return the number 1.. of the connected region of each pixel, 0 outside the mask [...]."""
+def connected_regions(mask: Bool[np.ndarray, "*shape"]) -> Int32[np.ndarray, "*shape"]:
+    """Return the number 1.. of the connected region of each pixel [...], 0 outside the mask."""
     from scipy import ndimage
 
     regions = np.empty(mask.shape, np.int32)
@@ -33,7 +34,7 @@ def connected_regions(mask: np.ndarray) -> np.ndarray:
 
 
 def connected_in_clip(masks: Masks) -> MaskStack:
-    """Return the number [T, h, w] of what each pixel is connected with in space and time.
+    """Return the number [T, h, w] of the region of each pixel, connected in space and time.
 
     Args:
         masks: [T, h, w] bool.
@@ -45,7 +46,7 @@ def connected_in_clip(masks: Masks) -> MaskStack:
     from scipy.sparse.csgraph import connected_components
 
     def numbered() -> Iterator[np.ndarray]:
-        """Yield regions of each frame, numbered through the clip."""
+        """Yield the regions of each frame, with numbers that are unique in the clip."""
         count = 0
         for mask in masks:
             regions = connected_regions(mask)
@@ -64,8 +65,10 @@ def connected_in_clip(masks: Masks) -> MaskStack:
     return MaskStack(number[regions] for regions in numbered())
 
 
-def close_holes(mask: np.ndarray, share: float) -> np.ndarray:
-    """Return a mask [h, w] bool, holes of at most this share of the region around them closed."""
+def close_holes(
+    mask: Bool[np.ndarray, "height width"], share: float
+) -> Bool[np.ndarray, "height width"]:
+    """Return a mask [h, w] with holes closed, of at most this share of the region around them."""
     from scipy import ndimage
 
     filled = np.asarray(ndimage.binary_fill_holes(mask))
@@ -74,8 +77,10 @@ def close_holes(mask: np.ndarray, share: float) -> np.ndarray:
     return mask | ((holes > 0) & (hole_area[holes] <= share * region_area[regions]))
 
 
-def drop_specks(labels: np.ndarray, share: float) -> np.ndarray:
-    """Return labels [h, w], without regions of at most this share of the largest of their label."""
+def drop_specks(
+    labels: Shaped[np.ndarray, "height width"], share: float
+) -> Shaped[np.ndarray, "height width"]:
+    """Return labels [h, w] without regions of at most this share of the largest of their label."""
     kept = np.zeros_like(labels)
     for number in np.unique(labels[labels > 0]):
         regions = connected_regions(labels == number)
@@ -85,8 +90,10 @@ def drop_specks(labels: np.ndarray, share: float) -> np.ndarray:
     return kept
 
 
-def fill_from_nearest(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Return labels [h, w], those that are not `known` [h, w] from the nearest that is."""
+def fill_from_nearest(
+    labels: Shaped[np.ndarray, "height width"], known: Bool[np.ndarray, "height width"]
+) -> Shaped[np.ndarray, "height width"]:
+    """Return labels [h, w], those of pixels not `known` [h, w] from the nearest that is."""
     from scipy import ndimage
 
     if not known.any():
@@ -96,18 +103,19 @@ def fill_from_nearest(labels: np.ndarray, known: np.ndarray) -> np.ndarray:
     return labels[rows, columns]
 
 
-def smooth_regions(xy: np.ndarray, motion: np.ndarray, max_strain: float) -> np.ndarray:
-    """Return the number 1.. of the region of each point [n] within which motion is smooth, 0 for
-    none.
+def smooth_regions(
+    xy: Float[np.ndarray, "points 2"], motion: Float[np.ndarray, "points 2"], max_strain: float
+) -> Int[np.ndarray, " points"]:
+    """Return the number 1.. of the region of smooth motion of each point [n], 0 for none.
 
-    A region hangs together through neighbours (in the Delaunay triangulation) whose motions differ
-    by little, as on one surface, which may turn and bend; where one thing slides over another there
-    are none. A point that moves unlike most of its neighbours is in no region.
+    A region is connected by neighbours (in the Delaunay triangulation) of similar motion, as on one
+    surface, which may rotate and bend; where one surface slides over another there are none. A
+    point whose motion differs from that of most of its neighbours is in no region.
 
     Args:
         xy: [n, 2] px.
         motion: [n, 2] px, of each point.
-        max_strain: motions differ by at most this share of the distance.
+        max_strain: largest difference of motions, as a share of the distance.
     """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
@@ -123,11 +131,13 @@ def smooth_regions(xy: np.ndarray, motion: np.ndarray, max_strain: float) -> np.
     length = np.linalg.norm(xy[edges[:, 0]] - xy[edges[:, 1]], axis=1)
     near = length < MAX_REACH * np.median(length)
     edges, length = edges[near], length[near]
-    apart = np.linalg.norm(motion[edges[:, 0]] - motion[edges[:, 1]], axis=1)
-    alike = apart < np.maximum(max_strain * length, MOTION_NOISE_PX)
-    degree, degree_alike = (np.bincount(e.ravel(), minlength=count) for e in (edges, edges[alike]))
-    inner = 2 * degree_alike >= np.maximum(degree, 1)
-    links = edges[alike & inner[edges].all(1)]
+    difference = np.linalg.norm(motion[edges[:, 0]] - motion[edges[:, 1]], axis=1)
+    similar = difference < np.maximum(max_strain * length, MOTION_NOISE_PX)
+    degree, degree_similar = (
+        np.bincount(e.ravel(), minlength=count) for e in (edges, edges[similar])
+    )
+    inner = 2 * degree_similar >= np.maximum(degree, 1)
+    links = edges[similar & inner[edges].all(1)]
     graph = coo_matrix((np.ones(len(links)), (links[:, 0], links[:, 1])), shape=(count, count))
     _, region = connected_components(graph, directed=False)
     return np.where(inner, region + 1, 0)

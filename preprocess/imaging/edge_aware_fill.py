@@ -1,49 +1,53 @@
-"""Completing a map that is known at some pixels only, along the edges of an image.
+"""Completes a map that is known at some pixels only, along the edges of an image.
 
 Minimises  sum_p w_p (u_p - v_p)^2 + s sum_pq g_pq (u_p - u_q)^2  over neighbouring pixels p, q,
-where g falls with the difference of their colours. From the coarsest scale to the finest, each
-starting from the one before, by exact solves of whole rows and columns in turn (zebra line
+where g decreases with the difference of their colours. From the coarsest scale to the finest, each
+initialised by the one before, by exact solves of all rows and columns in turn (zebra line
 relaxation), so a hole of any size is filled in a few passes.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float, Float32
 
 __all__ = ["edge_weights", "fill"]
 
 COARSEST = 8  # px
-# Differences of colour (in [0, 1], the largest over the channels) that part surfaces. The floor
-# keeps a region that is cut off by edges and holds no data from being left without a value.
+# Scale of the differences of colour (in [0, 1], the largest over the channels) at edges. The floor
+# gives a value to regions without data that are enclosed by edges.
 EDGE = 0.04
 FLOOR = 0.003
 
 
-def edge_weights(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return how strongly neighbours are bound: along rows [H, W-1] and columns [H-1, W].
+def edge_weights(
+    image: Float32[np.ndarray, "height width channels"],
+) -> tuple[Float32[np.ndarray, "height width-1"], Float32[np.ndarray, "height-1 width"]]:
+    """Return the weights g of neighbours: along rows [H, W-1] and columns [H-1, W].
 
     Args:
-        image: [H, W, C] float32 in [0, 1].
+        image: [H, W, C] in [0, 1].
     """
-    return tuple(
+    along, across = (
         np.exp(-np.abs(np.diff(image, axis=axis)).max(-1) / EDGE) + np.float32(FLOOR)
         for axis in (1, 0)
     )
+    return along, across
 
 
 def fill(
-    values: np.ndarray,
-    weights: np.ndarray,
-    image: np.ndarray,
+    values: Float[np.ndarray, "height width"],
+    weights: Float[np.ndarray, "height width"],
+    image: Float[np.ndarray, "height width channels"],
     smoothness: float,
     passes: int = 4,
-) -> np.ndarray:
-    """Return the completed map [H, W] float32.
+) -> Float32[np.ndarray, "height width"]:
+    """Return the completed map [H, W].
 
     Args:
-        values: [H, W] known values; of no account where the weight is zero.
-        weights: [H, W] >= 0; where all are zero the result is zero.
-        image: [H, W, C] float32 in [0, 1], whose edges part surfaces.
+        values: [H, W] known values; not used where the weight is zero.
+        weights: [H, W] >= 0; if all are zero, so is the result.
+        image: [H, W, C] in [0, 1], with edges between surfaces.
         smoothness: s, relative to the weights.
         passes: line relaxations in both directions at each scale.
     """
@@ -55,8 +59,13 @@ def fill(
 
 
 def _fill(
-    weighted: np.ndarray, weights: np.ndarray, image: np.ndarray, smoothness: float, passes: int
-) -> np.ndarray:
+    weighted: Float32[np.ndarray, "height width"],
+    weights: Float32[np.ndarray, "height width"],
+    image: Float32[np.ndarray, "height width channels"],
+    smoothness: float,
+    passes: int,
+) -> Float32[np.ndarray, "height width"]:
+    """Return the completed map, from that of half the size; `weighted` is values times weights."""
     import cv2
 
     height, width = weights.shape
@@ -67,8 +76,8 @@ def _fill(
         size = ((width + 1) // 2, (height + 1) // 2)
         coarse = [cv2.resize(x, size, interpolation=cv2.INTER_AREA) for x in (weighted, weights)]
         shrunk = cv2.resize(image, size, interpolation=cv2.INTER_AREA).reshape(*size[::-1], -1)
-        # A coarse pixel holds the data of four. The smoothness term keeps its weight: half as many
-        # links in each direction, a link spanning twice the difference.
+        # A coarse pixel has the data of four. The weight of the smoothness is unchanged: half as
+        # many links in each direction, each with twice the difference.
         coarser = _fill(coarse[0] * 4, coarse[1] * 4, shrunk, smoothness, passes)
         start = cv2.resize(coarser, (width, height), interpolation=cv2.INTER_LINEAR)
     along, across = (smoothness * g for g in edge_weights(image))
@@ -80,9 +89,13 @@ def _fill(
 
 
 def _relax_rows(
-    u: np.ndarray, weighted: np.ndarray, weights: np.ndarray, along: np.ndarray, across: np.ndarray
+    u: Float32[np.ndarray, "height width"],
+    weighted: Float32[np.ndarray, "height width"],
+    weights: Float32[np.ndarray, "height width"],
+    along: Float32[np.ndarray, "height width-1"],
+    across: Float32[np.ndarray, "height-1 width"],
 ) -> None:
-    """Solve every second row exactly, the others fixed, then those; in place."""
+    """Solve every second row exactly, the others fixed, then the others; in place."""
     from scipy.linalg import solve_banded
 
     height, width = u.shape
@@ -99,7 +112,7 @@ def _relax_rows(
         upper = u[np.maximum(np.arange(parity, height, 2) - 1, 0)]
         lower = u[np.minimum(np.arange(parity, height, 2) + 1, height - 1)]
         right += from_above[rows] * upper + from_below[rows] * lower
-        # All rows as one tridiagonal system, unlinked between the end of one and the next.
+        # All rows as one tridiagonal system, without links from the end of a row to the next one.
         count = right.shape[0]
         link = np.zeros((count, width), np.float32)
         link[:, :-1] = -along[rows]

@@ -1,7 +1,7 @@
 """Optical flow between two frames, and following points along it.
 
-Positions are pixels with centres at +0.5. A flow field [H, W, 2] holds, at a pixel of the first
-image, the displacement in px to the same surface point in the second. Images are grey, [H, W].
+Positions are pixels with centres at +0.5. A flow field [H, W, 2] is, at a pixel of the first image,
+the displacement in px to the same surface point in the second. Images are grey, [H, W].
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float, Float32, Shaped, UInt8
 
 __all__ = [
     "FlowPair",
@@ -20,42 +21,44 @@ __all__ = [
     "sample_patches",
 ]
 
-# A step is believed while the forward and backward flow cancel to within this much:
+# A step is valid where the forward and backward flow cancel to within this much:
 # |f + b|^2 < RELATIVE (|f|^2 + |b|^2) + ABSOLUTE. Sundaram, Brox and Keutzer, "Dense point
 # trajectories by GPU-accelerated large displacement optical flow", ECCV 2010, Eq. 5.
 RELATIVE, ABSOLUTE = 0.01, 0.5
-# ... and while the patches differ by less than this share of their contrast. Flow is smooth, so
-# beside an occluder it drags the background along; there the background's texture slips away
-# under the points. Grey levels up to NOISE are not worth telling apart.
+# ... and where the patches differ by less than this share of their contrast: next to an occluder
+# the smooth flow carries the background along, whose texture does not move. Grey levels up to NOISE
+# are below the noise of images.
 MAX_DIFFERENCE, NOISE = 0.3, 6.0
 PATCH = 5
-# Flow is biased by some hundredths of a pixel towards whole pixels, which add up along a track;
-# matching windows from where the flow leads removes that. They are 9 px wide, or this share of
-# the image's longer side, and may not move further than this many px.
+# Flow is biased towards whole pixels by some hundredths of a pixel, which accumulate along a track;
+# matching windows from the end of the flow removes the bias. They are 9 px wide, or this share of
+# the image's longer side, and move at most this many px.
 WINDOW_SHARE, MAX_CORRECTION = 1 / 70, 1.5
-# cv2.remap takes at most 2^15 positions a row.
+# cv2.remap takes at most 2^15 positions per row.
 _ROW = 1024
 
 
 @dataclass(frozen=True)
 class FlowPair:
-    """Two grey images [H, W] uint8 and the flow [H, W, 2] float32 px from one to the other."""
+    """Two grey images [H, W], and the flow [H, W, 2] px from the first to the second, and back."""
 
-    first: np.ndarray
-    second: np.ndarray
-    forward: np.ndarray
-    backward: np.ndarray
+    first: UInt8[np.ndarray, "height width"]
+    second: UInt8[np.ndarray, "height width"]
+    forward: Float32[np.ndarray, "height width 2"]
+    backward: Float32[np.ndarray, "height width 2"]
 
 
-def grey(image: np.ndarray) -> np.ndarray:
-    """Return an image [H, W, 3] uint8 RGB in grey, [H, W] uint8."""
+def grey(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "height width"]:
+    """Return an image [H, W, 3] RGB in grey, [H, W]."""
     import cv2
 
     return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
 
 
-def estimate_flow(first: np.ndarray, second: np.ndarray) -> FlowPair:
-    """Return the flow between two grey images, there and back.
+def estimate_flow(
+    first: UInt8[np.ndarray, "height width"], second: UInt8[np.ndarray, "height width"]
+) -> FlowPair:
+    """Return the forward and backward flow between two grey images [H, W].
 
     Reference: Kroeger et al., "Fast optical flow using dense inverse search", ECCV 2016; OpenCV's
     medium preset.
@@ -68,7 +71,11 @@ def estimate_flow(first: np.ndarray, second: np.ndarray) -> FlowPair:
     return FlowPair(first, second, forward, dis.calc(second, first, empty))
 
 
-def follow_points(pair: FlowPair, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def follow_points(
+    pair: FlowPair, xy: Float32[np.ndarray, "points 2"]
+) -> tuple[
+    Float32[np.ndarray, "points 2"], Float32[np.ndarray, " points"], Bool[np.ndarray, " points"]
+]:
     """Move points from the first image to the second.
 
     Args:
@@ -77,25 +84,28 @@ def follow_points(pair: FlowPair, xy: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
     Returns:
         Their positions [N, 2] px in the second, the squared forward-backward error [N] px^2 of the
-        flow, and whether each step can be believed [N]: it ends inside the image, the flow there
-        and back agree, and so do the images.
+        flow, and whether each step is valid [N]: it ends inside the image, forward and backward
+        flow agree, and so do the images.
     """
     height, width = pair.first.shape
     f = sample_bilinear(pair.forward, xy)
     b = sample_bilinear(pair.backward, xy + f)
     error = ((f + b) ** 2).sum(1)
-    believed = error < RELATIVE * ((f**2).sum(1) + (b**2).sum(1)) + ABSOLUTE
+    valid = error < RELATIVE * ((f**2).sum(1) + (b**2).sum(1)) + ABSOLUTE
     moved = refine_points(pair.first, pair.second, xy, xy + f)
-    believed &= ((moved >= 0) & (moved <= (width, height))).all(1)
-    return moved, error, believed & (_patch_difference(pair, xy, moved) < MAX_DIFFERENCE)
+    valid &= ((moved >= 0) & (moved <= (width, height))).all(1)
+    return moved, error, valid & (_patch_difference(pair, xy, moved) < MAX_DIFFERENCE)
 
 
 def refine_points(
-    first: np.ndarray, second: np.ndarray, xy_first: np.ndarray, xy_second: np.ndarray
-) -> np.ndarray:
-    """Return positions [N, 2] in the second image, matched to those in the first.
+    first: UInt8[np.ndarray, "height width"],
+    second: UInt8[np.ndarray, "height width"],
+    xy_first: Float[np.ndarray, "points 2"],
+    xy_second: Float[np.ndarray, "points 2"],
+) -> Float[np.ndarray, "points 2"]:
+    """Return positions [N, 2] px in the second image, matched to those in the first.
 
-    A Lucas-Kanade match of small windows that starts at `xy_second` [N, 2] px; where it does not
+    By Lucas-Kanade on small windows, initialised at `xy_second` [N, 2] px; where it does not
     converge within `MAX_CORRECTION` px, that is returned.
     """
     import cv2
@@ -118,8 +128,13 @@ def refine_points(
     return np.where((status > 0) & near, found[:, 0] + 0.5, xy_second).astype(np.float32)
 
 
-def sample_bilinear(image: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """Sample an image [H, W, ...] at positions [N, 2] px, the border repeated, to [N, ...]."""
+def sample_bilinear(
+    image: Shaped[np.ndarray, "height width *channels"], xy: Float[np.ndarray, "points 2"]
+) -> Shaped[np.ndarray, " points *channels"]:
+    """Return the values [N, ...] of an image [H, W, ...] at positions [N, 2] px, interpolated.
+
+    Outside of the image its border is repeated.
+    """
     import cv2
 
     count = len(xy)
@@ -131,10 +146,12 @@ def sample_bilinear(image: np.ndarray, xy: np.ndarray) -> np.ndarray:
     return values.reshape(-1, *image.shape[2:])[:count]
 
 
-def sample_patches(image: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """Return the patches [N, PATCH^2] float32 of a grey image around positions [N, 2] px.
+def sample_patches(
+    image: UInt8[np.ndarray, "height width"], xy: Float[np.ndarray, "points 2"]
+) -> Float32[np.ndarray, "points pixels"]:
+    """Return the patches [N, PATCH^2] of a grey image [H, W] around positions [N, 2] px.
 
-    The image is smoothed lightly, so that half a pixel matters less.
+    The image is smoothed lightly, which reduces the effect of errors below a pixel.
     """
     import cv2
 
@@ -142,12 +159,14 @@ def sample_patches(image: np.ndarray, xy: np.ndarray) -> np.ndarray:
     side = np.arange(PATCH, dtype=np.float32) - (PATCH - 1) / 2
     offsets = np.stack(np.meshgrid(side, side), -1).reshape(1, -1, 2)
     size = np.array(image.shape[::-1], np.float32)
-    at = np.clip(xy, -PATCH, size + PATCH)[:, None] + offsets  # cv2 wants moderate numbers
+    at = np.clip(xy, -PATCH, size + PATCH)[:, None] + offsets  # cv2 fails on very large numbers
     return sample_bilinear(smooth, at.reshape(-1, 2)).reshape(len(xy), PATCH**2)
 
 
-def _patch_difference(pair: FlowPair, xy: np.ndarray, moved: np.ndarray) -> np.ndarray:
-    """Return the mean squared difference [N] of patches, their brightness aside, over contrast."""
+def _patch_difference(
+    pair: FlowPair, xy: Float[np.ndarray, "points 2"], moved: Float[np.ndarray, "points 2"]
+) -> Float[np.ndarray, " points"]:
+    """Return the mean squared difference [N] of zero-mean patches, relative to their contrast."""
     first, second = sample_patches(pair.first, xy), sample_patches(pair.second, moved)
     first, second = (patch - patch.mean(1, keepdims=True) for patch in (first, second))
     contrast = ((first**2).mean(1) + (second**2).mean(1)) / 2

@@ -1,1 +1,1 @@
-"""Data sets of others as scene directories."""
+"""Importers of data sets as scene directories."""

@@ -1,7 +1,7 @@
-"""`msdyn-preprocess --from dycheck DIR`: a sequence of DyCheck into a scene directory.
+"""`msdyn-preprocess --from dycheck DIR`: a sequence of DyCheck as a scene directory.
 
-Images, cameras and depth are those of the data; tracks and masks are estimated from the images
-like any video's. Held-out cameras with their covisibility, and keypoints, go into `views/`.
+Images, cameras and depth are those of the data; tracks and masks are estimated from the images as
+for any video. Held-out cameras with their covisibility, and keypoints, are written to `views/`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import tyro
+from jaxtyping import Bool
 
 from msdyn.errors import InputError
 from msdyn.files import write_json
@@ -67,12 +68,12 @@ class DycheckConfig:
 def preprocess_dycheck(config: DycheckConfig) -> Scene:
     """Make, or bring up to date, the scene directory of a sequence of DyCheck.
 
-    `dycheck.json` in it says what was read: the size, the unit of the depth, the images of each
+    `dycheck.json` in it describes the data: the size, the unit of the depth, the images of each
     held-out camera.
 
     Raises:
         FileNotFoundError: not a sequence of DyCheck, or a file of it is missing.
-        InputError: a file is not as it should be, or the directory is of something else.
+        InputError: a file is invalid, or the directory is of something else.
     """
     sequence = Dycheck(config.data, config.factor)
     directory = config.directory
@@ -125,11 +126,11 @@ def preprocess_dycheck(config: DycheckConfig) -> Scene:
     return Scene(directory)
 
 
-def _unpack(sequence: Dycheck, folder: Path) -> dict[int, np.ndarray]:
-    """Write images, depth and cameras of the clip as the `files` backends read them.
+def _unpack(sequence: Dycheck, folder: Path) -> dict[int, Bool[np.ndarray, "height width"]]:
+    """Write images, depth and cameras of the clip in the layout of the `files` backends.
 
     Returns:
-        By frame, the pixels [H, W] that the sensor did not see, where there are any.
+        By frame, the pixels [H, W] without an image, where there are any.
     """
     for stale in ("images", "depth"):
         shutil.rmtree(folder / stale, ignore_errors=True)

@@ -1,1 +1,1 @@
-"""Backends of the masks stage."""
+"""Backends of the masks stage: every module here is imported, and registers its own."""

@@ -1,19 +1,26 @@
-"""Masks from files: an index image a frame, or a folder of images an object."""
+"""Masks from files: one index image per frame, or one folder of images per object."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from msdyn.errors import InputError
 from msdyn.files import natural_order
-from msdyn.preprocess.contracts import CameraSolution
+from msdyn.preprocess.contracts import (
+    CameraSolution,
+    Figures,
+    FileBackend,
+    Mask,
+    MaskResult,
+    Streamed,
+)
 from msdyn.preprocess.frame_matching import frame_files, nearest, scale_factor
 from msdyn.preprocess.progress import progress
+from msdyn.preprocess.registry import register_backend
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks
 
 __all__ = ["FileMasks"]
@@ -21,23 +28,21 @@ __all__ = ["FileMasks"]
 MAX_OBJECTS = 254
 
 
+@register_backend("masks", "files", needs=("frames", "tracks"))
 @dataclass(frozen=True)
-class FileMasks:
-    """Index masks from a folder of 8-bit `.png`, or black and white ones from a folder an object.
+class FileMasks(FileBackend):
+    """Index masks from a folder of 8-bit `.png`, or binary ones from one folder per object.
 
-    A palette is taken for its indices. Where every pixel of every index image is 0 or 255, 255 is
-    the one object, not "ignore". Folders are objects 1, 2, ... in the order of their names (as in
-    SA-V); where two overlap, the smaller one lies on top.
+    Of a palette image the indices are taken. Where every pixel of every index image is 0 or 255,
+    255 is the one object, not "ignore". Folders are objects 1, 2, ... in the order of their names
+    (as in SA-V); where two overlap, the smaller one is in front.
     """
 
-    path: Path
+    def segment(self, scene: Scene, tracks: Tracks, solution: CameraSolution | None) -> MaskResult:
+        """Return the masks of the files.
 
-    name = "files"
-
-    def segment(
-        self, scene: Scene, tracks: Tracks, solution: CameraSolution | None
-    ) -> tuple[Iterator[np.ndarray], dict[str, Any]]:
-        """Return the masks, and how they were resampled.
+        The figures: `resampled`, the factor of their size; `binary`, whether 255 is an object; of
+        folders, `folders`, their names.
 
         Raises:
             FileNotFoundError: there is no such folder.
@@ -45,9 +50,11 @@ class FileMasks:
         """
         folders = _object_folders(self.path)
         if folders:
-            return _of_objects(scene, folders)
+            files = [frame_files(scene, folder, (".png",)) for folder in folders]
+            names = [folder.name for folder in folders]
+            return MaskResult(Streamed(_merge_objects(scene, files, names)))
         files = frame_files(scene, self.path, (".png",))
-        values = set()
+        values, factor = set(), 1.0
         for file in files:
             mask = _read_index_mask(file)
             factor = scale_factor(scene, mask.shape, file)
@@ -56,11 +63,12 @@ class FileMasks:
         masks = (_read_index_mask(file) for file in progress(files, "masks"))
         if binary:
             masks = (np.minimum(mask, 1) for mask in masks)
-        quality = {"resampled": factor, "binary": binary}
-        return (nearest(mask, scene.size) for mask in masks), quality
+        resized = (nearest(mask, scene.size) for mask in masks)
+        return MaskResult(Streamed.of(resized, {"resampled": factor, "binary": binary}))
 
 
 def _object_folders(path: Path) -> list[Path]:
+    """Return the folders of the objects, none where there are index images."""
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no such folder")
     if any(path.glob("*.png")):
@@ -71,27 +79,32 @@ def _object_folders(path: Path) -> list[Path]:
     return sorted(folders, key=natural_order)
 
 
-def _of_objects(scene: Scene, folders: list[Path]) -> tuple[Iterator[np.ndarray], dict[str, Any]]:
-    files = [frame_files(scene, folder, (".png",)) for folder in folders]
-    quality: dict[str, Any] = {"folders": [folder.name for folder in folders]}
+def _merge_objects(
+    scene: Scene, files: list[list[Path]], names: list[str]
+) -> Generator[Mask, None, Figures]:
+    """Yield index masks from the binary masks of each object, smaller objects in front.
 
-    def masks() -> Iterator[np.ndarray]:
-        for of_frame in progress(list(zip(*files, strict=True)), "masks"):
-            regions = []
-            for file in of_frame:
-                mask = _read_index_mask(file)
-                quality["resampled"] = scale_factor(scene, mask.shape, file)
-                regions.append(nearest(mask, scene.size) > 0)
-            result = np.full(scene.size, STATIC, np.uint8)
-            for label in np.argsort([-int(region.sum()) for region in regions], kind="stable"):
-                result[regions[label]] = label + 1
-            yield result
+    Args:
+        scene: the frames.
+        files: for each object a file per frame.
+        names: of the folders.
+    """
+    factor = 1.0
+    for of_frame in progress(list(zip(*files, strict=True)), "masks"):
+        regions = []
+        for file in of_frame:
+            mask = _read_index_mask(file)
+            factor = scale_factor(scene, mask.shape, file)
+            regions.append(nearest(mask, scene.size) > 0)
+        result = np.full(scene.size, STATIC, np.uint8)
+        for label in np.argsort([-int(region.sum()) for region in regions], kind="stable"):
+            result[regions[label]] = label + 1
+        yield result
+    return {"folders": names, "resampled": factor}
 
-    return masks(), quality
 
-
-def _read_index_mask(path: Path) -> np.ndarray:
-    """Read one index mask [H, W] uint8."""
+def _read_index_mask(path: Path) -> Mask:
+    """Return the index mask [H, W] of a file."""
     from PIL import Image
 
     try:

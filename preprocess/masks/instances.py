@@ -1,10 +1,11 @@
-"""Splitting what moves into object instances that keep their number through the clip.
+"""Splits moving pixels into object instances with consistent labels through the clip.
 
-Regions that lie apart are different objects; regions that touch are told apart by the tracks that
-were in them when they lay apart. So labels are given in the frame where most regions are apart,
-and handed on from there along the tracks, forward and backward. Two labels become one again where
-they are hardly ever apart, or hang together. What touches all through the clip is told apart in the
-same way by motion: a region is then what moves smoothly, without a jump from a track to the next.
+Disconnected regions are different objects; touching regions are separated by the tracks that were
+in them while they were disconnected. So labels are assigned in the frame with most regions, and
+propagated from there along the tracks, forward and backward. Two labels are merged where they are
+hardly ever disconnected, or move as one where they touch. Objects that touch all through the clip
+are separated in the same way by motion: a region is then one of smooth motion, without a
+discontinuity between neighbouring tracks.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from itertools import chain, combinations
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, Int32, Shaped
 
 from msdyn.preprocess.contracts import Masks
 from msdyn.preprocess.imaging.connected_components import (
@@ -26,64 +28,65 @@ from msdyn.scene import Tracks
 
 __all__ = ["split_instances"]
 
-# An object is at least this share of the largest one, summed over the clip, and there in at least
-# this share of the frames.
+# Minimum area of an object, summed over the clip, as a share of the largest one's; minimum share of
+# the frames in which it is visible.
 MIN_MASS, MIN_PRESENCE = 0.1, 0.25
-# A region starts an object from this share of the mean moving area of a frame.
+# Minimum area of a region that starts an object, as a share of the mean moving area per frame.
 MIN_REGION = 0.15
-# Labels that share a region for more of their common frames are one object; regions of what touches
-# come and go with the motion, so for them it is half.
+# Labels that share a region in a larger share of their common frames are one object. Regions of
+# smooth motion appear and disappear with the motion, so for them it is half.
 MAX_TOGETHER, MAX_TOGETHER_IN_MOTION = 0.9, 0.5
-# Motions are compared over so long: limbs turn by little, and jumps stand out.
+# Motions are compared over this time: limbs turn by little, and discontinuities are large.
 COMPARED_SECONDS, MAX_GAP = 0.2, 5
-# Labels that hang together are one object too: over that gap, the pairs of tracks that are nearest
-# across move apart by less than these shares of their distance and of their motion.
+# Labels that move as one where they touch are one object too: the relative motion of the nearest
+# pairs of tracks is less than these shares of their distance and of their motion.
 # Measured: thumb and fingers of hand .26 to .34 and .09; objects of the demo .40 to .75 and .52 to
 # .77.
 MAX_STRAIN, MAX_RELATIVE = 0.4, 0.25
 MIN_TRACKS = 6
-# Unlabelled tracks ask this many labelled ones: the nearest in position and in where their
-# velocity takes them in this many frames.
+# Unlabelled tracks get the label of most of so many labelled ones: the nearest in position and in
+# displacement over so many frames.
 NEIGHBOURS, VELOCITY_FRAMES = 5, 5.0
-# Pixels ask the labelled tracks around them, weighted by a Gaussian this wide, in px of the masks.
+# Standard deviation, in px of the masks, of the Gaussian that weights the labelled tracks around a
+# pixel.
 SPREAD_PX = 5.0
 
 
 def split_instances(
     moving: Masks, tracks: Tracks, scale: float, fps: float, *, by_motion: bool = True
 ) -> MaskStack:
-    """Return labels [T, h, w] uint8 of the moving pixels: 0 static, 1.. objects by falling mass.
+    """Return labels [T, h, w] uint8 of moving pixels: 0 static, 1.. objects by decreasing area.
 
     Args:
         moving: [T, h, w] bool.
         tracks: N tracks through the T frames.
         scale: px of the tracks per px of `moving`.
-        fps: frames a second.
-        by_motion: tell apart what always touches.
+        fps: frames per second.
+        by_motion: separate objects that always touch.
     """
     gap = max(1, min(MAX_GAP, round(COMPARED_SECONDS * fps)))
-    bodies = _without_minor(connected_in_clip(moving))
-    areas = _areas(bodies)
+    components = _without_minor(connected_in_clip(moving))
+    areas = _areas(components)
     min_mass = MIN_MASS * areas[:, 1:2].sum()
     objects: list[MaskStack] = []
-    for body in range(areas.shape[1] - 1, 0, -1):
-        waiting = [MaskStack(frame == body for frame in bodies)]
-        while waiting:
-            part = waiting.pop()
-            parts = _Body(part, tracks, scale, min_mass, gap).split()
+    for component in range(areas.shape[1] - 1, 0, -1):
+        pending = [MaskStack(frame == component for frame in components)]
+        while pending:
+            part = pending.pop()
+            parts = _Component(part, tracks, scale, min_mass, gap).split()
             if not parts and by_motion:
-                parts = _Body(part, tracks, scale, min_mass, gap, by_motion=True).split()
-            waiting += parts
+                parts = _Component(part, tracks, scale, min_mass, gap, by_motion=True).split()
+            pending += parts
             if not parts:
                 objects.append(part)
     number = np.arange(1, len(objects) + 1, dtype=np.min_scalar_type(len(objects)))
-    apart = (np.array([mask[t] for mask in objects]) for t in range(len(bodies)))
-    whole = bodies if not objects else MaskStack(np.tensordot(number, m, 1) for m in apart)
-    return _without_minor(whole)
+    stacks = (np.array([mask[t] for mask in objects]) for t in range(len(components)))
+    merged = components if not objects else MaskStack(np.tensordot(number, m, 1) for m in stacks)
+    return _without_minor(merged)
 
 
-def _areas(labels: Masks, count: int = 1) -> np.ndarray:
-    """Return the area [T, L] px of each label, of at least `count`, in each frame."""
+def _areas(labels: Masks, count: int = 1) -> Int[np.ndarray, "frames labels"]:
+    """Return the area [T, L] px of labels 0, 1, ... in each frame, of at least `count` labels."""
     rows = [np.bincount(frame.ravel()) for frame in labels]
     areas = np.zeros((len(rows), max([count, *map(len, rows)])), int)
     for row, area in zip(rows, areas, strict=True):
@@ -92,7 +95,7 @@ def _areas(labels: Masks, count: int = 1) -> np.ndarray:
 
 
 def _without_minor(labels: Masks) -> MaskStack:
-    """Return labels [T, h, w] uint8 without the small and the short-lived, by falling mass."""
+    """Return labels [T, h, w] uint8 by decreasing area, without small and short-lived ones."""
     areas = _areas(labels)
     mass, presence = areas.sum(0), (areas > 0).mean(0)
     mass[0] = 0
@@ -105,28 +108,28 @@ def _without_minor(labels: Masks) -> MaskStack:
 
 @dataclass(frozen=True)
 class _Frame:
-    """The regions of a body in one frame, and the tracks in them.
+    """The regions of a component in one frame, and the tracks in them.
 
     Attributes:
         areas: [R] px, of its regions.
-        rows: [n] tracks inside the body.
+        rows: [n] tracks inside the component.
         region: [n] the region, 1..R, of each, 0 for none.
     """
 
-    areas: np.ndarray
-    rows: np.ndarray
-    region: np.ndarray
+    areas: Shaped[np.ndarray, " regions"]
+    rows: Int32[np.ndarray, " inside"]
+    region: Int32[np.ndarray, " inside"]
 
 
-class _Body:
-    """One connected body in space and time, and the labels of the tracks inside it.
+class _Component:
+    """One connected component in space and time, and the labels of the tracks inside it.
 
-    Its regions in a frame are what is connected there, or `by_motion` what moves smoothly.
+    Its regions in a frame are the connected ones, or `by_motion` those of smooth motion.
     """
 
     def __init__(
         self,
-        body: Masks,
+        mask: Masks,
         tracks: Tracks,
         scale: float,
         min_mass: float,
@@ -134,34 +137,35 @@ class _Body:
         *,
         by_motion: bool = False,
     ) -> None:
-        self.body, self.tracks, self.scale, self.min_mass = body, tracks, scale, min_mass
-        self.gap, self.by_motion, self.shape = gap, by_motion, np.array(body[0].shape)
-        self.frames = [self._frame(mask, t) for t, mask in enumerate(body)]
-        area = np.array([np.count_nonzero(mask) for mask in body])
+        self.mask, self.tracks, self.scale, self.min_mass = mask, tracks, scale, min_mass
+        self.gap, self.by_motion, self.shape = gap, by_motion, np.array(mask[0].shape)
+        self.frames = [self._frame(image, t) for t, image in enumerate(mask)]
+        area = np.array([np.count_nonzero(image) for image in mask])
         self.min_area = MIN_REGION * area.sum() / max(1, np.count_nonzero(area))
         self.label = np.zeros(len(tracks), np.int32)  # of each track, 0 unknown
         self.count = 0
 
     def split(self) -> list[MaskStack]:
-        """Return the parts [T, h, w] bool that are apart in some frame, none of what is one."""
-        first = self._most_apart()
+        """Return the parts [T, h, w] bool that are separate in some frame, none of one object."""
+        first = self._frame_of_most_regions()
         after, before = range(first, len(self.frames)), range(first - 1, -1, -1)
         for t in chain(after, before):
-            self._hand_on(t)
-        self._unite()
+            self._propagate(t)
+        self._merge()
         if self.by_motion:
-            self._settle()
-        numbers = np.unique(self.label[self.label > 0])
-        while len(numbers) > 1:
-            painted = MaskStack(self._pixels(t, numbers) for t in range(len(self.frames)))
-            areas = _areas(painted, int(numbers[-1]) + 1)[:, numbers]
+            self._smooth_labels()
+        labels = np.unique(self.label[self.label > 0])
+        while len(labels) > 1:
+            pixels = MaskStack(self._pixels(t, labels) for t in range(len(self.frames)))
+            areas = _areas(pixels, int(labels[-1]) + 1)[:, labels]
             large = (areas.sum(0) >= self.min_mass) & ((areas > 0).mean(0) >= MIN_PRESENCE)
             if large.all():
-                return [MaskStack(frame == number for frame in painted) for number in numbers]
-            numbers = numbers[large]  # the others' pixels go to those
+                return [MaskStack(frame == label for frame in pixels) for label in labels]
+            labels = labels[large]  # the pixels of the others go to these
         return []
 
-    def _frame(self, mask: np.ndarray, t: int) -> _Frame:
+    def _frame(self, mask: Shaped[np.ndarray, "height width"], t: int) -> _Frame:
+        """Return the regions of a frame and the tracks in them."""
         rows, xy = self.tracks.at(t)
         row, column = self._cells(xy)
         inside = mask[row, column]
@@ -173,30 +177,32 @@ class _Body:
             region, areas = regions[row, column][inside], np.bincount(regions.ravel())[1:]
         return _Frame(areas, rows[inside].astype(np.int32), region.astype(np.int32))
 
-    def _cells(self, xy: np.ndarray) -> np.ndarray:
+    def _cells(self, xy: Float[np.ndarray, "inside 2"]) -> Int[np.ndarray, "2 inside"]:
         """Return the row and the column [2, n] in the mask of positions [n, 2] px."""
         cell = np.floor(xy[:, ::-1] / self.scale).astype(int)
         return np.clip(cell, 0, self.shape - 1).T
 
-    def _motion(self, t: int) -> np.ndarray:
-        """Return position and velocity [n, 4] of the tracks inside, weighted to find neighbours."""
+    def _motion(self, t: int) -> Float[np.ndarray, "inside 4"]:
+        """Return position and displacement [n, 4] px of the tracks inside, to find neighbours."""
         rows = self.frames[t].rows
         xy, _ = self.tracks.look_up(rows, t)
-        before, seen_before = self.tracks.look_up(rows, t - 1)
-        after, seen_after = self.tracks.look_up(rows, t + 1)
-        velocity = np.where(seen_after[:, None], after - xy, 0)
-        velocity = np.where(seen_before[:, None], xy - before, velocity)
+        before, visible_before = self.tracks.look_up(rows, t - 1)
+        after, visible_after = self.tracks.look_up(rows, t + 1)
+        velocity = np.where(visible_after[:, None], after - xy, 0)
+        velocity = np.where(visible_before[:, None], xy - before, velocity)
         return np.concatenate([xy, VELOCITY_FRAMES * velocity], 1)
 
-    def _smooth_regions(self, rows: np.ndarray, xy: np.ndarray, t: int) -> np.ndarray:
-        """Return the region [n], 1.., of the tracks of a frame that move smoothly; 0 for none."""
-        later = t + self.gap if t + self.gap < len(self.body) else t - self.gap
-        there, seen = self.tracks.look_up(rows, later)
+    def _smooth_regions(
+        self, rows: Int[np.ndarray, " inside"], xy: Float[np.ndarray, "inside 2"], t: int
+    ) -> Int[np.ndarray, " inside"]:
+        """Return the region of smooth motion [n], 1.., of the tracks of a frame; 0 for none."""
+        later = t + self.gap if t + self.gap < len(self.mask) else t - self.gap
+        there, visible = self.tracks.look_up(rows, later)
         region = np.zeros(len(rows), int)
-        region[seen] = smooth_regions(xy[seen], (there - xy)[seen], MAX_STRAIN)
+        region[visible] = smooth_regions(xy[visible], (there - xy)[visible], MAX_STRAIN)
         return region
 
-    def _most_apart(self) -> int:
+    def _frame_of_most_regions(self) -> int:
         """Return the middle of the longest run of frames with the most candidate regions."""
         from scipy import ndimage
 
@@ -206,7 +212,7 @@ class _Body:
         longest = 1 + np.argmax(np.bincount(runs.ravel())[1:])
         return int(np.median(np.flatnonzero(runs == longest)))
 
-    def _hand_on(self, t: int) -> None:
+    def _propagate(self, t: int) -> None:
         """Label the unlabelled tracks of a frame from their labelled neighbours in the region."""
         from scipy.spatial import KDTree
 
@@ -224,20 +230,20 @@ class _Body:
                 self.count += 1
                 self.label[frame.rows[inside]] = self.count
 
-    def _unite(self) -> None:
-        """Give one label to labels that are hardly ever apart or that move as one."""
-        most = MAX_TOGETHER_IN_MOTION if self.by_motion else MAX_TOGETHER
-        united = np.arange(self.count + 1)
+    def _merge(self) -> None:
+        """Merge labels that are hardly ever in different regions or that move as one."""
+        limit = MAX_TOGETHER_IN_MOTION if self.by_motion else MAX_TOGETHER
+        merged = np.arange(self.count + 1)
         size = np.bincount(self.label, minlength=self.count + 1)[1:]
         for a, b in combinations((np.argsort(-size, kind="stable") + 1).tolist(), 2):
-            if self._together(a, b) > most or self._hinged(a, b):
-                united[united == united[b]] = united[a]
-        self.label = united[self.label]
+            if self._together(a, b) > limit or self._hinged(a, b):
+                merged[merged == merged[b]] = merged[a]
+        self.label = merged[self.label]
 
-    def _members(self, frame: _Frame, label: int) -> tuple[np.ndarray, int]:
-        """Return which tracks [n] of a frame have a label, and the region that most of them are in.
+    def _members(self, frame: _Frame, label: int) -> tuple[Bool[np.ndarray, " inside"], int]:
+        """Return which tracks [n] of a frame have a label, and the region of most of them.
 
-        Of regions told apart by motion, tracks that went astray into another one do not count.
+        By motion, tracks in other regions are outliers and left out.
         """
         own = self.label[frame.rows] == label
         if self.by_motion:
@@ -246,7 +252,7 @@ class _Body:
         return own & (frame.region == region) if self.by_motion else own, region
 
     def _together(self, a: int, b: int) -> float:
-        """Return the share of the frames with both labels in which they share a region."""
+        """Return the share of the frames with both labels in which they are in one region."""
         common = shared = 0
         for frame in self.frames:
             (of_a, region_a), (of_b, region_b) = (self._members(frame, i) for i in (a, b))
@@ -256,46 +262,51 @@ class _Body:
         return shared / common if common else 0.0
 
     def _hinged(self, a: int, b: int) -> bool:
-        """Whether two labels move alike where they are nearest to one another."""
+        """Return whether two labels move alike where they are nearest to one another."""
         from scipy.spatial import KDTree
 
         strain, relative = [], []
         for t in range(len(self.frames) - self.gap):
-            (here_a, motion_a), (here_b, motion_b) = (self._moves(t, label) for label in (a, b))
+            (here_a, motion_a), (here_b, motion_b) = (
+                self._displacements(t, label) for label in (a, b)
+            )
             if min(len(here_a), len(here_b)) < MIN_TRACKS:
                 continue
             distance, partner = KDTree(here_a).query(here_b)
             nearest = np.argsort(distance)[: max(MIN_TRACKS, len(here_b) // 10)]
             motion_b = motion_b[nearest]
-            apart = np.linalg.norm(motion_a[np.asarray(partner)[nearest]] - motion_b, axis=1)
-            strain.append(np.median(apart / np.maximum(distance[nearest], 1)))
-            relative.append(np.median(apart / np.maximum(np.linalg.norm(motion_b, axis=1), 1)))
+            difference = np.linalg.norm(motion_a[np.asarray(partner)[nearest]] - motion_b, axis=1)
+            strain.append(np.median(difference / np.maximum(distance[nearest], 1)))
+            size = np.linalg.norm(motion_b, axis=1)
+            relative.append(np.median(difference / np.maximum(size, 1)))
         return bool(strain) and bool(
             np.median(strain) < MAX_STRAIN and np.median(relative) < MAX_RELATIVE
         )
 
-    def _moves(self, t: int, label: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return where tracks of a label are in a frame [n, 2], and how they move from there."""
+    def _displacements(
+        self, t: int, label: int
+    ) -> tuple[Float[np.ndarray, "visible 2"], Float[np.ndarray, "visible 2"]]:
+        """Return position and displacement over the gap [n, 2] px of a label's tracks."""
         if self.by_motion:
             rows = self.frames[t].rows[self._members(self.frames[t], label)[0]]
-        else:  # inside the body now or not
+        else:  # inside the component in this frame or not
             rows = np.flatnonzero(self.label == label)
-        here, seen = self.tracks.look_up(rows, t)
-        there, still_seen = self.tracks.look_up(rows, t + self.gap)
-        both = seen & still_seen
+        here, visible = self.tracks.look_up(rows, t)
+        there, visible_there = self.tracks.look_up(rows, t + self.gap)
+        both = visible & visible_there
         return here[both], (there - here)[both]
 
-    def _settle(self) -> None:
-        """Give each track the label that most tracks around it have, in most frames of its life.
+    def _smooth_labels(self) -> None:
+        """Give each track the label of most tracks in its region, in most frames of its life.
 
-        Frames in which two labels share a region are left out of the vote.
+        Frames in which two labels share a region have no votes.
         """
-        numbers = np.unique(self.label[self.label > 0])
-        votes = np.zeros((len(self.label), int(numbers.max(initial=0)) + 1), np.int32)
+        labels = np.unique(self.label[self.label > 0])
+        votes = np.zeros((len(self.label), int(labels.max(initial=0)) + 1), np.int32)
         for frame in self.frames:
-            members = [self._members(frame, number) for number in numbers.tolist()]
-            homes = [region for own, region in members if own.sum() >= MIN_TRACKS]
-            if len(set(homes)) < len(homes):
+            members = [self._members(frame, label) for label in labels.tolist()]
+            occupied = [region for own, region in members if own.sum() >= MIN_TRACKS]
+            if len(set(occupied)) < len(occupied):
                 continue
             label = self.label[frame.rows]
             for region in np.unique(frame.region[frame.region > 0]):
@@ -303,19 +314,21 @@ class _Body:
                 known = label[inside & (label > 0)]
                 if len(known):
                     votes[frame.rows[inside], np.bincount(known).argmax()] += 1
-        told = votes.any(1)
-        self.label[told] = votes[told].argmax(1)
+        voted = votes.any(1)
+        self.label[voted] = votes[voted].argmax(1)
 
-    def _pixels(self, t: int, numbers: np.ndarray) -> np.ndarray:
-        """Return the labels [h, w] of a frame's pixels, from the tracks around them."""
+    def _pixels(
+        self, t: int, labels: Int[np.ndarray, " labels"]
+    ) -> Shaped[np.ndarray, "height width"]:
+        """Return the label [h, w] of each pixel of a frame, from the tracks around it."""
         import cv2
 
-        rows, mask = self.frames[t].rows, self.body[t]
-        label, cells = self.label[rows], self._cells(self.tracks.look_up(rows, t)[0])
-        seeds = np.zeros((len(numbers), *self.shape), np.float32)
-        for i, number in enumerate(numbers):
-            row, column = cells[:, label == number]
-            np.add.at(seeds, (i, row, column), 1)
-            seeds[i] = cv2.GaussianBlur(seeds[i], (0, 0), SPREAD_PX)
-        labels = fill_from_nearest(numbers[seeds.argmax(0)], seeds.max(0) > 0)
-        return np.where(mask, labels, 0).astype(np.min_scalar_type(numbers[-1]))
+        rows, mask = self.frames[t].rows, self.mask[t]
+        own, cells = self.label[rows], self._cells(self.tracks.look_up(rows, t)[0])
+        density = np.zeros((len(labels), *self.shape), np.float32)
+        for i, label in enumerate(labels):
+            row, column = cells[:, own == label]
+            np.add.at(density, (i, row, column), 1)
+            density[i] = cv2.GaussianBlur(density[i], (0, 0), SPREAD_PX)
+        nearest = fill_from_nearest(labels[density.argmax(0)], density.max(0) > 0)
+        return np.where(mask, nearest, 0).astype(np.min_scalar_type(labels[-1]))

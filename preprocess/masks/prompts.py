@@ -1,11 +1,11 @@
-"""What a segmentation network is told of the objects: points and boxes, by the user or by motion.
+"""Prompts for a segmentation network: points and boxes on the objects, by the user or by motion.
 
 `--prompts FILE` is JSON, in pixels and frames of the video at its full size:
 
     {"prompts": [{"object": 1, "frame": 0, "points": [[412, 230], [300, 90]], "labels": [1, 0]},
                  {"object": 2, "frame": 12, "box": [40, 60, 220, 310]}]}
 
-Label 1 is on the object, 0 off it; without labels all points are on it.
+Label 1 is on the object, 0 off it; by default all points are on it.
 """
 
 from __future__ import annotations
@@ -17,23 +17,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from msdyn.errors import InputError
 from msdyn.files import read_json
+from msdyn.preprocess.contracts import Mask
 from msdyn.scene import IGNORE, STATIC, Scene
 
 __all__ = ["Prompt", "prompts_from_masks", "read_prompts"]
 
-# An object is prompted in the frames that show it best, this many at most and this share of the
-# clip apart, each at least this good in comparison with the best one.
-MAX_FRAMES, MIN_APART, MIN_GOODNESS = 3, 0.2, 0.8
+# An object is prompted in at most so many frames, so far apart (share of the clip), whose score is
+# at least this share of the highest one.
+MAX_FRAMES, MIN_APART, MIN_SCORE = 3, 0.2, 0.8
 MAX_POINTS = 3
 MIN_PIXELS = 30  # of the half-size mask
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is said of one object in one frame.
+    """Points and a box of one object in one frame.
 
     Attributes:
         object: its label, 1..254.
@@ -45,17 +47,18 @@ class Prompt:
 
     object: int
     frame: int
-    points: np.ndarray
-    labels: np.ndarray
+    points: Float[np.ndarray, "points 2"]
+    labels: Int[np.ndarray, " points"]
     box: tuple[float, float, float, float] | None = None
 
 
 def read_prompts(path: str | os.PathLike, scene: Scene) -> list[Prompt]:
-    """Read a file of prompts, for the frames and the size of a scene.
+    """Return the prompts of a file, in frames and pixels of a scene.
 
     Raises:
         FileNotFoundError: there is no such file.
-        InputError: a key is missing or wrong, a frame was not kept, a point lies outside.
+        InputError: a key is missing or invalid, a frame is not in the scene, a point is outside of
+            the image.
     """
     path = Path(path)
     content = read_json(path)
@@ -69,6 +72,7 @@ def read_prompts(path: str | os.PathLike, scene: Scene) -> list[Prompt]:
 
 
 def _parse(entry: Any, where: str, scene: Scene) -> Prompt:
+    """Return the prompt of a JSON value; `where` begins the errors."""
     if not isinstance(entry, dict):
         raise InputError(f"{where}: expected an object, got {entry!r}")
     label, frame = entry.get("object", 1), entry.get("frame")
@@ -100,29 +104,33 @@ def _parse(entry: Any, where: str, scene: Scene) -> Prompt:
     return Prompt(label, kept.index(frame), points * factor, labels.astype(int), box)
 
 
-def _numbers(values: Any, columns: int, where: str, most: np.ndarray) -> np.ndarray:
+def _numbers(
+    values: Any, columns: int, where: str, largest: Float[np.ndarray, " columns"]
+) -> Float[np.ndarray, "rows columns"]:
+    """Return rows of numbers from a JSON value, between 0 and the largest of each column."""
     try:
         table = np.asarray(values, np.float64).reshape(-1, columns) if values else None
     except (TypeError, ValueError) as error:
         raise InputError(f"{where}: expected rows of {columns} numbers ({error})") from error
     if table is None:
         return np.zeros((0, columns))
-    if not np.isfinite(table).all() or (table < 0).any() or (table > most).any():
+    if not np.isfinite(table).all() or (table < 0).any() or (table > largest).any():
         raise InputError(
-            f"{where}: expected pixels within the video's {most[0]:.0f}x{most[1]:.0f}, "
+            f"{where}: expected pixels within the video's {largest[0]:.0f}x{largest[1]:.0f}, "
             f"got {table.tolist()}"
         )
     return table
 
 
-def prompts_from_masks(masks: Iterable[np.ndarray]) -> list[Prompt]:
+def prompts_from_masks(masks: Iterable[Mask]) -> list[Prompt]:
     """Return prompts for each object of index masks, in the frames that show it best.
 
-    A frame is good where the object is large, and about where it was in the frames beside it. The
-    points lie deepest inside it; the centres of the others are points off it.
+    A frame scores high where the object is large, and overlaps with itself in the frames before and
+    after. The points on the object are those farthest from its outline; points off it are such
+    points of the other objects.
 
     Args:
-        masks: T index masks [H, W] uint8 at full size, taken once and kept at half size.
+        masks: T index masks [H, W] at full size, iterated over once and kept at half size.
     """
     small = np.stack([mask[::2, ::2] for mask in masks])
     prompts = []
@@ -132,37 +140,39 @@ def prompts_from_masks(masks: Iterable[np.ndarray]) -> list[Prompt]:
     return prompts
 
 
-def _best_frames(shown: np.ndarray) -> list[int]:
-    """Return the frames that show an object [T, h, w] bool best, best first."""
-    area = shown.sum((1, 2)).astype(np.float64)
-    usual = np.median(area[area >= MIN_PIXELS]) if (area >= MIN_PIXELS).any() else 0.0
-    if not usual:
+def _best_frames(object_masks: Bool[np.ndarray, "frames height width"]) -> list[int]:
+    """Return the frames that show an object [T, h, w] best, best first."""
+    area = object_masks.sum((1, 2)).astype(np.float64)
+    typical = np.median(area[area >= MIN_PIXELS]) if (area >= MIN_PIXELS).any() else 0.0
+    if not typical:
         return []
-    overlap = np.array([_overlap(shown[t], shown[t + 1]) for t in range(len(shown) - 1)])
-    steady = np.ones(len(shown))
+    frames = len(object_masks)
+    overlap = np.array([_overlap(object_masks[t], object_masks[t + 1]) for t in range(frames - 1)])
+    steady = np.ones(frames)
     if len(overlap):
         steady = np.minimum(np.append(overlap, overlap[-1]), np.append(overlap[0], overlap))
-    goodness = np.minimum(area / usual, 1) * (0.5 + 0.5 * steady) * (area >= MIN_PIXELS)
+    score = np.minimum(area / typical, 1) * (0.5 + 0.5 * steady) * (area >= MIN_PIXELS)
     chosen: list[int] = []
-    for frame in np.argsort(-goodness, kind="stable").tolist():
-        if goodness[frame] < MIN_GOODNESS * goodness.max() or len(chosen) == MAX_FRAMES:
+    for frame in np.argsort(-score, kind="stable").tolist():
+        if score[frame] < MIN_SCORE * score.max() or len(chosen) == MAX_FRAMES:
             break
-        if all(abs(frame - other) >= MIN_APART * len(shown) for other in chosen):
+        if all(abs(frame - other) >= MIN_APART * frames for other in chosen):
             chosen.append(frame)
     return chosen
 
 
-def _overlap(a: np.ndarray, b: np.ndarray) -> float:
+def _overlap(a: Bool[np.ndarray, "height width"], b: Bool[np.ndarray, "height width"]) -> float:
+    """Return the intersection over union of two masks."""
     union = (a | b).sum()
     return float((a & b).sum() / union) if union else 0.0
 
 
-def _prompt_of(mask: np.ndarray, label: int, frame: int) -> Prompt:
-    """Return the prompt of an object in a half-size mask [h, w]."""
+def _prompt_of(mask: Mask, label: int, frame: int) -> Prompt:
+    """Return the prompt of an object in a half-size mask."""
     own = mask == label
-    points = _deep_points(own, MAX_POINTS)
+    points = _inner_points(own, MAX_POINTS)
     others = [
-        _deep_points(mask == other, 1)
+        _inner_points(mask == other, 1)
         for other in np.setdiff1d(np.unique(mask), [STATIC, IGNORE, label])
     ]
     off = np.concatenate([np.zeros((0, 2)), *others])
@@ -182,8 +192,10 @@ def _prompt_of(mask: np.ndarray, label: int, frame: int) -> Prompt:
     )
 
 
-def _deep_points(own: np.ndarray, count: int) -> np.ndarray:
-    """Return up to `count` points [P, 2] px, deep inside a half-size mask and apart."""
+def _inner_points(
+    own: Bool[np.ndarray, "height width"], count: int
+) -> Float[np.ndarray, "points 2"]:
+    """Return up to `count` points [P, 2] px, far from the outline of a half-size mask and apart."""
     import cv2
 
     inside = cv2.distanceTransform(np.pad(own.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]

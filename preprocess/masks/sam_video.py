@@ -1,7 +1,7 @@
-"""SAM 2.1 and EdgeTAM through transformers: masks that follow prompted objects through a video.
+"""SAM 2.1 and EdgeTAM through transformers: masks of prompted objects, followed through a video.
 
 The processors of transformers need torchvision; what they do (resize, normalise, scale the prompts,
-enlarge the masks) is a few lines here.
+upsample the masks) is a few lines here.
 
 Reference: Ravi et al., "SAM 2: Segment Anything in Images and Videos", 2024; Zhou et al.,
 "EdgeTAM: On-Device Track Anything Model", CVPR 2025.
@@ -10,82 +10,102 @@ Reference: Ravi et al., "SAM 2: Segment Anything in Images and Videos", 2024; Zh
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from msdyn.preprocess.checkpoints.huggingface import licence_of, load_pretrained
 from msdyn.preprocess.checkpoints.placement import Placement, network_input, place
-from msdyn.preprocess.contracts import CameraSolution
+from msdyn.preprocess.contracts import (
+    Backend,
+    BackendOptions,
+    CameraSolution,
+    Figures,
+    Mask,
+    MaskResult,
+    Streamed,
+)
 from msdyn.preprocess.masks.motion import MotionMasks
 from msdyn.preprocess.masks.prompts import Prompt, prompts_from_masks, read_prompts
 from msdyn.preprocess.progress import progress
+from msdyn.preprocess.registry import register_backend
 from msdyn.scene import STATIC, Scene, Tracks, frame_path
 
-__all__ = ["SAM_MODELS", "SamMasks"]
+__all__ = ["EdgeTamMasks", "Sam2Masks", "SamMasks"]
 
-SamModel = Literal["sam2", "edgetam"]
-SAM_MODELS: dict[SamModel, str] = {
-    "sam2": "facebook/sam2.1-hiera-tiny",
-    "edgetam": "yonigozlan/EdgeTAM-hf",
-}
-"""Backends and the checkpoint of each."""
-
-_ARCHITECTURES: dict[SamModel, str] = {"sam2": "Sam2Video", "edgetam": "EdgeTamVideo"}
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _MEGABYTES = 1500.0
-_BOX_CORNERS = (2, 3)  # the labels of a box's corners among the points
+_BOX_CORNERS = (2, 3)  # the labels of the corners of a box among the points
+
+AnySam = TypeVar("AnySam", bound="SamMasks")
 
 
 @dataclass(frozen=True)
-class SamMasks:
-    """Masks by a video segmentation network, told what to follow by the user or by motion."""
+class SamMasks(Backend):
+    """Base of the video segmentation networks, prompted by the user or by `MotionMasks`.
 
-    name: SamModel
-    model: str
+    Attributes:
+        architecture: what the names of the network's classes in transformers begin with.
+    """
+
+    # `field()`: not the values of the base class for defaults.
+    name: str = field()
+    model: str = field()
     """A name on the hub, or a folder."""
     path: Path | None = None
-    """The user's prompts; without, objects are those that `MotionMasks` finds."""
+    """The user's prompts; without, the prompts are from the masks of `MotionMasks`."""
     offline: bool = field(default=False, metadata={"option": False})
+
+    architecture: ClassVar[str]
+
+    @classmethod
+    def from_options(cls: type[AnySam], options: BackendOptions) -> AnySam:
+        """Return the network of a checkpoint."""
+        assert options.model is not None, "every one has a default"
+        return cls(options.name, options.model, options.prompts, offline=options.offline)
 
     @property
     def licence(self) -> str:
         return licence_of(self.model)
 
-    def segment(
-        self, scene: Scene, tracks: Tracks, solution: CameraSolution | None
-    ) -> tuple[Iterator[np.ndarray], dict[str, Any]]:
-        """Return the masks, and figures that are complete when the last mask has been taken.
+    def segment(self, scene: Scene, tracks: Tracks, solution: CameraSolution | None) -> MaskResult:
+        """Return the masks.
 
-        Where motion needs the cameras to tell what moves, and they are not known yet, the masks
-        are those of motion: the network is asked once they are.
+        Where `MotionMasks` needs the cameras and they are not known yet, the masks are its own: the
+        network is run once they are.
+
+        The figures: those of `MotionMasks`, where it made the prompts; `prompted_by`; `prompts`,
+        their number; where the network ran; `moving_share` of the pixels.
 
         Raises:
-            InputError: the checkpoint cannot be loaded, or the prompts are not as they should be.
+            InputError: the checkpoint cannot be loaded, or the prompts are invalid.
         """
         if self.path is not None:
+            figures: Figures = {"prompted_by": "file"}
             prompts = read_prompts(self.path, scene)
-            quality: dict[str, Any] = {"prompted_by": "file"}
         else:
-            motion, quality = MotionMasks().segment(scene, tracks, solution)
-            if solution is None and quality["needs_cameras"]:
-                return motion, quality
-            prompts = prompts_from_masks(motion)
-            quality |= {"prompted_by": "motion", "better_with_cameras": False}
-        quality["prompts"] = len(prompts)
-        return self._masks(scene, prompts, quality), quality
+            motion = MotionMasks().segment(scene, tracks, solution)
+            if solution is None and motion.needs_cameras:
+                return motion
+            prompts = prompts_from_masks(motion.masks)
+            figures = motion.masks.figures | {"prompted_by": "motion"}
+        figures["prompts"] = len(prompts)
+        if prompts:
+            return MaskResult(Streamed(self._follow(scene, prompts, figures)))
+        static = (np.full(scene.size, STATIC, np.uint8) for _ in range(len(scene)))
+        return MaskResult(Streamed.of(static, figures))
 
-    def _masks(
-        self, scene: Scene, prompts: list[Prompt], quality: dict[str, Any]
-    ) -> Iterator[np.ndarray]:
-        if not prompts:
-            yield from (np.full(scene.size, STATIC, np.uint8) for _ in range(len(scene)))
-            return
-        tracker = _Tracker(self.name, self.model, scene, offline=self.offline)
-        quality |= tracker.placement.record
+    def _follow(
+        self, scene: Scene, prompts: list[Prompt], figures: Figures
+    ) -> Generator[Mask, None, Figures]:
+        """Yield the masks of prompted objects, in the order of the frames."""
+        tracker = _Tracker(self.architecture, self.model, scene, offline=self.offline)
         with tempfile.TemporaryDirectory(prefix="msdyn-masks-") as name:
             folder = Path(name)
             for frame, mask in progress(tracker.follow(prompts), "masks", total=len(scene)):
@@ -94,12 +114,27 @@ class SamMasks:
             for frame in range(len(scene)):
                 mask = np.load(frame_path(folder, frame, ".npy"))
                 shares.append(float((mask > 0).mean()))
-                quality["moving_share"] = round(float(np.mean(shares)), 4)
                 yield mask
+        share = {"moving_share": round(float(np.mean(shares)), 4)}
+        return figures | tracker.placement.record | share
+
+
+@register_backend("masks", "sam2", needs=("frames", "tracks"), model="facebook/sam2.1-hiera-tiny")
+class Sam2Masks(SamMasks):
+    """Masks by SAM 2.1."""
+
+    architecture = "Sam2Video"
+
+
+@register_backend("masks", "edgetam", needs=("frames", "tracks"), model="yonigozlan/EdgeTAM-hf")
+class EdgeTamMasks(SamMasks):
+    """Masks by EdgeTAM."""
+
+    architecture = "EdgeTamVideo"
 
 
 class _Frames(dict):
-    """The frames as the network takes them, read when asked for; looks like the session's dict."""
+    """The frames as input of the network, read on demand; in place of the session's dict."""
 
     def __init__(self, scene: Scene, side: tuple[int, int], placement: Placement) -> None:
         super().__init__()
@@ -108,7 +143,7 @@ class _Frames(dict):
     def __len__(self) -> int:
         return len(self._scene)
 
-    def __getitem__(self, frame: int) -> Any:
+    def __getitem__(self, frame: int) -> Float[Tensor, "3 height width"]:
         image = self._scene.image(frame)[None]
         return network_input(image, self._side, _MEAN, _STD, self._placement)[0]
 
@@ -116,12 +151,11 @@ class _Frames(dict):
 class _Tracker:
     """A network and its memory of the objects of one scene."""
 
-    def __init__(self, name: SamModel, model: str, scene: Scene, *, offline: bool) -> None:
-        import torch
+    def __init__(self, architecture: str, model: str, scene: Scene, *, offline: bool) -> None:
+        """Load a checkpoint; see `load_pretrained` for the errors."""
+        self._network = load_pretrained(f"{architecture}Model", model, offline=offline)
         import transformers
 
-        architecture = _ARCHITECTURES[name]
-        self._network = load_pretrained(f"{architecture}Model", model, offline=offline)
         self.placement = place(self._network, _MEGABYTES)
         self._scene = scene
         side = self._network.config.image_size
@@ -138,12 +172,12 @@ class _Tracker:
         config = self._network.config
         self._memory = max(config.num_maskmem, config.max_object_pointers_in_encoder)
 
-    def follow(self, prompts: list[Prompt]) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield each frame's index and mask [H, W] uint8, from the first prompt on, then before."""
+    def follow(self, prompts: list[Prompt]) -> Iterator[tuple[int, Mask]]:
+        """Yield the index and the mask of each frame: from the first prompt forward, then back."""
         first = min(prompt.frame for prompt in prompts)
         for frame in sorted({prompt.frame for prompt in prompts}):
             own = [prompt for prompt in prompts if prompt.frame == frame]
-            self._tell(own)
+            self._add_prompts(own)
             self._network(inference_session=self._session, frame_idx=frame)
         for backward in (False, True):
             for output in self._network.propagate_in_video_iterator(
@@ -151,12 +185,10 @@ class _Tracker:
             ):
                 self._forget(output.frame_idx, first)
                 if not (backward and output.frame_idx == first):
-                    yield output.frame_idx, self._paint(output)
+                    yield output.frame_idx, self._index_mask(output)
 
-    def _tell(self, prompts: list[Prompt]) -> None:
-        """Give the session the prompts of one frame; those of one object become one."""
-        import torch
-
+    def _add_prompts(self, prompts: list[Prompt]) -> None:
+        """Give the session the prompts of one frame, those of each object merged."""
         height, width = self._scene.size
         factor = np.array([self._side[1] / width, self._side[0] / height])
         labels = sorted({prompt.object for prompt in prompts})
@@ -180,9 +212,10 @@ class _Tracker:
         self._session.obj_with_new_inputs = labels
 
     def _forget(self, frame: int, first: int) -> None:
-        """Drop what the network will not look at again, so that memory does not grow.
+        """Drop outputs that the network will not use again, so that memory does not grow.
 
-        It looks at the frames just before this one, and going backward at those after the first.
+        It uses those of the frames just before this one, and going backward of those after the
+        first.
         """
         for outputs in self._session.output_dict_per_obj.values():
             for kind in ("cond_frame_outputs", "non_cond_frame_outputs"):
@@ -192,10 +225,8 @@ class _Tracker:
             for other in [t for t in recent if min(abs(t - frame), abs(t - first)) > self._memory]:
                 del recent[other]
 
-    def _paint(self, output: Any) -> np.ndarray:
-        """Return a frame's index mask [H, W] from the network's logits of each object."""
-        import torch
-
+    def _index_mask(self, output: Any) -> Mask:
+        """Return the index mask of a frame from the logits of each object."""
         logits = torch.nn.functional.interpolate(
             output.pred_masks.float(), self._scene.size, mode="bilinear", align_corners=False
         )[:, 0]

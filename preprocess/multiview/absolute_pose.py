@@ -1,7 +1,7 @@
-"""Cameras of frames that structure from motion left out, from static tracks that others place.
+"""Absolute pose: cameras of frames that structure from motion left out, from static tracks.
 
-What a track shows is triangulated from the frames whose cameras are known; of a frame between
-them, the pose is then the one under which those points project to where the tracks are seen.
+A track is triangulated from the frames whose cameras are known; the pose of another frame is the
+one that projects those points to the positions of their tracks.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from msdyn.geometry import Cameras, invert_transforms
 from msdyn.preprocess.contracts import SparsePoints
@@ -26,13 +27,14 @@ __all__ = [
     "resect",
 ]
 
-# Of a longer clip so many frames are solved together.
+# Of a longer clip so many frames are solved jointly.
 MAX_KEY_FRAMES = 200
-# Of the tracks in a frame, the longest in each cell of the image.
+# Of the tracks in a frame, the longest in each cell of the image is used.
 CELL_PX = 24
-# A point places cameras if its rays meet to within so many px, at no less than this angle.
+# A point is used if its reprojection error is below so many px, and the angle of its rays is large
+# enough.
 MAX_RESIDUAL_PX, MIN_ANGLE_DEGREES = 1.0, 1.0
-# A frame is found if the pose explains at least so many points to within so many px, and most.
+# A pose is accepted with at least so many points of an error below so many px, if these are half.
 MIN_POINTS, MAX_ERROR_PX = 12, 2.0
 ITERATIONS = 15
 
@@ -42,13 +44,13 @@ class Resection:
     """Cameras of all frames.
 
     Attributes:
-        cameras: one a frame, those that were known as given.
-        found: [T] bool, those that were not known and are now.
-        points: what the tracks show, seen in known and found frames.
+        cameras: one per frame; known ones as given.
+        found: [T] which unknown ones were estimated.
+        points: triangulated tracks, with observations in known and estimated frames.
     """
 
     cameras: Cameras
-    found: np.ndarray
+    found: Bool[np.ndarray, " frames"]
     points: SparsePoints
 
 
@@ -57,68 +59,70 @@ def key_frames(count: int, most: int) -> list[int]:
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
 
 
-def complete_cameras(cameras: Cameras, known: np.ndarray, tracks: Tracks) -> Resection:
-    """Give every frame a camera: by static tracks, or else between its neighbours in time.
+def complete_cameras(
+    cameras: Cameras, known: Bool[np.ndarray, " frames"], tracks: Tracks
+) -> Resection:
+    """Return a camera for every frame: unknown ones by static tracks, or else interpolated.
 
     Args:
-        cameras: one a frame; poses that are not known are not looked at.
-        known: [T] bool, at least one.
-        tracks: of what stands still; there may be none.
+        cameras: one per frame; poses that are not known are not used.
+        known: [T] at least one.
+        tracks: of static points; there may be none.
     """
-    rest = resect(interpolate_cameras(cameras, known), known, tracks)
-    return replace(rest, cameras=interpolate_cameras(rest.cameras, known | rest.found))
+    found = resect(interpolate_cameras(cameras, known), known, tracks)
+    return replace(found, cameras=interpolate_cameras(found.cameras, known | found.found))
 
 
-def resect(cameras: Cameras, known: np.ndarray, tracks: Tracks) -> Resection:
-    """Find the poses of unknown frames from static tracks; others are left as given.
+def resect(cameras: Cameras, known: Bool[np.ndarray, " frames"], tracks: Tracks) -> Resection:
+    """Return cameras with the poses of unknown frames estimated from static tracks.
 
     Args:
-        cameras: one a frame; where not known, a guess, for example from the neighbours in time.
-        known: [T] bool.
-        tracks: of what stands still.
+        cameras: one per frame; where not known, an initial pose, for example interpolated.
+        known: [T].
+        tracks: of static points.
     """
     unknown = np.flatnonzero(~known)
     wanted = [longest_in_cells(tracks, frame) for frame in unknown.tolist()]
     tracks = tracks.select(np.unique(np.concatenate([np.zeros(0, int), *wanted])))
     point, frame, xy, confidence = tracks.observations()
-    placing = np.flatnonzero(known[frame])
-    rows, index = np.unique(point[placing], return_inverse=True)
-    solved = triangulate(cameras, index, frame[placing], xy[placing], confidence[placing])
+    given = np.flatnonzero(known[frame])  # observations in known frames
+    rows, index = np.unique(point[given], return_inverse=True)
+    solved = triangulate(cameras, index, frame[given], xy[given], confidence[given])
     good = solved.in_front & (solved.residual < MAX_RESIDUAL_PX)
     good &= solved.angle > MIN_ANGLE_DEGREES
-    number = np.full(len(tracks), -1)  # of the point that each track shows
+    number = np.full(len(tracks), -1)  # of the point of each track
     number[rows[good]] = np.arange(good.sum())
     xyz = solved.xyz[good]
 
     cam_from_world, found = cameras.cam_from_world.copy(), np.zeros(len(known), bool)
-    fits = [placing[(number[point[placing]] >= 0) & (solved.error < MAX_ERROR_PX)]]
+    inliers = [given[(number[point[given]] >= 0) & (solved.error < MAX_ERROR_PX)]]
     order = np.argsort(frame, kind="stable")
     ends = np.searchsorted(frame[order], np.arange(len(known) + 1))
     for here in unknown.tolist():
-        seen = order[ends[here] : ends[here + 1]]
-        seen = seen[number[point[seen]] >= 0]
-        if len(seen) < MIN_POINTS:
+        visible = order[ends[here] : ends[here + 1]]
+        visible = visible[number[point[visible]] >= 0]
+        if len(visible) < MIN_POINTS:
             continue
-        points, k = xyz[number[point[seen]]], cameras.intrinsics[here]
-        pose, error = _pose(points, xy[seen].astype(np.float64), k, cam_from_world[here])
-        near = error < MAX_ERROR_PX
-        if near.sum() >= max(MIN_POINTS, len(seen) / 2):
+        points, k = xyz[number[point[visible]]], cameras.intrinsics[here]
+        pose, error = _pose(points, xy[visible].astype(np.float64), k, cam_from_world[here])
+        inlier = error < MAX_ERROR_PX
+        if inlier.sum() >= max(MIN_POINTS, len(visible) / 2):
             cam_from_world[here], found[here] = pose, True
-            fits.append(seen[near])
-    kept = np.concatenate(fits)
+            inliers.append(visible[inlier])
+    kept = np.concatenate(inliers)
     structure = SparsePoints(xyz, number[point[kept]], frame[kept], xy[kept])
     return Resection(replace(cameras, cam_from_world=cam_from_world), found, structure)
 
 
-def interpolate_cameras(cameras: Cameras, known: np.ndarray) -> Cameras:
-    """Return cameras with the unknown ones between their known neighbours in time.
+def interpolate_cameras(cameras: Cameras, known: Bool[np.ndarray, " frames"]) -> Cameras:
+    """Return cameras with the unknown ones interpolated between known ones in time.
 
-    Orientations go along the geodesic, centres along a line; before the first and after the last
-    known camera that one is held.
+    Orientations along the geodesic, centres linearly; before the first and after the last known
+    camera, those are repeated.
 
     Args:
-        cameras: one a frame; poses that are not known are not looked at.
-        known: [T] bool, at least one.
+        cameras: one per frame; poses that are not known are not used.
+        known: [T] at least one.
     """
     from scipy.spatial.transform import Rotation, Slerp
 
@@ -137,8 +141,8 @@ def interpolate_cameras(cameras: Cameras, known: np.ndarray) -> Cameras:
     return replace(cameras, cam_from_world=invert_transforms(world_from_cam))
 
 
-def longest_in_cells(tracks: Tracks, frame: int) -> np.ndarray:
-    """Return tracks seen in a frame, ascending: the longest in each cell of `CELL_PX`."""
+def longest_in_cells(tracks: Tracks, frame: int) -> Int[np.ndarray, " chosen"]:
+    """Return tracks visible in a frame, ascending: the longest in each cell of `CELL_PX`."""
     rows, xy = tracks.at(frame)
     life = tracks.lifetimes[rows]
     cell = (xy // CELL_PX).astype(int)
@@ -148,11 +152,21 @@ def longest_in_cells(tracks: Tracks, frame: int) -> np.ndarray:
 
 
 def _pose(
-    xyz: np.ndarray, xy: np.ndarray, k: np.ndarray, start: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    xyz: Float[np.ndarray, "points 3"],
+    xy: Float[np.ndarray, "points 2"],
+    k: Float[np.ndarray, "3 3"],
+    start: Float[np.ndarray, "4 4"],
+) -> tuple[Float[np.ndarray, "4 4"], Float[np.ndarray, " points"]]:
     """Return the pose [4, 4] that projects points [n, 3] to pixels [n, 2], and the errors [n] px.
 
-    Gauss-Newton steps on rotation and translation under a Cauchy loss as wide as the typical error.
+    Gauss-Newton steps on rotation and translation, under a Cauchy loss of the scale of the typical
+    error.
+
+    Args:
+        xyz: [n, 3] world positions.
+        xy: [n, 2] px.
+        k: [3, 3] intrinsics.
+        start: [4, 4] initial pose, `cam_from_world`.
     """
     from scipy.spatial.transform import Rotation
 
@@ -171,15 +185,15 @@ def _pose(
         residual[local[:, 2] <= 0] = 0
         of_local = np.concatenate([np.tile(np.eye(2), (len(xyz), 1, 1)), -slope[:, :, None]], 2)
         of_local *= (focal / depth[:, None])[:, :, None]  # [n, 2, 3]
-        # local + turn x local + shift
+        # local + rotation x local + translation
         jacobian = np.concatenate([np.cross(local[:, None], of_local), of_local], 2)  # [n, 2, 6]
         weighted = weight[:, None, None] * jacobian
         hessian = np.einsum("nci,ncj->ij", weighted, jacobian)
         hessian += 1e-9 * np.trace(hessian) * np.eye(6)
-        turn, shift = np.split(
+        rotvec, translation = np.split(
             -np.linalg.solve(hessian, np.einsum("nci,nc", weighted, residual)), 2
         )
-        change = Rotation.from_rotvec(turn).as_matrix()
-        pose[:3, :3] = change @ pose[:3, :3]
-        pose[:3, 3] = change @ pose[:3, 3] + shift
+        rotation = Rotation.from_rotvec(rotvec).as_matrix()
+        pose[:3, :3] = rotation @ pose[:3, :3]
+        pose[:3, 3] = rotation @ pose[:3, 3] + translation
     return pose, error

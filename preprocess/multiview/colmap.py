@@ -2,7 +2,7 @@
 
 COLMAP's conventions are ours: OpenCV axes, `cam_from_world`, pixel centres at +0.5. One camera is
 shared by all frames: a single focal length, the principal point in the middle, no distortion.
-Everything happens in a folder that the caller owns, and nothing is printed.
+Files are written to a folder of the caller, and nothing is printed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from msdyn.io import load_pycolmap
 from msdyn.preprocess.contracts import Masks, SparsePoints
@@ -33,20 +34,20 @@ __all__ = [
     "polish",
 ]
 
-# Chosen on real clips with known cameras; more features or larger images gain nothing there.
+# Chosen on real clips with known cameras; more features or larger images are not better there.
 MAX_IMAGE_SIZE = 640
 MAX_FEATURES = 2048
-PEAK_THRESHOLD = 0.002  # a third of COLMAP's default: dark, smooth clips have faint features
+PEAK_THRESHOLD = 0.002  # a third of COLMAP's default: dark, smooth clips have weak features
 OVERLAP = 8  # frames matched to the next 8, and at gaps 16, 32, ... up to 2^8
 CHUNK = 16  # frames extracted between two steps of the progress bar
-# Of the tracks of features, as many as give each frame this number, the longest first: on clips
-# with long tracks three times faster than all of them, and no less exact.
+# The longest tracks of features, so many per frame: on clips with long tracks three times faster
+# than all of them, and as exact.
 TRACKS_PER_FRAME = 500
-# Pairs of frames are verified with this focal length (of the longer side) or, where it does not
-# fit, without any. Of 0.7, 1.2 and none, at 2 seeds each, it gave the best path on a known clip
-# (0.117 % off instead of 0.124 to 0.131 %), by a margin not far above chance.
+# Pairs of frames are verified with this focal length (in units of the longer side) or, where it
+# does not fit, without any. Of 0.7, 1.2 and none, with 2 seeds each, it gave the best path on a
+# known clip (0.117 % off instead of 0.124 to 0.131 %), by a margin not far above chance.
 VERIFICATION_FOCAL = 1.2
-MASK_MARGIN_PX = 8  # a feature looks at its surroundings
+MASK_MARGIN_PX = 8  # descriptors depend on the surroundings of a feature
 
 POLISH_ITERATIONS = 10  # 50 change the focal length by less than 0.01 %
 
@@ -57,21 +58,21 @@ _CAMERA_ID = 1
 
 @dataclass(frozen=True)
 class Mapping:
-    """What the mapper found.
+    """A reconstruction by the mapper.
 
     Attributes:
         focal: px.
-        registered: [T] bool, frames whose camera was found.
+        registered: [T] frames whose camera was found.
         cam_from_world: [T, 4, 4], the identity where not registered.
         points: static structure.
         error: px, mean reprojection error.
         model: COLMAP's own reconstruction, for `polish`.
-        tried: number of frames that were to be registered.
+        tried: number of frames in the database.
     """
 
     focal: float
-    registered: np.ndarray
-    cam_from_world: np.ndarray
+    registered: Bool[np.ndarray, " frames"]
+    cam_from_world: Float[np.ndarray, "frames 4 4"]
     points: SparsePoints
     error: float
     model: Any
@@ -79,6 +80,7 @@ class Mapping:
 
     @property
     def share(self) -> float:
+        """Share of the frames in the database that were registered."""
         return float(self.registered.sum() / self.tried)
 
 
@@ -95,11 +97,11 @@ def match_features(
 
     Args:
         scene: the clip.
-        masks: features on or beside nonzero pixels are left out.
-        folder: where to work.
+        masks: features on or next to nonzero pixels are left out.
+        folder: for the files.
         seed: of the geometric verification.
-        frames: F of the clip's, increasing; all by default.
-        step: called with a number of frames each time so many are done; in all with 2 F.
+        frames: F frames of the clip, increasing; all by default.
+        step: called with the number of frames done since the last call, 2 F in total.
     """
     import cv2
 
@@ -117,13 +119,13 @@ def match_features(
 
 def extract_features(
     scene: Scene,
-    usable: Iterable[np.ndarray] | None,
+    usable: Iterable[Bool[np.ndarray, "height width"]] | None,
     folder: Path,
     *,
     frames: Sequence[int] | None = None,
     step: Callable[[int], object] = lambda frames: None,
 ) -> Path:
-    """Find SIFT features in frames where `usable` (as many of [H, W] bool) says so.
+    """Find SIFT features in frames, on pixels where `usable` (a mask [H, W] per frame) is true.
 
     Returns:
         A new database.
@@ -132,8 +134,8 @@ def extract_features(
     frames = range(len(scene)) if frames is None else frames
     names = [_name(scene, frame) for frame in frames]
     database = _new_database(scene, folder / "features.db")
-    # Entered here and in order, because extraction numbers them as its threads finish, and the
-    # random choices of later steps depend on the numbers.
+    # Added here and in order: extraction numbers images in the order in which its threads finish,
+    # and the random choices of later steps depend on the numbers.
     _add_images(scene, database, frames)
     reader = pycolmap.ImageReaderOptions()
     reader.existing_camera_id = _CAMERA_ID
@@ -159,8 +161,8 @@ def extract_features(
 def match_neighbours(database: Path, *, seed: int) -> None:
     """Match the features of every frame with those of the frames near it.
 
-    By one thread: with two, COLMAP 4.2.1 now and then loses a third and more of the matches of one
-    frame (4 of 150 runs on one clip, none of 150 by one), and saves 13 % of this step.
+    In one thread: with two, COLMAP 4.2.1 sometimes loses a third and more of the matches of one
+    frame (in 4 of 150 runs on one clip, with one thread in none of 150), and takes 13 % less time.
     """
     pycolmap = load_pycolmap()
     pairing = pycolmap.SequentialPairingOptions()
@@ -177,7 +179,7 @@ def match_neighbours(database: Path, *, seed: int) -> None:
 
 
 def features_on(scene: Scene, database: Path, masks: Masks, label: int, folder: Path) -> Path:
-    """Return a new database of those features that lie on an object of the masks, unmatched."""
+    """Return a new database of the features on an object of the masks, without matches."""
     pycolmap = load_pycolmap()
     path = _new_database(scene, folder / f"object{label}.db")
     height, width = scene.size
@@ -205,10 +207,9 @@ def match_tracks(
     seed: int,
     frames: Sequence[int] | None = None,
 ) -> Path:
-    """Enter static tracks as features and their own matches; return the database.
+    """Return a new database with static tracks as features and matches; see `match_features`.
 
-    Where SIFT finds too little to hold on to, flow may still follow it. `frames` are as for
-    `match_features`.
+    For clips in which optical flow can follow points where SIFT finds too few features.
     """
     pycolmap = load_pycolmap()
     path = _new_database(scene, folder / "tracks.db")
@@ -235,7 +236,7 @@ def match_tracks(
 def planar_share(database: Path) -> float:
     """Return the share of verified pairs of frames whose motion one homography explains.
 
-    That is so for a camera that only turns, and for a flat scene.
+    It is high for a camera that only rotates, and for a planar scene.
     """
     pycolmap = load_pycolmap()
     kinds = pycolmap.TwoViewGeometryConfiguration
@@ -251,7 +252,7 @@ def planar_share(database: Path) -> float:
 def map_cameras(
     scene: Scene, database: Path, focal: float, folder: Path, *, seed: int
 ) -> Mapping | None:
-    """Solve cameras and structure of matched frames, starting from a focal length in px.
+    """Solve cameras and structure of matched frames, from an initial focal length in px.
 
     Returns:
         The largest reconstruction, or None where there is none.
@@ -279,13 +280,14 @@ def map_cameras(
 
 
 def polish(mapping: Mapping, focal: float | None = None) -> Mapping:
-    """Return the mapping after one more bundle adjustment, under a loss as sharp as the data.
+    """Return the mapping after another bundle adjustment, with a loss of the scale of the errors.
 
-    With `focal` (px) given, the focal length is set to it and stays.
+    With `focal` (px) given, the focal length is set to it and fixed.
 
-    The mapper weighs all errors below a pixel alike, though most features are several times more
-    exact than that and the rest are of no use: on a rendered clip of known cameras the sharper loss
-    takes the focal length from 1.5 to 0.8 % off and the path from 0.087 to 0.062 %.
+    The mapper's loss is quadratic for all errors below a pixel, though most features are several
+    times more exact than that and the others are outliers: on a rendered clip of known cameras the
+    robust loss reduces the error of the focal length from 1.5 to 0.8 % and that of the path from
+    0.087 to 0.062 %.
     """
     pycolmap = load_pycolmap()
     points, rotation = mapping.points, mapping.cam_from_world[mapping.points.frame, :3, :3]
@@ -339,6 +341,7 @@ def _read(model: Any, frames: int, tried: int) -> Mapping:
 
 
 def _new_database(scene: Scene, path: Path) -> Path:
+    """Create a database with the camera of a scene; return its path."""
     pycolmap = load_pycolmap()
     height, width = scene.size
     with pycolmap.Database.open(path) as database:
@@ -355,7 +358,7 @@ def _new_database(scene: Scene, path: Path) -> Path:
 
 
 def _add_images(scene: Scene, database: Path, frames: Sequence[int]) -> dict[int, int]:
-    """Enter frames without features into a database; return the image id of each."""
+    """Add frames without features to a database; return the image id of each."""
     pycolmap = load_pycolmap()
     reader = pycolmap.ImageReaderOptions()
     reader.existing_camera_id = _CAMERA_ID
@@ -368,23 +371,26 @@ def _add_images(scene: Scene, database: Path, frames: Sequence[int]) -> dict[int
 
 
 def _camera_params(scene: Scene, focal: float) -> list[float]:
+    """Return the parameters of COLMAP's simple pinhole camera."""
     height, width = scene.size
     return [float(focal), width / 2, height / 2]
 
 
 def _verification(seed: int) -> Any:
+    """Return COLMAP's options of geometric verification."""
     options = load_pycolmap().TwoViewGeometryOptions()
     options.ransac.random_seed = seed
     return options
 
 
 def _name(scene: Scene, frame: int) -> str:
+    """Return the name of the image of a frame."""
     return frame_path(scene.directory / "images", frame, ".png").name
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep COLMAP's log off the terminal."""
+    """Suppress COLMAP's log."""
     logging = load_pycolmap().logging
     level = logging.minloglevel
     logging.minloglevel = int(logging.FATAL)

@@ -1,9 +1,9 @@
-"""Cameras that only turn: rotations and focal length from tracks, and what they leave unexplained.
+"""Cameras that only rotate: rotations and focal length from tracks, and the residual parallax.
 
-For a camera that turns on the spot, pixels of two frames are related by `K R_b R_a^T K^-1` whatever
-the depth. Fitting that to tracks gives the rotations and, by Gauss-Newton, the focal length; the
-residual is the parallax, the very thing depth can be triangulated from. So this small problem
-tells a turning camera from a moving one before structure from motion is tried.
+For a camera that rotates about its centre, pixels of two frames are related by `K R_b R_a^T K^-1`
+whatever the depth. Fitting that to tracks by Gauss-Newton gives the rotations and the focal length;
+the residual is the parallax, from which depth can be triangulated. So this small problem separates
+rotating from moving cameras before structure from motion is run.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from msdyn.scene import Tracks
 
@@ -32,12 +33,12 @@ class RotationSolution:
         focal: px.
         rotations: [T, 3, 3] `cam_from_first`, the first the identity.
         error: px, median residual over all pairs of frames.
-        parallax: degrees; at the gap of frames where it is largest, what 20 % of the tracks exceed:
-            the motion that turning leaves unexplained, seen as an angle.
+        parallax: degrees, the residual as an angle: its 80th percentile over the tracks, at the
+            gap of frames where that is largest.
     """
 
     focal: float
-    rotations: np.ndarray
+    rotations: Float[np.ndarray, "frames 3 3"]
     error: float
     parallax: float
 
@@ -46,27 +47,30 @@ class RotationSolution:
 class _Pairs:
     """Matched pixels, relative to the image centre, grouped by pair of frames.
 
-    `first`, `second` [R] frames of a pair, `start` [R] where its matches begin, `pair` [M] the pair
-    of each match, `a`, `b` [M, 2] px.
+    Attributes:
+        first, second: [R] frames of each pair.
+        start: [R] index of its first match.
+        pair: [M] the pair of each match.
+        a, b: [M, 2] px in the first and the second frame.
     """
 
-    first: np.ndarray
-    second: np.ndarray
-    start: np.ndarray
-    pair: np.ndarray
-    a: np.ndarray
-    b: np.ndarray
+    first: Int[np.ndarray, " pairs"]
+    second: Int[np.ndarray, " pairs"]
+    start: Int[np.ndarray, " pairs"]
+    pair: Int[np.ndarray, " matches"]
+    a: Float[np.ndarray, "matches 2"]
+    b: Float[np.ndarray, "matches 2"]
 
 
 def solve_rotations(
     tracks: Tracks, width: int, height: int, focal_guess: float, seed: int = 0
 ) -> RotationSolution | None:
-    """Fit a turning camera to static tracks; None where no two frames share enough of them.
+    """Fit a rotating camera to static tracks; None where no two frames share enough of them.
 
     Args:
         tracks: tracks of static points, px.
         width, height: image size; the principal point is the centre.
-        focal_guess: px; a weak prior, so that a hardly turning camera keeps it.
+        focal_guess: px; a weak prior, for cameras that hardly rotate.
         seed: of the choice of tracks.
     """
     pairs = _match_pairs(tracks, (width / 2, height / 2), seed)
@@ -94,6 +98,7 @@ def solve_rotations(
 
 
 def _match_pairs(tracks: Tracks, centre: tuple[float, float], seed: int) -> _Pairs | None:
+    """Return positions of tracks in pairs of frames, None where no two frames share enough."""
     rng = np.random.default_rng(seed)
     frames = tracks.num_frames
     first, second, rows = [], [], []
@@ -123,8 +128,8 @@ def _match_pairs(tracks: Tracks, centre: tuple[float, float], seed: int) -> _Pai
     )
 
 
-def _chain(pairs: _Pairs, frames: int, focal: float) -> np.ndarray:
-    """Return rotations [T, 3, 3] chained over neighbouring frames, the start of the fit."""
+def _chain(pairs: _Pairs, frames: int, focal: float) -> Float[np.ndarray, "frames 3 3"]:
+    """Return initial rotations [T, 3, 3], chained over neighbouring frames."""
     from scipy.spatial.transform import Rotation
 
     rotations = np.tile(np.eye(3), (frames, 1, 1))
@@ -139,34 +144,42 @@ def _chain(pairs: _Pairs, frames: int, focal: float) -> np.ndarray:
     return rotations
 
 
-def _rays(offset: np.ndarray, focal: float) -> np.ndarray:
+def _rays(offset: Float[np.ndarray, "matches 2"], focal: float) -> Float[np.ndarray, "matches 3"]:
+    """Return viewing rays [M, 3] of unit depth, of pixels [M, 2] relative to the image centre."""
     return np.concatenate([offset / focal, np.ones((len(offset), 1))], axis=1)
 
 
 def _residual(
-    pairs: _Pairs, rotations: np.ndarray, focal: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return what a turn misses by [M, 2] px, the rays turned [M, 3], the turns [M, 3, 3]."""
-    turn = (rotations[pairs.second] @ rotations[pairs.first].swapaxes(1, 2))[pairs.pair]
-    turned = (turn @ _rays(pairs.a, focal)[..., None])[..., 0]
-    return focal * turned[:, :2] / turned[:, 2:] - pairs.b, turned, turn
+    pairs: _Pairs, rotations: Float[np.ndarray, "frames 3 3"], focal: float
+) -> tuple[
+    Float[np.ndarray, "matches 2"], Float[np.ndarray, "matches 3"], Float[np.ndarray, "matches 3 3"]
+]:
+    """Return the residuals [M, 2] px, the rotated rays [M, 3] and the relative rotations."""
+    relative = (rotations[pairs.second] @ rotations[pairs.first].swapaxes(1, 2))[pairs.pair]
+    rotated = (relative @ _rays(pairs.a, focal)[..., None])[..., 0]
+    return focal * rotated[:, :2] / rotated[:, 2:] - pairs.b, rotated, relative
 
 
-def _step(pairs: _Pairs, rotations: np.ndarray, focal: float, focal_guess: float) -> np.ndarray:
-    """Return a Gauss-Newton step [3 T + 1]: turns of every camera (from the left), log focal."""
-    residual, turned, turn = _residual(pairs, rotations, focal)
+def _step(
+    pairs: _Pairs,
+    rotations: Float[np.ndarray, "frames 3 3"],
+    focal: float,
+    focal_guess: float,
+) -> Float[np.ndarray, " parameters"]:
+    """Return a Gauss-Newton step [3 T + 1]: rotation vectors (from the left), log focal length."""
+    residual, rotated, relative = _residual(pairs, rotations, focal)
     weight = 1 / (1 + (residual**2).sum(1) / SOFT_PX**2)
-    slope = turned[:, :2] / turned[:, 2:]
-    by_ray = np.zeros((len(turned), 2, 3))  # d pixel / d turned ray
-    by_ray[:, 0, 0] = by_ray[:, 1, 1] = focal / turned[:, 2]
-    by_ray[:, :, 2] = -focal * slope / turned[:, 2:]
+    slope = rotated[:, :2] / rotated[:, 2:]
+    by_ray = np.zeros((len(rotated), 2, 3))  # d pixel / d rotated ray
+    by_ray[:, 0, 0] = by_ray[:, 1, 1] = focal / rotated[:, 2]
+    by_ray[:, :, 2] = -focal * slope / rotated[:, 2:]
     rays = _rays(pairs.a, focal)
     rays_by_log_focal = np.concatenate([-pairs.a / focal, np.zeros((len(rays), 1))], axis=1)
     jacobian = np.concatenate(
         [
-            by_ray @ turn @ _skew(rays),  # the first camera turned: R_b (exp(w) R_a)^T ray
-            -by_ray @ _skew(turned),  # the second camera turned
-            (focal * slope)[..., None] + by_ray @ turn @ rays_by_log_focal[..., None],
+            by_ray @ relative @ _skew(rays),  # by the first camera: R_b (exp(w) R_a)^T ray
+            -by_ray @ _skew(rotated),  # by the second camera
+            (focal * slope)[..., None] + by_ray @ relative @ rays_by_log_focal[..., None],
         ],
         axis=2,
     )  # [M, 2, 7]
@@ -186,7 +199,7 @@ def _step(pairs: _Pairs, rotations: np.ndarray, focal: float, focal_guess: float
     hessian, gradient = np.zeros((size, size)), np.zeros(size)
     np.add.at(hessian, (columns[:, :, None], columns[:, None, :]), hessians)
     np.add.at(gradient, columns, gradients)
-    hessian[:3, :3] += 1e9 * np.eye(3)  # the first camera stays
+    hessian[:3, :3] += 1e9 * np.eye(3)  # the first camera is fixed
     hessian[-1, -1] += FOCAL_PRIOR**-2
     gradient[-1] += FOCAL_PRIOR**-2 * np.log(focal / focal_guess)
     diagonal = np.arange(size)
@@ -194,13 +207,15 @@ def _step(pairs: _Pairs, rotations: np.ndarray, focal: float, focal_guess: float
     return -np.linalg.solve(hessian, gradient)
 
 
-def _skew(v: np.ndarray) -> np.ndarray:
+def _skew(v: Float[np.ndarray, "count 3"]) -> Float[np.ndarray, "count 3 3"]:
+    """Return the matrices [N, 3, 3] of the cross product by vectors [N, 3]."""
     matrix = np.zeros((len(v), 3, 3))
     matrix[:, 0, 1], matrix[:, 0, 2], matrix[:, 1, 2] = -v[:, 2], v[:, 1], -v[:, 0]
     return matrix - matrix.swapaxes(1, 2)
 
 
-def _exp(rotvecs: np.ndarray) -> np.ndarray:
+def _exp(rotvecs: Float[np.ndarray, "count 3"]) -> Float[np.ndarray, "count 3 3"]:
+    """Return the rotations [N, 3, 3] of rotation vectors [N, 3]."""
     from scipy.spatial.transform import Rotation
 
     return Rotation.from_rotvec(rotvecs).as_matrix()

@@ -1,30 +1,32 @@
-"""Which object each track lies on, by the vote of the masks over its life."""
+"""The object that each track lies on, by a vote of the masks over its life."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 import numpy as np
+from jaxtyping import Int32, UInt8
 
+from msdyn.preprocess.contracts import Mask
 from msdyn.scene import IGNORE, STATIC, Tracks
 
 __all__ = ["assign_objects", "number_objects"]
 
-# A track whose masks agree less than this has slipped from one surface to another.
+# A track with less agreement has drifted from one surface to another.
 MIN_AGREEMENT = 0.7
 
 
-def assign_objects(tracks: Tracks, masks: Iterable[np.ndarray]) -> np.ndarray:
-    """Return the object [N] int32 that the masks show under each track.
+def assign_objects(tracks: Tracks, masks: Iterable[Mask]) -> Int32[np.ndarray, " tracks"]:
+    """Return the object [N] of each track.
 
-    A track gets the label under most of its visible life. It gets -1 (unknown) where less than
-    `MIN_AGREEMENT` of the votes go to that label, and where every pixel under it is ignored.
+    That is the label of the masks at most of its visible positions. It is -1 (unknown) where less
+    than `MIN_AGREEMENT` of the votes are for that label, and where all of its pixels are ignored.
 
     Args:
         tracks: N tracks through T frames.
-        masks: T index masks [H, W] uint8.
+        masks: T index masks [H, W].
     """
-    votes = np.zeros((len(tracks), 1), np.uint16)  # a column for each label met so far
+    votes = np.zeros((len(tracks), 1), np.uint16)  # a column per label
     for frame, mask in enumerate(masks):
         rows, xy = tracks.at(frame)
         column, row = np.floor(xy).astype(int).T
@@ -40,15 +42,15 @@ def assign_objects(tracks: Tracks, masks: Iterable[np.ndarray]) -> np.ndarray:
     return np.where(agreed, winner, -1).astype(np.int32)
 
 
-def number_objects(present: set[int], tracked: set[int]) -> np.ndarray:
-    """Return the table [256] uint8 from the labels of masks to those that are written.
+def number_objects(present: set[int], tracked: set[int]) -> UInt8[np.ndarray, " 256"]:
+    """Return the table from the labels of masks to those that are written.
 
-    Objects that have tracks become 1, 2, ... in their order. An object without a track cannot be
-    moved by a fit, so its pixels are ignored rather than taken for static.
+    Objects with tracks become 1, 2, ... in their order. The motion of an object without a track
+    cannot be fitted, so its pixels are ignored rather than taken for static.
 
     Args:
-        present: labels that the masks show.
-        tracked: labels that some track has.
+        present: labels in the masks.
+        tracked: labels of the tracks.
     """
     table = np.zeros(256, np.uint8)
     table[IGNORE] = IGNORE

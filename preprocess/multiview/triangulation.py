@@ -1,8 +1,8 @@
-"""Triangulation: where points lie, from what many cameras saw of them, all points at once.
+"""Triangulation of many points from their observations in many cameras, vectorised.
 
 An observation is a pixel `xy` of a `point` in a `frame`; a clip has hundreds of thousands. Sums
-over the observations of a point are `np.add.reduceat` over the list sorted by point, so nothing
-here loops over points.
+over the observations of a point are `np.add.reduceat` over the list sorted by point, without loops
+over points.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, Real, Shaped
 
 from msdyn.geometry import Cameras, project
 from msdyn.preprocess.contracts import SparsePoints
@@ -24,52 +25,52 @@ __all__ = [
     "triangulation_angles",
 ]
 
-# Observations that a point explains worse than this lose half of their weight (Cauchy). Chained
-# flow is off by a few tenths of a pixel while it holds, and by many pixels once it has slipped.
+# Reprojection error at which the weight of an observation is one half (Cauchy loss). The error of
+# chained flow is a few tenths of a pixel, and many pixels once a track has drifted off its surface.
 SOFT_PX = 1.0
 ITERATIONS = 6
-# Observations solved at a time, so that memory does not grow with the clip: each takes 1 to 2 KB.
+# Observations per block, so that memory does not grow with the clip: each takes 1 to 2 KB.
 BLOCK = 20_000
 
 
 @dataclass(frozen=True)
 class Triangulation:
-    """Points, and how well they are known.
+    """Points and their uncertainty.
 
     Attributes:
         xyz: [P, 3] world positions; the origin for a point without observations.
         residual: [P] px, root of the weighted mean squared reprojection error.
         angle: [P] degrees, the largest angle between two of a point's rays.
-        sigma: [P] standard deviation of the distance along the middle ray, as a share of it, from
-            the residual (at least a quarter pixel) and the geometry of the rays.
-        in_front: [P] bool, in front of every camera that saw it.
+        sigma: [P] relative standard deviation of the distance along the middle ray, from the
+            residual (at least a quarter pixel) and the geometry of the rays.
+        in_front: [P] whether it is in front of every camera that observed it.
         error: [M] px, reprojection error of each observation.
     """
 
-    xyz: np.ndarray
-    residual: np.ndarray
-    angle: np.ndarray
-    sigma: np.ndarray
-    in_front: np.ndarray
-    error: np.ndarray
+    xyz: Float[np.ndarray, "points 3"]
+    residual: Float[np.ndarray, " points"]
+    angle: Float[np.ndarray, " points"]
+    sigma: Float[np.ndarray, " points"]
+    in_front: Bool[np.ndarray, " points"]
+    error: Float[np.ndarray, " observations"]
 
 
 def triangulate(
     cameras: Cameras,
-    point: np.ndarray,
-    frame: np.ndarray,
-    xy: np.ndarray,
-    weight: np.ndarray | None = None,
+    point: Int[np.ndarray, " observations"],
+    frame: Int[np.ndarray, " observations"],
+    xy: Float[np.ndarray, "observations 2"],
+    weight: Float[np.ndarray, " observations"] | None = None,
 ) -> Triangulation:
-    """Triangulate points from their observations, robust to some that are wrong.
+    """Triangulate points from their observations, robust to outliers.
 
     Starts from the point nearest to all rays, then minimises the reprojection error under a Cauchy
     loss by damped Gauss-Newton steps.
 
     Args:
-        cameras: one a frame.
-        point: [M] int, which point each observation is of, 0..P-1.
-        frame: [M] int, frame of each observation.
+        cameras: one per frame.
+        point: [M] index 0..P-1 of the point of each observation.
+        frame: [M] frame of each observation.
         xy: [M, 2] px.
         weight: [M] confidence of each observation, 1 by default.
     """
@@ -95,16 +96,16 @@ def triangulate(
 
 def _triangulate(
     cameras: Cameras,
-    point: np.ndarray,
-    frame: np.ndarray,
-    xy: np.ndarray,
-    weight: np.ndarray,
+    point: Int[np.ndarray, " observations"],
+    frame: Int[np.ndarray, " observations"],
+    xy: Float[np.ndarray, "observations 2"],
+    weight: Float[np.ndarray, " observations"],
     count: int,
 ) -> Triangulation:
     """Triangulate `count` points from observations that are sorted by point; see `triangulate`."""
     sums = _Sums(point, count)
     rotation = cameras.cam_from_world[frame, :3, :3]  # [M, 3, 3]
-    shift = cameras.cam_from_world[frame, :3, 3]
+    translation = cameras.cam_from_world[frame, :3, 3]
     k = cameras.intrinsics[frame]
     focal = k[:, [0, 1], [0, 1]]
     offset = np.asarray(xy, np.float64) - k[:, :2, 2]  # from the principal point
@@ -117,7 +118,7 @@ def _triangulate(
     xyz = _solve(matrix, vector)
 
     for step in range(ITERATIONS + 1):
-        local = (rotation @ xyz[sums.point][..., None])[..., 0] + shift
+        local = (rotation @ xyz[sums.point][..., None])[..., 0] + translation
         depth = np.where(np.abs(local[:, 2]) < 1e-9, 1e-9, local[:, 2])
         slope = local[:, :2] / depth[:, None]
         residual = focal * slope - offset
@@ -130,7 +131,7 @@ def _triangulate(
         if step < ITERATIONS:
             gradient = sums((weighted * residual[:, :, None]).sum(1))
             move = _solve(hessian, gradient)
-            # A step across a good part of the distance means that the point is hardly determined.
+            # The point is hardly determined where a step is not small relative to its distance.
             reach = 0.5 * np.abs(sums(depth)) / np.maximum(sums.number, 1)
             size = np.linalg.norm(move, axis=1)
             xyz = xyz - move * np.minimum(1, reach / np.maximum(size, 1e-300))[:, None]
@@ -145,7 +146,7 @@ def _triangulate(
     return Triangulation(xyz, residual_px, _angles(ray, middle, sums), sigma, in_front, error)
 
 
-def triangulation_angles(points: SparsePoints, cameras: Cameras) -> np.ndarray:
+def triangulation_angles(points: SparsePoints, cameras: Cameras) -> Float[np.ndarray, " points"]:
     """Return the largest angle [P] in degrees between two rays of each point."""
     order = np.argsort(points.point, kind="stable")
     sums = _Sums(points.point[order], len(points.xyz))
@@ -154,9 +155,9 @@ def triangulation_angles(points: SparsePoints, cameras: Cameras) -> np.ndarray:
 
 
 def reprojection_error(points: SparsePoints, cameras: Cameras) -> float:
-    """Return the mean distance (px) between where points are seen and where they project to.
+    """Return the mean reprojection error in px.
 
-    Observations of a point behind its camera do not count; without any the error is infinite.
+    Without observations of points behind their camera; if there are no others it is infinite.
     """
     poses = cameras.cam_from_world[points.frame]
     local = (poses[:, :3, :3] @ points.xyz[points.point][..., None])[..., 0] + poses[:, :3, 3]
@@ -164,8 +165,8 @@ def reprojection_error(points: SparsePoints, cameras: Cameras) -> float:
     if not ahead.any():
         return float("inf")
     k = cameras.intrinsics[points.frame[ahead]]
-    seen = project(k, local[ahead, None])[:, 0]
-    return float(np.linalg.norm(seen - points.xy[ahead], axis=1).mean())
+    projected = project(k, local[ahead, None])[:, 0]
+    return float(np.linalg.norm(projected - points.xy[ahead], axis=1).mean())
 
 
 def triangulate_tracks(
@@ -175,19 +176,19 @@ def triangulate_tracks(
     max_error_px: float = 1.0,
     min_angle_degrees: float = 1.0,
     max_sigma: float = 0.1,
-) -> tuple[SparsePoints, np.ndarray]:
-    """Triangulate static tracks and keep the well-determined points.
+) -> tuple[SparsePoints, Float[np.ndarray, " points"]]:
+    """Triangulate static tracks and select the well-determined points.
 
     Args:
         tracks: tracks of static points.
-        cameras: one a frame.
+        cameras: one per frame.
         max_error_px: largest root mean square reprojection error of a point.
         min_angle_degrees: smallest angle between two rays of a point.
         max_sigma: largest relative uncertainty of a point's depth.
 
     Returns:
-        The points with their observations (those that fit), and the relative uncertainty of each
-        point's depth [P].
+        The points with their inlier observations, and the relative uncertainty of the depth of
+        each point [P].
     """
     point, frame, xy, confidence = tracks.observations()
     solved = triangulate(cameras, point, frame, xy, confidence)
@@ -200,28 +201,45 @@ def triangulate_tracks(
 
 
 class _Sums:
-    """Sums over the observations of each point, for a list sorted by point."""
+    """Sums over the observations of each point, for a list sorted by point.
 
-    def __init__(self, point: np.ndarray, count: int) -> None:
+    Attributes:
+        point: [M] of each observation.
+        number: [P] observations of each point.
+    """
+
+    def __init__(self, point: Int[np.ndarray, " observations"], count: int) -> None:
         self.point = point
         self.number = np.bincount(point, minlength=count)
-        self._seen = np.flatnonzero(self.number)
-        self._starts = np.searchsorted(point, self._seen)
+        self._observed = np.flatnonzero(self.number)
+        self._starts = np.searchsorted(point, self._observed)
 
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        """Return [P, ...] of values [M, ...]; zero for a point without observations."""
+    def __call__(
+        self, values: Shaped[np.ndarray, " observations *shape"]
+    ) -> Real[np.ndarray, " points *shape"]:
+        """Return sums [P, ...] of values [M, ...]; zero for a point without observations."""
         return self.reduce(np.add, values, 0)
 
-    def reduce(self, function: np.ufunc, values: np.ndarray, empty: float) -> np.ndarray:
+    def reduce(
+        self,
+        function: np.ufunc,
+        values: Shaped[np.ndarray, " observations *shape"],
+        empty: float,
+    ) -> Real[np.ndarray, " points *shape"]:
+        """Return values [M, ...] reduced to each point [P, ...]; `empty` without observations."""
         kind = np.result_type(values, np.int64)
         result = np.full((len(self.number), *values.shape[1:]), empty, kind)
-        if len(self._seen):
-            result[self._seen] = function.reduceat(values, self._starts, dtype=kind)
+        if len(self._observed):
+            result[self._observed] = function.reduceat(values, self._starts, dtype=kind)
         return result
 
 
-def _world_rays(cameras: Cameras, frame: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """Return the unit viewing rays [M, 3] of pixels in the world."""
+def _world_rays(
+    cameras: Cameras,
+    frame: Int[np.ndarray, " observations"],
+    xy: Float[np.ndarray, "observations 2"],
+) -> Float[np.ndarray, "observations 3"]:
+    """Return the unit viewing rays [M, 3] in the world of pixels [M, 2]."""
     k = cameras.intrinsics[frame]
     slope = (np.asarray(xy, np.float64) - k[:, :2, 2]) / k[:, [0, 1], [0, 1]]
     ray = np.concatenate([slope, np.ones((len(slope), 1))], axis=1)
@@ -229,11 +247,13 @@ def _world_rays(cameras: Cameras, frame: np.ndarray, xy: np.ndarray) -> np.ndarr
     return _normalised((rotation.swapaxes(1, 2) @ ray[..., None])[..., 0])
 
 
-def _angles(ray: np.ndarray, middle: np.ndarray, sums: _Sums) -> np.ndarray:
+def _angles(
+    ray: Float[np.ndarray, "observations 3"], middle: Float[np.ndarray, "points 3"], sums: _Sums
+) -> Float[np.ndarray, " points"]:
     """Return the largest angle [P] in degrees between two rays of each point.
 
-    From the ray farthest from the mean to the one farthest from that: exact for rays in a plane,
-    which those of a camera path nearly are.
+    Between the ray farthest from the mean and the one farthest from that: exact for rays in a
+    plane, as those from a camera path nearly are.
     """
     extreme = middle
     cosine = np.ones(len(middle))
@@ -246,12 +266,15 @@ def _angles(ray: np.ndarray, middle: np.ndarray, sums: _Sums) -> np.ndarray:
     return np.degrees(np.arccos(np.clip(cosine, -1, 1)))
 
 
-def _solve(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    """Solve symmetric 3x3 systems [P], damped just enough that none is singular."""
+def _solve(
+    matrix: Float[np.ndarray, "points 3 3"], vector: Float[np.ndarray, "points 3"]
+) -> Float[np.ndarray, "points 3"]:
+    """Return the solutions of symmetric 3x3 systems [P], with damping against singular ones."""
     damping = 1e-9 * np.trace(matrix, axis1=1, axis2=2) + 1e-30
     matrix = matrix + damping[:, None, None] * np.eye(3)
     return np.linalg.solve(matrix, vector[..., None])[..., 0]
 
 
-def _normalised(vectors: np.ndarray) -> np.ndarray:
+def _normalised(vectors: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 3"]:
+    """Return unit vectors; zero vectors remain zero."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-300)

@@ -1,1 +1,1 @@
-"""The report on a preprocessed scene, and the figures that it rests on."""
+"""The report on a preprocessed scene, and the figures in it."""

@@ -1,4 +1,4 @@
-"""`preprocess_report.html`: what preprocessing did, how sure it is, and what to do about it.
+"""`preprocess_report.html`: results of preprocessing, how far to trust them, and what to improve.
 
 One file that opens from disk, without a network.
 """
@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from msdyn.files import atomic_path
-from msdyn.preprocess.config import STAGES
-from msdyn.preprocess.contracts import SparsePoints, Verdict
+from msdyn.preprocess.contracts import STAGES, SparsePoints, Verdict
 from msdyn.preprocess.report.pictures import contact_sheet
 from msdyn.preprocess.report.quality import judge_stage, measure_fitness
 from msdyn.preprocess.report.text import PAGE, SCRIPT
@@ -28,11 +27,11 @@ HIDDEN = {"verdict", "source_frames", "source_names", "preset", "why", "path"}
 
 
 def write_report(scene: Scene, points: SparsePoints | None = None) -> Path:
-    """Write the report of a scene directory, as far as its stages go, and return its path.
+    """Write the report of a scene directory, which may lack stages, and return its path.
 
     Args:
         scene: the scene.
-        points: static points, shown with the camera path.
+        points: static points, drawn with the camera path.
     """
     stages = scene.info.stages
     parts = [_head(scene), _verdicts(scene)]
@@ -50,6 +49,7 @@ def write_report(scene: Scene, points: SparsePoints | None = None) -> Path:
 
 
 def _head(scene: Scene) -> str:
+    """Return title and size of the clip."""
     info = scene.info
     source = info.stages.get("frames", {}).get("options", {}).get("source", "")
     seconds = info.timeline.seconds[-1] - info.timeline.seconds[0]
@@ -62,6 +62,7 @@ def _head(scene: Scene) -> str:
 
 
 def _row(name: str, what: str, verdict: Verdict) -> str:
+    """Return a row of a table of verdicts."""
     advice = html.escape(verdict.reason)
     if verdict.cure:
         advice += f"<br><span class=cure>{html.escape(verdict.cure)}</span>"
@@ -72,6 +73,7 @@ def _row(name: str, what: str, verdict: Verdict) -> str:
 
 
 def _verdicts(scene: Scene) -> str:
+    """Return the table of the stages."""
     rows = []
     for stage in STAGES:
         record = scene.info.stages.get(stage)
@@ -91,6 +93,7 @@ def _verdicts(scene: Scene) -> str:
 
 
 def _fitness(scene: Scene) -> str:
+    """Return the table of figures across stages."""
     rows = [_row(figure.name, figure.value, figure.verdict) for figure in measure_fitness(scene)]
     return (
         "<h2>How the parts fit one another</h2><div class=wide><table><tr><th>what</th>"
@@ -100,6 +103,7 @@ def _fitness(scene: Scene) -> str:
 
 
 def _sheet(scene: Scene) -> str:
+    """Return rows of pictures."""
     parts = ["<h2>Frames, masks, depth, tracks</h2>"]
     for name, pictures in contact_sheet(scene).items():
         cells = "".join(
@@ -112,7 +116,7 @@ def _sheet(scene: Scene) -> str:
 
 
 def _cameras(scene: Scene, points: SparsePoints | None) -> str:
-    """Return a canvas with the camera path and the static points, that can be turned."""
+    """Return a canvas with the camera path and the static points, that can be rotated."""
     cameras = scene.cameras
     xyz = np.zeros((0, 3)) if points is None else points.xyz
     if len(xyz):
@@ -135,6 +139,7 @@ def _cameras(scene: Scene, points: SparsePoints | None) -> str:
 
 
 def _figures(scene: Scene) -> str:
+    """Return a table of all figures per stage, folded."""
     parts = ["<h2>All figures</h2>"]
     for stage in STAGES:
         record = scene.info.stages.get(stage)
@@ -153,6 +158,7 @@ def _figures(scene: Scene) -> str:
 
 
 def _plain(value: Any) -> str:
+    """Return a JSON value as text."""
     if isinstance(value, dict):
         return "; ".join(f"{key}: {_plain(item)}" for key, item in value.items())
     if isinstance(value, float):

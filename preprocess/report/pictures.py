@@ -1,14 +1,18 @@
-"""Pictures of the report: frames with their masks, depth and tracks, small, as data URIs."""
+"""Pictures of the report: small frames with their masks, depth and tracks, as data URIs."""
 
 from __future__ import annotations
 
 import base64
+from typing import TypeAlias
 
 import numpy as np
+from jaxtyping import UInt8
 
 from msdyn.scene import IGNORE, STATIC, Scene, frame_path
 
 __all__ = ["OBJECT_COLOURS", "contact_sheet"]
+
+Image: TypeAlias = UInt8[np.ndarray, "height width 3"]
 
 OBJECT_COLOURS = (
     (230, 40, 40), (40, 170, 60), (60, 90, 250), (240, 200, 30), (200, 60, 220), (30, 190, 200),
@@ -21,9 +25,9 @@ QUALITY = 80
 
 
 def contact_sheet(scene: Scene) -> dict[str, list[tuple[int, str]]]:
-    """Return rows of pictures by what they show: the frame's index and an image as a data URI.
+    """Return rows of pictures by their title: the index of a frame and an image as a data URI.
 
-    Rows for which the directory holds nothing are left out.
+    Rows of stages that are not done are left out.
     """
     frames = np.unique(np.linspace(0, len(scene) - 1, COLUMNS).astype(int)).tolist()
     directory, stages = scene.directory, scene.info.stages
@@ -39,7 +43,8 @@ def contact_sheet(scene: Scene) -> dict[str, list[tuple[int, str]]]:
     return rows
 
 
-def _masked(scene: Scene, frame: int) -> np.ndarray:
+def _masked(scene: Scene, frame: int) -> Image:
+    """Return a frame tinted by its objects."""
     image, mask = scene.image(frame), scene.mask(frame)
     colours = np.array(OBJECT_COLOURS)[(mask.astype(int) - 1) % len(OBJECT_COLOURS)]
     colours[mask == IGNORE] = 128
@@ -48,7 +53,7 @@ def _masked(scene: Scene, frame: int) -> np.ndarray:
 
 
 def _depth_row(scene: Scene, frames: list[int]) -> list[tuple[int, str]]:
-    """Return pictures of inverse depth in one scale for all: near is light, unknown is grey."""
+    """Return pictures of inverse depth in a common scale: near is light, unknown is grey."""
     import cv2
 
     depths = [scene.depth(t) for t in frames]
@@ -64,15 +69,16 @@ def _depth_row(scene: Scene, frames: list[int]) -> list[tuple[int, str]]:
     return row
 
 
-def _confidence(scene: Scene, frame: int) -> np.ndarray:
-    """Return the confidence [H, W, 3]: white confirmed, grey completed, dark assumed."""
+def _confidence(scene: Scene, frame: int) -> Image:
+    """Return the confidence of depth: white confirmed, grey completed, dark assumed."""
     import imageio.v3 as iio
 
     grey = iio.imread(frame_path(scene.directory / "depth_confidence", frame, ".png"))
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-def _tracked(scene: Scene, frame: int) -> np.ndarray:
+def _tracked(scene: Scene, frame: int) -> Image:
+    """Return a frame with the last positions of its tracks."""
     import cv2
 
     tracks = scene.tracks
@@ -82,8 +88,8 @@ def _tracked(scene: Scene, frame: int) -> np.ndarray:
     rows, _ = tracks.at(frame)
     few = tracks.select(rows[:: max(1, len(rows) // MAX_TRAILS)])
     trails = few.xy[:, first : frame + 1], few.visible[:, first : frame + 1], few.object.tolist()
-    for xy, seen, label in zip(*trails, strict=True):
-        path = np.round(4 * scale * xy[seen]).astype(np.int32)  # quarters of a pixel
+    for xy, visible, label in zip(*trails, strict=True):
+        path = np.round(4 * scale * xy[visible]).astype(np.int32)  # quarters of a pixel
         colour = (
             OBJECT_COLOURS[(label - 1) % len(OBJECT_COLOURS)] if label > 0 else
             (235, 235, 235) if label == STATIC else (130, 130, 130)
@@ -93,7 +99,8 @@ def _tracked(scene: Scene, frame: int) -> np.ndarray:
     return canvas
 
 
-def _small(image: np.ndarray) -> np.ndarray:
+def _small(image: Image) -> UInt8[np.ndarray, "h w 3"]:
+    """Return an image resampled to `WIDTH` px."""
     import cv2
 
     height = max(1, round(WIDTH * image.shape[0] / image.shape[1]))
@@ -101,7 +108,8 @@ def _small(image: np.ndarray) -> np.ndarray:
     return cv2.resize(np.ascontiguousarray(image), (WIDTH, height), interpolation=method)
 
 
-def _uri(image: np.ndarray) -> str:
+def _uri(image: Image) -> str:
+    """Return an image as a data URI."""
     import cv2
 
     bgr = np.ascontiguousarray(image[..., ::-1])

@@ -1,4 +1,4 @@
-"""How good the stages' results are, and how well they fit one another; for scenes from anywhere."""
+"""Quality of the results of the stages, and their consistency; for scenes from anywhere."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import Any
 import numpy as np
 
 from msdyn.geometry import project, transform_points, unproject
-from msdyn.preprocess.contracts import Verdict
+from msdyn.preprocess.contracts import Figures, Mask, Verdict
 from msdyn.preprocess.depth.consistency import depth_difference
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks
 
 __all__ = ["Fitness", "judge_stage", "mask_figures", "measure_fitness"]
 
 PAIRS, PAIR_GAP = 12, 4  # pairs of frames whose depth is compared, and frames between them
-WIDTH = 854  # that limits in px are for
+WIDTH = 854  # px; limits in px are for images of this width
 FEW_TRACKS = 20
 
 
-def mask_figures(tracks: Tracks, masks: Iterable[np.ndarray]) -> dict[str, Any]:
-    """Return how masks and tracks agree.
+def mask_figures(tracks: Tracks, masks: Iterable[Mask]) -> Figures:
+    """Return figures of the agreement of masks and tracks.
 
     Args:
         tracks: N tracks with their objects.
-        masks: T index masks [H, W] uint8.
+        masks: T index masks [H, W].
 
     Returns:
         `tracks_of_objects`, by object: `tracks`, `mean_life_frames`, and `inside`, the share of
         their positions on the object's own mask. `stability`: of the steps of tracks that are on an
-        object before or after, the share that stays on it.
+        object before or after, the share with the same label before and after.
     """
     inside = np.zeros(len(tracks), int)  # frames in which a track is on its object's mask
-    before = np.full(len(tracks), IGNORE, np.uint8)  # labels under the tracks, IGNORE where unseen
+    before = np.full(len(tracks), IGNORE, np.uint8)  # labels at the tracks
     steps = stable = 0
     for frame, mask in enumerate(masks):
         rows, xy = tracks.at(frame)
@@ -133,11 +133,11 @@ def _judge_depth(values: dict[str, Any]) -> Verdict:
 
 @dataclass(frozen=True)
 class Fitness:
-    """One figure of how well the parts of a scene fit one another.
+    """One figure of the consistency of the parts of a scene.
 
     Attributes:
         name: what was measured.
-        value: for people.
+        value: as text.
         verdict: what it means.
     """
 
@@ -147,21 +147,23 @@ class Fitness:
 
 
 def measure_fitness(scene: Scene) -> list[Fitness]:
-    """Measure how fit a complete scene directory is to be fitted, whoever made it.
+    """Return how consistent a complete scene directory is, as input of a fit.
 
-    Static tracks are lifted by the depth where they begin and projected where they end; depth is
-    compared between frames; tracks are looked for on their masks.
+    Static tracks are lifted by the depth of their first frame and projected into their last; depth
+    is compared between frames; tracks are compared with their masks.
     """
     return [*_static_tracks(scene), *_depth_agreement(scene), *_objects(scene)]
 
 
 def _graded(value: float, good: float, usable: float, reason: str, cure: str) -> Verdict:
+    """Return the verdict on a value, by the largest good and the largest usable one."""
     if value <= good:
         return Verdict("good")
     return Verdict("usable" if value <= usable else "poor", reason, cure)
 
 
 def _static_tracks(scene: Scene) -> list[Fitness]:
+    """Return how far static tracks are from where cameras and depth put them."""
     tracks, cameras = scene.tracks, scene.cameras
     rows = np.flatnonzero((tracks.object == STATIC) & (tracks.lifetimes >= 3))
     if not len(rows):
@@ -184,8 +186,9 @@ def _static_tracks(scene: Scene) -> list[Fitness]:
         world = transform_points(cameras.world_from_cam[frame], local)
         there = transform_points(cameras.cam_from_world[end], world[:, None])  # [n, 1, 3]
         ahead = there[:, 0, 2] > 0
-        seen = project(cameras.intrinsics[end[ahead]], there[ahead])[:, 0]
-        errors += np.linalg.norm(seen - tracks.look_up(own, end)[0][ahead], axis=1).tolist()
+        projected = project(cameras.intrinsics[end[ahead]], there[ahead])[:, 0]
+        tracked = tracks.look_up(own, end)[0][ahead]
+        errors += np.linalg.norm(projected - tracked, axis=1).tolist()
     if not errors:
         return []
     error = float(np.median(errors))
@@ -202,6 +205,7 @@ def _static_tracks(scene: Scene) -> list[Fitness]:
 
 
 def _depth_agreement(scene: Scene) -> list[Fitness]:
+    """Return how much the depth of different frames differs on the same surface."""
     if len(scene) <= PAIR_GAP:
         return []
     medians = []
@@ -231,6 +235,7 @@ def _depth_agreement(scene: Scene) -> list[Fitness]:
 
 
 def _objects(scene: Scene) -> list[Fitness]:
+    """Return number, life and agreement with the masks of the tracks of each object."""
     masks = (scene.mask(t) for t in range(len(scene)))
     result = []
     for label, figures in mask_figures(scene.tracks, masks)["tracks_of_objects"].items():

@@ -1,4 +1,4 @@
-"""The page around the report, and the script that draws the camera path."""
+"""Template of the report's page, and the script that draws the camera path."""
 
 __all__ = ["PAGE", "SCRIPT"]
 

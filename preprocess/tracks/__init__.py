@@ -1,1 +1,1 @@
-"""Backends of the tracks stage."""
+"""Backends of the tracks stage: every module here is imported, and registers its own."""

@@ -1,9 +1,8 @@
 """Point tracks by chaining optical flow from frame to frame.
 
-A track is started wherever a cell of the image holds no point, follows the flow while the way
-there and back agree, and ends at an occlusion, at the border, or where too many points have piled
-up in one cell. Tracks are local in time (10 to 30 frames on ordinary clips); a point that
-reappears is a new track.
+A track is started wherever a cell of the image has no point. It follows the flow while forward and
+backward flow agree, and ends at an occlusion, at the border, or where too many points are in one
+cell. Tracks are short (10 to 30 frames on ordinary clips); a point that reappears is a new track.
 """
 
 from __future__ import annotations
@@ -11,10 +10,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float32, Int, UInt8
 
+from msdyn.preprocess.contracts import Backend, TrackResult
 from msdyn.preprocess.imaging.flow import (
     FlowPair,
     estimate_flow,
@@ -23,140 +23,170 @@ from msdyn.preprocess.imaging.flow import (
     refine_points,
 )
 from msdyn.preprocess.progress import progress
+from msdyn.preprocess.registry import register_backend
 from msdyn.scene import Scene, Tracks
 
 __all__ = ["FlowTracks"]
 
 
+@register_backend("tracks", "flow", needs=("frames",))
 @dataclass(frozen=True)
-class FlowTracks:
-    """Tracks by chained optical flow, re-seeded where the image is no longer covered."""
+class FlowTracks(Backend):
+    """Tracks by chained optical flow, new ones started where the image is no longer covered."""
 
     cells: int = 107
-    """Cells along the longer side of the image (at least 4 px wide); one that is empty gets a new
+    """Cells along the longer side of the image (at least 4 px wide); an empty cell gets a new
     track."""
     cell_capacity: int = 2
-    """Points that a cell may hold; the oldest stay."""
+    """Most points in a cell; the oldest are kept."""
     anchor_frames: int = 8
-    """Points are matched again to where they were this many frames before, against drift."""
+    """Points are matched again to the image this many frames before, against drift."""
     min_life: int = 3
-    """Tracks seen in fewer frames are dropped."""
+    """Tracks visible in fewer frames are dropped."""
     drift_px: float = 1.5
-    """Accumulated forward-backward error at which a point's confidence has fallen to one half."""
+    """Accumulated forward-backward error at which the confidence of a point is one half."""
 
-    name = "flow"
+    def track(self, scene: Scene) -> TrackResult:
+        """Return tracks through the whole clip.
 
-    def track(self, scene: Scene) -> tuple[Tracks, dict[str, Any]]:
-        """Return tracks through the whole clip (object -1) and quality figures."""
+        The figures: `tracks`, their number; `mean_life_frames`; `forward_backward_px`, the median
+        difference of forward and backward flow.
+        """
         grid = _Grid(scene.size, self.cells)
         images: deque[np.ndarray] = deque(maxlen=self.anchor_frames + 1)
-        living = _Living(grid.empty_centres(np.zeros((0, 2), np.float32)))
-        history = deque([living.snapshot()])
+        points = _Points(grid.empty_centres(np.zeros((0, 2), np.float32)))
+        history = deque([points.snapshot()])
         errors = []
         pairs = progress(self.flows(scene), "tracks", total=len(scene) - 1)
         for frame, pair in enumerate(pairs, start=1):
             images.extend([pair.second] if images else [pair.first, pair.second])
-            moved, error, believed = follow_points(pair, living.xy)
-            errors.append(np.sqrt(error[believed]))
-            living.advance(moved, error)
-            living.keep(believed)
+            moved, error, valid = follow_points(pair, points.xy)
+            errors.append(np.sqrt(error[valid]))
+            points.advance(moved, error)
+            points.keep(valid)
             if frame >= self.anchor_frames:
-                living.anchor(images[0], images[-1], history[-self.anchor_frames])
-                living.keep(grid.inside(living.xy))
-            living.keep(grid.uncrowded(living.xy, self.cell_capacity))
-            living.add(grid.empty_centres(living.xy), frame)
-            history.append(living.snapshot())
-        tracks = self._collect(history, np.array(living.born, np.int32))
+                points.anchor(images[0], images[-1], history[-self.anchor_frames])
+                points.keep(grid.inside(points.xy))
+            points.keep(grid.within_capacity(points.xy, self.cell_capacity))
+            points.add(grid.empty_centres(points.xy), frame)
+            history.append(points.snapshot())
+        tracks = self._collect(history, np.array(points.first_frame, np.int32))
         life = tracks.lifetimes
-        return tracks, {
+        figures = {
             "tracks": len(tracks),
             "mean_life_frames": round(float(life.mean()), 2) if len(tracks) else 0.0,
             "forward_backward_px": round(float(np.median(np.concatenate(errors))), 4),
         }
+        return TrackResult(tracks, figures)
 
     def flows(self, scene: Scene) -> Iterator[FlowPair]:
-        """Yield the flow from each frame to the next, and back."""
+        """Yield the forward and backward flow between each frame and the next."""
         before = grey(scene.image(0))
         for frame in range(1, len(scene)):
             now = grey(scene.image(frame))
             yield estimate_flow(before, now)
             before = now
 
-    def _collect(self, history: deque[_Snapshot], born: np.ndarray) -> Tracks:
-        """Gather snapshots, one a frame, into tracks, without the short-lived ones.
+    def _collect(
+        self, history: deque[_Snapshot], first_frame: Int[np.ndarray, " points"]
+    ) -> Tracks:
+        """Gather snapshots, one per frame, into tracks, without those that are too short.
 
-        The snapshots are given up one by one, not to hold all positions twice.
+        The snapshots are removed one by one, so that positions are not in memory twice.
         """
         frames = len(history)
-        life = np.zeros(len(born), np.int64)
+        life = np.zeros(len(first_frame), np.int64)
         for snapshot in history:
             life[snapshot.ids] += 1
         kept = life >= self.min_life
-        stop = born + life
-        runs = np.cumsum(np.where(kept, life, 0)) - stop  # plus the frame: its place in the runs
+        stop = first_frame + life
+        run_shift = np.cumsum(np.where(kept, life, 0)) - stop  # index in the runs, minus the frame
         xy = np.zeros((life[kept].sum(), 2), np.float32)
         confidence = np.zeros(len(xy), np.float32)
         for frame in range(frames):
             snapshot = history.popleft()
             own = kept[snapshot.ids]
-            place = runs[snapshot.ids[own]] + frame
-            xy[place] = snapshot.xy[own]
-            confidence[place] = 1 / (1 + snapshot.drift[own] / self.drift_px**2)
+            index = run_shift[snapshot.ids[own]] + frame
+            xy[index] = snapshot.xy[own]
+            confidence[index] = 1 / (1 + snapshot.drift[own] / self.drift_px**2)
         return Tracks(
             frames,
-            start=born[kept],
+            start=first_frame[kept],
             stop=stop[kept],
             run_xy=xy,
             run_visible=np.ones(len(xy), bool),
             run_confidence=confidence,
             object=np.full(len(life[kept]), -1),
-            query_frame=born[kept],
+            query_frame=first_frame[kept],
         )
 
 
 @dataclass(frozen=True)
 class _Snapshot:
-    """The living points of one frame: ids [N], positions [N, 2] px, accumulated error [N] px^2."""
+    """The points of one frame.
 
-    ids: np.ndarray
-    xy: np.ndarray
-    drift: np.ndarray
+    Attributes:
+        ids: [N] of the points.
+        xy: [N, 2] px.
+        drift: [N] px^2, accumulated squared forward-backward error.
+    """
+
+    ids: Int[np.ndarray, " points"]
+    xy: Float32[np.ndarray, "points 2"]
+    drift: Float32[np.ndarray, " points"]
 
 
-class _Living:
-    """The points being followed, oldest first."""
+class _Points:
+    """The points that are being followed, oldest first; see `_Snapshot`."""
 
-    def __init__(self, xy: np.ndarray) -> None:
+    def __init__(self, xy: Float32[np.ndarray, "points 2"]) -> None:
         self.ids = np.zeros(0, np.int32)
         self.xy = np.zeros((0, 2), np.float32)
         self.drift = np.zeros(0, np.float32)
-        self.born: list[int] = []  # frame in which each id was started
+        self.first_frame: list[int] = []  # of each id
         self.add(xy, 0)
 
-    def add(self, xy: np.ndarray, frame: int) -> None:
-        new = np.arange(len(self.born), len(self.born) + len(xy), dtype=np.int32)
+    def add(self, xy: Float32[np.ndarray, "new 2"], frame: int) -> None:
+        """Start points in a frame."""
+        count = len(self.first_frame)
+        new = np.arange(count, count + len(xy), dtype=np.int32)
         self.ids = np.concatenate([self.ids, new])
         self.xy = np.concatenate([self.xy, xy])
         self.drift = np.concatenate([self.drift, np.zeros(len(xy), np.float32)])
-        self.born += [frame] * len(xy)
+        self.first_frame += [frame] * len(xy)
 
-    def advance(self, moved: np.ndarray, error: np.ndarray) -> None:
+    def advance(
+        self, moved: Float32[np.ndarray, "points 2"], error: Float32[np.ndarray, " points"]
+    ) -> None:
+        """Move the points; their squared forward-backward error [N] px^2 accumulates."""
         self.xy, self.drift = moved, self.drift + error
 
-    def anchor(self, then: np.ndarray, now: np.ndarray, past: _Snapshot) -> None:
-        """Match the points that lived in an earlier frame to that frame's image."""
+    def anchor(
+        self,
+        then: UInt8[np.ndarray, "height width"],
+        now: UInt8[np.ndarray, "height width"],
+        past: _Snapshot,
+    ) -> None:
+        """Match the points of an earlier frame again, from its image to the present one."""
         _, old, new = np.intersect1d(past.ids, self.ids, assume_unique=True, return_indices=True)
         self.xy[new] = refine_points(then, now, past.xy[old], self.xy[new])
 
-    def keep(self, which: np.ndarray) -> None:
+    def keep(self, which: Bool[np.ndarray, " points"]) -> None:
+        """Drop all other points."""
         self.ids, self.xy, self.drift = self.ids[which], self.xy[which], self.drift[which]
 
     def snapshot(self) -> _Snapshot:
+        """Return the points as they are now."""
         return _Snapshot(self.ids, self.xy, self.drift)
 
 
 class _Grid:
-    """Square cells over an image of a size (height, width)."""
+    """Square cells over an image.
+
+    Attributes:
+        side: of a cell, px.
+        rows, columns: number of cells.
+    """
 
     def __init__(self, size: tuple[int, int], cells: int) -> None:
         self.side = max(4, round(max(size) / cells))
@@ -164,25 +194,27 @@ class _Grid:
         self.extent = np.array([size[1], size[0]], np.float32)
         self.last = self.extent - 0.5  # a cell cut by the border has its centre outside
 
-    def inside(self, xy: np.ndarray) -> np.ndarray:
+    def inside(self, xy: Float32[np.ndarray, "points 2"]) -> Bool[np.ndarray, " points"]:
         """Return which points [N, 2] px lie in the image."""
         return np.all((xy >= 0) & (xy <= self.extent), axis=1)
 
-    def cell_of(self, xy: np.ndarray) -> np.ndarray:
+    def cell_of(self, xy: Float32[np.ndarray, "points 2"]) -> Int[np.ndarray, " points"]:
         """Return the cell index [N] of points [N, 2] px."""
         column = np.clip(xy[:, 0] // self.side, 0, self.columns - 1)
         row = np.clip(xy[:, 1] // self.side, 0, self.rows - 1)
         return (row * self.columns + column).astype(np.int64)
 
-    def empty_centres(self, xy: np.ndarray) -> np.ndarray:
-        """Return the centres [M, 2] of the cells that hold none of the points [N, 2] px."""
+    def empty_centres(self, xy: Float32[np.ndarray, "points 2"]) -> Float32[np.ndarray, "empty 2"]:
+        """Return the centres [M, 2] px of the cells without any of the points [N, 2] px."""
         empty = np.setdiff1d(np.arange(self.rows * self.columns), self.cell_of(xy))
         row, column = np.divmod(empty, self.columns)
         centres = (np.stack([column, row], 1) + 0.5) * self.side
         return np.minimum(centres, self.last).astype(np.float32)
 
-    def uncrowded(self, xy: np.ndarray, capacity: int) -> np.ndarray:
-        """Return which points [N] stay when each cell keeps its first `capacity`."""
+    def within_capacity(
+        self, xy: Float32[np.ndarray, "points 2"], capacity: int
+    ) -> Bool[np.ndarray, " points"]:
+        """Return which points [N] are among the first `capacity` of their cell."""
         cells = self.cell_of(xy)
         order = np.argsort(cells, kind="stable")
         number = np.bincount(cells, minlength=self.rows * self.columns)

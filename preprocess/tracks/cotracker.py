@@ -1,4 +1,4 @@
-"""CoTracker3 by torch hub: tracks that survive occlusions. Weights and code are CC-BY-NC-4.0.
+"""CoTracker3 by torch hub: tracks through occlusions. Weights and code are CC-BY-NC-4.0.
 
 Reference: Karaev et al., "CoTracker3: Simpler and Better Point Tracking by Pseudo-Labelling Real
 Videos", 2024.
@@ -6,15 +6,19 @@ Videos", 2024.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+from torch import Tensor, nn
 
 from msdyn.io import tracks_of_cotracker
 from msdyn.preprocess.checkpoints.huggingface import Availability
 from msdyn.preprocess.checkpoints.torch_hub import load_from_hub
+from msdyn.preprocess.registry import register_backend
 from msdyn.preprocess.tracks.point_trackers import GridTracks
 from msdyn.scene import Tracks
 
@@ -25,25 +29,28 @@ _ENTRY = "cotracker3_offline"
 LICENCE = "CC-BY-NC-4.0"
 
 
+@register_backend("tracks", "cotracker", needs=("frames",), model=COTRACKER)
 @dataclass(frozen=True)
 class CoTracker(GridTracks):
-    """Tracks by CoTracker3: grids of points from evenly spaced frames, followed there and back."""
+    """Tracks by CoTracker3, of grids of points in evenly spaced frames."""
 
     model: str = COTRACKER
     """A repository on GitHub with a `hubconf.py`, or a folder with one."""
-
-    name = "cotracker"
 
     @property
     def licence(self) -> str:
         return LICENCE if self.model == COTRACKER else "unknown (your own copy)"
 
-    def _load(self) -> Any:
+    def _load(self) -> nn.Module:
         return load_from_hub(self.model, _ENTRY, offline=self.offline)
 
-    def _follow(self, network: Any, images: np.ndarray, queries: np.ndarray, device: str) -> Tracks:
-        import torch
-
+    def _follow(
+        self,
+        network: Callable[..., tuple[Tensor, Tensor]],
+        images: UInt8[np.ndarray, "frames height width 3"],
+        queries: Float32[np.ndarray, "points 3"],
+        device: str,
+    ) -> Tracks:
         video = torch.from_numpy(images).permute(0, 3, 1, 2)[None].float().to(device)
         own = queries - np.array([0, 0.5, 0.5], np.float32)  # its pixel centres are at integers
         xy, visibility = network(
@@ -53,9 +60,7 @@ class CoTracker(GridTracks):
 
 
 def find_cotracker(*, offline: bool) -> Availability:
-    """Return whether the code and weights can be had; `offline`, without opening a socket."""
-    import torch
-
+    """Return whether code and weights are available; `offline`, without opening a socket."""
     code = Path(torch.hub.get_dir()) / f"{COTRACKER.replace('/', '_')}_main"
     weights = Path(torch.hub.get_dir()) / "checkpoints" / "scaled_offline.pth"
     if code.is_dir() and weights.is_file():

@@ -5,37 +5,38 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from msdyn.errors import InputError
 from msdyn.io import read_cotracker, read_tapvid3d
+from msdyn.preprocess.contracts import FileBackend, TrackResult
 from msdyn.preprocess.frame_matching import rows_of_frames
+from msdyn.preprocess.registry import register_backend
 from msdyn.scene import Observations, Scene, Tracks, npz_keys, read_tracks
 
 __all__ = ["FileTracks"]
 
 
+@register_backend("tracks", "files", needs=("frames",))
 @dataclass(frozen=True)
-class FileTracks:
+class FileTracks(FileBackend):
     """Tracks in pixels of the video at its full size."""
 
-    path: Path
+    def track(self, scene: Scene) -> TrackResult:
+        """Return the tracks in the frames of the scene, in pixels of its images.
 
-    name = "files"
-
-    def track(self, scene: Scene) -> tuple[Tracks, dict[str, Any]]:
-        """Return the tracks at the kept frames, in pixels of the scene's images.
+        The figures: `layout` of the file; `tracks`, their number; `mean_life_frames`; `resampled`,
+        the scale from pixels of the video to those of the scene.
 
         Raises:
             FileNotFoundError: there is no such file.
-            InputError: no known layout, or not of the video's number of frames.
+            InputError: no known layout, or not of the number of frames of the video.
         """
         layout, tracks = _read(self.path)
         rows = rows_of_frames(scene, tracks.num_frames, f"{self.path}: frames")
         options = scene.info.stages["frames"]["options"]
-        factor = np.array(
+        scale = np.array(
             [
                 scene.info.width / options["source_width"],
                 scene.info.height / options["source_height"],
@@ -43,29 +44,33 @@ class FileTracks:
             np.float32,
         )
         track, frame, xy, confidence = tracks.observations()
-        place = np.full(tracks.num_frames, -1)
-        place[rows] = np.arange(len(rows))
-        kept = place[frame] >= 0
+        index_of_frame = np.full(tracks.num_frames, -1)
+        index_of_frame[rows] = np.arange(len(rows))
+        kept = index_of_frame[frame] >= 0
         query = np.minimum(np.searchsorted(rows, tracks.query_frame), len(rows) - 1)
         tracks = Tracks.from_observations(
             len(rows),
-            Observations(track[kept], place[frame[kept]], factor * xy[kept], confidence[kept]),
+            Observations(
+                track[kept], index_of_frame[frame[kept]], scale * xy[kept], confidence[kept]
+            ),
             np.full(len(tracks), -1),
             query,
         )
-        # A track whose query frame was not kept is queried where it is first seen.
+        # A track whose query frame is not in the scene is queried in its first visible frame.
         visible = tracks.look_up(np.arange(len(tracks)), query)[1]
         tracks = dataclasses.replace(tracks, query_frame=np.where(visible, query, tracks.start))
         tracks = tracks.select(tracks.lifetimes > 0)
-        return tracks, {
+        figures = {
             "layout": layout,
             "tracks": len(tracks),
             "mean_life_frames": round(float(tracks.lifetimes.mean()), 2) if len(tracks) else 0,
-            "resampled": round(float(factor[0]), 6),
+            "resampled": round(float(scale[0]), 6),
         }
+        return TrackResult(tracks, figures)
 
 
 def _read(path: Path) -> tuple[str, Tracks]:
+    """Return the layout of a file and its tracks."""
     keys = set(npz_keys(path))
     if "tracks_XYZ" in keys:
         return "TAPVid-3D", read_tapvid3d(path)

@@ -145,7 +145,7 @@ def card_tracks(cards: list[Card], cameras: Cameras, rendered: Rendered, side: i
 
 
 def sliding_cameras(frames: int, focal: float, width: int, height: int, reach: float) -> Cameras:
-    """Cameras that slide sideways by `reach` in all, rise and fall a little, and turn a little."""
+    """Cameras on a sideways path of length `reach`, with small vertical motion and rotation."""
     s = np.linspace(-0.5, 0.5, frames)
     poses = np.concatenate(
         [

@@ -8,8 +8,7 @@ import torch
 from moving import panning, paste, texture, write_scene
 from small_clip import Poor, write_small_clip
 
-from msdyn.preprocess import PreprocessConfig, pipeline
-from msdyn.preprocess.registry import BACKENDS
+from msdyn.preprocess import PreprocessConfig, find_backend, pipeline, registry
 from msdyn.preprocess.tracks.chained_flow import FlowTracks
 
 
@@ -47,7 +46,7 @@ def square(tmp_path_factory):
     sprite = texture(30, 30, seed=4)
     frames = [paste(image, sprite, (10 + 3 * t, 20))[0] for t, image in enumerate(frames)]
     scene = write_scene(tmp_path_factory.mktemp("square") / "scene", np.stack(frames))
-    return scene, FlowTracks().track(scene)[0]
+    return scene, FlowTracks().track(scene).tracks
 
 
 @pytest.fixture
@@ -64,16 +63,26 @@ def config(clip, tmp_path):
 
 
 @pytest.fixture
-def poor(monkeypatch):
+def use_backend(monkeypatch):
+    """Return what puts a backend in place of a registered one."""
+
+    def use(stage, name, backend):
+        spec = dataclasses.replace(find_backend(stage, name), make=lambda options: backend)
+        monkeypatch.setitem(registry._SPECS[stage], name, spec)
+
+    return use
+
+
+@pytest.fixture
+def poor(use_backend):
     """Let the defaults of cameras and depth be quick, and poor."""
-    for stage, name in (("cameras", "sfm"), ("depth", "fused")):
-        spec = dataclasses.replace(BACKENDS[stage][name], make=lambda config: Poor())
-        monkeypatch.setitem(BACKENDS[stage], name, spec)
+    use_backend("cameras", "sfm", Poor())
+    use_backend("depth", "fused", Poor())
 
 
 @pytest.fixture
 def ran(monkeypatch):
-    """The stages that were run, in their order."""
+    """The stages that were run, in order."""
     stages = []
     forget = pipeline._Run._forget
 

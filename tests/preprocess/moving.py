@@ -21,7 +21,7 @@ def texture(height, width, seed=0):
 
 
 def turn_about(centre, degrees, shift):
-    """Return the 3x3 map that turns about `centre` (x, y) and then shifts by (dx, dy) px."""
+    """Return the 3x3 map of a rotation about `centre` (x, y) and a translation by (dx, dy) px."""
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     x, y = centre
     return np.array(
@@ -36,7 +36,7 @@ def apply(matrix, xy):
 
 
 def warped(image, now_from_first, size):
-    """Return `image`, which overlaps the first frame by `MARGIN` px all round, as seen later.
+    """Return a later frame of `image`, which has a margin of `MARGIN` px around the first frame.
 
     Args:
         image: [H + 2 MARGIN, W + 2 MARGIN, 3].
@@ -52,7 +52,7 @@ def warped(image, now_from_first, size):
 
 
 def paste(frame, sprite, at):
-    """Lay a sprite [h, w, 3] over a copy of a frame, its top left at the whole pixel (x, y)."""
+    """Paste a sprite [h, w, 3] on a copy of a frame, its top left at the whole pixel (x, y)."""
     x, y = at
     frame = frame.copy()
     height, width = frame.shape[:2]
@@ -66,7 +66,7 @@ def paste(frame, sprite, at):
 
 
 def panning(frames, size, degrees=0.0, shift=(1.0, 0.5), seed=0):
-    """Return a turning and shifting background [T, H, W, 3] and its maps [T, 3, 3] from frame 0."""
+    """Return a rotating and translating background [T, H, W, 3], and its maps [T, 3, 3]."""
     image = texture(size[0] + 2 * MARGIN, size[1] + 2 * MARGIN, seed)
     centre = (size[1] / 2, size[0] / 2)
     maps = np.stack(

@@ -1,4 +1,4 @@
-"""The parts of the cameras stage: triangulation, turning cameras, interpolation, verdicts."""
+"""Parts of the cameras stage: triangulation, rotating cameras, interpolation, verdicts."""
 
 import tracemalloc
 from dataclasses import replace
@@ -48,7 +48,7 @@ def test_triangulation_is_exact_on_exact_observations_in_any_order(seed):
     point, frame, xy = observe(cameras, xyz, seen)
     order = rng.permutation(len(point))
     solved = triangulate(cameras, point[order], frame[order], xy[order])
-    assert np.abs(solved.xyz - xyz).max() < 1e-11  # worst seen 1e-14
+    assert np.abs(solved.xyz - xyz).max() < 1e-11  # worst 1e-14
     assert solved.error.max() < 1e-10
     assert solved.in_front.all()
     to_ends = xyz[:, None] - cameras.centres[[0, 11]]
@@ -62,7 +62,7 @@ def test_triangulation_in_blocks_is_the_same_and_takes_no_more_memory(monkeypatc
     cameras = sideways_cameras(20)
     xyz = rng.uniform([-1, -1, 2], [1, 1, 6], (1200, 3))
     seen = rng.random((1200, 20)) < 0.5
-    seen[700:900] = False  # points that nothing saw, some of them filling a block
+    seen[700:900] = False  # points without observations, a block of them
     point, frame, xy = observe(cameras, xyz, seen)
     xy = xy + rng.normal(0, 0.3, xy.shape)
     order = rng.permutation(len(point))
@@ -144,7 +144,7 @@ def test_reprojection_error_of_nothing_is_infinite():
 
 
 def turning_tracks(noise: float, shift: float = 0.0) -> tuple[Tracks, np.ndarray]:
-    """Tracks seen by a camera of focal length 280 that turns (and is shifted by `shift`)."""
+    """Tracks of a camera of focal length 280 that rotates (and translates by `shift`)."""
     rng = np.random.default_rng(1)
     frames = 30
     turns = np.stack([np.linspace(0, 0.1, frames), np.linspace(0, 0.4, frames) ** 1.5], 1)
@@ -203,7 +203,7 @@ def test_background_motion():
     assert motion(xy, seen) == 0
     drifting = xy + np.arange(20)[:, None] * [0.3, 0.4]
     assert motion(drifting, seen) == pytest.approx(5, rel=1e-5)
-    # A camera that stands for most of the clip and then moves is not still.
+    # A camera that is static for most of the clip and then moves is not static.
     late = xy + np.maximum(np.arange(20) - 14, 0)[:, None] * [3.0, 0]
     assert motion(late, seen) > 5
     brief = np.eye(20, dtype=bool)[np.arange(50) % 20]

@@ -1,6 +1,7 @@
 """The cameras stage as a whole, on rendered clips of known cameras and on a real one."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from scipy.spatial.transform import Rotation, Slerp
 from msdyn.geometry import Cameras, align_camera_paths, similarity_from_points, transform_points
 from msdyn.preprocess.cameras.structure_from_motion import SfmCameras
 from msdyn.preprocess.multiview.colmap import map_cameras, match_tracks, polish
+from msdyn.preprocess.multiview.track_labels import assign_objects
 from msdyn.preprocess.multiview.triangulation import reprojection_error
 from msdyn.scene import Observations, Tracks
 
@@ -80,7 +82,7 @@ def test_moving_camera(clip, capfd):
 def test_frames_without_features_are_interpolated_and_counted(clip, tmp_path):
     _, tracks, rendered, cameras = clip
     images = rendered.images.copy()
-    images[6:8] = 128  # the lens is covered
+    images[6:8] = 128  # nothing is visible
     scene = write_frames(tmp_path / "scene", images)
     seen = tracks.observations()
     shown = ~np.isin(seen.frame, (6, 7))
@@ -110,7 +112,7 @@ def test_frames_of_a_long_clip_find_their_place_between_those_solved_together(cl
     assert solution.quality["registered_frames"] == FRAMES and solution.verdict.grade == "good"
     assert path_error(solution.cameras, cameras) < 0.002
     assert turn_error(solution.cameras, cameras) < 0.05
-    # Every frame has points of its own, and they are seen where they are.
+    # Every frame has observations of points, with small reprojection errors.
     points = solution.points
     assert (np.bincount(points.frame, minlength=FRAMES) > 30).all()
     assert reprojection_error(points, solution.cameras) < 0.3
@@ -161,6 +163,7 @@ def test_turning_camera_gives_rotations_and_focal_length_alone(tmp_path):
     for frame in range(20):
         masks[frame, 68:112, max(38 + 5 * frame, 0) : 83 + 5 * frame] = 1
     both = tracks_of_positions(np.concatenate([xy, crossing]) + rng.normal(0, 0.1, (680, 20, 2)))
+    both = replace(both, object=assign_objects(both, masks))
     solution = SfmCameras().solve(scene, both, masks)
     assert solution.motion == "rotating" and solution.verdict.grade == "poor"
     assert solution.cameras.intrinsics[0, 0, 0] == pytest.approx(FOCAL, rel=0.01)

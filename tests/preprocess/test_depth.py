@@ -11,6 +11,7 @@ from msdyn.preprocess.contracts import CameraSolution, SparsePoints, Verdict
 from msdyn.preprocess.depth.fused import BACKDROP, BEFORE_BACKDROP, FusedDepth
 from msdyn.preprocess.depth.multi_frame import Body, DenseBody
 from msdyn.preprocess.depth.rigid_objects import solve_rigid_objects
+from msdyn.preprocess.multiview.track_labels import assign_objects
 from msdyn.preprocess.multiview.triangulation import reprojection_error, triangulate_tracks
 from msdyn.scene import IGNORE
 
@@ -33,7 +34,7 @@ class Clip:
 
 
 def box(world_from_box, side, label, seed):
-    """Return the cards of a cube that is seen from the front and above."""
+    """Return the cards of a cube that is visible from the front and above."""
     half = side / 2
     faces = [placed(0, 0, -half), placed(-half, 0, 0, yaw=90), placed(half, 0, 0, yaw=90)]
     faces += [placed(0, -half, 0, pitch=90)]
@@ -45,7 +46,7 @@ def box(world_from_box, side, label, seed):
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """A room in which a box on the floor slides and turns, filmed by a sliding camera."""
+    """A room in which a box on the floor translates and rotates, with a moving camera."""
     cameras = sliding_cameras(FRAMES, FOCAL, WIDTH, HEIGHT, reach=1.2)
     s = np.linspace(0, 1, FRAMES)
     path = np.concatenate([placed(-0.4 + 0.8 * a, 0.35, 2.9, yaw=10 + 70 * a) for a in s])
@@ -65,13 +66,12 @@ def clip(tmp_path_factory):
 
 
 def estimate_with_confidence(clip, masks=None, solution=None, tracks=None, **options):
-    maps, figures = FusedDepth(**options).estimate(
-        clip.scene,
-        clip.tracks if tracks is None else tracks,
-        clip.rendered.labels if masks is None else masks,
-        clip.solution if solution is None else solution,
-    )
-    maps = list(maps)
+    tracks = clip.tracks if tracks is None else tracks
+    masks = clip.rendered.labels if masks is None else masks
+    tracks = dataclasses.replace(tracks, object=assign_objects(tracks, masks))
+    solution = clip.solution if solution is None else solution
+    stream = FusedDepth(**options).estimate(clip.scene, tracks, masks, solution).maps
+    maps, figures = list(stream), stream.figures
     depths = np.stack([item.depth for item in maps])
     confidence = np.stack([item.confidence for item in maps])
     json.dumps(figures, allow_nan=False)
@@ -125,7 +125,7 @@ def test_a_rigid_box_is_measured_relative_to_itself(clip, measured):
     assert figures["assumed"] == 0
     for depth, exact, label in zip(depths, clip.rendered.depths, clip.rendered.labels, strict=True):
         ratio = depth[label == 1] / exact[label == 1]
-        # Where it is comes from the floor beside it: 2.0 to 3.6 % near.
+        # Its position is from the floor next to it: 2.0 to 3.6 % too near.
         assert np.median(ratio) == pytest.approx(1, abs=0.04)
         # Its shape is its own: 0.16 to 0.26 %.
         assert np.median(np.abs(ratio / np.median(ratio) - 1)) < 0.005
@@ -169,7 +169,7 @@ def test_without_parallax_there_is_a_backdrop(clip, why):
 
 
 def test_odd_masks(clip):
-    """Ignored pixels, a frame that moves all over, and an object of one frame."""
+    """Ignored pixels, a frame in which every pixel moves, and an object in one frame."""
     masks = clip.rendered.labels.copy()
     masks[:, :10] = IGNORE
     masks[4] = 1
@@ -177,7 +177,7 @@ def test_odd_masks(clip):
     depths, figures = estimate(clip, masks, rigid_objects=False, working_side=64)
     np.testing.assert_array_equal(depths == 0, masks == IGNORE)
     assert set(figures["objects"]) == {"1", "2"}
-    # The frame without background has what the others say of its object.
+    # The depth of the object in the frame without background is from the other frames.
     assert np.median(clip.errors(depths)[4][clip.rendered.labels[4] == 1]) < 0.2
     assert figures["assumed"] == pytest.approx(np.isin(masks, (1, 2)).mean(), abs=1e-4)
 

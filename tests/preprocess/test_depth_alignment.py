@@ -10,7 +10,7 @@ from msdyn.errors import InputError
 from msdyn.geometry import Cameras
 from msdyn.preprocess.checkpoints.placement import Placement
 from msdyn.preprocess.contracts import CameraSolution, SparsePoints, Verdict
-from msdyn.preprocess.depth import networks as model_depth
+from msdyn.preprocess.depth import networks
 from msdyn.preprocess.depth.networks import ModelDepth
 from msdyn.preprocess.depth.scale_alignment import fit_inverse_depth, fit_to_tracks
 from msdyn.scene import Tracks
@@ -155,11 +155,11 @@ def known(tmp_path):
 
 
 def estimate(monkeypatch, known, network, **changes):
-    monkeypatch.setattr(model_depth, "load_network", lambda *a, **k: network)
+    monkeypatch.setattr(networks, "load_network", lambda *a, **k: network)
     scene, tracks, masks, solution = known
     backend = ModelDepth("depth-anything", "somewhere")
-    maps, quality = backend.estimate(scene, tracks, masks, solution)
-    return np.stack(list(maps)), quality
+    maps = backend.estimate(scene, tracks, masks, solution).maps
+    return np.stack([item.depth for item in maps]), maps.figures
 
 
 def test_a_network_is_brought_to_the_cameras_scale(monkeypatch, known):
@@ -171,7 +171,7 @@ def test_a_network_is_brought_to_the_cameras_scale(monkeypatch, known):
         inner[18:32] = False
         inner[known[2][t] == 255] = False
         assert np.abs(maps[t][inner] / truth[inner] - 1).max() < 0.04
-    # No point lies on what moves, and yet it is at its place.
+    # No point is on the moving object, and yet its depth is right.
     box = maps[6][23:27, 20:24]
     assert np.median(box) == pytest.approx(BOX, rel=0.05)
     assert (maps[3][:2] == 0).all()  # ignored

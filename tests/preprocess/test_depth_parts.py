@@ -20,7 +20,7 @@ from msdyn.preprocess.depth.plane_sweep import (
     semi_global,
 )
 from msdyn.preprocess.depth.rigid_objects import bring_to_scale
-from msdyn.preprocess.depth.support import Reading, read_surroundings, smooth_depths
+from msdyn.preprocess.depth.support import Surroundings, read_surroundings, smooth_depths
 from msdyn.preprocess.imaging.edge_aware_fill import edge_weights, fill
 
 # fill
@@ -125,12 +125,12 @@ def test_plane_homographies_carry_points_of_the_plane(seed):
 
 
 def test_a_wall_matches_best_at_its_own_plane(wall):
-    planes = np.linspace(0.2, 0.5, 31)  # of which number 13 and 14 are beside 1/3
+    planes = np.linspace(0.2, 0.5, 31)  # numbers 13 and 14 are next to 1/3
     cost = match_cost(wall[2], [[wall[1], wall[0]], [wall[3], wall[4]]], planes)
     assert cost.shape == (31, 72, 96) and 0 <= cost.min() and cost.max() <= 2 + 1e-5
     position, best = pick_planes(cost)
     inverse = np.interp(position, np.arange(31), planes)
-    inner = np.s_[12:-12, 12:-12]  # seen by all neighbours
+    inner = np.s_[12:-12, 12:-12]  # visible in all neighbours
     assert np.isin(best[inner], (13, 14)).mean() > 0.99
     assert np.abs(3 * inverse[inner] - 1).mean() < 0.005
     smooth, _ = pick_planes(semi_global(cost, wall[2].gray, 0.15, 1.5))
@@ -194,7 +194,7 @@ def test_neighbours_are_those_of_the_parallaxes_wanted():
     assert 32 not in after
     assert choose_neighbours(centres, 0, known, 1.0)[0] == []
     assert choose_neighbours(centres, 59, known, 1.0)[1] == []
-    # A camera far from everything goes as far as it may, one that stands still takes any.
+    # For a distant scene the farthest frames are taken, for a static camera any.
     assert choose_neighbours(centres[:50], 10, known[:50], 100.0)[1] == [10 + MAX_GAP]
     assert all(len(side) == 1 for side in choose_neighbours(0 * centres, 30, known, 1.0))
 
@@ -238,22 +238,22 @@ def test_an_object_that_hangs_before_a_wall_is_where_its_holder_is():
 
 def test_an_object_that_is_held_is_where_the_hand_is():
     depth, mask = floor_and_object(10, 30)
-    depth[2:34, 50:60] = depth[2:10, 25:60] = 1.0  # an arm beside and above it
+    depth[2:34, 50:60] = depth[2:10, 25:60] = 1.0  # an arm next to it and above it
     reading = read_surroundings(depth, mask, 3)
     assert reading is not None
     assert reading.ring == 1.0 == reading.contact
-    # Another object beside it says nothing.
+    # Another object next to it is not used.
     mask[2:34, 50:60] = mask[2:10, 25:60] = 1
     reading = read_surroundings(depth, mask, 3)
     assert reading is not None and reading.ring > 3
 
 
 def test_objects_that_cannot_be_placed():
-    depth, mask = floor_and_object(20, 60)  # cut off by the border: what it stands on is hidden
+    depth, mask = floor_and_object(20, 60)  # cut off by the border: the ground is not visible
     reading = read_surroundings(depth, mask, 3)
     assert reading is not None and reading.ground == 0 == reading.contact and reading.ring > 0
     reading = read_surroundings(depth, np.full_like(mask, 3), 3)
-    assert reading == Reading(foot=reading.foot)
+    assert reading == Surroundings(foot=reading.foot)
     assert read_surroundings(depth, mask, 2) is None  # not in the picture
     assert read_surroundings(depth, np.where(np.arange(80) == 7, mask, 0), 3) is None
 
@@ -273,7 +273,7 @@ def test_smooth_depths():
 
 
 def points_on_object(cameras, count=200):
-    """Points of a body at about depth 2 seen by every camera, the lower half of the picture too."""
+    """Points of a body at about depth 2 visible in every camera, in the lower half too."""
     rng = np.random.default_rng(0)
     xyz = rng.uniform([-0.5, -0.5, 1.8], [0.5, 0.5, 2.2], (count, 3))
     frame, point = (index.ravel() for index in np.indices((len(cameras), count)))
@@ -285,7 +285,7 @@ def points_on_object(cameras, count=200):
 def test_a_rigid_object_gets_the_scale_of_what_it_touches():
     cameras = sliding_cameras(6, 100, 80, 60, reach=0.3)
     body = Body(1, cameras, np.array([True] * 5 + [False]), points_on_object(cameras))
-    wrong = Reading(100.0, 100.0, foot=(0, 60))  # of the frame whose pose is not known
+    wrong = Surroundings(100.0, 100.0, foot=(0, 60))  # of the frame whose pose is not known
     # The foot is the lowest rows; its points lie at a median depth that is brought to 7.
     row, depth = body.points.xy[:, 1], body.points.xyz[body.points.point]
     readings = []
@@ -293,7 +293,7 @@ def test_a_rigid_object_gets_the_scale_of_what_it_touches():
         foot = (body.points.frame == frame) & (row >= 40) & (row < 60)
         assert foot.sum() >= 3
         at = transform_points(cameras.cam_from_world[frame], depth[foot])[:, 2]
-        readings.append(Reading(7 * float(np.median(at)), foot=(40, 60)))
+        readings.append(Surroundings(7 * float(np.median(at)), foot=(40, 60)))
     readings[2] = None  # it is out of the picture
     # A reading without a ring has the ground for its contact.
     scaled = bring_to_scale(body, [*readings, wrong])
@@ -305,7 +305,7 @@ def test_a_rigid_object_gets_the_scale_of_what_it_touches():
         seen, 7 * transform_points(cameras.cam_from_world[3], body.points.xyz), atol=1e-9
     )
     assert bring_to_scale(body, [None] * 6) is None
-    assert bring_to_scale(body, [Reading(ring=2.0, foot=(40, 60))] * 6) is None
+    assert bring_to_scale(body, [Surroundings(ring=2.0, foot=(40, 60))] * 6) is None
 
 
 # consistency

@@ -1,4 +1,4 @@
-"""Bringing your own cameras, depth, masks and tracks: what fits is taken, what does not is said."""
+"""Cameras, depth, masks and tracks from files: matched to the frames, or refused in one line."""
 
 import dataclasses
 
@@ -48,8 +48,8 @@ def depth_folder(folder, count, size=(HEIGHT, WIDTH), suffix=".npy"):
 
 
 def depths(backend, scene):
-    maps, quality = backend.estimate(scene, None, None, None)
-    return [float(np.median(depth)) for depth in maps], quality
+    maps = backend.estimate(scene, None, None, None).maps
+    return [float(np.median(item.depth)) for item in maps], maps.figures
 
 
 @pytest.mark.parametrize("suffix, scale", [(".npy", None), (".npy", 0.5), (".png", 0.001)])
@@ -72,9 +72,10 @@ def test_depth_of_another_size_is_resampled_to_the_nearest(tmp_path, scene):
     small = np.arange(12 * 16, dtype=np.float32).reshape(12, 16)
     for i in range(4):
         np.save(folder / f"{i}.npy", small[..., None])  # [H, W, 1] is taken too
-    maps, quality = FileDepth(folder).estimate(scene, None, None, None)
-    np.testing.assert_array_equal(next(maps), np.kron(small, np.ones((4, 4))))
-    assert quality["resampled"] == 4.0 and quality["known"] < 1
+    maps = FileDepth(folder).estimate(scene, None, None, None).maps
+    found = [item.depth for item in maps]
+    np.testing.assert_array_equal(found[0], np.kron(small, np.ones((4, 4))))
+    assert maps.figures["resampled"] == 4.0 and maps.figures["known"] < 1
 
 
 def refused(backend, scene, match):
@@ -117,8 +118,9 @@ def test_depth_folders_that_do_not_fit_are_refused(tmp_path, scene):
 
 
 def masks(backend, scene):
-    found, quality = backend.segment(scene, source_tracks(), None)
-    return np.stack(list(found)), quality
+    result = backend.segment(scene, source_tracks(), None)
+    assert not result.needs_cameras and not result.better_with_cameras
+    return np.stack(list(result.masks)), result.masks.figures
 
 
 def write_masks(folder, arrays, palette=False):
@@ -149,7 +151,7 @@ def test_black_and_white_masks_are_of_one_object(tmp_path, scene):
     array[5:20, 5:20] = 255
     found, quality = masks(FileMasks(write_masks(tmp_path / "m", [array] * 4)), scene)
     assert quality["binary"] and set(np.unique(found)) == {0, 1}
-    array[30:40, 30:40] = 1  # beside an object, 255 is "ignore"
+    array[30:40, 30:40] = 1  # where there is an object, 255 is "ignore"
     found, quality = masks(FileMasks(write_masks(tmp_path / "n", [array] * 4)), scene)
     assert not quality["binary"] and set(np.unique(found)) == {0, 1, 255}
 
@@ -179,12 +181,13 @@ def source_tracks(frames=12):
 
 def test_tracks_are_selected_and_scaled(tmp_path, scene):
     write_tracks(tmp_path / "t.npz", source_tracks())
-    tracks, quality = FileTracks(tmp_path / "t.npz").track(scene)
-    assert len(tracks) == quality["tracks"] == 2
+    result = FileTracks(tmp_path / "t.npz").track(scene)
+    tracks = result.tracks
+    assert len(tracks) == result.figures["tracks"] == 2
     np.testing.assert_allclose(tracks.xy[0], [[5, 10], [8, 10], [11, 10], [14, 10]])
     assert tracks.visible.tolist() == [[True] * 4, [False, False, True, False]]
     assert tracks.query_frame.tolist() == [0, 2]
-    assert tracks.object.tolist() == [-1, -1]  # the masks will say
+    assert tracks.object.tolist() == [-1, -1]  # set by the masks stage
     with pytest.raises(InputError, match="frames: expected 12"):
         short = source_tracks(10)
         write_tracks(tmp_path / "t.npz", short)
@@ -219,7 +222,7 @@ def test_objects_are_assigned_by_vote():
             [2, 2, 2, 15, 15],  # 60 % on the object: slipped
             [2, 2, 2, 2, 15],  # 80 %: mostly on it
             [2, 2, 2, 2, 2],  # ignored throughout
-            [2, 15, 15, 15, 15],  # seen in the first frame only
+            [2, 15, 15, 15, 15],  # visible in the first frame only
         ]
     )
     ys = np.full((6, 5), 5)

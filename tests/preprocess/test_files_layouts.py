@@ -1,5 +1,7 @@
 """Files of other programs as backends: which frame is which, what is missing, what is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from camera_writers import nerfstudio_content, write_colmap_text, write_tum
@@ -13,6 +15,7 @@ from msdyn.geometry import Cameras, project, transform_points
 from msdyn.preprocess.cameras.from_files import FileCameras
 from msdyn.preprocess.depth.from_files import FileDepth
 from msdyn.preprocess.masks.from_files import FileMasks
+from msdyn.preprocess.multiview.track_labels import assign_objects
 from msdyn.preprocess.tracks.from_files import FileTracks
 from msdyn.scene import Scene, Tracks, stamp_stage
 
@@ -33,7 +36,7 @@ def scene(tmp_path):
 
 @pytest.fixture
 def cameras():
-    """A steady turn and shift, so that what lies between two cameras is known."""
+    """Constant rotation and translation, so that interpolated cameras are exact."""
     poses = np.tile(np.eye(4), (FRAMES, 1, 1))
     turned = Rotation.from_rotvec(np.arange(FRAMES)[:, None] * [0, 0.02, 0])
     world_from_cam = poses.copy()
@@ -57,7 +60,7 @@ def test_images_that_colmap_did_not_register_lie_between_their_neighbours(scene,
 
 
 def test_frames_without_camera_are_placed_by_tracks(tmp_path, cameras):
-    """The camera jolts in the two frames that have none; what stands still tells where it was."""
+    """The camera jolts in two frames without a camera; static tracks give its pose."""
     scene = write_scene(tmp_path / "scene", np.zeros((FRAMES, 192, 256, 3), np.uint8))
     poses = cameras.world_from_cam.copy()
     poses[3:5, :3, 3] += [[0, 0.04, -0.03], [0.02, -0.05, 0]]
@@ -66,11 +69,12 @@ def test_frames_without_camera_are_placed_by_tracks(tmp_path, cameras):
     xy = project(jolting.intrinsics, transform_points(jolting.cam_from_world, xyz)).swapaxes(0, 1)
     seen = ((xy >= 0) & (xy <= [256, 192])).all(-1)
     xy = np.where(seen[..., None], xy, 0)
-    xy[:40, :, 0] += np.where(seen[:40], 4.0 * np.arange(FRAMES), 0)  # an object that moves along
+    xy[:40, :, 0] += np.where(seen[:40], 4.0 * np.arange(FRAMES), 0)  # a moving object
     masks = np.zeros((FRAMES, 192, 256), np.uint8)
     for frame, (x, y) in enumerate(xy[:40].transpose(1, 2, 0)):
         masks[frame, y.astype(int).clip(0, 191), x.astype(int).clip(0, 255)] = seen[:40, frame]
     tracks = Tracks.from_dense(xy, seen, seen.astype(float), np.zeros(300), np.zeros(300))
+    tracks = replace(tracks, object=assign_objects(tracks, masks))
     kept = np.array([0, 1, 2, 5, 6, 7, 8, 9])
     content = nerfstudio_content(jolting[kept], [f"images/{i:05d}.png" for i in kept])
     content |= {"w": 256, "h": 192, "fl_x": 220.0, "fl_y": 220.0, "cx": 128.0, "cy": 96.0}
@@ -142,9 +146,9 @@ def test_one_npz_gives_cameras_and_depth_at_the_size_of_a_network(scene, cameras
     solution = FileCameras(tmp_path / "r.npz").solve(scene, None, None)
     close(solution.cameras, cameras)
     np.testing.assert_allclose(solution.cameras.intrinsics, cameras.intrinsics, atol=1e-9)
-    maps, quality = FileDepth(tmp_path / "r.npz").estimate(scene, None, None, None)
-    maps = np.stack(list(maps))
-    assert maps.shape == (FRAMES, HEIGHT, WIDTH) and quality["known"] < 1
+    stream = FileDepth(tmp_path / "r.npz").estimate(scene, None, None, None).maps
+    maps = np.stack([item.depth for item in stream])
+    assert maps.shape == (FRAMES, HEIGHT, WIDTH) and stream.figures["known"] < 1
     assert set(np.unique(maps[0])) == {2, 5} and (maps[3, 0] == 0).all()
     assert (maps[0] == 5).mean() == pytest.approx(0.5)
 
@@ -158,9 +162,9 @@ def test_a_folder_an_object(scene, tmp_path):
         (tmp_path / "m" / name).mkdir(parents=True)
         for i in range(FRAMES):
             Image.fromarray(np.roll(mask, i, 1)).save(tmp_path / "m" / name / f"{i}.png")
-    masks, quality = FileMasks(tmp_path / "m").segment(scene, NO_TRACKS, None)
-    masks = np.stack(list(masks))
-    assert quality["folders"] == ["2", "10"] and quality["resampled"] == 1
+    stream = FileMasks(tmp_path / "m").segment(scene, NO_TRACKS, None).masks
+    masks = np.stack(list(stream))
+    assert stream.figures == {"folders": ["2", "10"], "resampled": 1}
     expected = np.where(small > 0, 2, np.where(large > 0, 1, 0))
     np.testing.assert_array_equal(masks[0], expected)  # the smaller one on top
     np.testing.assert_array_equal(masks[4], np.roll(expected, 4, 1))
@@ -172,9 +176,10 @@ def test_a_folder_an_object(scene, tmp_path):
 def test_tracks_of_other_layouts(scene, tmp_path):
     xy = np.random.default_rng(0).uniform(1, 40, (FRAMES, 4, 2)).astype(np.float32)
     np.savez(tmp_path / "c.npz", pred_tracks=xy, pred_visibility=np.ones((FRAMES, 4), bool))
-    tracks, quality = FileTracks(tmp_path / "c.npz").track(scene)
-    assert quality["layout"] == "CoTracker" and quality["mean_life_frames"] == FRAMES
-    np.testing.assert_allclose(tracks.xy, xy.swapaxes(0, 1) + 0.5)
+    result = FileTracks(tmp_path / "c.npz").track(scene)
+    assert result.figures["layout"] == "CoTracker"
+    assert result.figures["mean_life_frames"] == FRAMES
+    np.testing.assert_allclose(result.tracks.xy, xy.swapaxes(0, 1) + 0.5)
     np.savez(tmp_path / "o.npz", points=xy)
     with pytest.raises(InputError, match=r"no tracks of a known layout; .* got points"):
         FileTracks(tmp_path / "o.npz").track(scene)

@@ -8,9 +8,9 @@ import pytest
 from msdyn.geometry import Cameras
 from msdyn.preprocess.imaging.connected_components import connected_in_clip, connected_regions
 from msdyn.preprocess.imaging.mask_stack import MaskStack
-from msdyn.preprocess.masks import static_tests as stillness
+from msdyn.preprocess.masks import static_tests
 from msdyn.preprocess.masks.instances import split_instances
-from msdyn.preprocess.masks.static_tests import StillPoints
+from msdyn.preprocess.masks.static_tests import StaticPoints
 from msdyn.preprocess.multiview import two_view
 from msdyn.preprocess.multiview.two_view import LifeQuantile, group_quantile
 from msdyn.preprocess.tracks.chained_flow import FlowTracks
@@ -32,10 +32,10 @@ def random_tracks(rng, count, frames, life):
 def test_quantiles_over_lives_that_come_and_go(monkeypatch, q, life):
     rng = np.random.default_rng(0)
     tracks = random_tracks(rng, 600, 80, life)
-    monkeypatch.setattr(two_view, "WAITING", 200)
+    monkeypatch.setattr(two_view, "PENDING", 200)
     voted, rows, values, waiting = LifeQuantile(tracks, q), [], [], []
     for frame in range(80):
-        for later in (frame, min(frame + 3, 79)):  # twice a frame
+        for later in (frame, min(frame + 3, 79)):  # twice per frame
             rows.append(tracks.between(frame, later)[0])
             values.append(rng.normal(size=len(rows[-1])))
             voted.add(frame, rows[-1], values[-1])
@@ -59,9 +59,9 @@ def test_still_points_in_blocks_are_the_same(monkeypatch):
     poses = np.tile(np.eye(4), (30, 1, 1))
     poses[:, 0, 3] = 0.1 * np.arange(30)
     cameras = Cameras.pinhole(60.0, 60, 60, poses)
-    whole = StillPoints(tracks, cameras)
-    monkeypatch.setattr(stillness, "BLOCK", 50)
-    parts = StillPoints(tracks, cameras)
+    whole = StaticPoints(tracks, cameras)
+    monkeypatch.setattr(static_tests, "BLOCK", 50)
+    parts = StaticPoints(tracks, cameras)
     np.testing.assert_array_equal(parts.distances, whole.distances)
     rows = np.flatnonzero(tracks.lifetimes)
     np.testing.assert_array_equal(parts.depth(3, rows), whole.depth(3, rows))

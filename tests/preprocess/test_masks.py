@@ -26,14 +26,14 @@ from msdyn.preprocess.imaging.connected_components import (
     fill_from_nearest,
     smooth_regions,
 )
-from msdyn.preprocess.masks.instances import VELOCITY_FRAMES, _Body, split_instances
+from msdyn.preprocess.masks.instances import VELOCITY_FRAMES, _Component, split_instances
 from msdyn.preprocess.masks.motion import (
     MotionMasks,
     NoMasks,
-    _seen_by_two_views_alone,
-    spread_over_pixels,
+    _only_in_two_views,
+    interpolate_odds,
 )
-from msdyn.preprocess.masks.static_tests import StillPoints, looks_still
+from msdyn.preprocess.masks.static_tests import StaticPoints, looks_static
 from msdyn.preprocess.multiview.two_view import group_quantile, two_view_motion
 from msdyn.preprocess.tracks.chained_flow import FlowTracks
 from msdyn.scene import Tracks
@@ -42,11 +42,10 @@ SIZE = (120, 160)
 
 
 def segment(directory, frames, solution=None):
-    """Return the masks [T, H, W] of a clip and the backend's figures."""
+    """Return the masks [T, H, W] of a clip and the backend's result."""
     scene = write_scene(directory, frames)
-    tracks, _ = FlowTracks().track(scene)
-    masks, quality = MotionMasks().segment(scene, tracks, solution)
-    return np.stack(list(masks)), quality
+    result = MotionMasks().segment(scene, FlowTracks().track(scene).tracks, solution)
+    return np.stack(list(result.masks)), result
 
 
 def crossing(frames=26):
@@ -67,13 +66,15 @@ def test_one_square_over_a_panned_background(tmp_path):
     clip, _ = panning(14, SIZE, shift=(1.3, -0.4))
     sprite = texture(44, 44, seed=4)
     pasted = [paste(image, sprite, (20 + 4 * t, 40)) for t, image in enumerate(clip)]
-    masks, quality = segment(tmp_path / "s", np.stack([image for image, _ in pasted]))
+    masks, result = segment(tmp_path / "s", np.stack([image for image, _ in pasted]))
     overlaps = [iou(mask > 0, true) for mask, (_, true) in zip(masks, pasted, strict=True)]
     # Measured: mean 0.987, lowest 0.932.
     assert np.mean(overlaps) > 0.95 and min(overlaps) > 0.88
     assert masks.max() == 1
-    assert not quality["needs_cameras"] and quality["views"] == "two"
-    assert quality["moving_share"] == pytest.approx((masks > 0).mean(), abs=1e-3)
+    assert not result.needs_cameras and result.better_with_cameras
+    figures = result.masks.figures
+    assert figures["views"] == "two"
+    assert figures["moving_share"] == pytest.approx((masks > 0).mean(), abs=1e-3)
 
 
 def test_objects_keep_their_numbers_while_they_touch(tmp_path):
@@ -103,22 +104,22 @@ def test_what_slides_over_another_thing_is_an_object_of_its_own(tmp_path):
 
 
 def test_tracks_are_known_to_move_in_the_first_and_the_last_frame_too():
-    """What is told apart by velocity lies on a disc that slides by (3, -1) px a frame."""
+    """Tracks on an object that moves by (3, -1) px per frame have that velocity."""
     y, x = np.mgrid[20:60:5, 10:50:5].reshape(2, -1)
     xy = np.stack([x, y], 1)[:, None] + np.arange(8)[:, None] * [3.0, -1.0]
     shown, none = np.ones(xy.shape[:2], bool), np.zeros(len(xy))
     shown[::7, 3:] = False  # some end early
     tracks = Tracks.from_dense(xy * shown[..., None], shown, shown * 1.0, none, none)
-    body = _Body(np.ones((8, 50, 60), bool), tracks, 2.0, 0.0, gap=5)
+    component = _Component(np.ones((8, 50, 60), bool), tracks, 2.0, 0.0, gap=5)
     for t in range(8):
-        velocity = body._motion(t)[:, 2:] / VELOCITY_FRAMES
+        velocity = component._motion(t)[:, 2:] / VELOCITY_FRAMES
         np.testing.assert_allclose(velocity, np.tile([3, -1], (len(velocity), 1)), atol=1e-6)
 
 
 def test_nothing_is_found_where_nothing_moves(tmp_path):
     clip, _ = panning(10, SIZE, degrees=0.5, shift=(2.0, 1.0))
-    masks, quality = segment(tmp_path / "s", clip)
-    assert masks.max() == 0 and quality["moving_share"] == 0
+    masks, result = segment(tmp_path / "s", clip)
+    assert masks.max() == 0 and result.masks.figures["moving_share"] == 0
 
 
 def test_a_camera_on_a_tripod_sees_what_moves(tmp_path):
@@ -130,7 +131,7 @@ def test_a_camera_on_a_tripod_sees_what_moves(tmp_path):
 
 
 def parallax_clip(frames=16):
-    """Return a clip of walls at three depths seen by a camera that slides, a moving square, truth.
+    """Return a clip of walls at several depths and a moving square, the truth, and the cameras.
 
     The walls are four strips at depths between 1 and 4 in front of a camera of focal length 160 px
     that moves by 0.03 to the right every frame.
@@ -157,12 +158,12 @@ def parallax_clip(frames=16):
     return np.stack(images), np.stack(truth), solution
 
 
-def test_strong_parallax_is_said_and_cameras_resolve_it(tmp_path):
+def test_strong_parallax_needs_cameras_and_cameras_resolve_it(tmp_path):
     clip, truth, solution = parallax_clip()
-    early, said = segment(tmp_path / "two", clip)
-    assert said["needs_cameras"] and said["homography_inliers"] < 0.65
-    masks, quality = segment(tmp_path / "many", clip, solution)
-    assert quality["views"] == "many"
+    early, result = segment(tmp_path / "two", clip)
+    assert result.needs_cameras and result.masks.figures["homography_inliers"] < 0.65
+    masks, result = segment(tmp_path / "many", clip, solution)
+    assert result.masks.figures["views"] == "many" and not result.better_with_cameras
     overlap, before = (
         np.mean([iou(m > 0, t) for m, t in zip(found, truth, strict=True)])
         for found in (masks, early)
@@ -173,19 +174,19 @@ def test_strong_parallax_is_said_and_cameras_resolve_it(tmp_path):
 
 def test_masks_of_a_clip_too_short_for_any_pair(tmp_path):
     clip, _ = panning(2, SIZE)
-    masks, quality = segment(tmp_path / "s", clip)
+    masks, result = segment(tmp_path / "s", clip)
     assert masks.shape == (2, *SIZE) and masks.max() == 0
-    assert quality["homography_inliers"] == 1.0
+    assert result.masks.figures["homography_inliers"] == 1.0
 
 
 def test_no_masks_are_static(tmp_path):
     scene = write_scene(tmp_path / "s", panning(3, SIZE)[0])
-    masks, _ = NoMasks().segment(scene, FlowTracks().track(scene)[0], None)
-    assert [mask.max() for mask in masks] == [0, 0, 0]
+    result = NoMasks().segment(scene, FlowTracks().track(scene).tracks, None)
+    assert [mask.max() for mask in result.masks] == [0, 0, 0]
 
 
 def tracks_of_points(xyz, velocity, frames=12):
-    """Return exact tracks of points [N, 3] with velocities [N, 3], seen by a sliding camera."""
+    """Return exact tracks of points [N, 3] with velocities [N, 3], of a translating camera."""
     positions = xyz[:, None] + np.arange(frames)[:, None] * (velocity[:, None] - (0.1, 0, 0))
     xy = 200 * positions[..., :2] / positions[..., 2:] + 160
     shape = xy.shape[:2]
@@ -194,7 +195,7 @@ def tracks_of_points(xyz, velocity, frames=12):
 
 
 def test_two_view_motion_of_exact_tracks():
-    """Still points obey the epipolar geometry, a moving one does not; planes the homography too."""
+    """Static points obey the epipolar geometry, moving ones do not; planes the homography too."""
     rng = np.random.default_rng(0)
     xyz = rng.uniform((-2, -1.5, 3), (2, 1.5, 6), (300, 3))
     velocity = np.zeros((300, 3))
@@ -217,7 +218,7 @@ def test_two_view_motion_of_exact_tracks():
 
 @pytest.mark.parametrize("failing", ["findFundamentalMat", "findHomography"])
 def test_views_without_a_model_are_judged_by_the_other_one(monkeypatch, failing):
-    """OpenCV raises where no sample gives a model, as on a real clip whose camera turns."""
+    """OpenCV raises where no sample gives a model, as on a real clip with a rotating camera."""
 
     def fail(*args, **options):
         raise cv2.error("Assertion failed")
@@ -253,7 +254,7 @@ def test_group_quantile_matches_sorting_each_group(data):
         np.testing.assert_equal(result[i], expected)
 
 
-def test_spread_over_pixels_is_a_local_mean_of_the_odds():
+def test_interpolated_odds_are_a_local_mean():
     y, x = np.mgrid[2:60:4, 2:80:4]
     xy = np.stack([x.ravel(), y.ravel()], 1)[:, None].astype(np.float32)
     shape = xy.shape[:2]
@@ -261,14 +262,14 @@ def test_spread_over_pixels_is_a_local_mean_of_the_odds():
         xy, np.ones(shape, bool), np.ones(shape), np.full(len(xy), -1), np.zeros(len(xy), int)
     )
     odds = np.where(xy[:, 0, 0] < 40, 6.0, -6.0)
-    p = spread_over_pixels(tracks, odds, 0, (60, 80))
+    p = interpolate_odds(tracks, odds, 0, (60, 80))
     assert p.shape == (30, 40)
     assert p[:, :16].min() > 0.95 and p[:, 24:].max() < 0.05
-    # Tracks that do not count leave their neighbours to decide.
+    # Tracks that are left out do not change the result of their neighbours.
     odds[::2] = np.nan
-    p = spread_over_pixels(tracks, odds, 0, (60, 80))
+    p = interpolate_odds(tracks, odds, 0, (60, 80))
     assert p[:, :14].min() > 0.9 and p[:, 26:].max() < 0.1
-    even = spread_over_pixels(tracks, np.zeros(len(xy)), 0, (60, 80))
+    even = interpolate_odds(tracks, np.zeros(len(xy)), 0, (60, 80))
     np.testing.assert_allclose(even, 0.5, atol=1e-4)
 
 
@@ -315,7 +316,7 @@ def test_regions_of_smooth_motion():
 @pytest.mark.parametrize("by_motion", [True, False])
 @pytest.mark.parametrize("speed", [3.0, 0.0])
 def test_what_always_touches_is_split_where_it_slides_if_asked_to(by_motion, speed):
-    """Two halves of a region in still masks; the right one slides down along the left one."""
+    """Two halves of a region in static masks; the right one slides down along the left one."""
     y, x = np.mgrid[4:96:4, 4:156:4].reshape(2, -1)
     start = np.repeat(np.stack([x, y], 1)[:, None], 12, axis=1).astype(float)
     xy = start + np.where(x > 80, speed, 0)[:, None, None] * [0, 1] * np.arange(12)[:, None]
@@ -341,29 +342,29 @@ def test_what_two_views_alone_see_stays_whole_or_goes():
     two[:, 5:20, 5:20] = True
     two[:, 22:36, 35:55] = True
     many = two.copy()
-    many[:, 5:20, 16:20] = False  # a still part, a quarter
+    many[:, 5:20, 16:20] = False  # a static part, a quarter
     many[:, 22:36, 37:55] = False
     none = np.zeros((0, 12))
     tracks = Tracks.from_dense(np.zeros((0, 12, 2)), none, none, np.zeros(0), np.zeros(0))
-    still = StillPoints(tracks, Cameras.pinhole(60.0, 60, 40, np.tile(np.eye(4), (12, 1, 1))))
-    alone = _seen_by_two_views_alone(two, many, tracks, still, 24.0)
+    points = StaticPoints(tracks, Cameras.pinhole(60.0, 60, 40, np.tile(np.eye(4), (12, 1, 1))))
+    found = _only_in_two_views(two, many, tracks, points, 24.0)
     expected = two.copy()
     expected[:, 5:20, 5:20] = False
-    np.testing.assert_array_equal(np.asarray(alone), expected)
+    np.testing.assert_array_equal(np.asarray(found), expected)
     for known in (two, ~two & two):
-        assert not np.any(_seen_by_two_views_alone(known, two, tracks, still, 24.0))
+        assert not np.any(_only_in_two_views(known, two, tracks, points, 24.0))
 
 
 @pytest.mark.parametrize(
-    "speed, wobble, standing, still",
+    "speed, wobble, standing, static",
     [
         (0.0, 0.0, True, True),
-        (0.5, 0.0, True, False),  # alongside the camera: a still point fits it, twice as far
+        (0.5, 0.0, True, False),  # alongside the camera: a static point fits it, twice as far
         (0.0, 0.05, True, False),  # stays where it is, but shakes
-        (0.0, 0.0, False, False),  # hangs: nothing says how far it is
+        (0.0, 0.0, False, False),  # hangs: its depth is unknown
     ],
 )
-def test_what_stands_on_the_ground_is_still(speed, wobble, standing, still):
+def test_an_object_on_the_ground_is_static(speed, wobble, standing, static):
     """A board 3 away, a part of the object's own, before a wall 6 away; the camera slides past."""
     rng = np.random.default_rng(0)
     frames, size = 20, (96, 128)
@@ -380,7 +381,7 @@ def test_what_stands_on_the_ground_is_still(speed, wobble, standing, still):
     xy = project(cameras.intrinsics, transform_points(poses, xyz)).swapaxes(0, 1)
     xy += rng.normal(0, 0.1, xy.shape)
     visible = ((xy >= 0) & (xy <= size[::-1])).all(-1)
-    # The wall behind the board is hidden.
+    # The wall behind the board is occluded.
     corners = xyz[:, :250] + poses[:, None, :3, 3]
     low = 110 * corners.min(1)[:, :2] / 3 + [64, 48]
     high = 110 * corners.max(1)[:, :2] / 3 + [64, 48]
@@ -395,6 +396,6 @@ def test_what_stands_on_the_ground_is_still(speed, wobble, standing, still):
     own = np.zeros((frames, 48, 64), bool)
     for mask, (x0, y0), (x1, y1) in zip(own, low / 2, high / 2, strict=True):
         mask[round(y0) : round(y1) + 1, max(round(x0), 0) : round(x1) + 1] = True
-    points = StillPoints(tracks, cameras)
-    assert looks_still(points, tracks, own, own) == still
-    assert not looks_still(points, tracks, ~own & own, own)
+    points = StaticPoints(tracks, cameras)
+    assert looks_static(points, tracks, own, own) == static
+    assert not looks_static(points, tracks, ~own & own, own)

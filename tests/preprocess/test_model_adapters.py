@@ -1,5 +1,6 @@
 """Every adapter of a foundation model through its real loading path, on tiny random checkpoints."""
 
+import dataclasses
 import importlib.util
 import sys
 
@@ -11,6 +12,7 @@ from PIL import Image
 from tiny_models import save_depth_anything, save_depth_pro, save_edgetam, save_sam2, save_zoedepth
 
 from msdyn.errors import InputError, MissingExtraError
+from msdyn.preprocess import find_backend
 from msdyn.preprocess.checkpoints.huggingface import (
     CHECKPOINTS,
     find_checkpoint,
@@ -19,14 +21,24 @@ from msdyn.preprocess.checkpoints.huggingface import (
 )
 from msdyn.preprocess.checkpoints.placement import Placement, fit_size, network_input
 from msdyn.preprocess.depth import depth_anything, depth_pro, zoedepth
-from msdyn.preprocess.depth.networks import DEPTH_MODELS, ModelDepth, load_network
+from msdyn.preprocess.depth.networks import ModelDepth, load_network
 from msdyn.preprocess.masks import sam_video
 from msdyn.preprocess.masks.prompts import Prompt
-from msdyn.preprocess.masks.sam_video import SAM_MODELS, SamMasks, _Tracker
+from msdyn.preprocess.masks.sam_video import EdgeTamMasks, Sam2Masks, _Tracker
 from msdyn.preprocess.tracks.chained_flow import FlowTracks
 
 pytest.importorskip("transformers")
 CPU = Placement("cpu", False, 1)
+NETWORKS = ("depth-anything", "depth-anything-metric", "depth-pro", "zoedepth")
+SEGMENTERS = {"sam2": Sam2Masks, "edgetam": EdgeTamMasks}
+
+
+def default(stage, name):
+    return find_backend(stage, name).model
+
+
+def tracker(name, model, scene, *, offline=True):
+    return _Tracker(SEGMENTERS[name].architecture, model, scene, offline=offline)
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +57,7 @@ def tiny(tmp_path_factory):
     }
 
 
-@pytest.mark.parametrize(
-    "name", ["depth-anything", "depth-anything-metric", "depth-pro", "zoedepth"]
-)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_depth_network_from_a_checkpoint(tiny, name):
     network = load_network(name, tiny[name], offline=True)
     images = np.random.default_rng(0).integers(0, 255, (2, 48, 64, 3), dtype=np.uint8)
@@ -55,11 +65,11 @@ def test_a_depth_network_from_a_checkpoint(tiny, name):
     assert inverse.dtype == np.float32 and len(inverse) == 2 and inverse.ndim == 3
     assert np.isfinite(inverse).all() and (inverse >= 0).all()
     assert network.metric == (name != "depth-anything")
-    # A frame does not depend on what goes through beside it.
+    # A frame does not depend on the others in its batch.
     np.testing.assert_allclose(network.predict(images[1:])[0], inverse[1], atol=1e-5, rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", [*DEPTH_MODELS])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_depth_network_in_half_precision(tiny, name, monkeypatch):
     """As on CUDA, but on the CPU."""
 
@@ -86,9 +96,10 @@ def test_depth_of_a_scene_by_a_checkpoint(tiny, square):
     cameras = Cameras.pinhole(90.0, 96, 72, poses)
     solution = CameraSolution(cameras, "static", SparsePoints.empty(), Verdict("poor", "a", "b"))
     masks = np.zeros((len(scene), 72, 96), np.uint8)
-    maps, quality = backend.estimate(scene, tracks, masks, solution)
-    maps = list(maps)
-    assert len(maps) == len(scene) and all(depth.shape == (72, 96) for depth in maps)
+    tracks = dataclasses.replace(tracks, object=np.zeros(len(tracks)))
+    maps = backend.estimate(scene, tracks, masks, solution).maps
+    assert [item.depth.shape for item in maps] == [(72, 96)] * len(scene)
+    quality = maps.figures
     assert quality["device"] in ("cpu", "cuda") and "in metres" in quality["note"]
     assert backend.licence == "unknown (your own checkpoint)"
 
@@ -160,19 +171,21 @@ def test_availability_without_a_network(tiny, monkeypatch):
         assert not found and "not on this disk" in found.why
     assert licence_of("facebook/sam2.1-hiera-tiny") == "Apache-2.0"
     assert licence_of("some/other") == "unknown (see its page)"
-    assert set(DEPTH_MODELS.values()) | set(SAM_MODELS.values()) <= set(CHECKPOINTS)
+    for stage, names in (("depth", NETWORKS), ("masks", SEGMENTERS)):
+        assert {default(stage, name) for name in names} <= set(CHECKPOINTS)
 
 
 def prompt(frame, x, label=1):
     return Prompt(label, frame, np.array([[x, 35.0]]), np.array([1]), (x - 14, 20.0, x + 14, 50.0))
 
 
-@pytest.mark.parametrize("name", [*SAM_MODELS])
+@pytest.mark.parametrize("name", SEGMENTERS)
 def test_masks_by_a_checkpoint_prompted_by_motion(tiny, square, name):
     scene, tracks = square
-    backend = SamMasks(name, tiny[name], offline=True)
-    masks, quality = backend.segment(scene, tracks, None)
-    masks = list(masks)
+    backend = SEGMENTERS[name](name, tiny[name], offline=True)
+    result = backend.segment(scene, tracks, None)
+    assert not result.needs_cameras and not result.better_with_cameras
+    masks, quality = list(result.masks), result.masks.figures
     assert len(masks) == len(scene)
     assert all(mask.shape == (72, 96) and mask.dtype == np.uint8 for mask in masks)
     assert set(np.unique(masks)) <= {0, 1}
@@ -180,19 +193,19 @@ def test_masks_by_a_checkpoint_prompted_by_motion(tiny, square, name):
     assert quality["moving_share"] == pytest.approx(np.mean([m > 0 for m in masks]), abs=1e-3)
 
 
-@pytest.mark.parametrize("name", [*SAM_MODELS])
+@pytest.mark.parametrize("name", SEGMENTERS)
 def test_forgetting_and_reading_frames_late_change_nothing(tiny, square, name):
     """The same session with all frames in memory and nothing dropped gives the same masks."""
     scene, _ = square
     prompts = [prompt(6, 43.0), prompt(2, 31.0, label=2), prompt(9, 52.0)]
-    tracker = _Tracker(name, tiny[name], scene, offline=True)
-    found = dict(tracker.follow(prompts))
+    pruned = tracker(name, tiny[name], scene)
+    found = dict(pruned.follow(prompts))
     assert sorted(found) == list(range(len(scene)))
     kept = [len(o["non_cond_frame_outputs"]) for o in
-            tracker._session.output_dict_per_obj.values()]  # fmt: skip
+            pruned._session.output_dict_per_obj.values()]  # fmt: skip
     assert max(kept) < len(scene) - 2
 
-    plain = _Tracker(name, tiny[name], scene, offline=True)
+    plain = tracker(name, tiny[name], scene)
     session = plain._session
     session.processed_frames = {t: session.processed_frames[t] for t in range(len(scene))}
     plain._forget = lambda frame, first: None
@@ -200,15 +213,15 @@ def test_forgetting_and_reading_frames_late_change_nothing(tiny, square, name):
         np.testing.assert_array_equal(found[frame], mask)
 
 
-@pytest.mark.parametrize("name", [*SAM_MODELS])
+@pytest.mark.parametrize("name", SEGMENTERS)
 def test_masks_in_half_precision(tiny, square, name, monkeypatch):
     def place_half(network, megabytes):
         network.half()
         return Placement("cpu", True, 1)
 
     monkeypatch.setattr(sam_video, "place", place_half)
-    tracker = _Tracker(name, tiny[name], square[0], offline=True)
-    found = dict(tracker.follow([prompt(6, 43.0), prompt(2, 31.0, label=2)]))
+    half = tracker(name, tiny[name], square[0])
+    found = dict(half.follow([prompt(6, 43.0), prompt(2, 31.0, label=2)]))
     assert sorted(found) == list(range(len(square[0])))
 
 
@@ -225,35 +238,37 @@ def test_edgetam_without_timm_is_refused_in_one_line(square, tmp_path):
     weights = {"any": torch.zeros(1)}
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(MissingExtraError, match="timm") as error:
-        _Tracker("edgetam", str(tmp_path), square[0], offline=True)
+        tracker("edgetam", str(tmp_path), square[0])
     assert "\n" not in str(error.value)
 
 
 def test_no_object_no_network(tiny, tmp_path):
     scene = write_scene(tmp_path / "still", panning(12, (72, 96))[0])
-    tracks, _ = FlowTracks().track(scene)
-    masks, quality = SamMasks("sam2", str(tmp_path / "gone"), offline=True).segment(
-        scene, tracks, None
+    tracks = FlowTracks().track(scene).tracks
+    masks = (
+        Sam2Masks("sam2", str(tmp_path / "gone"), offline=True).segment(scene, tracks, None).masks
     )
-    assert not np.stack(list(masks)).any() and quality["prompts"] == 0
+    assert not np.stack(list(masks)).any() and masks.figures["prompts"] == 0
 
 
 @pytest.mark.hub
-@pytest.mark.parametrize("name", [*DEPTH_MODELS])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_real_depth_checkpoints(name, monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    if not find_checkpoint(DEPTH_MODELS[name], offline=False):
+    model = default("depth", name)
+    if not find_checkpoint(model, offline=False):
         pytest.skip("the hub is out of reach")
-    inverse = load_network(name, DEPTH_MODELS[name], offline=False).predict(texture(96, 128)[None])
+    inverse = load_network(name, model, offline=False).predict(texture(96, 128)[None])
     assert np.isfinite(inverse).all() and inverse.std() > 0
 
 
 @pytest.mark.hub
-@pytest.mark.parametrize("name", [*SAM_MODELS])
+@pytest.mark.parametrize("name", SEGMENTERS)
 def test_real_segmentation_checkpoints(name, square, monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    if not find_checkpoint(SAM_MODELS[name], offline=False):
+    model = default("masks", name)
+    if not find_checkpoint(model, offline=False):
         pytest.skip("the hub is out of reach")
     scene, _ = square
-    found = dict(_Tracker(name, SAM_MODELS[name], scene, offline=False).follow([prompt(6, 43.0)]))
+    found = dict(tracker(name, model, scene, offline=False).follow([prompt(6, 43.0)]))
     assert 0.5 < (found[6] > 0).sum() / 900 < 2  # the square of 30 px

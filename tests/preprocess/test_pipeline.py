@@ -1,18 +1,32 @@
 """The pipeline: order, cache, interruption, verdicts, and what it refuses."""
 
 import dataclasses
-import typing
 from pathlib import Path
 
 import numpy as np
 import pytest
-from small_clip import FRAMES, SIZE, Poor
+from camera_writers import nerfstudio_content
+from moving import MARGIN, texture, turn_about, warped
+from small_clip import FRAMES, SIZE, Poor, flat_depth
 
 from msdyn.errors import InputError, PoorInputError
-from msdyn.preprocess import STAGES, PreprocessConfig, pipeline, preprocess_video
-from msdyn.preprocess.contracts import DepthMap, Verdict
-from msdyn.preprocess.registry import BACKENDS
-from msdyn.scene import Scene, check_scene, create_scene
+from msdyn.files import read_json, write_json
+from msdyn.geometry import Cameras
+from msdyn.io import write_video
+from msdyn.preprocess import (
+    BACKEND_STAGES,
+    STAGES,
+    Backend,
+    MaskResult,
+    PreprocessConfig,
+    Streamed,
+    Verdict,
+    backend_names,
+    backends,
+    preprocess_video,
+    results,
+)
+from msdyn.scene import Scene, check_scene, create_scene, read_cameras
 
 
 def test_a_scene_that_can_be_fitted_comes_out(config):
@@ -43,13 +57,13 @@ def test_a_second_run_does_nothing(config, ran):
     "change, again",
     [
         ({"depth_scale": 2.0}, ["depth"]),
-        ({"masks": "none"}, ["masks"]),  # cameras and depth from files do not hang on it
+        ({"masks": "none"}, ["masks", "cameras"]),  # depth from files does not depend on them
         ({"world_units": "arbitrary"}, ["cameras"]),
         ({"max_frames": 6}, list(STAGES)),
-        ({"redo": ("tracks",)}, ["tracks", "tracks", "masks"]),
+        ({"redo": ("tracks",)}, ["tracks", "tracks", "masks", "cameras"]),
     ],
 )
-def test_a_change_runs_that_stage_and_what_hangs_on_it(config, ran, change, again):
+def test_a_change_runs_that_stage_and_those_that_depend_on_it(config, ran, change, again):
     preprocess_video(config)
     ran.clear()
     scene = preprocess_video(dataclasses.replace(config, **change))
@@ -85,19 +99,19 @@ def test_results_that_were_deleted_are_made_again(config, ran):
 
 @pytest.mark.parametrize("writer, stage", [("write_mask", "masks"), ("write_depth", "depth")])
 def test_a_run_cut_short_goes_on(config, ran, monkeypatch, writer, stage):
-    write = getattr(pipeline, writer)
+    write = getattr(results, writer)
 
     def cut(directory, frame, content):
         if frame == 5:
             raise KeyboardInterrupt
         write(directory, frame, content)
 
-    monkeypatch.setattr(pipeline, writer, cut)
+    monkeypatch.setattr(results, writer, cut)
     with pytest.raises(KeyboardInterrupt):
         preprocess_video(config)
     done = STAGES[: STAGES.index(stage)]
     assert list(Scene(config.out).info.stages) == list(done)
-    monkeypatch.setattr(pipeline, writer, write)
+    monkeypatch.setattr(results, writer, write)
     ran.clear()
     check_scene(preprocess_video(config))
     assert ran == list(STAGES[len(done) :])
@@ -150,34 +164,32 @@ def test_poor_cameras_do_not_stop_depth_from_files(config, poor, clip):
     assert scene.info.stages["cameras"]["quality"]["verdict"]["grade"] == "poor"
 
 
-def test_masks_are_made_again_with_the_cameras_they_need(config, poor, monkeypatch, ran):
-    """A masks backend that asks for cameras gets them once they are there; its cameras no masks."""
+def test_masks_are_made_again_with_the_cameras_they_need(config, use_backend, monkeypatch, ran):
+    """A masks backend that needs cameras gets them once they are solved, without its masks."""
     given = []
 
-    class Needy:
+    class Needy(Backend):
         name = "motion"
 
         def segment(self, scene, tracks, solution):
             given.append(solution is not None)
             mask = np.zeros(scene.size, np.uint8)
             mask[20:50, 20:60] = 1 + (solution is not None)
-            return (mask for _ in range(len(scene))), {"needs_cameras": True}
+            return MaskResult(Streamed.of([mask] * len(scene), {}), needs_cameras=True)
 
     class Moving(Poor):
         def solve(self, scene, tracks, masks):
-            assert masks is None and (tracks.object == -1).all()
+            assert masks is None and (tracks.object == 0).all()
             solved = super().solve(scene, tracks, masks)
             return dataclasses.replace(solved, motion="moving", verdict=Verdict("good"))
 
         def estimate(self, scene, tracks, masks, solution):
             assert given[-1]
-            return (np.ones(scene.size, np.float32) for _ in range(len(scene))), {}
+            return flat_depth(scene, {})
 
-    spec = dataclasses.replace(BACKENDS["masks"]["motion"], make=lambda config: Needy())
-    monkeypatch.setitem(BACKENDS["masks"], "motion", spec)
-    for stage, name in (("cameras", "sfm"), ("depth", "fused")):
-        spec = dataclasses.replace(BACKENDS[stage][name], make=lambda config: Moving())
-        monkeypatch.setitem(BACKENDS[stage], name, spec)
+    use_backend("masks", "motion", Needy())
+    use_backend("cameras", "sfm", Moving())
+    use_backend("depth", "fused", Moving())
     config = PreprocessConfig(config.video, config.out)
     check_scene(preprocess_video(config))
     assert given == [False, True]
@@ -188,7 +200,7 @@ def test_masks_are_made_again_with_the_cameras_they_need(config, poor, monkeypat
     assert given == [False, True, True]
 
     # Cut short while it segments again: the whole is put right.
-    write, count = pipeline.write_mask, []
+    write, count = results.write_mask, []
 
     def cut(directory, frame, mask):
         count.append(frame)
@@ -196,10 +208,10 @@ def test_masks_are_made_again_with_the_cameras_they_need(config, poor, monkeypat
             raise KeyboardInterrupt
         write(directory, frame, mask)
 
-    monkeypatch.setattr(pipeline, "write_mask", cut)
+    monkeypatch.setattr(results, "write_mask", cut)
     with pytest.raises(KeyboardInterrupt):
         preprocess_video(dataclasses.replace(config, redo=("cameras",)))
-    monkeypatch.setattr(pipeline, "write_mask", write)
+    monkeypatch.setattr(results, "write_mask", write)
     check_scene(preprocess_video(config))
     assert given[-1]
 
@@ -267,6 +279,7 @@ def test_a_stage_does_not_read_what_it_writes(config):
         ({"depth": "fused", "depth_model": "m"}, "depth_model: given, but depth is fused"),
         ({"masks": "motion", "prompts": Path("p")}, "prompts: given, but masks is motion"),
         ({"masks_path": "m"}, "masks_path: given, but masks is chosen by --preset; use --masks"),
+        ({"depth": "deep"}, "depth: expected one of fused, files, depth-anything, .* got 'deep'"),
     ],
 )
 def test_options_that_make_no_sense(options, message, tmp_path):
@@ -276,32 +289,40 @@ def test_options_that_make_no_sense(options, message, tmp_path):
         PreprocessConfig(tmp_path / "v.mp4", **options)
 
 
-def test_config_names_the_backends_and_the_default_directory(tmp_path):
-    hints = typing.get_type_hints(PreprocessConfig)
-    for stage, names in BACKENDS.items():
-        literal, none = typing.get_args(hints[stage])
-        assert set(typing.get_args(literal)) == set(names) and none is type(None)
-        assert set().union(*(spec.needs for spec in names.values())) <= set(STAGES)
+def test_every_stage_has_backends(tmp_path):
+    for stage in BACKEND_STAGES:
+        assert "files" in backend_names(stage)
+        for name, spec in backends(stage).items():
+            config = PreprocessConfig(
+                tmp_path / "v.mp4",
+                **{stage: name},
+                **({f"{stage}_path": tmp_path} if name == "files" else {}),
+            )
+            backend = spec.make(config.options_of(stage))
+            assert backend.name == name and backend.model == spec.model
+            assert (backend.licence is None) == (spec.model is None)
+            assert set(spec.needs) <= set(STAGES[: STAGES.index(stage)])
+
+
+def test_the_default_directory_is_named_after_the_video(tmp_path):
     assert PreprocessConfig(tmp_path / "a" / "street.mov").directory.as_posix() == "street"
     (tmp_path / "shots.1").mkdir()
     assert PreprocessConfig(tmp_path / "shots.1").directory.as_posix() == "shots.1_scene"
 
 
-def test_confidence_of_depth_comes_and_goes_with_it(config, poor, monkeypatch):
+def test_confidence_of_depth_comes_and_goes_with_it(config, use_backend):
     class Sure(Poor):
         def estimate(self, scene, tracks, masks, solution):
-            depth, sure = np.ones(SIZE, np.float32), np.full(SIZE, 255, np.uint8)
-            return (DepthMap(depth, sure) for _ in range(len(scene))), {}
+            return flat_depth(scene, {}, np.full(SIZE, 255, np.uint8))
 
-    spec = dataclasses.replace(BACKENDS["depth"]["fused"], make=lambda config: Sure())
-    monkeypatch.setitem(BACKENDS["depth"], "fused", spec)
+    use_backend("depth", "fused", Sure())
     sure = dataclasses.replace(config, depth="fused", depth_path=None, accept_poor=True)
     scene = preprocess_video(sure)
     check_scene(scene)
     folder = scene.directory / "depth_confidence"
     assert len(list(folder.iterdir())) == FRAMES
     assert "confidence of depth" in (scene.directory / "preprocess_report.html").read_text()
-    preprocess_video(config)  # depth from files says nothing of it
+    preprocess_video(config)  # depth from files has no confidence
     assert not folder.exists()
 
 
@@ -315,21 +336,19 @@ def test_confidence_of_depth_comes_and_goes_with_it(config, poor, monkeypatch):
         ("moving", "poor", "poor", 1),
     ],
 )
-def test_masks_are_improved_by_good_cameras(
-    config, poor, monkeypatch, motion, grade, second, passes
-):
-    """Those that structure from motion found; which are then solved with the better masks."""
+def test_masks_are_improved_by_good_cameras(config, use_backend, motion, grade, second, passes):
+    """Those of structure from motion, which are then solved again with the better masks."""
     given, seen = [], []
 
-    class Better:
+    class Better(Backend):
         name = "motion"
 
         def segment(self, scene, tracks, solution):
             given.append(solution is not None)
             mask = np.zeros(scene.size, np.uint8)
             mask[20 : 50 + 4 * (solution is not None), 20:60] = 1
-            figures = {"needs_cameras": False, "better_with_cameras": solution is None}
-            return (mask for _ in range(len(scene))), figures
+            masks = Streamed.of([mask] * len(scene), {})
+            return MaskResult(masks, better_with_cameras=solution is None)
 
     class Cameras(Poor):
         def solve(self, scene, tracks, masks):
@@ -340,9 +359,8 @@ def test_masks_are_improved_by_good_cameras(
             verdict = Verdict(now, "" if now == "good" else "why", "cure")
             return dataclasses.replace(solved, motion=motion, verdict=verdict)
 
-    for stage, name, backend in (("masks", "motion", Better), ("cameras", "sfm", Cameras)):
-        spec = dataclasses.replace(BACKENDS[stage][name], make=lambda config, b=backend: b())
-        monkeypatch.setitem(BACKENDS[stage], name, spec)
+    use_backend("masks", "motion", Better())
+    use_backend("cameras", "sfm", Cameras())
     own = dataclasses.replace(config, cameras=None, cameras_path=None)
     preprocess_video(own)
     assert given == [False, True][:passes]
@@ -354,3 +372,55 @@ def test_masks_are_improved_by_good_cameras(
     assert len(given) == len(seen) == passes
     preprocess_video(dataclasses.replace(own, redo=("cameras",)))  # they are asked again
     assert given == [False, True, True][: 2 * passes - 1]
+
+
+def test_frames_without_a_camera_are_placed_by_tracks(tmp_path):
+    """The camera jolts in two frames that the file leaves out."""
+    shift = np.arange(FRAMES)[:, None] * [1.0, 0.3]
+    shift[5:7] += [[3, -2], [4, 2]]
+    background = texture(SIZE[0] + 2 * MARGIN, SIZE[1] + 2 * MARGIN)
+    maps = [turn_about((0, 0), 0, xy) for xy in shift]
+    write_video(tmp_path / "clip.mp4", [warped(background, matrix, SIZE) for matrix in maps], 24)
+    poses = np.tile(np.eye(4), (FRAMES, 1, 1))
+    poses[:, :2, 3] = shift * 2 / 90  # a wall at depth 2
+    cameras = Cameras.pinhole(90.0, SIZE[1], SIZE[0], poses)
+    kept = np.r_[0:5, 7:FRAMES]
+    content = nerfstudio_content(cameras[kept], [f"images/{i:05d}.png" for i in kept])
+    content |= {"w": SIZE[1], "h": SIZE[0], "fl_x": 90.0, "fl_y": 90.0}
+    write_json(tmp_path / "transforms.json", content | {"cx": SIZE[1] / 2, "cy": SIZE[0] / 2})
+    files = {"cameras": "files", "cameras_path": tmp_path / "transforms.json"}
+    config = PreprocessConfig(
+        tmp_path / "clip.mp4", tmp_path / "scene", masks="none", tracks="flow", **files,
+        only=("frames", "tracks", "masks", "cameras"),
+    )  # fmt: skip
+    scene = preprocess_video(config)
+    quality = scene.info.stages["cameras"]["quality"]
+    assert quality["registered_frames"] == FRAMES - 2 and quality["placed_by_tracks"] == 2
+    away = np.linalg.norm(scene.cameras.centres - cameras.centres, axis=1)
+    assert away.max() < 0.02  # 0.007; interpolated, 0.099
+
+
+def test_cameras_are_read_once_by_the_pipeline_and_once_by_the_report(config, poor, monkeypatch):
+    from msdyn.scene import scene as scenes
+
+    reads = []
+
+    def note(path):
+        reads.append(path)
+        return read_cameras(path)
+
+    monkeypatch.setattr(scenes, "read_cameras", note)
+    preprocess_video(PreprocessConfig(config.video, config.out, accept_poor=True))
+    assert len(reads) == 2
+
+
+def test_records_of_older_versions_do_without_some_figures(config, ran):
+    preprocess_video(dataclasses.replace(config, masks="none"))
+    path = config.out / "scene.json"
+    content = read_json(path)
+    for name in ("needs_cameras", "better_with_cameras"):
+        assert content["stages"]["masks"]["quality"].pop(name) is False
+    write_json(path, content)
+    ran.clear()
+    preprocess_video(dataclasses.replace(config, masks="none"))
+    assert ran == []

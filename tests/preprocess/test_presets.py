@@ -110,7 +110,7 @@ def cache(tmp_path, monkeypatch):
 
 def test_offline_runs_on_cached_models_without_a_socket(cache, config, tmp_path, capsys):
     pytest.importorskip("transformers")
-    # Of a camera that stands, so that random depth contradicts nothing.
+    # Of a static camera, which random depth does not contradict.
     still = read_cameras(config.cameras_path)[[0] * FRAMES]
     write_cameras(tmp_path / "still.json", still)
     config = dataclasses.replace(config, cameras_path=tmp_path / "still.json")

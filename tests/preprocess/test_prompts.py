@@ -73,7 +73,7 @@ def test_prompts_of_masks_lie_on_their_objects():
         masks[t, 20:60, 5 + 2 * t : 35 + 2 * t] = 1
         if 5 <= t < 15:
             masks[t, 70:90, 90 - t : 120 - t] = 2
-    masks[7, 20:60] = 0  # the first object lost for a frame
+    masks[7, 20:60] = 0  # the first object is missing in a frame
     masks[12, 30:90, 60:128][masks[12, 30:90, 60:128] == 0] = 1  # and bled over for another
     prompts = prompts_from_masks(masks)
     assert {p.object for p in prompts} == {1, 2}

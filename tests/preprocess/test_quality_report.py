@@ -1,4 +1,4 @@
-"""What is said of a scene's quality: exact scenes are good, faults that are planted are found."""
+"""Quality figures: exact scenes are good, and planted faults are found."""
 
 import re
 from html.parser import HTMLParser

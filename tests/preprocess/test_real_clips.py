@@ -1,5 +1,4 @@
-"""Tracks and masks on a real clip with true masks; clips that cannot give depth are told from those
-that can."""
+"""Tracks and masks on a real clip with true masks; verdicts on clips without depth."""
 
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO

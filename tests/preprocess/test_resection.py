@@ -39,7 +39,7 @@ def test_frames_between_others_are_found(noise, wrong):
     left = np.linalg.norm(solved.cameras.centres - cameras.centres, axis=1)
     assert left.max() < (0.02 * noise if noise else 1e-5)
     np.testing.assert_array_equal(solved.cameras.cam_from_world[KNOWN], guess.cam_from_world[KNOWN])
-    # Points are at hand in every frame, seen near where they project to.
+    # Every frame has observations of points, near their projections.
     points = solved.points
     assert set(points.frame) == set(range(FRAMES))
     assert len(points.xyz) > 50 and points.point.max() == len(points.xyz) - 1

@@ -28,7 +28,7 @@ def pan(count, seed, shift=(2.0, 1.0)):
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory):
-    """Three shots: frames 0 to 11, 12 to 21, 22 to 29, at 24 frames a second."""
+    """Three shots: frames 0 to 11, 12 to 21, 22 to 29, at 24 frames per second."""
     path = tmp_path_factory.mktemp("film") / "film.mp4"
     write_video(path, [*pan(12, 1), *pan(10, 2, (-1, 0)), *pan(8, 3, (0, 3))], 24)
     return path

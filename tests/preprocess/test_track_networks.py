@@ -26,7 +26,7 @@ import torch
 
 
 class Slides(torch.nn.Module):
-    """Says that everything moves by (1, .5) px a frame."""
+    """Predicts a motion of (1, .5) px per frame everywhere."""
 
     def forward(self, video, queries, backward_tracking=False):
         assert backward_tracking and video.shape[0] == 1 and video.shape[2] == 3
@@ -46,7 +46,7 @@ import torch
 
 
 class Slides(torch.nn.Module):
-    """Says that everything moves by (1, .5) of its own px a frame; frame 2 hides it."""
+    """Predicts a motion of (1, .5) of its own px per frame; occluded in frame 2."""
 
     def forward(self, video, query_points):
         batch, frames, height, width, channels = video.shape
@@ -74,7 +74,7 @@ import torch
 
 
 class Slides(torch.nn.Module):
-    """Says that everything moves by (1, .5) px a frame, after a first guess of 100."""
+    """Predicts a motion of (1, .5) px per frame, after a first iteration of 100."""
 
     def forward(self, image1, image2):
         assert image1.shape == image2.shape == (2, 3, 128, 128)
@@ -89,20 +89,22 @@ def raft():
 '''
 
 
-def check_valid(tracks, quality, scene):
+def check_valid(result, scene):
+    """Check the tracks of a result and return them."""
+    tracks = result.tracks
     visible = tracks.visible
-    assert quality["tracks"] == len(tracks) > 100
+    assert result.figures["tracks"] == len(tracks) > 100
     assert visible.sum(1).min() >= 3 and visible.any(0).all()  # every frame has some
     assert (tracks.xy[visible] >= 0).all()
     assert (tracks.xy[visible] <= [scene.info.width, scene.info.height]).all()
+    return tracks
 
 
 def test_cotracker_from_a_hub_folder(square, tmp_path):
     scene, _ = square
     (tmp_path / "hubconf.py").write_text(COTRACKER)
     backend = CoTracker(str(tmp_path), grid=10, every=5, span=8, offline=True)
-    tracks, quality = backend.track(scene)
-    check_valid(tracks, quality, scene)
+    tracks = check_valid(backend.track(scene), scene)
     for row in range(0, len(tracks), 7):
         seen = np.flatnonzero(tracks.visible[row])
         np.testing.assert_allclose(
@@ -128,9 +130,9 @@ def test_tapir_from_a_hub_folder(square, tmp_path, monkeypatch):
     scene, _ = square
     monkeypatch.setattr(tapir, "_SIDE", 48)
     (tmp_path / "hubconf.py").write_text(TAPIR)
-    tracks, quality = Tapir(str(tmp_path), grid=10, every=5, offline=True).track(scene)
+    tracks = Tapir(str(tmp_path), grid=10, every=5, offline=True).track(scene).tracks
     visible = tracks.visible
-    assert quality["tracks"] == len(tracks) > 100
+    assert len(tracks) > 100
     assert not visible[:, [2, 4]].any() and visible[:, 3].any()
     for row in range(0, len(tracks), 7):
         seen = np.flatnonzero(visible[row])
@@ -169,7 +171,7 @@ def put_weights(network, url, monkeypatch, tmp_path):
 
 def test_tapir_by_its_package_and_weights(square, monkeypatch, tmp_path):
     class Shifts(torch.nn.Module):
-        """Says what its weights say."""
+        """Predicts the motion in its weights."""
 
         def __init__(self, pyramid_level):
             super().__init__()
@@ -192,8 +194,7 @@ def test_tapir_by_its_package_and_weights(square, monkeypatch, tmp_path):
     trained = Shifts(1)
     trained.step.data = torch.tensor([1.0, 0.5])
     put_weights(trained, tapir._WEIGHTS, monkeypatch, tmp_path)
-    tracks, quality = Tapir(grid=16, offline=True).track(scene)
-    check_valid(tracks, quality, scene)
+    tracks = check_valid(Tapir(grid=16, offline=True).track(scene), scene)
     both = tracks.visible[:, 1:] & tracks.visible[:, :-1]
     moved = np.diff(tracks.xy, axis=1)[both]
     np.testing.assert_allclose(moved, np.broadcast_to([1, 0.5], moved.shape), atol=1e-4)
@@ -205,9 +206,9 @@ def test_tapir_by_its_package_and_weights(square, monkeypatch, tmp_path):
 def test_raft_from_a_hub_folder(square, tmp_path):
     scene, without_weights = square
     (tmp_path / "hubconf.py").write_text(RAFT)
-    tracks, quality = RaftTracks(model=str(tmp_path), offline=True).track(scene)
-    check_valid(tracks, quality, scene)
-    assert quality["forward_backward_px"] == 0
+    result = RaftTracks(model=str(tmp_path), offline=True).track(scene)
+    tracks = check_valid(result, scene)
+    assert result.figures["forward_backward_px"] == 0
     # It believes this flow on the background, which does move so, and nowhere on the square.
     later = tracks.visible[:, 1:] & tracks.visible[:, :-1]
     moved = np.diff(tracks.xy, axis=1)[later]
@@ -223,7 +224,7 @@ def test_raft_from_a_hub_folder(square, tmp_path):
 
 
 def test_flow_of_padded_images_is_that_of_their_pixels():
-    """A network that says the colours of its first image as flow: they come out where they were."""
+    """A network that returns the colours of its first image as flow: at the same pixels."""
     pair = np.random.default_rng(0).integers(0, 255, (2, 51, 140, 3), dtype=np.uint8)
     sizes = []
 
@@ -239,7 +240,7 @@ def test_flow_of_padded_images_is_that_of_their_pixels():
 
 def test_raft_by_torchvision_and_its_weights(square, monkeypatch, tmp_path):
     class Shifts(torch.nn.Module):
-        """Says what its weights say."""
+        """Predicts the motion in its weights."""
 
         def __init__(self, weights):
             super().__init__()
@@ -301,15 +302,14 @@ def test_spans_cover_every_frame_and_overlap():
 def test_the_real_cotracker(square):
     if not find_cotracker(offline=False):
         pytest.skip("GitHub is out of reach")
-    tracks, _ = CoTracker().track(square[0])
-    assert len(tracks) > 100
+    assert len(CoTracker().track(square[0]).tracks) > 100
 
 
 @pytest.mark.hub
 @pytest.mark.parametrize("backend", [Tapir(), RaftTracks(), RaftTracks(model="raft_small")])
 def test_the_real_tapir_and_raft(square, backend):
     try:
-        tracks, _ = backend.track(square[0])
+        tracks = backend.track(square[0]).tracks
     except (MissingExtraError, InputError) as error:
         pytest.skip(str(error))
     assert len(tracks) > 100

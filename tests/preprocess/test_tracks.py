@@ -21,10 +21,11 @@ SIZE = (120, 160)
 
 @pytest.fixture(scope="module")
 def turning(tmp_path_factory):
-    """A background that turns by 1 degree and shifts by 1.6 px a frame, its maps, its tracks."""
+    """A background that moves by 1 degree and 1.6 px per frame, its maps, its tracks."""
     frames, maps = panning(14, SIZE, degrees=1.0, shift=(1.5, -0.6))
     scene = write_scene(tmp_path_factory.mktemp("turning"), frames)
-    return scene, maps, *FlowTracks().track(scene)
+    result = FlowTracks().track(scene)
+    return scene, maps, result.tracks, result.figures
 
 
 def true_paths(tracks, maps):
@@ -74,7 +75,7 @@ def test_tracks_are_valid_and_their_figures_true(turning):
     assert quality["tracks"] == len(tracks)
     assert quality["mean_life_frames"] == pytest.approx(life.mean(), abs=0.01)
     assert (tracks.object == -1).all()
-    # A track is seen without a gap from its query frame on.
+    # A track is visible without a gap from its query frame on.
     assert (tracks.visible.argmax(1) == tracks.query_frame).all()
     starts = np.diff(tracks.visible.astype(int), axis=1, prepend=0) == 1
     assert (starts.sum(1) == 1).all()
@@ -84,7 +85,7 @@ def test_tracks_are_valid_and_their_figures_true(turning):
 
 def test_tracks_are_the_same_again(turning):
     scene, _, tracks, _ = turning
-    again, _ = FlowTracks().track(scene)
+    again = FlowTracks().track(scene).tracks
     np.testing.assert_array_equal(again.xy, tracks.xy)
     np.testing.assert_array_equal(again.visible, tracks.visible)
 
@@ -93,7 +94,7 @@ def test_tracks_end_behind_an_occluder(tmp_path):
     frames, maps = panning(12, SIZE, shift=(3.0, 0.0))
     sprite = texture(60, 40, seed=9)
     frames = np.stack([paste(frame, sprite, (80, 30))[0] for frame in frames])
-    tracks, _ = FlowTracks().track(write_scene(tmp_path / "s", frames))
+    tracks = FlowTracks().track(write_scene(tmp_path / "s", frames)).tracks
     tracks = tracks.select(np.flatnonzero(tracks.visible[:, 0] & (tracks.xy[:, 0, 0] < 80)))
     paths = true_paths(tracks, maps)
     hidden = (np.abs(paths - (100, 60)) < (16, 26)).all(2)  # 4 px inside the occluder
@@ -105,19 +106,20 @@ def test_tracks_end_behind_an_occluder(tmp_path):
 
 def test_a_blank_clip_gives_tracks_that_stay(tmp_path):
     blank = np.full((5, 64, 64, 3), 120, np.uint8)
-    tracks, quality = FlowTracks().track(write_scene(tmp_path / "s", blank))
+    result = FlowTracks().track(write_scene(tmp_path / "s", blank))
+    tracks = result.tracks
     assert (tracks.xy == tracks.xy[:, :1]).all() and tracks.visible.all()
-    assert quality["forward_backward_px"] == 0
+    assert result.figures["forward_backward_px"] == 0
 
 
 def test_confidence_tells_good_positions_from_bad(tmp_path):
-    """Where a background slides under a still object, doubtful flow goes with large errors."""
+    """Where a background moves behind a static object, low confidence goes with large errors."""
     frames, maps = panning(14, SIZE, degrees=0.6, shift=(2.0, 0.3))
     sprite = texture(50, 50, seed=3)
     frames = np.stack([paste(frame, sprite, (60, 40))[0] for frame in frames])
     noise = np.random.default_rng(0).normal(0, 10, frames.shape)
     noisy = np.clip(frames + noise, 0, 255).astype(np.uint8)
-    tracks, _ = FlowTracks().track(write_scene(tmp_path / "s", noisy))
+    tracks = FlowTracks().track(write_scene(tmp_path / "s", noisy)).tracks
     start = tracks.xy[np.arange(len(tracks)), tracks.query_frame]
     background = (np.abs(start - (85, 65)) > 27).any(1)
     later = tracks.visible & (np.arange(14) > tracks.query_frame[:, None]) & background[:, None]

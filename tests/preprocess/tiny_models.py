@@ -161,7 +161,7 @@ def save_sam2(folder):
 
 
 def register_pyramid():
-    """Let transformers know a backbone of four strided convolutions, in place of one of timm.
+    """Register a backbone of four strided convolutions with transformers, instead of timm's.
 
     EdgeTAM's own, RepViT, is of timm, which needs torchvision.
     """
