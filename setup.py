@@ -16,13 +16,13 @@ setup(
     long_description=README.read_text(encoding="utf-8") if README.exists() else "",
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     packages=[
         *find_packages(include=["msdyn", "msdyn.*"]),
         *(f"msdyn.{name}" for name in find_packages(include=["preprocess", "preprocess.*"])),
     ],
     package_dir={"msdyn.preprocess": "preprocess"},
-    package_data={"msdyn": ["py.typed", "export/*.html", "view/*.js"]},
+    package_data={"msdyn": ["py.typed", "*.js", "export/*.html", "view/*.js"]},
     install_requires=[
         "torch>=2.4",
         "numpy>=1.26",
@@ -36,6 +36,7 @@ setup(
         "imageio>=2.34",
         "av>=12",
         "pillow>=10",
+        "markupsafe>=2.1",
         "tyro>=0.9",
         "tqdm>=4.66",
         "matplotlib>=3.8",

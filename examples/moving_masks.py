@@ -10,7 +10,7 @@ import imageio.v3 as iio
 import numpy as np
 
 import msdyn
-from msdyn.render import colour_flow
+from msdyn.colours import colour_flow
 
 
 def main(scene: str, out: str) -> None:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 # From the bottom up. Packages of one row do not import one another.
 LAYERS = [
     ["msdyn.errors", "msdyn.version"],
-    ["msdyn.files", "msdyn.jit", "msdyn.plugins"],
+    ["msdyn.colours", "msdyn.devices", "msdyn.files", "msdyn.html", "msdyn.jit", "msdyn.plugins"],
     ["msdyn.geometry", "msdyn.raster"],
     ["msdyn.scene"],
     ["msdyn.io"],

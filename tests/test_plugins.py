@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-from conftest import make_plane_scene
 
 from msdyn.cli import fit, render
 from msdyn.motion import motion_names
@@ -100,11 +99,6 @@ OPTIONS = ["--preset", "quick", "--device", "cpu", "--static-gaussians", "800",
 
 
 @pytest.fixture
-def scene(tmp_path):
-    return make_plane_scene(tmp_path / "scene")
-
-
-@pytest.fixture
 def plugin(tmp_path, monkeypatch):
     """Return what makes a module and names it in the environment."""
 
@@ -116,29 +110,37 @@ def plugin(tmp_path, monkeypatch):
     return make
 
 
-def test_a_motion_model_is_one_module(scene, plugin, monkeypatch, capsys):
+def test_a_motion_model_is_one_module(plane_scene, plugin, monkeypatch, capsys):
     plugin("toy_motion", TOY_MOTION)
-    assert fit.main([str(scene.directory), "--motion", "toy", *OPTIONS]) == 0
+    assert fit.main([str(plane_scene.directory), "--motion", "toy", *OPTIONS]) == 0
     assert "toy" in motion_names()
-    sequence = load_sequence(scene.directory)
+    sequence = load_sequence(plane_scene.directory)
     assert sequence.motion.name == "toy" and sequence.num_levels == 1
     # The square moves by a pixel per frame at a depth of 1.5 and a focal length of 30.
     velocity = sequence.motion.velocity[1].detach()
     torch.testing.assert_close(velocity, torch.tensor([0.05 + 0.02, 0, 0]), atol=0.01, rtol=0)
-    assert (scene.directory / "fit" / "report.html").is_file()
-    out = scene.directory / "toy.png"
-    assert render.main([str(scene.directory), "--time", "0.5", "--out", str(out)]) == 0
+    assert (plane_scene.directory / "fit" / "report.html").is_file()
+    out = plane_scene.directory / "toy.png"
+    assert render.main([str(plane_scene.directory), "--time", "0.5", "--out", str(out)]) == 0
     assert out.is_file()
 
 
-def test_a_loss_is_one_module(scene, plugin, capsys):
+def test_a_loss_is_one_module(plane_scene, plugin, capsys):
     plugin("toy_loss", TOY_LOSS)
     means = {}
     for weight in ("0", "20"):
-        out = scene.directory / weight
+        out = plane_scene.directory / weight
         assert (
             fit.main(
-                [str(scene.directory), *OPTIONS, "--out", str(out), "--loss.extra", "dark", weight]
+                [
+                    str(plane_scene.directory),
+                    *OPTIONS,
+                    "--out",
+                    str(out),
+                    "--loss.extra",
+                    "dark",
+                    weight,
+                ]
             )
             == 0
         )
@@ -147,14 +149,14 @@ def test_a_loss_is_one_module(scene, plugin, capsys):
         means[weight] = rows[-1]["dark"]
     assert means["20"] < 0.8 * means["0"]
     capsys.readouterr()
-    assert fit.main([str(scene.directory), *OPTIONS, "--loss.extra", "drak", "1"]) == 2
+    assert fit.main([str(plane_scene.directory), *OPTIONS, "--loss.extra", "drak", "1"]) == 2
     assert "no loss named drak; expected some of dark, depth" in capsys.readouterr().err
 
 
-def test_a_plugin_that_is_not_there_is_one_line(scene, monkeypatch, capsys):
+def test_a_plugin_that_is_not_there_is_one_line(plane_scene, monkeypatch, capsys):
     monkeypatch.setenv("MSDYN_PLUGINS", "no_such_module")
     with pytest.raises(SystemExit) as stop:
-        fit.main([str(scene.directory)])
+        fit.main([str(plane_scene.directory)])
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "MSDYN_PLUGINS: cannot import no_such_module" in error

@@ -89,21 +89,14 @@ def time_rendering(sequence: GaussianSequence, device: str, quick: bool) -> dict
     sequence = sequence.to(device)
     cameras, frames = sequence.cameras, len(sequence.timeline)
     width, height = cameras.width, cameras.height
-
-    def tensor(array: np.ndarray) -> torch.Tensor:
-        return torch.as_tensor(array, dtype=torch.float32, device=device)
-
-    intrinsics, poses = tensor(cameras.intrinsics), tensor(cameras.cam_from_world)
-    positions = tensor(np.linspace(0, frames - 1, frames) * 0.999)
+    on_device = cameras.tensors(device)
+    positions = torch.linspace(0, (frames - 1) * 0.999, frames, device=device)
     moving = (sequence.at(0.0).labels > 0).float()[:, None]
 
     def drawn(rows: slice, *, everything: bool) -> torch.Tensor:
         return draw(
             sequence.posed(positions[rows]),
-            intrinsics[rows],
-            poses[rows],
-            width,
-            height,
+            on_device[rows],
             extra=moving if everything else None,
             depth=everything,
         ).features
@@ -190,16 +183,17 @@ def compare_forms(sequence: GaussianSequence, width: int, height: int) -> dict[s
     tensors = [posed.means[0], posed.quats_wxyz[0], posed.scales, posed.opacities]
     leaves = [value.detach().clone().requires_grad_() for value in tensors]
     colours = torch.rand(sequence.num_gaussians, 8, device="cuda", requires_grad=True)
-    camera = sequence.cameras[0]
-    view = torch.as_tensor(camera.cam_from_world, dtype=torch.float32, device="cuda")
-    lens = torch.as_tensor(camera.intrinsics, dtype=torch.float32, device="cuda")
+    camera = sequence.cameras[0].tensors("cuda")
     result = {}
     for name, packed in (("dense", False), ("packed", True)):
         for turn in range(40):
             if turn == 10:
                 wait("cuda")
                 start = time.perf_counter()
-            image, _, _ = rasterization(*leaves, colours, view, lens, width, height, packed=packed)
+            image, _, _ = rasterization(
+                *leaves, colours, camera.cam_from_world, camera.intrinsics, width, height,
+                packed=packed,
+            )  # fmt: skip
             image.sum().backward()
         wait("cuda")
         result[name] = (time.perf_counter() - start) / 30 * 1e3

@@ -7,10 +7,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from msdyn.cli.run import parse, run
-from msdyn.fit.config import PRESETS, FitConfig
+from msdyn.fit.config import PRESETS, FitConfig, preset
 
 DESCRIPTION = (
     "Fit a Gaussian sequence to a scene directory. An interrupted fit goes on where it was when "
@@ -23,19 +23,22 @@ _REFRESH_SECONDS = 3.0
 class FitCommand(FitConfig):
     """Fit a Gaussian sequence to a scene directory."""
 
+    preset: Literal["quick", "default", "paper"] = "default"
+    """quick: minutes on a CPU; default; paper: 500 epochs, for a GPU. Other options override it."""
     view: bool = False
     """Show the fit in the browser while it goes on, on this machine alone."""
     port: int = 8080
     """Port of --view."""
 
     @classmethod
-    def of(cls, config: FitConfig) -> FitCommand:
-        """Return a config with the options of this command at their defaults."""
-        return cls(**{f.name: getattr(config, f.name) for f in fields(FitConfig)})
+    def of(cls, name: Any) -> FitCommand:
+        """Return the options of a preset; those of this command alone at their defaults."""
+        config = preset(name)
+        return cls(**{f.name: getattr(config, f.name) for f in fields(FitConfig)}, preset=name)
 
     @property
     def config(self) -> FitConfig:
-        """What the fit itself knows of: how it is looked at makes no other fit."""
+        """The options of the fit itself."""
         return FitConfig(**{f.name: getattr(self, f.name) for f in fields(FitConfig)})
 
 
@@ -45,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The preset is read first: it is what the other options override.
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="default")
-    preset = first.parse_known_args(arguments)[0].preset
-    default = FitCommand.of(PRESETS.get(preset, FitConfig()))
+    name = first.parse_known_args(arguments)[0].preset
+    default = FitCommand.of(name if name in PRESETS else "default")
     return run(_fit, parse(FitCommand, arguments, "msdyn-fit", DESCRIPTION, default))
 
 

@@ -14,10 +14,11 @@ import tyro
 from tqdm import tqdm
 
 from msdyn.cli.render_plan import Plan, make_plan
+from msdyn.colours import colour_depth, colour_flow, colour_objects, object_palette
+from msdyn.devices import DeviceName, choose_device
 from msdyn.errors import InputError
 from msdyn.files import atomic_path, write_json
 from msdyn.io import VideoWriter
-from msdyn.render.colours import colour_depth, colour_flow, colour_objects, object_palette
 from msdyn.render.pictures import OUTPUTS, Painter
 from msdyn.scene import frame_path
 from msdyn.sequence import GaussianSequence, What, When, load_sequence
@@ -56,8 +57,8 @@ class RenderConfig:
     """Pictures of a video; as many as the clip by default."""
     fps: float | None = None
     """Frames a second of the video; the clip's by default."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to render."""
+    device: DeviceName = "auto"
+    """Where to render; auto takes a GPU if there is one."""
 
 
 def render_to_files(config: RenderConfig) -> list[Path]:
@@ -74,7 +75,7 @@ def render_to_files(config: RenderConfig) -> list[Path]:
         raise InputError(
             f"--output: expected some of {', '.join(OUTPUTS)}, each once, got {config.output!r}"
         )
-    sequence = load_sequence(config.scene, device=_device(config.device))
+    sequence = load_sequence(config.scene, choose_device(config.device))
     what = config.what
     painter = Painter(
         sequence, what.num_levels(sequence), what.labels(sequence), what.background == "on"
@@ -278,13 +279,3 @@ class _Canvas:
             lengths = np.linalg.norm(xy[flow.valid], axis=-1)
             self.longest = max(float(np.percentile(lengths, 99)) if lengths.size else 1.0, 1.0)
         return _Picture(colour_flow(xy, flow.valid, self.longest))
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device: cuda asked for, but torch finds no CUDA device; use cpu")
-    return name

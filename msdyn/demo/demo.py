@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from msdyn.demo.pictures import save_comparison_sheet
+from msdyn.devices import DeviceName
 from msdyn.evaluate import Variant, evaluate_tracks, evaluate_views
 from msdyn.files import read_json, write_json
 from msdyn.fit import FitConfig, fit_scene, preset
@@ -52,8 +53,8 @@ class DemoConfig:
     """Passes of the fit over the frames; the quick preset's by default."""
     seed: int = 0
     """Of everything random."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to fit."""
+    device: DeviceName = "auto"
+    """Where to fit; auto takes a GPU if there is one."""
 
 
 def run_demo(config: DemoConfig) -> dict[str, Any]:

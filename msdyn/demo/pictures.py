@@ -5,9 +5,10 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 
+from msdyn.colours import error_image
 from msdyn.files import atomic_path
 from msdyn.geometry import Similarity, align_camera_paths
-from msdyn.render import error_image, render_image
+from msdyn.render import render_image
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence
 

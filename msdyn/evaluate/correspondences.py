@@ -15,7 +15,7 @@ from msdyn.evaluate.track_metrics import (
     transfer_metrics,
 )
 from msdyn.geometry import Cameras, Similarity, project, transform_points, unproject
-from msdyn.render import query_tracks, rendered_depth
+from msdyn.render import is_on_surface, query_tracks, rendered_depth
 from msdyn.scene import Keypoints, Scene, Tracks3D
 from msdyn.sequence import GaussianSequence
 
@@ -23,9 +23,6 @@ __all__ = ["KEY_FRAMES", "Correspondences", "evaluate_correspondences", "find_co
 
 KEY_FRAMES = 10
 """As many as DyCheck has keypoints in."""
-_DEPTH_TOLERANCE = 0.05
-"""A point is taken to be visible where it lies within this of the depth drawn: 5 cm, as in
-shape-of-motion; in a world of arbitrary units, this share of the depth drawn."""
 
 
 @dataclass(frozen=True)
@@ -159,8 +156,7 @@ def _estimated_visibility(
         where = inside[:, t]
         drawn = rendered_depth(sequence, int(frame), xy[:, t][where], levels=levels)
         metric = truth.info.world_units == "metric"
-        tolerance = _DEPTH_TOLERANCE * (scale if metric else drawn)
-        visible[:, t][where] = np.abs(drawn - depth[:, t][where]) < tolerance
+        visible[:, t][where] = is_on_surface(depth[:, t][where], drawn, metric=metric, scale=scale)
     return visible
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 
+from msdyn.colours import error_image
 from msdyn.files import atomic_path
-from msdyn.render import error_image
 
 __all__ = ["save_comparison"]
 

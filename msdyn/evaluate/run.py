@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
+from msdyn.devices import DeviceName, choose_device
 from msdyn.errors import InputError
 from msdyn.evaluate.lpips import LPIPS_MISSING, Lpips, load_lpips
 from msdyn.evaluate.pictures import save_comparison
@@ -56,8 +57,8 @@ class EvaluateConfig:
     """Fetch weights for mLPIPS that are not found (240 MB, from pytorch.org and github.com)."""
     pictures: bool = True
     """Save input, render and error side by side."""
-    device: Literal["cpu", "cuda"] = "cpu"
-    """Where to render."""
+    device: DeviceName = "auto"
+    """Where to render; auto takes a GPU if there is one."""
 
 
 def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
@@ -72,7 +73,7 @@ def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
     """
     scene = Scene(config.scene)
     fit = config.fit or scene.directory / "fit"
-    sequence = load_sequence(config.fit or scene.directory, config.device)
+    sequence = load_sequence(config.fit or scene.directory, choose_device(config.device))
     truth = Scene(config.truth) if config.truth else scene
     options = _fit_options(fit / "config.json")
     if config.protocol == "dycheck":

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 import numpy as np
 import tyro
 
+from msdyn.devices import DeviceName, choose_device
 from msdyn.errors import InputError
 from msdyn.export.cameras import export_cameras
 from msdyn.export.flow import export_flow
@@ -53,6 +54,8 @@ class ExportConfig:
     """tracks: otherwise a point every so many pixels."""
     query_frame: int | None = None
     """tracks: the frame that the pixels are of; the canonical frame by default."""
+    device: DeviceName = "auto"
+    """Where to render what is rendered; auto takes a GPU if there is one."""
     moving_px: float = 1.0
     """flow: a pixel moves by itself where its flow differs from the camera's by more than this."""
 
@@ -86,7 +89,7 @@ def export_scene(config: ExportConfig) -> Exported:
         FileNotFoundError: there is no fit.
         InputError: options that do not go together, or that the sequence does not have.
     """
-    sequence = load_sequence(config.scene)
+    sequence = load_sequence(config.scene, choose_device(config.device))
     out = config.out
     if out is None:
         folder = config.scene if config.scene.is_dir() else config.scene.parent

@@ -22,7 +22,7 @@ _FORMAT = "msdyn-checkpoint"
 # 2: what the motion keeps for Gaussians by its own names.
 _VERSION = 2
 # Options that do not change the result, so that a checkpoint outlives a change of them.
-_IRRELEVANT = ("scene", "preset", "out", "restart", "device")
+_IRRELEVANT = ("scene", "out", "restart", "device")
 
 
 def fingerprint(config: FitConfig, stages: dict[str, Any]) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
+from msdyn.devices import DeviceName
 from msdyn.errors import InputError
 from msdyn.motion import MotionConfig, MotionRates
 
@@ -104,8 +105,6 @@ class FitConfig:
 
     scene: tyro.conf.Positional[Path] = Path()
     """Scene directory; the current directory by default."""
-    preset: Literal["quick", "default", "paper"] = "default"
-    """quick: minutes on a CPU; default; paper: 500 epochs, for a GPU. Other options override it."""
     motion: Annotated[MotionConfig, tyro.conf.arg(name="")] = field(default_factory=MotionConfig)
     losses: Literal["all", "rgb"] = "all"
     """all: Eq. 12 and our regularisers; rgb: colour alone."""
@@ -129,7 +128,7 @@ class FitConfig:
     """Moving Gaussians to start with."""
     holdout_every: int = 0
     """Keep every n-th frame out of the fit, to measure it on; 0 for none."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: DeviceName = "auto"
     """Where to fit; auto takes a GPU if there is one."""
     seed: int = 0
     """Of everything random."""
@@ -154,16 +153,25 @@ def _at_least(name: str, value: float, least: float) -> None:
         raise InputError(f"{name}: expected at least {least}, got {value}")
 
 
-def preset(name: str) -> FitConfig:
-    """Return the options of a preset."""
-    return PRESETS[name]
+def preset(name: str, **changes: Any) -> FitConfig:
+    """Return the options of a preset: "quick" (minutes on a CPU), "default" or "paper" (for a GPU).
+
+    Args:
+        name: of the preset.
+        changes: options that override it, as `preset("paper", epochs=100)`.
+
+    Raises:
+        InputError: no such preset, or an option out of range.
+    """
+    if name not in PRESETS:
+        raise InputError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}")
+    return replace(PRESETS[name], **changes)
 
 
 _DEFAULT = FitConfig()
-PRESETS = {
+PRESETS: dict[str, FitConfig] = {
     "quick": replace(
         _DEFAULT,
-        preset="quick",
         epochs=20,
         motion=MotionConfig(prefit_steps=200),
         static_gaussians=12_000,
@@ -173,7 +181,6 @@ PRESETS = {
     "default": _DEFAULT,
     "paper": replace(
         _DEFAULT,
-        preset="paper",
         epochs=500,
         batch=8,
         motion=MotionConfig(prefit_steps=1000),

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from msdyn.errors import InputError
 from msdyn.fit.refine import Refinement, adjust_depth, refine_on_static_tracks
-from msdyn.geometry import Cameras, Similarity
+from msdyn.geometry import Cameras, CameraTensors, Similarity
 from msdyn.scene import IGNORE, LiftedTracks, Scene, lift_tracks
 
 __all__ = ["FitData", "FrameBatch", "load_fit_data"]
@@ -27,18 +27,19 @@ class FrameBatch:
         index: [B] frame indices of the clip, float.
         rgb: [B, H, W, 3] in [0, 1].
         depth: [B, H, W] z-depth, 0 = unknown.
+        confidence: [B, H, W] of the depth, in [0, 1].
         moving: [B, H, W] 1 on objects, 0 elsewhere.
         certain: [B, H, W] 0 where the mask says ignore, 1 elsewhere.
-        intrinsics, cam_from_world: [B, 3, 3], [B, 4, 4].
+        cameras: of the frames.
     """
 
     index: Float[Tensor, " frames"]
     rgb: Float[Tensor, "frames height width 3"]
     depth: Float[Tensor, "frames height width"]
+    confidence: Float[Tensor, "frames height width"]
     moving: Float[Tensor, "frames height width"]
     certain: Float[Tensor, "frames height width"]
-    intrinsics: Float[Tensor, "frames 3 3"]
-    cam_from_world: Float[Tensor, "frames 4 4"]
+    cameras: CameraTensors
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,10 @@ class FitData:
         held_out: indices kept out.
         rgb: [T, H, W, 3] uint8, all frames of the clip.
         depth: [T, H, W] float32, scaled.
+        confidence: [T, H, W] uint8 of the depth; 255 everywhere where the scene has none.
         mask: [T, H, W] uint8 object index.
         cameras: of all frames, in the world of the fit and at its image size.
+        on_device: the same, on the device of the images.
         tracks: lifted tracks on objects at the fitted frames only, in the world of the fit and in
             pixels of its image size.
         fit_from_scene: from the scene's world to the fit's.
@@ -63,8 +66,10 @@ class FitData:
     held_out: list[int]
     rgb: UInt8[Tensor, "clip height width 3"]
     depth: Float[Tensor, "clip height width"]
+    confidence: UInt8[Tensor, "clip height width"]
     mask: UInt8[Tensor, "clip height width"]
     cameras: Cameras
+    on_device: CameraTensors
     tracks: LiftedTracks
     fit_from_scene: Similarity
     refinement: Refinement
@@ -81,14 +86,11 @@ class FitData:
             index.float(),
             self.rgb[index].float() / 255,
             self.depth[index],
+            self.confidence[index].float() / 255,
             ((mask > 0) & (mask != IGNORE)).float(),
             (mask != IGNORE).float(),
-            self._tensor(self.cameras.intrinsics[frames]),
-            self._tensor(self.cameras.cam_from_world[frames]),
+            self.on_device[index],
         )
-
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.as_tensor(array, dtype=torch.float32, device=self.device)
 
 
 def load_fit_data(
@@ -121,22 +123,24 @@ def load_fit_data(
     height, width = scene.size
     factor = min(1.0, long_side / max(height, width)) if long_side else 1.0
     size = (round(height * factor), round(width * factor))
-    rgb, depth, mask, full_depth, full_mask = [], [], [], [], []
+    rgb, masks = np.empty((count, *size, 3), np.uint8), np.empty((count, *scene.size), np.uint8)
+    depths = np.empty((count, *scene.size), np.float32)
+    confidence = np.full((count, *size), 255, np.uint8)
     for frame in tqdm(range(count), desc="reading the scene", leave=False):
-        full_depth.append(scene.depth(frame))
-        full_mask.append(scene.mask(frame))
-        rgb.append(_shrink_rgb(scene.image(frame), size))
-        mask.append(_shrink_nearest(full_mask[-1], size))
+        depths[frame], masks[frame] = scene.depth(frame), scene.mask(frame)
+        rgb[frame] = _shrink_rgb(scene.image(frame), size)
+        known = scene.depth_confidence(frame)
+        if known is not None:
+            confidence[frame] = _shrink_nearest(known, size)
     tracks = scene.tracks
-    all_masks = np.stack(full_mask)
     if refine == "auto":
-        # Structure from motion is adjusted to the same tracks, more of them and with more care.
+        # Structure from motion is a bundle adjustment already, on more tracks.
         given = scene.info.stages.get("cameras", {}).get("backend")
         refine = "none" if given == "sfm" else "both"
     refinement = refine_on_static_tracks(
         tracks,
-        np.stack(full_depth),
-        all_masks,
+        depths,
+        masks,
         scene.cameras,
         frames,
         poses=refine in {"both", "cameras"},
@@ -144,29 +148,31 @@ def load_fit_data(
         seed=seed,
     )
     for frame in range(count):
-        full_depth[frame] = adjust_depth(full_depth[frame], refinement, frame)
-        depth.append(_shrink_nearest(full_depth[frame], size))
-    lifted = lift_tracks(
-        tracks.select(tracks.object > 0), np.stack(full_depth), all_masks, refinement.cameras
-    ).frames(frames)
-    present = set(np.unique(all_masks[frames]).tolist()) - {0, IGNORE}
+        depths[frame] = adjust_depth(depths[frame], refinement, frame)
+    lifted = lift_tracks(tracks.select(tracks.object > 0), depths, masks, refinement.cameras)
+    lifted = lifted.frames(frames)
+    present = set(np.unique(masks[frames]).tolist()) - {0, IGNORE}
     lost = present - set(np.unique(lifted.object).tolist())
     if lost:
         raise InputError(
             f"{scene.directory / 'masks'}: object(s) {sorted(lost)} have no track of known "
             "depth in tracks.npz; run the tracks stage again with these masks, or remove them"
         )
-    depths = np.stack(depth)
+    depths, masks = _shrink_nearest(depths, size), _shrink_nearest(masks, size)
     cameras = refinement.cameras.resized(size[1], size[0])
     world = _normalised_world(cameras, depths)
+    fit_cameras = cameras.transformed(world)
+    depths *= np.float32(world.scale)
     scale = np.array([size[1] / width, size[0] / height])
     return FitData(
         frames,
         held_out,
-        torch.from_numpy(np.stack(rgb)).to(device),
-        torch.from_numpy(depths * np.float32(world.scale)).to(device),
-        torch.from_numpy(np.stack(mask)).to(device),
-        cameras.transformed(world),
+        torch.from_numpy(rgb).to(device),
+        torch.from_numpy(depths).to(device),
+        torch.from_numpy(confidence).to(device),
+        torch.from_numpy(masks).to(device),
+        fit_cameras,
+        fit_cameras.tensors(device),
         LiftedTracks(
             np.where(lifted.visible[..., None], world.apply(lifted.xyz), 0.0),
             lifted.visible,
@@ -196,9 +202,11 @@ def _shrink_rgb(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return small[0].permute(1, 2, 0).round().byte().numpy()
 
 
-def _shrink_nearest(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    if image.shape == size:
-        return image
-    rows = ((np.arange(size[0]) + 0.5) * image.shape[0] / size[0]).astype(int)
-    columns = ((np.arange(size[1]) + 0.5) * image.shape[1] / size[1]).astype(int)
-    return image[rows[:, None], columns]
+def _shrink_nearest(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return maps [..., H, W] at another size, by the nearest pixel; as given at their own size."""
+    height, width = images.shape[-2:]
+    if (height, width) == size:
+        return images
+    rows = ((np.arange(size[0]) + 0.5) * height / size[0]).astype(int)
+    columns = ((np.arange(size[1]) + 0.5) * width / size[1]).astype(int)
+    return images[..., rows[:, None], columns]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from msdyn.devices import choose_device
 from msdyn.errors import InputError
 from msdyn.files import atomic_path, write_json
 from msdyn.fit.checkpoint import fingerprint, load_checkpoint, save_checkpoint
@@ -70,7 +71,7 @@ class Fitter:
         self.latest: dict[str, float] = {}
         self.config = config
         self.directory = config.out or scene.directory / "fit"
-        self.device = _device(config.device)
+        self.device = choose_device(config.device)
         self.data: FitData = load_fit_data(
             scene,
             long_side=config.long_side,
@@ -91,7 +92,8 @@ class Fitter:
 
     def state(self) -> GaussianSequence:
         """Return the sequence as it is now, in the world of the scene, on the CPU."""
-        return self.sequence.rescaled(self.data.fit_from_scene.inverse()).cpu()
+        scene_from_fit = self.data.fit_from_scene.inverse()
+        return self.sequence.rescaled(scene_from_fit, cameras=self.data.refinement.cameras).cpu()
 
     def run(self) -> GaussianSequence:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -233,9 +235,7 @@ class Fitter:
 
     def _finish(self) -> GaussianSequence:
         self._save_checkpoint()
-        sequence = self.sequence.cpu().rescaled(self.data.fit_from_scene.inverse())
-        # At full size and without the rounding of a change of world.
-        sequence.cameras = self.data.refinement.cameras
+        sequence = self.state()
         save_sequence(sequence, self.directory / "sequence.safetensors")
         self._previews(sequence)
         return sequence
@@ -249,14 +249,6 @@ class Fitter:
             pair = np.concatenate([self.scene.image(frame), image.rgb8], axis=1)
             with atomic_path(self.directory / "previews" / f"{frame:05d}.png") as path:
                 iio.imwrite(path, pair)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device: cuda asked for, but torch finds no CUDA device; use --device cpu")
-    return torch.device(name)
 
 
 def _write_config(path: Path, config: FitConfig) -> None:

@@ -113,6 +113,7 @@ def depth_loss(
     depth: Float[Tensor, "frames height width"],
     alpha: Float[Tensor, "frames height width"],
     truth: Float[Tensor, "frames height width"],
+    confidence: Float[Tensor, "frames height width"],
 ) -> Float[Tensor, ""]:
     """Return the mean absolute error of inverse depth, in units where the median depth is one.
 
@@ -120,8 +121,9 @@ def depth_loss(
         depth: blended depth, not divided by alpha.
         alpha: accumulated opacity; pixels below one half do not count.
         truth: 0 = unknown.
+        confidence: weight of each pixel.
     """
-    known = ((truth > 0) & (alpha > 0.5)).to(depth.dtype)
+    known = ((truth > 0) & (alpha > 0.5)) * confidence
     inverse = alpha / depth.clamp_min(1e-3)
     error = (inverse - 1 / truth.clamp_min(1e-3)).abs() * known
     # Bounded, so that pixels on the wrong side of a silhouette do not dominate.
@@ -246,7 +248,7 @@ def _mask(step: Step) -> Tensor:
 
 @register_loss("depth")
 def _depth(step: Step) -> Tensor:
-    return depth_loss(step.depth, step.alpha, step.truth.depth)
+    return depth_loss(step.depth, step.alpha, step.truth.depth, step.truth.confidence)
 
 
 @register_loss("track")
@@ -261,8 +263,8 @@ def _track(step: Step) -> Tensor | None:
         tracks.target_xy,
         tracks.target_depth,
         tracks.weights,
-        tracks.intrinsics,
-        tracks.cam_from_world,
+        tracks.cameras.intrinsics,
+        tracks.cameras.cam_from_world,
     )
 
 

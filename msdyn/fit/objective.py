@@ -93,10 +93,7 @@ class Objective:
         extra = (posed.labels > 0).float()[:, None].expand(len(frames), -1, 1)
         if tracks is not None:
             extra = torch.cat([extra, both.means[len(frames) :]], dim=-1)
-        height, width = truth.depth.shape[1:]
-        image = draw(
-            posed, truth.intrinsics, truth.cam_from_world, width, height, extra=extra, depth=True
-        )
+        image = draw(posed, truth.cameras, extra=extra, depth=True)
         assert image.depth is not None
         # Parts of one split have one gradient put together; slices would have one each, all zeros.
         parts = image.features.split([3, 1] + [3] * (tracks is not None), dim=-1)

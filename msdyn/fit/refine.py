@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from msdyn.geometry import Cameras, project, transform_points, unproject
+from msdyn.geometry import Cameras, nearest_pixels, project, transform_points, unproject
 from msdyn.scene import Tracks
 
 __all__ = ["Refinement", "adjust_depth", "refine_on_static_tracks"]
@@ -165,9 +165,7 @@ def _observe(
     rank[chosen] = np.where(life[chosen] > 0, np.arange(len(chosen)), -1)
     keep = use[frame] & (rank[number] >= 0)
     number, frame, xy = rank[number[keep]], frame[keep], xy[keep].astype(np.float64)
-    x, y = np.floor(xy).astype(int).T
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    x, y = x.clip(0, width - 1), y.clip(0, height - 1)
+    y, x, inside = nearest_pixels(xy, height, width)
     inside &= masks[frame, y, x] == 0
     depth = depths[frame, y, x].astype(np.float64)
     weight = weight[keep].astype(np.float64).clip(1e-3)

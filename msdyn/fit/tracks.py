@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from msdyn.fit.data import FitData
-from msdyn.geometry import transform_points
+from msdyn.geometry import CameraTensors, depth_in_camera
 
 __all__ = ["TrackBatch", "TrackSampler"]
 
@@ -27,7 +27,7 @@ class TrackBatch:
         source_xy, target_xy: [B, P, 2] px.
         target_depth: [B, P] z-depth, world of the fit.
         weights: [B, P] confidence, 0 for padding.
-        intrinsics, cam_from_world: of the target frames.
+        cameras: of the target frames.
     """
 
     target: Float[Tensor, " frames"]
@@ -35,25 +35,24 @@ class TrackBatch:
     target_xy: Float[Tensor, "frames points 2"]
     target_depth: Float[Tensor, "frames points"]
     weights: Float[Tensor, "frames points"]
-    intrinsics: Float[Tensor, "frames 3 3"]
-    cam_from_world: Float[Tensor, "frames 4 4"]
+    cameras: CameraTensors
 
 
 class TrackSampler:
-    """Draws target frames in proportion to the tracks they share with the source frame."""
+    """Samples target frames by the number of tracks they share with the source frame."""
 
     def __init__(self, data: FitData, seed: int) -> None:
         self.data = data
         self.seed = seed
         tracks = data.tracks
         visible = tracks.visible.astype(np.float32)
-        shared = visible.T @ visible  # [F, F] tracks seen in both frames
+        shared = visible.T @ visible  # [F, F] tracks visible in both frames
         np.fill_diagonal(shared, 0)
-        # The square root lets distant frames, which share few tracks, have their turn.
+        # The square root favours distant frames, which share few tracks.
         self.chance = np.sqrt(shared)
         cameras = data.cameras[data.frames]
-        points = transform_points(cameras.cam_from_world, tracks.xyz.swapaxes(0, 1))
-        self.depth = points[..., 2].T.astype(np.float32)  # [N, F]
+        depth = depth_in_camera(cameras.cam_from_world, tracks.xyz.swapaxes(0, 1))
+        self.depth = depth.T.astype(np.float32)  # [N, F]
 
     def sample(self, frames: np.ndarray, step: int) -> TrackBatch:
         """Return tracks for source frames given by their indices in the clip.
@@ -95,6 +94,5 @@ class TrackSampler:
             tensor(target_xy),
             tensor(depth),
             tensor(weights),
-            tensor(data.cameras.intrinsics[clip]),
-            tensor(data.cameras.cam_from_world[clip]),
+            data.on_device[torch.as_tensor(clip, device=device)],
         )

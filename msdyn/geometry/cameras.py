@@ -12,14 +12,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, Real
+from torch import Tensor
 
 from msdyn.errors import InputError
 from msdyn.geometry.rigid import Similarity
 
 __all__ = [
+    "CameraTensors",
     "Cameras",
+    "depth_in_camera",
     "invert_transforms",
     "look_at",
+    "nearest_pixels",
     "project",
     "transform_points",
     "unproject",
@@ -61,9 +67,33 @@ def unproject(intrinsics: Any, xy: Any, depth: Any) -> Any:
     y = (xy[..., 1] - intrinsics[..., None, 1, 2]) / intrinsics[..., None, 1, 1] * depth
     if isinstance(depth, np.ndarray):
         return np.stack([x, y, np.broadcast_to(depth, x.shape)], axis=-1)
-    import torch
-
     return torch.stack([x, y, depth.expand_as(x)], dim=-1)
+
+
+def depth_in_camera(cam_from_world: Any, points: Any) -> Any:
+    """Return the z-depth [..., P] of world points [..., P, 3] in cameras [..., 4, 4].
+
+    It is that of `transform_points`, without the other coordinates.
+    """
+    return (points @ cam_from_world[..., 2, :3, None])[..., 0] + cam_from_world[..., 2, 3, None]
+
+
+def nearest_pixels(
+    xy: Real[np.ndarray, "*batch 2"], height: int, width: int
+) -> tuple[Int[np.ndarray, "*batch"], Int[np.ndarray, "*batch"], Bool[np.ndarray, "*batch"]]:
+    """Return the row and column of the pixel that each position lies in, and whether it has one.
+
+    Args:
+        xy: px, the centre of the first pixel at (0.5, 0.5); NaN and infinity lie outside.
+        height, width: of the image, px.
+
+    Returns:
+        Rows and columns, those outside the image clipped to its border (NaN to the first), and
+        whether the position lies inside.
+    """
+    inside = np.asarray(((xy >= 0) & (xy < np.array([width, height]))).all(-1))  # false for NaN
+    safe = np.nan_to_num(xy, nan=0.0, posinf=0.0, neginf=0.0).clip(0, [width - 1, height - 1])
+    return safe[..., 1].astype(int), safe[..., 0].astype(int), inside
 
 
 def invert_transforms(dst_from_src: np.ndarray) -> np.ndarray:
@@ -222,6 +252,12 @@ class Cameras:
             cam_from_world=np.where(whole, self.cam_from_world[low], pose),
         )
 
+    def tensors(self, device: torch.device | str = "cpu") -> CameraTensors:
+        """Return the cameras as float32 tensors on a device."""
+        intrinsics = torch.as_tensor(self.intrinsics, dtype=torch.float32, device=device)
+        pose = torch.as_tensor(self.cam_from_world, dtype=torch.float32, device=device)
+        return CameraTensors(intrinsics, pose, self.width, self.height)
+
     def resized(self, width: int, height: int) -> Cameras:
         """Return the same cameras for images resampled to another size."""
         intrinsics = self.intrinsics.copy()
@@ -237,6 +273,37 @@ class Cameras:
         cam_from_world[:, :3, 3] = -_rotate(rotation, new_from_old.apply(self.centres))
         cam_from_world[:, 3, 3] = 1
         return replace(self, cam_from_world=cam_from_world)
+
+
+@dataclass(frozen=True)
+class CameraTensors:
+    """Cameras as tensors on one device.
+
+    Attributes:
+        intrinsics: px.
+        cam_from_world: rigid, scene units.
+        width, height: image size in pixels.
+    """
+
+    intrinsics: Float[Tensor, "cameras 3 3"]
+    cam_from_world: Float[Tensor, "cameras 4 4"]
+    width: int
+    height: int
+
+    def __len__(self) -> int:
+        return len(self.intrinsics)
+
+    def __getitem__(self, index: slice | Int[Tensor, " chosen"]) -> CameraTensors:
+        """Return some of the cameras."""
+        return replace(
+            self, intrinsics=self.intrinsics[index], cam_from_world=self.cam_from_world[index]
+        )
+
+    @property
+    def centres(self) -> Float[Tensor, "cameras 3"]:
+        """Camera centres in the world."""
+        rotation = self.cam_from_world[:, :3, :3]
+        return -(rotation.mT @ self.cam_from_world[:, :3, 3:]).squeeze(-1)
 
 
 def _rotate(rotation: np.ndarray, vectors: np.ndarray) -> np.ndarray:

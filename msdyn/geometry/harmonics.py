@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from msdyn.errors import InputError
+
 __all__ = ["SH_C0", "harmonics_basis"]
 
 SH_C0 = 0.28209479177387814  # 1 / (2 sqrt(pi))
@@ -22,7 +24,7 @@ def harmonics_basis(
     Reference: Sloan, "Efficient Spherical Harmonic Evaluation", 2013; Kerbl et al. 2023.
     """
     if not 0 <= degree <= 3:
-        raise ValueError(f"degree: expected 0 to 3, got {degree}")
+        raise InputError(f"degree: expected 0 to 3, got {degree}")
     x, y, z = directions.unbind(-1)
     xx, yy, zz = x * x, y * y, z * z
     basis = [torch.full_like(x, SH_C0)]

@@ -11,8 +11,9 @@ from msdyn.motion.protocol import (
     Pose,
     TrackedMotion,
     TrackedScene,
+    motion_class,
 )
-from msdyn.motion.registry import motion_class, motion_names, register_motion
+from msdyn.motion.registry import motion_names, register_motion
 from msdyn.motion.rejoin import ObjectSurfaces
 
 __all__ = [

@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from msdyn.errors import InputError
 from msdyn.geometry import Similarity
+from msdyn.motion.config import MotionConfig
+from msdyn.motion.registry import find_motion, motion_names
+from msdyn.motion.rejoin import ObjectSurfaces
 from msdyn.scene import LiftedTracks
-
-if TYPE_CHECKING:
-    from msdyn.motion.rejoin import ObjectSurfaces
 
 __all__ = [
     "Motion",
@@ -29,6 +29,7 @@ __all__ = [
     "Pose",
     "TrackedMotion",
     "TrackedScene",
+    "motion_class",
 ]
 
 
@@ -114,12 +115,12 @@ class Motion(nn.Module, abc.ABC):
 
     @classmethod
     @abc.abstractmethod
-    def from_tracks(cls, scene: TrackedScene, config: Any) -> TrackedMotion:
+    def from_tracks(cls, scene: TrackedScene, config: MotionConfig) -> TrackedMotion:
         """Initialise the motion from tracks.
 
         Args:
             scene: the tracks, and what else is known.
-            config: a `MotionConfig`.
+            config: its options.
 
         Raises:
             InputError: an option out of range.
@@ -205,7 +206,7 @@ class Motion(nn.Module, abc.ABC):
         )
 
     @classmethod
-    def concatenated(cls, parts: Sequence[Self]) -> Self:
+    def concatenated(cls: type[Self], parts: Sequence[Self]) -> Self:
         """Return the motion of all Gaussians of parts that share everything else."""
         first = parts[0]
         return first.with_gaussians(
@@ -244,7 +245,7 @@ class Motion(nn.Module, abc.ABC):
         """Return terms that keep the motion plain; the names are those of `LossConfig`."""
         return {}
 
-    def extended(self: Self, config: Any) -> Self:
+    def extended(self: Self, config: MotionConfig) -> Self:
         """Return the motion with what only the joint fit optimises, once Gaussians are placed."""
         return self
 
@@ -283,3 +284,15 @@ class Motion(nn.Module, abc.ABC):
             KeyError: an entry is missing.
             InputError: entries that do not go together.
         """
+
+
+def motion_class(name: str) -> type[Motion]:
+    """Return a motion model by its name.
+
+    Raises:
+        InputError: no such model.
+    """
+    found = find_motion(name)
+    if found is None:
+        raise InputError(f"motion: expected one of {', '.join(motion_names())}, got {name!r}")
+    return found

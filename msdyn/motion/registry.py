@@ -12,20 +12,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from msdyn.errors import InputError
-from msdyn.motion.protocol import Motion
+__all__ = ["find_motion", "motion_names", "register_motion"]
 
-__all__ = ["motion_class", "motion_names", "register_motion"]
-
-M = TypeVar("M", bound=Motion)
-_CLASSES: dict[str, type[Motion]] = {}
+M = TypeVar("M")
+_CLASSES: dict[str, type] = {}
 
 
 def register_motion(name: str) -> Callable[[type[M]], type[M]]:
     """Return the decorator that makes a motion model known by a name."""
 
     def register(cls: type[M]) -> type[M]:
-        cls.name = name
+        cls.name = name  # pyright: ignore[reportAttributeAccessIssue]
         _CLASSES[name] = cls
         return cls
 
@@ -37,12 +34,6 @@ def motion_names() -> tuple[str, ...]:
     return tuple(_CLASSES)
 
 
-def motion_class(name: str) -> type[Motion]:
-    """Return a motion model by its name.
-
-    Raises:
-        InputError: no such model.
-    """
-    if name not in _CLASSES:
-        raise InputError(f"motion: expected one of {', '.join(_CLASSES)}, got {name!r}")
-    return _CLASSES[name]
+def find_motion(name: str) -> type | None:
+    """Return the class registered by a name; `msdyn.motion.motion_class` says what is wrong."""
+    return _CLASSES.get(name)

@@ -1,30 +1,22 @@
-"""Rendering a Gaussian sequence: images, flow, tracks of pixels, and pictures of them."""
+"""Rendering a Gaussian sequence: images, depth, flow, tracks of pixels and objects."""
 
-from msdyn.render.colours import (
-    colour_depth,
-    colour_flow,
-    colour_objects,
-    error_image,
-    object_palette,
-)
 from msdyn.render.flow import Flow, render_flow
 from msdyn.render.pictures import Painter, render_objects
 from msdyn.render.queries import query_objects, query_tracks, rendered_depth
 from msdyn.render.render import RenderedImage, draw, render_image, render_images
+from msdyn.render.trails import gaussian_trails, trail_gaussians
 from msdyn.render.trajectories import PointTracks, grid_points, point_tracks
+from msdyn.render.visibility import is_on_surface
 
 __all__ = [
     "Flow",
     "Painter",
     "PointTracks",
     "RenderedImage",
-    "colour_depth",
-    "colour_flow",
-    "colour_objects",
     "draw",
-    "error_image",
+    "gaussian_trails",
     "grid_points",
-    "object_palette",
+    "is_on_surface",
     "point_tracks",
     "query_objects",
     "query_tracks",
@@ -33,4 +25,5 @@ __all__ = [
     "render_images",
     "render_objects",
     "rendered_depth",
+    "trail_gaussians",
 ]

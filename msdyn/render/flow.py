@@ -86,10 +86,7 @@ def render_flow(
     extra = torch.cat([change.new_zeros(static, 13), change])
     rendering = draw(
         posed.select(slice(0, 1)),
-        torch.as_tensor(first.intrinsics, dtype=torch.float32, device=device),
-        torch.as_tensor(first.cam_from_world, dtype=torch.float32, device=device),
-        first.width,
-        first.height,
+        first.tensors(device),
         extra=extra,
         backend=backend,
     )
@@ -117,11 +114,10 @@ def _apart(
     camera: Cameras, positions: Float[Tensor, "2 gaussians 3"]
 ) -> Float[Tensor, " gaussians"]:
     """Return how far apart (px) two positions are seen; infinity where one is behind the camera."""
-    pose = torch.as_tensor(camera.cam_from_world, dtype=torch.float32, device=positions.device)
-    in_camera = transform_points(pose, positions)
+    tensors = camera.tensors(positions.device)
+    in_camera = transform_points(tensors.cam_from_world, positions)
     ahead = (in_camera[..., 2] > 1e-6).all(0)
-    intrinsics = torch.as_tensor(camera.intrinsics, dtype=torch.float32, device=positions.device)
-    seen = project(intrinsics, in_camera)
+    seen = project(tensors.intrinsics, in_camera)
     return torch.where(ahead, (seen[1] - seen[0]).norm(dim=-1), torch.inf)
 
 

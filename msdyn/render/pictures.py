@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from msdyn.geometry import Cameras, project, transform_points
-from msdyn.render.colours import draw_trails
+from msdyn.colours import draw_trails
+from msdyn.geometry import Cameras, nearest_pixels, project, transform_points
 from msdyn.render.flow import Flow, render_flow
 from msdyn.render.render import RenderedImage, draw, render_image
+from msdyn.render.trails import gaussian_trails, trail_gaussians
 from msdyn.sequence import GaussianSequence
 
 if TYPE_CHECKING:
@@ -47,10 +48,7 @@ def render_objects(
     labels = posed.labels.unique()
     rendering = draw(
         posed,
-        torch.as_tensor(camera.intrinsics, dtype=torch.float32, device=sequence.device),
-        torch.as_tensor(camera.cam_from_world, dtype=torch.float32, device=sequence.device),
-        camera.width,
-        camera.height,
+        camera.tensors(sequence.device),
         extra=(posed.labels[:, None] == labels).float(),
         depth=False,
         backend=backend,
@@ -101,42 +99,29 @@ class Painter:
 
         Points that something else hides now are left out.
         """
-        chosen = self._followed()
+        chosen = trail_gaussians(self.sequence, _TRAILS, self.objects)
         if not len(chosen):
             return image.rgb8
-        paths = self._paths(chosen, time)  # [P, n, 3], oldest first
+        paths = gaussian_trails(
+            self.sequence,
+            chosen,
+            self.sequence.timeline.frame_position(time),
+            frames=_TRAIL_FRAMES,
+            points=_TRAIL_POINTS,
+            levels=self.levels,
+        )  # [P, n, 3]
         in_camera = transform_points(camera.cam_from_world[0], paths)
         depth = in_camera[..., 2]
         ahead = depth > 1e-6
         in_camera = np.where(ahead[..., None], in_camera, [np.nan, np.nan, 1.0])
         xy = project(camera.intrinsics[0], in_camera).swapaxes(0, 1)  # [n, P, 2]
-        now = xy[:, -1]
-        inside = ahead[-1] & ((now >= 0) & (now < [camera.width, camera.height])).all(-1)
-        x, y = np.floor(np.where(inside[:, None], now, 0)).astype(int).T
+        y, x, inside = nearest_pixels(xy[:, -1], camera.height, camera.width)
+        inside &= ahead[-1]
         drawn = image.depth[y, x]
         # A Gaussian's centre lies within the surface that it draws, not on it.
         seen = inside & (depth[-1] < 1.03 * drawn)
         colours = self._colours(chosen)
         return draw_trails(image.rgb8, xy[seen], colours[seen])
-
-    def _followed(self) -> np.ndarray:
-        """Return indices of opaque moving Gaussians, spread at random, the same every time."""
-        sequence = self.sequence
-        opaque = (sequence.moving.opacities > 0.5).cpu().numpy()
-        if self.objects is not None:
-            opaque &= np.isin(sequence.labels.cpu().numpy(), self.objects)
-        candidates = np.flatnonzero(opaque)
-        rng = np.random.default_rng(0)
-        return rng.permutation(candidates)[:_TRAILS]
-
-    def _paths(self, chosen: np.ndarray, time: float) -> np.ndarray:
-        """Return where the chosen Gaussians have been, [P, n, 3], up to a time."""
-        sequence = self.sequence
-        frame = sequence.timeline.frame_position(time)
-        frames = np.linspace(max(frame - _TRAIL_FRAMES, 0), frame, _TRAIL_POINTS)
-        index = torch.as_tensor(chosen, device=sequence.device)
-        steps = torch.as_tensor(frames, dtype=torch.float32, device=sequence.device)
-        return sequence.paths(index, steps, levels=self.levels).double().cpu().numpy()
 
     def _colours(self, chosen: np.ndarray) -> np.ndarray:
         """Return a colour for each trail: hues by place across the objects."""

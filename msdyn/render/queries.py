@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from msdyn.geometry import transform_points, unproject
+from msdyn.geometry import depth_in_camera, transform_points, unproject
 from msdyn.render.render import draw
 from msdyn.sequence import GaussianSequence
 
@@ -141,6 +141,7 @@ class _Seen:
     ) -> None:
         self.device, self.backend, self.xy = sequence.device, backend, np.asarray(xy, np.float64)
         self.camera = sequence.cameras.interpolated(np.array([frame]))
+        self.tensors = self.camera.tensors(self.device)
         # Pixel centres lie at +0.5; grid_sample without corners uses the same convention.
         pixels = torch.as_tensor(xy, dtype=torch.float32, device=self.device)
         size = torch.tensor([self.camera.width, self.camera.height], device=self.device)
@@ -159,12 +160,7 @@ class _Seen:
         if of is None:
             rendering = draw(
                 self.posed,
-                torch.as_tensor(self.camera.intrinsics, dtype=torch.float32, device=self.device),
-                torch.as_tensor(
-                    self.camera.cam_from_world, dtype=torch.float32, device=self.device
-                ),
-                self.camera.width,
-                self.camera.height,
+                self.tensors,
                 extra=values[None],
                 depth=False,
                 backend=self.backend,
@@ -176,9 +172,7 @@ class _Seen:
 
     def surface(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the object [N] that each pixel shows, -1 for none, and its depth [N], or NaN."""
-        world = torch.as_tensor(self.camera.cam_from_world[0], dtype=torch.float32)
-        world = world.to(self.device)
-        z = self.posed.means[0] @ world[2, :3] + world[2, 3]
+        z = depth_in_camera(self.tensors.cam_from_world, self.posed.means)[0]
         labels = self.posed.labels.unique()
         share = (self.posed.labels[:, None] == labels).float()
         shares, depths = self.mean(torch.cat([share, z[:, None] * share], dim=1)).chunk(2, dim=1)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from msdyn.errors import InputError
-from msdyn.geometry import Cameras
+from msdyn.geometry import Cameras, CameraTensors
 from msdyn.raster import Rendering, rasterize
 from msdyn.sequence import GaussianSequence, PosedGaussians
 
@@ -42,10 +42,7 @@ class RenderedImage:
 
 def draw(
     posed: PosedGaussians,
-    intrinsics: Float[Tensor, "times 3 3"],
-    cam_from_world: Float[Tensor, "times 4 4"],
-    width: int,
-    height: int,
+    cameras: CameraTensors,
     *,
     extra: Float[Tensor, "*times gaussians channels"] | None = None,
     depth: bool = True,
@@ -55,8 +52,7 @@ def draw(
 
     Args:
         posed: Gaussians at B times.
-        intrinsics, cam_from_world: B cameras.
-        width, height: image size in pixels.
+        cameras: B cameras, on the same device.
         extra: further features, blended in the same pass.
         depth: blend the z-depth too.
         backend: see `rasterize`.
@@ -64,9 +60,7 @@ def draw(
     Returns:
         A rendering whose features are RGB and, behind it, `extra`.
     """
-    rotation = cam_from_world[:, :3, :3]
-    centres = -(rotation.mT @ cam_from_world[:, :3, 3:]).squeeze(-1)
-    features = posed.colours(centres)
+    features = posed.colours(cameras.centres)
     if extra is not None:
         if extra.dim() != features.dim():
             shape = (len(posed.means), *features.shape[-2:])
@@ -79,10 +73,10 @@ def draw(
         posed.scales,
         posed.opacities,
         features,
-        intrinsics,
-        cam_from_world,
-        width,
-        height,
+        cameras.intrinsics,
+        cameras.cam_from_world,
+        cameras.width,
+        cameras.height,
         depth=depth,
         backend=backend,
     )
@@ -116,13 +110,9 @@ def render_image(
     if len(camera) != 1:
         raise InputError(f"camera: expected one, got {len(camera)}; index it, as cameras[0]")
     posed = sequence.at(time, levels=levels).only(objects, background=background)
-    device = sequence.device
     rendering = draw(
         posed,
-        torch.as_tensor(camera.intrinsics, dtype=torch.float32, device=device),
-        torch.as_tensor(camera.cam_from_world, dtype=torch.float32, device=device),
-        camera.width,
-        camera.height,
+        camera.tensors(sequence.device),
         extra=(posed.labels > 0).float()[:, None],
         backend=backend,
     )

@@ -9,13 +9,10 @@ import numpy as np
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras, project, transform_points
 from msdyn.render.queries import query_objects, query_tracks, rendered_depth
+from msdyn.render.visibility import is_on_surface
 from msdyn.sequence import GaussianSequence
 
 __all__ = ["PointTracks", "grid_points", "point_tracks"]
-
-_ON_SURFACE = 0.05
-"""A point is visible where it lies within this of the depth drawn: 5 cm in a metric world, as in
-the evaluation's protocol; in one of arbitrary units, this share of the depth."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +110,6 @@ def point_tracks(
         drawn = rendered_depth(
             sequence, float(position), seen[row, inside], levels=levels, backend=backend
         )
-        tolerance = _ON_SURFACE * (1.0 if sequence.world_units == "metric" else drawn)
-        visible[row, inside] = np.abs(drawn - depth[row, inside]) < tolerance
+        metric = sequence.world_units == "metric"
+        visible[row, inside] = is_on_surface(depth[row, inside], drawn, metric=metric)
     return PointTracks(query, xy, frames, at, xyz, seen.swapaxes(0, 1), visible.T, objects)

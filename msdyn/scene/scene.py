@@ -205,6 +205,11 @@ class Scene:
         """[H, W] float32 z-depth in scene units, 0 where unknown."""
         return read_depth(frame_path(self.directory / "depth", frame, ".npy"), self.size)
 
+    def depth_confidence(self, frame: int) -> np.ndarray | None:
+        """[H, W] uint8 confidence of the depth, 0 unknown to 255 confirmed; None without a file."""
+        path = frame_path(self.directory / "depth_confidence", frame, ".png")
+        return _read_gray(path, self.size) if path.is_file() else None
+
     def depths(self) -> np.ndarray:
         """[T, H, W] float32."""
         return np.stack([self.depth(i) for i in range(len(self))])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from msdyn.errors import InputError
-from msdyn.geometry import Cameras, transform_points, unproject
+from msdyn.geometry import Cameras, nearest_pixels, transform_points, unproject
 from msdyn.scene.scene import Scene
 from msdyn.scene.tracks2d import Tracks
 
@@ -96,13 +96,12 @@ def lift_tracks(
     offsets = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1], indexing="ij"), -1).reshape(-1, 2)
     for frame in range(frames):
         index, xy = tracks.at(frame)
-        inside = (xy >= 0).all(1) & (xy < [width, height]).all(1)
+        row, column, inside = nearest_pixels(xy, height, width)
         index, xy = index[inside], xy[inside].astype(np.float64)
         if not len(index):
             continue
-        pixels = np.floor(xy).astype(int)[:, None] + offsets  # [n, 9, 2]
-        x = pixels[..., 0].clip(0, width - 1)
-        y = pixels[..., 1].clip(0, height - 1)
+        y = (row[inside, None] + offsets[:, 0]).clip(0, height - 1)  # [n, 9]
+        x = (column[inside, None] + offsets[:, 1]).clip(0, width - 1)
         window = depths[frame][y, x].astype(np.float64)
         own = (masks[frame][y, x] == tracks.object[index, None]) & (window > 0)
         window[~own] = np.inf

@@ -151,11 +151,12 @@ class GaussianSequence(nn.Module):
         return self.motion.select(index).positions(self.moving.means[index], frames, levels)
 
     @torch.no_grad()
-    def rescaled(self, world: Similarity) -> GaussianSequence:
+    def rescaled(self, world: Similarity, *, cameras: Cameras | None = None) -> GaussianSequence:
         """Return the sequence in another world.
 
         Args:
             world: from this world to the other; it has no rotation.
+            cameras: the clip's cameras in the other world; by default these ones, transformed.
 
         Raises:
             InputError: it has one.
@@ -177,7 +178,7 @@ class GaussianSequence(nn.Module):
             static=moved(self.static),
             moving=moved(self.moving),
             motion=self.motion.rescaled(world),
-            cameras=self.cameras.transformed(world),
+            cameras=self.cameras.transformed(world) if cameras is None else cameras,
         )
 
     def replaced(

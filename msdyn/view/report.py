@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
-from html import escape
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
+from msdyn.colours import colour_depth, error_image, object_palette
 from msdyn.files import atomic_path
-from msdyn.render import colour_depth, error_image, object_palette
+from msdyn.html import (
+    Markup,
+    Path3D,
+    bars,
+    curve,
+    details,
+    element,
+    page,
+    paths_3d,
+    picture,
+    row,
+    section,
+    table,
+    video,
+)
+from msdyn.io import write_video
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, load_sequence, object_poses
 from msdyn.view.facts import Facts, gather
-from msdyn.view.html import bars, curve, page, picture, table, video
 
 __all__ = ["write_report"]
 
@@ -46,24 +60,21 @@ def write_report(
     sequence = load_sequence(fit) if sequence is None else sequence
     facts = gather(scene, sequence, fit)
     name = scene.directory.resolve().name
-    body = "\n".join(
-        [
-            _head(name, facts),
-            f"<h2>What was reconstructed</h2>{_strip(facts)}",
-            _warnings(facts),
-            f"<h2>Input, render, error, depth</h2>{_samples(facts)}",
-            f"<h2>How the fit went</h2>{_curves(facts)}",
-            _evaluation(facts),
-            _motion(facts),
-            _costs(facts),
-            _configuration(facts),
-        ]
+    text = page(
+        f"msdyn: {name}",
+        _head(name, facts),
+        section("What was reconstructed", _strip(facts)),
+        _warnings(facts),
+        section("Input, render, error, depth", *_samples(facts)),
+        section("How the fit went", _curves(facts)),
+        _evaluation(facts),
+        _motion(facts),
+        _costs(facts),
+        _configuration(facts),
     )
-    script = files("msdyn.view").joinpath("paths.js").read_text(encoding="utf-8")
-    script = script.replace("@PATHS@", json.dumps(_paths(facts)))
     path = out or fit / "report.html"
     with atomic_path(path) as temporary:
-        temporary.write_text(page(f"msdyn: {name}", body, script), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
     return path
 
 
@@ -71,28 +82,32 @@ def _units(facts: Facts) -> str:
     return "m" if facts.sequence.world_units == "metric" else "scene units"
 
 
-def _head(name: str, facts: Facts) -> str:
+def _soft(text: str) -> Markup:
+    return element("p", text, class_="soft")
+
+
+def _head(name: str, facts: Facts) -> Markup:
     scene, sequence = facts.scene, facts.sequence
     seconds = float(scene.info.timeline.seconds[-1] - scene.info.timeline.seconds[0])
     psnr = float(np.mean(facts.psnr))
     figures = [
         (f"{psnr:.1f} dB", "PSNR over the clip"),
-        (f"{len(sequence.static):,}", "Gaussians that stand still"),
-        (f"{len(sequence.moving):,}", "Gaussians that move"),
+        (f"{len(sequence.static):,}", "static Gaussians"),
+        (f"{len(sequence.moving):,}", "dynamic Gaussians"),
         (f"{len(facts.levels)}", "moving objects"),
         (f"{sequence.num_levels}", "motion levels"),
         (_clock(facts.log[-1]["seconds"]) if facts.log else "-", "fit"),
     ]
-    boxes = "".join(f"<div><b>{escape(v)}</b><span>{escape(k)}</span></div>" for v, k in figures)
-    return (
-        f"<h1>{escape(name)}</h1><p class='soft'>{len(scene)} frames of {scene.info.width}x"
-        f"{scene.info.height}, {seconds:.1f} s; world in {_units(facts)}; canonical frame "
-        f"{sequence.canonical_frame}</p><div class='figures'>{boxes}</div>"
+    boxes = [element("div", element("b", v), element("span", k)) for v, k in figures]
+    size = (
+        f"{len(scene)} frames of {scene.info.width}x{scene.info.height}, {seconds:.1f} s; world in "
+        f"{_units(facts)}; canonical frame {sequence.canonical_frame}"
     )
+    return element("h1", name) + _soft(size) + element("div", *boxes, class_="figures")
 
 
-def _strip(facts: Facts) -> str:
-    """Input and render side by side, as a short video."""
+def _strip(facts: Facts) -> Markup:
+    """Return input and render side by side, as a short video."""
     height, width = facts.scene.size
     step = max(1, -(-max(height, width) // _STRIP_SIDE))
 
@@ -102,140 +117,140 @@ def _strip(facts: Facts) -> str:
             yield pair[::step, ::step]
 
     fps = facts.scene.info.timeline.fps * len(facts.frames) / len(facts.scene)
-    return video(frames(), fps) + "<p class='soft'>left the input, right the reconstruction</p>"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "strip.mp4"
+        write_video(path, frames(), fps, crf=26)
+        return video(path) + _soft("left the input, right the reconstruction")
 
 
-def _warnings(facts: Facts) -> str:
+def _warnings(facts: Facts) -> Markup:
     if not facts.warnings:
-        return "<p class='fine'>Nothing found that looks wrong.</p>"
-    rows = "".join(
-        f"<div class='warning'><b>{escape(w.text)}</b><br>Try: {escape(w.cure)}</div>"
+        return element("p", "No check of this report found a problem.", class_="fine")
+    rows = [
+        element("div", element("b", w.text), Markup("<br>"), f"Try: {w.cure}", class_="warning")
         for w in facts.warnings
-    )
-    return f"<h2>Look at this</h2>{rows}"
+    ]
+    return section("Look at this", *rows)
 
 
-def _samples(facts: Facts) -> str:
+def _samples(facts: Facts) -> Iterator[Markup]:
+    """Yield rows of pictures, one row per frame."""
     chosen = np.unique(np.linspace(0, len(facts.frames) - 1, _TIMES).round().astype(int))
     known = np.concatenate([i.depth[i.depth > 0] for i in facts.images[:: len(facts.images)]])
     near, far = np.percentile(known, [1, 99]) if known.size else (1.0, 2.0)
-    rows = []
     for index in chosen.tolist():
         frame, image = facts.frames[index], facts.images[index]
         truth = facts.scene.image(frame)
-        kept_out = ", kept out of the fit" if frame in facts.held_out else ""
-        rows.append(
-            "<div class='row'>"
-            + picture(truth, f"frame {frame}{kept_out}")
-            + picture(image.rgb8, f"render, {facts.psnr[index]:.1f} dB")
-            + picture(error_image(image.rgb8, truth), "error (white: a quarter of the range)")
-            + picture(colour_depth(image.depth, 0.9 * near, 1.1 * far), "depth (near is warm)")
-            + "</div>"
+        held_out = ", held out from the fit" if frame in facts.held_out else ""
+        yield row(
+            [
+                picture(truth, f"frame {frame}{held_out}"),
+                picture(image.rgb8, f"render, {facts.psnr[index]:.1f} dB"),
+                picture(error_image(image.rgb8, truth), "error (white: a quarter of the range)"),
+                picture(colour_depth(image.depth, 0.9 * near, 1.1 * far), "depth (near is warm)"),
+            ]
         )
-    return "".join(rows)
 
 
-def _curves(facts: Facts) -> str:
-    steps = [row["step"] for row in facts.log]
-    plots = [
-        curve("loss", steps, [row["loss"] for row in facts.log], "step", log=True),
-        curve("PSNR of the step's frames (dB)", steps, [row["psnr"] for row in facts.log], "step"),
-        bars(
-            "PSNR of every frame (dB)" + (", kept out of the fit in orange" * bool(facts.held_out)),
-            facts.psnr,
-            [frame in facts.held_out for frame in facts.frames],
-            "frame",
-        ),
-        curve("Gaussians", steps, [row["static"] + row["moving"] for row in facts.log], "step"),
-    ]
-    return f"<div class='plots'>{''.join(plots)}</div>"
+def _curves(facts: Facts) -> Markup:
+    steps = [entry["step"] for entry in facts.log]
+    number = [entry["static"] + entry["moving"] for entry in facts.log]
+    held_out = [frame in facts.held_out for frame in facts.frames]
+    title = "PSNR per frame (dB)" + (", held-out frames in orange" if any(held_out) else "")
+    return element(
+        "div",
+        curve("loss", steps, [entry["loss"] for entry in facts.log], "step", log=True),
+        curve("PSNR per step (dB)", steps, [entry["psnr"] for entry in facts.log], "step"),
+        bars(title, facts.psnr, held_out, "frame"),
+        curve("Gaussians", steps, number, "step"),
+        class_="plots",
+    )
 
 
-def _evaluation(facts: Facts) -> str:
+def _evaluation(facts: Facts) -> Markup:
     if facts.evaluation is None:
-        return (
-            "<p class='soft'>Not measured on anything kept out of the fit. "
-            "<code>msdyn-fit --holdout-every 8</code> and <code>msdyn-eval</code> do that.</p>"
+        return _soft("No frame was held out, so nothing was measured on unseen frames. ") + element(
+            "p",
+            element("code", "msdyn-fit --holdout-every 8"),
+            " and then ",
+            element("code", "msdyn-eval"),
+            " do that.",
+            class_="soft",
         )
-    rows = []
     frames = facts.evaluation.get("frames") or {}
-    kind = "frames kept out" if frames.get("kept_out_of_the_fit") else "frames of the fit"
-    rows.append((kind, frames))
+    kind = "held-out frames" if frames.get("kept_out_of_the_fit") else "frames of the fit"
+    rows = [(kind, frames)]
     for name, view in ((facts.evaluation.get("views") or {}).get("views") or {}).items():
         rows.append((f"held-out camera {name}", view))
     keys = (("mpsnr", 2), ("mssim", 3), ("mlpips", 3), ("ssim", 3))
     cells = [
-        [name, str(row.get("images", "-")), *(_figure(row.get(k), d) for k, d in keys)]
-        for name, row in rows
+        [name, str(values.get("images", "-")), *(_figure(values.get(k), d) for k, d in keys)]
+        for name, values in rows
     ]
-    text = table(["measured", "images", "mPSNR (dB)", "mSSIM", "mLPIPS", "SSIM"], cells)
+    parts = [table(["measured", "images", "mPSNR (dB)", "mSSIM", "mLPIPS", "SSIM"], cells)]
     tracks = facts.evaluation.get("tracks")
     if tracks:
-        text += (
-            f"<p>3D tracks: {_figure(tracks.get('epe3d_moving'), 4)} {_units(facts)} off on "
-            f"moving points</p>"
-        )
-    return f"<h2>Measured</h2>{text}"
+        error = f"{_figure(tracks.get('epe3d_moving'), 4)} {_units(facts)}"
+        parts.append(element("p", f"3D tracks: mean error of dynamic points {error}"))
+    return section("Measured", *parts)
 
 
-def _motion(facts: Facts) -> str:
+def _motion(facts: Facts) -> Markup:
     if not facts.levels:
-        return "<h2>Motion</h2><p>Nothing moves in this scene.</p>"
-    names = facts.sequence.motion.level_names
+        return section("Motion", element("p", "Nothing moves in this scene."))
     rows = []
     for label, shares in sorted(facts.levels.items()):
-        mean = shares.mean(1)
         number = int((facts.sequence.labels == label).sum())
         rows.append(
             [f"object {label}", f"{number:,}", f"{facts.tracks.get(label, float('nan')):.0f}"]
-            + [f"{value:.4g}" for value in mean]
+            + [f"{value:.4g}" for value in shares.mean(1)]
         )
-    head = ["", "Gaussians", "tracks a frame", *names]
-    return (
-        "<h2>Motion explained by each level</h2>"
-        f"<p class='soft'>How far a level carries the Gaussians beyond the levels above it, "
-        f"root mean square over the clip, in {_units(facts)}.</p>{table(head, rows)}"
-        "<h2>Paths of the objects</h2><p class='soft'>Centres of the objects in colour, the camera "
-        "in grey; a dot is where each ends. Drag to turn.</p><canvas id='paths'></canvas>"
+    head = ["", "Gaussians", "tracks per frame", *facts.sequence.motion.level_names]
+    return section(
+        "Motion explained by each level",
+        _soft(
+            "How far a level carries the Gaussians beyond the levels above it, root mean square "
+            f"over the clip, in {_units(facts)}."
+        ),
+        table(head, rows),
+    ) + section(
+        "Paths of the objects",
+        _soft(
+            "Centres of the objects in colour, the camera in grey; a dot marks the end of each. "
+            "Drag to rotate."
+        ),
+        _paths(facts),
     )
 
 
-def _paths(facts: Facts) -> dict:
-    """Return what the canvas draws: polylines in world coordinates, and which way is up."""
+def _paths(facts: Facts) -> Markup:
+    """Return the canvas with the paths of objects and camera."""
     frames = np.arange(len(facts.sequence.timeline))
     colours = object_palette()
-    lines = [
-        {
-            "name": f"object {label}",
-            "colour": "rgb({},{},{})".format(*colours[label].tolist()),
-            "points": pose[:, :3, 3].round(6).tolist(),
-        }
-        for label, pose in sorted(object_poses(facts.sequence, frames).items())
+    poses = sorted(object_poses(facts.sequence, frames).items())
+    paths = [
+        Path3D(pose[:, :3, 3], "rgb({},{},{})".format(*colours[label].tolist()), f"object {label}")
+        for label, pose in poses
     ]
     cameras = facts.sequence.cameras
-    lines.append(
-        {"name": "camera", "colour": "#8a93a0", "points": cameras.centres.round(6).tolist()}
-    )
-    middle = cameras.cam_from_world[len(cameras) // 2, :3, :3]
-    return {"lines": lines, "turn": middle.round(9).tolist()}
+    paths.append(Path3D(cameras.centres, "#8a93a0", "camera"))
+    return paths_3d(paths, np.zeros((0, 3)), cameras.cam_from_world[len(cameras) // 2, :3, :3])
 
 
-def _costs(facts: Facts) -> str:
+def _costs(facts: Facts) -> Markup:
     rows = [
         [name, str(record.get("backend", "-")), _clock(float(record.get("seconds") or 0))]
         for name, record in facts.scene.info.stages.items()
     ]
     if facts.log:
-        rows.append(["fit", str(facts.sequence.num_levels) + " levels",
-                     _clock(facts.log[-1]["seconds"])])  # fmt: skip
-    return f"<h2>Time</h2>{table(['stage', 'backend', 'time'], rows)}"
+        levels = f"{facts.sequence.num_levels} levels"
+        rows.append(["fit", levels, _clock(facts.log[-1]["seconds"])])
+    return section("Time", table(["stage", "backend", "time"], rows))
 
 
-def _configuration(facts: Facts) -> str:
-    text = escape(json.dumps(facts.options, indent=1))
-    return (
-        f"<h2>Configuration</h2><details><summary>all options</summary><pre>{text}</pre></details>"
-    )
+def _configuration(facts: Facts) -> Markup:
+    options = element("pre", json.dumps(facts.options, indent=1))
+    return section("Configuration", details("all options", options))
 
 
 def _clock(seconds: float) -> str:

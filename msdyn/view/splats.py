@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from msdyn.colours import object_palette
 from msdyn.geometry import SH_C0, rotations_from_quats_wxyz
-from msdyn.render import object_palette
 from msdyn.sequence import GaussianSequence, PosedGaussians
 
 __all__ = ["COLOURINGS", "Look", "SplatSource"]

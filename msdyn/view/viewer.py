@@ -266,7 +266,7 @@ class Viewer:
         segments = np.stack([places[:-1], places[1:]], axis=2).reshape(-1, 2, 3)
         shade = np.linspace(0.25, 1, _TRAIL_FRAMES)[:, None, None] * 255
         colours = np.broadcast_to(
-            shade * [1.0, 0.85, 0.2], (_TRAIL_FRAMES, places.shape[1], 3)
+            shade * [1.0, 0.85, 0.2], (_TRAIL_FRAMES, paths.shape[1], 3)
         ).reshape(-1, 1, 3)
         colours = np.repeat(colours, 2, axis=1).astype(np.uint8)
         self.trails = self.server.scene.add_line_segments(

@@ -11,9 +11,10 @@ from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from msdyn.cli import render
+from msdyn.colours import object_palette
 from msdyn.files import read_json
 from msdyn.geometry import make_path
-from msdyn.render import object_palette, render_image, render_objects
+from msdyn.render import render_image, render_objects
 from msdyn.scene import write_cameras
 from msdyn.sequence import save_sequence
 from msdyn.synthetic import make_scene, render_truth

@@ -86,9 +86,13 @@ def test_depth_loss_counts_known_and_drawn_pixels():
     truth = torch.tensor([[[2.0, 0.0, 4.0, 2.0]]])
     alpha = torch.tensor([[[0.8, 1.0, 0.2, 1.0]]])
     depth = torch.tensor([[[1.6, 9.0, 9.0, 4.0]]])  # blended: 2.0, unknown, too faint, 4.0
+    sure = torch.ones_like(truth)
     # Two pixels count: 1/2 - 1/2 and 1/4 - 1/2.
-    assert float(depth_loss(depth, alpha, truth)) == pytest.approx(0.125)
-    assert float(depth_loss(depth, alpha, 0 * truth)) == 0
+    assert float(depth_loss(depth, alpha, truth, sure)) == pytest.approx(0.125)
+    assert float(depth_loss(depth, alpha, 0 * truth, sure)) == 0
+    # Each by its confidence.
+    sure[..., 0] = 0.25
+    assert float(depth_loss(depth, alpha, truth, sure)) == pytest.approx(0.25 / 1.25)
 
 
 def tracked(shift=(0.0, 0.0, 0.0), weight=1.0):

@@ -7,10 +7,12 @@ import torch
 from msdyn.errors import InputError
 from msdyn.geometry import (
     Cameras,
+    depth_in_camera,
     focus_point,
     harmonics_basis,
     look_at,
     make_path,
+    nearest_pixels,
     project,
     transform_points,
     unproject,
@@ -132,3 +134,30 @@ def test_harmonics_are_orthonormal():
     basis = harmonics_basis(3, torch.from_numpy(directions)).numpy()
     weight = np.repeat(weights * 2 * np.pi / 32, 32)
     np.testing.assert_allclose((weight[:, None] * basis).T @ basis, np.eye(16), atol=1e-6)
+
+
+def test_the_pixel_that_a_position_lies_in():
+    xy = np.array([[0.0, 0.0], [0.99, 3.0], [5.0, 1.0], [4.999, -0.1], [np.nan, 2.0], [1e300, 2]])
+    row, column, inside = nearest_pixels(xy, 4, 5)
+    assert inside.tolist() == [True, True, False, False, False, False]
+    assert list(zip(row, column, strict=True))[:2] == [(0, 0), (3, 0)]
+    assert (row >= 0).all() and (row < 4).all() and (column >= 0).all() and (column < 5).all()
+    assert nearest_pixels(xy.reshape(2, 3, 2), 4, 5)[0].shape == (2, 3)
+
+
+def test_depth_is_the_third_coordinate_in_the_camera():
+    rng = np.random.default_rng(0)
+    poses = np.stack([look_at(rng.normal(size=3), np.zeros(3), np.array([0, 1.0, 0]))] * 2)
+    points = rng.normal(size=(2, 7, 3))
+    expected = transform_points(poses, points)[..., 2]
+    np.testing.assert_allclose(depth_in_camera(poses, points), expected, atol=1e-12)
+    tensors = torch.from_numpy(poses), torch.from_numpy(points)
+    np.testing.assert_allclose(depth_in_camera(*tensors), expected, atol=1e-12)
+
+
+def test_cameras_as_tensors():
+    cameras = ring(3)
+    tensors = cameras.tensors()
+    assert len(tensors) == 3 and (tensors.width, tensors.height) == (64, 48)
+    np.testing.assert_allclose(tensors.centres, cameras.centres, atol=1e-6)
+    np.testing.assert_allclose(tensors[1:].centres, cameras[1:].centres, atol=1e-6)

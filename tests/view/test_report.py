@@ -12,11 +12,11 @@ from browser import Browser
 from msdyn.cli import export, fit
 from msdyn.errors import InputError
 from msdyn.files import read_json, write_json
+from msdyn.html import bars, curve
 from msdyn.scene import Scene, stamp_stage, write_image
 from msdyn.sequence import load_sequence
 from msdyn.view import write_report
 from msdyn.view.facts import gather
-from msdyn.view.html import bars, curve
 
 
 @pytest.fixture
@@ -58,14 +58,14 @@ def test_its_figures_are_those_of_the_fit(scene):
     assert f"{len(sequence.static):,}" in page and f"{len(sequence.moving):,}" in page
     row = re.search(r"<td>object 1</td>(.*?)</tr>", page)
     assert row and f">{facts.levels[1].mean(1)[0]:.4g}<" in row[1]
-    lines = re.search(r'const scene = (\{"lines".*\});', page)
+    lines = re.search(r'const scene = (\{"paths".*\});', page)
     assert lines
-    names = [line["name"] for line in json.loads(lines[1])["lines"]]
+    names = [line["name"] for line in json.loads(lines[1])["paths"]]
     assert names == ["object 1", "camera"]
 
 
 def test_held_out_figures_are_shown_when_there_are_any(scene):
-    assert "Not measured on anything" in text_of(write_report(scene))
+    assert "No frame was held out" in text_of(write_report(scene))
     row = {"mpsnr": 31.234, "mssim": 0.9, "mlpips": None, "ssim": 0.88, "images": 2}
     write_json(
         scene.directory / "fit" / "eval.json",
@@ -77,11 +77,11 @@ def test_held_out_figures_are_shown_when_there_are_any(scene):
     assert "31.23" not in text_of(write_report(scene))
     os.utime(path)
     page = text_of(write_report(scene))
-    assert "31.23" in page and "held-out camera side" in page and "frames kept out" in page
+    assert "31.23" in page and "held-out camera side" in page and "held-out frames" in page
 
 
 def test_warnings_name_what_to_try(scene):
-    """A spoilt frame, poor poses, and few tracks."""
+    """A perturbed frame, poor poses, and few tracks."""
     opposite = np.where(scene.image(4) < 128, 255, 0).astype(np.uint8)
     write_image(scene.directory / "images" / "00004.png", opposite)
     verdict = {"grade": "poor", "reason": "the camera only turns", "cure": "move it sideways"}
@@ -99,7 +99,7 @@ def test_warnings_name_what_to_try(scene):
     assert "depth is known for 20%" in said
     assert any(w.cure == "move it sideways" for w in facts.warnings)
     page = text_of(write_report(Scene(scene.directory)))
-    assert page.count("class='warning'") == len(facts.warnings)
+    assert page.count('class="warning"') == len(facts.warnings)
 
 
 def test_a_fit_without_its_log_still_has_a_report(scene):
@@ -154,7 +154,7 @@ def test_in_a_browser_on_a_desk_and_on_a_phone(scene, tmp_path):
             broken = "[...document.images].filter(i => !i.naturalWidth).length"
             assert browser.run(broken) == 0
             assert browser.run(CUT) == []
-            browser.run("document.getElementById('paths').scrollIntoView()")
+            browser.run("document.querySelector('canvas').scrollIntoView()")
             shot = browser.screenshot(tmp_path / f"report_{width}.png")
             assert shot.std() > 10
         assert browser.errors() == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from msdyn.errors import InputError
 from msdyn.geometry import Similarity, sixd_from_rotations
+from msdyn.motion.config import MotionConfig
 from msdyn.motion.hierarchy import build_hierarchy
 from msdyn.motion.keys import interpolate_keys
 from msdyn.motion.pattern_field import PatternField
@@ -25,13 +26,11 @@ from msdyn.motion.protocol import (
 from msdyn.motion.registry import register_motion
 from msdyn.motion.weights import BlendWeights, weights_from_votes
 
-if TYPE_CHECKING:
-    from msdyn.motion.config import MotionConfig
-
 __all__ = ["MotionField"]
 
 _LEVEL_NAMES = ("objects (L1)", "primitives (L2)", "grains (L3)")
 _OF_PATTERNS = ("centres", "sixd", "translations", "parents")
+
 
 Self = TypeVar("Self", bound="MotionField")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from msdyn.errors import InputError
@@ -15,14 +13,12 @@ from msdyn.motion.alignment import (
     trajectory_noise,
 )
 from msdyn.motion.clusters import cluster_by_direction, fill_occluded
+from msdyn.motion.config import MotionConfig
 from msdyn.motion.models.hierarchical import MotionField
 from msdyn.motion.patterns import MotionHierarchy, PatternLevel, residual_distance
 from msdyn.motion.protocol import TrackedScene
 from msdyn.motion.registry import register_motion
 from msdyn.scene import LiftedTracks
-
-if TYPE_CHECKING:
-    from msdyn.motion.config import MotionConfig
 
 __all__ = ["SingleLayer", "build_single"]
 

@@ -1,8 +1,9 @@
-"""Pictures of what is not a colour: depth, objects, flow, trails of points."""
+"""False-colour images of depth, object labels, optical flow, errors and point trails."""
 
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Bool, Float, Integer, UInt8
 
 __all__ = [
     "colour_depth",
@@ -14,10 +15,10 @@ __all__ = [
 ]
 
 
-def object_palette() -> np.ndarray:
+def object_palette() -> UInt8[np.ndarray, "256 3"]:
     """Return the colour of each mask index, [256, 3] uint8: dark grey for 0, white for 255.
 
-    Hues go round by the golden angle, so that neighbours differ.
+    Consecutive hues are a golden angle apart, so that neighbouring labels differ.
     """
     from matplotlib.colors import hsv_to_rgb
 
@@ -30,15 +31,19 @@ def object_palette() -> np.ndarray:
     return palette
 
 
-def colour_objects(objects: np.ndarray) -> np.ndarray:
+def colour_objects(
+    objects: Integer[np.ndarray, "height width"],
+) -> UInt8[np.ndarray, "height width 3"]:
     """Return an index map [H, W] as colours [H, W, 3] uint8."""
     return object_palette()[objects]
 
 
-def colour_depth(depth: np.ndarray, nearest: float, farthest: float) -> np.ndarray:
-    """Return z-depth [H, W] as colours [H, W, 3] uint8: near is warm, unknown (0) black.
+def colour_depth(
+    depth: Float[np.ndarray, "height width"], nearest: float, farthest: float
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Return z-depth [H, W] as colours [H, W, 3] uint8: near is warm, unknown (<= 0) is black.
 
-    Colours go by inverse depth between the two ends.
+    The colour is linear in inverse depth, from that of `farthest` to that of `nearest`.
     """
     from matplotlib import colormaps
 
@@ -50,11 +55,15 @@ def colour_depth(depth: np.ndarray, nearest: float, farthest: float) -> np.ndarr
     return colours
 
 
-def colour_flow(flow: np.ndarray, valid: np.ndarray, longest: float) -> np.ndarray:
+def colour_flow(
+    flow: Float[np.ndarray, "height width 2"],
+    valid: Bool[np.ndarray, "height width"],
+    longest: float,
+) -> UInt8[np.ndarray, "height width 3"]:
     """Return optical flow [H, W, 2] as colours [H, W, 3] uint8.
 
-    The direction is the hue, the length the saturation: white stands still, `longest` px or more
-    is full. Pixels without flow are grey.
+    Hue is the direction and saturation the length: zero flow is white, `longest` px or more is
+    fully saturated. Pixels without valid flow are grey.
     """
     from matplotlib.colors import hsv_to_rgb
 
@@ -67,11 +76,15 @@ def colour_flow(flow: np.ndarray, valid: np.ndarray, longest: float) -> np.ndarr
     return result
 
 
-def error_image(image: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+def error_image(
+    image: UInt8[np.ndarray, "height width 3"],
+    truth: UInt8[np.ndarray, "height width 3"],
+    mask: Bool[np.ndarray, "height width"] | None = None,
+) -> UInt8[np.ndarray, "height width 3"]:
     """Return the mean absolute difference of two uint8 images as a heat map [H, W, 3] uint8.
 
-    Black is none, white is a difference of a quarter of the range or more; pixels outside the mask
-    are blue-grey.
+    Black is no difference, white a quarter of the range or more; pixels outside the mask are
+    blue-grey.
     """
     from matplotlib import colormaps
 
@@ -82,7 +95,11 @@ def error_image(image: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = 
     return heat
 
 
-def draw_trails(image: np.ndarray, trails: np.ndarray, colours: np.ndarray) -> np.ndarray:
+def draw_trails(
+    image: UInt8[np.ndarray, "height width 3"],
+    trails: Float[np.ndarray, "trails points 2"],
+    colours: UInt8[np.ndarray, "trails 3"],
+) -> UInt8[np.ndarray, "height width 3"]:
     """Return an image with trails drawn on it.
 
     Args:

@@ -1,22 +1,21 @@
 "use strict";
-// Draws the paths of objects and camera in 3D; dragging turns them.
+// Draws paths and points in 3D on the canvas before this script. Dragging rotates, the wheel zooms.
 (() => {
-  const canvas = document.getElementById("paths");
-  if (!canvas) return;
-  const scene = @PATHS@;
-  const all = scene.lines.flatMap((line) => line.points);
-  const low = [0, 1, 2].map((i) => Math.min(...all.map((p) => p[i])));
-  const high = [0, 1, 2].map((i) => Math.max(...all.map((p) => p[i])));
+  const canvas = document.currentScript.previousElementSibling;
+  const scene = @SCENE@;
+  const all = scene.paths.flatMap((path) => path.points).concat(scene.points);
+  const low = [0, 1, 2].map((i) => all.reduce((least, p) => Math.min(least, p[i]), Infinity));
+  const high = [0, 1, 2].map((i) => all.reduce((most, p) => Math.max(most, p[i]), -Infinity));
   const middle = low.map((v, i) => (v + high[i]) / 2);
   const size = Math.max(Math.hypot(...high.map((v, i) => v - low[i])), 1e-9);
-  let yaw = 0.5, pitch = 0.35, start = null;
+  let yaw = 0.5, pitch = 0.35, zoom = 1, start = null;
   const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
   function project(p, width, height) {
     const v = p.map((c, i) => (c - middle[i]) / size);
-    let [x, y, z] = scene.turn.map((row) => dot(row, v));
+    let [x, y, z] = scene.rotation.map((row) => dot(row, v));
     [x, z] = [x * Math.cos(yaw) + z * Math.sin(yaw), z * Math.cos(yaw) - x * Math.sin(yaw)];
     [y, z] = [y * Math.cos(pitch) - z * Math.sin(pitch), z * Math.cos(pitch) + y * Math.sin(pitch)];
-    const scale = Math.min(1.6 * height, width) / (1 + 0.4 * z);
+    const scale = zoom * Math.min(1.6 * height, width) / (1 + 0.4 * z);
     return [width / 2 + x * scale, height / 2 + y * scale];
   }
   function draw() {
@@ -26,20 +25,26 @@
     canvas.height = height * ratio;
     const pen = canvas.getContext("2d");
     pen.scale(ratio, ratio);
+    pen.fillStyle = "#8aa0c0";
+    for (const point of scene.points) {
+      const [x, y] = project(point, width, height);
+      pen.fillRect(x, y, 1.5, 1.5);
+    }
     pen.lineWidth = 2;
     pen.font = "12px system-ui, sans-serif";
-    for (const line of scene.lines) {
-      const points = line.points.map((p) => project(p, width, height));
-      pen.strokeStyle = pen.fillStyle = line.colour;
+    for (const path of scene.paths) {
+      const points = path.points.map((p) => project(p, width, height));
+      pen.strokeStyle = pen.fillStyle = path.colour;
       pen.beginPath();
       points.forEach((p, i) => (i ? pen.lineTo(...p) : pen.moveTo(...p)));
       pen.stroke();
+      if (!path.name) continue;
       const end = points[points.length - 1];
       pen.beginPath();
       pen.arc(end[0], end[1], 4, 0, 7);
       pen.fill();
       pen.fillStyle = "#1b1f24";
-      pen.fillText(line.name, end[0] + 7, end[1] - 6);
+      pen.fillText(path.name, end[0] + 7, end[1] - 6);
     }
   }
   canvas.addEventListener("pointerdown", (e) => {
@@ -54,6 +59,11 @@
     start = [e.clientX, e.clientY];
     draw();
   });
+  canvas.addEventListener("wheel", (e) => {
+    zoom *= Math.exp(-e.deltaY / 600);
+    e.preventDefault();
+    draw();
+  }, { passive: false });
   window.addEventListener("resize", draw);
   draw();
 })();
