@@ -10,12 +10,19 @@
   const size = Math.max(Math.hypot(...high.map((v, i) => v - low[i])), 1e-9);
   let yaw = 0.5, pitch = 0.35, zoom = 1, start = null;
   const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
-  function project(p, width, height) {
+  function rotate(p) {
     const v = p.map((c, i) => (c - middle[i]) / size);
     let [x, y, z] = scene.rotation.map((row) => dot(row, v));
     [x, z] = [x * Math.cos(yaw) + z * Math.sin(yaw), z * Math.cos(yaw) - x * Math.sin(yaw)];
     [y, z] = [y * Math.cos(pitch) - z * Math.sin(pitch), z * Math.cos(pitch) + y * Math.sin(pitch)];
-    const scale = zoom * Math.min(1.6 * height, width) / (1 + 0.4 * z);
+    return [x / (1 + 0.4 * z), y / (1 + 0.4 * z)];
+  }
+  // The first view shows all of it.
+  const extent = all.map(rotate).reduce(
+    (most, p) => most.map((v, i) => Math.max(v, Math.abs(p[i]))), [1e-9, 1e-9]);
+  function project(p, width, height) {
+    const scale = 0.46 * zoom * Math.min(width / extent[0], height / extent[1]);
+    const [x, y] = rotate(p);
     return [width / 2 + x * scale, height / 2 + y * scale];
   }
   function draw() {

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from msdyn.devices import DeviceName
 from msdyn.errors import InputError
 from msdyn.plugins import registered_choice
 from msdyn.preprocess.contracts import BACKEND_STAGES, BackendOptions, BackendStage, Stage
@@ -96,6 +97,9 @@ class PreprocessConfig:
     world_units: Literal["metric", "arbitrary"] = "arbitrary"
     """Units of cameras from files: metric (metres) or arbitrary."""
 
+    device: DeviceName = "auto"
+    """Where networks run."""
+
     accept_poor: bool = False
     """Estimate depth even where the cameras are too poor for it."""
     redo: _Stages = ()
@@ -160,6 +164,7 @@ class PreprocessConfig:
             path=getattr(self, f"{stage}_path"),
             model=getattr(self, f"{stage}_model", None) or find_backend(stage, name).model,
             offline=self.preset == "offline",
+            device=self.device,
             depth_scale=self.depth_scale,
             prompts=self.prompts,
             world_units=self.world_units,

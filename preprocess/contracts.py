@@ -258,6 +258,7 @@ class BackendOptions:
         path: the files that a backend "files" reads.
         model: checkpoint, the user's or the default of the backend; None without weights.
         offline: fetch nothing from a network.
+        device: of a neural network, as in `msdyn.devices`.
         depth_scale: scene units per unit of depth files; None where the user gives none.
         prompts: file of prompts for a segmentation network.
         world_units: "metric" or "arbitrary", of cameras from files.
@@ -268,6 +269,7 @@ class BackendOptions:
     path: Path | None = None
     model: str | None = None
     offline: bool = False
+    device: str = "auto"
     depth_scale: float | None = None
     prompts: Path | None = None
     world_units: str = "arbitrary"

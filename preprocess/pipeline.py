@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from msdyn.devices import choose_device
 from msdyn.errors import InputError, PoorInputError
 from msdyn.preprocess.config import PreprocessConfig
 from msdyn.preprocess.contracts import (
@@ -63,10 +64,12 @@ def preprocess_video(config: PreprocessConfig) -> Scene:
 
     Raises:
         FileNotFoundError: the video or a file of a `files` backend is missing.
-        InputError: the video or such a file is invalid, or the directory is of something else.
+        InputError: the video or such a file is invalid, the directory is of something else, or
+            there is no such device.
         PoorInputError: the cameras are too poor for triangulated depth and `accept_poor` is not
             set; frames, tracks, masks and cameras are written all the same.
     """
+    choose_device(config.device)
     run = _Run(config)
     run.prepare()
     chosen = config.only or STAGES

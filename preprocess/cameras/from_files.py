@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -131,8 +131,6 @@ def _at_times(scene: Scene, posed: PosedImages, path: Path) -> Cameras:
     Raises:
         InputError: the poses do not cover the clip.
     """
-    from scipy.spatial.transform import Rotation, Slerp
-
     assert posed.seconds is not None
     options = scene.info.stages["frames"]["options"]
     wanted = scene.info.timeline.seconds + options.get("source_start_seconds", 0.0)
@@ -143,13 +141,5 @@ def _at_times(scene: Scene, posed: PosedImages, path: Path) -> Cameras:
             f"{path}: expected poses from {wanted[0]:.2f} to {wanted[-1]:.2f} s, or one for every "
             f"frame; got {len(stamps)} from {stamps[0]:.2f} to {stamps[-1]:.2f} s"
         )
-    wanted = wanted.clip(stamps[0], stamps[-1])
-    world_from_cam = np.tile(np.eye(4), (len(wanted), 1, 1))
-    rotations = Rotation.from_matrix(posed.cameras.world_from_cam[:, :3, :3])
-    world_from_cam[:, :3, :3] = Slerp(stamps, rotations)(wanted).as_matrix()
-    for axis in range(3):
-        world_from_cam[:, axis, 3] = np.interp(wanted, stamps, posed.cameras.centres[:, axis])
-    intrinsics = np.broadcast_to(posed.cameras.intrinsics[0], (len(wanted), 3, 3))
-    return replace(
-        posed.cameras, intrinsics=intrinsics, cam_from_world=np.linalg.inv(world_from_cam)
-    )
+    positions = np.interp(wanted, stamps, np.arange(len(stamps)))  # the ends are repeated
+    return posed.cameras.interpolated(positions)

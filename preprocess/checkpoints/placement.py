@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from msdyn.devices import choose_device
+
 __all__ = ["Placement", "fit_size", "network_input", "place"]
 
 MAX_BATCH = 8
@@ -20,7 +22,7 @@ class Placement:
     """Where a network runs.
 
     Attributes:
-        device: "cpu" or "cuda".
+        device: "cpu", "cuda" or "cuda:N".
         half: in float16, otherwise float32.
         batch: images per call.
     """
@@ -39,8 +41,8 @@ class Placement:
         }
 
 
-def place(network: nn.Module, megabytes_per_image: float) -> Placement:
-    """Move a network to the best device, in place, and return its placement.
+def place(network: nn.Module, megabytes_per_image: float, device: str = "auto") -> Placement:
+    """Move a network to a device, in place, and return its placement.
 
     On CUDA in half precision, with as many images as fit into half of the free memory. On a CPU in
     single precision, one image at a time: larger batches are not faster there.
@@ -48,13 +50,18 @@ def place(network: nn.Module, megabytes_per_image: float) -> Placement:
     Args:
         network: on the CPU, in float32.
         megabytes_per_image: memory for one image in float16.
+        device: its name, as in `choose_device`.
+
+    Raises:
+        InputError: no such device.
     """
-    if not torch.cuda.is_available():
+    chosen = choose_device(device)
+    if chosen.type == "cpu":
         return Placement("cpu", False, 1)
-    network.half().to("cuda")
-    free, _ = torch.cuda.mem_get_info()
+    network.half().to(chosen)
+    free, _ = torch.cuda.mem_get_info(chosen)
     batch = int(0.5 * free / (megabytes_per_image * 2**20))
-    return Placement("cuda", True, max(1, min(MAX_BATCH, batch)))
+    return Placement(str(chosen), True, max(1, min(MAX_BATCH, batch)))
 
 
 def network_input(

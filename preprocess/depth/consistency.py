@@ -7,7 +7,13 @@ from collections import deque
 import numpy as np
 from jaxtyping import Float
 
-from msdyn.geometry import Cameras, project, transform_points, world_points_from_depth
+from msdyn.geometry import (
+    Cameras,
+    nearest_pixels,
+    project,
+    transform_points,
+    world_points_from_depth,
+)
 
 __all__ = ["Consistency", "depth_difference"]
 
@@ -58,9 +64,8 @@ def depth_difference(
     points = world[::SAMPLES, ::SAMPLES][rows, columns]
     there = transform_points(cameras.cam_from_world[second], points)
     there = there[there[:, 2] > 0]
-    at = np.floor(project(cameras.intrinsics[second], there)).astype(int)
-    height, width = second_depth.shape
-    inside = (at >= 0).all(1) & (at < [width, height]).all(1)
-    stored = second_depth[at[inside, 1], at[inside, 0]]
+    xy = project(cameras.intrinsics[second], there)
+    row, column, inside = nearest_pixels(xy, *second_depth.shape)
+    stored = second_depth[row, column][inside]
     difference = np.abs(stored / there[inside, 2] - 1)
     return difference[(stored > 0) & (difference < OCCLUDED)]

@@ -27,10 +27,10 @@ _MEGABYTES = 700.0
 class DepthAnything:
     """Inverse depth by Depth Anything V2."""
 
-    def __init__(self, model: str, *, offline: bool) -> None:
+    def __init__(self, model: str, *, offline: bool, device: str = "auto") -> None:
         """Load a checkpoint; see `load_pretrained` for the errors."""
         self._network = load_pretrained("DepthAnythingForDepthEstimation", model, offline=offline)
-        self.placement = place(self._network, _MEGABYTES)
+        self.placement = place(self._network, _MEGABYTES, device)
         self.metric = self._network.config.depth_estimation_type == "metric"
 
     def predict(

@@ -24,10 +24,10 @@ _MEGABYTES = 6000.0
 class DepthPro:
     """Inverse depth by Depth Pro."""
 
-    def __init__(self, model: str, *, offline: bool) -> None:
+    def __init__(self, model: str, *, offline: bool, device: str = "auto") -> None:
         """Load a checkpoint; see `load_pretrained` for the errors."""
         self._network = load_pretrained("DepthProForDepthEstimation", model, offline=offline)
-        self.placement = place(self._network, _MEGABYTES)
+        self.placement = place(self._network, _MEGABYTES, device)
         self.metric = bool(self._network.config.use_fov_model)
         ratios = self._network.config.scaled_images_ratios
         # The largest scale is cut into patches; 1536 px for patches of 384.

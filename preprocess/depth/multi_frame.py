@@ -17,7 +17,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-from msdyn.geometry import Cameras, project, transform_points, unproject
+from msdyn.geometry import Cameras, nearest_pixels, project, transform_points, unproject
 from msdyn.preprocess.contracts import Masks, SparsePoints
 from msdyn.preprocess.depth.plane_sweep import Picture, match_cost, pick_planes, semi_global
 from msdyn.scene import Scene
@@ -144,10 +144,7 @@ class DenseBody:
         self, frame: int, xy: Float[np.ndarray, "points 2"]
     ) -> tuple[Float32[np.ndarray, " points"], Bool[np.ndarray, " points"]]:
         """Return the swept inverse depth [N] at pixels [N, 2] of a frame, and where it is good."""
-        height, width = self._size
-        column, row = np.floor(np.nan_to_num(xy, nan=-1)).clip(-1, 2**20).astype(int).T
-        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        column, row = np.where(inside, column, 0), np.where(inside, row, 0)
+        row, column, inside = nearest_pixels(xy, *self._size)
         inverse, good = self._sweep(frame)
         return inverse[row, column], inside & good[row, column]
 

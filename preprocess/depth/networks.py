@@ -6,9 +6,9 @@ To add a network, write a class that loads a checkpoint and predicts inverse dep
     class ToyDepth:
         metric = False
 
-        def __init__(self, model, *, offline):
+        def __init__(self, model, *, offline, device):
             self._network = load_pretrained("ToyForDepthEstimation", model, offline=offline)
-            self.placement = place(self._network, 500.0)
+            self.placement = place(self._network, 500.0, device)
 
         def predict(self, images): ...
 
@@ -85,8 +85,8 @@ class DepthNetwork(Protocol):
 class DepthNetworkClass(Protocol):
     """A class of depth networks."""
 
-    def __call__(self, model: str, *, offline: bool) -> DepthNetwork:
-        """Load a checkpoint: a name on the hub, or a folder; `offline` fetches nothing."""
+    def __call__(self, model: str, *, offline: bool, device: str) -> DepthNetwork:
+        """Load a checkpoint, a name on the hub or a folder, to a device; offline, fetch nothing."""
         ...
 
 
@@ -112,9 +112,9 @@ def register_depth_network(name: str, *, model: str) -> Callable[[Class], Class]
     return register
 
 
-def load_network(name: str, model: str, *, offline: bool) -> DepthNetwork:
-    """Return a registered network with the weights of a checkpoint."""
-    return _NETWORKS[name](model, offline=offline)
+def load_network(name: str, model: str, *, offline: bool, device: str = "auto") -> DepthNetwork:
+    """Return a registered network with the weights of a checkpoint, on a device."""
+    return _NETWORKS[name](model, offline=offline, device=device)
 
 
 @dataclass(frozen=True)
@@ -130,12 +130,13 @@ class ModelDepth(Backend):
     model: str = field()
     """A name on the hub, or a folder."""
     offline: bool = field(default=False, metadata={"option": False})
+    device: str = field(default="auto", metadata={"option": False})
 
     @classmethod
     def from_options(cls, options: BackendOptions) -> ModelDepth:
         """Return the network of a checkpoint."""
         assert options.model is not None, "every network has a default"
-        return cls(options.name, options.model, offline=options.offline)
+        return cls(options.name, options.model, offline=options.offline, device=options.device)
 
     @property
     def licence(self) -> str:
@@ -167,7 +168,7 @@ class ModelDepth(Backend):
         self, scene: Scene, tracks: Tracks, masks: Masks, solution: CameraSolution
     ) -> Generator[DepthMap, None, Figures]:
         """Yield the depth map of each frame."""
-        network = load_network(self.name, self.model, offline=self.offline)
+        network = load_network(self.name, self.model, offline=self.offline, device=self.device)
         figures: Figures = network.placement.record
         bar = tqdm(desc="depth   ", total=2 * len(scene), unit="step", disable=None, leave=False)
         with bar, tempfile.TemporaryDirectory(prefix="msdyn-depth-") as name:

@@ -26,10 +26,10 @@ class ZoeDepth:
 
     metric = True
 
-    def __init__(self, model: str, *, offline: bool) -> None:
+    def __init__(self, model: str, *, offline: bool, device: str = "auto") -> None:
         """Load a checkpoint; see `load_pretrained` for the errors."""
         self._network = load_pretrained("ZoeDepthForDepthEstimation", model, offline=offline)
-        self.placement = place(self._network, _MEGABYTES)
+        self.placement = place(self._network, _MEGABYTES, device)
 
     def predict(
         self, images: UInt8[np.ndarray, "batch height width 3"]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 
+from msdyn.geometry import nearest_pixels
 from msdyn.preprocess.contracts import (
     Backend,
     CameraSolution,
@@ -210,8 +211,7 @@ def interpolate_odds(
     known = np.isfinite(log_odds[rows])
     rows, xy = rows[known], xy[known]
     height, width = -(-size[0] // 2), -(-size[1] // 2)
-    column, row = np.floor(xy / 2).astype(int).T
-    at = row.clip(0, height - 1), column.clip(0, width - 1)
+    at = nearest_pixels(xy / 2, height, width)[:2]
     number, total = np.zeros((2, height, width), np.float32)
     np.add.at(number, at, 1)
     np.add.at(total, at, 1 / (1 + np.exp(-log_odds[rows].clip(-20, 20))))

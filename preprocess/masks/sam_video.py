@@ -61,6 +61,7 @@ class SamMasks(Backend):
     path: Path | None = None
     """The user's prompts; without, the prompts are from the masks of `MotionMasks`."""
     offline: bool = field(default=False, metadata={"option": False})
+    device: str = field(default="auto", metadata={"option": False})
 
     architecture: ClassVar[str]
 
@@ -68,7 +69,13 @@ class SamMasks(Backend):
     def from_options(cls: type[AnySam], options: BackendOptions) -> AnySam:
         """Return the network of a checkpoint."""
         assert options.model is not None, "every one has a default"
-        return cls(options.name, options.model, options.prompts, offline=options.offline)
+        return cls(
+            options.name,
+            options.model,
+            options.prompts,
+            offline=options.offline,
+            device=options.device,
+        )
 
     @property
     def licence(self) -> str:
@@ -105,7 +112,9 @@ class SamMasks(Backend):
         self, scene: Scene, prompts: list[Prompt], figures: Figures
     ) -> Generator[Mask, None, Figures]:
         """Yield the masks of prompted objects, in the order of the frames."""
-        tracker = _Tracker(self.architecture, self.model, scene, offline=self.offline)
+        tracker = _Tracker(
+            self.architecture, self.model, scene, offline=self.offline, device=self.device
+        )
         with tempfile.TemporaryDirectory(prefix="msdyn-masks-") as name:
             folder = Path(name)
             for frame, mask in progress(tracker.follow(prompts), "masks", total=len(scene)):
@@ -151,12 +160,14 @@ class _Frames(dict):
 class _Tracker:
     """A network and its memory of the objects of one scene."""
 
-    def __init__(self, architecture: str, model: str, scene: Scene, *, offline: bool) -> None:
+    def __init__(
+        self, architecture: str, model: str, scene: Scene, *, offline: bool, device: str
+    ) -> None:
         """Load a checkpoint; see `load_pretrained` for the errors."""
         self._network = load_pretrained(f"{architecture}Model", model, offline=offline)
         import transformers
 
-        self.placement = place(self._network, _MEGABYTES)
+        self.placement = place(self._network, _MEGABYTES, device)
         self._scene = scene
         side = self._network.config.image_size
         self._side = (side, side) if isinstance(side, int) else tuple(side)

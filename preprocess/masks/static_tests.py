@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from msdyn.geometry import Cameras, project, transform_points
+from msdyn.geometry import Cameras, nearest_pixels, project, transform_points
 from msdyn.preprocess.contracts import Masks
 from msdyn.preprocess.imaging.flow import grey, sample_patches
 from msdyn.preprocess.multiview.triangulation import BLOCK, triangulate
@@ -108,8 +108,7 @@ def looks_static(points: StaticPoints, tracks: Tracks, own: Masks, moving: Masks
     for frame, (shape, any_shape) in enumerate(zip(own, moving, strict=True)):
         shown += bool(shape.any())
         rows, xy = tracks.at(frame)
-        column, row = np.floor(xy / scale).astype(int).T
-        at = row.clip(0, height - 1), column.clip(0, width - 1)
+        at = nearest_pixels(xy / scale, height, width)[:2]
         in_own, off = shape[at], any_shape[at] == 0
         inside[rows[in_own]] += 1
         outside[rows[off]] += 1

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from msdyn.geometry import Cameras, invert_transforms
+from msdyn.geometry import Cameras
 from msdyn.preprocess.contracts import SparsePoints
 from msdyn.preprocess.multiview.triangulation import triangulate
 from msdyn.scene import Tracks
@@ -124,21 +124,12 @@ def interpolate_cameras(cameras: Cameras, known: Bool[np.ndarray, " frames"]) ->
         cameras: one per frame; poses that are not known are not used.
         known: [T] at least one.
     """
-    from scipy.spatial.transform import Rotation, Slerp
-
     where = np.flatnonzero(known)
     if len(where) == len(known):
         return cameras
-    frames = np.clip(np.arange(len(known)), where[0], where[-1])
-    world_from_cam = np.tile(np.eye(4), (len(known), 1, 1))
-    rotations = Rotation.from_matrix(cameras.world_from_cam[where, :3, :3])
-    if len(where) == 1:
-        world_from_cam[:, :3, :3] = rotations.as_matrix()
-    else:
-        world_from_cam[:, :3, :3] = Slerp(where, rotations)(frames).as_matrix()
-    for axis in range(3):
-        world_from_cam[:, axis, 3] = np.interp(frames, where, cameras.centres[where, axis])
-    return replace(cameras, cam_from_world=invert_transforms(world_from_cam))
+    positions = np.interp(np.arange(len(known)), where, np.arange(len(where)))
+    between = cameras[where].interpolated(positions)
+    return replace(cameras, cam_from_world=between.cam_from_world)
 
 
 def longest_in_cells(tracks: Tracks, frame: int) -> Int[np.ndarray, " chosen"]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from msdyn.geometry import nearest_pixels
 from msdyn.io import load_pycolmap
 from msdyn.preprocess.contracts import Masks, SparsePoints
 from msdyn.preprocess.multiview.absolute_pose import longest_in_cells
@@ -190,8 +191,8 @@ def features_on(scene: Scene, database: Path, masks: Masks, label: int, folder: 
         for image in source.read_all_images():
             frame = int(Path(image.name).stem)
             keypoints = source.read_keypoints(image.image_id)
-            column, row = np.floor(keypoints[:, :2]).astype(int).T
-            on = masks[frame][row.clip(0, height - 1), column.clip(0, width - 1)] == label
+            row, column, _ = nearest_pixels(keypoints[:, :2], height, width)
+            on = masks[frame][row, column] == label
             descriptors = source.read_descriptors(image.image_id)
             descriptors.data = descriptors.data[on]
             target.write_keypoints(images[frame], keypoints[on])

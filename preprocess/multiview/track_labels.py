@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from msdyn.geometry import nearest_pixels
 from msdyn.preprocess.contracts import Mask
 from msdyn.scene import IGNORE, STATIC, Tracks
 
@@ -29,9 +30,8 @@ def assign_objects(tracks: Tracks, masks: Iterable[Mask]) -> Int32[np.ndarray, "
     votes = np.zeros((len(tracks), 1), np.uint16)  # a column per label
     for frame, mask in enumerate(masks):
         rows, xy = tracks.at(frame)
-        column, row = np.floor(xy).astype(int).T
-        height, width = mask.shape
-        label = mask[row.clip(0, height - 1), column.clip(0, width - 1)]
+        row, column, _ = nearest_pixels(xy, *mask.shape)
+        label = mask[row, column]
         rows, label = rows[label != IGNORE], label[label != IGNORE]
         more = int(label.max(initial=0)) + 1 - votes.shape[1]
         if more > 0:

@@ -5,18 +5,17 @@ One file that opens from disk, without a network.
 
 from __future__ import annotations
 
-import html
-import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from msdyn import html
 from msdyn.files import atomic_path
+from msdyn.html import Markup, element
 from msdyn.preprocess.contracts import STAGES, SparsePoints, Verdict
-from msdyn.preprocess.report.pictures import contact_sheet
+from msdyn.preprocess.report.pictures import WIDTH, contact_sheet
 from msdyn.preprocess.report.quality import judge_stage, measure_fitness
-from msdyn.preprocess.report.text import PAGE, SCRIPT
 from msdyn.scene import Scene
 
 __all__ = ["REPORT", "write_report"]
@@ -24,6 +23,8 @@ __all__ = ["REPORT", "write_report"]
 REPORT = "preprocess_report.html"
 MAX_POINTS = 1500
 HIDDEN = {"verdict", "source_frames", "source_names", "preset", "why", "path"}
+AXIS = 0.04
+"""Length of the drawn optical axes as a fraction of the extent of cameras and points."""
 
 
 def write_report(scene: Scene, points: SparsePoints | None = None) -> Path:
@@ -43,123 +44,124 @@ def write_report(scene: Scene, points: SparsePoints | None = None) -> Path:
     parts.append(_figures(scene))
     path = scene.directory / REPORT
     with atomic_path(path) as temporary:
-        page = PAGE.format(title=html.escape(scene.directory.resolve().name), body="\n".join(parts))
-        temporary.write_text(page, encoding="utf-8")
+        text = html.page(f"{scene.directory.resolve().name}: preprocessing", *parts)
+        temporary.write_text(text, encoding="utf-8")
     return path
 
 
-def _head(scene: Scene) -> str:
+def _head(scene: Scene) -> Markup:
     """Return title and size of the clip."""
     info = scene.info
     source = info.stages.get("frames", {}).get("options", {}).get("source", "")
     seconds = info.timeline.seconds[-1] - info.timeline.seconds[0]
     total = sum(record["seconds"] for record in info.stages.values())
-    return (
-        f"<h1>{html.escape(source or scene.directory.name)}</h1>"
-        f"<p>{len(scene)} frames of {info.width}x{info.height}, {seconds:.2f} s; preprocessed in "
-        f"{total:.0f} s ({total / len(scene):.2f} s a frame); world units: {info.world_units}</p>"
+    size = (
+        f"{len(scene)} frames of {info.width}x{info.height}, {seconds:.2f} s; preprocessed in "
+        f"{total:.0f} s ({total / len(scene):.2f} s per frame); world units: {info.world_units}"
     )
+    return element("h1", source or scene.directory.name) + element("p", size)
 
 
-def _row(name: str, what: str, verdict: Verdict) -> str:
+def _row(name: str, value: str, verdict: Verdict) -> list[str]:
     """Return a row of a table of verdicts."""
-    advice = html.escape(verdict.reason)
+    advice = element("span", verdict.reason)
     if verdict.cure:
-        advice += f"<br><span class=cure>{html.escape(verdict.cure)}</span>"
-    return (
-        f"<tr><td>{html.escape(name)}</td><td>{html.escape(what)}</td>"
-        f"<td><span class='grade {verdict.grade}'>{verdict.grade}</span></td><td>{advice}</td></tr>"
-    )
+        advice += element("p", verdict.cure, class_="soft")
+    return [name, value, element("span", verdict.grade, class_=f"grade {verdict.grade}"), advice]
 
 
-def _verdicts(scene: Scene) -> str:
+def _verdicts(scene: Scene) -> Markup:
     """Return the table of the stages."""
     rows = []
     for stage in STAGES:
         record = scene.info.stages.get(stage)
         if record is None:
-            rows.append(f"<tr><td>{stage}</td><td>not done</td><td></td><td></td></tr>")
+            rows.append([stage, "not done", "", ""])
             continue
-        how = record["backend"]
+        method = record["backend"]
         if record["model"]:
-            how += f" ({record['model']}, licence: {record['licence']})"
+            method += f" ({record['model']}, licence: {record['licence']})"
         if record["options"].get("why"):
-            how += f"; chosen by --preset: {record['options']['why']}"
-        rows.append(_row(stage, how, judge_stage(stage, record)))
-    return (
-        "<h2>Verdicts</h2><div class=wide><table><tr><th>stage</th><th>method</th><th>verdict</th>"
-        f"<th>why, and what to do</th></tr>{''.join(rows)}</table></div>"
-    )
+            method += f"; chosen by --preset: {record['options']['why']}"
+        rows.append(_row(stage, method, judge_stage(stage, record)))
+    return html.section("Verdicts", _table(["stage", "method"], rows))
 
 
-def _fitness(scene: Scene) -> str:
+def _fitness(scene: Scene) -> Markup:
     """Return the table of figures across stages."""
     rows = [_row(figure.name, figure.value, figure.verdict) for figure in measure_fitness(scene)]
-    return (
-        "<h2>How the parts fit one another</h2><div class=wide><table><tr><th>what</th>"
-        "<th>measured</th><th>verdict</th><th>why, and what to do</th></tr>"
-        f"{''.join(rows)}</table></div>"
-    )
+    return html.section("How the parts fit one another", _table(["figure", "measured"], rows))
 
 
-def _sheet(scene: Scene) -> str:
+def _table(head: list[str], rows: Iterable[list[str]]) -> Markup:
+    return html.table([*head, "verdict", "why, and what to do"], rows, numbers=False)
+
+
+def _sheet(scene: Scene) -> Markup:
     """Return rows of pictures."""
-    parts = ["<h2>Frames, masks, depth, tracks</h2>"]
-    for name, pictures in contact_sheet(scene).items():
-        cells = "".join(
-            f"<figure><img src='{uri}' alt='{name} of frame {frame}'>"
-            f"<figcaption>{name}, {frame}</figcaption></figure>"
-            for frame, uri in pictures
-        )
-        parts.append(f"<div class=sheet>{cells}</div>")
-    return "\n".join(parts)
+    rows = [
+        html.row([html.picture(image, f"{name}, {t}", longest=WIDTH) for t, image in pictures])
+        for name, pictures in contact_sheet(scene).items()
+    ]
+    return html.section("Frames, masks, depth, tracks", *rows)
 
 
-def _cameras(scene: Scene, points: SparsePoints | None) -> str:
-    """Return a canvas with the camera path and the static points, that can be rotated."""
+def _cameras(scene: Scene, points: SparsePoints | None) -> Markup:
+    """Return the camera path with optical axes and static points, in 3D."""
     cameras = scene.cameras
     xyz = np.zeros((0, 3)) if points is None else points.xyz
     if len(xyz):
-        centre = np.median(xyz, axis=0)
-        distance = np.linalg.norm(xyz - centre, axis=1)
+        distance = np.linalg.norm(xyz - np.median(xyz, axis=0), axis=1)
         xyz = xyz[distance < 4 * np.median(distance) + 1e-9]
     xyz = xyz[:: max(1, len(xyz) // MAX_POINTS)]
-    data = {
-        "centres": np.round(cameras.centres, 5).tolist(),
-        "forward": np.round(cameras.cam_from_world[:, 2, :3], 5).tolist(),
-        "points": np.round(xyz, 5).tolist(),
-    }
-    length = float(np.linalg.norm(np.diff(cameras.centres, axis=0), axis=1).sum())
-    return (
-        "<h2>Camera path</h2><canvas id=path width=900 height=480></canvas>"
-        f"<p>{len(cameras)} cameras, a path of {length:.3g}, {len(xyz)} static points; "
-        "drag to turn, wheel to come closer. The first camera is green, the last one red.</p>"
-        f"<script>const scene = {json.dumps(data)};\n{SCRIPT}</script>"
+    centres, count = cameras.centres, len(cameras)
+    everything = np.concatenate([centres, xyz])
+    reach = AXIS * float(np.linalg.norm(np.ptp(everything, axis=0)))
+    tips = centres + reach * cameras.cam_from_world[:, 2, :3]
+    paths = []
+    for i in range(count):
+        start = max(i - 1, 0)
+        line = np.stack([centres[start], centres[i], tips[i]])
+        name = "first" if i == 0 else "last" if i == count - 1 else ""
+        paths.append(html.Path3D(line, _hue(i / max(count - 1, 1)), name))
+    length = float(np.linalg.norm(np.diff(centres, axis=0), axis=1).sum())
+    return html.section(
+        "Camera path",
+        html.paths_3d(paths, xyz, cameras.cam_from_world[count // 2, :3, :3]),
+        element(
+            "p",
+            f"{count} cameras, a path of {length:.3g}, {len(xyz)} static points; drag to rotate, "
+            "wheel to zoom. Ticks are optical axes, from green (first) to red (last).",
+            class_="soft",
+        ),
     )
 
 
-def _figures(scene: Scene) -> str:
+def _hue(share: float) -> str:
+    """Return the colour of a camera at a share of the clip."""
+    return f"rgb({60 + 160 * share:.0f},{160 - 120 * share:.0f},60)"
+
+
+def _figures(scene: Scene) -> Markup:
     """Return a table of all figures per stage, folded."""
-    parts = ["<h2>All figures</h2>"]
+    parts = []
     for stage in STAGES:
         record = scene.info.stages.get(stage)
         if record is None:
             continue
-        values: dict[str, Any] = {"seconds": record["seconds"]}
-        values |= record["options"] | record["quality"]
-        cells = "".join(
-            f"<tr><td>{html.escape(key.replace('_', ' '))}</td>"
-            f"<td>{html.escape(_plain(value))}</td></tr>"
+        values = {"seconds": record["seconds"], **record["options"], **record["quality"]}
+        rows = [
+            [key.replace("_", " "), _plain(value)]
             for key, value in values.items()
             if key not in HIDDEN and value is not None
-        )
-        parts.append(f"<details><summary>{stage}</summary><table>{cells}</table></details>")
-    return "\n".join(parts)
+        ]
+        parts.append(html.details(stage, html.table(["figure", "value"], rows, numbers=False)))
+    return html.section("All figures", *parts)
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     """Return a JSON value as text."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return "; ".join(f"{key}: {_plain(item)}" for key, item in value.items())
     if isinstance(value, float):
         return f"{value:.4g}"

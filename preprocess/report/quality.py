@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from msdyn.geometry import project, transform_points, unproject
+from msdyn.geometry import nearest_pixels, project, transform_points, unproject
 from msdyn.preprocess.contracts import Figures, Mask, Verdict
 from msdyn.preprocess.depth.consistency import depth_difference
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks
@@ -37,10 +37,9 @@ def mask_figures(tracks: Tracks, masks: Iterable[Mask]) -> Figures:
     steps = stable = 0
     for frame, mask in enumerate(masks):
         rows, xy = tracks.at(frame)
-        column, row = np.floor(xy).astype(int).T
-        height, width = mask.shape
+        row, column, _ = nearest_pixels(xy, *mask.shape)
         after = np.full(len(tracks), IGNORE, np.uint8)
-        after[rows] = mask[row.clip(0, height - 1), column.clip(0, width - 1)]
+        after[rows] = mask[row, column]
         inside += after == tracks.object
         counted = (before != IGNORE) & (after != IGNORE) & ((before > 0) | (after > 0))
         steps += int(counted.sum())
@@ -89,13 +88,13 @@ def _judge_tracks(values: dict[str, Any]) -> Verdict:
     return Verdict(
         "usable" if life >= 4 else "poor",
         f"tracks live {life:.1f} frames on average: motion is fast, blurred or without texture",
-        "use more frames a second, more light, or --tracks cotracker",
+        "use more frames per second, more light, or --tracks cotracker",
     )
 
 
 def _judge_masks(values: dict[str, Any]) -> Verdict:
     share, stability = values.get("moving_share"), values.get("stability")
-    cure = "look at the sheet above; give clicks (--masks sam2 --prompts FILE) or masks of your own"
+    cure = "look at the masks below; give clicks (--masks sam2 --prompts FILE) or masks of your own"
     if values.get("needs_cameras") and values.get("views") == "two":
         return Verdict(
             "poor", "parallax is too strong to tell from two views alone what moves", cure
@@ -178,9 +177,9 @@ def _static_tracks(scene: Scene) -> list[Fitness]:
     for frame in np.unique(first).tolist():
         own, end = rows[first == frame], last[first == frame]
         xy = tracks.look_up(own, frame)[0]
-        column, row = np.floor(xy).astype(int).T
         depth = scene.depth(frame)
-        z = depth[row.clip(0, depth.shape[0] - 1), column.clip(0, depth.shape[1] - 1)]
+        row, column, _ = nearest_pixels(xy, *depth.shape)
+        z = depth[row, column]
         own, end, xy, z = own[z > 0], end[z > 0], xy[z > 0], z[z > 0].astype(np.float64)
         local = unproject(cameras.intrinsics[frame], xy.astype(np.float64), z)
         world = transform_points(cameras.world_from_cam[frame], local)

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import nn
 
+from msdyn.devices import choose_device
 from msdyn.preprocess.contracts import Backend, BackendOptions, TrackResult
 from msdyn.preprocess.progress import progress
 from msdyn.scene import Observations, Scene, Tracks
@@ -38,11 +39,13 @@ class GridTracks(Backend, abc.ABC):
     min_life: int = 3
     """Tracks visible in fewer frames are dropped."""
     offline: bool = field(default=False, metadata={"option": False})
+    device: str = field(default="auto", metadata={"option": False})
 
     @classmethod
     def from_options(cls: type[AnyTracker], options: BackendOptions) -> AnyTracker:
         """Return the network of a checkpoint."""
-        return cls(model=options.model, offline=options.offline)  # pyright: ignore[reportCallIssue]
+        offline, device = options.offline, options.device
+        return cls(model=options.model, offline=offline, device=device)  # pyright: ignore[reportCallIssue]
 
     @abc.abstractmethod
     def _load(self) -> nn.Module:
@@ -62,7 +65,7 @@ class GridTracks(Backend, abc.ABC):
             network: on the device, in evaluation mode.
             images: [T, H, W, 3] RGB.
             queries: [N, 3] frame of the span, x and y px.
-            device: "cpu" or "cuda".
+            device: "cpu", "cuda" or "cuda:N".
         """
 
     def track(self, scene: Scene) -> TrackResult:
@@ -73,7 +76,7 @@ class GridTracks(Backend, abc.ABC):
         Raises:
             InputError: the network cannot be loaded.
         """
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = str(choose_device(self.device))
         network = self._load().to(device).eval()
         spans = []
         for first, last in progress(cut_spans(len(scene), self.span), "tracks"):

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor, nn
 
+from msdyn.devices import choose_device
 from msdyn.errors import MissingExtraError
 from msdyn.preprocess.checkpoints.placement import Placement, network_input
 from msdyn.preprocess.checkpoints.torch_hub import hub_weights, load_from_hub
@@ -45,12 +46,13 @@ class RaftTracks(FlowTracks):
     """"raft_large" or "raft_small", of torchvision; or a folder or a repository on GitHub with a
     `hubconf.py`."""
     offline: bool = field(default=False, metadata={"option": False})
+    device: str = field(default="auto", metadata={"option": False})
 
     @classmethod
     def from_options(cls, options: BackendOptions) -> RaftTracks:
         """Return the network of a checkpoint."""
         assert options.model is not None, "raft has a default"
-        return cls(model=options.model, offline=options.offline)
+        return cls(model=options.model, offline=options.offline, device=options.device)
 
     @property
     def licence(self) -> str:
@@ -63,7 +65,7 @@ class RaftTracks(FlowTracks):
             MissingExtraError: torchvision is not installed.
             InputError: the network cannot be loaded.
         """
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = str(choose_device(self.device))
         network = self._load().to(device).eval()
         before = scene.image(0)
         for frame in range(1, len(scene)):

@@ -58,9 +58,9 @@ class ToyNetwork:
     metric = False
     placement = Placement("cpu", False, 4)
 
-    def __init__(self, model, *, offline):
+    def __init__(self, model, *, offline, device):
         self.scale = {"someone/toy": 5.0, "someone/other": 7.0}[model]
-        assert offline
+        assert offline and device == {"someone/toy": "auto", "someone/other": "cpu"}[model]
 
     def predict(self, images):
         ramp = np.linspace(0, 0.01, images.shape[2], dtype=np.float32)
@@ -123,7 +123,7 @@ def test_a_depth_network_is_one_class_and_a_checkpoint(config, plugin, monkeypat
     assert record["licence"] == "MIT" and record["quality"]["batch"] == 4
     assert record["options"] == {"name": "toy-network", "model": "someone/toy"}
     assert "note: depth by someone/toy (licence: MIT)" in capsys.readouterr().out
-    other = ("--depth", "toy-network", "--depth-model", "someone/other")
+    other = ("--depth", "toy-network", "--depth-model", "someone/other", "--device", "cpu")
     assert main(command(config, *other)) == 0
     assert Scene(config.out).info.stages["depth"]["model"] == "someone/other"
 

@@ -214,9 +214,9 @@ def test_unknown_cameras_lie_between_their_neighbours():
     turn = [placed(0.1 * i, 0, 0, yaw=4 * i)[0] for i in range(7)]
     cameras = Cameras.pinhole(300, 320, 240, np.linalg.inv(np.stack(turn)))
     known = np.array([False, True, True, False, False, True, False])
-    spoilt = cameras.cam_from_world.copy()
-    spoilt[~known] = np.eye(4)
-    filled = interpolate_cameras(replace(cameras, cam_from_world=spoilt), known)
+    perturbed = cameras.cam_from_world.copy()
+    perturbed[~known] = np.eye(4)
+    filled = interpolate_cameras(replace(cameras, cam_from_world=perturbed), known)
     # Steady motion is what interpolation assumes, so inside it is exact; outside it is held.
     np.testing.assert_allclose(filled.cam_from_world[1:6], cameras.cam_from_world[1:6], atol=1e-12)
     np.testing.assert_allclose(filled.cam_from_world[0], cameras.cam_from_world[1], atol=1e-12)

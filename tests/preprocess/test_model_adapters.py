@@ -38,7 +38,8 @@ def default(stage, name):
 
 
 def tracker(name, model, scene, *, offline=True):
-    return _Tracker(SEGMENTERS[name].architecture, model, scene, offline=offline)
+    architecture = SEGMENTERS[name].architecture
+    return _Tracker(architecture, model, scene, offline=offline, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_a_depth_network_from_a_checkpoint(tiny, name):
 def test_a_depth_network_in_half_precision(tiny, name, monkeypatch):
     """As on CUDA, but on the CPU."""
 
-    def place_half(network, megabytes):
+    def place_half(network, megabytes, device):
         network.half()
         return Placement("cpu", True, 2)
 
@@ -215,7 +216,7 @@ def test_forgetting_and_reading_frames_late_change_nothing(tiny, square, name):
 
 @pytest.mark.parametrize("name", SEGMENTERS)
 def test_masks_in_half_precision(tiny, square, name, monkeypatch):
-    def place_half(network, megabytes):
+    def place_half(network, megabytes, device):
         network.half()
         return Placement("cpu", True, 1)
 

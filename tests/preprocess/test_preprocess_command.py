@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from moving import texture
 from small_clip import FRAMES, SIZE
 
@@ -214,3 +215,11 @@ def test_records_are_json_of_one_form(config):
     content = json.loads((config.out / "scene.json").read_text())
     keys = {"backend", "model", "licence", "options", "input_hash", "seconds", "quality"}
     assert all(set(record) == keys for record in content["stages"].values())
+
+
+def test_a_device_that_is_not_there_exits_2_before_anything_runs(config, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for device, words in (("cuda:1", "torch finds none"), ("tpu", "expected auto, cpu, cuda")):
+        assert main([str(config.video), "--out", str(config.out), "--device", device]) == 2
+        assert words in capsys.readouterr().err
+    assert not config.out.exists()
