@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from msdyn.geometry import Cameras
+from msdyn.geometry import Cameras, project, transform_points
 from msdyn.preprocess.contracts import SparsePoints
 from msdyn.preprocess.multiview.triangulation import triangulate
 from msdyn.scene import Tracks
@@ -36,7 +36,8 @@ CELL_PX = 24
 MAX_RESIDUAL_PX, MIN_ANGLE_DEGREES = 1.0, 1.0
 # A pose is accepted with at least so many points of an error below so many px, if these are half.
 MIN_POINTS, MAX_ERROR_PX = 12, 2.0
-ITERATIONS = 15
+LOSS_PX = 0.5
+"""Scale of the Cauchy loss that refines a pose."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def resect(cameras: Cameras, known: Bool[np.ndarray, " frames"], tracks: Tracks)
     """Return cameras with the poses of unknown frames estimated from static tracks.
 
     Args:
-        cameras: one per frame; where not known, an initial pose, for example interpolated.
+        cameras: one per frame; unknown poses are returned as given where none is found.
         known: [T].
         tracks: of static points.
     """
@@ -103,9 +104,13 @@ def resect(cameras: Cameras, known: Bool[np.ndarray, " frames"], tracks: Tracks)
         visible = visible[number[point[visible]] >= 0]
         if len(visible) < MIN_POINTS:
             continue
-        points, k = xyz[number[point[visible]]], cameras.intrinsics[here]
-        pose, error = _pose(points, xy[visible].astype(np.float64), k, cam_from_world[here])
-        inlier = error < MAX_ERROR_PX
+        points, pixels = xyz[number[point[visible]]], xy[visible].astype(np.float64)
+        pose = _pose(points, pixels, cameras.intrinsics[here])
+        if pose is None:
+            continue
+        local = transform_points(pose, points)
+        error = np.linalg.norm(project(cameras.intrinsics[here], local) - pixels, axis=1)
+        inlier = (error < MAX_ERROR_PX) & (local[:, 2] > 0)
         if inlier.sum() >= max(MIN_POINTS, len(visible) / 2):
             cam_from_world[here], found[here] = pose, True
             inliers.append(visible[inlier])
@@ -145,46 +150,23 @@ def longest_in_cells(tracks: Tracks, frame: int) -> Int[np.ndarray, " chosen"]:
 def _pose(
     xyz: Float[np.ndarray, "points 3"],
     xy: Float[np.ndarray, "points 2"],
-    k: Float[np.ndarray, "3 3"],
-    start: Float[np.ndarray, "4 4"],
-) -> tuple[Float[np.ndarray, "4 4"], Float[np.ndarray, " points"]]:
-    """Return the pose [4, 4] that projects points [n, 3] to pixels [n, 2], and the errors [n] px.
+    intrinsics: Float[np.ndarray, "3 3"],
+) -> Float[np.ndarray, "4 4"] | None:
+    """Return `cam_from_world` that projects world points to pixels, by COLMAP; None without one.
 
-    Gauss-Newton steps on rotation and translation, under a Cauchy loss of the scale of the typical
-    error.
-
-    Args:
-        xyz: [n, 3] world positions.
-        xy: [n, 2] px.
-        k: [3, 3] intrinsics.
-        start: [4, 4] initial pose, `cam_from_world`.
+    LO-RANSAC over minimal samples, then refinement of the inliers under a Cauchy loss.
     """
-    from scipy.spatial.transform import Rotation
+    import pycolmap
 
-    focal, centre = k[[0, 1], [0, 1]], k[:2, 2]
-    pose = start.copy()
-    for step in range(ITERATIONS + 1):
-        local = xyz @ pose[:3, :3].T + pose[:3, 3]
-        depth = np.maximum(local[:, 2], 1e-9)
-        slope = local[:, :2] / depth[:, None]
-        residual = focal * slope + centre - xy
-        error = np.where(local[:, 2] > 0, np.linalg.norm(residual, axis=1), np.inf)
-        if step == ITERATIONS:
-            break
-        scale = max(0.5, 1.5 * float(np.median(error)))
-        weight = 1 / (1 + (error / scale) ** 2)
-        residual[local[:, 2] <= 0] = 0
-        of_local = np.concatenate([np.tile(np.eye(2), (len(xyz), 1, 1)), -slope[:, :, None]], 2)
-        of_local *= (focal / depth[:, None])[:, :, None]  # [n, 2, 3]
-        # local + rotation x local + translation
-        jacobian = np.concatenate([np.cross(local[:, None], of_local), of_local], 2)  # [n, 2, 6]
-        weighted = weight[:, None, None] * jacobian
-        hessian = np.einsum("nci,ncj->ij", weighted, jacobian)
-        hessian += 1e-9 * np.trace(hessian) * np.eye(6)
-        rotvec, translation = np.split(
-            -np.linalg.solve(hessian, np.einsum("nci,nc", weighted, residual)), 2
-        )
-        rotation = Rotation.from_rotvec(rotvec).as_matrix()
-        pose[:3, :3] = rotation @ pose[:3, :3]
-        pose[:3, 3] = rotation @ pose[:3, 3] + translation
-    return pose, error
+    (fx, _, cx), (_, fy, cy) = intrinsics[:2]
+    # The size of the image is not used.
+    camera = pycolmap.Camera(model="PINHOLE", width=1, height=1, params=[fx, fy, cx, cy])
+    estimation = pycolmap.AbsolutePoseEstimationOptions()
+    estimation.ransac.max_error = MAX_ERROR_PX
+    estimation.ransac.random_seed = 0
+    refinement = pycolmap.AbsolutePoseRefinementOptions()
+    refinement.loss_function_scale = LOSS_PX
+    answer = pycolmap.estimate_and_refine_absolute_pose(xy, xyz, camera, estimation, refinement)
+    if answer is None:
+        return None
+    return np.concatenate([answer["cam_from_world"].matrix(), [[0.0, 0, 0, 1]]])
