@@ -1,4 +1,4 @@
-"""Edit the motion: slow one object down to half its speed, take another out, render the result.
+"""Edit the motion: slow one object down to half its speed, remove another, render the result.
 
 python examples/edit_motion.py scene_dir out
 """
@@ -16,7 +16,7 @@ from msdyn.sequence import retime_object, without_objects
 def main(scene: str, out: str) -> None:
     sequence = msdyn.load_sequence(scene)
     first, *others = sequence.objects
-    # At key frame i the object shall be where it was at half that frame.
+    # At key frame i, the object takes its pose of frame i / 2.
     keys = sequence.motion.key_frames.numpy()
     edited = retime_object(sequence, first, keys / 2)
     if others:
@@ -25,7 +25,7 @@ def main(scene: str, out: str) -> None:
     images = msdyn.render_images(edited, sequence.cameras, times)
     write_video(Path(out) / "edited.mp4", (image.rgb8 for image in images), 10.0)
     msdyn.save_sequence(edited, Path(out) / "edited.safetensors")
-    print(f"object {first} is slower, object {others[-1:]} gone: {Path(out) / 'edited.mp4'}")
+    print(f"object {first} is slower, object {others[-1:]} is removed: {Path(out) / 'edited.mp4'}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""First render: one image of a fitted scene, from a camera of your own, at a time between frames.
+"""First render: one image of a fitted scene, from a novel camera, at a time between frames.
 
 python examples/first_render.py scene_dir out
 """
@@ -19,7 +19,7 @@ def main(scene: str, out: str) -> None:
     Path(out).mkdir(parents=True, exist_ok=True)
     iio.imwrite(Path(out) / "render.png", image.rgb8)
     near, far = image.depth[image.alpha > 0.5].min(), image.depth.max()
-    print(f"{image.rgb.shape[1]}x{image.rgb.shape[0]}, from {near:.2f} to {far:.2f} away")
+    print(f"{image.rgb.shape[1]}x{image.rgb.shape[0]}, depth from {near:.2f} to {far:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Flow: what moves by itself between two times, told apart from what the camera does.
+"""Flow: separate moving objects from camera motion between two times.
 
 python examples/moving_masks.py scene_dir out
 """
@@ -17,9 +17,7 @@ def main(scene: str, out: str) -> None:
     sequence = msdyn.load_sequence(scene)
     flow = sequence.flow(0.0, 0.5)
     length = np.linalg.norm(flow.xyz, axis=-1)
-    print(
-        f"{flow.moving.mean():.0%} of the pixels move by themselves, up to {length.max():.3f} far"
-    )
+    print(f"{flow.moving.mean():.0%} of the pixels are moving, by up to {length.max():.3f} in 3D")
     Path(out).mkdir(parents=True, exist_ok=True)
     longest = float(np.linalg.norm(flow.xy, axis=-1).max())
     iio.imwrite(Path(out) / "flow.png", colour_flow(flow.xy, flow.valid, longest))

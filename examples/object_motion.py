@@ -16,8 +16,8 @@ def main(scene: str, out: str) -> None:
     for label, world_from_object in sequence.poses().items():
         steps = np.linalg.norm(np.diff(world_from_object[:, :3, 3], axis=0), axis=1)
         fastest = max(steps / np.diff(sequence.timeline.seconds))
-        print(f"object {label}: {steps.sum():.3f} along its path, at most {fastest:.3f}/s")
-        # What a gripper would follow: the motion since the first frame, wherever it took hold.
+        print(f"object {label}: {steps.sum():.3f} along its path, maximum speed {fastest:.3f}/s")
+        # The motion since the first frame: a gripper anywhere on the object would follow it.
         since_start = world_from_object @ np.linalg.inv(world_from_object[0])
         print(np.round(since_start[-1], 3))
     print(f"wrote {sequence.export('objects', Path(out) / 'objects', fps=100.0)}")

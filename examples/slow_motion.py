@@ -1,4 +1,4 @@
-"""Slow motion: four pictures a frame along the input path without its tremor, as a video.
+"""Slow motion: a video with four images per frame along the smoothed input path.
 
 python examples/slow_motion.py scene_dir out
 """
@@ -19,7 +19,7 @@ def main(scene: str, out: str) -> None:
     images = msdyn.render_images(sequence, cameras, np.linspace(0, 1, count))
     path = Path(out) / "slow.mp4"
     write_video(path, (image.rgb8 for image in images), sequence.timeline.fps)
-    print(f"{count} pictures in {path}")
+    print(f"{count} images in {path}")
 
 
 if __name__ == "__main__":

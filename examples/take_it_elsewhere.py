@@ -1,4 +1,4 @@
-"""Export: Gaussians for any 3DGS viewer, cameras for COLMAP and nerfstudio, a page that plays.
+"""Export: Gaussians for any 3DGS viewer, cameras for COLMAP and nerfstudio, a web page.
 
 python examples/take_it_elsewhere.py scene_dir out
 """

@@ -16,7 +16,7 @@ __all__ = [
 
 
 def object_palette() -> UInt8[np.ndarray, "256 3"]:
-    """Return the colour of each mask index, [256, 3] uint8: dark grey for 0, white for 255.
+    """Return the colour of each mask index: dark grey for 0, white for 255.
 
     Consecutive hues are a golden angle apart, so that neighbouring labels differ.
     """
@@ -34,23 +34,24 @@ def object_palette() -> UInt8[np.ndarray, "256 3"]:
 def colour_objects(
     objects: Integer[np.ndarray, "height width"],
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Return an index map [H, W] as colours [H, W, 3] uint8."""
+    """Return an index map as an image."""
     return object_palette()[objects]
 
 
 def colour_depth(
     depth: Float[np.ndarray, "height width"], nearest: float, farthest: float
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Return z-depth [H, W] as colours [H, W, 3] uint8: near is warm, unknown (<= 0) is black.
+    """Return z-depth as an image: near is warm, unknown (<= 0) is black.
 
-    The colour is linear in inverse depth, from that of `farthest` to that of `nearest`.
+    The colour is linear in inverse depth; `nearest` and `farthest`, in scene units, are the ends of
+    the colour map.
     """
     from matplotlib import colormaps
 
     inverse = 1 / np.maximum(depth, 1e-12)
     low, high = 1 / farthest, 1 / nearest
-    share = ((inverse - low) / max(high - low, 1e-12)).clip(0, 1)
-    colours = (colormaps["turbo"](share)[..., :3] * 255).round().astype(np.uint8)
+    fraction = ((inverse - low) / max(high - low, 1e-12)).clip(0, 1)
+    colours = (colormaps["turbo"](fraction)[..., :3] * 255).round().astype(np.uint8)
     colours[depth <= 0] = 0
     return colours
 
@@ -60,7 +61,7 @@ def colour_flow(
     valid: Bool[np.ndarray, "height width"],
     longest: float,
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Return optical flow [H, W, 2] as colours [H, W, 3] uint8.
+    """Return optical flow (px) as an image.
 
     Hue is the direction and saturation the length: zero flow is white, `longest` px or more is
     fully saturated. Pixels without valid flow are grey.
@@ -69,8 +70,8 @@ def colour_flow(
 
     length = np.linalg.norm(flow, axis=-1)
     hue = (np.arctan2(flow[..., 1], flow[..., 0]) / (2 * np.pi)) % 1
-    share = (length / max(longest, 1e-9)).clip(0, 1)
-    colours = hsv_to_rgb(np.stack([hue, share, np.ones_like(hue)], axis=-1))
+    saturation = (length / max(longest, 1e-9)).clip(0, 1)
+    colours = hsv_to_rgb(np.stack([hue, saturation, np.ones_like(hue)], axis=-1))
     result = (colours * 255).round().astype(np.uint8)
     result[~valid] = 90
     return result
@@ -81,7 +82,7 @@ def error_image(
     truth: UInt8[np.ndarray, "height width 3"],
     mask: Bool[np.ndarray, "height width"] | None = None,
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Return the mean absolute difference of two uint8 images as a heat map [H, W, 3] uint8.
+    """Return the mean absolute difference of two images as a heat map.
 
     Black is no difference, white a quarter of the range or more; pixels outside the mask are
     blue-grey.
@@ -103,26 +104,26 @@ def draw_trails(
     """Return an image with trails drawn on it.
 
     Args:
-        image: [H, W, 3] uint8.
-        trails: [N, P, 2] px, from the oldest to the newest point; a NaN breaks a trail.
-        colours: [N, 3] uint8.
+        image: background.
+        trails: px, from the oldest to the newest point; a NaN interrupts a trail.
+        colours: RGB of each trail.
 
     Returns:
-        [H, W, 3] uint8; older parts are fainter, the newest point is a dot.
+        The image; older parts of trails are fainter, the newest point is a dot.
     """
     import cv2
 
     height, width = image.shape[:2]
     scale = 3 if max(height, width) <= 640 else 2
     large = cv2.resize(image, (width * scale, height * scale), interpolation=cv2.INTER_LINEAR)
-    # Far outside, OpenCV's fixed-point coordinates would overflow.
+    # OpenCV's fixed-point coordinates overflow far outside the image.
     near = (np.abs(trails) < 16 * max(height, width)).all(-1)
     points = np.where(near[..., None], trails * scale, np.nan)
     steps = trails.shape[1]
     for step in range(1, steps):
         layer = large.copy()
-        whole = np.isfinite(points[:, step - 1 : step + 1]).all((1, 2))
-        for trail in np.flatnonzero(whole):
+        finite = np.isfinite(points[:, step - 1 : step + 1]).all((1, 2))
+        for trail in np.flatnonzero(finite):
             ends = points[trail, step - 1 : step + 1].round().astype(int).tolist()
             colour = colours[trail].tolist()
             cv2.line(layer, ends[0], ends[1], colour, max(scale - 1, 1), cv2.LINE_AA)

@@ -1,4 +1,4 @@
-"""The choice of a device, the same for every command."""
+"""Selection of the torch device, shared by all commands."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ DeviceName: TypeAlias = Annotated[str, tyro.conf.arg(metavar="{auto,cpu,cuda,cud
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of a name.
+    """Return the torch device of an option value.
 
     Args:
-        name: "cpu"; "cuda", or "cuda:N" for the GPU of that number; "auto" for a GPU if there is
-            one, and otherwise the CPU.
+        name: "cpu", "cuda", "cuda:N" for GPU number N, or "auto" for a GPU if one is available
+            and the CPU otherwise.
 
     Raises:
-        InputError: another name, or a GPU that torch does not find.
+        InputError: another name, or a GPU that is not available.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,23 +1,26 @@
-"""Errors a user can act on. The command line prints their one line and exits with `exit_code`."""
+"""Errors caused by user input. The command line prints their message and exits with `exit_code`."""
 
 __all__ = ["InputError", "MissingExtraError", "MsdynError", "PoorInputError"]
 
 
 class MsdynError(Exception):
-    """Base of the errors that msdyn raises on purpose."""
+    """Base of all errors that msdyn raises deliberately."""
 
     exit_code = 2
 
 
 class InputError(MsdynError, ValueError):
-    """Say what was wrong with a file, option or argument: what, expected, actual, what to do."""
+    """An invalid file, option or argument; the message has its name, expected and actual value."""
 
 
 class PoorInputError(MsdynError):
-    """Say why a result would be too poor to be of use, and what would help. Exit code 3."""
+    """Input from which no useful result can be computed; the message has the reason and a remedy.
+
+    Exit code 3.
+    """
 
     exit_code = 3
 
 
 class MissingExtraError(MsdynError, ImportError):
-    """Say which package an option needs, and which extra of msdyn brings it."""
+    """A missing optional package; the message names it and the extra of msdyn that installs it."""

@@ -1,7 +1,7 @@
 """Elements of self-contained HTML reports.
 
-Pages load nothing from elsewhere: images and videos are data URIs, plots are SVG. Text is escaped
-unless it is `Markup`, so names of files and objects need no care.
+Pages load no other resources: images and videos are data URIs, plots are SVG. Text is escaped
+unless it is `Markup`, so file and object names are safe.
 """
 
 from __future__ import annotations
@@ -70,21 +70,21 @@ details { margin: .3rem 0; } summary { cursor: pointer; }
   td:first-child { white-space: nowrap; } }
 """
 _LEFT, _RIGHT = 56, 396
-"""Left and right end of a plot, of 400: seven characters fit to the left, as in 0.04511."""
+"""Left and right end of a plot of width 400: seven characters fit to the left, as in 0.04511."""
 
 
 def element(name: str, *children: str, **attributes: str) -> Markup:
     """Return an HTML element; text and values of attributes are escaped.
 
     Args:
-        name: of the element, `p` say.
+        name: of the element, such as `p`.
         children: text, or elements as `Markup`.
         attributes: of the element; `class_` stands for `class` and `aria_label` for `aria-label`.
     """
     pairs = {key.rstrip("_").replace("_", "-"): value for key, value in attributes.items()}
-    words = [name, *(Markup('{}="{}"').format(*pair) for pair in pairs.items())]
+    tag = [name, *(Markup('{}="{}"').format(*pair) for pair in pairs.items())]
     content = Markup("").join(children)
-    return Markup("<{}>{}</{}>").format(Markup(" ").join(words), content, name)
+    return Markup("<{}>{}</{}>").format(Markup(" ").join(tag), content, name)
 
 
 def page(title: str, *body: str) -> str:
@@ -102,7 +102,7 @@ def section(heading: str, *children: str) -> Markup:
 
 
 def details(summary: str, *children: str) -> Markup:
-    """Return content that is folded below a summary."""
+    """Return content collapsed below a summary."""
     return element("details", element("summary", summary), *children)
 
 
@@ -112,7 +112,7 @@ def figure(content: str, caption: str) -> Markup:
 
 
 def row(figures: Sequence[str]) -> Markup:
-    """Return figures of equal width side by side; on a phone in rows of two."""
+    """Return figures of equal width side by side; two per row on narrow screens."""
     return element("div", *figures, class_="row", style=f"--columns: {len(figures)}")
 
 
@@ -131,7 +131,7 @@ def picture(
 
 
 def video(path: Path) -> Markup:
-    """Return an MP4 file as a video that plays by itself in a loop."""
+    """Return an MP4 file as a video that plays automatically in a loop."""
     source = _data_uri("video/mp4", path.read_bytes())
     return Markup('<video src="{}" autoplay loop muted playsinline controls></video>').format(
         source
@@ -160,7 +160,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bool =
 
 @dataclass(frozen=True)
 class Path3D:
-    """A polyline in the world, with a dot and its name at the end if it has one."""
+    """A polyline in the world; if it has a name, its end is marked with a dot and the name."""
 
     points: Float[np.ndarray, "points 3"]
     colour: str
@@ -172,7 +172,7 @@ def paths_3d(
     points: Float[np.ndarray, "points 3"],
     view_from_world: Float[np.ndarray, "3 3"],
 ) -> Markup:
-    """Return a canvas with paths and points in 3D: dragging rotates it, the wheel zooms.
+    """Return an interactive canvas with paths and points in 3D: drag to rotate, wheel to zoom.
 
     Args:
         paths: in world coordinates.
@@ -187,7 +187,7 @@ def paths_3d(
         "points": points.round(6).tolist(),
         "rotation": view_from_world.round(9).tolist(),
     }
-    # `<` would let a name end the script element.
+    # Written as an escape, "<" in a name cannot end the script element early.
     text = json.dumps(data).replace("<", "\\u003c")
     script = files("msdyn").joinpath("paths.js").read_text(encoding="utf-8")
     return Markup('<canvas id="paths"></canvas><script>{}</script>').format(

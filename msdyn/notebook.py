@@ -1,8 +1,7 @@
 """Methods of sequences for notebooks: `sequence.render(...)`, `.tracks`, `.flow`, `.export`.
 
-Sequences know nothing of rendering or exporting, which lie above them; this module, above all of
-these, adds the methods when it is imported. `import msdyn` does so as soon as a sequence is read or
-fitted by its names (`msdyn.load_sequence`, `msdyn.fit_scene`).
+Rendering and exporting are layers above sequences, so this module adds the methods when it is
+imported. `msdyn.load_sequence` and `msdyn.fit_scene` import it.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Real
 
 from msdyn.export import Exported, export_as
 from msdyn.geometry import Cameras
@@ -30,14 +30,17 @@ __all__: list[str] = []
 def render(
     sequence: GaussianSequence, camera: Cameras | None = None, time: float = 0.0, **options: Any
 ) -> RenderedImage:
-    """Render one image, by default in the input camera of that time: see `render_image`."""
+    """Render one image, by default in the input camera at that time: see `render_image`."""
     return render_image(sequence, camera or sequence.camera_at(time), time, **options)
 
 
 def tracks(
-    sequence: GaussianSequence, xy: np.ndarray, frame: float | np.ndarray, **options: Any
+    sequence: GaussianSequence,
+    xy: Real[np.ndarray, "points 2"],
+    frame: float | Real[np.ndarray, " points"],
+    **options: Any,
 ) -> PointTracks:
-    """Follow the surface points at pixels [N, 2] of a frame: see `point_tracks`."""
+    """Track the surface points at pixels of a frame: see `point_tracks`."""
     return point_tracks(sequence, xy, frame, **options)
 
 
@@ -48,17 +51,18 @@ def flow(
     cameras: tuple[Cameras, Cameras] | None = None,
     **options: Any,
 ) -> Flow:
-    """Render the flow between two times, by default in their input cameras: see `render_flow`."""
+    """Render optical flow between two times, by default in the input cameras: see `render_flow`."""
     cameras = cameras or (sequence.camera_at(time), sequence.camera_at(other))
     return render_flow(sequence, cameras, (time, other), **options)
 
 
 def poses(
-    sequence: GaussianSequence, times: np.ndarray | None = None, **options: Any
-) -> dict[int, np.ndarray]:
-    """Return the 6-DoF pose [T, 4, 4] of every object: see `msdyn.sequence.object_poses`.
+    sequence: GaussianSequence, times: Real[np.ndarray, " times"] | None = None, **options: Any
+) -> dict[int, Float[np.ndarray, "times 4 4"]]:
+    """Return the 6-DoF pose of every object: see `msdyn.sequence.object_poses`.
 
-    At normalised times [T]; those of the frames by default.
+    Args:
+        times: normalised times; those of all frames by default.
     """
     timeline = sequence.timeline
     frames = timeline.frame_positions(timeline.times if times is None else times)

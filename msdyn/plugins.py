@@ -1,10 +1,9 @@
-"""Modules that register something when imported: our own in a folder, and those of others.
+"""Loading of modules that register motion models, losses and preprocessing backends.
 
-Motion models, losses and backends of preprocessing are known by names that a decorator registers.
-Our own lie in folders of which every module is imported. Others are named in the environment,
-`MSDYN_PLUGINS=package.module,other`, or are entry points of the group `msdyn.plugins` of installed
-packages. Commands load them before they read their options; nothing that is read from a scene names
-code.
+A decorator registers each of them by name. Built-in ones are in packages whose modules are all
+imported. Plugins are named in the environment, `MSDYN_PLUGINS=package.module,other`, or are entry
+points of the group `msdyn.plugins` of installed packages. Commands load plugins before they parse
+their options. Scene files never name code.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ _BRACKETS = "[]'"
 
 
 def import_submodules(package: str) -> None:
-    """Import every module of a package, in the order of their names."""
+    """Import every module of a package, in alphabetical order."""
     folder = import_module(package).__path__
     for module in sorted(pkgutil.iter_modules(folder), key=lambda module: module.name):
         import_module(f"{package}.{module.name}")
 
 
 def registered_choice(names: Callable[[], tuple[str, ...]], option: str | None = None) -> Any:
-    """Return the annotation of a field whose choices on the command line are registered names.
+    """Return the tyro annotation of a command-line option whose choices are registered names.
 
     Args:
-        names: returns the names; asked when options are parsed, so that plugins count.
+        names: returns the names; called when options are parsed, after plugins are loaded.
         option: name of the option; that of the field by default.
     """
 
@@ -53,7 +52,7 @@ def registered_choice(names: Callable[[], tuple[str, ...]], option: str | None =
 
 
 def load_plugins() -> None:
-    """Import the modules that the environment and installed packages name.
+    """Import the plugins named in the environment and the entry points of installed packages.
 
     Raises:
         InputError: a module named in the environment cannot be imported.

@@ -1,7 +1,9 @@
 """Fixtures shared by all tests."""
 
 import functools
+import inspect
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -22,25 +24,35 @@ from msdyn.scene import (
     write_tracks,
 )
 
-# Progress bars would hide the one line that errors are to be.
+# Without progress bars, the standard error stream of commands has nothing but error messages.
 tqdm.__init__ = functools.partialmethod(tqdm.__init__, disable=True)
 
-# Timings on shared machines vary too much for a deadline to mean anything.
+# No deadline: the time of an example varies too much.
 settings.register_profile("msdyn", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("msdyn")
 
 
 @pytest.fixture
 def shared() -> Path:
-    """The folder of real clips that lies beside a checkout on the project's own machines."""
+    """The optional folder of real clips next to the checkout."""
     folder = Path(__file__).parents[2] / "shared"
     if not (folder / "clips").is_dir():
-        pytest.skip("the folder ../shared with real clips is not here")
+        pytest.skip("needs the folder ../shared with real clips")
     return folder
 
 
+T = TypeVar("T")
+
+
+def construct_unchecked(cls: type[T], **values: Any) -> T:
+    """Construct without the run-time shape checks of the tests, to reach a class's own checks."""
+    instance = cls.__new__(cls)
+    inspect.unwrap(cls.__init__)(instance, **values)
+    return instance
+
+
 def make_plane_scene(directory: Path, frames: int = 6, width: int = 32, height: int = 24) -> Scene:
-    """Write a small valid scene: a fronto-parallel wall at depth 2, a square sliding over it."""
+    """Write a small valid scene: a static wall at depth 2 and a square moving in front of it."""
     timeline = Timeline.uniform(frames, 10.0)
     create_scene(directory, width=width, height=height, fps=10.0, timeline=timeline)
     down = np.array([0.0, 1, 0])
@@ -76,7 +88,7 @@ def plane_scene(tmp_path) -> Scene:
 
 @pytest.fixture(scope="session")
 def fitted_plane_scene(tmp_path_factory) -> Path:
-    """The directory of the small scene with a short fit in it. Tests must not write into it."""
+    """The directory of the small scene with a short fit. Tests must not write into it."""
     from msdyn.fit import FitConfig, MotionConfig, fit_scene
 
     scene = make_plane_scene(tmp_path_factory.mktemp("fitted") / "scene")

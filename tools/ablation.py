@@ -3,14 +3,14 @@
     python tools/ablation.py --suite small --json small.json
     python tools/ablation.py --suite full --out out/ablation --json full.json
 
-Rows are variants of the method, each fitted to every scene with every kind of priors and measured
-on two held-out cameras, true 3D tracks and true object poses. Each fit is a folder under --out with
-its result; what is finished is not done again, so a run that was stopped goes on.
+Rows are variants of the method, each fitted to every scene with every kind of priors and evaluated
+on two held-out cameras, true 3D tracks and true object poses. Each fit has a folder under --out
+with its result; finished fits are not repeated, so an interrupted run can be resumed.
 
     small   L1, L1+L2, full and single, sensor priors, one seed
     full    all variants and priors; three seeds for the rows of `small` under sensor priors
 
-Written are `table.md`, `figure.png` and `pictures.png` in --out, and --json.
+The output is `table.md`, `figure.png` and `pictures.png` in --out, and the file of --json.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def make_scenes(scene: str, kinds: list[tuple[str, int]], size: Size, out: Path)
 
 
 def run_cell(cell: Cell, size: Size, out: Path) -> dict[str, Any]:
-    """Fit and measure; return the figures, also written as `result.json`."""
+    """Fit and evaluate; return the figures, also written as `result.json`."""
     from msdyn.evaluate import (
         Variant,
         evaluate_object_motion,
@@ -127,7 +127,7 @@ def _config(cell: Cell, size: Size, folder: Path) -> Any:
 
 
 def run_all(cells: list[Cell], size: Size, out: Path, jobs: int) -> list[dict[str, Any]]:
-    """Run all fits, `jobs` at a time, with a progress bar."""
+    """Run all fits, `jobs` in parallel, with a progress bar; return their results in order."""
     from tqdm import tqdm
 
     kinds: dict[str, list[tuple[str, int]]] = {}
@@ -135,7 +135,7 @@ def run_all(cells: list[Cell], size: Size, out: Path, jobs: int) -> list[dict[st
         kinds.setdefault(cell.scene, [])
         if (cell.priors, cell.seed) not in kinds[cell.scene]:
             kinds[cell.scene].append((cell.priors, cell.seed))
-    context = multiprocessing.get_context("spawn")  # torch and numba do not survive a fork
+    context = multiprocessing.get_context("spawn")  # torch and numba are not fork-safe
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_quiet) as pool:
         scenes = [pool.submit(make_scenes, name, kinds[name], size, out) for name in kinds]
         for future in tqdm(as_completed(scenes), desc="scenes", total=len(scenes)):
@@ -162,13 +162,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--suite", choices=["small", "full"], default="small")
     parser.add_argument("--scenes", nargs="+", choices=SCENES, default=list(SCENES))
-    parser.add_argument("--priors", nargs="+", choices=PRIORS, help="by default those of the suite")
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), help="those of the suite")
-    parser.add_argument("--seeds", type=int, default=3, help="of the main rows of `full`")
+    parser.add_argument("--priors", nargs="+", choices=PRIORS, help="default: those of the suite")
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), help="default: those of the suite")
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="number of seeds of the main rows of `full`"
+    )
     parser.add_argument("--frames", type=int, default=Size.frames)
     parser.add_argument("--width", type=int, default=Size.width)
     parser.add_argument("--epochs", type=int, default=Size.epochs)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="fits at a time")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="number of parallel fits"
+    )
     parser.add_argument("--out", type=Path, default=Path("out/ablation"))
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     arguments = parser.parse_args()

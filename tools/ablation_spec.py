@@ -1,4 +1,4 @@
-"""What the ablation consists of: its rows, scenes and priors, and the fits that they make."""
+"""The rows, scenes and priors of the ablation, and the fits of a suite."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ ROWS: dict[str, dict[str, Any]] = {
 MAIN_ROWS = ("L1", "L1+L2", "full", "single")
 SCENES = ("rigid", "articulated", "deformable", "rigid-deformable", "two-hands")
 PRIORS = ("exact", "sensor", "casual")
-# Of the held-out cameras, in thirds of the clip: the frame that is shown in the pictures.
 SHOWN = 2 / 3
+"""The frame shown in the pictures, as a fraction of the clip."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One fit: a row on a scene with priors of a kind."""
+    """One fit: a row on a scene with a kind of priors and a seed."""
 
     row: str
     scene: str
@@ -42,7 +42,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Size:
-    """How large the scenes are and how long the fits."""
+    """Size of the scenes and length of the fits."""
 
     frames: int = 36
     width: int = 240
@@ -56,7 +56,7 @@ class Size:
 def cells_of(
     suite: str, scenes: list[str], priors: list[str], rows: list[str], seeds: int
 ) -> list[Cell]:
-    """Return the fits of a suite, the most telling first."""
+    """Return the fits of a suite: sensor priors, main rows and first seeds first."""
     cells = [Cell(row, scene, kind, 0) for kind in priors for row in rows for scene in scenes]
     if suite == "full" and "sensor" in priors:
         main = [row for row in rows if row in MAIN_ROWS]

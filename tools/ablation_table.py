@@ -1,4 +1,4 @@
-"""What the ablation says: means over scenes and seeds, a table, a figure and pictures."""
+"""Results of the ablation: means over scenes and seeds, a table, a figure and pictures."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def write_table(summary: dict[str, Any], path: Path) -> str:
         lines += [
             f"**{priors} priors**, means over scenes",
             "",
-            "| | mPSNR | mSSIM | SSIM | EPE, cm | seen, cm | blended, cm "
-            "| turn, deg | place, cm | flicker | accel., mm | fit, s |",
+            "| | mPSNR | mSSIM | SSIM | EPE, cm | visible, cm | blended, cm "
+            "| rotation, deg | position, cm | flicker | accel., mm | fit, s |",
             "|---|---|---|---|---|---|---|---|---|---|---|---|",
         ]
         for row, v in rows.items():
@@ -109,7 +109,7 @@ def write_table(summary: dict[str, Any], path: Path) -> str:
 
 
 def write_figure(summary: dict[str, Any], path: Path) -> None:
-    """Plot mPSNR and EPE of every row, a dot a scene and a bar for the mean."""
+    """Plot mPSNR and EPE of every row: a dot per scene and a bar for the mean."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -141,8 +141,8 @@ def write_figure(summary: dict[str, Any], path: Path) -> None:
         low = min(f["mpsnr"] for row in rows.values() for f in row["scenes"].values())
         axes[0, column].set_xlim(left=max(0, low - 2))
         axes[0, column].set_title(f"{priors} priors")
-        axes[0, column].set_xlabel("mPSNR, dB (more is better)")
-        axes[1, column].set_xlabel("EPE of moving points, cm (less is better)")
+        axes[0, column].set_xlabel("mPSNR, dB (higher is better)")
+        axes[1, column].set_xlabel("EPE of moving points, cm (lower is better)")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=8, loc="lower center", ncols=3)
     figure.tight_layout(rect=(0, 0.07, 1, 1))
@@ -151,7 +151,7 @@ def write_figure(summary: dict[str, Any], path: Path) -> None:
 
 
 def write_pictures(results: list[dict[str, Any]], out: Path) -> None:
-    """Write a sheet: for each scene the truth of a held-out camera and what rows make of it."""
+    """Write a sheet: for each scene the true image of a held-out camera, and its renders by row."""
     from PIL import Image, ImageDraw
 
     main = [r for r in results if r["row"] in MAIN_ROWS and r["priors"] == "sensor"]
@@ -167,8 +167,8 @@ def write_pictures(results: list[dict[str, Any]], out: Path) -> None:
         strip = np.concatenate(panels, axis=1)
         band = Image.new("RGB", (strip.shape[1], 18), (20, 20, 24))
         for number, title in enumerate(titles):
-            place = (number * strip.shape[1] // len(panels) + 5, 3)
-            ImageDraw.Draw(band).text(place, title, fill=(235, 235, 235))
+            position = (number * strip.shape[1] // len(panels) + 5, 3)
+            ImageDraw.Draw(band).text(position, title, fill=(235, 235, 235))
         strips += [np.asarray(band), strip]
     if strips:
         widest = max(s.shape[1] for s in strips)

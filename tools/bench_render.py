@@ -1,9 +1,9 @@
-"""Time the CPU rasterizer: part by part, and as its input grows.
+"""Time the CPU rasterizer: by part, and by the size of its input.
 
     python tools/bench_render.py [--json FILE] [--plot FILE] [--quick] [--threads N]
                                  [--repeats N] [--only-threads]
 
-With one thread its own CPU time is measured, with more the time that passes.
+With one thread, its CPU time is measured; with more, wall-clock time.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 import numba
 import numpy as np
 import torch
+from jaxtyping import Float
 from machine import describe_machine
 
 from msdyn.raster import rasterize
@@ -42,18 +43,24 @@ PARTS = (
 
 
 def clock() -> float:
-    """Return seconds: with one thread its CPU time, which other processes disturb less."""
+    """Return seconds: with one thread its CPU time, which depends less on other processes."""
     return time.thread_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 
-def random_gaussians(count: int, width: int, height: int, channels: int) -> list[torch.Tensor]:
+def random_gaussians(
+    count: int, width: int, height: int, channels: int
+) -> list[Float[torch.Tensor, "*_shape"]]:
     """Fill the view of a camera with Gaussians of 0.5 to 2 px at a width of 640.
 
     Sizes are fixed in the scene, so that they grow in pixels with the image.
+
+    Returns:
+        The first seven arguments of `rasterize`: means, quaternions, scales, opacities, features,
+        intrinsics and `cam_from_world`.
     """
     generator = torch.Generator().manual_seed(0)
 
-    def uniform(*shape: int) -> torch.Tensor:
+    def uniform(*shape: int) -> Float[torch.Tensor, "*_shape"]:
         return torch.rand(*shape, generator=generator)
 
     z = 2 + 4 * uniform(count, 1)
@@ -74,7 +81,7 @@ def random_gaussians(count: int, width: int, height: int, channels: int) -> list
 
 @contextmanager
 def timed_parts(times: dict[str, list[float]]) -> Iterator[None]:
-    """Note how long each kernel takes in the whole call."""
+    """Record the milliseconds of each kernel in `times` during the context."""
 
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -97,12 +104,12 @@ def timed_parts(times: dict[str, list[float]]) -> Iterator[None]:
 
 
 def time_whole_call(
-    count: int, width: int, height: int, channels: int, repeats: int, *, apart: bool = False
+    count: int, width: int, height: int, channels: int, repeats: int, *, separately: bool = False
 ) -> dict[str, float]:
     """Return milliseconds of `forward`, `backward` and each of `PARTS`, with depth.
 
-    They are those of the round whose sum is the least, so that the parts belong to the whole; or,
-    `apart`, the least of each, where the machine is never idle for as long as a round.
+    They are those of the fastest round, so that the parts add up to the whole; or, `separately`,
+    the minimum of each over all rounds, for a computer that is never idle for a whole round.
     """
     tensors = random_gaussians(count, width, height, channels)
     trained = [tensor.requires_grad_() for tensor in tensors[:5]]
@@ -118,7 +125,7 @@ def time_whole_call(
             end = clock()
             times.setdefault("forward", []).append(1e3 * (middle - start))
             times.setdefault("backward", []).append(1e3 * (end - middle))
-    if apart:
+    if separately:
         return {name: min(values[1:]) for name, values in times.items()}
     whole = np.add(times["forward"], times["backward"])
     best = 1 + int(np.argmin(whole[1:]))  # the first round may compile
@@ -126,14 +133,14 @@ def time_whole_call(
 
 
 def shares(times: dict[str, float]) -> dict[str, float]:
-    """Return each part's share of the whole call, forward and backward, and the rest's."""
+    """Return the share of each part, and of the rest, in the whole call, forward and backward."""
     whole = times["forward"] + times["backward"]
     parts = {name: times[name] / whole for name in PARTS}
     return {**parts, "the rest": 1 - sum(parts.values())}
 
 
 def scaling(repeats: int, quick: bool) -> dict[str, list[dict[str, float]]]:
-    """Time the whole call as one of Gaussians, pixels, channels and threads grows."""
+    """Time the whole call for growing numbers of Gaussians, pixels, channels and threads."""
     sizes = [(160, 120), (320, 240), (640, 480), (960, 720), (1280, 960)]
     counts = [12_500, 25_000, 50_000, 100_000, 200_000]
     many = [1, 3, 7, 15, 31]
@@ -152,23 +159,23 @@ def scaling(repeats: int, quick: bool) -> dict[str, list[dict[str, float]]]:
 
 
 def by_threads(repeats: int) -> list[dict[str, float]]:
-    """Time the whole call on one thread, on two and so on, by the time that passes."""
+    """Time the whole call with one thread, two and so on, in wall-clock time."""
     threads = torch.get_num_threads()
     rows = []
     for count in range(1, threads + 1):
         torch.set_num_threads(count)
-        rows.append({"x": count, **time_whole_call(100_000, 640, 480, 3, repeats, apart=True)})
+        rows.append({"x": count, **time_whole_call(100_000, 640, 480, 3, repeats, separately=True)})
     return rows
 
 
 def straightness(rows: list[dict[str, float]], part: str) -> float:
-    """Return R^2 of the straight line through a part's times."""
+    """Return R^2 of a linear fit to a part's times."""
     x, y = ([row[name] for row in rows] for name in ("x", part))
     return float(np.corrcoef(x, y)[0, 1] ** 2)
 
 
 def plot_scaling(tables: dict[str, list[dict[str, float]]], path: Path) -> None:
-    """Draw time against Gaussians, pixels and channels."""
+    """Plot time against Gaussians, pixels and channels."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 2.8), layout="constrained")
@@ -212,10 +219,10 @@ print(*(b - a for a, b in zip([start, *marks], marks)))
 
 
 def time_start() -> dict[str, float]:
-    """Return the seconds, of a processor, that new processes take to import msdyn and to render.
+    """Return the CPU seconds that new processes take to import msdyn and to render.
 
-    A call is forward and backward; all of it is the work of one thread. The first process finds no
-    compiled kernels, the second finds those of the first.
+    A call is forward and backward, all in one thread. The first process compiles the kernels, the
+    second loads them from the cache.
     """
     result = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -243,7 +250,7 @@ def measure(repeats: int, quick: bool) -> dict[str, Any]:
     """Return all figures."""
     threads = torch.get_num_threads()
     numba.set_num_threads(min(threads, numba.get_num_threads()))
-    torch.set_num_threads(threads)  # Numba's pool has changed it as it started
+    torch.set_num_threads(threads)  # starting Numba's thread pool changes it
     result: dict[str, Any] = {
         "machine": machine(),
         "threads": threads,
@@ -296,11 +303,15 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument("--plot", type=Path, help="draw the scaling to this PNG")
     parser.add_argument("--quick", action="store_true", help="one small scene, few repeats")
-    parser.add_argument("--threads", type=int, help="instead of torch's number")
+    parser.add_argument("--threads", type=int, help="default: torch's number")
     parser.add_argument(
-        "--only-threads", action="store_true", help="just the call on one thread, two and so on"
+        "--only-threads",
+        action="store_true",
+        help="only time the call with one thread, two and so on",
     )
-    parser.add_argument("--repeats", type=int, default=15, help="rounds, of which the least counts")
+    parser.add_argument(
+        "--repeats", type=int, default=15, help="rounds, of which the fastest counts"
+    )
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -1,25 +1,25 @@
-"""Measure the accuracy of weight-free preprocessing on clips with truth, and seconds per frame.
+"""Measure accuracy and speed of weight-free preprocessing on clips with ground truth.
 
     python tools/eval_preprocess.py --json figures.json
     python tools/eval_preprocess.py --only camel --until masks --sheets sheets
 
 Real clips are read from --clips (camel.mp4, camel_masks/, camel_joints.json, duck.mp4, hand.mp4,
-hand_poses_llff.json); the other names are synthetic scenes, rendered here. Clips whose cameras are
-too poor for depth end there; the verdict is among their figures. Figures:
+hand_poses_llff.json); other names are synthetic scenes, which are rendered first. A clip whose
+cameras are too poor for depth stops there; the verdict is among its figures. Figures:
 
     iou            mean over frames of the intersection over union of all moving pixels
     iou_objects    per true object, of the one mask label that overlaps it most over the clip
     pck            share of joints within .1 and .2 of the root of the mask's area: `hop` from one
                    annotated frame to the next, `clip` from a joint's first frame to all later ones;
-                   a joint is followed like a track that never ends
+                   a joint is tracked without ever being given up
     track error    px, of visible positions, by age in frames; `lost`: share of those whose true
                    point is occluded (or that have drifted to another surface)
     cameras        `path`: root mean square distance of the aligned centres from the true ones, as a
-                   share of the path's length; `turn_degrees`: mean angle between orientations
-    depth          relative error of all pixels, in the scale of the aligned cameras, for static and
-                   moving pixels apart; `bias` of the latter is the median of estimate / truth
-    photometric    grey levels (of 255) between static pixels and their reprojections four frames
-                   before and after, 256 px wide; `flat`: with one depth per frame instead
+                   share of the path's length; `turn_degrees`: mean error of the orientation
+    depth          relative error, in the scale of the aligned cameras, separately for static pixels
+                   and each object; `bias` is the median of estimate / truth
+    photometric    mean difference (of 255 levels) of static pixels and their reprojections four
+                   frames before and after, 256 px wide; `flat`: with one depth per frame instead
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Real, UInt8
 from machine import describe_machine
 
 from msdyn.errors import PoorInputError
@@ -52,6 +52,8 @@ from msdyn.preprocess.tracks.chained_flow import FlowTracks
 from msdyn.scene import Scene, Tracks
 from msdyn.synthetic import SCENES, SceneSpec
 
+Masks = Bool[np.ndarray, "frames height width"]
+Image = Real[np.ndarray, "_height _width"]
 CLIPS = Path(__file__).parents[2] / "shared" / "clips"
 COLOURS = np.array(
     [[0, 0, 0], [230, 40, 40], [40, 200, 60], [60, 90, 250], [240, 200, 30], [200, 60, 220]]
@@ -66,8 +68,8 @@ def main() -> int:
     parser.add_argument("--until", choices=STAGES[2:], default="depth", help="last stage to run")
     parser.add_argument("--work", type=Path, help="keep the scene directories in this folder")
     parser.add_argument("--sheets", type=Path, help="write contact sheets to this folder")
-    parser.add_argument("--json", type=Path, help="write the figures to this file, beside others")
-    parser.add_argument("--commit", help="what to call the code where there is no git to ask")
+    parser.add_argument("--json", type=Path, help="add the figures to this file")
+    parser.add_argument("--commit", help="commit to report where git is not available")
     arguments = parser.parse_args()
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
@@ -129,17 +131,17 @@ def camel_figures(scene: Scene, clips: Path) -> dict[str, Any]:
     frames = [int(Path(record["image_path"]).stem) for record in joints]
     # (y, x) at 1080 lines.
     xy = np.array([record["joints"] for record in joints], np.float32)[..., ::-1] * (480 / 1080)
-    seen = np.array([record["visibility"] for record in joints], bool)
+    visible = np.array([record["visibility"] for record in joints], bool)
     root_area = np.sqrt(truth[frames].sum((1, 2)))
-    starts = [(f, xy[i][seen[i]]) for i, f in enumerate(frames)]
-    paths = follow_queries(scene, starts)  # of annotation i: [T, joints seen, 2]
+    starts = [(f, xy[i][visible[i]]) for i, f in enumerate(frames)]
+    paths = follow_queries(scene, starts)  # by annotation: [T, visible joints, 2]
 
     hop, clip = [], []
-    first = seen.argmax(0)
+    first = visible.argmax(0)
     for i in range(len(frames)):
-        column_of = np.cumsum(seen[i]) - 1
+        column_of = np.cumsum(visible[i]) - 1
         for j in range(i + 1, len(frames)):
-            both = seen[i] & seen[j]
+            both = visible[i] & visible[j]
             error = paths[i][frames[j]][column_of[both]] - xy[j][both]
             error = np.linalg.norm(error, axis=1) / root_area[j]
             if j == i + 1:
@@ -155,7 +157,7 @@ def camel_figures(scene: Scene, clips: Path) -> dict[str, Any]:
 
 
 def llff_cameras(path: Path) -> Cameras:
-    """Return the cameras of a JSON of LLFF poses, whose columns are right, up and back."""
+    """Return the cameras of a JSON of LLFF poses, whose columns point right, up and backwards."""
     poses = json.loads(path.read_text(encoding="utf-8"))["poses"]
     rows = np.array(poses, np.float64).reshape(-1, 3, 5)
     world_from_cam = np.tile(np.eye(4), (len(rows), 1, 1))
@@ -166,19 +168,19 @@ def llff_cameras(path: Path) -> Cameras:
 
 
 def camera_figures(found: Cameras, true: Cameras) -> dict[str, float]:
-    """Return the error of cameras that are aligned to the true ones by a similarity."""
+    """Return the errors of cameras after alignment to the true ones by a similarity."""
     from scipy.spatial.transform import Rotation
 
     true_from_found = similarity_from_points(found.centres, true.centres)
-    away = found.transformed(true_from_found).centres - true.centres
+    offsets = found.transformed(true_from_found).centres - true.centres
     length = np.linalg.norm(np.diff(true.centres, axis=0), axis=1).sum()
     true_from_found = align_camera_paths(found, true)
-    turned = found.transformed(true_from_found).cam_from_world[:, :3, :3]
-    between = turned @ true.cam_from_world[:, :3, :3].swapaxes(1, 2)
+    rotations = found.transformed(true_from_found).cam_from_world[:, :3, :3]
+    errors = rotations @ true.cam_from_world[:, :3, :3].swapaxes(1, 2)
     return {
-        "path": round(float(np.sqrt((away**2).sum(1).mean()) / length), 5),
+        "path": round(float(np.sqrt((offsets**2).sum(1).mean()) / length), 5),
         "turn_degrees": round(
-            float(np.degrees(Rotation.from_matrix(between).magnitude()).mean()), 3
+            float(np.degrees(Rotation.from_matrix(errors).magnitude()).mean()), 3
         ),
         "focal_ratio": round(float(found.intrinsics[0, 0, 0] / true.intrinsics[0, 0, 0]), 4),
     }
@@ -208,14 +210,14 @@ def depth_figures(scene: Scene, truth: Scene) -> dict[str, Any]:
 
 
 def photometric_figures(scene: Scene) -> dict[str, float]:
-    """Return the difference of static pixels and their reprojections in other frames."""
+    """Return the mean difference of static pixels and their reprojections in other frames."""
     import cv2
 
     width, gap = 256, 4
     height = round(width * scene.info.height / scene.info.width)
     cameras = scene.cameras.resized(width, height)
 
-    def small(image: np.ndarray, how: int = cv2.INTER_NEAREST) -> np.ndarray:
+    def small(image: Image, how: int = cv2.INTER_NEAREST) -> Image:
         return cv2.resize(image, (width, height), interpolation=how)
 
     rows, columns = np.mgrid[0:height, 0:width] + 0.5
@@ -229,8 +231,8 @@ def photometric_figures(scene: Scene) -> dict[str, float]:
     for t in range(len(scene)):
         depth = small(scene.depth(t))
         known = depth > 0
-        typical = np.full_like(depth, np.median(depth[known]))
-        for name, used in (("depth", depth), ("flat", typical)):
+        median = np.full_like(depth, np.median(depth[known]))
+        for name, used in (("depth", depth), ("flat", median)):
             rays = unproject(cameras.intrinsics[t], pixels, used.ravel())
             world = transform_points(cameras.world_from_cam[t], rays)
             for other in (t - gap, t + gap):
@@ -242,18 +244,18 @@ def photometric_figures(scene: Scene) -> dict[str, float]:
                 maps = at[..., 0], at[..., 1]
                 inside = ((at >= 0) & (at <= (width - 1, height - 1))).all(-1)
                 inside &= (local[:, 2] > 0).reshape(height, width)
-                there = cv2.remap(pictures[other], *maps, cv2.INTER_LINEAR)
-                still = cv2.remap(moving[other], *maps, cv2.INTER_LINEAR) + moving[t] < 0.01
-                counts = inside & still & known
+                reprojected = cv2.remap(pictures[other], *maps, cv2.INTER_LINEAR)
+                static = cv2.remap(moving[other], *maps, cv2.INTER_LINEAR) + moving[t] < 0.01
+                counts = inside & static & known
                 if counts.any():
-                    errors[name].append(float(np.abs(there - pictures[t])[counts].mean()))
+                    errors[name].append(float(np.abs(reprojected - pictures[t])[counts].mean()))
     return {name: round(float(np.mean(values)), 3) for name, values in errors.items() if values}
 
 
 def follow_queries(
     scene: Scene, starts: list[tuple[int, Float[np.ndarray, "points 2"]]]
 ) -> list[Float[np.ndarray, "frames points 2"]]:
-    """Return the paths [T, n, 2] px of points started in given frames, followed like tracks."""
+    """Return the paths (px) of points started in given frames, tracked like `FlowTracks` does."""
     anchor = FlowTracks().anchor_frames
     images = deque([grey(scene.image(0))], maxlen=anchor + 1)
     paths = [np.full((len(scene), len(xy), 2), np.nan, np.float32) for _, xy in starts]
@@ -273,7 +275,7 @@ def follow_queries(
 
 
 def render_scene(name: str, frames: int | None, folder: Path) -> SceneSpec:
-    """Write the clip of a synthetic scene and return its description."""
+    """Write the clip of a synthetic scene and return its specification."""
     from msdyn.synthetic import make_scene, render_truth, write_clip
 
     spec = make_scene(name, frames=frames)
@@ -339,36 +341,35 @@ def track_figures(
     confidence = tracks.confidence
     result: dict[str, Any] = {}
     for name, chosen in (("static", owner == 0), ("moving", owner > 0)):
-        seen = tracks.visible & chosen[:, None] & (age > 0)
+        visible = tracks.visible & chosen[:, None] & (age > 0)
+        confident = visible & (confidence > np.median(confidence[visible]))
         result[name] = {
-            "lost": round(float(occluded[seen].mean()), 4),
+            "lost": round(float(occluded[visible].mean()), 4),
             "median_px": {
-                str(a): round(float(np.median(error[seen & (age == a)])), 3)
+                str(a): round(float(np.median(error[visible & (age == a)])), 3)
                 for a in (1, 5, 10, 20)
-                if (seen & (age == a)).any()
+                if (visible & (age == a)).any()
             },
-            "over_2_px": round(float((error[seen] > 2).mean()), 4),
-            "over_2_px_confident_half": round(
-                float((error[seen & (confidence > np.median(confidence[seen]))] > 2).mean()), 4
-            ),
+            "over_2_px": round(float((error[visible] > 2).mean()), 4),
+            "over_2_px_confident_half": round(float((error[confident] > 2).mean()), 4),
         }
-    named = tracks.object >= 0
-    result["object_known"] = round(float(named.mean()), 4)
+    assigned = tracks.object >= 0
+    result["object_known"] = round(float(assigned.mean()), 4)
     result["on_wrong_side"] = round(
-        float(((tracks.object[named] > 0) != (owner[named] > 0)).mean()), 4
+        float(((tracks.object[assigned] > 0) != (owner[assigned] > 0)).mean()), 4
     )
     return result
 
 
-def overlaps(a: np.ndarray, b: np.ndarray, *, whole: bool = False) -> np.ndarray:
-    """Return intersection over union of masks [T, H, W], per frame [T] or over the whole clip."""
+def overlaps(a: Masks, b: Masks, *, whole: bool = False) -> Float[np.ndarray, "*shape"]:
+    """Return the intersection over union of masks, per frame or over the whole clip."""
     axes = None if whole else (1, 2)
     union = (a | b).sum(axes)
     return np.where(union, (a & b).sum(axes) / np.maximum(union, 1), 1.0)
 
 
 def write_sheets(scene: Scene, folder: Path, name: str) -> None:
-    """Write contact sheets: masks over images, and tracks with where they were 5 frames before."""
+    """Write contact sheets: masks over images, and tracks over the last five frames."""
     import cv2
     import imageio.v3 as iio
 

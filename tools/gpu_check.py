@@ -1,16 +1,16 @@
-"""Check and time msdyn on a GPU, and write what was found to one JSON file.
+"""Check and time msdyn on a GPU, and write the results to one JSON file.
 
-    python tools/gpu_check.py --make-scene SCENE.zip          anywhere; needs trimesh and embreex
-    python tools/gpu_check.py --scene SCENE.zip --json FILE   on the machine with the GPU
-    python tools/gpu_check.py --quick --json FILE             all of it on a CPU, tiny
+    python tools/gpu_check.py --make-scene SCENE.zip          no GPU needed; trimesh, embreex
+    python tools/gpu_check.py --scene SCENE.zip --json FILE   with a GPU
+    python tools/gpu_check.py --quick --json FILE             all parts on a CPU, tiny
 
-1. the tests marked `gpu`: gsplat's path against the float64 oracle and the CPU's, with gradients
-2. rendering: frames a second with the motion evaluated for every frame, and the time to the first
-3. a fit of a 150-frame clip of 480x360 with the paper's options, and where its time goes
+1. the tests marked `gpu`: gsplat against the float64 oracle and the CPU kernels, with gradients
+2. rendering: frames per second with motion evaluated for every frame, and time to the first frame
+3. a fit of a 150-frame clip of 480x360 with the paper's options, and a profile of its steps
 
-Nothing needs a network or an installed msdyn. What is missing (pytest, CUDA, gsplat, the scene) is
-written down as skipped; the exit code is 1 where something failed. The file is written anew after
-each part, so a run that is cut off leaves what it had.
+Neither a network nor an installed msdyn is needed. A part whose requirements are missing (pytest,
+CUDA, gsplat, the scene) is reported as skipped; the exit code is 1 if a part failed. The file is
+rewritten after each part, so an interrupted run keeps the results so far.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ from machine import describe_machine  # noqa: E402
 
 
 class Skip(Exception):
-    """Something that a part needs is not here."""
+    """A requirement of a part is missing."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much of everything there is."""
+    """Sizes of the workloads."""
 
     device: str
     gaussians: int
@@ -61,7 +61,7 @@ QUICK = Size("cpu", 1_500, ((64, 48),), (4, 64, 48), "two-boxes")
 
 
 def run_tests(quick: bool) -> dict[str, Any]:
-    """Run the tests marked `gpu`, of the files that mention it; without CUDA they are skipped."""
+    """Run the tests marked `gpu`, in the files that mention it; without CUDA they are skipped."""
     if importlib.util.find_spec("pytest") is None:
         raise Skip("pytest is not installed")
     files = [
@@ -134,7 +134,7 @@ def make_scene(path: Path, size: Size) -> None:
     shutil.rmtree(folder / "views", ignore_errors=True)
     if path.suffix == ".zip":
         scene = Scene(folder)
-        for frame in range(frames):  # six bits of colour and eleven of depth are enough, and pack
+        for frame in range(frames):  # six bits of colour and float16 depth compress well
             image = scene.image(frame) & 0xFC | 2
             write_image(frame_path(folder / "images", frame, ".png"), image)
             write_depth(folder, frame, scene.depth(frame).astype(np.float16).astype(np.float32))
@@ -143,7 +143,7 @@ def make_scene(path: Path, size: Size) -> None:
 
 
 def check_fit(size: Size, path: Path | None, seconds: float, quick: bool) -> dict[str, Any]:
-    """Fit a scene with the paper's options, for so many seconds at most, and render the result."""
+    """Fit a scene with the paper's options for at most `seconds`, and render the result."""
     from profile_fit import profile_fit
     from time_sequence import time_rendering
 
@@ -155,7 +155,7 @@ def check_fit(size: Size, path: Path | None, seconds: float, quick: bool) -> dic
         if path is None:
             missing = [n for n in ("trimesh", "embreex") if importlib.util.find_spec(n) is None]
             if missing:
-                raise Skip(f"no --scene, and {' and '.join(missing)} to make one with missing")
+                raise Skip(f"no --scene, and no {' and '.join(missing)} to make one")
             make_scene(scene, size)
         elif path.is_dir():
             scene = path
@@ -184,15 +184,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", type=Path, help="write everything to this file")
     parser.add_argument("--scene", type=Path, help="scene directory or archive to fit")
-    parser.add_argument("--make-scene", type=Path, help="only render such a scene to this path")
+    parser.add_argument(
+        "--make-scene", type=Path, help="only render a scene for --scene to this path"
+    )
     parser.add_argument("--quick", action="store_true", help="everything tiny, on the CPU")
     parser.add_argument(
-        "--only", nargs="+", choices=("tests", "rendering", "fit"), help="parts to do; all"
+        "--only",
+        nargs="+",
+        choices=("tests", "rendering", "fit"),
+        help="parts to run; default: all",
     )
     parser.add_argument(
-        "--fit-seconds", type=float, default=420, help="stop the fit after so long, and reckon"
+        "--fit-seconds",
+        type=float,
+        default=420,
+        help="stop the fit after this time, and extrapolate",
     )
-    parser.add_argument("--commit", help="where there is no git to ask")
+    parser.add_argument("--commit", help="commit to report where git is not available")
     options = parser.parse_args(arguments)
     size = QUICK if options.quick else FULL
     if options.make_scene:
@@ -216,7 +224,7 @@ def main(arguments: list[str] | None = None) -> int:
             result[name] = {"skipped": str(reason)}
         except ImportError as error:
             result[name] = {"skipped": f"{error}", "traceback": traceback.format_exc()}
-        except Exception as error:  # one part must not take the others' figures with it
+        except Exception as error:  # a failed part must not discard the results of the others
             result[name] = {"error": f"{error}", "traceback": traceback.format_exc()}
         result[name]["part_seconds"] = time.perf_counter() - start
         failed |= "error" in result[name]

@@ -1,4 +1,4 @@
-"""What figures were taken on: the machine, the versions and the commit."""
+"""The hardware, versions and commit with which figures were measured."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _PACKAGES = ("torch", "gsplat", "numpy", "numba", "scipy", "scikit-learn", "roma
 def describe_machine(
     commit: str | None = None, code: tuple[str, ...] = ("msdyn", "tools")
 ) -> dict[str, Any]:
-    """Return the card (None without CUDA), the processor, the versions and the commit.
+    """Return the GPU (None without CUDA), the processor, the versions and the commit.
 
     Args:
-        commit: what to call it where there is no git to ask.
-        code: what was measured, to tell whether it was `changed` since the commit.
+        commit: reported instead of the one of git.
+        code: the measured folders; `changed` tells whether they differ from the commit.
     """
     versions = {}
     for name in _PACKAGES:
@@ -55,7 +55,7 @@ def describe_machine(
 
 
 def _processor() -> str:
-    """Return the name of the processor, and the widest vectors it has."""
+    """Return the name of the processor, and its widest vector instructions."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

@@ -1,21 +1,21 @@
-"""Tell where the time of a fit's steps goes: on a CPU, or on the time line of a GPU.
+"""Profile the steps of a fit, on a CPU or on a GPU.
 
     python tools/profile_fit.py SCENE [--device cpu] [--static 14000] [--moving 6000] [--batch 1]
                                 [--long-side N] [--steps 100] [--json FILE]
 
-The parts follow one another in a step, forward and backward; a moment between two of them is noted
-where the one hands over to the other, so that they add up to the whole:
+The parts follow one another in a step, forward and backward. A timestamp is taken at each
+transition, so that the parts add up to the whole:
 
     data            frames, tracks
     motion          the motion field, poses and colours of the Gaussians
     rasterizer      `rasterize`
-    losses          all of them, with the regularisers
+    losses          all losses and regularisers
     optimiser       steps of Adam
     densification   its statistics, growing and pruning
 
-On a GPU the moments are events on its stream: nothing waits for them, and what a part is given
-includes what the GPU spent waiting for the host in it. On a CPU with one thread they are that
-thread's own time, which other processes disturb less.
+On a GPU the timestamps are events on its stream: they do not synchronise, and the time of a part
+includes the time that the GPU waits for the host. On a CPU with one thread they are the CPU time of
+that thread, which depends less on other processes.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ PARTS = ("data", "motion", "rasterizer", "losses", "optimiser", "densification",
 
 
 class OutOfTime(Exception):
-    """The fit has run for as long as it was given."""
+    """The time limit of the fit has passed."""
 
 
 class Clock:
-    """Moments of steps, each with the name of the part that ended there."""
+    """Timestamps of steps, each with the name of the part that ended there."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -68,7 +68,7 @@ class Clock:
         self.mark("")
 
     def mark(self, part: str) -> None:
-        """Give the time since the last mark to a part."""
+        """Attribute the time since the last mark to a part."""
         if not self.running:
             return
         event = None
@@ -91,7 +91,7 @@ class Clock:
         return {
             "steps": len(self.steps),
             "step_ms": whole / count,
-            # Near to the whole where the GPU waits for the host.
+            # Close to step_ms where the GPU waits for the host.
             "host_ms": host / count,
             "milliseconds": {part: value / count for part, value in totals.items()},
             "shares": {part: value / max(whole, 1e-9) for part, value in totals.items()},
@@ -100,19 +100,19 @@ class Clock:
 
 @contextmanager
 def watched(clock: Clock, *, first: int, every: int, seconds: float = math.inf) -> Iterator[None]:
-    """Note the parts of every so many steps of any fit that runs inside.
+    """Time the parts of every n-th step of a fit that runs in the context.
 
     Args:
-        clock: takes the notes.
-        first: number of the first step to note; what comes before warms up.
-        every: note each so manieth.
+        clock: records the times.
+        first: number of the first step to time; the steps before are warm-up.
+        every: n.
         seconds: raise `OutOfTime` at the first step that begins after this time.
     """
     started = time.perf_counter()
-    handed_over: set[str] = set()
+    marked: set[str] = set()
 
     def after(part: str, before: str | None = None) -> Callable[..., Any]:
-        """Wrap a function: what was before it goes to `before`, what is in it to `part`."""
+        """Wrap a function: attribute the time before it to `before`, its own time to `part`."""
 
         def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
             def run(*arguments: Any, **options: Any) -> Any:
@@ -127,11 +127,11 @@ def watched(clock: Clock, *, first: int, every: int, seconds: float = math.inf) 
         return wrap
 
     def once(name: str, part: str) -> Callable[[Any], None]:
-        """Return a hook on gradients, of which only the first of a name and a step counts."""
+        """Return a gradient hook that marks only the first call per name and step."""
 
         def hook(_: Any) -> None:
-            if name not in handed_over:
-                handed_over.add(name)
+            if name not in marked:
+                marked.add(name)
                 clock.mark(part)
 
         return hook
@@ -153,9 +153,9 @@ def watched(clock: Clock, *, first: int, every: int, seconds: float = math.inf) 
 
     def optimise(function: Callable[..., Any]) -> Callable[..., Any]:
         def run(*arguments: Any) -> Any:
-            # Before the first of the optimisers comes the end of the backward pass.
-            clock.mark("optimiser" if "backward" in handed_over else "motion")
-            handed_over.add("backward")
+            # The first optimiser step follows the end of the backward pass.
+            clock.mark("optimiser" if "backward" in marked else "motion")
+            marked.add("backward")
             result = function(*arguments)
             clock.mark("optimiser")
             return result
@@ -166,7 +166,7 @@ def watched(clock: Clock, *, first: int, every: int, seconds: float = math.inf) 
         def run(fitter: Fitter, *arguments: Any) -> Any:
             if time.perf_counter() - started > seconds:
                 raise OutOfTime
-            handed_over.clear()
+            marked.clear()
             if fitter.step >= first and (fitter.step - first) % every == 0:
                 clock.begin()
             result = function(fitter, *arguments)
@@ -193,23 +193,23 @@ def watched(clock: Clock, *, first: int, every: int, seconds: float = math.inf) 
 
 
 def profile_fit(config: FitConfig, *, first: int, every: int, seconds: float) -> dict[str, Any]:
-    """Run a fit, or as much of it as there is time for, and return figures on it.
+    """Run a fit, up to a time limit, and return its profile.
 
     Args:
         config: of the fit; it is written to its `out`.
-        first, every: steps to note.
-        seconds: the longest that the steps may take.
+        first, every: the steps to time; see `watched`.
+        seconds: time limit of the steps.
     """
     start = time.perf_counter()
     fitter = Fitter(Scene(config.scene), config)
     clock = Clock(fitter.device)
     if fitter.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    entered = [math.inf]
+    optimisation_start = [math.inf]
     optimise = fitter._optimise
 
     def timed_optimise() -> None:
-        entered[0] = time.perf_counter()
+        optimisation_start[0] = time.perf_counter()
         optimise()
 
     finished = True
@@ -223,7 +223,7 @@ def profile_fit(config: FitConfig, *, first: int, every: int, seconds: float) ->
             finished = False
     summary = clock.summary()
     end = time.perf_counter()
-    per_step = (end - entered[0]) / max(fitter.step, 1)
+    per_step = (end - optimisation_start[0]) / max(fitter.step, 1)
     log = fitter.directory / "metrics.jsonl"
     rows = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
     return {
@@ -234,8 +234,8 @@ def profile_fit(config: FitConfig, *, first: int, every: int, seconds: float) ->
         "steps": fitter.step,
         "steps_of_the_whole": fitter.steps,
         "seconds": end - start,
-        "seconds_before_the_first_step": entered[0] - start,
-        # Of what was not run, at the pace of what was.
+        "seconds_before_the_first_step": optimisation_start[0] - start,
+        # Steps not run are extrapolated from those run.
         "seconds_of_the_whole": end - start + per_step * (fitter.steps - fitter.step),
         "last_row": json.loads(rows[-1]) if rows else None,
         "peak_gpu_bytes": torch.cuda.max_memory_allocated() if clock.device.type == "cuda" else 0,
@@ -262,9 +262,9 @@ def main() -> int:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--static", type=int, default=14_000, help="static Gaussians")
     parser.add_argument("--moving", type=int, default=6_000, help="moving Gaussians")
-    parser.add_argument("--batch", type=int, default=1, help="frames a step")
-    parser.add_argument("--long-side", type=int, help="scale images down to it")
-    parser.add_argument("--steps", type=int, default=100, help="after twenty to warm up")
+    parser.add_argument("--batch", type=int, default=1, help="frames per step")
+    parser.add_argument("--long-side", type=int, help="scale images down to this many pixels")
+    parser.add_argument("--steps", type=int, default=100, help="steps to time, after 20 of warm-up")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     per_epoch = math.ceil(len(Scene(options.scene)) / options.batch)
@@ -280,7 +280,7 @@ def main() -> int:
             static_gaussians=options.static,
             moving_gaussians=options.moving,
             motion=MotionConfig(prefit_steps=50),
-            # The statistics are taken, but the number of Gaussians stays.
+            # Statistics are collected, but the number of Gaussians is constant.
             density=DensityConfig(start=0.99, stop=1.0),
         )
         result = profile_fit(config, first=20, every=1, seconds=math.inf)

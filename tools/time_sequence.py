@@ -1,4 +1,4 @@
-"""Time the rendering of whole sequences, on either device, with their motion."""
+"""Time the rendering of whole sequences, including their motion, on a CPU or GPU."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from bench_render import random_gaussians
+from jaxtyping import Float
 
 from msdyn.geometry import SH_C0, Cameras
 from msdyn.motion import MotionField
@@ -48,7 +49,7 @@ def random_sequence(count: int, frames: int, width: int, height: int) -> Gaussia
         return Gaussians(means[rows], scales[rows].log(), quats[rows], logits, harmonics[rows])
 
     generator = torch.Generator().manual_seed(0)
-    patterns, places = (3, 15, 150), (2, 4, 4)
+    patterns, neighbours = (3, 15, 150), (2, 4, 4)
     identity = torch.tensor([1.0, 0, 0, 0, 1, 0])
     field = PatternField(
         [torch.rand(n, 3, generator=generator) for n in patterns],
@@ -63,7 +64,7 @@ def random_sequence(count: int, frames: int, width: int, height: int) -> Gaussia
             torch.randint(0, n, (moving, k), generator=generator),
             torch.randn(moving, k, generator=generator),
         )
-        for n, k in zip(patterns, places, strict=True)
+        for n, k in zip(patterns, neighbours, strict=True)
     ]
     poses = np.tile(np.eye(4), (frames, 1, 1))
     poses[:, 0, 3] = np.linspace(-0.1, 0.1, frames)
@@ -81,10 +82,11 @@ def random_sequence(count: int, frames: int, width: int, height: int) -> Gaussia
 
 @torch.no_grad()
 def time_rendering(sequence: GaussianSequence, device: str, quick: bool) -> dict[str, Any]:
-    """Return frames a second of a sequence in its own cameras, at times between its frames.
+    """Return frames per second of a sequence in its own cameras, at times between its frames.
 
-    `colour` and `everything` (with depth and the share of moving Gaussians) leave the image on the
-    device; `on_host` is `render_image`, as numpy; `batches_of_8` are posed and drawn at once.
+    `colour` and `everything` (with depth and the weight of moving Gaussians) leave the image on the
+    device; `on_host` is `render_image`, to numpy; `batches_of_8` render eight frames in one call;
+    `motion_only` poses without rendering.
     """
     sequence = sequence.to(device)
     cameras, frames = sequence.cameras, len(sequence.timeline)
@@ -93,7 +95,9 @@ def time_rendering(sequence: GaussianSequence, device: str, quick: bool) -> dict
     positions = torch.linspace(0, (frames - 1) * 0.999, frames, device=device)
     moving = (sequence.at(0.0).labels > 0).float()[:, None]
 
-    def drawn(rows: slice, *, everything: bool) -> torch.Tensor:
+    def rendered(
+        rows: slice, *, everything: bool
+    ) -> Float[torch.Tensor, "frames height width channels"]:
         return draw(
             sequence.posed(positions[rows]),
             on_device[rows],
@@ -103,11 +107,11 @@ def time_rendering(sequence: GaussianSequence, device: str, quick: bool) -> dict
 
     def one_by_one(everything: bool) -> None:
         for i in range(frames):
-            drawn(slice(i, i + 1), everything=everything)
+            rendered(slice(i, i + 1), everything=everything)
 
     def in_batches() -> None:
         for i in range(0, frames, 8):
-            drawn(slice(i, i + 8), everything=False)
+            rendered(slice(i, i + 8), everything=False)
 
     def on_host() -> None:
         for i in range(frames):
@@ -137,7 +141,7 @@ def time_rendering(sequence: GaussianSequence, device: str, quick: bool) -> dict
     return result
 
 
-# Run by itself, as the first thing of a process: the time to a first frame counts all there is.
+# Run in a new process, so that the time to a first frame includes all imports.
 FIRST_FRAME = """
 import json, sys, time
 start = time.perf_counter()
@@ -157,7 +161,7 @@ print(json.dumps({n: b - a for n, a, b in zip(names, [start, *marks], marks)}))
 
 
 def time_first_frame(sequence: GaussianSequence, device: str) -> dict[str, float]:
-    """Return seconds, in a new process, of importing, loading and the first two images."""
+    """Return seconds for imports, loading and the first two images, in a new process."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sequence.safetensors"
         save_sequence(sequence.cpu(), path)
@@ -176,7 +180,7 @@ def time_first_frame(sequence: GaussianSequence, device: str) -> dict[str, float
 
 
 def compare_forms(sequence: GaussianSequence, width: int, height: int) -> dict[str, float]:
-    """Return milliseconds, forward and backward, of gsplat's dense and packed form."""
+    """Return milliseconds, forward and backward, of gsplat's dense and packed modes."""
     from gsplat import rasterization
 
     posed = sequence.to("cuda").canonical()
@@ -186,8 +190,8 @@ def compare_forms(sequence: GaussianSequence, width: int, height: int) -> dict[s
     camera = sequence.cameras[0].tensors("cuda")
     result = {}
     for name, packed in (("dense", False), ("packed", True)):
-        for turn in range(40):
-            if turn == 10:
+        for repeat in range(40):
+            if repeat == 10:  # after warm-up
                 wait("cuda")
                 start = time.perf_counter()
             image, _, _ = rasterization(

@@ -1,1 +1,1 @@
-"""The commands: each parses its options, calls one function and returns an exit code."""
+"""The commands. Each parses its options, calls one function and returns an exit code."""

@@ -7,8 +7,8 @@ from msdyn.cli.run import parse, run
 from msdyn.demo import DemoConfig, run_demo
 
 DESCRIPTION = (
-    "Make a short synthetic clip, reconstruct it on this machine, and measure novel views and 3D "
-    "tracks against the truth. Leaves a folder with a video, pictures and numbers."
+    "Make a short synthetic clip, reconstruct it, and evaluate novel views and 3D tracks against "
+    "the truth. Writes a folder with a video, images and figures."
 )
 _ROWS = {
     "full": "full method (L1-L3)",

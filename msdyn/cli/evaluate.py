@@ -1,4 +1,4 @@
-"""`msdyn-eval`: measure a fitted scene."""
+"""`msdyn-eval`: evaluate a fitted scene."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,8 +7,8 @@ from msdyn.cli.run import parse, run
 from msdyn.evaluate.run import EvaluateConfig, evaluate_scene
 
 DESCRIPTION = (
-    "Measure a fitted scene on frames kept out of the fit and, where there are any, on held-out "
-    "cameras, true 3D tracks, keypoints and object motion. docs/evaluation.md defines each figure."
+    "Evaluate a fitted scene on frames held out from the fit and, where there are any, on held-out "
+    "cameras, true 3D tracks, keypoints and object motion. docs/evaluation.md defines each metric."
 )
 
 
@@ -78,5 +78,5 @@ def _row(name: str, figures: dict[str, Any]) -> None:
 
 
 def _figure(value: float | None, digits: int = 4) -> str:
-    """Return a number as text, "-" for what is not available or not finite."""
+    """Return a number as text, "-" for None (not available or not finite)."""
     return "-" if value is None else f"{value:.{digits}f}"

@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _export(config: ExportConfig) -> None:
     if config.format == "report":
-        # A report is a way of looking at a fit: it lies beside exports, not below them.
+        # The layers `export` and `view` must not import each other.
         from msdyn.scene import Scene
         from msdyn.view import write_report
 

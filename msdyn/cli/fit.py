@@ -7,14 +7,18 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from msdyn.cli.run import parse, run
 from msdyn.fit.config import PRESETS, FitConfig, preset
 
+if TYPE_CHECKING:
+    from msdyn.fit.fitter import Fitter
+    from msdyn.scene import Scene
+
 DESCRIPTION = (
-    "Fit a Gaussian sequence to a scene directory. An interrupted fit goes on where it was when "
-    "the same command is given again."
+    "Fit a Gaussian sequence to a scene directory. An interrupted fit resumes when the same "
+    "command is given again."
 )
 _REFRESH_SECONDS = 3.0
 
@@ -26,15 +30,16 @@ class FitCommand(FitConfig):
     preset: Literal["quick", "default", "paper"] = "default"
     """quick: minutes on a CPU; default; paper: 500 epochs, for a GPU. Other options override it."""
     view: bool = False
-    """Show the fit in the browser while it goes on, on this machine alone."""
+    """Show the running fit in the browser, for connections from this computer only."""
     port: int = 8080
     """Port of --view."""
 
     @classmethod
-    def of(cls, name: Any) -> FitCommand:
-        """Return the options of a preset; those of this command alone at their defaults."""
+    def of(cls, name: str) -> FitCommand:
+        """Return the options of a preset, with the defaults of the command's own options."""
         config = preset(name)
-        return cls(**{f.name: getattr(config, f.name) for f in fields(FitConfig)}, preset=name)
+        options: dict[str, Any] = {f.name: getattr(config, f.name) for f in fields(FitConfig)}
+        return cls(**options, preset=cast(Any, name))
 
     @property
     def config(self) -> FitConfig:
@@ -45,7 +50,7 @@ class FitCommand(FitConfig):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # The preset is read first: it is what the other options override.
+    # The preset is parsed first, because it sets the defaults of the other options.
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="default")
     name = first.parse_known_args(arguments)[0].preset
@@ -68,15 +73,15 @@ def _fit(command: FitCommand) -> None:
     print(f"  msdyn-render {config.out or config.scene} --path orbit --out orbit.mp4")
 
 
-def _watch(scene: Any, port: int) -> Callable[[Any], None]:
-    """Return what shows a fit in the browser: the viewer starts with the first state."""
+def _watch(scene: Scene, port: int) -> Callable[[Fitter], None]:
+    """Return a callback that shows a fit in the browser; its first call starts the viewer."""
     from msdyn.cli.view import announce
     from msdyn.view import Viewer
 
     viewer: Viewer | None = None
     shown = 0.0
 
-    def watch(fitter: Any) -> None:
+    def watch(fitter: Fitter) -> None:
         nonlocal viewer, shown
         if viewer is None:
             viewer = Viewer(fitter.state(), scene, port=port)

@@ -38,7 +38,7 @@ FIGURES = {
     ),
     "depth": ("known", "measured", "assumed", "alignment_error", "reprojection_difference"),
 }
-"""Figures of each stage in the table, where its record has them."""
+"""Figures of each stage in the table, if its record has them."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from msdyn.cli.run import parse, run
 
 DESCRIPTION = (
     "Render a fitted scene at any time from any camera: colour, depth, objects, flow, tracks, as "
-    "pictures, numbers or video."
+    "images, arrays or video."
 )
 
 

@@ -1,4 +1,4 @@
-"""Rendering to files: pictures, numbers or videos of several outputs. What `msdyn-render` does."""
+"""Rendering to images, arrays or videos of several outputs: the work of `msdyn-render`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
+from jaxtyping import Float, Shaped, UInt8
 from tqdm import tqdm
 
 from msdyn.cli.render_plan import Plan, make_plan
@@ -19,9 +20,10 @@ from msdyn.devices import DeviceName, choose_device
 from msdyn.errors import InputError
 from msdyn.files import atomic_path, write_json
 from msdyn.io import VideoWriter
+from msdyn.render import RenderedImage
 from msdyn.render.pictures import OUTPUTS, Painter
 from msdyn.scene import frame_path
-from msdyn.sequence import GaussianSequence, What, When, load_sequence
+from msdyn.sequence import GaussianSequence, PartSelection, TimeSelection, load_sequence
 
 __all__ = ["RenderConfig", "render_to_files"]
 
@@ -30,44 +32,43 @@ _DEPTH_STEPS = 65535
 
 @dataclass(frozen=True)
 class RenderConfig:
-    """Render a fitted scene: pictures, or videos."""
+    """Render a fitted scene to images or videos."""
 
     scene: tyro.conf.Positional[Path] = Path()
     """Scene directory with a fit, or a sequence.safetensors; the current directory by default."""
     output: str = "rgb"
-    """What to draw, several with commas: rgb, depth, alpha, objects, flow (to the next picture, or
-    to one frame later), tracks (trails of points over rgb)."""
-    when: Annotated[When, tyro.conf.arg(name="")] = field(default_factory=When)
+    """Outputs, separated by commas: rgb, depth, alpha, objects, flow (to the next image, or to one
+    frame later), tracks (trails of points over rgb)."""
+    when: Annotated[TimeSelection, tyro.conf.arg(name="")] = field(default_factory=TimeSelection)
     camera: Path | None = None
-    """From where: a camera file of msdyn, nerfstudio or DyCheck, with or without times; several
-    cameras make a video. The input camera of that time by default."""
+    """Camera file of msdyn, nerfstudio or DyCheck, with or without times; several cameras make a
+    video. The input camera of that time by default."""
     path: (
         Literal["input", "stabilised", "orbit", "spiral", "dolly", "away", "bullet-time"] | None
     ) = None
-    """From where, as a video: along the input cameras, the same without their tremor, about the
-    scene, circling, towards it, away from the input, or about a time that stands still."""
-    what: Annotated[What, tyro.conf.arg(name="")] = field(default_factory=What)
+    """Camera path, as a video: the input cameras; the same, smoothed; an arc around the scene; a
+    spiral; towards the scene; away from the input; or an arc at a fixed time."""
+    what: Annotated[PartSelection, tyro.conf.arg(name="")] = field(default_factory=PartSelection)
     out: Path | None = None
-    """File to write, .png, .npy or .mp4, or a folder for numbered pictures; render.png or
-    <path>.mp4 by default. Of several outputs each has its name added."""
+    """File to write, .png, .npy or .mp4, or a folder for numbered images; render.png or
+    <path>.mp4 by default. With several outputs, the name of each is appended."""
     depth_as: Literal["png16", "float", "colour"] = "png16"
-    """Depth as pictures: 16-bit PNG (its step, in scene units, is noted in the file), .npy, or
+    """Format of depth: 16-bit PNG (its step, in scene units, is stored in the file), .npy, or
     coloured."""
     frames: int | None = None
-    """Pictures of a video; as many as the clip by default."""
+    """Number of images of a video; as many as the clip by default."""
     fps: float | None = None
-    """Frames a second of the video; the clip's by default."""
+    """Frames per second of the video; those of the clip by default."""
     device: DeviceName = "auto"
-    """Where to render; auto takes a GPU if there is one."""
+    """Device to render on; auto takes a GPU if there is one."""
 
 
 def render_to_files(config: RenderConfig) -> list[Path]:
-    """Render as the options say and return the files or folders written.
+    """Render a fitted scene and return the files or folders written.
 
     Raises:
         FileNotFoundError: there is no fit, or no camera file.
-        InputError: options that do not go together, a time outside the clip, or a camera file of
-            another form.
+        InputError: contradictory options, a time outside the clip, or a malformed camera file.
     """
     outputs = [name.strip() for name in config.output.split(",")]
     unknown = sorted(set(outputs) - set(OUTPUTS))
@@ -83,19 +84,19 @@ def render_to_files(config: RenderConfig) -> list[Path]:
     suffix = "" if config.out is None else config.out.suffix.lower()
     plan = make_plan(
         sequence,
-        config.when.moments(sequence.timeline),
+        config.when.normalised_times(sequence.timeline),
         camera=config.camera,
         path=config.path,
         frames=config.frames,
         video=suffix == ".mp4",
     )
-    out = _checked_out(config, plan, suffix)
+    out = _output_path(config, plan, suffix)
     canvas = _Canvas(painter, plan, config)
     targets = {name: _target(out, name, outputs, config) for name in outputs}
     with ExitStack() as stack:
         writers = {name: _writer(path, stack, config, sequence) for name, path in targets.items()}
         rows = tqdm(
-            range(len(plan)), desc=f"render {out.name}", unit="picture", disable=len(plan) == 1
+            range(len(plan)), desc=f"render {out.name}", unit="image", disable=len(plan) == 1
         )
         for row in rows:
             for name, picture in canvas.pictures(row, outputs, out.suffix.lower()):
@@ -106,14 +107,15 @@ def render_to_files(config: RenderConfig) -> list[Path]:
     return list(targets.values())
 
 
-def _checked_out(config: RenderConfig, plan: Plan, suffix: str) -> Path:
+def _output_path(config: RenderConfig, plan: Plan, suffix: str) -> Path:
+    """Return the file or folder to write, checked against the number of images."""
     single = len(plan) == 1 and config.path is None
     if config.out is None:
         float_depth = single and config.output == "depth" and config.depth_as == "float"
-        still = "render.npy" if float_depth else "render.png"
-        return Path(still if single else f"{plan.name}.mp4")
+        image = "render.npy" if float_depth else "render.png"
+        return Path(image if single else f"{plan.name}.mp4")
     if suffix and suffix not in ((".png", ".npy") if single else (".mp4",)):
-        wanted = "a .png or .npy for one picture" if single else "a .mp4 for several pictures"
+        wanted = "a .png or .npy for one image" if single else "a .mp4 for several images"
         raise InputError(f"--out: expected {wanted}, or a folder, got {config.out}")
     if config.out.is_file() and not suffix:
         raise InputError(f"--out: expected a folder, got the file {config.out}")
@@ -132,7 +134,7 @@ def _target(out: Path, name: str, outputs: list[str], config: RenderConfig) -> P
 def _writer(
     target: Path, stack: ExitStack, config: RenderConfig, sequence: GaussianSequence
 ) -> Callable[[int, Any], None]:
-    """Return what takes pictures, one after the other, into a file or folder."""
+    """Return a function that writes successive pictures to a file or folder."""
     if target.suffix.lower() == ".mp4":
         fps = config.fps or sequence.timeline.fps
         video = stack.enter_context(VideoWriter(target, fps))
@@ -144,11 +146,18 @@ def _writer(
 
 @dataclass(frozen=True)
 class _Picture:
-    """Values to store, and how: an image, one with a palette or with a note, or plain numbers."""
+    """An image (with a palette or text entries) or an array, ready to be stored.
 
-    values: np.ndarray
+    Attributes:
+        values: pixels of the image, or numbers for a .npy file.
+        suffix: of the file.
+        palette: RGB by index.
+        notes: text entries of the PNG.
+    """
+
+    values: Shaped[np.ndarray, "height width *channels"]
     suffix: str = ".png"
-    palette: np.ndarray | None = None
+    palette: UInt8[np.ndarray, "256 3"] | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
@@ -170,16 +179,16 @@ class _Picture:
 
 
 class _Canvas:
-    """Draws the outputs of a plan, keeping colour scales from the first picture on."""
+    """Renders the outputs of a plan, with the colour scales of the first image for all."""
 
     def __init__(self, painter: Painter, plan: Plan, config: RenderConfig) -> None:
         self.painter, self.plan, self.config = painter, plan, config
         self.depth_range: tuple[float, float] | None = None
         self.depth_step: float | None = None
-        self.longest: float | None = None
+        self.longest_flow: float | None = None
 
     def pictures(self, row: int, outputs: list[str], suffix: str) -> Iterator[tuple[str, _Picture]]:
-        """Yield the outputs of one camera and time as they are stored in a file of a suffix."""
+        """Yield the outputs of one camera and time, for files with a suffix."""
         camera, time = self.plan.cameras[row], float(self.plan.times[row])
         image = self.painter.image(camera, time)
         for name in outputs:
@@ -188,19 +197,19 @@ class _Canvas:
             elif name == "depth":
                 yield name, self._depth(image.depth, suffix)
             elif name == "alpha":
-                shade = (image.alpha * 255).round().astype(np.uint8)
-                yield name, self._numbers(image.alpha, shade, suffix)
+                grey = (image.alpha * 255).round().astype(np.uint8)
+                yield name, self._array_or_image(image.alpha, grey, suffix)
             elif name == "objects":
                 labels = self.painter.labels(camera, time)
                 yield name, self._labels(labels, suffix)
             elif name == "flow":
                 yield name, self._flow(row, suffix)
             else:
-                drawn = self.painter.tracks(camera, time, image)
-                yield name, self._numbers(drawn, drawn, suffix)
+                trails = self.painter.tracks(camera, time, image)
+                yield name, self._array_or_image(trails, trails, suffix)
 
     def record(self, outputs: list[str]) -> dict[str, Any]:
-        """Return what a folder of pictures holds."""
+        """Return the description of a folder of images, for `render.json`."""
         cameras = self.plan.cameras
         return {
             "format": "msdyn-render",
@@ -215,23 +224,28 @@ class _Canvas:
             "depth_step": self.depth_step,
         }
 
-    def _numbers(self, values: np.ndarray, shown: np.ndarray, suffix: str) -> _Picture:
+    def _array_or_image(
+        self,
+        values: Shaped[np.ndarray, "height width *channels"],
+        image: UInt8[np.ndarray, "height width *_channels"],
+        suffix: str,
+    ) -> _Picture:
         if suffix == ".npy":
             return _Picture(values, ".npy")
-        if suffix == ".mp4" and shown.ndim == 2:
-            shown = np.repeat(shown[..., None], 3, axis=-1)
-        return _Picture(shown)
+        if suffix == ".mp4" and image.ndim == 2:
+            image = np.repeat(image[..., None], 3, axis=-1)
+        return _Picture(image)
 
-    def _rgb(self, image: Any, suffix: str) -> _Picture:
+    def _rgb(self, image: RenderedImage, suffix: str) -> _Picture:
         if self.painter.background or suffix == ".mp4":
-            return self._numbers(image.rgb, image.rgb8, suffix)
-        # Straight alpha, so that the picture can be laid over another.
+            return self._array_or_image(image.rgb, image.rgb8, suffix)
+        # Straight (not premultiplied) alpha, as PNG stores it.
         alpha = image.alpha[..., None]
         straight = np.where(alpha > 1e-3, image.rgb / np.maximum(alpha, 1e-3), 0).clip(0, 1)
         rgba = np.concatenate([straight, alpha], axis=-1)
-        return self._numbers(rgba, (rgba * 255).round().astype(np.uint8), suffix)
+        return self._array_or_image(rgba, (rgba * 255).round().astype(np.uint8), suffix)
 
-    def _depth(self, depth: np.ndarray, suffix: str) -> _Picture:
+    def _depth(self, depth: Float[np.ndarray, "height width"], suffix: str) -> _Picture:
         if suffix == ".npy" or (suffix != ".mp4" and self.config.depth_as == "float"):
             return _Picture(depth, ".npy")
         known = depth[depth > 0]
@@ -239,21 +253,21 @@ class _Canvas:
             low, high = np.percentile(known, [1, 99]).tolist()
             self.depth_range = (0.9 * low, 1.1 * high)
             metric = self.painter.sequence.world_units == "metric"
-            # Millimetres; in arbitrary units, finer than a hundredth of a percent.
+            # 1 mm; in arbitrary units, 1/16384 of the largest depth of the first image.
             self.depth_step = 0.001 if metric else 4 * float(known.max()) / _DEPTH_STEPS
         if suffix == ".mp4" or self.config.depth_as == "colour":
             return _Picture(colour_depth(depth, *(self.depth_range or (1.0, 2.0))))
         step = self.depth_step or 0.001
         steps = (depth / step).round()
-        # What is too far for 16 bits is not known.
+        # Depth beyond 16 bits is stored as unknown.
         stored = np.where(steps <= _DEPTH_STEPS, steps, 0).astype(np.uint16)
         return _Picture(stored, notes={"depth_step": step})
 
-    def _labels(self, labels: np.ndarray, suffix: str) -> _Picture:
+    def _labels(self, labels: UInt8[np.ndarray, "height width"], suffix: str) -> _Picture:
         if suffix == ".mp4":
             return _Picture(colour_objects(labels))
         return (
-            self._numbers(labels, labels, suffix)
+            self._array_or_image(labels, labels, suffix)
             if suffix == ".npy"
             else _Picture(labels, palette=object_palette())
         )
@@ -265,9 +279,9 @@ class _Canvas:
         if row + 1 < len(plan):
             other = row + 1
             later = float(plan.times[other])
-        elif row > 0:  # the last of several: where it came from, turned round
+        elif row > 0:  # the last of several: the flow to the previous image, negated
             other, later, sign = row - 1, float(plan.times[row - 1]), -1.0
-        else:  # one picture: to one frame later, or from one earlier at the end, by the same camera
+        else:  # one image: to one frame later (at the end, from one earlier), in the same camera
             other, step = row, 1 / (frames - 1)
             later, sign = (time + step, 1.0) if time + step <= 1 + 1e-9 else (time - step, -1.0)
             later = min(max(later, 0.0), 1.0)
@@ -275,7 +289,7 @@ class _Canvas:
         xy = sign * flow.xy
         if suffix == ".npy":
             return _Picture(xy, ".npy")
-        if self.longest is None:
+        if self.longest_flow is None:
             lengths = np.linalg.norm(xy[flow.valid], axis=-1)
-            self.longest = max(float(np.percentile(lengths, 99)) if lengths.size else 1.0, 1.0)
-        return _Picture(colour_flow(xy, flow.valid, self.longest))
+            self.longest_flow = max(float(np.percentile(lengths, 99)) if lengths.size else 1.0, 1.0)
+        return _Picture(colour_flow(xy, flow.valid, self.longest_flow))

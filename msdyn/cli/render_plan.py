@@ -1,4 +1,4 @@
-"""From options to a list of cameras and times: what `msdyn-render` is to draw."""
+"""The cameras and times that `msdyn-render` renders, from its options."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Real
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras, focus_point, make_path
@@ -19,10 +20,16 @@ _BULLET_TIME = "bullet-time"
 
 @dataclass(frozen=True)
 class Plan:
-    """Cameras [N] and the normalised time [N] of each, and a name for the file they make."""
+    """Images to render.
+
+    Attributes:
+        cameras: one per image.
+        times: the normalised time of each.
+        name: default name of the file.
+    """
 
     cameras: Cameras
-    times: np.ndarray
+    times: Real[np.ndarray, " images"]
     name: str
 
     def __len__(self) -> int:
@@ -31,26 +38,26 @@ class Plan:
 
 def make_plan(
     sequence: GaussianSequence,
-    moments: np.ndarray | None,
+    moments: Real[np.ndarray, " times"] | None,
     *,
     camera: Path | None = None,
     path: str | None = None,
     frames: int | None = None,
     video: bool = False,
 ) -> Plan:
-    """Return what to draw.
+    """Return the cameras and times to render.
 
     Args:
-        sequence: its cameras are the input's.
-        moments: [N] times asked for, or None.
+        sequence: the fit; its cameras are those of the input.
+        moments: normalised times, or None if not given.
         camera: a camera file.
-        path: a named path.
-        frames: number of pictures.
-        video: time plays where nothing else says so.
+        path: name of a camera path.
+        frames: number of images.
+        video: play through the clip if neither times nor a number of images are given.
 
     Raises:
         FileNotFoundError: no such camera file.
-        InputError: options that do not go together.
+        InputError: contradictory options.
     """
     if camera is not None and path is not None:
         raise InputError("render: expected --camera or --path, got both")
@@ -60,7 +67,7 @@ def make_plan(
         raise InputError("render: expected --frames or --times, got both")
     count = frames or len(sequence.timeline)
     if path is not None:
-        return _along(sequence, path, moments, count)
+        return _along_path(sequence, path, moments, count)
     if camera is not None:
         return _from_file(sequence, camera, moments, count, play=video or frames is not None)
     if moments is None:
@@ -71,7 +78,10 @@ def make_plan(
     return Plan(sequence.cameras.interpolated(positions), moments, "input")
 
 
-def _along(sequence: GaussianSequence, path: str, moments: np.ndarray | None, count: int) -> Plan:
+def _along_path(
+    sequence: GaussianSequence, path: str, moments: Real[np.ndarray, " times"] | None, count: int
+) -> Plan:
+    """Return a plan along a named camera path."""
     cameras = sequence.cameras
     if path == _BULLET_TIME and moments is None:
         moments = np.array([0.5])
@@ -85,7 +95,7 @@ def _along(sequence: GaussianSequence, path: str, moments: np.ndarray | None, co
     if path == _BULLET_TIME:
         cameras = sequence.camera_at(float(times[0]))
     if path == "input":
-        # In step with time: between frames the camera lies between theirs.
+        # The camera of the same time, interpolated between frames.
         playing = np.linspace(0, 1, len(times)) if moments is None or len(moments) == 1 else times
         positions = sequence.timeline.frame_positions(playing)
         return Plan(cameras.interpolated(positions), times, path)
@@ -93,8 +103,14 @@ def _along(sequence: GaussianSequence, path: str, moments: np.ndarray | None, co
 
 
 def _from_file(
-    sequence: GaussianSequence, camera: Path, moments: np.ndarray | None, count: int, *, play: bool
+    sequence: GaussianSequence,
+    camera: Path,
+    moments: Real[np.ndarray, " times"] | None,
+    count: int,
+    *,
+    play: bool,
 ) -> Plan:
+    """Return a plan for the cameras of a file."""
     timed = read_camera_file(camera)
     cameras, number = timed.cameras, len(timed.cameras)
     if moments is not None:

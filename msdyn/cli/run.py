@@ -1,10 +1,10 @@
-"""What every command does with options, errors and interruptions."""
+"""Options, errors and interruptions, common to all commands."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import tyro
 
@@ -30,41 +30,41 @@ def parse(
         argv: the arguments; None takes those of the process.
         prog: name of the command.
         description: shown by `--help`.
-        default: values that options not given take; the class's own without.
+        default: defaults of the options, instead of those of the class.
 
     Raises:
-        SystemExit: 0 after `--help`, 2 after saying what is wrong with the options.
+        SystemExit: 0 after `--help`, 2 after an error message about the options.
     """
     try:
         load_plugins()
     except InputError as error:
-        _say(str(error))
+        _print_error(str(error))
         raise SystemExit(2) from error
     if default is None:
         return tyro.cli(config_type, args=argv, prog=prog, description=description)
     return tyro.cli(config_type, args=argv, prog=prog, description=description, default=default)
 
 
-def run(function: Callable[[Any], Any], config: Any) -> int:
+def run(function: Callable[[Config], int | None], config: Config) -> int:
     """Call `function(config)` and return the exit code of the command.
 
-    0 for success, or the number that the function returns; 2 for input that is wrong, 3 for input
-    too poor to be of use, each after one line on stderr; 130 after an interruption. Any other
-    exception is a fault of msdyn and propagates with its traceback.
+    0 for success, or the number that the function returns; 2 for invalid input, 3 for input of
+    insufficient quality, each after one line on stderr; 130 after an interruption. Any other
+    exception is a bug of msdyn and propagates with its traceback.
     """
     try:
         return function(config) or 0
     except MsdynError as error:
-        _say(str(error))
+        _print_error(str(error))
         return error.exit_code
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        # Raised by the system, these carry a number; ours are a sentence already.
-        _say(f"{error.filename}: {error.strerror}" if error.strerror else str(error))
+        # Errors of the system have an error number; those of msdyn are a sentence already.
+        _print_error(f"{error.filename}: {error.strerror}" if error.strerror else str(error))
         return 2
     except KeyboardInterrupt:
-        _say("interrupted; what was finished is kept, the same command goes on from there")
+        _print_error("interrupted; finished work is kept, the same command resumes from there")
         return 130
 
 
-def _say(line: str) -> None:
+def _print_error(line: str) -> None:
     print("error: " + " ".join(line.split()), file=sys.stderr)

@@ -1,30 +1,35 @@
-"""`msdyn-view`: look at a fitted scene in the browser."""
+"""`msdyn-view`: view a fitted scene in the browser."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import tyro
 
 from msdyn.cli.run import parse, run
 
+if TYPE_CHECKING:
+    from msdyn.view import Viewer
+
 DESCRIPTION = (
-    "Look at a fitted scene in the browser, which draws the Gaussians itself: play, scrub, colour "
-    "by object, compare with the input, save cameras and paths, export."
+    "View a fitted scene in the browser, which renders the Gaussians: play, scrub, colour by "
+    "object, compare with the input, save cameras and paths, export."
 )
 
 
 @dataclass(frozen=True)
 class ViewConfig:
-    """Look at a fitted scene."""
+    """View a fitted scene."""
 
     scene: tyro.conf.Positional[Path] = Path()
     """Scene directory with a fit, or a sequence.safetensors; the current directory by default."""
     host: str = "127.0.0.1"
-    """Address to listen on: this machine alone by default; 0.0.0.0 lets others in."""
+    """Address to listen on: by default for this computer only; 0.0.0.0 lets others connect."""
     port: int = 8080
-    """Port; the next free one where it is taken."""
+    """Port to listen on, or the next free one."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,7 +46,7 @@ def _view(config: ViewConfig) -> None:
         print("stopped")
 
 
-def open_viewer(config: ViewConfig):
+def open_viewer(config: ViewConfig) -> Viewer:
     """Start the viewer of a config, with the export button."""
     from msdyn.export import FORMATS, ExportConfig, export_scene
     from msdyn.scene import Scene
@@ -62,6 +67,6 @@ def open_viewer(config: ViewConfig):
 
 
 def announce(address: str, host: str) -> None:
-    """Say where to look, and who else can."""
+    """Print the address of a viewer, and who can connect to it."""
     who = "this machine only; --host 0.0.0.0 for others" if host == "127.0.0.1" else "others too"
     print(f"look at {address} ({who}); end with Ctrl-C", flush=True)

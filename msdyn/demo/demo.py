@@ -1,9 +1,9 @@
 """The demo: a synthetic clip with known truth, from mp4 to novel views, on a CPU in minutes.
 
-It renders a clip and what a phone with a depth sensor would record beside it, runs the three
-commands of the toolkit on them, measures the result against the truth, and leaves a folder to look
-at. The same fit with its motion frozen, and one with rigid objects only, show what the hierarchy is
-worth.
+It renders a clip with the cameras and depth that a phone with a depth sensor would record,
+preprocesses and fits it, evaluates the result against the truth, and writes a folder with a video,
+images and figures. Two baselines, the same fit with its motion frozen and a fit with rigid objects
+only, show the gain of the motion hierarchy.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ __all__ = ["DemoConfig", "run_demo"]
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """Reconstruct a synthetic clip with known truth, and show how well it went."""
+    """Reconstruct a synthetic clip with known truth, and evaluate the result."""
 
     out: Path = Path("out/demo")
-    """Folder to write; what is finished in it is not done again."""
+    """Folder to write; finished steps in it are not repeated."""
     bare: bool = False
-    """Estimate depth and cameras from the mp4 too, instead of taking those of a phone with a depth
-    sensor, and print the difference."""
+    """Also reconstruct from the mp4 alone, with estimated depth and cameras instead of those of a
+    phone with a depth sensor, and print the difference."""
     frames: int = 48
     """Frames of the clip."""
     width: int = 320
@@ -52,23 +52,23 @@ class DemoConfig:
     epochs: int | None = None
     """Passes of the fit over the frames; the quick preset's by default."""
     seed: int = 0
-    """Of everything random."""
+    """Random seed of the clip and the fit."""
     device: DeviceName = "auto"
-    """Where to fit; auto takes a GPU if there is one."""
+    """Device to fit on; auto takes a GPU if there is one."""
 
 
 def run_demo(config: DemoConfig) -> dict[str, Any]:
-    """Run the demo and return what `metrics.json` holds.
+    """Run the demo and return the content of `metrics.json`.
 
-    With `bare`, the figures of the recording's depth and cameras come first (they are taken from an
-    earlier run of the demo where there is one), those of the mp4 alone under "bare".
+    The figures with the recording's depth and cameras are under "recording"; with `bare`, they are
+    reused from an earlier run if there is one, and those of the mp4 alone are under "bare".
     """
     clip = _clip(config)
     metrics_path = config.out / "metrics.json"
-    stamp = {k: v for k, v in asdict(config).items() if k not in {"out", "bare", "device"}}
+    options = {k: v for k, v in asdict(config).items() if k not in {"out", "bare", "device"}}
     metrics: dict[str, Any] = read_json(metrics_path) if metrics_path.is_file() else {}
-    if metrics.get("options") != stamp:
-        metrics = {"options": stamp, "msdyn": __version__}
+    if metrics.get("options") != options:
+        metrics = {"options": options, "msdyn": __version__}
     if "recording" not in metrics or not config.bare:
         metrics["recording"] = _reconstruct(config, clip, config.out, bare=False)
         write_json(metrics_path, metrics)
@@ -79,11 +79,11 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
 
 
 def _clip(config: DemoConfig) -> Path:
-    """Render the clip, unless it is there, and return its folder."""
+    """Render the clip, unless it exists, and return its folder."""
     folder = config.out / "clip"
-    made = folder / "made_with.json"
+    record = folder / "made_with.json"
     options = {"frames": config.frames, "width": config.width, "seed": config.seed}
-    if made.is_file() and read_json(made).get("options") == options:
+    if record.is_file() and read_json(record).get("options") == options:
         return folder
     started = time.perf_counter()
     spec = make_scene(
@@ -94,13 +94,13 @@ def _clip(config: DemoConfig) -> Path:
         seed=config.seed,
     )
     write_clip(render_truth(spec, progress=True), folder)
-    write_json(made, {"options": options, "seconds": time.perf_counter() - started})
+    write_json(record, {"options": options, "seconds": time.perf_counter() - started})
     return folder
 
 
 def _reconstruct(config: DemoConfig, clip: Path, out: Path, *, bare: bool) -> dict[str, Any]:
-    """Preprocess, fit, render and measure; return the figures."""
-    clock = _Clock(float(read_json(clip / "made_with.json")["seconds"]))
+    """Preprocess, fit, render and evaluate; return the figures."""
+    timer = _Timer(float(read_json(clip / "made_with.json")["seconds"]))
     options = PreprocessConfig(
         video=clip / "clip.mp4",
         out=out / "scene",
@@ -119,30 +119,30 @@ def _reconstruct(config: DemoConfig, clip: Path, out: Path, *, bare: bool) -> di
             depth_path=clip / "recording" / "depth",
             world_units="metric",
         )
-    with clock.stage("preprocess"):
+    with timer.stage("preprocess"):
         scene = preprocess_video(options)
-    with clock.stage("fit"):
+    with timer.stage("fit"):
         sequence = fit_scene(scene, _fit_config(config, scene, levels=3, out=out / "scene" / "fit"))
     rigid_config = _fit_config(config, scene, levels=1, out=out / "scene" / "fit_levels_1")
-    with clock.stage("fit with --levels 1"):
+    with timer.stage("fit with --levels 1"):
         rigid = fit_scene(scene, rigid_config)
     truth = Scene(clip / "truth")
-    with clock.stage("report"):
+    with timer.stage("report"):
         write_report(scene, out / "scene" / "fit", sequence=sequence)
-    with clock.stage("render"):
+    with timer.stage("render"):
         _save_video(sequence, out / "novel.mp4")
         save_comparison_sheet(out / "comparison.png", scene, sequence, truth, align=bare)
-    with clock.stage("evaluate"):
+    with timer.stage("evaluate"):
         figures = {
-            "full": _measure(sequence, truth, Variant(), align=bare),
-            "frozen": _measure(sequence, truth, Variant(frozen=True), align=bare),
-            "levels_1": _measure(rigid, truth, Variant(), align=bare),
+            "full": _evaluate(sequence, truth, Variant(), align=bare),
+            "frozen": _evaluate(sequence, truth, Variant(frozen=True), align=bare),
+            "levels_1": _evaluate(rigid, truth, Variant(), align=bare),
         }
     return {
         **figures,
         "gain_over_frozen_db": figures["full"]["mpsnr"] - figures["frozen"]["mpsnr"],
         "gain_over_levels_1_db": figures["full"]["mpsnr"] - figures["levels_1"]["mpsnr"],
-        "seconds": clock.seconds,
+        "seconds": timer.seconds,
     }
 
 
@@ -159,7 +159,7 @@ def _fit_config(config: DemoConfig, scene: Scene, *, levels: Literal[1, 3], out:
     )
 
 
-def _measure(
+def _evaluate(
     sequence: GaussianSequence, truth: Scene, variant: Variant, *, align: bool
 ) -> dict[str, Any]:
     views = evaluate_views(sequence, truth, align=align, variant=variant)
@@ -171,7 +171,7 @@ def _measure(
 
 
 def _save_video(sequence: GaussianSequence, path: Path) -> None:
-    """Save the clip seen from a camera that moves away from the input path while time plays."""
+    """Save a video of the clip from a camera that moves away from the input path."""
     count = 2 * len(sequence.timeline)
     cameras = make_path("away", sequence.cameras, count)
     seconds = sequence.timeline.seconds
@@ -181,8 +181,8 @@ def _save_video(sequence: GaussianSequence, path: Path) -> None:
     write_video(path, (image.rgb8 for image in progress), fps)
 
 
-class _Clock:
-    """Seconds a stage."""
+class _Timer:
+    """Measures the seconds of each stage."""
 
     def __init__(self, clip: float) -> None:
         self.seconds = {"make the clip": round(clip, 1)}

@@ -1,9 +1,10 @@
-"""The demo's picture: input, render, held-out truth and error at a few times."""
+"""The demo's comparison sheet: input, render, held-out truth and error at a few times."""
 
 from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
+from jaxtyping import UInt8
 
 from msdyn.colours import error_image
 from msdyn.files import atomic_path
@@ -14,21 +15,21 @@ from msdyn.sequence import GaussianSequence
 
 __all__ = ["save_comparison_sheet"]
 
-_TITLES = ("input", "render of a held-out camera", "what it saw", "error where covisible")
+_TITLES = ("input", "render of a held-out camera", "its true image", "error where covisible")
 _TIMES = 4
 
 
 def save_comparison_sheet(
     path: Path, scene: Scene, sequence: GaussianSequence, truth: Scene, *, align: bool
 ) -> None:
-    """Save a sheet with a row for each of a few times, the held-out cameras taking turns.
+    """Save a sheet with a row for each of a few times, cycling through the held-out cameras.
 
     Args:
         path: PNG to write.
-        scene: the scene fitted to.
+        scene: the input of the fit.
         sequence: the fit.
         truth: scene with held-out views.
-        align: find the similarity between their worlds first.
+        align: align their worlds by a similarity first.
     """
     world = Similarity.identity()
     if align:
@@ -39,14 +40,15 @@ def save_comparison_sheet(
         view = views[number % len(views)]
         camera = view.cameras.transformed(world)[frame]
         image = render_image(sequence, camera, sequence.timeline.time_of_frame(int(frame))).rgb8
-        seen = view.image(int(frame))
-        error = error_image(image, seen, view.covisible(int(frame)))
-        rows.append(np.concatenate([scene.image(int(frame)), image, seen, error], axis=1))
+        true = view.image(int(frame))
+        error = error_image(image, true, view.covisible(int(frame)))
+        rows.append(np.concatenate([scene.image(int(frame)), image, true, error], axis=1))
     with atomic_path(path) as temporary:
         iio.imwrite(temporary, np.concatenate(rows, axis=0))
 
 
-def _titles(input_width: int, view_width: int) -> np.ndarray:
+def _titles(input_width: int, view_width: int) -> UInt8[np.ndarray, "20 width 3"]:
+    """Return a strip with the titles of the columns."""
     from PIL import Image, ImageDraw
 
     widths = [input_width, view_width, view_width, view_width]

@@ -1,4 +1,4 @@
-"""Measuring how a fit carries points from frame to frame: 3D and 2D tracks, keypoint transfer."""
+"""Correspondence metrics of a fit: 3D and 2D tracks between key frames, keypoint transfer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, Real
 from tqdm import tqdm
 
 from msdyn.evaluate.track_metrics import (
@@ -22,27 +23,27 @@ from msdyn.sequence import GaussianSequence
 __all__ = ["KEY_FRAMES", "Correspondences", "evaluate_correspondences", "find_correspondences"]
 
 KEY_FRAMES = 10
-"""As many as DyCheck has keypoints in."""
+"""The number of frames with keypoints in DyCheck."""
 
 
 @dataclass(frozen=True)
 class Correspondences:
-    """The same J points in K key frames of the clip.
+    """True positions of the same points in several key frames of the clip.
 
     Attributes:
-        frames: [K] frame indices.
-        xy: [K, J, 2] px.
-        visible: [K, J] bool.
-        xyz: [K, J, 3] in the truth's world.
-        known: [K, J] bool, visible and of known place in 3D.
-        source: where they are from.
+        frames: frame indices of the key frames.
+        xy: px.
+        visible: whether the point is visible.
+        xyz: position in the truth's world.
+        known: whether the point is visible and its 3D position is known.
+        source: description of their origin.
     """
 
-    frames: np.ndarray
-    xy: np.ndarray
-    visible: np.ndarray
-    xyz: np.ndarray
-    known: np.ndarray
+    frames: Int[np.ndarray, " keys"]
+    xy: Real[np.ndarray, "keys points 2"]
+    visible: Bool[np.ndarray, "keys points"]
+    xyz: Float[np.ndarray, "keys points 3"]
+    known: Bool[np.ndarray, "keys points"]
     source: str
 
     @classmethod
@@ -57,9 +58,9 @@ class Correspondences:
 
     @classmethod
     def from_keypoints(cls, keypoints: Keypoints, scene: Scene) -> Correspondences:
-        """Take keypoints of the clip, and their place from the clip's depth.
+        """Take keypoints of the clip, and lift them to 3D by the clip's depth.
 
-        A place is known where the four pixels around the point have depth.
+        A 3D position is known where the four pixels around the point have depth.
         """
         depths = [
             _bilinear(scene.depth(int(frame)), xy)
@@ -76,7 +77,7 @@ class Correspondences:
 
 
 def find_correspondences(truth: Scene, keypoints: Keypoints | None) -> Correspondences | None:
-    """Return the keypoints of a scene, or else its true tracks in ten frames, or None."""
+    """Return the keypoints of a scene, otherwise its true tracks in ten frames, or None."""
     if keypoints is not None:
         return Correspondences.from_keypoints(keypoints, truth)
     tracks = next((v.tracks3d for v in truth.views.values() if v.tracks3d is not None), None)
@@ -93,12 +94,12 @@ def evaluate_correspondences(
     world: Similarity | None = None,
     levels: int | None = None,
 ) -> dict[str, Any]:
-    """Measure where a fit carries points from each key frame to every other.
+    """Measure the points that a fit transfers from each key frame to every other.
 
     Args:
         sequence: the fit.
-        truth: the scene that the points belong to.
-        points: the truth.
+        truth: the scene of the points.
+        points: true correspondences.
         world: from the truth's world to that of the fit; the identity by default.
         levels: use only the first so many motion levels.
 
@@ -112,15 +113,15 @@ def evaluate_correspondences(
     cameras = sequence.cameras[frames]
     xyz = np.full((count, *points.xyz.shape), np.nan)  # [Q, T, J, 3], fit's world
     for q, frame in enumerate(tqdm(frames, desc="points from frame to frame")):
-        seen = np.flatnonzero(points.visible[q])
-        found = query_tracks(
-            sequence, np.full(len(seen), frame), points.xy[q, seen], frames=frames, levels=levels
+        rows = np.flatnonzero(points.visible[q])
+        tracks = query_tracks(
+            sequence, np.full(len(rows), frame), points.xy[q, rows], frames=frames, levels=levels
         )
-        xyz[q][:, seen] = found.swapaxes(0, 1)
+        xyz[q][:, rows] = tracks.swapaxes(0, 1)
     xy, depth = _project(cameras, xyz)
     visible = _estimated_visibility(sequence, frames, xy, depth, truth, world.scale, levels)
     in_truth = world.inverse().apply(xyz)
-    # From the first key frame a point is seen in: one track a point.
+    # One track per point, queried in the first key frame with a known position.
     first = points.known.argmax(0)
     tracks = in_truth[first, :, np.arange(points.xyz.shape[1])].swapaxes(0, 1)  # [T, J, 3]
     to_first_camera = truth.cameras[0].cam_from_world
@@ -141,37 +142,41 @@ def evaluate_correspondences(
 
 def _estimated_visibility(
     sequence: GaussianSequence,
-    frames: np.ndarray,
-    xy: np.ndarray,
-    depth: np.ndarray,
+    frames: Int[np.ndarray, " frames"],
+    xy: Float[np.ndarray, "queries frames points 2"],
+    depth: Float[np.ndarray, "queries frames points"],
     truth: Scene,
     scale: float,
     levels: int | None,
-) -> np.ndarray:
-    """Return [Q, T, J] whether carried points lie on the surface drawn in each frame."""
+) -> Bool[np.ndarray, "queries frames points"]:
+    """Return whether transferred points lie on the surface rendered in each frame."""
     size = np.array([sequence.cameras.width, sequence.cameras.height])
     inside = np.all((xy >= 0) & (xy <= size), axis=-1)  # false for NaN
     visible = np.zeros(inside.shape, bool)
     for t, frame in enumerate(frames):
-        where = inside[:, t]
-        drawn = rendered_depth(sequence, int(frame), xy[:, t][where], levels=levels)
+        rows = inside[:, t]
+        rendered = rendered_depth(sequence, int(frame), xy[:, t][rows], levels=levels)
         metric = truth.info.world_units == "metric"
-        visible[:, t][where] = is_on_surface(depth[:, t][where], drawn, metric=metric, scale=scale)
+        visible[:, t][rows] = is_on_surface(depth[:, t][rows], rendered, metric=metric, scale=scale)
     return visible
 
 
-def _project(cameras: Cameras, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return pixels [..., T, J, 2] and z-depth of points [..., T, J, 3]; NaN behind the camera."""
+def _project(
+    cameras: Cameras, xyz: Float[np.ndarray, "*batch frames points 3"]
+) -> tuple[Float[np.ndarray, "*batch frames points 2"], Float[np.ndarray, "*batch frames points"]]:
+    """Return pixels and z-depth of points in the camera of each frame; NaN behind the camera."""
     in_camera = transform_points(cameras.cam_from_world, xyz)
     depth = np.where(in_camera[..., 2] > 1e-6, in_camera[..., 2], np.nan)
     in_camera = np.where(np.isnan(depth)[..., None], np.nan, in_camera)
     return project(cameras.intrinsics, in_camera), depth
 
 
-def _bilinear(depth: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """Return depth at pixels [J, 2], 0 where one of the four around is unknown or outside."""
+def _bilinear(
+    depth: Real[np.ndarray, "height width"], xy: Real[np.ndarray, "points 2"]
+) -> Float[np.ndarray, " points"]:
+    """Return depth at pixels; 0 where one of the four neighbours is unknown or outside."""
     padded = np.pad(depth.astype(np.float64), 1)
-    corner = xy + 0.5  # the centre of the first pixel, at 0.5, is at index 1 of the padded map
+    corner = xy + 0.5  # the first pixel, with its centre at 0.5, has index 1 in the padded map
     limit = np.array(depth.shape[::-1])
     low = np.floor(corner).astype(int).clip(0, limit)
     right, down = (corner - low).clip(0, 1).T

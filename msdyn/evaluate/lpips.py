@@ -1,8 +1,8 @@
-"""LPIPS, the learned perceptual distance: AlexNet features and linear heads, and where they lie.
+"""LPIPS, the learned perceptual distance, on AlexNet features; and the search for its weights.
 
-Weights are files of others: the convolutions of torchvision's AlexNet and the heads of LPIPS v0.1.
-Without them the metric is not available; it is never replaced by another number, and nothing is
-downloaded unless asked for.
+The weights are not part of msdyn: the convolutions of torchvision's AlexNet and the linear heads of
+LPIPS v0.1. Without them the metric is not available; it is never replaced by another number, and
+nothing is downloaded unless requested.
 
 Reference: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric",
 2018; masked as in Gao et al., "Monocular Dynamic View Synthesis: A Reality Check", 2022.
@@ -17,35 +17,37 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
 from msdyn.errors import InputError
-from msdyn.evaluate.image_metrics import check_images
+from msdyn.evaluate.image_metrics import Image, Mask, check_images
 
 __all__ = ["LPIPS_MISSING", "Lpips", "load_lpips"]
 
 LPIPS_MISSING = "not available: no weights found; give --lpips FEATURES HEADS, or --lpips-download"
 
+Weights = Mapping[str, Shaped[Tensor, "*_shape"]]
+
 # The convolutions of AlexNet by their index in `features`: stride, padding, and whether a 3x3
-# pooling of stride 2 comes before. A feature map is taken after each one's ReLU.
+# max pooling of stride 2 precedes. The features compared are those after each ReLU.
 _CONVOLUTIONS = {0: (4, 2, False), 3: (1, 2, True), 6: (1, 1, True), 8: (1, 1, False),
                  10: (1, 1, False)}  # fmt: skip
 _CHANNELS = (64, 192, 384, 256, 256)
-# Mean and deviation of the training images, for values in [-1, 1].
-_SHIFT = (-0.030, -0.088, -0.188)
-_SCALE = (0.458, 0.448, 0.450)
-_LEAST_SIDE = 31  # smaller images vanish before the last feature map
+# Mean and standard deviation of the training images, for values in [-1, 1].
+_MEAN = (-0.030, -0.088, -0.188)
+_STD = (0.458, 0.448, 0.450)
+_MIN_SIDE = 31  # px; the last feature map of smaller images is empty
 
 _FEATURES_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 _HEADS_URL = (
     "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/"
     "lpips/weights/v0.1/alex.pth"
 )
-# The file's SHA-256 begins so, and torch hub checks what a name ends on.
+# The name ends on the first digits of the file's SHA-256, which torch hub checks.
 _HEADS_NAME = "lpips-v0.1-alex-df73285e.pth"
-# Packages that ship the heads. Their files are read; the packages are never imported.
+# Packages that ship the heads. Only the files are read; the packages are not imported.
 _PACKAGED_HEADS = {
     "lpips": "weights/v0.1/alex.pth",
     "torchmetrics": "functional/image/lpips_models/alex.pth",
@@ -56,10 +58,10 @@ class Lpips:
     """The network of LPIPS v0.1 with AlexNet, on a CPU.
 
     Attributes:
-        source: names and digests of the files the weights are from, for the record.
+        source: names and digests of the files with the weights.
     """
 
-    def __init__(self, weights: Mapping[str, Tensor], source: str = "given") -> None:
+    def __init__(self, weights: Weights, source: str = "given") -> None:
         """Take weights by name: `features.N.weight`, `features.N.bias`, `lin0.model.1.weight`...
 
         Raises:
@@ -72,20 +74,22 @@ class Lpips:
             channels, kernel = _CHANNELS[level], {0: 11, 3: 5}.get(index, 3)
             self._layers.append(
                 (
-                    _take(weights, f"features.{index}.weight", (channels, inputs, kernel, kernel)),
-                    _take(weights, f"features.{index}.bias", (channels,)),
-                    _take(weights, f"lin{level}.model.1.weight", (1, channels, 1, 1)),
+                    _checked_weight(
+                        weights, f"features.{index}.weight", (channels, inputs, kernel, kernel)
+                    ),
+                    _checked_weight(weights, f"features.{index}.bias", (channels,)),
+                    _checked_weight(weights, f"lin{level}.model.1.weight", (1, channels, 1, 1)),
                 )
             )
             inputs = channels
 
-    def __call__(
-        self, image: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None
-    ) -> float:
-        """Return DyCheck's mLPIPS of two images [H, W, 3] in [0, 1].
+    def __call__(self, image: Image, truth: Image, mask: Mask | None = None) -> float:
+        """Return DyCheck's mLPIPS of two RGB images in [0, 1]; NaN for an empty mask.
 
-        Both are blacked out where the mask [H, W] is false, and the map of distances is averaged
-        where it is true. NaN for an empty mask.
+        Both are set to black outside the mask, and distances are averaged inside it.
+
+        Raises:
+            InputError: differing sizes, or images of less than 31 pixels a side.
         """
         image, truth, mask = check_images(image, truth, mask)
         if not mask.any():
@@ -93,15 +97,21 @@ class Lpips:
         return float(self.distances(image * mask[..., None], truth * mask[..., None])[mask].mean())
 
     @torch.no_grad()
-    def distances(self, image: np.ndarray, truth: np.ndarray) -> np.ndarray:
-        """Return the map of distances [H, W] of two images [H, W, 3] in [0, 1]."""
+    def distances(
+        self, image: Float[np.ndarray, "height width 3"], truth: Float[np.ndarray, "height width 3"]
+    ) -> Float[np.ndarray, "height width"]:
+        """Return the perceptual distance at each pixel of two images in [0, 1].
+
+        Raises:
+            InputError: images of less than 31 pixels a side.
+        """
         height, width = image.shape[:2]
-        if min(height, width) < _LEAST_SIDE:
+        if min(height, width) < _MIN_SIDE:
             raise InputError(
-                f"lpips: expected at least {_LEAST_SIDE} pixels a side, got {width}x{height}"
+                f"lpips: expected at least {_MIN_SIDE} pixels a side, got {width}x{height}"
             )
         pair = torch.from_numpy(np.stack([image, truth]) * 2 - 1).float().permute(0, 3, 1, 2)
-        x = (pair - torch.tensor(_SHIFT)[:, None, None]) / torch.tensor(_SCALE)[:, None, None]
+        x = (pair - torch.tensor(_MEAN)[:, None, None]) / torch.tensor(_STD)[:, None, None]
         total = torch.zeros(1, 1, height, width)
         settings = _CONVOLUTIONS.values()
         for (weight, bias, head), (stride, padding, pool) in zip(
@@ -110,8 +120,8 @@ class Lpips:
             if pool:
                 x = F.max_pool2d(x, 3, 2)
             x = F.relu(F.conv2d(x, weight, bias, stride, padding))
-            unit = _unit_length(x)
-            distance = F.conv2d((unit[:1] - unit[1:]) ** 2, head)
+            features = _normalised(x)
+            distance = F.conv2d((features[:1] - features[1:]) ** 2, head)
             total += F.interpolate(distance, (height, width), mode="bilinear", align_corners=False)
         return total[0, 0].numpy()
 
@@ -120,10 +130,10 @@ def load_lpips(paths: Sequence[Path] = (), *, download: bool = False) -> Lpips |
     """Find the weights of LPIPS and return the network, or None where there are none.
 
     Args:
-        paths: files that together hold the convolutions of AlexNet and the heads. Without any,
-            they are looked for in torch hub's folder of checkpoints, and the heads also in an
+        paths: files that together hold the convolutions of AlexNet and the heads. By default they
+            are searched for in torch hub's folder of checkpoints, and the heads also in an
             installed `lpips` or `torchmetrics`.
-        download: fetch what is not found (from pytorch.org and github.com) through torch hub.
+        download: fetch missing files (from pytorch.org and github.com) through torch hub.
 
     Raises:
         FileNotFoundError: a given path does not exist.
@@ -146,11 +156,13 @@ def load_lpips(paths: Sequence[Path] = (), *, download: bool = False) -> Lpips |
     return _assemble([_read(path) for path in found], found)
 
 
-def _unit_length(x: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "batch channels h w"]:
+def _normalised(x: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "batch channels h w"]:
+    """Scale the feature vector of each pixel to unit length."""
     return x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10)
 
 
-def _take(weights: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
+def _checked_weight(weights: Weights, name: str, shape: tuple[int, ...]) -> Float[Tensor, "*shape"]:
+    """Return one of the weights, which must have a shape."""
     if name not in weights:
         raise InputError(
             f"lpips weights: {name} is missing; expected features.N.* of AlexNet and "
@@ -163,18 +175,18 @@ def _take(weights: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> T
     return weights[name].float()
 
 
-def _assemble(states: list[Mapping[str, Tensor]], paths: list[Path]) -> Lpips:
+def _assemble(states: list[Weights], paths: list[Path]) -> Lpips:
     merged = {key: value for state in states for key, value in state.items()}
     digests = [hashlib.sha256(path.read_bytes()).hexdigest()[:8] for path in paths]
     named = zip(paths, digests, strict=True)
     return Lpips(merged, ", ".join(f"{path.name} ({digest})" for path, digest in named))
 
 
-def _read(path: Path) -> Mapping[str, Tensor]:
+def _read(path: Path) -> Weights:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected weights of LPIPS")
     try:
-        # Tensors alone: nothing in the file is executed.
+        # weights_only: no code in the file is executed.
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises errors of many kinds on a damaged file
         raise InputError(f"{path}: not a readable file of weights ({error})") from error
@@ -197,7 +209,7 @@ def _packaged_heads() -> list[Path]:
 
 
 def _fetch(url: str, folder: Path, name: str | None) -> Path:
-    """Download one file into torch hub's folder, its digest checked, and return its path."""
+    """Download one file into torch hub's folder, check its digest, and return its path."""
     path = folder / (name or url.rsplit("/", 1)[1])
     try:
         torch.hub.load_state_dict_from_url(

@@ -1,6 +1,6 @@
-"""Measuring a fit: on held-out cameras, on frames of the clip, on true tracks and object motion.
+"""Evaluation of a fit on held-out cameras, frames of the clip, true tracks and object motion.
 
-Images are compared as they are saved, with 8 bits a channel. Nothing is optimised at test time:
+Images are compared as they are saved, with 8 bits per channel. Nothing is optimised at test time:
 neither cameras nor colours.
 """
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float, UInt8
 from tqdm import tqdm
 
 from msdyn.errors import InputError
@@ -37,11 +38,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Variant:
-    """How a sequence is drawn when it is measured.
+    """Which part of a sequence's motion is evaluated.
 
     Attributes:
         levels: use only the first so many motion levels.
-        frozen: draw every time as the canonical frame.
+        frozen: render the canonical frame at every time.
     """
 
     levels: int | None = None
@@ -49,7 +50,7 @@ class Variant:
 
     @property
     def used_levels(self) -> int | None:
-        """The motion levels in use: none of them where time stands still."""
+        """Number of motion levels in use: 0 if frozen, None for all."""
         return 0 if self.frozen else self.levels
 
     def render(self, sequence: GaussianSequence, camera: Cameras, frame: int) -> RenderedImage:
@@ -67,48 +68,51 @@ def evaluate_views(
     variant: Variant | None = None,
     lpips: Lpips | None = None,
     keep: Callable[[View, int, RenderedImage], None] | None = None,
-) -> dict:
-    """Measure renders of the held-out cameras of a scene.
+) -> dict[str, Any]:
+    """Evaluate renders of the held-out cameras of a scene.
 
     Args:
         sequence: the fit.
         truth: scene with `views/`; its world is that of the fit unless `align`.
-        align: find the similarity between the two worlds from their input cameras first (for
+        align: align the two worlds first by a similarity between their input cameras (for
             cameras estimated from the video alone).
-        variant: how to draw; everything by default.
+        variant: the motion to evaluate; all of it by default.
         lpips: the network of mLPIPS; without it, that metric is None.
         keep: called with every view, frame and render, to save pictures.
 
     Returns:
         Mean `mpsnr`, `mssim`, `mlpips` (DyCheck's), `ssim` (covisible pixels only), `covisible`
-        (share of pixels that count), `flicker` (change of what stands still, for a camera that
-        does), number of `images`, and the same under `views` for each view. Images without any
+        (share of covisible pixels), `flicker` (temporal change of static pixels, for a static
+        camera), number of `images`, and the same under `views` for each view. Images without any
         covisible pixel are left out.
+
+    Raises:
+        InputError: no held-out views, or a truth of another clip.
     """
     if not truth.views:
         raise InputError(f"{truth.directory / 'views'}: no held-out views to evaluate on")
     variant = variant or Variant()
     world = _sequence_from_truth(sequence, truth, align)
     by_view: dict[str, dict[str, Any]] = {}
-    every: list[dict[str, float | None]] = []
+    all_rows: list[dict[str, float | None]] = []
     progress = tqdm(total=sum(len(v.frames) for v in truth.views.values()), desc="held-out views")
     for view in truth.views.values():
         cameras = view.cameras.transformed(world)
-        rows, drawn = [], []
+        rows, images = [], []
         for frame in view.frames:
             image = variant.render(sequence, cameras[frame], frame)
             if keep is not None:
                 keep(view, frame, image)
             mask = view.covisible(frame)
-            drawn.append((image.rgb8, view.image(frame), mask))
+            images.append((image.rgb8, view.image(frame), mask))
             if mask.any():
                 rows.append(_image_row(image, view.image(frame), mask, lpips))
             progress.update()
-        by_view[view.name] = _mean(rows) | {"flicker": _flicker(view, drawn)}
-        every += rows
+        by_view[view.name] = _mean(rows) | {"flicker": _flicker(view, images)}
+        all_rows += rows
     progress.close()
     flickers = [v["flicker"] for v in by_view.values() if not np.isnan(v["flicker"])]
-    result = _mean(every) | {"flicker": float(np.mean(flickers)) if flickers else float("nan")}
+    result = _mean(all_rows) | {"flicker": float(np.mean(flickers)) if flickers else float("nan")}
     return {**result, "views": by_view}
 
 
@@ -120,8 +124,14 @@ def evaluate_frames(
     variant: Variant | None = None,
     lpips: Lpips | None = None,
     keep: Callable[[int, RenderedImage], None] | None = None,
-) -> dict:
-    """Measure renders of frames of the clip itself, each at its own time and camera.
+) -> dict[str, Any]:
+    """Evaluate renders of frames of the clip itself, each at its own time and camera.
+
+    Args:
+        sequence: the fit.
+        scene: with the input images.
+        frames: indices of the frames to evaluate.
+        variant, lpips, keep: as for `evaluate_views`.
 
     Returns:
         Mean `mpsnr`, `mssim`, `mlpips`, `ssim` over the `images` and, under `frames`, the PSNR of
@@ -146,14 +156,18 @@ def evaluate_tracks(
     *,
     align: bool = False,
     variant: Variant | None = None,
-) -> dict | None:
-    """Measure the 3D trajectories of points of the clip against true ones.
+) -> dict[str, Any] | None:
+    """Evaluate the 3D trajectories of points of the clip against true ones.
+
+    Args:
+        sequence, truth, align, variant: as for `evaluate_views`.
 
     Returns:
-        `epe3d` (mean error in the truth's units over all later and earlier frames, hidden ones
-        included), the same on `moving` points, for `visible` moments alone, and for positions
-        `blended` at the pixel whatever they are of, as others measure; `jitter` of still points and
-        `acceleration_error` of moving ones; None where the scene has no true tracks.
+        `epe3d` (mean error in the truth's units over all frames, occluded ones included), the same
+        for `moving` points only, for `visible` positions only, and for positions `blended` over all
+        Gaussians at the pixel, as published evaluations do; `jitter` of static points and
+        `acceleration_error` of moving ones; number of `tracks` and the share `drawn` for which the
+        fit has a trajectory. None where the scene has no true tracks.
     """
     tracks = _true_tracks(truth)
     if tracks is None:
@@ -161,7 +175,9 @@ def evaluate_tracks(
     variant = variant or Variant()
     truth_from_sequence = _sequence_from_truth(sequence, truth, align).inverse()
 
-    def found(rows: np.ndarray, *, blended: bool) -> np.ndarray:
+    def estimated(
+        rows: Bool[np.ndarray, " tracks"], *, blended: bool
+    ) -> Float[np.ndarray, "chosen frames 3"]:
         tracks_of_fit = query_tracks(
             sequence,
             tracks.query_frame[rows],
@@ -172,23 +188,25 @@ def evaluate_tracks(
         return truth_from_sequence.apply(tracks_of_fit)
 
     moving = tracks.object > 0
-    estimate = found(np.ones(len(moving), bool), blended=False)
-    drawn = np.isfinite(estimate).all((1, 2))
-    moved = moving & drawn
+    estimate = estimated(np.ones(len(moving), bool), blended=False)
+    valid = np.isfinite(estimate).all((1, 2))
+    moved = moving & valid
 
-    def error(rows: np.ndarray, valid: np.ndarray | None = None) -> float:
-        rows = rows & drawn
-        return epe3d(estimate[rows], tracks.xyz[rows], None if valid is None else valid[rows])
+    def error(
+        rows: Bool[np.ndarray, " tracks"], visible: Bool[np.ndarray, "tracks frames"] | None = None
+    ) -> float:
+        rows = rows & valid
+        return epe3d(estimate[rows], tracks.xyz[rows], None if visible is None else visible[rows])
 
     return {
         "epe3d": error(np.ones(len(moving), bool)),
         "epe3d_moving": error(moving),
         "epe3d_moving_visible": error(moving, tracks.visible),
-        "epe3d_moving_blended": epe3d(found(moved, blended=True), tracks.xyz[moved]),
-        "jitter": jitter(estimate[~moving & drawn]),
+        "epe3d_moving_blended": epe3d(estimated(moved, blended=True), tracks.xyz[moved]),
+        "jitter": jitter(estimate[~moving & valid]),
         "acceleration_error": acceleration_error(estimate[moved], tracks.xyz[moved]),
         "tracks": len(moving),
-        "drawn": float(drawn.mean()),
+        "drawn": float(valid.mean()),
     }
 
 
@@ -199,10 +217,13 @@ def evaluate_points(
     align: bool = False,
     variant: Variant | None = None,
 ) -> dict[str, Any] | None:
-    """Measure how a fit carries points between key frames; see `evaluate_correspondences`.
+    """Evaluate the transfer of points between key frames; see `evaluate_correspondences`.
 
     The points are the scene's keypoints where it has some, otherwise its true tracks in ten evenly
     spaced frames; None where it has neither.
+
+    Args:
+        sequence, truth, align, variant: as for `evaluate_views`.
     """
     points = find_correspondences(truth, read_keypoints(truth.directory))
     if points is None:
@@ -219,17 +240,20 @@ def evaluate_object_motion(
     align: bool = False,
     variant: Variant | None = None,
 ) -> dict[str, Any] | None:
-    """Measure the rotation and translation of each true object since the canonical frame.
+    """Evaluate the rotation and translation of each true object since the canonical frame.
 
-    The true motion is the rigid one that fits the object's true tracks; an object of the fit
-    belongs to the true one that most of the queried pixels say it does.
+    The true motion is the rigid one that fits the object's true tracks best. A true object is
+    matched to the object of the fit at most of its query pixels.
+
+    Args:
+        sequence, truth, align, variant: as for `evaluate_views`.
 
     Returns:
-        `rotation_degrees` and `translation` (of the object's centre, in the truth's units): means
-        over all other frames and the objects found; `found`, the share of the true objects that
-        have one in the fit; and by object of the truth the same with the largest errors, the
-        object of the fit, and `not_rigid`, how far (root mean square) its true points lie from
-        any rigid motion. None where the scene has no true tracks on objects.
+        Errors `rotation_degrees` and `translation` (of the object's centre, in the truth's units):
+        means over all other frames and the matched objects; `found`, the share of the true objects
+        that are matched; and under `objects`, for each true object, the same with the largest
+        errors, the `object` of the fit, and `not_rigid`, the root mean square distance of its true
+        points from the rigid motion. None where the scene has no true tracks on objects.
     """
     tracks = _true_tracks(truth)
     if tracks is None or not (tracks.object > 0).any():
@@ -245,19 +269,21 @@ def evaluate_object_motion(
         own = tracks.object == instance
         true_motion, not_rigid = rigid_motion(tracks.xyz[own], reference)
         row: dict[str, Any] = {"object": None, "not_rigid": not_rigid}
-        found = labels[own & (labels > 0)]
-        if len(found):
-            label = int(np.bincount(found).argmax())
+        candidates = labels[own & (labels > 0)]
+        if len(candidates):
+            label = int(np.bincount(candidates).argmax())
             since = motions[label] @ motions[label][reference].inverse()
             centre = tracks.xyz[own, reference].mean(0)
-            degrees, apart = pose_errors(truth_from_sequence.conjugate(since), true_motion, centre)
+            degrees, distances = pose_errors(
+                truth_from_sequence.conjugate(since), true_motion, centre
+            )
             others = frames != reference
             row |= {
                 "object": label,
                 "rotation_degrees": float(degrees[others].mean()),
                 "rotation_degrees_max": float(degrees.max()),
-                "translation": float(apart[others].mean()),
-                "translation_max": float(apart.max()),
+                "translation": float(distances[others].mean()),
+                "translation_max": float(distances.max()),
             }
         rows[str(instance)] = row
     matched = [row for row in rows.values() if row["object"] is not None]
@@ -288,38 +314,51 @@ def _check_clip(sequence: GaussianSequence, scene: Scene) -> None:
         )
 
 
-def _flicker(view: View, drawn: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> float:
-    """Return the flicker of a view's renders, their truth and masks; NaN for a moving camera."""
+def _flicker(
+    view: View,
+    images: list[
+        tuple[
+            UInt8[np.ndarray, "height width 3"],
+            UInt8[np.ndarray, "height width 3"],
+            Bool[np.ndarray, "height width"],
+        ]
+    ],
+) -> float:
+    """Return the flicker of a view's renders, given with truth and mask; NaN if it moves."""
     poses = view.cameras.cam_from_world[list(view.frames)]
-    follow = list(view.frames) == list(range(view.frames[0], view.frames[-1] + 1))
-    if len(drawn) < 2 or not follow or not np.allclose(poses, poses[0], atol=1e-6):
+    successive = list(view.frames) == list(range(view.frames[0], view.frames[-1] + 1))
+    if len(images) < 2 or not successive or not np.allclose(poses, poses[0], atol=1e-6):
         return float("nan")
-    return flicker(*(np.stack(part) for part in zip(*drawn, strict=True)))
+    return flicker(*(np.stack(part) for part in zip(*images, strict=True)))
 
 
 def _image_row(
-    image: RenderedImage, truth: np.ndarray, mask: np.ndarray, lpips: Lpips | None
+    image: RenderedImage,
+    truth: UInt8[np.ndarray, "height width 3"],
+    mask: Bool[np.ndarray, "height width"],
+    lpips: Lpips | None,
 ) -> dict[str, float | None]:
-    drawn, true = image.rgb8 / 255, truth / 255
+    """Return the metrics of one image."""
+    rendered, true = image.rgb8 / 255, truth / 255
     return {
-        "mpsnr": masked_psnr(drawn, true, mask),
-        "mssim": masked_ssim_dycheck(drawn, true, mask),
-        "mlpips": lpips(drawn, true, mask) if lpips else None,
-        "ssim": masked_ssim(drawn, true, mask),
+        "mpsnr": masked_psnr(rendered, true, mask),
+        "mssim": masked_ssim_dycheck(rendered, true, mask),
+        "mlpips": lpips(rendered, true, mask) if lpips else None,
+        "ssim": masked_ssim(rendered, true, mask),
         "covisible": float(mask.mean()),
     }
 
 
 def _mean(rows: list[dict[str, float | None]]) -> dict[str, Any]:
-    """Return the mean of each figure over the images; NaN where there is none.
+    """Return the mean of each metric over the images; NaN without images.
 
-    mLPIPS is None where its network was not there.
+    mLPIPS is None without its network.
     """
     means: dict[str, Any] = {}
     for key in ("mpsnr", "mssim", "mlpips", "ssim", "covisible"):
-        given = [row[key] for row in rows]
-        # A figure may be NaN for an image: SSIM, where no whole window is covisible.
-        values = [value for value in given if value is not None and not np.isnan(value)]
-        nothing = None if key == "mlpips" else float("nan")
-        means[key] = float(np.mean(values)) if values else nothing
+        computed = [row[key] for row in rows]
+        # SSIM is NaN for an image without a whole covisible window.
+        values = [value for value in computed if value is not None and not np.isnan(value)]
+        empty = None if key == "mlpips" else float("nan")
+        means[key] = float(np.mean(values)) if values else empty
     return {**means, "images": len(rows)}

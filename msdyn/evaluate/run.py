@@ -1,4 +1,4 @@
-"""Evaluating a fitted scene directory, with pictures. What `msdyn-eval` does."""
+"""Evaluating a fitted scene directory, with pictures: the work of `msdyn-eval`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = ["EvaluateConfig", "evaluate_scene"]
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Measure a fitted scene."""
+    """Evaluate a fitted scene."""
 
     scene: tyro.conf.Positional[Path] = Path()
     """Scene directory with a fit; the current directory by default."""
@@ -41,35 +41,35 @@ class EvaluateConfig:
     truth: Path | None = None
     """Scene directory with held-out views and true tracks; the scene's own views by default."""
     protocol: Literal["msdyn", "dycheck"] = "msdyn"
-    """dycheck: insist on what its published numbers rest on (held-out views with covisibility, the
-    cameras of the data), and sum up what is published."""
+    """dycheck: require the setting of its published numbers (held-out views with covisibility, the
+    cameras of the data), and summarise the published metrics."""
     align: bool = False
-    """Find the similarity between the truth's world and the fit's from their input cameras: for
-    cameras estimated from the video alone."""
+    """Align the truth's world to the fit's by a similarity between their input cameras: for cameras
+    estimated from the video alone."""
     levels: int | None = None
     """Use only the first so many motion levels."""
     frozen: bool = False
-    """Draw every time as the canonical frame, to see what the motion is worth."""
+    """Render the canonical frame at every time, as a baseline without motion."""
     lpips: tuple[Path, ...] = ()
     """Files of weights for mLPIPS: AlexNet's convolutions and the heads of LPIPS v0.1. By default
-    they are looked for in torch hub's folder."""
+    they are searched for in torch hub's folder."""
     lpips_download: bool = False
     """Fetch weights for mLPIPS that are not found (240 MB, from pytorch.org and github.com)."""
     pictures: bool = True
     """Save input, render and error side by side."""
     device: DeviceName = "auto"
-    """Where to render; auto takes a GPU if there is one."""
+    """Device to render on; auto takes a GPU if there is one."""
 
 
 def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
-    """Measure a fit on held-out views, true tracks and frames of the clip; write `eval.json`.
+    """Evaluate a fit on held-out views, true tracks and frames of the clip; write `eval.json`.
 
-    Frames of the clip are those kept out of the fit, where some were, and otherwise every eighth
-    frame of the fit (marked as such).
+    Frames of the clip are those held out from the fit, if any, and otherwise every eighth frame of
+    the fit (marked as such).
 
     Raises:
-        FileNotFoundError: no scene, no fit, no file of weights where one was given.
-        InputError: the truth does not go with the scene, or not with the protocol.
+        FileNotFoundError: no scene, no fit, or no file of weights at a given path.
+        InputError: a truth of another clip, or one that does not meet the protocol.
     """
     scene = Scene(config.scene)
     fit = config.fit or scene.directory / "fit"
@@ -77,7 +77,7 @@ def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
     truth = Scene(config.truth) if config.truth else scene
     options = _fit_options(fit / "config.json")
     if config.protocol == "dycheck":
-        _insist_on_dycheck(config, truth)
+        _check_dycheck(config, truth)
     variant = Variant(config.levels, config.frozen)
     lpips = load_lpips(config.lpips, download=config.lpips_download)
     folder = fit / "eval"
@@ -108,10 +108,10 @@ def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
         result["views"] = evaluate_views(
             sequence, truth, align=config.align, variant=variant, lpips=lpips, keep=keep_view
         )
-    how: dict[str, Any] = {"align": config.align, "variant": variant}
-    result["tracks"] = evaluate_tracks(sequence, truth, **how)
-    result["points"] = evaluate_points(sequence, truth, **how)
-    result["object_motion"] = evaluate_object_motion(sequence, truth, **how)
+    settings: dict[str, Any] = {"align": config.align, "variant": variant}
+    result["tracks"] = evaluate_tracks(sequence, truth, **settings)
+    result["points"] = evaluate_points(sequence, truth, **settings)
+    result["object_motion"] = evaluate_object_motion(sequence, truth, **settings)
     result["motion_by_level"] = {
         str(label): np.sqrt((rows**2).mean(1)).tolist()
         for label, rows in motion_by_level(sequence).items()
@@ -131,7 +131,7 @@ def _protocol(
     lpips: Lpips | None,
     options: dict[str, Any],
 ) -> dict[str, Any]:
-    """Return what every figure of an evaluation rests on."""
+    """Return the setting of an evaluation: data, alignment, masks, variant and versions."""
     masked, views = sum(map(_has_masks, truth.views.values())), len(truth.views)
     masks = {views: "covisibility", 0: "none"}.get(
         masked, f"covisibility for {masked} of {views} views"
@@ -155,12 +155,13 @@ def _protocol(
 
 
 def _has_masks(view: View) -> bool:
-    """Whether every image of a view has its covisibility."""
+    """Return whether every image of a view has a covisibility mask."""
     paths = (frame_path(view.directory / "covisible", frame, ".png") for frame in view.frames)
     return all(path.is_file() for path in paths)
 
 
-def _insist_on_dycheck(config: EvaluateConfig, truth: Scene) -> None:
+def _check_dycheck(config: EvaluateConfig, truth: Scene) -> None:
+    """Raise InputError where the data do not meet the protocol of DyCheck."""
     if config.align:
         raise InputError(
             "--align: the dycheck protocol uses the cameras of the data; leave one of the two out"
@@ -179,7 +180,7 @@ def _insist_on_dycheck(config: EvaluateConfig, truth: Scene) -> None:
 
 
 def _dycheck_summary(result: dict[str, Any]) -> dict[str, Any]:
-    """Return the figures that papers give for DyCheck; None where the scene has no points."""
+    """Return the metrics that papers report on DyCheck; None where the scene has no points."""
     views, points = result["views"], result["points"]
     summary = {key: views[key] for key in ("mpsnr", "mssim", "mlpips", "images")}
     for part, keys in (
@@ -191,7 +192,7 @@ def _dycheck_summary(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fit_options(path: Path) -> dict[str, Any]:
-    """Return the options that a fit was made with."""
+    """Return the options of a fit."""
     content = read_json(path)
     options = content.get("options") if isinstance(content, dict) else None
     for key in ("holdout_every", "seed"):

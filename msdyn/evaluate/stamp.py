@@ -1,4 +1,4 @@
-"""What every figure is stamped with: the version of the code that made it."""
+"""The provenance of reported figures: versions and commit of the code."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def code_stamp(checkout: Path = CHECKOUT) -> dict[str, Any]:
-    """Return the versions of msdyn and what it computes with, and the commit of a checkout.
+    """Return the versions of msdyn, torch and numpy, and the commit of a checkout.
 
-    `commit` ends on "-dirty" where files differ from it, and is None for an installed package.
+    `commit` ends on "-dirty" if files differ from it, and is None for an installed package.
 
     Args:
-        checkout: folder that this package lies in.
+        checkout: folder that contains this package.
     """
     return {
         "msdyn": __version__,
@@ -33,7 +33,7 @@ def code_stamp(checkout: Path = CHECKOUT) -> dict[str, Any]:
 
 
 def _commit(root: Path) -> str | None:
-    # A package installed into a folder of someone else's repository has no commit of its own.
+    # Without this test, git would report the commit of any repository that contains the folder.
     if not (root / ".git").exists():
         return None
     command = [

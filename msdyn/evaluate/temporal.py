@@ -1,4 +1,4 @@
-"""Temporal consistency: what should not move and does, and how smoothly the rest moves."""
+"""Temporal consistency: jitter of static points, smoothness of motion, flicker of static pixels."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ __all__ = ["acceleration_error", "flicker", "jitter"]
 
 
 def jitter(tracks: Float[np.ndarray, "points times 3"]) -> float:
-    """Return how much points that stand still move: root mean square step from frame to frame.
+    """Return the root mean square displacement of static points between successive frames.
 
     Args:
-        tracks: estimated trajectories of points that truly stand still, scene units.
+        tracks: estimated trajectories of truly static points, scene units.
 
     Returns:
-        Scene units a frame; NaN without points or with one frame.
+        Scene units per frame; NaN without points or with one frame.
     """
     steps = np.diff(tracks, axis=1)
     return float(np.sqrt((steps**2).sum(-1).mean())) if steps.size else float("nan")
@@ -26,13 +26,13 @@ def acceleration_error(
 ) -> float:
     """Return the mean distance between estimated and true accelerations (second differences).
 
-    A trajectory that is off by a constant, or by a constant velocity, has none.
+    A constant offset or a constant velocity of the error does not count.
 
     Returns:
-        Scene units a frame squared; NaN without points or with fewer than three frames.
+        Scene units per frame squared; NaN without points or with fewer than three frames.
     """
-    apart = np.diff(tracks - truth, n=2, axis=1)
-    return float(np.linalg.norm(apart, axis=-1).mean()) if apart.size else float("nan")
+    error = np.diff(tracks - truth, n=2, axis=1)
+    return float(np.linalg.norm(error, axis=-1).mean()) if error.size else float("nan")
 
 
 def flicker(
@@ -42,21 +42,21 @@ def flicker(
     *,
     tolerance: int = 2,
 ) -> float:
-    """Return how much the picture of a camera that stands still changes where it should not.
+    """Return the temporal change of renders of a static camera at static pixels.
 
     Args:
         images: renders of successive frames.
-        truth: what the camera saw.
-        mask: which pixels count.
-        tolerance: pixels whose true colour changes by no more than this (of 255) from a frame to
-            the next stand still.
+        truth: true images of that camera.
+        mask: which pixels count; all by default.
+        tolerance: largest change of the true colour (of 255) between successive frames of a static
+            pixel.
 
     Returns:
-        Mean absolute change of the renders from frame to frame over those pixels, in [0, 1]; NaN
-        where no pixel stands still.
+        Mean absolute change of the renders between successive frames over those pixels, in [0, 1];
+        NaN without static pixels.
     """
     change = np.abs(np.diff(images.astype(np.int16), axis=0)).mean(-1)
-    still = np.abs(np.diff(truth.astype(np.int16), axis=0)).max(-1) <= tolerance
+    static = np.abs(np.diff(truth.astype(np.int16), axis=0)).max(-1) <= tolerance
     if mask is not None:
-        still &= mask[1:] & mask[:-1]
-    return float(change[still].mean() / 255) if still.any() else float("nan")
+        static &= mask[1:] & mask[:-1]
+    return float(change[static].mean() / 255) if static.any() else float("nan")

@@ -1,8 +1,9 @@
 """Metrics of point tracks, in 3D and in the image, by the definitions of several papers.
 
-Positions are arrays of numbers; an estimate that is not there is NaN. It is left out of a mean
-distance, and counts as wrong wherever a share is given. Shares are in [0, 1]; the metric of nothing
-is NaN. Of tracks by query, `[Q, T, J]`, entry q follows J points as seen in key frame q.
+A missing estimate is NaN: it is left out of mean distances, and counts as wrong in shares. Shares
+are in [0, 1]; the metric of no points is NaN. In arrays over queries, frames and points, entry q
+holds the tracks of the points as observed in key frame q; queries and frames are the same key
+frames.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Bool, Float, Real
 
 __all__ = [
     "PIXEL_THRESHOLDS",
@@ -23,16 +25,20 @@ __all__ = [
 
 DELTAS = (0.05, 0.10)
 PIXEL_THRESHOLDS = (4, 8, 16, 32, 64)
-"""Those of shape-of-motion for DyCheck, in pixels of the full-size images."""
+"""Thresholds of shape-of-motion on DyCheck, in pixels of the full-size images."""
 
 
-def epe3d(tracks: np.ndarray, truth: np.ndarray, valid: np.ndarray | None = None) -> float:
-    """Return the mean distance between trajectories [N, T, 3], scene units; NaN if none is valid.
+def epe3d(
+    tracks: Real[np.ndarray, "*points 3"],
+    truth: Real[np.ndarray, "*points 3"],
+    valid: Bool[np.ndarray, "*points"] | None = None,
+) -> float:
+    """Return the mean distance between 3D positions, scene units; NaN if none is valid.
 
     Args:
         tracks: estimated positions.
         truth: true positions.
-        valid: [N, T] bool, which ones count; all of them by default.
+        valid: which ones count; all of them by default.
     """
     distance = np.linalg.norm(tracks - truth, axis=-1)
     if valid is not None:
@@ -41,50 +47,58 @@ def epe3d(tracks: np.ndarray, truth: np.ndarray, valid: np.ndarray | None = None
 
 
 def track_metrics(
-    tracks: np.ndarray, truth: np.ndarray, valid: np.ndarray | None = None
+    tracks: Real[np.ndarray, "*points 3"],
+    truth: Real[np.ndarray, "*points 3"],
+    valid: Bool[np.ndarray, "*points"] | None = None,
 ) -> dict[str, float]:
-    """Return `epe3d` and the shares of points nearer than .05 and .10 units, over all that count.
+    """Return `epe3d` and the shares of points within .05 and .10 units of the truth.
 
     Args:
-        tracks: [..., 3] estimated positions.
-        truth: [..., 3] true positions.
-        valid: [...] bool, which ones count; all of them by default.
+        tracks: estimated positions.
+        truth: true positions.
+        valid: which ones count; all of them by default.
     """
     distance = np.linalg.norm(tracks - truth, axis=-1)
     return _shares(distance if valid is None else distance[valid])
 
 
 def normalised_track_metrics(
-    tracks: np.ndarray, truth: np.ndarray, valid: np.ndarray | None = None
+    tracks: Real[np.ndarray, "*points 3"],
+    truth: Real[np.ndarray, "*points 3"],
+    valid: Bool[np.ndarray, "*points"] | None = None,
 ) -> dict[str, float]:
-    """Return the same of positions divided by their median distance from the origin.
+    """Return `track_metrics` of positions divided by their median distance from the origin.
 
-    Estimate and truth are divided each by its own, so that no scale is needed; the positions belong
-    into the coordinates of the first camera.
+    Estimate and truth are each divided by their own median, so the metric is independent of scale.
+
+    Args:
+        tracks, truth, valid: as for `track_metrics`, in the coordinates of the first camera.
 
     Reference: Lin et al., "MoVieS: Motion-Aware 4D Dynamic View Synthesis in One Second", 2025,
     section 4.3, on the points of Koppula et al., "TAPVid-3D", 2024.
     """
     valid = np.ones(truth.shape[:-1], bool) if valid is None else valid
     tracks, truth = tracks[valid], truth[valid]
-    drawn = np.isfinite(tracks).all(-1)
-    scales = [np.median(np.linalg.norm(points[drawn], axis=-1)) if drawn.any() else np.nan
+    finite = np.isfinite(tracks).all(-1)
+    scales = [np.median(np.linalg.norm(points[finite], axis=-1)) if finite.any() else np.nan
               for points in (tracks, truth)]  # fmt: skip
     return _shares(np.linalg.norm(tracks / scales[0] - truth / scales[1], axis=-1))
 
 
 def transfer_metrics(
-    tracks: np.ndarray, truth: np.ndarray, visible: np.ndarray
+    tracks: Real[np.ndarray, "frames frames points 3"],
+    truth: Real[np.ndarray, "frames points 3"],
+    visible: Bool[np.ndarray, "frames points"],
 ) -> dict[str, float]:
-    """Return 3D errors of points carried from every key frame to every other, and to itself.
+    """Return 3D errors of points transferred from every key frame to every key frame.
 
     A pair of frames counts the points visible in both; `epe3d` and the shares within .05 and .10
     units are means over pairs of the mean over points.
 
     Args:
-        tracks: [Q, T, J, 3] where the points seen in frame q are thought to be in frame t.
-        truth: [T, J, 3].
-        visible: [T, J] bool.
+        tracks: estimated positions by query frame, frame and point.
+        truth: true positions.
+        visible: true visibility.
 
     Reference: the 3D tracking protocol of Wang et al., "Shape of Motion", 2024.
     """
@@ -96,23 +110,24 @@ def transfer_metrics(
 
 
 def pck_transfer(
-    xy: np.ndarray,
-    truth: np.ndarray,
-    visible: np.ndarray,
+    xy: Real[np.ndarray, "frames frames points 2"],
+    truth: Real[np.ndarray, "frames points 2"],
+    visible: Bool[np.ndarray, "frames points"],
     size: tuple[int, int],
     *,
     ratio: float = 0.05,
 ) -> float:
-    """Return PCK-T: the share of keypoints carried to within `ratio` of the image's longer side.
+    """Return PCK-T: the share of keypoints transferred to within `ratio` of the longer image side.
 
-    It is the mean over ordered pairs of key frames (a frame and itself too) of the mean over the
-    points visible in both.
+    It is the mean over ordered pairs of key frames (including a frame with itself) of the mean over
+    the points visible in both.
 
     Args:
-        xy: [Q, T, J, 2] px.
-        truth: [T, J, 2] px.
-        visible: [T, J] bool.
-        size: width and height in pixels.
+        xy: estimated px by query frame, frame and point.
+        truth: true px.
+        visible: true visibility.
+        size: width and height of the images, px.
+        ratio: threshold as a share of the longer side.
 
     Reference: Gao et al., "Monocular Dynamic View Synthesis: A Reality Check", 2022, section 4.2.
     """
@@ -126,22 +141,22 @@ def pck_transfer(
 
 
 def image_track_metrics(
-    xy: np.ndarray,
-    seen: np.ndarray,
-    truth: np.ndarray,
-    visible: np.ndarray,
+    xy: Real[np.ndarray, "frames frames points 2"],
+    estimated_visible: Bool[np.ndarray, "frames frames points"],
+    truth: Real[np.ndarray, "frames points 2"],
+    visible: Bool[np.ndarray, "frames points"],
     thresholds: Sequence[float] = PIXEL_THRESHOLDS,
 ) -> dict[str, float]:
-    """Return average Jaccard, average share within a distance, and occlusion accuracy.
+    """Return average Jaccard, average PCK, and occlusion accuracy.
 
-    Counted over all pairs of differing frames and all points visible in the first of the two.
+    Counted over all ordered pairs of different frames and all points visible in the query frame.
 
     Args:
-        xy: [Q, T, J, 2] px, estimated.
-        seen: [Q, T, J] bool, estimated visibility.
-        truth: [T, J, 2] px.
-        visible: [T, J] bool.
-        thresholds: distances in px; a point is right if it is nearer.
+        xy: estimated px by query frame, frame and point.
+        estimated_visible: estimated visibility.
+        truth: true px.
+        visible: true visibility.
+        thresholds: px; a position is correct if its distance is smaller.
 
     Returns:
         `average_jaccard`, `average_pck`, `occlusion_accuracy`.
@@ -151,42 +166,45 @@ def image_track_metrics(
     frames = len(truth)
     counted = visible[:, None] & ~np.eye(frames, dtype=bool)[..., None]  # [Q, T, J]
     distance = np.linalg.norm(xy - truth, axis=-1)
-    seen, visible = seen & counted, visible & counted
+    predicted, visible = estimated_visible & counted, visible & counted
     jaccard, pck = [], []
     for threshold in thresholds:
         near = distance < threshold  # NaN is not near
-        hits = (near & seen & visible).sum()
-        misses = (seen & ~(near & visible)).sum()
-        jaccard.append(_ratio(hits, visible.sum() + misses))
+        true_positives = (near & predicted & visible).sum()
+        false_positives = (predicted & ~(near & visible)).sum()
+        jaccard.append(_ratio(true_positives, visible.sum() + false_positives))
         pck.append(_ratio((near & visible).sum(), visible.sum()))
     return {
         "average_jaccard": float(np.mean(jaccard)),
         "average_pck": float(np.mean(pck)),
-        "occlusion_accuracy": _ratio(((seen == visible) & counted).sum(), counted.sum()),
+        "occlusion_accuracy": _ratio(((predicted == visible) & counted).sum(), counted.sum()),
     }
 
 
-def _pairs(visible: np.ndarray) -> list[tuple[int, int, np.ndarray]]:
+def _pairs(
+    visible: Bool[np.ndarray, "frames points"],
+) -> list[tuple[int, int, Bool[np.ndarray, " points"]]]:
     """Return the ordered pairs of frames that share a visible point, and those points."""
     frames = range(len(visible))
     pairs = [(q, t, visible[q] & visible[t]) for q in frames for t in frames]
     return [pair for pair in pairs if pair[2].any()]
 
 
-def _shares(distance: np.ndarray) -> dict[str, float]:
-    drawn = distance[np.isfinite(distance)]
-    nothing = float("nan")
+def _shares(distance: Float[np.ndarray, "*points"]) -> dict[str, float]:
+    """Return the mean of the finite distances, and the shares of all within `DELTAS`."""
+    finite = distance[np.isfinite(distance)]
+    empty = float("nan")
     return {
-        "epe3d": float(drawn.mean()) if drawn.size else nothing,
+        "epe3d": float(finite.mean()) if finite.size else empty,
         **{
-            f"delta_{delta:.2f}": float((distance < delta).mean()) if distance.size else nothing
+            f"delta_{delta:.2f}": float((distance < delta).mean()) if distance.size else empty
             for delta in DELTAS
         },
     }
 
 
 def _mean(values: list[float]) -> float:
-    """Return the mean of the numbers among the values."""
+    """Return the mean of the values that are not NaN; NaN without any."""
     numbers = [value for value in values if not np.isnan(value)]
     return float(np.mean(numbers)) if numbers else float("nan")
 

@@ -1,4 +1,4 @@
-"""Taking a sequence elsewhere: files that other programs read. docs/formats.md describes them."""
+"""Exporting a sequence to files that other programs read. docs/formats.md describes them."""
 
 from msdyn.export.cameras import export_cameras
 from msdyn.export.flow import export_flow

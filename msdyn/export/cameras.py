@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float64, Real, UInt8
 
 from msdyn.geometry import SH_C0
 from msdyn.io import write_colmap, write_transforms, write_tum
@@ -16,17 +17,24 @@ __all__ = ["export_cameras"]
 _POINTS = 5000
 
 
-def export_cameras(sequence: GaussianSequence, out: Path, times: np.ndarray) -> list[Path]:
+def export_cameras(
+    sequence: GaussianSequence, out: Path, times: Real[np.ndarray, " times"]
+) -> list[Path]:
     """Write `colmap/sparse/0/`, `transforms.json` and `cameras_tum.txt`; return the files.
 
-    The world and scale are kept. Images are named as in the scene directory, by frame where a time
-    is that of a frame. COLMAP's points are some of what stands still.
+    The world and scale are kept. Images are named by frame, as in the scene directory, if all
+    times are those of frames. COLMAP's points are a sample of the static Gaussians.
+
+    Args:
+        sequence: the fit.
+        out: folder.
+        times: normalised.
     """
     timeline = sequence.timeline
     positions = timeline.frame_positions(times)
     cameras = sequence.cameras.interpolated(positions)
-    whole = bool((positions == positions.round()).all())
-    numbers = positions.round().astype(int) if whole else np.arange(len(positions))
+    at_frames = bool((positions == positions.round()).all())
+    numbers = positions.round().astype(int) if at_frames else np.arange(len(positions))
     names = [f"{number:05d}.png" for number in numbers]
     points, colours = _points(sequence)
     sparse = write_colmap(out / "colmap" / "sparse" / "0", cameras, names, points, colours)
@@ -52,8 +60,10 @@ def export_cameras(sequence: GaussianSequence, out: Path, times: np.ndarray) -> 
 
 
 @torch.no_grad()
-def _points(sequence: GaussianSequence) -> tuple[np.ndarray, np.ndarray]:
-    """Return centres and colours of opaque static Gaussians, for programs that start from them."""
+def _points(
+    sequence: GaussianSequence,
+) -> tuple[Float64[np.ndarray, "points 3"], UInt8[np.ndarray, "points 3"]]:
+    """Return centres and colours of opaque static Gaussians, to initialise other programs."""
     static = sequence.static
     chosen = torch.nonzero(static.opacities > 0.5)[:, 0].cpu()
     if len(chosen) > _POINTS:

@@ -1,10 +1,11 @@
-"""`flow`: optical flow, scene flow and masks of what moves, from each time to the next."""
+"""`flow`: optical flow, scene flow and masks of moving pixels, from each time to the next."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Real
 from tqdm import tqdm
 
 from msdyn.errors import InputError
@@ -13,7 +14,7 @@ from msdyn.files import write_json
 from msdyn.io import write_flo
 from msdyn.render import render_flow
 from msdyn.scene import save_npz, write_image
-from msdyn.sequence import GaussianSequence, What
+from msdyn.sequence import GaussianSequence, PartSelection
 
 __all__ = ["export_flow"]
 
@@ -21,8 +22,8 @@ __all__ = ["export_flow"]
 def export_flow(
     sequence: GaussianSequence,
     out: Path,
-    times: np.ndarray,
-    what: What | None = None,
+    times: Real[np.ndarray, " times"],
+    what: PartSelection | None = None,
     *,
     moving_px: float = 1.0,
 ) -> list[Path]:
@@ -30,12 +31,19 @@ def export_flow(
 
     `flow_00000.npz` has `flow` [H, W, 2] px and `scene_flow` [H, W, 3] in the world, both from the
     clip's camera at the first time to its camera at the second, `valid` and `moving` [H, W];
-    `moving_00000.png` is 255 where the camera does not explain the flow.
+    `moving_00000.png` is 255 where camera motion alone does not explain the flow.
+
+    Args:
+        sequence: the fit.
+        out: folder.
+        times: normalised.
+        what: the part of the sequence to render; everything by default.
+        moving_px: see `render_flow`.
 
     Raises:
         InputError: fewer than two times.
     """
-    what = what or What()
+    what = what or PartSelection()
     if len(times) < 2:
         raise InputError("flow: expected at least two times, as --times 0,1")
     (out / "manifest.json").unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real, Shaped
 from torch import Tensor
 from tqdm import tqdm
 
@@ -15,32 +15,41 @@ from msdyn.files import write_json
 from msdyn.geometry import harmonics_basis
 from msdyn.io import write_gaussians_ply
 from msdyn.scene import frame_path
-from msdyn.sequence import Gaussians, GaussianSequence, What, keep_objects
+from msdyn.sequence import Gaussians, GaussianSequence, PartSelection, keep_objects
 
-__all__ = ["export_ply", "turned_harmonics"]
+__all__ = ["export_ply", "rotated_harmonics"]
 
 
 @torch.no_grad()
 def export_ply(
-    sequence: GaussianSequence, out: Path, times: np.ndarray, what: What | None = None
+    sequence: GaussianSequence,
+    out: Path,
+    times: Real[np.ndarray, " times"],
+    what: PartSelection | None = None,
 ) -> list[Path]:
-    """Write one PLY a time into a folder, and `manifest.json`; return the files.
+    """Write one PLY per time into a folder, and `manifest.json`; return the files.
 
-    Values are those of the sequence itself, before activation. Spherical harmonics above degree 0
-    of what moves are turned with it, as other programs evaluate them in the world.
+    Values are those of the sequence itself, before activation. Other programs evaluate spherical
+    harmonics in the world, so those of moving Gaussians are rotated with them.
+
+    Args:
+        sequence: the fit.
+        out: folder.
+        times: normalised.
+        what: the part of the sequence to export; everything by default.
     """
-    what = what or What()
+    what = what or PartSelection()
     levels, labels = what.num_levels(sequence), what.labels(sequence)
     static, moving = sequence.static, sequence.moving
     objects = torch.cat([sequence.labels.new_zeros(len(static)), sequence.labels])
     keep = keep_objects(objects, labels, background=what.background == "on").cpu()
 
-    def both(name: str) -> np.ndarray:
+    def static_and_moving(name: str) -> Shaped[np.ndarray, "gaussians ..."]:
         return torch.cat([getattr(static, name), getattr(moving, name)]).cpu()[keep].numpy()
 
-    fixed = {name: both(name) for name in ("log_scales", "opacity_logits")}
+    constant = {name: static_and_moving(name) for name in ("log_scales", "opacity_logits")}
     paths = []
-    (out / "manifest.json").unlink(missing_ok=True)  # written last: what has one is whole
+    (out / "manifest.json").unlink(missing_ok=True)  # written last, as a mark of completeness
     for number, time in enumerate(tqdm(times, desc="export ply", unit="file")):
         posed = sequence.at(float(time), levels=levels)
         path = frame_path(out, number, ".ply")
@@ -49,7 +58,7 @@ def export_ply(
             means=posed.means[0].cpu()[keep].numpy(),
             quats_wxyz=posed.quats_wxyz[0].cpu()[keep].numpy(),
             harmonics=_harmonics(static, moving, posed.rotations[0]).cpu()[keep].numpy(),
-            **fixed,
+            **constant,
         )
         paths.append(path)
     content = manifest(sequence, times, paths, "gaussians") | {
@@ -61,19 +70,21 @@ def export_ply(
     return [*paths, out / "manifest.json"]
 
 
-def _harmonics(static: Gaussians, moving: Gaussians, rotations: Tensor) -> Tensor:
-    return torch.cat([static.harmonics, turned_harmonics(moving.harmonics, rotations)])
+def _harmonics(
+    static: Gaussians, moving: Gaussians, rotations: Float[Tensor, "moving 3 3"]
+) -> Float[Tensor, "gaussians coefficients 3"]:
+    return torch.cat([static.harmonics, rotated_harmonics(moving.harmonics, rotations)])
 
 
-def turned_harmonics(
+def rotated_harmonics(
     harmonics: Float[Tensor, "gaussians coefficients 3"],
     rotations: Float[Tensor, "gaussians 3 3"],
 ) -> Float[Tensor, "gaussians coefficients 3"]:
-    """Return the spherical harmonics of functions that are turned.
+    """Return the spherical harmonics coefficients of rotated functions.
 
-    A function that had f(d) in direction d has f(R^T d) afterwards. Rotations leave the space of
-    each degree in itself, so solving for the new coefficients in more directions than there are
-    coefficients is exact.
+    A function f(d) of direction becomes f(R^T d). The harmonics of one degree span a space that
+    rotations map to itself, so solving for the new coefficients by least squares over more
+    directions than coefficients is exact.
     """
     degree = int(harmonics.shape[1] ** 0.5) - 1
     if degree == 0 or not len(harmonics):
@@ -82,6 +93,6 @@ def turned_harmonics(
     directions = torch.randn(4 * harmonics.shape[1], 3, generator=generator, dtype=torch.float64)
     directions = torch.nn.functional.normalize(directions, dim=-1).to(harmonics.device)
     solve = torch.linalg.pinv(harmonics_basis(degree, directions))  # [coefficients, directions]
-    before = directions @ rotations.double()  # [G, directions, 3], rows R^T d
-    values = harmonics_basis(degree, before) @ harmonics.double()  # [G, directions, 3]
+    unrotated = directions @ rotations.double()  # [G, directions, 3], rows R^T d
+    values = harmonics_basis(degree, unrotated) @ harmonics.double()  # [G, directions, 3]
     return (solve @ values).to(harmonics.dtype)

@@ -1,4 +1,4 @@
-"""`manifest.json`: what lies in a folder of exported files, when, and in which conventions."""
+"""`manifest.json`: the contents, times and conventions of a folder of exported files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Real
 
 from msdyn.sequence import GaussianSequence
 from msdyn.version import __version__
@@ -14,9 +15,16 @@ __all__ = ["manifest"]
 
 
 def manifest(
-    sequence: GaussianSequence, times: np.ndarray, paths: list[Path], content: str
+    sequence: GaussianSequence, times: Real[np.ndarray, " times"], paths: list[Path], content: str
 ) -> dict[str, Any]:
-    """Return the manifest of files of which there is one a time."""
+    """Return the manifest of exported files, one per time (or per pair of successive times).
+
+    Args:
+        sequence: the fit.
+        times: normalised.
+        paths: the files.
+        content: kind of the files, for `format`.
+    """
     timeline = sequence.timeline
     duration = float(timeline.seconds[-1] - timeline.seconds[0])
     seconds = [float(time) * duration for time in times]

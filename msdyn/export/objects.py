@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float64, Real
 
 from msdyn.files import write_json
 from msdyn.geometry import quats_wxyz_from_rotations
@@ -15,8 +16,13 @@ from msdyn.sequence import GaussianSequence, object_centres, object_poses
 __all__ = ["export_objects", "resampled_times"]
 
 
-def resampled_times(sequence: GaussianSequence, fps: float) -> np.ndarray:
-    """Return the normalised times [N] of a rate, from the first frame to the last at most."""
+def resampled_times(sequence: GaussianSequence, fps: float) -> Float64[np.ndarray, " times"]:
+    """Return normalised times at a frame rate, from the first frame up to the last.
+
+    Args:
+        sequence: its timeline has the seconds.
+        fps: frames per second, above 0.
+    """
     seconds = sequence.timeline.seconds
     duration = float(seconds[-1] - seconds[0])
     count = int(np.floor(duration * fps + 1e-9)) + 1
@@ -26,7 +32,7 @@ def resampled_times(sequence: GaussianSequence, fps: float) -> np.ndarray:
 def export_objects(
     sequence: GaussianSequence,
     out: Path,
-    times: np.ndarray,
+    times: Real[np.ndarray, " times"],
     *,
     levels: int | None = None,
     labels: list[int] | None = None,
@@ -35,6 +41,13 @@ def export_objects(
 
     A pose is `world_from_object`, in the world and units of the input cameras. An object's own
     frame has its origin in the object's centre and, at the canonical frame, the world's axes.
+
+    Args:
+        sequence: the fit.
+        out: folder.
+        times: normalised.
+        levels: use only the first so many motion levels.
+        labels: mask indices of the objects; all by default.
     """
     timeline = sequence.timeline
     frames = timeline.frame_positions(times)

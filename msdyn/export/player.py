@@ -1,4 +1,4 @@
-"""`html`: the sequence in one page that plays in a browser, from disk, without anything else."""
+"""`html`: one self-contained page that plays the sequence in a browser, offline."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Real, Shaped
+from torch import Tensor
 from tqdm import tqdm
 
 from msdyn.errors import InputError
 from msdyn.files import atomic_path
 from msdyn.geometry import SH_C0, focus_point
-from msdyn.sequence import GaussianSequence, What
+from msdyn.sequence import GaussianSequence, PartSelection
 
 __all__ = ["export_player"]
 
@@ -28,22 +30,23 @@ _KINDS = {"f4": "<f4", "u2": "<u2", "i2": "<i2", "u1": "u1", "i1": "i1"}
 def export_player(
     sequence: GaussianSequence,
     out: Path,
-    times: np.ndarray,
-    what: What | None = None,
+    times: Real[np.ndarray, " times"],
+    what: PartSelection | None = None,
     *,
     title: str = "msdyn",
 ) -> list[Path]:
     """Write a self-contained page that plays the sequence; return the file.
 
-    The page draws the Gaussians by WebGL, with msdyn's own conventions (blur, opacity cut). What
-    moves is stored at the given times, positions with 16 bits of the extent of the motion and
-    orientations with 8; in between it is interpolated. Colours are those without view dependence.
+    The page draws the Gaussians by WebGL, with msdyn's own conventions (blur, opacity cut). Moving
+    Gaussians are stored at the given times, positions quantised to 16 bits of their bounding box
+    and quaternions to 8, and interpolated in between. Colours are those of degree 0, without view
+    dependence.
 
     Args:
-        sequence: what to play.
+        sequence: the fit.
         out: file name, `.html`.
-        times: [T] normalised times, increasing.
-        what: the part to store.
+        times: normalised, increasing.
+        what: the part to store; everything by default.
         title: of the page.
 
     Raises:
@@ -51,11 +54,11 @@ def export_player(
     """
     if (np.diff(times) <= 0).any():
         raise InputError("html: expected increasing times, as --times 0:1:60")
-    parts = _parts(sequence, times, what or What())
+    parts = _parts(sequence, times, what or PartSelection())
     header, blob = _header(sequence, times, parts)
     page = files("msdyn.export").joinpath("player.html").read_text(encoding="utf-8")
     page = page.replace("@TITLE@", escape(title))
-    # "<" cannot end the script early when it is written as an escape.
+    # Written as an escape, "<" cannot end the script element early.
     page = page.replace("@HEADER@", json.dumps(header, allow_nan=False).replace("<", "\\u003c"))
     page = page.replace("@DATA@", base64.b64encode(gzip.compress(blob, 6, mtime=0)).decode("ascii"))
     with atomic_path(out) as temporary:
@@ -64,29 +67,31 @@ def export_player(
 
 
 @torch.no_grad()
-def _parts(sequence: GaussianSequence, times: np.ndarray, what: What) -> dict[str, np.ndarray]:
-    """Return the arrays of the page; those of all Gaussians have what stands still first."""
+def _parts(
+    sequence: GaussianSequence, times: Real[np.ndarray, " times"], what: PartSelection
+) -> dict[str, Shaped[np.ndarray, "*_shape"]]:
+    """Return the arrays of the page; those of all Gaussians begin with the static ones."""
     levels = what.num_levels(sequence)
-    first = what.of(sequence.at(float(times[0]), levels=levels), sequence)
-    seen = first.opacities > _FAINT
-    still, moving = seen.clone(), seen.clone()
-    still[first.num_static :], moving[: first.num_static] = False, False
+    first = what.select(sequence.at(float(times[0]), levels=levels), sequence)
+    visible = first.opacities > _FAINT
+    static, moving = visible.clone(), visible.clone()
+    static[first.num_static :], moving[: first.num_static] = False, False
     colours = (first.harmonics[:, 0] * SH_C0 + 0.5).clamp(0, 1)
     rgba = torch.cat([colours, first.opacities[:, None]], dim=1)
     positions, quats = [], []
     for time in tqdm(times, desc="export html", unit="time"):
-        posed = what.of(sequence.at(float(time), levels=levels), sequence)
+        posed = what.select(sequence.at(float(time), levels=levels), sequence)
         positions.append(posed.means[0, moving].cpu().numpy())
         quats.append(_unit(posed.quats_wxyz[0, moving]))
-    places = np.stack(positions).astype(np.float64)  # [T, M, 3]
-    low = places.min((0, 1)) if places.size else np.zeros(3)
-    step = np.maximum((places.max((0, 1)) - low) / 65535, 1e-12) if places.size else np.ones(3)
-    both = torch.cat([still.nonzero()[:, 0], moving.nonzero()[:, 0]])
+    paths = np.stack(positions).astype(np.float64)  # [T, M, 3]
+    low = paths.min((0, 1)) if paths.size else np.zeros(3)
+    step = np.maximum((paths.max((0, 1)) - low) / 65535, 1e-12) if paths.size else np.ones(3)
+    both = torch.cat([static.nonzero()[:, 0], moving.nonzero()[:, 0]])
     return {
-        "fixed_positions": first.means[0, still].cpu().numpy().astype("<f4"),
+        "fixed_positions": first.means[0, static].cpu().numpy().astype("<f4"),
         "scales": first.scales[both].cpu().numpy().astype("<f4"),
-        "moving_positions": ((places - low) / step).round().astype("<u2"),
-        "fixed_quats": (_unit(first.quats_wxyz[0, still]) * 32767).round().astype("<i2"),
+        "moving_positions": ((paths - low) / step).round().astype("<u2"),
+        "fixed_quats": (_unit(first.quats_wxyz[0, static]) * 32767).round().astype("<i2"),
         "moving_quats": (np.stack(quats) * 127).round().astype("i1"),
         "rgba": (rgba[both].cpu().numpy() * 255).round().astype("u1"),
         "labels": first.labels[both].cpu().numpy().astype("u1"),
@@ -95,24 +100,26 @@ def _parts(sequence: GaussianSequence, times: np.ndarray, what: What) -> dict[st
     }
 
 
-def _unit(quats: torch.Tensor) -> np.ndarray:
+def _unit(quats: Float[Tensor, "gaussians 4"]) -> Float[np.ndarray, "gaussians 4"]:
     return torch.nn.functional.normalize(quats, dim=-1).cpu().numpy()
 
 
 def _header(
-    sequence: GaussianSequence, times: np.ndarray, parts: dict[str, np.ndarray]
+    sequence: GaussianSequence,
+    times: Real[np.ndarray, " times"],
+    parts: dict[str, Shaped[np.ndarray, "*_shape"]],
 ) -> tuple[dict[str, Any], bytes]:
-    """Return what the page must know besides the arrays, and these one after the other."""
+    """Return the header of the page, with the layout of the arrays, and the arrays' bytes."""
     low, step = parts.pop("low"), parts.pop("step")
     rows, blob = [], bytearray()
     for name, array in parts.items():
         kind = next(k for k, dtype in _KINDS.items() if np.dtype(dtype) == array.dtype)
-        blob += bytes(-len(blob) % 4)  # browsers read arrays at multiples of their items only
+        blob += bytes(-len(blob) % 4)  # typed arrays must be aligned to their item size
         rows.append({"name": name, "kind": kind, "offset": len(blob), "count": array.size})
         blob += array.tobytes()
     cameras = sequence.cameras.interpolated(sequence.timeline.frame_positions(times))
-    turns = cameras.cam_from_world[:, :3, :3]
-    down = turns[:, 1].mean(0)
+    rotations = cameras.cam_from_world[:, :3, :3]
+    down = rotations[:, 1].mean(0)
     focus = focus_point(cameras)
     seconds = sequence.timeline.seconds
     k = cameras.intrinsics[0]
@@ -127,12 +134,12 @@ def _header(
         "duration": float((times[-1] - times[0]) * (seconds[-1] - seconds[0])),
         "width": cameras.width,
         "height": cameras.height,
-        "lens": [float(v) for v in (k[0, 0], k[1, 1], k[0, 2], k[1, 2])],
+        "intrinsics": [float(v) for v in (k[0, 0], k[1, 1], k[0, 2], k[1, 2])],
         "up": (-down / max(float(np.linalg.norm(down)), 1e-9)).tolist(),
-        "ahead": max(float(np.linalg.norm(focus - cameras.centres.mean(0))), 1e-3),
+        "focus_distance": max(float(np.linalg.norm(focus - cameras.centres.mean(0))), 1e-3),
         "cameras": [
-            {"turn": turn.ravel().tolist(), "eye": eye.tolist()}
-            for turn, eye in zip(turns, cameras.centres, strict=True)
+            {"rotation": rotation.ravel().tolist(), "centre": centre.tolist()}
+            for rotation, centre in zip(rotations, cameras.centres, strict=True)
         ],
     }
     return header, bytes(blob)

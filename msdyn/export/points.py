@@ -1,4 +1,4 @@
-"""`points`: a coloured point cloud for every time."""
+"""`points`: a coloured point cloud per time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64, Real, UInt8
 from tqdm import tqdm
 
 from msdyn.errors import MissingExtraError
@@ -16,19 +17,19 @@ from msdyn.geometry import world_points_from_depth
 from msdyn.io import write_points_ply
 from msdyn.render import render_image
 from msdyn.scene import frame_path
-from msdyn.sequence import GaussianSequence, What
+from msdyn.sequence import GaussianSequence, PartSelection
 
 __all__ = ["export_points", "surface_points", "to_open3d"]
 
 
 def surface_points(
-    sequence: GaussianSequence, time: float, what: What | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return what the clip's camera sees at a time as points [P, 3] in the world, and [P, 3] uint8.
+    sequence: GaussianSequence, time: float, what: PartSelection | None = None
+) -> tuple[Float64[np.ndarray, "points 3"], UInt8[np.ndarray, "points 3"]]:
+    """Return the surface points visible to the clip's camera at a time, in the world, and colours.
 
-    One point a pixel, from rendered depth; pixels that are less than half covered are left out.
+    One point per pixel, from rendered depth; pixels that are less than half covered are left out.
     """
-    what = what or What()
+    what = what or PartSelection()
     camera = sequence.camera_at(time)
     image = render_image(
         sequence,
@@ -40,15 +41,25 @@ def surface_points(
     )
     covered = image.alpha > 0.5
     points = world_points_from_depth(image.depth, camera)[covered]
-    # Behind a pixel that is not all covered there is black: the colour itself is brighter.
+    # Partly covered pixels are blended with black; dividing by alpha undoes it.
     colours = image.rgb[covered] / image.alpha[covered, None]
     return points, (colours.clip(0, 1) * 255).round().astype(np.uint8)
 
 
 def export_points(
-    sequence: GaussianSequence, out: Path, times: np.ndarray, what: What | None = None
+    sequence: GaussianSequence,
+    out: Path,
+    times: Real[np.ndarray, " times"],
+    what: PartSelection | None = None,
 ) -> list[Path]:
-    """Write one PLY of points a time and `manifest.json`; through open3d where it is installed."""
+    """Write one PLY of points per time and `manifest.json`; by open3d where it is installed.
+
+    Args:
+        sequence: the fit.
+        out: folder.
+        times: normalised.
+        what: the part of the sequence to export; everything by default.
+    """
     (out / "manifest.json").unlink(missing_ok=True)
     paths, counts = [], []
     for number, time in enumerate(tqdm(times, desc="export points", unit="file")):
@@ -62,8 +73,8 @@ def export_points(
     return [*paths, out / "manifest.json"]
 
 
-def to_open3d(points: np.ndarray, colours: np.ndarray) -> Any:
-    """Return points [P, 3] and their colours [P, 3] uint8 as an `open3d.geometry.PointCloud`.
+def to_open3d(points: Real[np.ndarray, "points 3"], colours: UInt8[np.ndarray, "points 3"]) -> Any:
+    """Return points and their colours as an `open3d.geometry.PointCloud`.
 
     Raises:
         MissingExtraError: open3d is not installed.
@@ -74,7 +85,9 @@ def to_open3d(points: np.ndarray, colours: np.ndarray) -> Any:
     return cloud
 
 
-def _write(path: Path, points: np.ndarray, colours: np.ndarray) -> None:
+def _write(
+    path: Path, points: Real[np.ndarray, "points 3"], colours: UInt8[np.ndarray, "points 3"]
+) -> None:
     try:
         open3d = _open3d()
     except ImportError:

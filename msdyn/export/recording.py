@@ -1,37 +1,57 @@
-"""`rrd`: a recording for rerun's viewer, on the clip's own time line."""
+"""`rrd`: a recording for rerun's viewer, on the clip's own timeline."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Real
+from torch import Tensor
 from tqdm import tqdm
 
 from msdyn.errors import MissingExtraError
 from msdyn.files import atomic_path
 from msdyn.geometry import SH_C0
 from msdyn.render import render_image
-from msdyn.sequence import GaussianSequence, What, object_centres, object_poses
+from msdyn.sequence import (
+    GaussianSequence,
+    PartSelection,
+    PosedGaussians,
+    object_centres,
+    object_poses,
+)
 
 __all__ = ["export_rrd"]
 
 _OPAQUE = 0.3
+"""Minimum opacity of an exported Gaussian."""
 _RADIUS = 0.7
-"""Points are spheres in the viewer: of this share of a Gaussian's mean standard deviation."""
+"""Radius of a point in the viewer, relative to the mean standard deviation of its Gaussian."""
 
 
 @torch.no_grad()
 def export_rrd(
-    sequence: GaussianSequence, out: Path, times: np.ndarray, what: What | None = None
+    sequence: GaussianSequence,
+    out: Path,
+    times: Real[np.ndarray, " times"],
+    what: PartSelection | None = None,
 ) -> list[Path]:
     """Write a recording: Gaussians as points, cameras with renders and depth, poses of objects.
 
-    Entities are `world/static`, `world/object_<k>/points` (in the object's own frame, which moves:
-    for levels that bend an object they are given anew at every time), `world/camera` with `rgb`
-    and `depth`, and `world/object_<k>` with its 6-DoF pose. The time line is `clip`, in seconds.
+    Entities are `world/static`, `world/object_<k>` with the object's 6-DoF pose,
+    `world/object_<k>/points` (in the object's own frame, logged at every time because finer levels
+    deform the object), and `world/camera` with `rgb` and `depth`. The timeline is `clip`, in
+    seconds.
+
+    Args:
+        sequence: the fit.
+        out: file name, `.rrd`.
+        times: normalised.
+        what: the part of the sequence to export; everything by default.
 
     Raises:
         MissingExtraError: rerun is not installed; the message names the extra.
@@ -40,7 +60,7 @@ def export_rrd(
         rr: Any = import_module("rerun")
     except ImportError as error:
         raise MissingExtraError('rerun is not installed: pip install "msdyn[rerun]"') from error
-    what = what or What()
+    what = what or PartSelection()
     levels, labels = what.num_levels(sequence), what.labels(sequence)
     duration = float(sequence.timeline.seconds[-1] - sequence.timeline.seconds[0])
     frames = sequence.timeline.frame_positions(times)
@@ -51,10 +71,10 @@ def export_rrd(
         recording.save(str(temporary))
         recording.log("world", rr.ViewCoordinates.RDF, static=True)
         for row, time in enumerate(tqdm(times, desc="export rrd", unit="time")):
-            posed = what.of(sequence.at(float(time), levels=levels), sequence)
+            posed = what.select(sequence.at(float(time), levels=levels), sequence)
             if row == 0:
-                still = posed.labels == 0
-                recording.log("world/static", _points(rr, posed, still), static=True)
+                static = posed.labels == 0
+                recording.log("world/static", _points(rr, posed, static), static=True)
             recording.set_time("clip", duration=float(time) * duration)
             _log_objects(rr, recording, posed, {k: pose[row] for k, pose in poses.items()}, labels)
             camera = cameras[row]
@@ -83,8 +103,13 @@ def export_rrd(
 
 
 def _log_objects(
-    rr: Any, recording: Any, posed: Any, poses: dict[int, np.ndarray], labels: list[int] | None
+    rr: ModuleType,
+    recording: Any,
+    posed: PosedGaussians,
+    poses: dict[int, Float[np.ndarray, "4 4"]],
+    labels: list[int] | None,
 ) -> None:
+    """Log the pose and points of each object at the current time."""
     for label, pose in poses.items():
         if labels is not None and label not in labels:
             continue
@@ -94,8 +119,13 @@ def _log_objects(
         recording.log(f"{entity}/points", points)
 
 
-def _points(rr: Any, posed: Any, chosen: torch.Tensor, pose: np.ndarray | None = None) -> Any:
-    """Return opaque Gaussians as points, in the frame of a pose where one is given."""
+def _points(
+    rr: ModuleType,
+    posed: PosedGaussians,
+    chosen: Bool[Tensor, " gaussians"],
+    pose: Float[np.ndarray, "4 4"] | None = None,
+) -> Any:
+    """Return opaque Gaussians as `rr.Points3D`, in the object frame where a pose is given."""
     chosen = (chosen & (posed.opacities > _OPAQUE)).cpu()
     positions = posed.means[0].cpu()[chosen].double().numpy()
     if pose is not None:

@@ -1,14 +1,15 @@
-"""Exporting a fitted scene. What `msdyn-export` does."""
+"""Exporting a fitted scene: the work of `msdyn-export`."""
 
 from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 import numpy as np
 import tyro
+from jaxtyping import Float, Real
 
 from msdyn.devices import DeviceName, choose_device
 from msdyn.errors import InputError
@@ -21,14 +22,14 @@ from msdyn.export.points import export_points
 from msdyn.export.recording import export_rrd
 from msdyn.export.tracks import export_tracks
 from msdyn.render import grid_points, point_tracks
-from msdyn.sequence import GaussianSequence, What, When, load_sequence
+from msdyn.sequence import GaussianSequence, PartSelection, TimeSelection, load_sequence
 
 __all__ = ["FORMATS", "ExportConfig", "Exported", "export_as", "export_scene", "export_sequence"]
 
 Format = Literal["ply", "tracks", "objects", "flow", "cameras", "points", "html", "rrd", "report"]
 FORMATS: tuple[str, ...] = get_args(Format)
 _FILES = {"tracks": "tracks.npz", "html": "sequence.html", "rrd": "sequence.rrd"}
-"""Formats that are one file, and its name; the others are folders."""
+"""Default names of the formats that are one file; the others are folders."""
 
 
 @dataclass(frozen=True)
@@ -38,31 +39,31 @@ class ExportConfig:
     scene: tyro.conf.Positional[Path] = Path()
     """Scene directory with a fit, or a sequence.safetensors; the current directory by default."""
     format: Format = "ply"
-    """ply: Gaussians a time; tracks: 3D and 2D point tracks; objects: 6-DoF trajectories; flow:
+    """ply: Gaussians per time; tracks: 3D and 2D point tracks; objects: 6-DoF trajectories; flow:
     optical and scene flow from each time to the next; cameras: COLMAP, nerfstudio, TUM; points:
     coloured point clouds; html: a page that plays the sequence; rrd: a recording for
     rerun; report: the fit's report.html once more."""
     out: Path | None = None
     """File or folder to write; export/<format> in the scene directory by default."""
-    when: Annotated[When, tyro.conf.arg(name="")] = field(default_factory=When)
-    what: Annotated[What, tyro.conf.arg(name="")] = field(default_factory=What)
+    when: Annotated[TimeSelection, tyro.conf.arg(name="")] = field(default_factory=TimeSelection)
+    what: Annotated[PartSelection, tyro.conf.arg(name="")] = field(default_factory=PartSelection)
     fps: float | None = None
-    """Take times at this rate, in frames a second of the clip's own time; its frames by default."""
+    """Resample times at this rate, in frames per second of the clip; its own frames by default."""
     points: str | None = None
-    """tracks: the pixels to follow, as 120,80 or several, 120,80:64.5,33 (centres at +0.5)."""
+    """tracks: the query pixels, as 120,80 or several, 120,80:64.5,33 (centres at +0.5)."""
     grid: int = 8
-    """tracks: otherwise a point every so many pixels."""
+    """tracks: without --points, spacing in pixels of a grid of query pixels."""
     query_frame: int | None = None
-    """tracks: the frame that the pixels are of; the canonical frame by default."""
+    """tracks: the frame of the query pixels; the canonical frame by default."""
     device: DeviceName = "auto"
-    """Where to render what is rendered; auto takes a GPU if there is one."""
+    """Device to render on; auto takes a GPU if there is one."""
     moving_px: float = 1.0
-    """flow: a pixel moves by itself where its flow differs from the camera's by more than this."""
+    """flow: a pixel is moving where its flow differs from that of the camera by more than this."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: the file or folder, its files, and their size in bytes."""
+    """The result of an export: the file or folder, its files, and their total size in bytes."""
 
     path: Path
     files: tuple[Path, ...]
@@ -83,11 +84,11 @@ class Exported:
 
 
 def export_scene(config: ExportConfig) -> Exported:
-    """Export a fitted scene directory as the options say.
+    """Export a fitted scene directory.
 
     Raises:
         FileNotFoundError: there is no fit.
-        InputError: options that do not go together, or that the sequence does not have.
+        InputError: contradictory options, or objects or levels that the sequence does not have.
     """
     sequence = load_sequence(config.scene, choose_device(config.device))
     out = config.out
@@ -98,11 +99,15 @@ def export_scene(config: ExportConfig) -> Exported:
 
 
 def export_sequence(sequence: GaussianSequence, config: ExportConfig) -> Exported:
-    """Export a sequence; `config.out` says where to, `config.scene` is not used."""
+    """Export a sequence to `config.out`; `config.scene` is not used.
+
+    Raises:
+        InputError: as for `export_scene`, and where `config.out` is None.
+    """
     if config.out is None:
         raise InputError("export: expected a file or folder to write to, got none")
     if config.format == "report":
-        raise InputError("report: it is of a fit, not of a sequence alone; "
+        raise InputError("report: needs the folder of a fit, not a sequence alone; "
                          "use msdyn-export, or msdyn.view.write_report")  # fmt: skip
     out, what = config.out, config.what
     suffix = Path(_FILES.get(config.format, "")).suffix
@@ -138,8 +143,8 @@ def export_sequence(sequence: GaussianSequence, config: ExportConfig) -> Exporte
     return Exported(out, tuple(files))
 
 
-def _times(sequence: GaussianSequence, config: ExportConfig) -> np.ndarray:
-    moments = config.when.moments(sequence.timeline)
+def _times(sequence: GaussianSequence, config: ExportConfig) -> Real[np.ndarray, " times"]:
+    moments = config.when.normalised_times(sequence.timeline)
     if moments is not None and config.fps is not None:
         raise InputError("export: expected --fps or times, got both")
     if config.fps is not None:
@@ -149,8 +154,10 @@ def _times(sequence: GaussianSequence, config: ExportConfig) -> np.ndarray:
     return sequence.timeline.times if moments is None else moments
 
 
-def _queries(sequence: GaussianSequence, config: ExportConfig) -> tuple[np.ndarray, int]:
-    """Return the pixels [N, 2] to follow, and the frame they are of."""
+def _queries(
+    sequence: GaussianSequence, config: ExportConfig
+) -> tuple[Float[np.ndarray, "queries 2"], int]:
+    """Return the query pixels and their frame."""
     frame = sequence.canonical_frame if config.query_frame is None else config.query_frame
     sequence.timeline.time_of_frame(frame)  # refuses frames outside the clip
     if config.points is None:
@@ -162,16 +169,27 @@ def _queries(sequence: GaussianSequence, config: ExportConfig) -> tuple[np.ndarr
     raise InputError(f"--points: expected x,y or x,y:x,y in pixels, got {config.points!r}")
 
 
-def export_as(sequence: GaussianSequence, format: Any, out: str | Path, **options: Any) -> Exported:
+def export_as(sequence: GaussianSequence, format: str, out: str | Path, **options: Any) -> Exported:
     """Export a sequence from Python, as `sequence.export("objects", "out/", fps=100)`.
 
-    Options are those of `ExportConfig`, and of `When` and `What` by their own names.
+    Args:
+        sequence: the fit.
+        format: one of `FORMATS`.
+        out: file or folder to write.
+        options: fields of `ExportConfig`, `TimeSelection` and `PartSelection` by their own names.
+
+    Raises:
+        InputError: another format, or options as for `export_sequence`.
     """
     when = {k: options.pop(k) for k in ("time", "frame", "seconds", "times") if k in options}
     what = {k: options.pop(k) for k in ("levels", "objects", "background") if k in options}
     if format not in FORMATS:
         raise InputError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
     config = ExportConfig(
-        format=format, out=Path(out), when=When(**when), what=What(**what), **options
+        format=cast(Format, format),
+        out=Path(out),
+        when=TimeSelection(**when),
+        what=PartSelection(**what),
+        **options,
     )
     return export_sequence(sequence, config)

@@ -4,8 +4,8 @@ from msdyn.fit.config import (
     PRESETS,
     DensityConfig,
     FitConfig,
+    LearningRateConfig,
     LossConfig,
-    RateConfig,
     preset,
 )
 from msdyn.fit.fitter import Fitter, fit_scene
@@ -17,9 +17,9 @@ __all__ = [
     "DensityConfig",
     "FitConfig",
     "Fitter",
+    "LearningRateConfig",
     "LossConfig",
     "MotionConfig",
-    "RateConfig",
     "Step",
     "fit_scene",
     "preset",

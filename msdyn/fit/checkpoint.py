@@ -1,4 +1,4 @@
-"""Checkpoints of a fit: everything needed to go on as if nothing had happened, without pickle."""
+"""Checkpoints from which a fit resumes exactly, without pickle."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from msdyn.motion import Motion
 __all__ = ["fingerprint", "load_checkpoint", "save_checkpoint"]
 
 _FORMAT = "msdyn-checkpoint"
-# 2: what the motion keeps for Gaussians by its own names.
+# 2: per-Gaussian parameters of the motion are stored by their own names.
 _VERSION = 2
-# Options that do not change the result, so that a checkpoint outlives a change of them.
+# Options that do not change the result; a fit with other values of them can resume.
 _IRRELEVANT = ("scene", "out", "restart", "device")
 
 
 def fingerprint(config: FitConfig, stages: dict[str, Any]) -> str:
-    """Return a text that is equal for fits of equal options to an equal scene."""
+    """Return a string that is equal for fits with equal options to equal scenes."""
     options = {k: v for k, v in asdict(config).items() if k not in _IRRELEVANT}
     hashes = {name: record.get("input_hash") for name, record in stages.items()}
     return json.dumps([options, hashes], sort_keys=True, default=str)
@@ -43,7 +43,18 @@ def save_checkpoint(
     motion_optimiser: torch.optim.Optimizer,
     neighbours: Neighbours,
 ) -> None:
-    """Write a checkpoint, atomically."""
+    """Write a checkpoint atomically.
+
+    Args:
+        path: the file.
+        step: number of steps taken.
+        seconds: time spent.
+        fingerprint: of options and scene, see `fingerprint`.
+        sets: Gaussians with optimisers and density control, by name.
+        motion: its shared parameters are stored.
+        motion_optimiser: of the shared parameters.
+        neighbours: of the local rigidity loss.
+    """
     from safetensors.torch import save_file
 
     tensors: dict[str, torch.Tensor] = {"generator": torch.get_rng_state()}
@@ -52,13 +63,13 @@ def save_checkpoint(
     for name, group in sets.items():
         for key, value in group.params.items():
             tensors[f"{name}.param.{key}"] = value
-            _put_adam(tensors, f"{name}.adam.{key}", group.optimisers[key])
+            _store_adam(tensors, f"{name}.adam.{key}", group.optimisers[key])
         for key, value in group.state.items():
             if isinstance(value, torch.Tensor):
                 tensors[f"{name}.state.{key}"] = value
     for key, value in motion.shared_parameters().items():
         tensors[f"motion.{key}"] = value
-    _put_adam(tensors, "motion_adam", motion_optimiser)
+    _store_adam(tensors, "motion_adam", motion_optimiser)
     header = {"version": _VERSION, "step": step, "seconds": seconds, "fingerprint": fingerprint}
     content = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     with atomic_path(path) as temporary:
@@ -74,11 +85,11 @@ def load_checkpoint(
     motion_optimiser: torch.optim.Optimizer,
     neighbours: Neighbours,
 ) -> tuple[int, float] | None:
-    """Restore a checkpoint in place.
+    """Restore a checkpoint into the arguments, in place; see `save_checkpoint`.
 
     Returns:
-        The number of steps taken and the seconds spent, or None where there is no checkpoint of a
-        fit with this fingerprint.
+        The number of steps taken and the seconds spent, or None if there is no checkpoint with this
+        fingerprint.
 
     Raises:
         InputError: the file is damaged; delete it or pass `--restart`.
@@ -92,7 +103,7 @@ def load_checkpoint(
             header = json.loads((file.metadata() or {}).get("header", "{}"))
             if header.get("version") != _VERSION or header.get("fingerprint") != fingerprint:
                 return None
-            # Cloned into aligned memory: vectorised kernels round by where an array begins.
+            # Cloned into aligned memory: rounding in vectorised kernels depends on the alignment.
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: damaged checkpoint ({error}); pass --restart") from error
@@ -105,7 +116,7 @@ def load_checkpoint(
             optimiser.state.clear()
             optimiser.param_groups[0]["params"] = [parameter]
             group.params[key] = parameter
-            _take_adam(tensors, f"{name}.adam.{key}", optimiser, device)
+            _restore_adam(tensors, f"{name}.adam.{key}", optimiser, device)
         prefix = f"{name}.state."
         for key, value in tensors.items():
             if key.startswith(prefix):
@@ -113,7 +124,7 @@ def load_checkpoint(
     with torch.no_grad():
         for key, value in motion.shared_parameters().items():
             value.copy_(tensors[f"motion.{key}"])
-    _take_adam(tensors, "motion_adam", motion_optimiser, device)
+    _restore_adam(tensors, "motion_adam", motion_optimiser, device)
     torch.set_rng_state(tensors["generator"])
     if "near.index" in tensors:
         neighbours.index = tensors["near.index"].to(device)
@@ -125,7 +136,7 @@ def _parameters(optimiser: torch.optim.Optimizer) -> list[torch.Tensor]:
     return [p for group in optimiser.param_groups for p in group["params"]]
 
 
-def _put_adam(
+def _store_adam(
     tensors: dict[str, torch.Tensor], prefix: str, optimiser: torch.optim.Optimizer
 ) -> None:
     for number, parameter in enumerate(_parameters(optimiser)):
@@ -133,17 +144,17 @@ def _put_adam(
             tensors[f"{prefix}.{number}.{key}"] = torch.as_tensor(value)
 
 
-def _take_adam(
+def _restore_adam(
     tensors: dict[str, torch.Tensor],
     prefix: str,
     optimiser: torch.optim.Optimizer,
     device: torch.device,
 ) -> None:
     for number, parameter in enumerate(_parameters(optimiser)):
-        found = {
+        state = {
             key: tensors[f"{prefix}.{number}.{key}"].to(device)
             for key in ("step", "exp_avg", "exp_avg_sq")
             if f"{prefix}.{number}.{key}" in tensors
         }
-        if found:
-            optimiser.state[parameter] = found
+        if state:
+            optimiser.state[parameter] = state

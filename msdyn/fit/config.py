@@ -1,4 +1,4 @@
-"""Options of a fit. Where the paper gives a number, the `paper` preset has it."""
+"""Options of a fit. The `paper` preset has the values that the paper gives."""
 
 from __future__ import annotations
 
@@ -10,53 +10,53 @@ import tyro
 
 from msdyn.devices import DeviceName
 from msdyn.errors import InputError
-from msdyn.motion import MotionConfig, MotionRates
+from msdyn.motion import MotionConfig, MotionLearningRates
 
 __all__ = [
     "PRESETS",
     "DensityConfig",
     "FitConfig",
+    "LearningRateConfig",
     "LossConfig",
     "MotionConfig",
-    "RateConfig",
     "preset",
 ]
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the losses (Eq. 12). The paper gives none: these are ours."""
+    """Weights of the losses (Eq. 12). The paper gives none, these are ours."""
 
     rgb: float = 1.0
     """Colour: 0.8 L1 + 0.2 (1 - SSIM)."""
     mask: float = 0.5
-    """Share of moving Gaussians against the masks, L1."""
+    """Rendered mask of moving Gaussians against the input masks, L1."""
     depth: float = 0.5
-    """Inverse depth relative to the median, L1."""
+    """Inverse depth, for a median depth of one, L1."""
     track: float = 2.0
-    """Rendered tracks against 2D tracks (share of the image's longer side) and their depth."""
+    """Rendered tracks against 2D tracks (fraction of the image's longer side) and their depth."""
     rigidity: float = 0.1
-    """Change of relative position of neighbouring Gaussians (share of their distance)."""
+    """Change of the relative position of neighbouring Gaussians (fraction of their distance)."""
     smooth: float = 1.0
     """Acceleration of the patterns."""
     residual: float = 0.01
-    """Size of the residual patterns (levels 2 and 3)."""
+    """Magnitude of the residual patterns (levels 2 and 3)."""
     scale: float = 0.01
-    """Variance of each Gaussian's log scales: prevents needles."""
+    """Variance of each Gaussian's log scales, against needle-like Gaussians."""
     extra: dict[str, float] = field(default_factory=dict)
     """Weights of further losses, as name and number: --loss.extra mine 0.5."""
 
-    def of(self, name: str, default: float) -> float:
-        """Return the weight of a loss; `default` where these options do not have it."""
+    def weight_of(self, name: str, default: float) -> float:
+        """Return the weight of a loss; `default` if there is no option of that name."""
         return self.extra.get(name, getattr(self, name, default))
 
 
 @dataclass(frozen=True)
-class RateConfig:
-    """Learning rates of Adam, for a scene scaled to a median depth of one. Ours."""
+class LearningRateConfig:
+    """Learning rates of Adam, for a scene scaled to a median depth of one. They are ours."""
 
     means: float = 4e-4
-    """Positions; decays to a tenth."""
+    """Positions; decays to a tenth of this."""
     scales: float = 5e-3
     """Log scales."""
     quats: float = 2e-3
@@ -64,36 +64,36 @@ class RateConfig:
     opacities: float = 3e-2
     """Opacity logits."""
     harmonics: float = 5e-3
-    """Colours (spherical harmonics of degree 0; higher ones a twentieth)."""
+    """Colours (spherical harmonics of degree 0; a twentieth of this for higher degrees)."""
     blends: float = 1e-2
     """Logits of the blend weights."""
     patterns: float = 4e-4
-    """6D rotations and translations of the patterns; decays to a tenth."""
+    """6D rotations and translations of the patterns; decays to a tenth of this."""
 
     @property
-    def motion(self) -> MotionRates:
-        """The rates of a motion model."""
-        return MotionRates(self.blends, self.patterns, self.patterns)
+    def motion(self) -> MotionLearningRates:
+        """The learning rates of a motion model."""
+        return MotionLearningRates(self.blends, self.patterns, self.patterns)
 
 
 @dataclass(frozen=True)
 class DensityConfig:
-    """Adaptive density control, by gsplat's strategy of 3D Gaussian Splatting."""
+    """Adaptive density control by gsplat's strategy of 3D Gaussian Splatting."""
 
     start: float = 0.1
-    """Refine from this share of the steps on."""
+    """Start of densification, as a fraction of the steps."""
     stop: float = 0.6
-    """Until this share."""
+    """End of densification, as a fraction of the steps."""
     every: int = 100
-    """Steps between refinements."""
+    """Steps between densifications."""
     grow_gradient: float = 4e-4
-    """Mean gradient of the 2D position (half image sizes) above which a Gaussian is grown."""
+    """Mean gradient of the 2D position (half image sizes) above which a Gaussian is densified."""
     prune_opacity: float = 0.02
-    """Gaussians fainter than this are removed."""
+    """Gaussians of lower opacity are pruned."""
     max_static: int = 60_000
-    """No more static Gaussians are grown above this number."""
+    """Number of static Gaussians from which on none are added."""
     max_moving: int = 30_000
-    """Nor moving ones above this."""
+    """Number of moving Gaussians from which on none are added."""
     reset_every: int = 0
     """Steps between resets of all opacities to twice the pruning threshold; 0 for none. 3D Gaussian
     Splatting has 3000."""
@@ -107,35 +107,35 @@ class FitConfig:
     """Scene directory; the current directory by default."""
     motion: Annotated[MotionConfig, tyro.conf.arg(name="")] = field(default_factory=MotionConfig)
     losses: Literal["all", "rgb"] = "all"
-    """all: Eq. 12 and our regularisers; rgb: colour alone."""
+    """all: Eq. 12 and our regularisers; rgb: colour only."""
     loss: LossConfig = field(default_factory=LossConfig)
-    rate: RateConfig = field(default_factory=RateConfig)
+    rate: LearningRateConfig = field(default_factory=LearningRateConfig)
     density: DensityConfig = field(default_factory=DensityConfig)
     epochs: int = 40
     """Passes over the frames."""
     batch: int = 1
-    """Frames a step."""
+    """Frames per step."""
     long_side: int | None = None
-    """Fit to images scaled down to this longer side, in pixels; their own size by default."""
+    """Downscale images to this longer side, in pixels; the input size by default."""
     refine: Literal["auto", "both", "cameras", "depth", "none"] = "auto"
-    """Correct the poses, and the scale of each frame's depth, on the static tracks first; auto does
-    so unless msdyn-preprocess estimated the cameras itself, which are adjusted already."""
+    """Refine camera poses, and the scale of each frame's depth, on the static tracks first; auto
+    does so unless msdyn-preprocess estimated the cameras by bundle adjustment."""
     sh_degree: Literal[0, 1, 2, 3] = 0
-    """Degree of the spherical harmonics of colour; 0 for colours that no view changes."""
+    """Degree of the spherical harmonics of colour; 0 for view-independent colours."""
     static_gaussians: int = 25_000
-    """Static Gaussians to start with."""
+    """Initial number of static Gaussians."""
     moving_gaussians: int = 12_000
-    """Moving Gaussians to start with."""
+    """Initial number of moving Gaussians."""
     holdout_every: int = 0
-    """Keep every n-th frame out of the fit, to measure it on; 0 for none."""
+    """Hold out every n-th frame for evaluation; 0 for none."""
     device: DeviceName = "auto"
-    """Where to fit; auto takes a GPU if there is one."""
+    """Device of the fit; auto uses a GPU if there is one."""
     seed: int = 0
-    """Of everything random."""
+    """Random seed."""
     out: Path | None = None
     """Folder for the result; `fit` in the scene directory by default."""
     restart: bool = False
-    """Start anew rather than go on from a checkpoint of the same options."""
+    """Start from scratch instead of resuming from a checkpoint with the same options."""
 
     def __post_init__(self) -> None:
         _at_least("epochs", self.epochs, 1)
@@ -148,9 +148,9 @@ class FitConfig:
             _at_least("holdout_every", self.holdout_every, 2)
 
 
-def _at_least(name: str, value: float, least: float) -> None:
-    if value < least:
-        raise InputError(f"{name}: expected at least {least}, got {value}")
+def _at_least(name: str, value: float, minimum: float) -> None:
+    if value < minimum:
+        raise InputError(f"{name}: expected at minimum {minimum}, got {value}")
 
 
 def preset(name: str, **changes: Any) -> FitConfig:
@@ -158,7 +158,7 @@ def preset(name: str, **changes: Any) -> FitConfig:
 
     Args:
         name: of the preset.
-        changes: options that override it, as `preset("paper", epochs=100)`.
+        changes: options that override those of the preset, as in `preset("paper", epochs=100)`.
 
     Raises:
         InputError: no such preset, or an option out of range.

@@ -1,4 +1,4 @@
-"""A scene as tensors on the device of a fit, in a world scaled to a median depth of one."""
+"""Input data of a fit: tensors on its device, in a world scaled to a median depth of one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
@@ -21,15 +21,15 @@ __all__ = ["FitData", "FrameBatch", "load_fit_data"]
 
 @dataclass(frozen=True)
 class FrameBatch:
-    """B frames of the clip as the losses take them.
+    """B frames of the clip, the input of the losses.
 
     Attributes:
-        index: [B] frame indices of the clip, float.
+        index: [B] frame indices of the clip, as floats.
         rgb: [B, H, W, 3] in [0, 1].
         depth: [B, H, W] z-depth, 0 = unknown.
         confidence: [B, H, W] of the depth, in [0, 1].
-        moving: [B, H, W] 1 on objects, 0 elsewhere.
-        certain: [B, H, W] 0 where the mask says ignore, 1 elsewhere.
+        moving: [B, H, W] 1 on moving objects, 0 elsewhere.
+        certain: [B, H, W] 0 where the mask is 255 (ignore), 1 elsewhere.
         cameras: of the frames.
     """
 
@@ -44,25 +44,24 @@ class FrameBatch:
 
 @dataclass(frozen=True)
 class FitData:
-    """Everything a fit reads.
+    """The input data of a fit.
 
     Attributes:
-        frames: [F] indices, in the clip, of the frames to fit to, increasing.
-        held_out: indices kept out.
-        rgb: [T, H, W, 3] uint8, all frames of the clip.
-        depth: [T, H, W] float32, scaled.
-        confidence: [T, H, W] uint8 of the depth; 255 everywhere where the scene has none.
-        mask: [T, H, W] uint8 object index.
+        frames: [F] indices, in the clip, of the fitted frames, increasing.
+        held_out: indices of the held-out frames.
+        rgb: [T, H, W, 3] all frames of the clip.
+        depth: [T, H, W] in the world of the fit.
+        confidence: [T, H, W] of the depth, 0 to 255; 255 if the scene has none.
+        mask: [T, H, W] object index.
         cameras: of all frames, in the world of the fit and at its image size.
         on_device: the same, on the device of the images.
-        tracks: lifted tracks on objects at the fitted frames only, in the world of the fit and in
+        tracks: lifted tracks on objects in the fitted frames, in the world of the fit and in
             pixels of its image size.
         fit_from_scene: from the scene's world to the fit's.
-        refinement: what was changed of the scene's cameras (at their own size, in the scene's
-            world) and depth.
+        refinement: of the scene's cameras (at the input size, in the scene's world) and depth.
     """
 
-    frames: np.ndarray
+    frames: Int[np.ndarray, " fitted"]
     held_out: list[int]
     rgb: UInt8[Tensor, "clip height width 3"]
     depth: Float[Tensor, "clip height width"]
@@ -78,8 +77,8 @@ class FitData:
     def device(self) -> torch.device:
         return self.rgb.device
 
-    def batch(self, frames: np.ndarray) -> FrameBatch:
-        """Return frames by their indices in the clip."""
+    def batch(self, frames: Int[np.ndarray, " frames"]) -> FrameBatch:
+        """Return the frames at indices of the clip."""
         index = torch.as_tensor(frames, device=self.device)
         mask = self.mask[index]
         return FrameBatch(
@@ -106,18 +105,18 @@ def load_fit_data(
 
     Args:
         scene: a complete scene directory.
-        long_side: scale images down to this longer side; None keeps their size.
-        holdout_every: keep frames n-1, 2n-1, ... out; 0 keeps none out.
-        device: where the tensors go.
-        refine: what to refine on static tracks first; see `FitConfig`.
-        seed: of the choice of those tracks.
+        long_side: downscale images to this longer side, px; None for the input size.
+        holdout_every: hold out frames n-1, 2n-1, ...; 0 for none.
+        device: of the tensors.
+        refine: what to refine on static tracks, see `FitConfig`.
+        seed: of the selection of these tracks.
 
     Raises:
-        InputError: an object of the masks without any usable track, or too few frames left.
+        InputError: an object of the masks has no track with known depth.
     """
     count = len(scene)
     held_out = list(range(holdout_every - 1, count, holdout_every)) if holdout_every else []
-    # The last frame stays: its time has no neighbour to be interpolated from.
+    # The last frame is not held out: the motion is interpolated, not extrapolated.
     held_out = [f for f in held_out if f < count - 1]
     frames = np.setdiff1d(np.arange(count), held_out)
     height, width = scene.size
@@ -128,15 +127,15 @@ def load_fit_data(
     confidence = np.full((count, *size), 255, np.uint8)
     for frame in tqdm(range(count), desc="reading the scene", leave=False):
         depths[frame], masks[frame] = scene.depth(frame), scene.mask(frame)
-        rgb[frame] = _shrink_rgb(scene.image(frame), size)
-        known = scene.depth_confidence(frame)
-        if known is not None:
-            confidence[frame] = _shrink_nearest(known, size)
+        rgb[frame] = _resize_rgb(scene.image(frame), size)
+        stored = scene.depth_confidence(frame)
+        if stored is not None:
+            confidence[frame] = _resize_nearest(stored, size)
     tracks = scene.tracks
     if refine == "auto":
-        # Structure from motion is a bundle adjustment already, on more tracks.
-        given = scene.info.stages.get("cameras", {}).get("backend")
-        refine = "none" if given == "sfm" else "both"
+        # Cameras from structure from motion are bundle-adjusted already, on more tracks.
+        backend = scene.info.stages.get("cameras", {}).get("backend")
+        refine = "none" if backend == "sfm" else "both"
     refinement = refine_on_static_tracks(
         tracks,
         depths,
@@ -152,13 +151,13 @@ def load_fit_data(
     lifted = lift_tracks(tracks.select(tracks.object > 0), depths, masks, refinement.cameras)
     lifted = lifted.frames(frames)
     present = set(np.unique(masks[frames]).tolist()) - {0, IGNORE}
-    lost = present - set(np.unique(lifted.object).tolist())
-    if lost:
+    untracked = present - set(np.unique(lifted.object).tolist())
+    if untracked:
         raise InputError(
-            f"{scene.directory / 'masks'}: object(s) {sorted(lost)} have no track of known "
+            f"{scene.directory / 'masks'}: object(s) {sorted(untracked)} have no track of known "
             "depth in tracks.npz; run the tracks stage again with these masks, or remove them"
         )
-    depths, masks = _shrink_nearest(depths, size), _shrink_nearest(masks, size)
+    depths, masks = _resize_nearest(depths, size), _resize_nearest(masks, size)
     cameras = refinement.cameras.resized(size[1], size[0])
     world = _normalised_world(cameras, depths)
     fit_cameras = cameras.transformed(world)
@@ -188,13 +187,16 @@ def load_fit_data(
 def _normalised_world(
     cameras: Cameras, depths: Float[np.ndarray, "frames height width"]
 ) -> Similarity:
-    """Return the world with the mean camera centre at the origin and a median depth of one."""
+    """Return the similarity to a world with mean camera centre zero and a median depth of one."""
     known = depths[depths > 0]
     median = float(np.median(known)) if known.size else 1.0
     return Similarity.of(1 / median, -cameras.centres.mean(0) / median)
 
 
-def _shrink_rgb(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _resize_rgb(
+    image: UInt8[np.ndarray, "_ _ 3"], size: tuple[int, int]
+) -> UInt8[np.ndarray, "_ _ 3"]:
+    """Return an image at another size (height, width), by area interpolation."""
     if image.shape[:2] == size:
         return image
     tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float()
@@ -202,8 +204,10 @@ def _shrink_rgb(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return small[0].permute(1, 2, 0).round().byte().numpy()
 
 
-def _shrink_nearest(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return maps [..., H, W] at another size, by the nearest pixel; as given at their own size."""
+def _resize_nearest(
+    images: Shaped[np.ndarray, "*batch _ _"], size: tuple[int, int]
+) -> Shaped[np.ndarray, "*batch _ _"]:
+    """Return maps [..., H, W] at another size (height, width), by nearest-neighbour sampling."""
     height, width = images.shape[-2:]
     if (height, width) == size:
         return images

@@ -1,28 +1,29 @@
-"""Adaptive density control of the static and the moving Gaussians, by gsplat's strategy.
+"""Adaptive density control of the static and the moving Gaussians by gsplat's strategy.
 
-`gsplat.DefaultStrategy` grows, splits and prunes one set of Gaussians and resizes their optimisers'
-state with them. Here each set has a strategy of its own; what the motion keeps for each moving
-Gaussian goes along, as parameters and as state, so that new Gaussians inherit it.
+`gsplat.DefaultStrategy` duplicates, splits and prunes one set of Gaussians and resizes the state of
+their optimisers. Here the static and the moving Gaussians have one strategy each. The per-Gaussian
+tensors of the motion are among the parameters and state of the moving ones, so that new Gaussians
+inherit them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
-from msdyn.fit.config import DensityConfig, RateConfig
+from msdyn.fit.config import DensityConfig, LearningRateConfig
 from msdyn.sequence import Gaussians, GaussianSequence
 
 __all__ = ["GaussianSet", "make_sets"]
 
-# Harmonics of degree 1 and more learn at this share of the rate, as in 3D Gaussian Splatting.
+# Factor of the learning rate of harmonics of degree 1 and more, as in 3D Gaussian Splatting.
 _FINER_HARMONICS = 1 / 20
-# Prefix of what belongs to the motion.
+# Prefix of the names of the motion's tensors.
 _MOTION = "motion."
-# Names of gsplat's strategy for the parameters it acts on.
+# Names in gsplat's strategy of the parameters it acts on.
 _NAMES = {
     "means": "means",
     "log_scales": "scales",
@@ -32,23 +33,43 @@ _NAMES = {
 }
 
 
+@runtime_checkable
+class Strategy(Protocol):
+    """The part of the interface of `gsplat.DefaultStrategy` that is used here."""
+
+    prune_opa: float
+    grow_grad2d: float
+    refine_start_iter: int
+    refine_stop_iter: int
+    refine_every: int
+
+    def step_post_backward(
+        self,
+        params: dict[str, nn.Parameter],
+        optimizers: dict[str, torch.optim.Optimizer],
+        state: dict[str, Any],
+        step: int,
+        info: dict[str, Any],
+    ) -> None: ...
+
+
 @dataclass
 class GaussianSet:
     """One set of Gaussians with its optimisers and its density control.
 
     Attributes:
-        params: by gsplat's names, and for the moving set the motion's (`motion.<name>`).
-        optimisers: one Adam for each.
+        params: by gsplat's names; for the moving set also those of the motion (`motion.<name>`).
+        optimisers: one Adam per parameter.
         state: of the strategy; tensors in it are resized with the Gaussians.
-        strategy: gsplat's; None switches density control off.
-        limit: no growth above this number.
+        strategy: gsplat's; None disables density control.
+        limit: number of Gaussians from which on none are added.
         reset_every: steps between resets of the opacities; 0 for none.
     """
 
     params: dict[str, nn.Parameter]
     optimisers: dict[str, torch.optim.Optimizer]
     state: dict[str, Any]
-    strategy: Any
+    strategy: Strategy | None
     limit: int
     reset_every: int = 0
     names: dict[str, str] = field(default_factory=lambda: dict(_NAMES))
@@ -57,7 +78,7 @@ class GaussianSet:
         return len(self.params["means"])
 
     def step(self) -> None:
-        """Take a step of every optimiser and clear the gradients."""
+        """Perform one step of every optimiser and clear the gradients."""
         finer = self.params["harmonics"].detach()[:, 1:]
         before = finer.clone()
         for optimiser in self.optimisers.values():
@@ -66,12 +87,12 @@ class GaussianSet:
         finer.lerp_(before, 1 - _FINER_HARMONICS)
 
     def refine(self, step: int, info: dict[str, Any], columns: slice) -> bool:
-        """Collect statistics of a rendering, and grow or prune when it is time.
+        """Accumulate gradient statistics, and densify or prune at the configured steps.
 
         Args:
             step: number of the step.
             info: of the rendering of both sets, after the backward pass.
-            columns: the place of this set's Gaussians in it.
+            columns: range of this set's Gaussians in `info`.
 
         Returns:
             Whether the number of Gaussians may have changed.
@@ -100,7 +121,7 @@ class GaussianSet:
         return step > self.strategy.refine_start_iter and step % self.strategy.refine_every == 0
 
     def store(self, gaussians: Gaussians, sequence: GaussianSequence | None = None) -> None:
-        """Put the parameters (of the moving set, motion and labels too) back into the modules."""
+        """Assign the parameters (for the moving set also motion and labels) to the modules."""
         for name, key in self.names.items():
             setattr(gaussians, name, self.params[key])
         if sequence is not None:
@@ -109,34 +130,34 @@ class GaussianSet:
 
 
 def make_sets(
-    sequence: GaussianSequence, rates: RateConfig, density: DensityConfig, steps: int
+    sequence: GaussianSequence, rates: LearningRateConfig, density: DensityConfig, steps: int
 ) -> tuple[GaussianSet, GaussianSet]:
-    """Return the static and the moving set of a sequence, ready to be optimised."""
+    """Return the static and the moving set of a sequence, with optimisers and density control."""
     motion = sequence.motion
     static = _make_set(sequence.static, {}, {}, rates, density, density.max_static, steps)
-    own = {_MOTION + name: value for name, value in motion.gaussian_parameters().items()}
-    own_rates = {_MOTION + k: v for k, v in motion.learning_rates(rates.motion).items()}
-    moving = _make_set(sequence.moving, own, own_rates, rates, density, density.max_moving, steps)
+    parameters = {_MOTION + name: value for name, value in motion.gaussian_parameters().items()}
+    lrs = {_MOTION + k: v for k, v in motion.learning_rates(rates.motion).items()}
+    moving = _make_set(sequence.moving, parameters, lrs, rates, density, density.max_moving, steps)
     moving.state |= {_MOTION + name: value for name, value in motion.gaussian_constants().items()}
     moving.state["labels"] = sequence.labels
     return static, moving
 
 
 def _motion_part(values: dict[str, Any]) -> dict[str, Any]:
-    """Return what belongs to the motion, by its own names."""
+    """Return the motion's entries, by the motion's own names."""
     return {k.removeprefix(_MOTION): v for k, v in values.items() if k.startswith(_MOTION)}
 
 
 def _make_set(
     gaussians: Gaussians,
-    own: dict[str, nn.Parameter],
-    own_rates: dict[str, float],
-    rates: RateConfig,
+    motion_parameters: dict[str, nn.Parameter],
+    motion_lrs: dict[str, float],
+    rates: LearningRateConfig,
     density: DensityConfig,
     limit: int,
     steps: int,
 ) -> GaussianSet:
-    lr = own_rates | {
+    lr = motion_lrs | {
         "means": rates.means,
         "scales": rates.scales,
         "quats": rates.quats,
@@ -144,7 +165,7 @@ def _make_set(
         "harmonics": rates.harmonics,
     }
     params = {key: getattr(gaussians, name) for name, key in _NAMES.items()}
-    params |= own
+    params |= motion_parameters
     optimisers: dict[str, torch.optim.Optimizer] = {
         key: torch.optim.Adam([{"params": value, "name": key}], lr=lr[key], eps=1e-15, fused=True)
         for key, value in params.items()
@@ -154,7 +175,7 @@ def _make_set(
     return GaussianSet(params, optimisers, state, strategy, limit, density.reset_every)
 
 
-def _strategy(density: DensityConfig, steps: int) -> Any:
+def _strategy(density: DensityConfig, steps: int) -> Strategy:
     from gsplat.strategy import DefaultStrategy
 
     return DefaultStrategy(
@@ -163,7 +184,7 @@ def _strategy(density: DensityConfig, steps: int) -> Any:
         refine_start_iter=int(density.start * steps),
         refine_stop_iter=int(density.stop * steps),
         refine_every=density.every,
-        # gsplat 1.5.3 never resets opacities, whatever this says (its condition compares with
-        # `0 & step`), so `refine` does; and it prunes large Gaussians only after this many steps.
+        # gsplat 1.5.3 never resets opacities (its condition compares with `0 & step`), so `refine`
+        # does. The strategy prunes large Gaussians only after this number of steps.
         reset_every=density.reset_every or max(steps, 1),
     )

@@ -13,6 +13,7 @@ from typing import Any
 import imageio.v3 as iio
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
@@ -44,25 +45,25 @@ def fit_scene(
 ) -> GaussianSequence:
     """Fit a Gaussian sequence to a scene directory, writing into its `fit/`.
 
-    A fit that was interrupted goes on from its checkpoint when called again with equal options.
+    An interrupted fit resumes from its checkpoint when called again with equal options.
 
     Args:
         scene: complete scene directory.
-        config: options; the defaults without.
-        watch: called with the fit every few steps; its `state()` and `latest` may be looked at.
+        config: options; the defaults if None.
+        watch: callback, called with the fit every few steps; it may read `state()` and `latest`.
 
     Returns:
         The sequence, in the world and units of the scene's cameras, on the CPU.
 
     Raises:
-        InputError: the scene is not fit to be fitted; the message says why.
+        InputError: an invalid scene or option, a damaged checkpoint, or a loss that diverged.
     """
     config = config or FitConfig(scene=scene.directory)
     return Fitter(scene, config, watch).run()
 
 
 class Fitter:
-    """State of one fit."""
+    """State of a fit; `run` performs it."""
 
     def __init__(
         self, scene: Scene, config: FitConfig, watch: Callable[[Fitter], None] | None = None
@@ -81,21 +82,23 @@ class Fitter:
             seed=config.seed,
         )
         self.steps = config.epochs * math.ceil(len(self.data.frames) / config.batch)
-        torch.manual_seed(config.seed)  # of the places where split Gaussians go
+        torch.manual_seed(config.seed)  # of the positions of split Gaussians
         self.started = time.perf_counter()
         self.step = 0
         self.log: list[str] = []
 
     @property
     def seconds(self) -> float:
+        """Time spent, including that before a resumption."""
         return time.perf_counter() - self.started
 
     def state(self) -> GaussianSequence:
-        """Return the sequence as it is now, in the world of the scene, on the CPU."""
+        """Return the current sequence, in the world of the scene, on the CPU."""
         scene_from_fit = self.data.fit_from_scene.inverse()
         return self.sequence.rescaled(scene_from_fit, cameras=self.data.refinement.cameras).cpu()
 
     def run(self) -> GaussianSequence:
+        """Initialise or resume, optimise, write the results and return the sequence."""
         self.directory.mkdir(parents=True, exist_ok=True)
         _write_config(self.directory / "config.json", self.config)
         changes = self.data.refinement.summary(self.scene.cameras)
@@ -107,7 +110,7 @@ class Fitter:
     def _start(self) -> None:
         """Initialise, or restore a checkpoint."""
         data, config = self.data, self.config
-        self.print = fingerprint(config, self.scene.info.stages)
+        self.fingerprint = fingerprint(config, self.scene.info.stages)
         self.sequence = initialize(
             data, config, self.scene.info.timeline, self.scene.info.world_units
         ).to(self.device)
@@ -133,7 +136,7 @@ class Fitter:
 
     def _checkpoint_parts(self) -> dict[str, Any]:
         return {
-            "fingerprint": self.print,
+            "fingerprint": self.fingerprint,
             "sets": {"static": self.static, "moving": self.moving},
             "motion": self.sequence.motion,
             "motion_optimiser": self.motion_optimiser,
@@ -141,7 +144,7 @@ class Fitter:
         }
 
     def _store(self) -> None:
-        """Let the sequence see the current parameters, whose tensors density control replaces."""
+        """Update the sequence with the current parameters, which density control replaces."""
         self.static.store(self.sequence.static)
         self.moving.store(self.sequence.moving, self.sequence)
 
@@ -150,11 +153,11 @@ class Fitter:
         progress = tqdm(total=self.steps, initial=self.step, desc="fit", unit="step")
         try:
             while self.step < self.steps:
-                figures = self._one_step(self._frames_of(self.step))
+                values = self._one_step(self._frames_of(self.step))
                 self.step += 1
                 progress.update()
                 if self.step % _LOG_EVERY == 0 or self.step == self.steps:
-                    self._log(figures, progress)
+                    self._log(values, progress)
                 if time.perf_counter() - saved > _CHECKPOINT_SECONDS:
                     self._save_checkpoint()
                     saved = time.perf_counter()
@@ -164,16 +167,17 @@ class Fitter:
         finally:
             progress.close()
 
-    def _frames_of(self, step: int) -> np.ndarray:
-        """Return the frames of a step: every epoch is a permutation, drawn from seed and epoch."""
+    def _frames_of(self, step: int) -> Int[np.ndarray, " frames"]:
+        """Return the frames of a step: every epoch is a permutation seeded by seed and epoch."""
         frames, batch = self.data.frames, self.config.batch
         per_epoch = math.ceil(len(frames) / batch)
-        epoch, place = divmod(step, per_epoch)
+        epoch, position = divmod(step, per_epoch)
         order = np.random.default_rng([self.config.seed, epoch]).permutation(len(frames))
-        return frames[order[place * batch : (place + 1) * batch]]
+        return frames[order[position * batch : (position + 1) * batch]]
 
-    def _one_step(self, frames: np.ndarray) -> dict[str, Tensor]:
-        self._set_rates()
+    def _one_step(self, frames: Int[np.ndarray, " frames"]) -> dict[str, Float[Tensor, ""]]:
+        """Perform one optimisation step and return the values to log."""
+        self._set_learning_rates()
         terms, info, psnr = self.objective(self.sequence, frames, self.step)
         total = torch.stack([term.weight * term.value for term in terms.values()]).sum()
         info["means2d"].retain_grad()
@@ -187,21 +191,21 @@ class Fitter:
         changed |= self.moving.refine(self.step, info, slice(count, None))
         if changed:
             self._store()
-            self.objective.neighbours.forget()
+            self.objective.neighbours.invalidate()
         return {"loss": total.detach(), "psnr": psnr} | {
             name: term.value.detach() for name, term in terms.items()
         }
 
-    def _set_rates(self) -> None:
-        """Let the rates of positions and patterns decay to a tenth."""
+    def _set_learning_rates(self) -> None:
+        """Decay the learning rates of positions and patterns exponentially to a tenth."""
         decay = 0.1 ** (self.step / self.steps)
-        rate = self.config.rate
+        lr = self.config.rate
         for group in (self.static, self.moving):
-            group.optimisers["means"].param_groups[0]["lr"] = rate.means * decay
-        self.motion_optimiser.param_groups[0]["lr"] = rate.patterns * decay
+            group.optimisers["means"].param_groups[0]["lr"] = lr.means * decay
+        self.motion_optimiser.param_groups[0]["lr"] = lr.patterns * decay
 
-    def _log(self, figures: dict[str, Tensor], progress: tqdm) -> None:
-        row = {name: round(float(value), 6) for name, value in figures.items()}
+    def _log(self, values: dict[str, Float[Tensor, ""]], progress: tqdm) -> None:
+        row = {name: round(float(value), 6) for name, value in values.items()}
         if not math.isfinite(row["loss"]):
             raise InputError(
                 f"fit: the loss became {row['loss']} at step {self.step}; "
@@ -241,7 +245,7 @@ class Fitter:
         return sequence
 
     def _previews(self, sequence: GaussianSequence) -> None:
-        """Save input and render side by side at five times."""
+        """Write input and rendering side by side for five frames."""
         frames = np.unique(np.linspace(0, len(self.scene) - 1, 5).round().astype(int))
         for frame in frames.tolist():
             time = sequence.timeline.time_of_frame(frame)
@@ -252,7 +256,7 @@ class Fitter:
 
 
 def _write_config(path: Path, config: FitConfig) -> None:
-    """Write the options, versions and seed beside the result."""
+    """Write the options, versions and seed next to the result."""
     options = json.loads(json.dumps(asdict(config), default=str))
     write_json(
         path,

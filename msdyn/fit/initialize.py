@@ -1,10 +1,10 @@
-"""Where a fit starts: motion from the tracks, Gaussians from the depth maps."""
+"""Initialisation of a fit: motion from the tracks, Gaussians from the depth maps."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.ndimage import binary_erosion
 from scipy.spatial import KDTree
 
@@ -18,13 +18,13 @@ from msdyn.sequence import Gaussians, GaussianSequence
 
 __all__ = ["initialize"]
 
-# Frames whose depth maps give the first Gaussians.
+# Number of frames whose depth maps are sampled for the initial Gaussians.
 _STATIC_FRAMES = 12
 _MOVING_FRAMES = 10
-# Frames, and samples of an object in each, by which the sides of an occlusion are joined.
+# Frames, and samples per object and frame, for registration across occlusions.
 _SURFACE_FRAMES = 24
 _SURFACE_SAMPLES = 400
-# Tracks whose motion a new Gaussian takes.
+# Number of nearest tracks from which the motion of a Gaussian is averaged.
 _NEAREST_TRACKS = 6
 
 
@@ -34,9 +34,9 @@ def initialize(
     """Estimate the motion from the tracks, refine it, and place Gaussians on all visible surfaces.
 
     Args:
-        data: the scene; its tracks are those of the fitted frames.
+        data: input data of the fit.
         config: options of the fit.
-        timeline, world_units: of the scene, carried along.
+        timeline, world_units: of the scene, stored in the sequence.
 
     Returns:
         A sequence in the world of the fit, on the CPU.
@@ -75,13 +75,15 @@ def initialize(
     )
 
 
-def _object_surfaces(data: FitData, objects: np.ndarray, seed: int) -> ObjectSurfaces | None:
-    """Sample the visible surfaces of the objects, if there are any, in frames over the clip."""
+def _object_surfaces(
+    data: FitData, objects: Int[np.ndarray, " objects"], seed: int
+) -> ObjectSurfaces | None:
+    """Sample the visible surfaces of the objects in frames over the clip; None without objects."""
     if not len(objects):
         return None
     rng = np.random.default_rng(seed)
-    samples, when, which = [], [], []
-    for frame in _spread(data.frames, _SURFACE_FRAMES):
+    samples, frames, instances = [], [], []
+    for frame in _evenly_spaced(data.frames, _SURFACE_FRAMES):
         mask = data.mask[frame].cpu().numpy()
         for instance in objects:
             inner = binary_erosion(mask == instance)  # borders are uncertain
@@ -89,16 +91,16 @@ def _object_surfaces(data: FitData, objects: np.ndarray, seed: int) -> ObjectSur
             samples.append(
                 SurfaceSamples(xyz, rgb, sample_normals(xyz, data.cameras.centres[frame]))
             )
-            when.append(np.full(len(xyz), np.searchsorted(data.frames, frame)))
-            which.append(np.full(len(xyz), instance))
-    whole = SurfaceSamples.concatenate(samples)
-    return ObjectSurfaces(whole, np.concatenate(when), np.concatenate(which))
+            frames.append(np.full(len(xyz), np.searchsorted(data.frames, frame)))
+            instances.append(np.full(len(xyz), instance))
+    all_samples = SurfaceSamples.concatenate(samples)
+    return ObjectSurfaces(all_samples, np.concatenate(frames), np.concatenate(instances))
 
 
 def _static_gaussians(data: FitData, config: FitConfig, rng: np.random.Generator) -> Gaussians:
-    """Sample the static parts of depth maps spread over the clip."""
+    """Sample the static pixels of depth maps of frames over the clip."""
     count = config.static_gaussians
-    chosen = _spread(data.frames, _STATIC_FRAMES)
+    chosen = _evenly_spaced(data.frames, _STATIC_FRAMES)
     points, colours, footprints = [], [], []
     for frame in chosen:
         own = data.mask[frame].cpu().numpy() == 0
@@ -106,7 +108,7 @@ def _static_gaussians(data: FitData, config: FitConfig, rng: np.random.Generator
         points.append(sample[0])
         colours.append(sample[1])
         footprints.append(sample[2])
-    kept = _thin(np.concatenate(points), np.concatenate(footprints), count)
+    kept = _subsample(np.concatenate(points), np.concatenate(footprints), count)
     return _gaussians(np.concatenate(points)[kept], np.concatenate(colours)[kept], config.sh_degree)
 
 
@@ -117,34 +119,34 @@ def _moving_gaussians(
     config: FitConfig,
     rng: np.random.Generator,
 ) -> tuple[Gaussians, Motion, Int[torch.Tensor, " moving"]]:
-    """Sample the objects in frames spread over the clip and map the points back to canonical.
+    """Sample the objects in frames over the clip and map the points to the canonical frame.
 
-    A point keeps the motion by which it was mapped back, so that in its own frame it lies where it
-    was observed.
+    A Gaussian keeps the motion by which its point was mapped, so that its position in the sampled
+    frame is the observed one.
     """
     points, colours, labels, footprints = [], [], [], []
     motions: list[Motion] = []
     count = config.moving_gaussians
-    chosen = _spread(data.frames, _MOVING_FRAMES)
+    chosen = _evenly_spaced(data.frames, _MOVING_FRAMES)
     for frame in chosen:
         mask = data.mask[frame].cpu().numpy()
         for instance in np.unique(tracks.object):
             area = int((mask == instance).sum())
-            share = 3 * count * area // max(_moving_area(data, chosen), 1)
-            sample = _sample_frame(data, frame, mask == instance, share, rng)
+            number = 3 * count * area // max(_moving_area(data, chosen), 1)
+            sample = _sample_frame(data, frame, mask == instance, number, rng)
             own = np.flatnonzero(tracks.object == instance)
-            now = int(np.searchsorted(data.frames, frame))
-            back, near, motion = _map_back(sample[0], own, tracked, tracks, frame, now)
-            points.append(back)
+            track_frame = int(np.searchsorted(data.frames, frame))
+            canonical, near, motion = _map_back(sample[0], own, tracked, tracks, frame, track_frame)
+            points.append(canonical)
             colours.append(sample[1][near])
             footprints.append(sample[2][near])
-            labels.append(np.full(len(back), instance))
+            labels.append(np.full(len(canonical), instance))
             motions.append(motion)
     if not sum(len(p) for p in points):
         none = torch.zeros(0, dtype=torch.long)
         return Gaussians.empty(config.sh_degree), tracked.motion.select(none), none
     position, label = np.concatenate(points), np.concatenate(labels)
-    kept = _thin(position, np.concatenate(footprints), count, label)
+    kept = _subsample(position, np.concatenate(footprints), count, label)
     gaussians = _gaussians(position[kept], np.concatenate(colours)[kept], config.sh_degree)
     motion = type(tracked.motion).concatenated(motions).select(torch.from_numpy(kept))
     return gaussians, motion, torch.from_numpy(label[kept]).long()
@@ -157,21 +159,21 @@ def _map_back(
     tracked: TrackedMotion,
     tracks: LiftedTracks,
     frame: int,
-    now: int,
+    track_frame: int,
 ) -> tuple[Float[np.ndarray, "kept 3"], Int[np.ndarray, " kept"], Motion]:
     """Map points of one object from a frame to the canonical frame.
 
-    A point moves as the tracks nearest to it in that frame do, occluded ones included, which lie
-    where their motion has them. Points much farther from any track than is usual are dropped: they
-    lie behind the object or in front of it.
+    The motion of a point is averaged from the nearest tracks in that frame; occluded tracks are at
+    the positions predicted by their motion. Points much farther from all tracks than the median are
+    dropped, because their depth is probably that of the background or of an occluder.
 
     Args:
         points: world positions at the frame.
-        own: the object's tracks.
+        own: indices of the object's tracks.
         tracked: motion of all tracks.
         tracks: their observations.
         frame: index in the clip.
-        now: the same among the tracks' frames.
+        track_frame: index of the same frame in the tracks.
 
     Returns:
         Canonical positions of the points kept, their indices, and their motion.
@@ -179,28 +181,34 @@ def _map_back(
     motion = tracked.motion.select(torch.from_numpy(own))
     moved = motion.positions(tracked.points[own], torch.tensor([float(frame)]))[0]
     positions = np.where(
-        tracks.visible[own, now, None], tracks.xyz[own, now], moved.double().numpy()
+        tracks.visible[own, track_frame, None], tracks.xyz[own, track_frame], moved.double().numpy()
     )
     tree = KDTree(positions)
-    near = np.zeros(0, int)
+    kept = np.zeros(0, int)
     if len(points):
         distance = tree.query(points)[0]
-        near = np.flatnonzero(distance < 5 * np.median(distance) + 1e-6)
+        kept = np.flatnonzero(distance < 5 * np.median(distance) + 1e-6)
     count = min(_NEAREST_TRACKS, len(positions))
     distance, index = (
-        v.reshape(len(near), count) for v in map(np.asarray, tree.query(points[near], k=count))
+        v.reshape(len(kept), count) for v in map(np.asarray, tree.query(points[kept], k=count))
     )
     bandwidth = np.maximum(distance.mean(1, keepdims=True), 1e-12)
     weights = torch.from_numpy(np.exp(-((distance / bandwidth) ** 2))).float()
-    new = motion.mixed(torch.from_numpy(index).long(), weights)
-    back = new.undo(torch.from_numpy(points[near]).float(), float(frame))
-    return back.numpy(), near, new
+    averaged = motion.mixed(torch.from_numpy(index).long(), weights)
+    canonical = averaged.undo(torch.from_numpy(points[kept]).float(), float(frame))
+    return canonical.numpy(), kept, averaged
 
 
 def _sample_frame(
-    data: FitData, frame: int, own: np.ndarray, count: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return points, colours and pixel footprints of random pixels with known depth in a mask."""
+    data: FitData,
+    frame: int,
+    own: Bool[np.ndarray, "height width"],
+    count: int,
+    rng: np.random.Generator,
+) -> tuple[
+    Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"], Float[np.ndarray, " points"]
+]:
+    """Return points, colours and pixel footprints of random pixels of known depth in a mask."""
     depth = data.depth[frame].cpu().numpy()
     index = np.flatnonzero((own & (depth > 0)).reshape(-1))
     index = rng.choice(index, min(count, len(index)), replace=False)
@@ -210,17 +218,20 @@ def _sample_frame(
     return points, colours, footprints
 
 
-def _thin(
-    points: np.ndarray, footprints: np.ndarray, count: int, label: np.ndarray | None = None
-) -> np.ndarray:
-    """Return indices of at most about `count` points, evenly spread in the images.
+def _subsample(
+    points: Float[np.ndarray, "points 3"],
+    footprints: Float[np.ndarray, " points"],
+    count: int,
+    label: Int[np.ndarray, " points"] | None = None,
+) -> Int[np.ndarray, " kept"]:
+    """Return the indices of about `count` points, evenly distributed in the images.
 
-    Space is divided into cells of a multiple of the pixel footprint, found by bisection; one point
-    per cell is kept.
+    One point is kept per cell of a grid. The cell size is a multiple of the pixel footprint, found
+    by bisection.
     """
     if len(points) <= count:
         return np.arange(len(points))
-    # One grid per octave of footprint, so that near and far points are equally dense in images.
+    # One grid per octave of footprint, for equal image density of near and far points.
     octave = np.round(np.log2(np.maximum(footprints, 1e-9)))
     low, high = 0.0, 12.0
     kept = np.arange(len(points))
@@ -238,8 +249,10 @@ def _thin(
     return np.sort(kept)
 
 
-def _gaussians(points: np.ndarray, colours: np.ndarray, degree: int) -> Gaussians:
-    """Make Gaussians whose size is the mean distance to their three nearest neighbours."""
+def _gaussians(
+    points: Float[np.ndarray, "points 3"], colours: Float[np.ndarray, "points 3"], degree: int
+) -> Gaussians:
+    """Make Gaussians of 0.7 times the mean distance to the three nearest neighbours."""
     if len(points) < 2:
         spacing = np.full(len(points), 0.01)
     else:
@@ -255,11 +268,12 @@ def _gaussians(points: np.ndarray, colours: np.ndarray, degree: int) -> Gaussian
     )
 
 
-def _spread(frames: np.ndarray, count: int) -> list[int]:
-    """Return at most `count` of the frames, evenly spread, the ends included."""
+def _evenly_spaced(frames: Int[np.ndarray, " frames"], count: int) -> list[int]:
+    """Return at most `count` evenly spaced frames, including the first and the last."""
     return frames[np.unique(np.linspace(0, len(frames) - 1, count).round().astype(int))].tolist()
 
 
 def _moving_area(data: FitData, frames: list[int]) -> int:
+    """Return the number of pixels on objects in some frames."""
     mask = data.mask[frames]
     return int(((mask > 0) & (mask != IGNORE)).sum())

@@ -1,7 +1,7 @@
 """The losses of Eq. 12 and regularisers of the Gaussians. Lengths are in the world of the fit.
 
-The functions compare tensors; those at the end register them as losses of a step. Regularisers of
-the motion belong to the motion model.
+The public functions take tensors; those at the end of the file register them as losses of a step.
+Regularisers of the motion are methods of the motion model.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ _C1, _C2 = 0.01**2, 0.03**2
 def rgb_loss(
     image: Float[Tensor, "frames height width 3"], truth: Float[Tensor, "frames height width 3"]
 ) -> Float[Tensor, ""]:
-    """Return 0.8 L1 + 0.2 (1 - SSIM), as 3D Gaussian Splatting does.
+    """Return 0.8 L1 + 0.2 (1 - SSIM).
 
-    On a CPU in float32 a compiled kernel computes it, and `truth` gets no gradient.
+    In float32 on the CPU a compiled kernel computes it, without a gradient for `truth`.
+
+    Reference: Kerbl et al. 2023.
     """
     if _compiled(image):
         return 0.2 + _Photometric.apply(image, truth, 0.8, -0.2)  # pyright: ignore
@@ -46,7 +48,7 @@ def ssim(
 ) -> Float[Tensor, ""]:
     """Return the mean structural similarity: 11-tap Gaussian window, sigma 1.5, zero padding.
 
-    On a CPU in float32 a compiled kernel computes it, and `truth` gets no gradient.
+    In float32 on the CPU a compiled kernel computes it, without a gradient for `truth`.
 
     Reference: Wang et al. 2004.
     """
@@ -55,8 +57,8 @@ def ssim(
     return _ssim(image, truth)
 
 
-def _compiled(values: Tensor) -> bool:
-    """Whether a loss of these values has a compiled kernel."""
+def _compiled(values: Float[Tensor, "*_"]) -> bool:
+    """Return whether a compiled kernel computes the loss."""
     return values.dtype == torch.float32 and not values.is_cuda
 
 
@@ -64,7 +66,13 @@ class _Photometric(torch.autograd.Function):
     """l1 * L1 + similarity * SSIM."""
 
     @staticmethod
-    def forward(ctx: Any, image: Tensor, truth: Tensor, l1: float, similarity: float) -> Tensor:
+    def forward(
+        ctx: Any,
+        image: Float[Tensor, "frames height width channels"],
+        truth: Float[Tensor, "frames height width channels"],
+        l1: float,
+        similarity: float,
+    ) -> Float[Tensor, ""]:
         from msdyn.fit.numba_photometric import photometric_and_gradient
 
         total, gradients = 0.0, []
@@ -81,7 +89,10 @@ class _Photometric(torch.autograd.Function):
         return upstream[0] / len(gradient) * gradient, None, None, None
 
 
-def _ssim(image: Tensor, truth: Tensor) -> Tensor:
+def _ssim(
+    image: Float[Tensor, "frames height width channels"],
+    truth: Float[Tensor, "frames height width channels"],
+) -> Float[Tensor, ""]:
     a, b = image.movedim(-1, 1), truth.movedim(-1, 1)  # [B, C, H, W]
     channels = a.shape[1]
     maps = torch.cat([a, b, a * a, b * b, a * b], dim=1)
@@ -105,7 +116,13 @@ def mask_loss(
     truth: Float[Tensor, "frames height width"],
     certain: Float[Tensor, "frames height width"],
 ) -> Float[Tensor, ""]:
-    """Return the mean difference of the share of moving Gaussians from the mask, where known."""
+    """Return the mean absolute error of the rendered mask of moving Gaussians.
+
+    Args:
+        moving: blended weight of moving Gaussians, in [0, 1].
+        truth: 1 on moving objects, 0 elsewhere.
+        certain: weight of each pixel, 0 where the true mask is unknown.
+    """
     return ((moving - truth).abs() * certain).sum() / certain.sum().clamp_min(1)
 
 
@@ -119,14 +136,14 @@ def depth_loss(
 
     Args:
         depth: blended depth, not divided by alpha.
-        alpha: accumulated opacity; pixels below one half do not count.
+        alpha: accumulated opacity; pixels below 0.5 are ignored.
         truth: 0 = unknown.
         confidence: weight of each pixel.
     """
     known = ((truth > 0) & (alpha > 0.5)) * confidence
     inverse = alpha / depth.clamp_min(1e-3)
     error = (inverse - 1 / truth.clamp_min(1e-3)).abs() * known
-    # Bounded, so that pixels on the wrong side of a silhouette do not dominate.
+    # Clamped, so that pixels on the wrong side of a silhouette do not dominate.
     return error.clamp_max(0.5).sum() / known.sum().clamp_min(1)
 
 
@@ -140,7 +157,7 @@ def track_loss(
     intrinsics: Float[Tensor, "frames 3 3"],
     cam_from_world: Float[Tensor, "frames 4 4"],
 ) -> Float[Tensor, ""]:
-    """Compare the rendered displacement of the surface at a track's pixel with the track.
+    """Return the error of the rendered target position of the surface at each track's pixel.
 
     Args:
         positions: world positions at the target times, blended in the source frames; not divided
@@ -153,8 +170,8 @@ def track_loss(
         intrinsics, cam_from_world: of the target frames.
 
     Returns:
-        Weighted mean of the 2D error, as a share of the longer image side, plus a tenth of the
-        error of inverse depth.
+        Weighted mean of the 2D error, as a fraction of the longer image side, plus a tenth of the
+        error of inverse_error depth.
     """
     height, width = alpha.shape[1:]
     size = source_xy.new_tensor([width, height])
@@ -162,18 +179,18 @@ def track_loss(
     stacked = torch.cat([positions, alpha.unsqueeze(-1)], dim=-1).movedim(-1, 1)
     sampled = F.grid_sample(stacked, grid, align_corners=False, padding_mode="border")
     sampled = sampled[:, :, 0].mT  # [B, P, 4]
-    drawn = sampled[..., 3:]
-    world = sampled[..., :3] / drawn.clamp_min(1e-3)
+    source_alpha = sampled[..., 3:]
+    world = sampled[..., :3] / source_alpha.clamp_min(1e-3)
     camera = world @ cam_from_world[:, :3, :3].mT + cam_from_world[:, None, :3, 3]
     depth = camera[..., 2].clamp_min(1e-2)
     homogeneous = camera @ intrinsics.mT
     xy = homogeneous[..., :2] / depth.unsqueeze(-1)
-    valid = weights * (drawn[..., 0] > 0.3) * (camera[..., 2] > 1e-2)
-    place = (((xy - target_xy) / max(width, height)).square().sum(-1) + 1e-12).sqrt()
-    place = place.clamp_max(0.2)  # a lost track does not pull at all
+    valid = weights * (source_alpha[..., 0] > 0.3) * (camera[..., 2] > 1e-2)
+    error = (((xy - target_xy) / max(width, height)).square().sum(-1) + 1e-12).sqrt()
+    error = error.clamp_max(0.2)  # no gradient for outlier tracks
     known = target_depth > 0
-    inverse = (1 / depth - 1 / target_depth.clamp_min(1e-3)).abs().clamp_max(0.5) * known
-    return (valid * (place + 0.1 * inverse)).sum() / valid.sum().clamp_min(1e-6)
+    inverse_error = (1 / depth - 1 / target_depth.clamp_min(1e-3)).abs().clamp_max(0.5) * known
+    return (valid * (error + 0.1 * inverse_error)).sum() / valid.sum().clamp_min(1e-6)
 
 
 def rigidity_loss(
@@ -189,17 +206,18 @@ def rigidity_loss(
     Args:
         canonical: canonical positions.
         moved: positions at the frames.
-        rotations: since the canonical frame.
-        chosen: a sample of the Gaussians.
+        rotations: relative to the canonical frame.
+        chosen: indices of a sample of the Gaussians.
         neighbours: of each of them, in the canonical frame.
-        weights: of each pair, 0 for pairs across objects; by distance.
+        weights: of each pair, decreasing with distance, 0 for pairs of different objects.
 
     Returns:
-        Weighted mean of |x_j' - x_i' - R_i (x_j - x_i)| as a share of the mean distance of
-        neighbours, plus the difference of the rotations. On a CPU in float32 it is compiled.
+        Weighted mean of |x_j' - x_i' - R_i (x_j - x_i)| as a fraction of the mean distance of
+        neighbours, plus the Frobenius norm of the difference of their rotations. In float32 on the
+        CPU a compiled kernel computes it.
 
-    Reference: the local rigidity term of Eq. 12, whose form the paper leaves open; as-rigid-as-
-    possible energy, Sorkine and Alexa 2007.
+    Reference: the local rigidity term of Eq. 12, whose form the paper does not specify;
+    as-rigid-as-possible energy, Sorkine and Alexa 2007.
     """
     if not len(chosen):
         return moved.sum() * 0
@@ -209,18 +227,21 @@ def rigidity_loss(
         return rigidity_cpu(canonical, moved, rotations, chosen, neighbours, weights)
     edge = _take(canonical, 0, neighbours) - _take(canonical, 0, chosen)[:, None]  # [n, k, 3]
     spacing = (weights * edge.norm(dim=-1)).sum() / weights.sum().clamp_min(1e-6)
-    turn = _take(rotations, 1, chosen)
-    turned = torch.einsum("bnij,nkj->bnki", turn, edge)
-    now = _take(moved, 1, neighbours) - _take(moved, 1, chosen)[:, :, None]
-    strain = ((now - turned) ** 2).sum(-1).add(1e-12).sqrt() / spacing.detach().clamp_min(1e-6)
-    twist = (_take(rotations, 1, neighbours) - turn[:, :, None]).square().sum((-1, -2))
+    rotation = _take(rotations, 1, chosen)
+    rotated = torch.einsum("bnij,nkj->bnki", rotation, edge)
+    moved_edge = _take(moved, 1, neighbours) - _take(moved, 1, chosen)[:, :, None]
+    strain = ((moved_edge - rotated) ** 2).sum(-1).add(1e-12).sqrt()
+    strain = strain / spacing.detach().clamp_min(1e-6)
+    twist = (_take(rotations, 1, neighbours) - rotation[:, :, None]).square().sum((-1, -2))
     twist = (twist + 1e-12).sqrt()
     total = (strain + twist) * weights
     return total.sum() / (weights.sum().clamp_min(1e-6) * len(moved))
 
 
-def _take(values: Tensor, dim: int, index: Tensor) -> Tensor:
-    """Index one dimension. Unlike `values[index]`, the gradient sums in the same order each run."""
+def _take(
+    values: Float[Tensor, "*_"], dim: int, index: Int[Tensor, "*index"]
+) -> Float[Tensor, "*_"]:
+    """Index one dimension. Unlike that of `values[index]`, the gradient is deterministic."""
     return values.index_select(dim, index.reshape(-1)).unflatten(dim, index.shape)
 
 
@@ -229,30 +250,30 @@ def scale_loss(log_scales: Float[Tensor, "gaussians 3"]) -> Float[Tensor, ""]:
     if not len(log_scales):
         return log_scales.sum()
     x, y, z = log_scales.unbind(-1)
-    # Three numbers' variance by their differences: a reduction over so few is slow.
+    # The variance of three values from their differences; torch's reduction over three is slow.
     return ((x - y).square().mean() + (y - z).square().mean() + (z - x).square().mean()) / 9
 
 
-# In the order in which they are summed and logged.
+# Losses are summed and logged in the order of registration.
 
 
 @register_loss("rgb")
-def _rgb(step: Step) -> Tensor:
+def _rgb(step: Step) -> Float[Tensor, ""]:
     return rgb_loss(step.rgb, step.truth.rgb)
 
 
 @register_loss("mask")
-def _mask(step: Step) -> Tensor:
+def _mask(step: Step) -> Float[Tensor, ""]:
     return mask_loss(step.moving, step.truth.moving, step.truth.certain)
 
 
 @register_loss("depth")
-def _depth(step: Step) -> Tensor:
+def _depth(step: Step) -> Float[Tensor, ""]:
     return depth_loss(step.depth, step.alpha, step.truth.depth, step.truth.confidence)
 
 
 @register_loss("track")
-def _track(step: Step) -> Tensor | None:
+def _track(step: Step) -> Float[Tensor, ""] | None:
     tracks = step.tracks
     if tracks is None or step.positions is None:
         return None
@@ -269,16 +290,16 @@ def _track(step: Step) -> Tensor | None:
 
 
 @register_loss("scale")
-def _scale(step: Step) -> Tensor:
+def _scale(step: Step) -> Float[Tensor, ""]:
     sequence = step.sequence
     return scale_loss(sequence.static.log_scales) + scale_loss(sequence.moving.log_scales)
 
 
 @register_loss("rigidity")
-def _rigidity(step: Step) -> Tensor | None:
+def _rigidity(step: Step) -> Float[Tensor, ""] | None:
     means = step.sequence.moving.means
     if not len(means):
         return None
-    pairs = step.neighbours.of(means, step.sequence.labels, step.number)
+    pairs = step.neighbours.sample(means, step.sequence.labels, step.number)
     moved = step.posed.means[:, step.posed.num_static :]
     return rigidity_loss(means, moved, step.posed.rotations, *pairs)

@@ -1,4 +1,4 @@
-"""Which Gaussians the local rigidity loss looks at."""
+"""Neighbouring Gaussians for the local rigidity loss."""
 
 from __future__ import annotations
 
@@ -11,45 +11,57 @@ from torch import Tensor
 __all__ = ["Neighbours"]
 
 _NEIGHBOURS = 8
-_CHOSEN = 2048
-_RENEW_EVERY = 100
+# Number of Gaussians sampled per step.
+_SAMPLED = 2048
+# Steps between updates of the neighbours, as the canonical positions change slowly.
+_UPDATE_EVERY = 100
 
 
 class Neighbours:
-    """Nearest neighbours of the moving Gaussians in the canonical frame, renewed now and then."""
+    """Nearest neighbours of the moving Gaussians in the canonical frame, updated periodically."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.index: Tensor | None = None
         self.weight: Tensor | None = None
 
-    def forget(self) -> None:
-        """Find the neighbours anew at the next use: the Gaussians have changed in number."""
+    def invalidate(self) -> None:
+        """Update the neighbours at the next use, because the number of Gaussians changed."""
         self.index = self.weight = None
 
-    def of(
+    def sample(
         self, means: Float[Tensor, "gaussians 3"], objects: Int[Tensor, " gaussians"], step: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return a random choice of Gaussians [n], their neighbours [n, k] and weights [n, k].
+    ) -> tuple[Int[Tensor, " chosen"], Int[Tensor, "chosen near"], Float[Tensor, "chosen near"]]:
+        """Sample Gaussians.
 
-        Weights fall off with distance as a Gaussian of the mean distance; pairs across objects have
-        none.
+        Args:
+            means: canonical positions.
+            objects: mask index of each Gaussian.
+            step: number of the step, which seeds the sample.
+
+        Returns:
+            Indices, those of their neighbours, and weights. A weight is a Gaussian of the distance,
+            of twice the median distance of neighbours as standard deviation; it is 0 for pairs of
+            different objects.
         """
-        if self.index is None or self.weight is None or step % _RENEW_EVERY == 0:
+        if self.index is None or self.weight is None or step % _UPDATE_EVERY == 0:
             self.index, self.weight = _nearest(means, objects)
         rng = np.random.default_rng([self.seed, step, 2])
-        count = min(_CHOSEN, len(means))
+        count = min(_SAMPLED, len(means))
         chosen = torch.from_numpy(rng.choice(len(means), count, replace=False))
         chosen = chosen.to(means.device)
         return chosen, self.index[chosen], self.weight[chosen]
 
 
-def _nearest(means: Tensor, objects: Tensor) -> tuple[Tensor, Tensor]:
+def _nearest(
+    means: Float[Tensor, "gaussians 3"], objects: Int[Tensor, " gaussians"]
+) -> tuple[Int[Tensor, "gaussians near"], Float[Tensor, "gaussians near"]]:
+    """Return the nearest neighbours of each Gaussian and their weights."""
     points = means.detach().cpu().numpy()
     label = objects.cpu().numpy()
-    near = min(_NEIGHBOURS + 1, len(points))
-    distance, index = KDTree(points).query(points, k=near)
-    distance, index = distance.reshape(-1, near)[:, 1:], index.reshape(-1, near)[:, 1:]
+    count = min(_NEIGHBOURS + 1, len(points))
+    distance, index = KDTree(points).query(points, k=count)
+    distance, index = distance.reshape(-1, count)[:, 1:], index.reshape(-1, count)[:, 1:]
     width = max(float(np.median(distance)) if distance.size else 1.0, 1e-9)
     weight = np.exp(-0.5 * (distance / (2 * width)) ** 2) * (label[index] == label[:, None])
     return torch.from_numpy(index).to(means.device), torch.from_numpy(weight).to(means)

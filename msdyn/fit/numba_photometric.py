@@ -1,11 +1,12 @@
-"""CPU kernel: L1 and structural similarity of two images and their gradient in one go.
+"""CPU kernel: L1 and structural similarity of two images and their gradient in one pass.
 
-The upstream gradient of a mean is one number, so the gradient with respect to the first image is
-computed with the value and only scaled later. Images are rows of interleaved channels, and a window
-of 11 taps steps over them by the number of channels: every inner loop runs along a whole row.
+The losses are scalars, so the gradient with respect to the first image is computed with the value
+and scaled by the upstream gradient later. Rows of an image have interleaved channels, and the 11
+taps of the window are the number of channels apart, so that inner loops run over whole rows.
 """
 
 import numpy as np
+from jaxtyping import Float
 from numba import prange
 
 from msdyn.jit import kernel
@@ -18,17 +19,19 @@ _C1, _C2 = np.float32(0.01**2), np.float32(0.03**2)
 
 
 def photometric_and_gradient(
-    image: np.ndarray, truth: np.ndarray, l1: float, ssim: float
-) -> tuple[float, float, np.ndarray]:
+    image: Float[np.ndarray, "height width channels"],
+    truth: Float[np.ndarray, "height width channels"],
+    l1: float,
+    ssim: float,
+) -> tuple[float, float, Float[np.ndarray, "height width channels"]]:
     """Return the mean absolute difference of two images, their mean SSIM, and a gradient.
 
     Args:
-        image: [H, W, C] float32, contiguous.
-        truth: likewise.
-        l1, ssim: what is derived is l1 * L1 + ssim * SSIM.
+        image, truth: float32, contiguous.
+        l1, ssim: weights of the loss, l1 * L1 + ssim * SSIM.
 
     Returns:
-        L1, SSIM, and the gradient with respect to the first image, [H, W, C] float32.
+        L1, SSIM, and the gradient of the loss with respect to the first image, float32.
     """
     height, width, channels = image.shape
     offset = np.arange(_TAPS) - _HALF
@@ -37,9 +40,9 @@ def photometric_and_gradient(
     row = width * channels
     gradient = np.empty((height, row), np.float32)
     sums = np.empty((2, height))
-    # Five rows of zeros above and below stand for what lies outside the image.
+    # Zero padding of five rows above and below the image.
     filtered = np.zeros((5, height + 2 * _HALF, row), np.float32)
-    slopes = np.zeros((3, height + 2 * _HALF, row), np.float32)
+    filtered_gradients = np.zeros((3, height + 2 * _HALF, row), np.float32)
     _photometric(
         image.reshape(height, row),
         truth.reshape(height, row),
@@ -48,7 +51,7 @@ def photometric_and_gradient(
         np.float32(l1 / image.size),
         np.float32(ssim / image.size),
         filtered,
-        slopes,
+        filtered_gradients,
         gradient,
         sums,
     )
@@ -58,7 +61,7 @@ def photometric_and_gradient(
 
 @kernel(fastmath=True)
 def _weighted_sum(s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, w, out):
-    """Add up eleven rows; taken as slices, they are read without a check of every index."""
+    """Return the weighted sum of eleven rows, passed as slices to avoid index checks."""
     w0, w1, w2, w3, w4, w5 = w[0], w[1], w[2], w[3], w[4], w[5]
     for i in range(out.size):
         pairs = w0 * (s0[i] + s10[i]) + w1 * (s1[i] + s9[i]) + w2 * (s2[i] + s8[i])
@@ -66,8 +69,8 @@ def _weighted_sum(s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, w, out):
 
 
 @kernel(fastmath=True)
-def _along(padded, window, step, out):
-    """Filter a row, padded by five steps of zeros on both sides, along itself."""
+def _filter_row(padded, window, step, out):
+    """Filter horizontally a row that is padded by five times `step` zeros on both sides."""
     n = out.size
     _weighted_sum(
         padded[:n],
@@ -87,8 +90,8 @@ def _along(padded, window, step, out):
 
 
 @kernel(fastmath=True)
-def _across(rows, y, window, out):
-    """Filter across eleven rows, from y on."""
+def _filter_columns(rows, y, window, out):
+    """Filter vertically over eleven rows, from y on."""
     _weighted_sum(
         rows[y],
         rows[y + 1],
@@ -107,7 +110,9 @@ def _across(rows, y, window, out):
 
 
 @kernel(parallel=True, fastmath=True)
-def _photometric(image, truth, window, channels, l1, share, filtered, slopes, gradient, sums):
+def _photometric(
+    image, truth, window, channels, l1, ssim_weight, filtered, filtered_gradients, gradient, sums
+):
     height, row = image.shape
     zero, one, two = np.float32(0), np.float32(1), np.float32(2)
     margin = _HALF * channels
@@ -127,11 +132,11 @@ def _photometric(image, truth, window, channels, l1, share, filtered, slopes, gr
                     inner[i] = b[i] * b[i]
                 else:
                     inner[i] = a[i] * b[i]
-            _along(padded, window, channels, filtered[k, y + _HALF])
+            _filter_row(padded, window, channels, filtered[k, y + _HALF])
     for y in prange(height):
         m = np.empty((5, row), np.float32)
         for k in range(5):
-            _across(filtered[k], y, window, m[k])
+            _filter_columns(filtered[k], y, window, m[k])
         d = np.zeros((3, row + 2 * margin), np.float32)
         by_mean = d[0, margin : margin + row]
         by_square = d[1, margin : margin + row]
@@ -139,24 +144,26 @@ def _photometric(image, truth, window, channels, l1, share, filtered, slopes, gr
         total = zero
         for i in range(row):
             p, q = m[0, i], m[1, i]
-            top1 = two * p * q + _C1
-            top2 = two * (m[4, i] - p * q) + _C2
-            low1 = one / (p * p + q * q + _C1)
-            low2 = one / (m[2, i] - p * p + m[3, i] - q * q + _C2)
-            value = top1 * top2 * low1 * low2
+            numerator1 = two * p * q + _C1
+            numerator2 = two * (m[4, i] - p * q) + _C2
+            inverse1 = one / (p * p + q * q + _C1)
+            inverse2 = one / (m[2, i] - p * p + m[3, i] - q * q + _C2)
+            value = numerator1 * numerator2 * inverse1 * inverse2
             total += value
             # Derivatives with respect to the filtered a, a^2 and a b.
-            slope = q * (top2 - top1) * low1 * low2 + p * value * (low2 - low1)
-            by_mean[i] = two * share * slope
-            by_square[i] = -share * value * low2
-            by_product[i] = two * share * top1 * low1 * low2
+            by_mean_half = q * (numerator2 - numerator1) * inverse1 * inverse2 + p * value * (
+                inverse2 - inverse1
+            )
+            by_mean[i] = two * ssim_weight * by_mean_half
+            by_square[i] = -ssim_weight * value * inverse2
+            by_product[i] = two * ssim_weight * numerator1 * inverse1 * inverse2
         sums[1, y] = total
         for k in range(3):
-            _along(d[k], window, channels, slopes[k, y + _HALF])
+            _filter_row(d[k], window, channels, filtered_gradients[k, y + _HALF])
     for y in prange(height):
         d = np.empty((3, row), np.float32)
         for k in range(3):
-            _across(slopes[k], y, window, d[k])
+            _filter_columns(filtered_gradients[k], y, window, d[k])
         total = zero
         for i in range(row):
             p, q = image[y, i], truth[y, i]

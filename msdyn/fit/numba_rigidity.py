@@ -1,7 +1,7 @@
-"""CPU kernel: the local rigidity loss and its gradients in one go.
+"""CPU kernel: the local rigidity loss and its gradients in one pass.
 
-A few thousand Gaussians with eight neighbours each are done within a millisecond, so the kernel is
-serial, and its sums are in the same order each run.
+The kernel is serial, so that the order of its sums is deterministic. For a few thousand Gaussians
+with eight neighbours each it takes about a millisecond.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from msdyn.jit import kernel
@@ -20,22 +21,16 @@ _F = np.float32
 
 
 def rigidity_cpu(
-    canonical: Tensor,
-    moved: Tensor,
-    rotations: Tensor,
-    chosen: Tensor,
-    neighbours: Tensor,
-    weights: Tensor,
-) -> Tensor:
-    """Return the local rigidity loss, differentiably in the first three arguments.
+    canonical: Float[Tensor, "gaussians 3"],
+    moved: Float[Tensor, "frames gaussians 3"],
+    rotations: Float[Tensor, "frames gaussians 3 3"],
+    chosen: Int[Tensor, " chosen"],
+    neighbours: Int[Tensor, "chosen near"],
+    weights: Float[Tensor, "chosen near"],
+) -> Float[Tensor, ""]:
+    """Return the local rigidity loss, differentiable in the first three arguments.
 
-    Args:
-        canonical: [G, 3] float32 on the CPU, as everything here but the indices.
-        moved: [B, G, 3].
-        rotations: [B, G, 3, 3].
-        chosen: [n] int64.
-        neighbours: [n, k] int64.
-        weights: [n, k].
+    All tensors are on the CPU, in float32 and int64; see `msdyn.fit.losses.rigidity_loss`.
     """
     pairs = chosen, neighbours, weights.to(canonical)
     return _Rigidity.apply(canonical, moved, rotations, *pairs)  # pyright: ignore[reportReturnType]
@@ -69,7 +64,7 @@ def _rigidity(
 ):
     tiny, small = _F(1e-12), _F(1e-6)
     total_weight, distance = _F(0), _F(0)
-    edge, turned = np.empty(3, np.float32), np.empty(3, np.float32)
+    edge, residual = np.empty(3, np.float32), np.empty(3, np.float32)
     for n in range(chosen.size):
         for k in range(neighbours.shape[1]):
             square = _F(0)
@@ -84,7 +79,7 @@ def _rigidity(
     for b in range(moved.shape[0]):
         for n in range(chosen.size):
             here = chosen[n]
-            turn, grad_turn = rotations[b, here], grad_rotations[b, here]
+            rotation, grad_rotation = rotations[b, here], grad_rotations[b, here]
             for k in range(neighbours.shape[1]):
                 there = neighbours[n, k]
                 share = weights[n, k] / (total_weight * _F(moved.shape[0]))
@@ -94,24 +89,24 @@ def _rigidity(
                 for i in range(3):
                     edge[i] = canonical[there, i] - canonical[here, i]
                 for i in range(3):
-                    turned[i] = moved[b, there, i] - moved[b, here, i]
+                    residual[i] = moved[b, there, i] - moved[b, here, i]
                     for j in range(3):
-                        turned[i] -= turn[i, j] * edge[j]
-                        apart = rotations[b, there, i, j] - turn[i, j]
-                        twist += apart * apart
-                    strain += turned[i] * turned[i]
+                        residual[i] -= rotation[i, j] * edge[j]
+                        difference = rotations[b, there, i, j] - rotation[i, j]
+                        twist += difference * difference
+                    strain += residual[i] * residual[i]
                 strain, twist = np.sqrt(strain), np.sqrt(twist)
                 value += share * (strain / spacing + twist)
-                along, across = share / (strain * spacing), share / twist
+                strain_factor, twist_factor = share / (strain * spacing), share / twist
                 for i in range(3):
-                    pull = along * turned[i]
-                    grad_moved[b, there, i] += pull
-                    grad_moved[b, here, i] -= pull
+                    grad_residual = strain_factor * residual[i]
+                    grad_moved[b, there, i] += grad_residual
+                    grad_moved[b, here, i] -= grad_residual
                     for j in range(3):
-                        back = pull * turn[i, j]
-                        grad_canonical[there, j] -= back
-                        grad_canonical[here, j] += back
-                        twisting = across * (rotations[b, there, i, j] - turn[i, j])
-                        grad_rotations[b, there, i, j] += twisting
-                        grad_turn[i, j] -= twisting + pull * edge[j]
+                        grad_edge = grad_residual * rotation[i, j]
+                        grad_canonical[there, j] -= grad_edge
+                        grad_canonical[here, j] += grad_edge
+                        grad_twist = twist_factor * (rotations[b, there, i, j] - rotation[i, j])
+                        grad_rotations[b, there, i, j] += grad_twist
+                        grad_rotation[i, j] -= grad_twist + grad_residual * edge[j]
     return value

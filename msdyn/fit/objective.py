@@ -44,7 +44,7 @@ class Evaluation(NamedTuple):
 
 
 class Objective:
-    """Renders frames of a sequence and compares them with everything known about the clip."""
+    """Renders frames of a sequence and computes all losses."""
 
     def __init__(self, data: FitData, config: FitConfig) -> None:
         self.data = data
@@ -52,7 +52,7 @@ class Objective:
         self.losses = registered_losses()
         if config.losses == "rgb":
             self.losses = {"rgb": self.losses["rgb"]}
-        self.colour_alone = config.losses == "rgb"
+        self.colour_only = config.losses == "rgb"
         self.tracks = TrackSampler(data, seed=config.seed)
         self.neighbours = Neighbours(seed=config.seed)
 
@@ -64,17 +64,17 @@ class Objective:
         Args:
             sequence: in the world of the fit.
             frames: indices of the clip's frames.
-            number: of the step; it decides which tracks and neighbours are used.
+            number: of the step, which seeds the sampling of tracks and neighbours.
         """
         step, info = self._render(sequence, frames, number)
         terms: dict[str, Term] = {}
         for name, loss in self.losses.items():
             value = loss.function(step)
             if value is not None:
-                terms[name] = Term(self.weights.of(name, loss.weight), value)
-        if not self.colour_alone and len(sequence.moving):
+                terms[name] = Term(self.weights.weight_of(name, loss.weight), value)
+        if not self.colour_only and len(sequence.moving):
             for name, value in sequence.motion.regularisers().items():
-                terms[name] = Term(self.weights.of(name, 1.0), value)
+                terms[name] = Term(self.weights.weight_of(name, 1.0), value)
         if number == 0:
             self._check_names(terms)
         with torch.no_grad():
@@ -85,7 +85,7 @@ class Objective:
         self, sequence: GaussianSequence, frames: Int[np.ndarray, " frames"], number: int
     ) -> tuple[Step, dict[str, Any]]:
         truth = self.data.batch(frames)
-        tracked = len(sequence.moving) > 0 and self.weights.track > 0 and not self.colour_alone
+        tracked = len(sequence.moving) > 0 and self.weights.track > 0 and not self.colour_only
         tracks = self.tracks.sample(frames, number) if tracked else None
         times = truth.index if tracks is None else torch.cat([truth.index, tracks.target])
         both = sequence.posed(times)  # source frames, then target frames
@@ -95,7 +95,7 @@ class Objective:
             extra = torch.cat([extra, both.means[len(frames) :]], dim=-1)
         image = draw(posed, truth.cameras, extra=extra, depth=True)
         assert image.depth is not None
-        # Parts of one split have one gradient put together; slices would have one each, all zeros.
+        # The backward pass of a split is one concatenation; that of slices pads each with zeros.
         parts = image.features.split([3, 1] + [3] * (tracks is not None), dim=-1)
         step = Step(
             number,

@@ -1,8 +1,8 @@
-"""Fitting the motion to the lifted tracks alone, before any rendering.
+"""Fitting the motion to the lifted tracks, before the optimisation by rendering.
 
-The patterns of a hierarchy come from one Procrustes per cluster and frame. Here a motion is refined
-jointly with the canonical positions of the tracks, under the regularisers of the main fit, so that
-occluded steps are bridged smoothly.
+The patterns of a hierarchy are initialised by one Procrustes alignment per cluster and frame. Here
+the motion is refined jointly with the canonical positions of the tracks, under the regularisers of
+the main fit, which interpolate occluded frames smoothly.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from tqdm import trange
 
 from msdyn.fit.config import LossConfig
 from msdyn.geometry import Cameras
-from msdyn.motion import Motion, MotionRates, TrackedMotion
+from msdyn.motion import Motion, MotionLearningRates, TrackedMotion
 from msdyn.scene import LiftedTracks
 
 __all__ = ["prefit_motion"]
 
-# Depth is less accurate than image position: errors along the viewing ray count this much.
+# Weight of errors along the viewing ray: depth is less accurate than image position.
 _ALONG_RAY = 0.25
 # Frames per step.
 _FRAMES = 12
 # Learning rates; all decay to a twentieth.
-_RATES = MotionRates(gaussian=1e-2, rotations=5e-3, translations=2e-3)
-_POINTS_RATE = 5e-4
+_LEARNING_RATES = MotionLearningRates(gaussian=1e-2, rotations=5e-3, translations=2e-3)
+_POINTS_LR = 5e-4
 
 
 def prefit_motion(
@@ -39,15 +39,18 @@ def prefit_motion(
     steps: int,
     seed: int,
 ) -> TrackedMotion:
-    """Refine a motion on lifted tracks, by Adam; its shared parameters change in place.
+    """Refine a motion on lifted tracks by Adam; its parameters are changed in place.
 
     Args:
         tracked: initialised from `tracks`, on the CPU.
         tracks: at the key frames of the motion.
         cameras: of the key frames.
         loss: weights of the regularisers.
-        steps: of Adam; with 0 everything is returned as it is.
-        seed: of the choice of frames.
+        steps: of Adam; with 0 the motion is returned unchanged.
+        seed: of the sampling of frames.
+
+    Returns:
+        The motion, with refined canonical positions.
     """
     if not (len(tracked.points) and steps):
         return tracked
@@ -74,13 +77,13 @@ def _optimise(
     """Optimise a motion in place and return canonical positions."""
     generator = torch.Generator().manual_seed(seed)
     points = points.clone().requires_grad_()
-    rates = motion.learning_rates(_RATES)
+    lrs = motion.learning_rates(_LEARNING_RATES)
     values = motion.shared_parameters() | motion.gaussian_parameters()
-    groups = [{"params": [value], "lr": rates[name]} for name, value in values.items()]
-    optimiser = torch.optim.Adam([*groups, {"params": [points], "lr": _POINTS_RATE}])
+    groups = [{"params": [value], "lr": lrs[name]} for name, value in values.items()]
+    optimiser = torch.optim.Adam([*groups, {"params": [points], "lr": _POINTS_LR}])
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.05 ** (1 / steps))
     keys = motion.key_frames
-    # One scale of error for the robust loss: that of the initialisation.
+    # Scale of the robust loss: the median error of the initialisation.
     with torch.no_grad():
         start = _distance(motion.positions(points, keys).transpose(0, 1), observed, rays)
         scale = start[weights > 0].median().clamp_min(1e-6)
@@ -93,19 +96,23 @@ def _optimise(
         # Charbonnier: quadratic, then linear, which bounds the influence of outliers.
         robust = ((distance / scale) ** 2 + 1).sqrt() - 1
         data = scale * (robust * weight).sum() / weight.sum().clamp_min(1e-6)
-        terms = [loss.of(name, 1.0) * value for name, value in motion.regularisers().items()]
+        terms = [loss.weight_of(name, 1.0) * value for name, value in motion.regularisers().items()]
         total = torch.stack([data, *terms]).sum()
         optimiser.zero_grad()
         total.backward()
         optimiser.step()
         schedule.step()
         progress.set_postfix(error=f"{float(data.detach()):.4f}", refresh=False)
-    optimiser.zero_grad()  # the motion goes on to another optimiser, which would find gradients
+    optimiser.zero_grad()  # the parameters are next optimised by another optimiser
     return points.detach()
 
 
-def _distance(moved: Tensor, observed: Tensor, rays: Tensor) -> Float[Tensor, "tracks frames"]:
-    """Return distances in which errors along the viewing ray count less."""
+def _distance(
+    moved: Float[Tensor, "tracks frames 3"],
+    observed: Float[Tensor, "tracks frames 3"],
+    rays: Float[Tensor, "tracks frames 3"],
+) -> Float[Tensor, "tracks frames"]:
+    """Return distances in which errors along the viewing ray are weighted down."""
     offset = moved - observed
     along = (offset * rays).sum(-1, keepdim=True)
     across = offset - along * rays

@@ -1,12 +1,12 @@
-"""What a loss sees of a step of the fit, and the losses by name.
+"""The input of the losses in a step of the fit, and the registry of losses.
 
 To add a loss, register a function of a step in a plugin (see `msdyn.plugins`) or in `losses.py`:
 
     @register_loss("toy", weight=0.1)
     def toy(step: Step) -> Tensor: ...
 
-Its weight is that of `LossConfig` where it has the name, else `--loss.extra toy 0.5`, else the
-registered one. It is logged by its name.
+Its weight is that of `--loss.extra toy 0.5` if given, else that of `LossConfig` if it has the name,
+else the registered one. It is logged by its name.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["Loss", "Step", "register_loss", "registered_losses"]
 
 @dataclass(frozen=True)
 class Step:
-    """One rendering of B frames, and what it is compared with.
+    """One rendering of B frames, and the observations of these frames.
 
     Attributes:
         number: of the step, from 0.
@@ -35,13 +35,13 @@ class Step:
         truth: the frames as observed.
         posed: the Gaussians at the frames.
         rgb: [B, H, W, 3] rendered colour.
-        moving: [B, H, W] rendered share of moving Gaussians.
+        moving: [B, H, W] blended weight of moving Gaussians.
         depth: [B, H, W] blended z-depth, not divided by alpha.
         alpha: [B, H, W] accumulated opacity.
-        tracks: tracks of the frames, each with a target frame; None where there are none.
+        tracks: tracks from the frames to one target frame each; None if tracks are not used.
         positions: [B, H, W, 3] blended world positions at the target frames, not divided by alpha;
             None without tracks.
-        neighbours: finds neighbouring moving Gaussians.
+        neighbours: neighbouring moving Gaussians.
     """
 
     number: int
@@ -58,12 +58,12 @@ class Step:
 
 
 Loss = Callable[[Step], Tensor | None]
-"""Returns a scalar, or None where the loss has nothing to say of a step."""
+"""Returns a scalar, or None if the loss does not apply to a step."""
 
 
 @dataclass(frozen=True)
 class RegisteredLoss:
-    """A loss and its weight where the options give none."""
+    """A loss and its default weight."""
 
     function: Loss
     weight: float
@@ -73,11 +73,11 @@ _LOSSES: dict[str, RegisteredLoss] = {}
 
 
 def register_loss(name: str, weight: float = 1.0) -> Callable[[Loss], Loss]:
-    """Return the decorator that makes a loss known by a name.
+    """Return the decorator that registers a loss.
 
     Args:
-        name: under which it is weighted and logged.
-        weight: where the options give none.
+        name: in the options and the log.
+        weight: default, used if the options have none.
     """
 
     def register(function: Loss) -> Loss:

@@ -1,4 +1,4 @@
-"""Choosing which tracks supervise a step."""
+"""Sampling of the tracks that supervise a step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, Real
 from torch import Tensor
 
 from msdyn.fit.data import FitData
@@ -14,16 +14,16 @@ from msdyn.geometry import CameraTensors, depth_in_camera
 
 __all__ = ["TrackBatch", "TrackSampler"]
 
-# Tracks of a frame in a step.
+# Maximum number of tracks per frame and step.
 _TRACKS = 512
 
 
 @dataclass(frozen=True)
 class TrackBatch:
-    """Tracks of B source frames, each with a target frame of its own.
+    """Tracks of B source frames, with one target frame per source frame.
 
     Attributes:
-        target: [B] frame indices of the clip, float.
+        target: [B] frame indices of the clip, as floats.
         source_xy, target_xy: [B, P, 2] px.
         target_depth: [B, P] z-depth, world of the fit.
         weights: [B, P] confidence, 0 for padding.
@@ -39,7 +39,7 @@ class TrackBatch:
 
 
 class TrackSampler:
-    """Samples target frames by the number of tracks they share with the source frame."""
+    """Samples target frames with a probability that depends on the number of common tracks."""
 
     def __init__(self, data: FitData, seed: int) -> None:
         self.data = data
@@ -48,16 +48,16 @@ class TrackSampler:
         visible = tracks.visible.astype(np.float32)
         shared = visible.T @ visible  # [F, F] tracks visible in both frames
         np.fill_diagonal(shared, 0)
-        # The square root favours distant frames, which share few tracks.
-        self.chance = np.sqrt(shared)
+        # The square root increases the probability of distant frames, which share few tracks.
+        self.affinity = np.sqrt(shared)
         cameras = data.cameras[data.frames]
         depth = depth_in_camera(cameras.cam_from_world, tracks.xyz.swapaxes(0, 1))
         self.depth = depth.T.astype(np.float32)  # [N, F]
 
-    def sample(self, frames: np.ndarray, step: int) -> TrackBatch:
+    def sample(self, frames: Int[np.ndarray, " frames"], step: int) -> TrackBatch:
         """Return tracks for source frames given by their indices in the clip.
 
-        The draw depends on the seed and the step alone, so that a resumed fit draws the same.
+        The sample is a function of the seed and the step, so that a fit resumes exactly.
         """
         rng = np.random.default_rng([self.seed, step, 1])
         tracks, data = self.data.tracks, self.data
@@ -69,23 +69,23 @@ class TrackSampler:
         targets = np.zeros(count, int)
         for i, frame in enumerate(frames):
             source = int(np.searchsorted(data.frames, frame))
-            chance = self.chance[source]
-            if not chance.any():
+            affinity = self.affinity[source]
+            if not affinity.any():
                 targets[i] = source
                 continue
-            target = int(rng.choice(len(chance), p=chance / chance.sum()))
+            target = int(rng.choice(len(affinity), p=affinity / affinity.sum()))
             targets[i] = target
-            both = np.flatnonzero(tracks.visible[:, source] & tracks.visible[:, target])
-            both = rng.choice(both, min(_TRACKS, len(both)), replace=False)
-            places = slice(0, len(both))
-            source_xy[i, places] = tracks.xy[both, source]
-            target_xy[i, places] = tracks.xy[both, target]
-            depth[i, places] = self.depth[both, target]
-            weights[i, places] = tracks.confidence[both, target]
+            common = np.flatnonzero(tracks.visible[:, source] & tracks.visible[:, target])
+            common = rng.choice(common, min(_TRACKS, len(common)), replace=False)
+            slots = slice(0, len(common))
+            source_xy[i, slots] = tracks.xy[common, source]
+            target_xy[i, slots] = tracks.xy[common, target]
+            depth[i, slots] = self.depth[common, target]
+            weights[i, slots] = tracks.confidence[common, target]
         clip = data.frames[targets]
         device = data.device
 
-        def tensor(array: np.ndarray) -> Tensor:
+        def tensor(array: Real[np.ndarray, "*shape"]) -> Float[Tensor, "*shape"]:
             return torch.as_tensor(array, dtype=torch.float32, device=device)
 
         return TrackBatch(

@@ -1,23 +1,23 @@
 """Pinhole cameras and projection.
 
 Conventions: OpenCV axes (x right, y down, z forward), `cam_from_world` 4x4, pixel centres at +0.5,
-z-depth. The projection functions use operators alone, so they take numpy arrays and torch tensors
-alike, broadcast over leading dimensions and keep dtype and device.
+z-depth. The projection functions take numpy arrays or torch tensors, broadcast over leading
+dimensions and keep dtype and device.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Real
+from jaxtyping import Bool, Float, Int, Real, Shaped
 from torch import Tensor
 
 from msdyn.errors import InputError
-from msdyn.geometry.rigid import Similarity
+from msdyn.geometry.rigid import Array, Similarity
 
 __all__ = [
     "CameraTensors",
@@ -33,12 +33,16 @@ __all__ = [
 ]
 
 
-def transform_points(dst_from_src: Any, points: Any) -> Any:
+def transform_points(
+    dst_from_src: Float[Array, "*#batch rows 4"], points: Float[Array, "*#batch points 3"]
+) -> Float[Array, "*#batch points 3"]:
     """Map points [..., P, 3] by transforms [..., 4, 4] (or [..., 3, 4]) to [..., P, 3]."""
     return points @ dst_from_src[..., :3, :3].swapaxes(-1, -2) + dst_from_src[..., None, :3, 3]
 
 
-def project(intrinsics: Any, points_cam: Any) -> Any:
+def project(
+    intrinsics: Float[Array, "*#batch 3 3"], points_cam: Float[Array, "*#batch points 3"]
+) -> Float[Array, "*#batch points 2"]:
     """Project points in camera coordinates to pixels.
 
     Args:
@@ -52,7 +56,11 @@ def project(intrinsics: Any, points_cam: Any) -> Any:
     return homogeneous[..., :2] / homogeneous[..., 2:]
 
 
-def unproject(intrinsics: Any, xy: Any, depth: Any) -> Any:
+def unproject(
+    intrinsics: Float[Array, "*#batch 3 3"],
+    xy: Float[Array, "*#batch points 2"],
+    depth: Float[Array, "*#batch points"],
+) -> Float[Array, "*#batch points 3"]:
     """Return the camera-frame points of pixels at given z-depths, the inverse of `project`.
 
     Args:
@@ -63,40 +71,41 @@ def unproject(intrinsics: Any, xy: Any, depth: Any) -> Any:
     Returns:
         [..., P, 3] in camera coordinates.
     """
-    x = (xy[..., 0] - intrinsics[..., None, 0, 2]) / intrinsics[..., None, 0, 0] * depth
-    y = (xy[..., 1] - intrinsics[..., None, 1, 2]) / intrinsics[..., None, 1, 1] * depth
+    x: Any = (xy[..., 0] - intrinsics[..., None, 0, 2]) / intrinsics[..., None, 0, 0] * depth
+    y: Any = (xy[..., 1] - intrinsics[..., None, 1, 2]) / intrinsics[..., None, 1, 1] * depth
     if isinstance(depth, np.ndarray):
-        return np.stack([x, y, np.broadcast_to(depth, x.shape)], axis=-1)
-    return torch.stack([x, y, depth.expand_as(x)], dim=-1)
+        return cast(Array, np.stack([x, y, np.broadcast_to(depth, x.shape)], axis=-1))
+    return cast(Array, torch.stack([x, y, cast(Tensor, depth).expand_as(x)], dim=-1))
 
 
-def depth_in_camera(cam_from_world: Any, points: Any) -> Any:
-    """Return the z-depth [..., P] of world points [..., P, 3] in cameras [..., 4, 4].
-
-    It is that of `transform_points`, without the other coordinates.
-    """
+def depth_in_camera(
+    cam_from_world: Float[Array, "*#batch 4 4"], points: Float[Array, "*#batch points 3"]
+) -> Float[Array, "*#batch points"]:
+    """Return the z-depth [..., P] of world points [..., P, 3] in cameras [..., 4, 4]."""
     return (points @ cam_from_world[..., 2, :3, None])[..., 0] + cam_from_world[..., 2, 3, None]
 
 
 def nearest_pixels(
     xy: Real[np.ndarray, "*batch 2"], height: int, width: int
 ) -> tuple[Int[np.ndarray, "*batch"], Int[np.ndarray, "*batch"], Bool[np.ndarray, "*batch"]]:
-    """Return the row and column of the pixel that each position lies in, and whether it has one.
+    """Return the row and column of the pixel at each position, and whether it is inside the image.
 
     Args:
-        xy: px, the centre of the first pixel at (0.5, 0.5); NaN and infinity lie outside.
+        xy: px, the centre of the first pixel at (0.5, 0.5); NaN and infinity are outside.
         height, width: of the image, px.
 
     Returns:
-        Rows and columns, those outside the image clipped to its border (NaN to the first), and
-        whether the position lies inside.
+        Rows and columns, clipped to the image border (NaN to 0), and whether the position is inside
+        the image.
     """
     inside = np.asarray(((xy >= 0) & (xy < np.array([width, height]))).all(-1))  # false for NaN
     safe = np.nan_to_num(xy, nan=0.0, posinf=0.0, neginf=0.0).clip(0, [width - 1, height - 1])
     return safe[..., 1].astype(int), safe[..., 0].astype(int), inside
 
 
-def invert_transforms(dst_from_src: np.ndarray) -> np.ndarray:
+def invert_transforms(
+    dst_from_src: Float[np.ndarray, "*batch 4 4"],
+) -> Float[np.ndarray, "*batch 4 4"]:
     """Invert rigid transforms [..., 4, 4]."""
     rotation = dst_from_src[..., :3, :3].swapaxes(-1, -2)
     inverse = np.zeros_like(dst_from_src)
@@ -106,21 +115,26 @@ def invert_transforms(dst_from_src: np.ndarray) -> np.ndarray:
     return inverse
 
 
-def look_at(centre: np.ndarray, target: np.ndarray, down: np.ndarray) -> np.ndarray:
+def look_at(
+    centre: Real[np.ndarray, " 3"], target: Real[np.ndarray, " 3"], down: Real[np.ndarray, " 3"]
+) -> Float[np.ndarray, "4 4"]:
     """Return `cam_from_world` [4, 4] of a camera at `centre` that looks at `target`.
 
     Args:
         centre: [3] camera centre.
-        target: [3] point on the optical axis, apart from `centre`.
-        down: [3] world direction that points down in the image, not along the view.
+        target: [3] point on the optical axis, different from `centre`.
+        down: [3] world direction that points down in the image, not parallel to the optical axis.
 
     Raises:
-        InputError: the view direction is zero or along `down`.
+        InputError: the view direction is zero or parallel to `down`.
     """
     forward = np.asarray(target, np.float64) - centre
     right = np.cross(down, forward)
     if np.linalg.norm(forward) < 1e-12 or np.linalg.norm(right) < 1e-9 * np.linalg.norm(forward):
-        raise InputError("look_at: expected a target apart from the centre and not along `down`")
+        raise InputError(
+            "look_at: expected a target different from the centre, and a view direction not "
+            "parallel to `down`"
+        )
     forward = forward / np.linalg.norm(forward)
     right = right / np.linalg.norm(right)
     rotation = np.stack([right, np.cross(forward, right), forward])
@@ -132,7 +146,7 @@ def look_at(centre: np.ndarray, target: np.ndarray, down: np.ndarray) -> np.ndar
 
 @dataclass(frozen=True)
 class Cameras:
-    """A sequence of pinhole cameras of one image size (a single camera is a sequence of one).
+    """A sequence of pinhole cameras of one image size (a single camera is a sequence of length 1).
 
     Attributes:
         intrinsics: [T, 3, 3] float64, zero skew, pixels.
@@ -141,8 +155,8 @@ class Cameras:
         height: image height in pixels.
     """
 
-    intrinsics: np.ndarray
-    cam_from_world: np.ndarray
+    intrinsics: Float[np.ndarray, "cameras 3 3"]
+    cam_from_world: Float[np.ndarray, "cameras 4 4"]
     width: int
     height: int
 
@@ -161,10 +175,11 @@ class Cameras:
         if count and (self.intrinsics[:, [0, 1], [0, 1]] <= 0).any():
             raise InputError("focal length: expected positive fx and fy")
         gram = self.cam_from_world[:, :3, :3] @ self.cam_from_world[:, :3, :3].swapaxes(1, 2)
-        off = np.abs(gram - np.eye(3)).max(initial=0.0)
-        if off > 1e-3 or (np.linalg.det(self.cam_from_world[:, :3, :3]) < 0).any():
+        deviation = np.abs(gram - np.eye(3)).max(initial=0.0)
+        if deviation > 1e-3 or (np.linalg.det(self.cam_from_world[:, :3, :3]) < 0).any():
             raise InputError(
-                f"cam_from_world: expected rotations in its upper 3x3, got a matrix {off:.3g} off"
+                "cam_from_world: expected rotations in the upper left 3x3, got a matrix with a "
+                f"deviation of {deviation:.3g} from orthonormality or a negative determinant"
             )
         if count and np.abs(self.cam_from_world[:, 3] - [0, 0, 0, 1]).max() > 1e-6:
             raise InputError("cam_from_world: expected the last row 0 0 0 1")
@@ -172,15 +187,19 @@ class Cameras:
     @classmethod
     def pinhole(
         cls,
-        focal: float | np.ndarray,
+        focal: float | Float[np.ndarray, " cameras"],
         width: int,
         height: int,
-        cam_from_world: np.ndarray,
+        cam_from_world: Float[np.ndarray, "*batch 4 4"],
         centre: tuple[float, float] | None = None,
     ) -> Cameras:
-        """Make cameras of one focal length in pixels, or one a frame [T], square pixels.
+        """Make cameras with square pixels.
 
-        The principal point is the image centre unless `centre` (cx, cy) is given.
+        Args:
+            focal: focal length in pixels, shared or one per camera.
+            width, height: image size in pixels.
+            cam_from_world: rigid.
+            centre: principal point (cx, cy) in pixels; the image centre by default.
         """
         cam_from_world = np.asarray(cam_from_world, np.float64).reshape(-1, 4, 4)
         intrinsics = np.zeros((len(cam_from_world), 3, 3))
@@ -192,8 +211,10 @@ class Cameras:
     def __len__(self) -> int:
         return len(self.cam_from_world)
 
-    def __getitem__(self, index: int | np.integer | slice | np.ndarray | list[int]) -> Cameras:
-        """Return the cameras at an index (still a sequence, of length one), a slice or a list."""
+    def __getitem__(
+        self, index: int | np.integer | slice | Shaped[np.ndarray, " chosen"] | list[int]
+    ) -> Cameras:
+        """Return the cameras at an index (a sequence of length 1), slice, index list or mask."""
         if isinstance(index, (int, np.integer)):
             if not -len(self) <= index < len(self):
                 raise IndexError(f"camera {index}: expected below {len(self)}")
@@ -206,23 +227,23 @@ class Cameras:
         return (self[i] for i in range(len(self)))
 
     @property
-    def world_from_cam(self) -> np.ndarray:
+    def world_from_cam(self) -> Float[np.ndarray, "cameras 4 4"]:
         """[T, 4, 4]."""
         return invert_transforms(self.cam_from_world)
 
     @property
-    def centres(self) -> np.ndarray:
+    def centres(self) -> Float[np.ndarray, "cameras 3"]:
         """[T, 3] camera centres in the world."""
         return self.world_from_cam[:, :3, 3]
 
-    def interpolated(self, positions: np.ndarray) -> Cameras:
-        """Return the cameras at fractional indices: centres linearly, rotations the shorter way.
+    def interpolated(self, positions: Real[np.ndarray, " positions"]) -> Cameras:
+        """Interpolate at fractional indices: centres linearly, rotations along the geodesic.
 
         Args:
-            positions: [N] indices, 0 to the last; a whole number gives that camera, exactly.
+            positions: indices, 0 to the last; an integer returns that camera exactly.
 
         Raises:
-            InputError: an index outside the cameras.
+            InputError: an index out of range.
         """
         from scipy.spatial.transform import Rotation
 
@@ -232,24 +253,25 @@ class Cameras:
             raise InputError(f"camera position: expected 0 to {last}, got {positions}")
         low = np.floor(positions).astype(int)
         high = np.minimum(low + 1, last)
-        share = positions - low
+        fraction = positions - low
         start = self.cam_from_world[low, :3, :3]
-        turn = self.cam_from_world[high, :3, :3] @ start.swapaxes(1, 2)
-        part = Rotation.from_rotvec(
-            share[:, None] * Rotation.from_matrix(turn).as_rotvec().reshape(-1, 3)
+        relative = self.cam_from_world[high, :3, :3] @ start.swapaxes(1, 2)
+        partial = Rotation.from_rotvec(
+            fraction[:, None] * Rotation.from_matrix(relative).as_rotvec().reshape(-1, 3)
         )
-        rotation = part.as_matrix().reshape(-1, 3, 3) @ start
+        rotation = partial.as_matrix().reshape(-1, 3, 3) @ start
         centres = self.centres
-        centre = centres[low] + share[:, None] * (centres[high] - centres[low])
+        centre = centres[low] + fraction[:, None] * (centres[high] - centres[low])
         pose = np.tile(np.eye(4), (len(positions), 1, 1))
         pose[:, :3, :3] = rotation
         pose[:, :3, 3] = -(rotation @ centre[..., None])[..., 0]
-        whole = (share == 0)[:, None, None]
-        k_low, k_high = self.intrinsics[low], self.intrinsics[high]
+        is_integer = (fraction == 0)[:, None, None]
+        intrinsics_low, intrinsics_high = self.intrinsics[low], self.intrinsics[high]
         return replace(
             self,
-            intrinsics=k_low + share[:, None, None] * (k_high - k_low),
-            cam_from_world=np.where(whole, self.cam_from_world[low], pose),
+            intrinsics=intrinsics_low
+            + fraction[:, None, None] * (intrinsics_high - intrinsics_low),
+            cam_from_world=np.where(is_integer, self.cam_from_world[low], pose),
         )
 
     def tensors(self, device: torch.device | str = "cpu") -> CameraTensors:
@@ -266,7 +288,7 @@ class Cameras:
         return replace(self, intrinsics=intrinsics, width=width, height=height)
 
     def transformed(self, new_from_old: Similarity) -> Cameras:
-        """Return the same cameras in another world."""
+        """Return the same cameras in the world coordinates of `new_from_old`."""
         cam_from_world = np.zeros_like(self.cam_from_world)
         rotation = self.cam_from_world[:, :3, :3] @ new_from_old.rotation.T
         cam_from_world[:, :3, :3] = rotation
@@ -294,7 +316,7 @@ class CameraTensors:
         return len(self.intrinsics)
 
     def __getitem__(self, index: slice | Int[Tensor, " chosen"]) -> CameraTensors:
-        """Return some of the cameras."""
+        """Return the cameras of a slice or at an index tensor."""
         return replace(
             self, intrinsics=self.intrinsics[index], cam_from_world=self.cam_from_world[index]
         )
@@ -306,12 +328,16 @@ class CameraTensors:
         return -(rotation.mT @ self.cam_from_world[:, :3, 3:]).squeeze(-1)
 
 
-def _rotate(rotation: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+def _rotate(
+    rotation: Float[np.ndarray, "*batch 3 3"], vectors: Float[np.ndarray, "*batch 3"]
+) -> Float[np.ndarray, "*batch 3"]:
     return (rotation @ vectors[..., None])[..., 0]
 
 
-def world_points_from_depth(depth: np.ndarray, camera: Cameras) -> np.ndarray:
-    """Unproject a depth map [H, W] (z-depth) of one camera to world points [H, W, 3].
+def world_points_from_depth(
+    depth: Real[np.ndarray, "height width"], camera: Cameras
+) -> Float[np.ndarray, "height width 3"]:
+    """Unproject a map of z-depth of one camera to world points.
 
     Pixels of depth 0 (unknown) map to the camera centre: mask them out.
     """

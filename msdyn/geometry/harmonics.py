@@ -1,4 +1,4 @@
-"""Real spherical harmonics up to degree 3, as 3D Gaussian Splatting orders and signs them."""
+"""Real spherical harmonics up to degree 3, in the order and sign convention of 3DGS."""
 
 import torch
 from jaxtyping import Float
@@ -20,6 +20,9 @@ def harmonics_basis(
     Args:
         degree: 0 to 3.
         directions: unit vectors, from the camera to the Gaussian.
+
+    Raises:
+        InputError: the degree is out of range.
 
     Reference: Sloan, "Efficient Spherical Harmonic Evaluation", 2013; Kerbl et al. 2023.
     """

@@ -1,6 +1,13 @@
-"""Camera paths for novel views, built from the cameras of a clip."""
+"""Camera paths for novel views, built from the cameras of a clip.
+
+Every path function takes the cameras of the clip, the focus point [3] in the world and the number
+of frames.
+"""
+
+from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float, Real
 
 from msdyn.errors import InputError
 from msdyn.geometry.cameras import Cameras, look_at
@@ -9,54 +16,61 @@ from msdyn.geometry.procrustes import nearest_rotations
 __all__ = ["PATHS", "focus_point", "make_path"]
 
 
-def focus_point(cameras: Cameras) -> np.ndarray:
-    """Return the world point [3] nearest to all optical axes (for parallel axes, one ahead).
+def focus_point(cameras: Cameras) -> Float[np.ndarray, " 3"]:
+    """Return the world point nearest to all optical axes in the least-squares sense.
 
-    Where the axes meet behind the cameras, or nowhere, the point lies one path length ahead.
+    If the axes are nearly parallel or meet behind a camera, it is a point in front of the cameras,
+    at twice the extent of the camera path from its mean.
     """
     centres = cameras.centres
     axes = cameras.cam_from_world[:, 2, :3]  # third row of the rotation: forward in the world
-    projector = np.eye(3) - axes[:, :, None] * axes[:, None, :]  # [T, 3, 3]
-    matrix = projector.sum(0)
-    ahead = axes.mean(0) / np.linalg.norm(axes.mean(0))
+    orthogonal_projector = np.eye(3) - axes[:, :, None] * axes[:, None, :]  # [T, 3, 3]
+    matrix = orthogonal_projector.sum(0)
+    forward = axes.mean(0) / np.linalg.norm(axes.mean(0))
     extent = max(float(np.linalg.norm(np.ptp(centres, axis=0))), 1e-3)
     if np.linalg.cond(matrix) < 1e4:
-        point = np.linalg.solve(matrix, (projector @ centres[..., None]).sum(0)[:, 0])
-        if ((point - centres) @ ahead).min() > 0:
+        point = np.linalg.solve(matrix, (orthogonal_projector @ centres[..., None]).sum(0)[:, 0])
+        if ((point - centres) @ forward).min() > 0:
             return point
-    return centres.mean(0) + 2 * extent * ahead
+    return centres.mean(0) + 2 * extent * forward
 
 
-def _input(cameras: Cameras, focus: np.ndarray, count: int) -> Cameras:
-    """Follow the input cameras, between them too."""
+def _input(cameras: Cameras, focus: Float[np.ndarray, " 3"], count: int) -> Cameras:
+    """Follow the input cameras, interpolated between frames."""
     return cameras.interpolated(np.linspace(0, len(cameras) - 1, count))
 
 
-def _orbit(cameras: Cameras, focus: np.ndarray, count: int, degrees: float = 15.0) -> Cameras:
-    """Swing left and right about the focus on an ellipse, starting at the middle camera."""
-    return _swing(cameras, focus, np.linspace(0, 2 * np.pi, count, endpoint=False), degrees)
+def _orbit(
+    cameras: Cameras, focus: Float[np.ndarray, " 3"], count: int, degrees: float = 15.0
+) -> Cameras:
+    """Move left and right about the focus on an ellipse, starting at the middle camera."""
+    return _ellipse(cameras, focus, np.linspace(0, 2 * np.pi, count, endpoint=False), degrees)
 
 
-def _bullet_time(cameras: Cameras, focus: np.ndarray, count: int, degrees: float = 25.0) -> Cameras:
-    """Swing wide about the focus; meant for a time that stands still."""
-    return _swing(cameras, focus, np.linspace(0, 2 * np.pi, count), degrees)
+def _bullet_time(
+    cameras: Cameras, focus: Float[np.ndarray, " 3"], count: int, degrees: float = 25.0
+) -> Cameras:
+    """Move on a wide ellipse about the focus; meant for a frozen time."""
+    return _ellipse(cameras, focus, np.linspace(0, 2 * np.pi, count), degrees)
 
 
-def _away(cameras: Cameras, focus: np.ndarray, count: int, degrees: float = 20.0) -> Cameras:
-    """Start on the input path and move steadily away from it, about the focus."""
+def _away(
+    cameras: Cameras, focus: Float[np.ndarray, " 3"], count: int, degrees: float = 20.0
+) -> Cameras:
+    """Start on the input path and move away from it with increasing yaw about the focus."""
     base = _input(cameras, focus, count)
     frames = []
     for i, camera in enumerate(base):
         ease = 0.5 - 0.5 * np.cos(np.pi * i / max(count - 1, 1))
-        frames.append(_rotated_about(camera, focus, np.deg2rad(degrees) * ease, 0.0))
+        frames.append(_rotate_about(camera, focus, np.deg2rad(degrees) * ease, 0.0))
     return _stack(frames)
 
 
-def _stabilised(cameras: Cameras, focus: np.ndarray, count: int) -> Cameras:
-    """Follow the input cameras without their tremor: means weighted by a bell over the clip."""
-    places = np.linspace(0, len(cameras) - 1, count)
+def _stabilised(cameras: Cameras, focus: Float[np.ndarray, " 3"], count: int) -> Cameras:
+    """Follow the input cameras, smoothed over time by a Gaussian."""
+    positions = np.linspace(0, len(cameras) - 1, count)
     width = max(len(cameras) / 12, 1.0)
-    weight = np.exp(-(((places[:, None] - np.arange(len(cameras))) / width) ** 2) / 2)
+    weight = np.exp(-(((positions[:, None] - np.arange(len(cameras))) / width) ** 2) / 2)
     weight /= weight.sum(1, keepdims=True)  # [count, T]
     pose = np.tile(np.eye(4), (count, 1, 1))
     mean = np.einsum("ct,tij->cij", weight, cameras.cam_from_world[:, :3, :3])
@@ -67,67 +81,86 @@ def _stabilised(cameras: Cameras, focus: np.ndarray, count: int) -> Cameras:
 
 
 def _spiral(
-    cameras: Cameras, focus: np.ndarray, count: int, turns: float = 2.0, share: float = 0.08
+    cameras: Cameras,
+    focus: Float[np.ndarray, " 3"],
+    count: int,
+    turns: float = 2.0,
+    fraction: float = 0.08,
 ) -> Cameras:
-    """Circle about the stabilised input path, by a share of the distance, looking at one point."""
+    """Circle about the stabilised input path, keeping its viewing directions at the focus depth.
+
+    The radius is a fraction of the depth of the focus.
+    """
     frames = []
     base = _stabilised(cameras, focus, count)
     for phase, camera in zip(2 * np.pi * turns * np.linspace(0, 1, count), base, strict=True):
         right, down, forward = camera.cam_from_world[0, :3, :3]
         centre = camera.centres[0]
-        ahead = max(float((focus - centre) @ forward), 1e-6)
-        target = centre + ahead * forward
-        # Starts and ends on the path itself.
+        depth = max(float((focus - centre) @ forward), 1e-6)
+        target = centre + depth * forward
+        # Zero at the first and last frame.
         offset = np.sin(phase) * right + (1 - np.cos(phase)) / 2 * down
-        frames.append(_looking(camera, centre + share * ahead * offset, target))
+        frames.append(_looking_at(camera, centre + fraction * depth * offset, target))
     return _stack(frames)
 
 
-def _dolly(cameras: Cameras, focus: np.ndarray, count: int, share: float = 0.3) -> Cameras:
-    """Move from the middle camera a share of the way towards the focus, and back."""
+def _dolly(
+    cameras: Cameras, focus: Float[np.ndarray, " 3"], count: int, fraction: float = 0.3
+) -> Cameras:
+    """Move from the middle camera a fraction of the distance towards the focus, and back."""
     base = cameras[len(cameras) // 2]
     forward = base.cam_from_world[0, 2, :3]
-    ahead = float((focus - base.centres[0]) @ forward)
+    depth = float((focus - base.centres[0]) @ forward)
     frames = []
     for phase in np.linspace(0, 2 * np.pi, count):
         pose = base.cam_from_world[0].copy()
-        pose[2, 3] -= share * ahead * (1 - np.cos(phase)) / 2
+        pose[2, 3] -= fraction * depth * (1 - np.cos(phase)) / 2
         frames.append(Cameras(base.intrinsics, pose[None], base.width, base.height))
     return _stack(frames)
 
 
-def _looking(camera: Cameras, centre: np.ndarray, target: np.ndarray) -> Cameras:
-    """Return a camera elsewhere, turned to a target with as little roll as may be."""
+def _looking_at(
+    camera: Cameras, centre: Float[np.ndarray, " 3"], target: Float[np.ndarray, " 3"]
+) -> Cameras:
+    """Return the camera moved to `centre` and aimed at `target`, its down axis kept."""
     pose = look_at(centre, target, camera.cam_from_world[0, 1, :3])
     return Cameras(camera.intrinsics, pose[None], camera.width, camera.height)
 
 
-def _swing(cameras: Cameras, focus: np.ndarray, phase: np.ndarray, degrees: float) -> Cameras:
+def _ellipse(
+    cameras: Cameras,
+    focus: Float[np.ndarray, " 3"],
+    phase: Float[np.ndarray, " frames"],
+    degrees: float,
+) -> Cameras:
+    """Rotate the middle camera about the focus: `degrees` of yaw, two fifths of that of pitch."""
     base = cameras[len(cameras) // 2]
     amplitude = np.deg2rad(degrees)
     frames = [
-        _rotated_about(base, focus, amplitude * np.sin(p), 0.4 * amplitude * (1 - np.cos(p)) / 2)
+        _rotate_about(base, focus, amplitude * np.sin(p), 0.4 * amplitude * (1 - np.cos(p)) / 2)
         for p in phase
     ]
     return _stack(frames)
 
 
-def _rotated_about(camera: Cameras, focus: np.ndarray, yaw: float, pitch: float) -> Cameras:
-    """Turn a camera about a point: `yaw` about its own down axis, `pitch` about its right axis.
+def _rotate_about(
+    camera: Cameras, focus: Float[np.ndarray, " 3"], yaw: float, pitch: float
+) -> Cameras:
+    """Rotate a camera about a point by angles in radians about its own down and right axes.
 
-    At zero angles the camera is unchanged, even where it does not look at the point.
+    At zero angles the camera is unchanged, even if it does not look at the point.
     """
     rotation = camera.cam_from_world[0, :3, :3]
     right, down = rotation[0], rotation[1]
-    turn = _axis_angle(down, yaw) @ _axis_angle(right, -pitch)
-    centre = focus + turn @ (camera.centres[0] - focus)
+    delta = _axis_angle(down, yaw) @ _axis_angle(right, -pitch)
+    centre = focus + delta @ (camera.centres[0] - focus)
     cam_from_world = np.eye(4)
-    cam_from_world[:3, :3] = rotation @ turn.T
+    cam_from_world[:3, :3] = rotation @ delta.T
     cam_from_world[:3, 3] = -cam_from_world[:3, :3] @ centre
     return Cameras(camera.intrinsics, cam_from_world[None], camera.width, camera.height)
 
 
-def _axis_angle(axis: np.ndarray, angle: float) -> np.ndarray:
+def _axis_angle(axis: Float[np.ndarray, " 3"], angle: float) -> Float[np.ndarray, "3 3"]:
     x, y, z = axis / np.linalg.norm(axis)
     skew = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     return np.eye(3) + np.sin(angle) * skew + (1 - np.cos(angle)) * skew @ skew
@@ -142,7 +175,7 @@ def _stack(frames: list[Cameras]) -> Cameras:
     )
 
 
-PATHS = {
+PATHS: dict[str, Callable[[Cameras, Float[np.ndarray, " 3"], int], Cameras]] = {
     "input": _input,
     "stabilised": _stabilised,
     "orbit": _orbit,
@@ -153,14 +186,16 @@ PATHS = {
 }
 
 
-def make_path(name: str, cameras: Cameras, count: int, focus: np.ndarray | None = None) -> Cameras:
+def make_path(
+    name: str, cameras: Cameras, count: int, focus: Real[np.ndarray, " 3"] | None = None
+) -> Cameras:
     """Return `count` cameras of a named path around the cameras of a clip.
 
     Args:
         name: one of `PATHS`.
         cameras: the clip's cameras.
         count: number of frames, at least 1.
-        focus: world point [3] to turn about; where the optical axes meet by default.
+        focus: world point to rotate about; `focus_point` by default.
 
     Raises:
         InputError: unknown name or a count below 1.

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar, cast
+from typing import Generic, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from msdyn.geometry.cameras import Cameras
-from msdyn.geometry.rigid import Rigid, Similarity
+from msdyn.geometry.rigid import Array, Rigid, Similarity
 
 __all__ = [
     "Alignment",
@@ -22,49 +22,49 @@ __all__ = [
 ]
 
 
-Array = TypeVar("Array", np.ndarray, Tensor)
-
-
 @dataclass(frozen=True)
 class Alignment(Generic[Array]):
-    """What `procrustes` found.
+    """The result of `procrustes`.
 
     Attributes:
         rigid: `target_from_source`.
-        rank: [...] of the weighted spread, as floats: 3 or 2 for a determined rotation, 1 for
-            points on a line, 0 for one point, -1 where all weights are zero.
+        rank: [...] of the weighted covariance, as floats: 3 or 2 if the rotation is determined, 1
+            for points on a line, 0 for a single point, -1 if all weights are zero.
     """
 
     rigid: Rigid[Array]
-    rank: Array
+    rank: Float[Array, "*batch"]
 
 
 def procrustes(
-    source: Array, target: Array, weights: Array, prior: Array | None = None
+    source: Float[Array, "*#batch points 3"],
+    target: Float[Array, "*#batch points 3"],
+    weights: Real[Array, "*#batch points"],
+    prior: Float[Array, "*#batch"] | None = None,
 ) -> Alignment[Array]:
     """Find the rotation R and translation t that minimise sum_j w_j |R source_j + t - target_j|^2.
 
-    Degenerate input is decided: where all weights are zero the result is the identity; where the
-    weighted points span less than a plane, the rotation is the smallest one that fits (so a single
-    point gives a pure translation, and points on a line never spin about it).
+    Degenerate input has a defined result: the identity if all weights are zero; the smallest
+    rotation that fits if the weighted points do not span a plane (so a single point gives a pure
+    translation, and collinear points are not rotated about their line).
 
     Args:
         source: [..., P, 3] points in scene units; values of zero weight are ignored, even NaN.
         target: [..., P, 3] corresponding points.
         weights: [..., P] non-negative confidence of each pair.
-        prior: [...] optional pull of the rotation to the identity, scene units squared: adds
-            prior * |R - I|^2 / 2 to the weighted mean of the squared distances. For points of
-            noise sigma (effective number n) and rotations expected within theta radians,
-            Bayes' rule gives sigma^2 / (n theta^2).
+        prior: [...] optional weight of a prior on the rotation, scene units squared: adds
+            prior * |R - I|^2 / 2 to the weighted mean of the squared distances. For points with
+            noise of standard deviation sigma (effective number n) and rotations with a prior
+            standard deviation of theta radians, Bayes' rule gives sigma^2 / (n theta^2).
 
-    All arguments are numpy arrays, or all are tensors, in which it is differentiable; the result
-    is of the same kind.
+    All arguments are numpy arrays, or all are tensors, for which the result is differentiable; the
+    result has the same type.
 
     Reference: Kabsch 1976, Umeyama 1991; Eq. 11 of Gaussian Sequences with Multi-Scale Dynamics.
     """
     if isinstance(source, np.ndarray):
-        given = (source, target, weights, *(() if prior is None else (prior,)))
-        found = _procrustes(*(torch.from_numpy(np.array(v, np.float64)) for v in given))
+        arguments = (source, target, weights, *(() if prior is None else (prior,)))
+        found = _procrustes(*(torch.from_numpy(np.array(v, np.float64)) for v in arguments))
         return cast(Alignment[Array], Alignment(found.rigid.arrays(), found.rank.numpy()))
     return cast(Alignment[Array], _procrustes(source, target, weights, prior))  # pyright: ignore
 
@@ -76,16 +76,18 @@ def _procrustes(
     prior: Float[Tensor, "*#batch"] | None = None,
 ) -> Alignment[Tensor]:
     source, target = torch.broadcast_tensors(source, target)
-    keep = (weights > 0).unsqueeze(-1)
-    source = torch.where(keep, source, 0.0)
-    target = torch.where(keep, target, 0.0)
+    used = (weights > 0).unsqueeze(-1)
+    source = torch.where(used, source, 0.0)
+    target = torch.where(used, target, 0.0)
     total = weights.sum(-1)
-    share = (weights / total.clamp_min(torch.finfo(weights.dtype).tiny).unsqueeze(-1)).unsqueeze(-1)
-    source_mean = (share * source).sum(-2)
-    target_mean = (share * target).sum(-2)
+    normalised = (
+        weights / total.clamp_min(torch.finfo(weights.dtype).tiny).unsqueeze(-1)
+    ).unsqueeze(-1)
+    source_mean = (normalised * source).sum(-2)
+    target_mean = (normalised * target).sum(-2)
     source_centred = source - source_mean.unsqueeze(-2)
     target_centred = target - target_mean.unsqueeze(-2)
-    covariance = target_centred.mT @ (share * source_centred)  # [..., 3, 3]
+    covariance = target_centred.mT @ (normalised * source_centred)  # [..., 3, 3]
     identity = torch.eye(3, dtype=covariance.dtype, device=covariance.device)
     if prior is not None:
         covariance = covariance + prior[..., None, None] * identity
@@ -95,14 +97,14 @@ def _procrustes(
     ones = torch.ones_like(sign)
     full = u @ (torch.stack([ones, ones, sign], dim=-1).unsqueeze(-1) * vh)
 
-    # The rank is that of the spread of the points, not of noise below float precision.
-    spread = (share * (source_centred**2 + target_centred**2)).sum((-2, -1))
+    # Singular values below float precision do not count towards the rank.
+    spread = (normalised * (source_centred**2 + target_centred**2)).sum((-2, -1))
     floor = 1e3 * torch.finfo(weights.dtype).eps
     rank = (singular > floor * spread.unsqueeze(-1)).sum(-1)
-    swing = _smallest_rotation(vh[..., 0, :], u[..., :, 0])
+    smallest = _smallest_rotation(vh[..., 0, :], u[..., :, 0])
     degrees_of_freedom = rank.unsqueeze(-1).unsqueeze(-1)
     rotation = torch.where(
-        degrees_of_freedom >= 2, full, torch.where(degrees_of_freedom == 1, swing, identity)
+        degrees_of_freedom >= 2, full, torch.where(degrees_of_freedom == 1, smallest, identity)
     )
     translation = target_mean - (rotation @ source_mean.unsqueeze(-1)).squeeze(-1)
     empty = total <= 0
@@ -111,8 +113,10 @@ def _procrustes(
     return Alignment(Rigid(rotation, translation), rank.to(weights.dtype))
 
 
-def _smallest_rotation(start: Tensor, end: Tensor) -> Tensor:
-    """Return the smallest rotation [..., 3, 3] that takes unit vectors `start` to `end`."""
+def _smallest_rotation(
+    start: Float[Tensor, "*batch 3"], end: Float[Tensor, "*batch 3"]
+) -> Float[Tensor, "*batch 3 3"]:
+    """Return the smallest rotation that maps unit vectors `start` to `end`."""
     axis = torch.linalg.cross(start, end)
     cosine = (start * end).sum(-1)[..., None, None]
     zero = torch.zeros_like(axis[..., 0])
@@ -120,18 +124,21 @@ def _smallest_rotation(start: Tensor, end: Tensor) -> Tensor:
     skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
     identity = torch.eye(3, dtype=start.dtype, device=start.device)
     rotation = identity + skew + skew @ skew / (1 + cosine).clamp_min(1e-12)
-    # Opposite vectors: half a turn about any axis orthogonal to both.
+    # Opposite vectors: a rotation by pi about any orthogonal axis.
     least = torch.nn.functional.one_hot(start.abs().argmin(-1), 3).to(start.dtype)
     normal = torch.nn.functional.normalize(torch.linalg.cross(start, least), dim=-1)
-    half_turn = 2 * normal.unsqueeze(-1) * normal.unsqueeze(-2) - identity
-    return torch.where(cosine < -1 + 1e-9, half_turn, rotation)
+    opposite = 2 * normal.unsqueeze(-1) * normal.unsqueeze(-2) - identity
+    return torch.where(cosine < -1 + 1e-9, opposite, rotation)
 
 
-def nearest_rotations(matrices: np.ndarray) -> np.ndarray:
-    """Return the rotations [*batch, 3, 3] nearest to matrices, such as means of rotations are.
+def nearest_rotations(
+    matrices: Float[np.ndarray, "*batch 3 3"],
+) -> Float[np.ndarray, "*batch 3 3"]:
+    """Return the rotations nearest to matrices in the Frobenius norm.
 
-    Nearest by the Frobenius norm, so that for a weighted mean they are the chordal mean (Hartley et
-    al. 2013, Rotation Averaging).
+    For a weighted mean of rotations it is their chordal mean.
+
+    Reference: Hartley et al., "Rotation Averaging", 2013.
     """
     u, _, vh = np.linalg.svd(matrices)
     u[..., :, 2] *= np.linalg.det(u @ vh)[..., None]
@@ -157,10 +164,10 @@ def similarity_from_points(
 
 
 def align_camera_paths(source: Cameras, target: Cameras) -> Similarity:
-    """Return the similarity `target_from_source` of two worlds with the same cameras in both.
+    """Return the similarity `target_from_source` between two reconstructions of the same cameras.
 
-    The rotation comes from the orientations of the cameras as well as their centres, so a short or
-    straight path, where centres alone leave a rotation free, still aligns.
+    The rotation is estimated from the camera orientations, so it is determined also for straight
+    paths, for which the centres leave the rotation about the path undetermined.
     """
     relative = target.cam_from_world[:, :3, :3].swapaxes(1, 2) @ source.cam_from_world[:, :3, :3]
     rotation = nearest_rotations(relative.sum(0))

@@ -25,8 +25,7 @@ __all__ = [
 def rotations_from_sixd(sixd: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 3 3"]:
     """Orthonormalise two 3-vectors into a rotation by Gram-Schmidt.
 
-    The result is NaN-free: degenerate input (zero or parallel vectors) gives finite numbers, though
-    not always a rotation.
+    Degenerate input (zero or parallel vectors) gives finite values, but not always a rotation.
 
     Args:
         sixd: first two columns, not necessarily unit or orthogonal.
@@ -46,7 +45,7 @@ def sixd_from_rotations(rotations: Float[Tensor, "*batch 3 3"]) -> Float[Tensor,
 
 
 def rotations_from_quats_wxyz(quats_wxyz: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
-    """Return the rotations of quaternions, which are normalised first."""
+    """Return the rotations of quaternions, which need not be normalised."""
     w, x, y, z = torch.nn.functional.normalize(quats_wxyz, dim=-1).unbind(-1)
     rows = [
         1 - 2 * (y * y + z * z),
@@ -70,7 +69,7 @@ def quats_wxyz_from_rotations(rotations: Float[Tensor, "*batch 3 3"]) -> Float[T
 def multiply_quats_wxyz(
     first: Float[Tensor, "*#batch 4"], second: Float[Tensor, "*#batch 4"]
 ) -> Float[Tensor, "*#batch 4"]:
-    """Return the Hamilton product, the rotation `first` after `second`."""
+    """Return the Hamilton product: the rotation that applies `second`, then `first`."""
     aw, ax, ay, az = first.unbind(-1)
     bw, bx, by, bz = second.unbind(-1)
     return torch.stack(
@@ -101,8 +100,8 @@ def interpolate_rotations(
 ) -> Float[Tensor, "*#batch 3 3"]:
     """Interpolate along the geodesic from `start` (fraction 0) to `end` (fraction 1).
 
-    Fractions outside [0, 1] extrapolate. The shorter way round is taken; at half a turn the axis is
-    arbitrary.
+    Fractions outside [0, 1] extrapolate. The shorter geodesic is taken; for rotations that differ
+    by pi its axis is arbitrary.
     """
     delta = rotvecs_from_rotations(start.transpose(-1, -2) @ end)
     return start @ rotations_from_rotvecs(fraction.unsqueeze(-1) * delta)

@@ -1,4 +1,4 @@
-"""How things move: the motion hierarchy from tracks, and the motion models of sequences."""
+"""Motion of objects: the motion hierarchy from tracks, and the motion models of sequences."""
 
 from msdyn.motion.config import MotionConfig
 from msdyn.motion.hierarchy import build_hierarchy
@@ -7,21 +7,21 @@ from msdyn.motion.models.single import SingleLayer, build_single
 from msdyn.motion.patterns import MotionHierarchy, PatternLevel
 from msdyn.motion.protocol import (
     Motion,
-    MotionRates,
+    MotionLearningRates,
     Pose,
     TrackedMotion,
     TrackedScene,
     motion_class,
 )
 from msdyn.motion.registry import motion_names, register_motion
-from msdyn.motion.rejoin import ObjectSurfaces
+from msdyn.motion.reregistration import ObjectSurfaces
 
 __all__ = [
     "Motion",
     "MotionConfig",
     "MotionField",
     "MotionHierarchy",
-    "MotionRates",
+    "MotionLearningRates",
     "ObjectSurfaces",
     "PatternLevel",
     "Pose",

@@ -23,10 +23,11 @@ def fill_occluded(
     visible: Bool[np.ndarray, "tracks frames"],
     points: Float[np.ndarray, "tracks 3"],
 ) -> Float[np.ndarray, "tracks frames 3"]:
-    """Fill the occluded steps of displacement trajectories from their visible neighbours.
+    """Fill occluded frames of displacement trajectories from visible neighbours.
 
-    A step takes the inverse-distance-weighted mean of the four nearest points visible in that
-    frame; frames without a visible point are interpolated over time (held at the ends).
+    An occluded displacement is the inverse-distance-weighted mean of those of the four nearest
+    points visible in that frame. Frames without a visible point are interpolated over time,
+    constant beyond the ends.
 
     Args:
         displacements: of each point from its canonical position, scene units.
@@ -36,22 +37,22 @@ def fill_occluded(
     filled = np.where(visible[..., None], displacements, 0.0)
     known = np.flatnonzero(visible.any(0))
     for frame in known:
-        seen = np.flatnonzero(visible[:, frame])
-        hidden = np.flatnonzero(~visible[:, frame])
-        if not len(hidden):
+        observed = np.flatnonzero(visible[:, frame])
+        occluded = np.flatnonzero(~visible[:, frame])
+        if not len(occluded):
             continue
-        distance, index = KDTree(points[seen]).query(points[hidden], k=min(4, len(seen)))
-        distance, index = distance.reshape(len(hidden), -1), index.reshape(len(hidden), -1)
+        distance, index = KDTree(points[observed]).query(points[occluded], k=min(4, len(observed)))
+        distance, index = distance.reshape(len(occluded), -1), index.reshape(len(occluded), -1)
         weight = 1 / np.maximum(distance, 1e-12)
         weight /= weight.sum(1, keepdims=True)
-        filled[hidden, frame] = (weight[..., None] * filled[seen[index], frame]).sum(1)
+        filled[occluded, frame] = (weight[..., None] * filled[observed[index], frame]).sum(1)
     if 0 < len(known) < filled.shape[1]:
         for frame in np.flatnonzero(~visible.any(0)):
             after = known[known > frame][:1]
             before = known[known < frame][-1:]
             ends = np.concatenate([before, after])
-            share = (frame - before[0]) / (after[0] - before[0]) if len(ends) == 2 else 0.0
-            filled[:, frame] = (1 - share) * filled[:, ends[0]] + share * filled[:, ends[-1]]
+            fraction = (frame - before[0]) / (after[0] - before[0]) if len(ends) == 2 else 0.0
+            filled[:, frame] = (1 - fraction) * filled[:, ends[0]] + fraction * filled[:, ends[-1]]
     return filled
 
 
@@ -63,18 +64,18 @@ def cluster_by_direction(
 ) -> Int[np.ndarray, " tracks"]:
     """Cluster trajectories by movement direction over time.
 
-    The feature of a track is its soft unit velocity at every step, v / (|v| + typical speed), which
-    suppresses the noise of static tracks; and, with a small weight, its position, so that clusters
-    stay compact.
+    The feature of a track is its direction of motion at every frame, v / (|v| + typical speed),
+    which suppresses the noise of static tracks, and its position with a small weight, which keeps
+    clusters compact.
 
     Args:
         displacements: filled displacement trajectories, motion of the level above undone.
         points: canonical positions.
-        clusters: number of clusters wanted.
+        clusters: maximum number of clusters.
         seed: of K-means.
 
     Returns:
-        Labels 0..K-1 with K <= `clusters`; every cluster has `MIN_TRACKS` tracks or more unless
+        Labels 0..K-1 with K <= `clusters`; every cluster has at least `MIN_TRACKS` tracks unless
         there is only one.
 
     Reference: Gaussian Sequences with Multi-Scale Dynamics, III-C.3.
@@ -111,11 +112,11 @@ def _with_position(
     weight: float,
 ) -> Float[np.ndarray, "tracks all_channels"]:
     """Append positions to features so that their variance is `weight` times the features'."""
-    place = points - points.mean(0)
-    ratio = np.sqrt(feature.var(0).sum() / max(place.var(0).sum(), 1e-24))
+    centred = points - points.mean(0)
+    ratio = np.sqrt(feature.var(0).sum() / max(centred.var(0).sum(), 1e-24))
     if ratio == 0:  # no motion at all
-        return place
-    return np.concatenate([feature, np.sqrt(weight) * ratio * place], axis=1)
+        return centred
+    return np.concatenate([feature, np.sqrt(weight) * ratio * centred], axis=1)
 
 
 def _kmeans(
@@ -134,10 +135,10 @@ def _kmeans(
 
 
 def assign(cost: Float[np.ndarray, "tracks clusters"]) -> Int[np.ndarray, " tracks"]:
-    """Assign each track to the cluster of least cost; clusters that are too small are dissolved.
+    """Assign each track to the cluster of minimum cost; clusters that are too small are dissolved.
 
     Returns:
-        Labels 0..K-1; every cluster in use has `MIN_TRACKS` tracks or is the only one.
+        Labels 0..K-1; every non-empty cluster has at least `MIN_TRACKS` tracks or is the only one.
     """
     alive = np.ones(cost.shape[1], bool)
     while True:
@@ -174,14 +175,14 @@ def distance_to_clusters(
     """
     total = np.zeros((len(labels), count))
     for frame in np.flatnonzero(visible.any(0)):
-        here = np.flatnonzero(visible[:, frame])
+        observed = np.flatnonzero(visible[:, frame])
         for label in range(count):
-            there = here[labels[here] == label]
-            distance = np.full(len(here), size)
-            if len(there):
-                tree = KDTree(trajectories[there, frame])
-                near = tree.query(trajectories[here, frame], k=min(4, len(there)))[0]
-                near = np.asarray(near).reshape(len(here), -1)[:, -1]
-                distance = np.minimum(near, distance)
-            total[here, label] += distance
+            members = observed[labels[observed] == label]
+            distance = np.full(len(observed), size)
+            if len(members):
+                tree = KDTree(trajectories[members, frame])
+                nearest = tree.query(trajectories[observed, frame], k=min(4, len(members)))[0]
+                nearest = np.asarray(nearest).reshape(len(observed), -1)[:, -1]
+                distance = np.minimum(nearest, distance)
+            total[observed, label] += distance
     return total / visible.sum(1, keepdims=True)

@@ -14,29 +14,30 @@ __all__ = ["MotionConfig"]
 
 @dataclass(frozen=True)
 class MotionConfig:
-    """How the moving Gaussians move."""
+    """Options of the motion of moving Gaussians."""
 
     model: Annotated[str, registered_choice(motion_names, "motion")] = "hierarchy"
-    """hierarchy: the levels below; single: one flat layer of bases, as shape-of-motion has."""
+    """hierarchy: the levels below; single: one flat layer of bases, as in shape-of-motion."""
     levels: Literal[1, 2, 3, 4] = 3
     """Motion levels: 1 objects, 2 and sparse primitives, 3 and fine grains, 4 and a free residual
     of every Gaussian."""
     k_primitive: int = 5
-    """Primitives (L2) per object. The paper's number."""
+    """Primitives (L2) per object. The paper's value."""
     k_grain: int = 10
-    """Grains (L3) per primitive. The paper's number."""
+    """Grains (L3) per primitive. The paper's value."""
     k: int = 10
     """Bases of --motion single."""
     weights: Literal["constant", "time-varying"] = "constant"
-    """Blend weights of a Gaussian: one set for all times, or one for each frame (Eq. 10 to the
-    letter)."""
+    """Blend weights of a Gaussian: one set for all times, or one per frame (as in Eq. 10)."""
     prefit_steps: int = 400
-    """Adam steps on the lifted tracks alone, before any rendering."""
+    """Adam steps on the lifted tracks, before optimisation by rendering."""
 
     def __post_init__(self) -> None:
         if self.model not in motion_names():
             names = ", ".join(motion_names())
             raise InputError(f"motion: expected one of {names}, got {self.model!r}")
-        for name, least in (("k_primitive", 1), ("k_grain", 1), ("k", 1), ("prefit_steps", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        for name, minimum in (("k_primitive", 1), ("k_grain", 1), ("k", 1), ("prefit_steps", 0)):
+            if getattr(self, name) < minimum:
+                raise InputError(
+                    f"{name}: expected at minimum {minimum}, got {getattr(self, name)}"
+                )

@@ -1,7 +1,7 @@
 """The L1-L3 builder: from lifted tracks to shared motion patterns on three levels.
 
-Levels compose, outermost first: x_t = T1_t(T2_t(T3_t(x_canonical))). Each is estimated on tracks
-with the levels above undone, so each is relative to the one before.
+Levels compose, outermost first: x_t = T1_t(T2_t(T3_t(x_canonical))). Each level is estimated on
+tracks with the levels above undone, so it is relative to the one above.
 
 Reference: Gaussian Sequences with Multi-Scale Dynamics, III-C.
 """
@@ -11,13 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from msdyn.errors import InputError
 from msdyn.motion.alignment import (
     MIN_TRACKS,
     RigidMotion,
     align_cluster,
-    anchor_object,
     canonical_positions,
     inliers,
     trajectory_noise,
@@ -30,24 +30,25 @@ from msdyn.motion.clusters import (
     fill_occluded,
     renumber,
 )
-from msdyn.motion.companions import follow_companions, guide_through_occlusion, pose_variance
+from msdyn.motion.object_alignment import anchor_object
+from msdyn.motion.occlusion import carrier_through_occlusion, infer_occluded_motions, pose_variance
 from msdyn.motion.patterns import MotionHierarchy, PatternLevel, residual_distance
-from msdyn.motion.rejoin import ObjectSurfaces, rejoin
+from msdyn.motion.reregistration import ObjectSurfaces, reregister
 from msdyn.scene import LiftedTracks
 
 __all__ = ["build_hierarchy"]
 
-# Prior standard deviations of residual patterns: rotation (radians) and translation (as a share of
-# the object's size). Loose enough that noise-free tracks are followed exactly, tight enough that
-# five noisy tracks do not rotate a cluster.
+# Prior standard deviations of residual patterns: rotation (radians) and translation (fraction of
+# the object's size). Without noise they have no effect; with noise they prevent rotations that are
+# estimated from few tracks.
 _EXPECTED_ANGLE = {2: 0.5, 3: 0.2}
 _EXPECTED_SHIFT = {2: 0.3, 3: 0.1}
 
-# A cluster counts as occluded in frames with less than this share of its largest number of tracks.
-_SEEN = 0.5
+# A cluster counts as occluded in frames with fewer than this fraction of its maximum of tracks.
+_MIN_VISIBLE = 0.5
 
-# The distance from a cluster, in object sizes, is weighted by this many times the noise.
-_NEARNESS = 5.0
+# Weight of the distance of a track from a cluster, in object sizes, as a multiple of the noise.
+_DISTANCE_WEIGHT = 5.0
 
 
 def build_hierarchy(
@@ -66,16 +67,16 @@ def build_hierarchy(
         tracks: trajectories on moving objects; those never visible are ignored.
         canonical: canonical frame.
         levels: 1 (objects), 2 (and primitives) or 3 (and grains).
-        k_primitive: primitives per object (fewer where it has too few tracks).
+        k_primitive: primitives per object (fewer for objects with too few tracks).
         k_grain: grains per primitive (likewise).
         seed: of K-means.
         surfaces: surface samples of the objects, to re-register them across full occlusions.
 
     Returns:
-        A hierarchy whose `points` and labels go with the tracks that were ever visible, in order.
+        A hierarchy whose points and labels are those of the tracks visible in some frame, in order.
 
     Raises:
-        InputError: a number out of range.
+        InputError: an argument out of range.
     """
     if levels not in {1, 2, 3}:
         raise InputError(f"levels: expected 1, 2 or 3, got {levels}")
@@ -96,14 +97,14 @@ def build_hierarchy(
             if other != number
             for part in parts[other]
         ]
-        guide = guide_through_occlusion(own.trajectories, own.weights, carriers, canonical)
-        found = own
-        if guide is not None:
-            found = _Cluster.of_object(tracks, indices[number], canonical, guide)
+        carrier = carrier_through_occlusion(own.trajectories, own.weights, carriers, canonical)
+        updated = own
+        if carrier is not None:
+            updated = _Cluster.of_object(tracks, indices[number], canonical, carrier)
         if surfaces is not None:
-            found = found.rejoined(surfaces, int(objects[number]), canonical)
-        if found is not own:
-            whole[number], parts[number] = found, _primitives(found, k_primitive, seed)
+            updated = updated.reregistered(surfaces, int(objects[number]), canonical)
+        if updated is not own:
+            whole[number], parts[number] = updated, _primitives(updated, k_primitive, seed)
     builder = _Builder(tracks, levels)
     for number, own in enumerate(whole):
         builder.add(0, own.without_outliers(), parent=0)
@@ -119,60 +120,73 @@ def build_hierarchy(
 
 
 def _primitives(own: _Cluster, count: int, seed: int) -> list[_Cluster]:
-    """Return the rigidly moving parts of an object, relative to the whole."""
+    """Return the rigidly moving parts of an object, relative to the object's motion."""
     residual = own.undone()
     labels = cluster_by_direction(residual.filled, own.points, count, seed)
-    settled = residual.settle(residual.split(labels, level=2), level=2)
-    return [part.without_outliers() for part in _complete(settled, own)]
+    refined = residual.reassign(residual.split(labels, level=2), level=2)
+    return [part.without_outliers() for part in _infer_occluded(refined, own)]
 
 
 @dataclass(frozen=True)
 class _Cluster:
-    """A group of tracks with the levels above undone, and its rigid motion there."""
+    """Tracks with the motion of the levels above undone, and the rigid motion fitted to them.
 
-    index: np.ndarray  # [n] into all tracks
-    points: np.ndarray  # [n, 3]
-    trajectories: np.ndarray  # [n, T, 3]
-    weights: np.ndarray  # [n, T]
+    Attributes:
+        index: into all tracks.
+        points: canonical positions, scene units.
+        trajectories: positions relative to the levels above.
+        weights: confidence, zero where not visible and for outliers.
+        motion: relative to the levels above.
+        size: of the object, scene units.
+        noise: standard deviation of a coordinate, scene units.
+    """
+
+    index: Int[np.ndarray, " tracks"]
+    points: Float[np.ndarray, "tracks 3"]
+    trajectories: Float[np.ndarray, "tracks frames 3"]
+    weights: Float[np.ndarray, "tracks frames"]
     motion: RigidMotion
-    size: float  # of the object, scene units
+    size: float
     noise: float
 
     @classmethod
     def of_object(
         cls,
         tracks: LiftedTracks,
-        index: np.ndarray,
+        index: Int[np.ndarray, " tracks"],
         canonical: int,
-        guide: RigidMotion | None = None,
+        carrier: RigidMotion | None = None,
     ) -> _Cluster:
-        """Return all tracks of an object; `guide` is its carrier's motion through occlusions."""
+        """Return all tracks of an object; `carrier` is its carrier's motion during occlusions."""
         xyz = tracks.xyz[index]
         visible = tracks.visible[index]
         # A track of zero confidence keeps a small weight: it may be the only one of its object.
         weights = np.where(visible, tracks.confidence[index].clip(1e-3), 0.0)
-        steady = xyz if guide is None else guide.undo(xyz)
-        motion, points = anchor_object(steady, weights, canonical, steady=guide is not None)
-        motion = motion if guide is None else guide.after(motion)
-        size = max(float(np.sqrt(points.var(0).sum())), 1e-6)  # a single track has none
+        relative = xyz if carrier is None else carrier.undo(xyz)
+        motion, points = anchor_object(
+            relative, weights, canonical, nearly_static=carrier is not None
+        )
+        motion = motion if carrier is None else carrier.after(motion)
+        size = max(float(np.sqrt(points.var(0).sum())), 1e-6)  # zero for a single track
         return cls(index, points, xyz, weights, motion, size, trajectory_noise(xyz, visible))
 
-    def rejoined(self, surfaces: ObjectSurfaces, instance: int, canonical: int) -> _Cluster:
+    def reregistered(self, surfaces: ObjectSurfaces, instance: int, canonical: int) -> _Cluster:
         """Return the cluster of a whole object, re-registered across full occlusions."""
-        motion = rejoin(self.motion, self.weights, surfaces, instance, canonical, self.size)
+        motion = reregister(self.motion, self.weights, surfaces, instance, canonical, self.size)
         if motion is self.motion:
             return self
         points = canonical_positions(motion.undo(self.trajectories), self.weights)[0]
         return replace(self, motion=motion, points=points)
 
     def without_outliers(self) -> _Cluster:
-        """Return the cluster with robust canonical positions, and without weight on outliers."""
+        """Return the cluster with robust canonical positions and zero weights for outliers."""
         undone = self.motion.undo(self.trajectories)
         points = canonical_positions(undone, self.weights)[0]
-        good = inliers(undone, points, self.weights)
-        return replace(self, points=points, weights=np.where(good, self.weights, 0))
+        inlier = inliers(undone, points, self.weights)
+        return replace(self, points=points, weights=np.where(inlier, self.weights, 0))
 
     def undone(self) -> _Residual:
+        """Return the tracks with the motion of the cluster undone."""
         trajectories = self.motion.undo(self.trajectories)
         filled = fill_occluded(trajectories - self.points[:, None], self.weights > 0, self.points)
         return _Residual(self, trajectories, filled)
@@ -180,27 +194,42 @@ class _Cluster:
 
 @dataclass(frozen=True)
 class _Residual:
-    """The tracks of a cluster with its motion undone."""
+    """The tracks of a cluster with its motion undone.
+
+    Attributes:
+        parent: the cluster.
+        trajectories: positions with the parent's motion undone.
+        filled: displacements from the canonical positions, occluded ones filled in.
+    """
 
     parent: _Cluster
-    trajectories: np.ndarray  # [n, T, 3]
-    filled: np.ndarray  # [n, T, 3] displacement from the canonical position, occlusions filled
+    trajectories: Float[np.ndarray, "tracks frames 3"]
+    filled: Float[np.ndarray, "tracks frames 3"]
 
     @property
-    def points(self) -> np.ndarray:
+    def points(self) -> Float[np.ndarray, "tracks 3"]:
         return self.parent.points
 
     def split(
-        self, labels: np.ndarray, level: int, points: np.ndarray | None = None
+        self,
+        labels: Int[np.ndarray, " tracks"],
+        level: int,
+        points: Float[np.ndarray, "tracks 3"] | None = None,
     ) -> list[_Cluster]:
-        """Return a cluster for each label, its motion estimated, from canonical positions."""
+        """Return a cluster for each label, with its motion estimated.
+
+        Args:
+            labels: 0..K-1.
+            level: 2 or 3, selects the prior.
+            points: canonical positions; those of the parent by default.
+        """
         clusters, parent = [], self.parent
-        everywhere = parent.points if points is None else points
+        all_points = parent.points if points is None else points
         for label in range(labels.max(initial=-1) + 1):
             own = labels == label
-            points, weights = everywhere[own], parent.weights[own]
+            own_points, weights = all_points[own], parent.weights[own]
             motion = align_cluster(
-                points,
+                own_points,
                 self.trajectories[own],
                 weights,
                 noise=parent.noise,
@@ -210,7 +239,7 @@ class _Residual:
             clusters.append(
                 _Cluster(
                     parent.index[own],
-                    points,
+                    own_points,
                     self.trajectories[own],
                     weights,
                     motion,
@@ -220,17 +249,17 @@ class _Residual:
             )
         return clusters
 
-    def settle(self, clusters: list[_Cluster], level: int, rounds: int = 8) -> list[_Cluster]:
-        """Reassign tracks to the cluster whose rigid motion explains them best, as K-means does.
+    def reassign(self, clusters: list[_Cluster], level: int, iterations: int = 8) -> list[_Cluster]:
+        """Alternate between assigning tracks to the best rigid motion and re-estimating motions.
 
-        Movement directions are ambiguous next to a hinge; rigid motions are not. Each motion gives
-        its own estimate of a track's canonical position, which for a track occluded in the
-        canonical frame differs much between the two sides. Among motions that explain a track
-        equally, as for short tracks, the nearest cluster is chosen. Clusters that lose nearly all
+        Directions of motion are ambiguous next to a hinge, rigid motions are not. The canonical
+        position of a track is estimated under each motion separately, because for a track occluded
+        in the canonical frame it depends on the motion. Among motions that explain a track equally
+        well, as for short tracks, the nearest cluster is chosen. Clusters that lose nearly all
         their tracks are dissolved.
         """
         weights, noise = self.parent.weights, self.parent.noise
-        for _ in range(rounds):
+        for _ in range(iterations):
             labels = np.zeros(len(weights), int)
             for number, cluster in enumerate(clusters):
                 labels[np.searchsorted(self.parent.index, cluster.index)] = number
@@ -238,7 +267,7 @@ class _Residual:
                 canonical_positions(c.motion.undo(self.trajectories), weights) for c in clusters
             ]
             cost = np.stack([spread for _, spread in estimates], axis=1)  # [n, K]
-            near = (
+            distance = (
                 distance_to_clusters(
                     self.trajectories,
                     self.parent.weights > 0,
@@ -248,28 +277,28 @@ class _Residual:
                 )
                 / self.parent.size
             )
-            cost += (_NEARNESS * noise * near) ** 2
-            # Hysteresis: another cluster must be clearly better.
+            cost += (_DISTANCE_WEIGHT * noise * distance) ** 2
+            # Hysteresis, so that the assignment converges.
             rows = np.arange(len(cost))
             cost[rows, labels] = 0.9 * cost[rows, labels] - noise**2
-            changed = assign(cost)
-            positions = np.stack([place for place, _ in estimates], axis=1)[rows, changed]
-            clusters = self.split(renumber(changed), level, positions)
-            if (changed == labels).all():
+            assigned = assign(cost)
+            positions = np.stack([position for position, _ in estimates], axis=1)[rows, assigned]
+            clusters = self.split(renumber(assigned), level, positions)
+            if (assigned == labels).all():
                 break
         return clusters
 
 
-def _complete(clusters: list[_Cluster], parent: _Cluster) -> list[_Cluster]:
-    """Infer the motion of the clusters of an object where they are occluded."""
+def _infer_occluded(clusters: list[_Cluster], parent: _Cluster) -> list[_Cluster]:
+    """Infer the motion of the clusters of an object in frames in which they are occluded."""
     count = np.array([(c.weights > 0).sum(0) for c in clusters])  # [K, T]
     most = count.max(1, keepdims=True)
-    seen = count >= np.maximum(np.minimum(MIN_TRACKS, most), _SEEN * most).clip(1)
+    visible = count >= np.maximum(np.minimum(MIN_TRACKS, most), _MIN_VISIBLE * most).clip(1)
     angle = _EXPECTED_ANGLE[2]
-    noise = max(parent.noise, 1e-6 * parent.size)  # not zero, for noise-free tracks
+    noise = max(parent.noise, 1e-6 * parent.size)  # positive also for noise-free tracks
     variance = [pose_variance(c.points, c.weights, noise, angle, MIN_TRACKS) for c in clusters]
     own, points = [c.motion for c in clusters], [c.points for c in clusters]
-    motions = follow_companions(own, points, seen, parent.motion, np.array(variance))
+    motions = infer_occluded_motions(own, points, visible, parent.motion, np.array(variance))
     return [replace(c, motion=motion) for c, motion in zip(clusters, motions, strict=True)]
 
 
@@ -286,6 +315,7 @@ class _Builder:
         self.noise: list[float] = []
 
     def add(self, level: int, cluster: _Cluster, parent: int) -> int:
+        """Add a cluster as a pattern of a level and return its index there."""
         self.motions[level].append(cluster.motion)
         self.parents[level].append(parent)
         number = len(self.motions[level]) - 1
@@ -297,9 +327,11 @@ class _Builder:
             self.noise.append(cluster.noise)
         return number
 
-    def finish(self, objects: np.ndarray) -> MotionHierarchy:
+    def finish(self, objects: Int[np.ndarray, " objects"]) -> MotionHierarchy:
+        """Return the hierarchy of all patterns added; `objects` are the mask indices."""
         entries = zip(self.motions, self.parents, self.labels, strict=True)
-        levels = [PatternLevel.of(*entry, frames=self.tracks.num_frames) for entry in entries]
+        frames = self.tracks.num_frames
+        levels = [PatternLevel.from_motions(*entry, frames=frames) for entry in entries]
         residuals = [
             residual_distance(levels[:depth], self.points, self.tracks, self.weights)
             for depth in range(len(levels) + 1)

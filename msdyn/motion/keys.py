@@ -1,4 +1,4 @@
-"""Interpolation over time of what is given at key frames."""
+"""Interpolation over time between key frames."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ __all__ = ["interpolate_keys", "key_position"]
 def key_position(
     keys: Float[Tensor, " keys"], frames: Float[Tensor, " times"]
 ) -> Float[Tensor, " times"]:
-    """Return the fractional index among key frames of fractional frame indices.
-
-    Before the first and after the last key frame it is that of the nearest one.
+    """Return the fractional key frame index of fractional frame indices, clamped to the range.
 
     Args:
-        keys: frame indices, increasing, at least two.
-        frames: frame indices in the same numbering.
+        keys: frame indices of the key frames, increasing, at least two.
+        frames: frame indices.
     """
     frames = frames.to(keys).clamp(keys[0], keys[-1])
     high = torch.searchsorted(keys, frames.contiguous(), right=True).clamp(1, len(keys) - 1)
@@ -31,7 +29,7 @@ def interpolate_keys(
     keys: Float[Tensor, " keys"],
     frames: Float[Tensor, " times"],
 ) -> Float[Tensor, "rows times *shape"]:
-    """Interpolate values given at every key frame linearly to fractional frame indices."""
+    """Interpolate values at key frames linearly to fractional frame indices."""
     position = key_position(keys, frames)
     low = position.floor().long()
     high = (low + 1).clamp_max(len(keys) - 1)

@@ -1,8 +1,8 @@
 """CPU kernels of the motion field: blend, orthonormalise and compose all levels in one pass.
 
-They do what `MotionField` does in torch, for every Gaussian and time at once, with the gradient
-written out. Gaussians are cut into a fixed number of chunks, each summing the gradients of the
-patterns for itself, so that the result does not depend on the number of threads.
+They compute the same as `PatternField` does in torch, with hand-written gradients. Gaussians are
+divided into a fixed number of chunks with separate sums of the pattern gradients, so that the
+result does not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from numba import prange
 from torch import Tensor
 
@@ -23,29 +24,35 @@ _F = np.float32
 
 
 def pose_cpu(
-    points: Tensor,
-    quats_wxyz: Tensor,
-    indices: list[Tensor],
-    logits: list[Tensor],
-    tables: list[Tensor],
-    centres: list[Tensor],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Carry Gaussians through composed levels, differentiably in all but `indices` and `centres`.
+    points: Float[Tensor, "gaussians 3"],
+    quats_wxyz: Float[Tensor, "gaussians 4"],
+    indices: list[Int[Tensor, "gaussians _"]],
+    logits: list[Float[Tensor, "gaussians _"]],
+    tables: list[Float[Tensor, "_ times 9"]],
+    centres: list[Float[Tensor, "_ 3"]],
+) -> tuple[
+    Float[Tensor, "times gaussians 3 3"],
+    Float[Tensor, "times gaussians 3"],
+    Float[Tensor, "times gaussians 4"],
+]:
+    """Pose Gaussians by composed levels, differentiably in all but `indices` and `centres`.
+
+    All tensors are on the CPU, those of real numbers in float32.
 
     Args:
-        points: [G, 3] canonical positions, float32 on the CPU, as everything here.
-        quats_wxyz: [G, 4] canonical orientations.
-        indices: for each level, outermost first, [G, k] patterns of each Gaussian.
-        logits: for each level [G, k].
-        tables: for each level [K, B, 9]: 6D rotation minus that of the identity, translation.
-        centres: for each level [K, 3] pivots.
+        points: canonical positions.
+        quats_wxyz: canonical orientations.
+        indices: for each level, outermost first, the patterns [G, k] of each Gaussian.
+        logits: for each level, of the blend weights [G, k].
+        tables: for each level, 6D rotations minus the identity's, and translations [K, B, 9].
+        centres: for each level, pivots [K, 3].
 
     Returns:
-        Rotations [B, G, 3, 3], positions [B, G, 3] and orientations [B, G, 4].
+        Rotations, positions and orientations.
     """
     offsets = np.cumsum([0, *(len(t) for t in tables)])
     shifted = [index + int(start) for index, start in zip(indices, offsets, strict=False)]
-    places = np.cumsum([0, *(index.shape[1] for index in indices)])
+    starts = np.cumsum([0, *(index.shape[1] for index in indices)])  # of each level in a row
     return _Pose.apply(
         points,
         quats_wxyz,
@@ -53,7 +60,7 @@ def pose_cpu(
         torch.cat(tables),
         torch.cat(shifted, dim=1).numpy(),
         torch.cat(centres).numpy(),
-        places,
+        starts,
     )  # pyright: ignore[reportReturnType]
 
 
@@ -67,17 +74,19 @@ class _Pose(torch.autograd.Function):
         table: Tensor,
         index: np.ndarray,
         centres: np.ndarray,
-        places: np.ndarray,
+        starts: np.ndarray,
     ) -> tuple[Tensor, Tensor, Tensor]:
         count, times = len(points), table.shape[1]
         rotations = torch.empty(times, count, 3, 3)
         moved = torch.empty(times, count, 3)
-        turned = torch.empty(times, count, 4)
+        posed_quats = torch.empty(times, count, 4)
         arrays = [t.detach().contiguous().numpy() for t in (points, quats, logits, table)]
-        _forward(*arrays, index, centres, places, rotations.numpy(), moved.numpy(), turned.numpy())
+        _forward(
+            *arrays, index, centres, starts, rotations.numpy(), moved.numpy(), posed_quats.numpy()
+        )
         ctx.save_for_backward(points, quats, logits, table, rotations)
-        ctx.constants = index, centres, places
-        return rotations, moved, turned
+        ctx.constants = index, centres, starts
+        return rotations, moved, posed_quats
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Any, ...]:
@@ -107,9 +116,9 @@ def _softmax(logits, start, end, weights):
 
 @kernel()
 def _blend(index, weights, table, centres, b, start, end, mixed):
-    """Mix 6D rotation, translation and pivot of a level into mixed [12]."""
+    """Blend 6D rotation, translation and pivot of a level into mixed [12]."""
     mixed[:] = _F(0)
-    mixed[0] = mixed[4] = _F(1)  # the identity, to which the table's entries are differences
+    mixed[0] = mixed[4] = _F(1)  # rotations of the table are differences from the identity
     for j in range(start, end):
         k, w = index[j], weights[j]
         for i in range(9):
@@ -184,25 +193,25 @@ def _matmul(a, b, out):
 
 
 @kernel(parallel=True)
-def _forward(points, quats, logits, table, index, centres, places, rotations, moved, turned):
-    count, times, levels = points.shape[0], table.shape[1], places.size - 1
+def _forward(points, quats, logits, table, index, centres, starts, rotations, moved, posed_quats):
+    count, times, levels = points.shape[0], table.shape[1], starts.size - 1
     size = (count + _CHUNKS - 1) // _CHUNKS
     for chunk in prange(_CHUNKS):
-        weights = np.empty(places[-1], np.float32)
+        weights = np.empty(starts[-1], np.float32)
         mixed = np.empty(12, np.float32)
         r, norms, q = np.empty(9, np.float32), np.empty(3, np.float32), np.empty(4, np.float32)
         total, product = np.empty(9, np.float32), np.empty(9, np.float32)
         x, y = np.empty(3, np.float32), np.empty(3, np.float32)
         for g in range(chunk * size, min((chunk + 1) * size, count)):
             for level in range(levels):
-                _softmax(logits[g], places[level], places[level + 1], weights)
+                _softmax(logits[g], starts[level], starts[level + 1], weights)
             for b in range(times):
                 x[:] = points[g]
                 total[:] = _F(0)
                 total[0] = total[4] = total[8] = _F(1)
                 for back in range(levels):
                     level = levels - 1 - back
-                    start, end = places[level], places[level + 1]
+                    start, end = starts[level], starts[level + 1]
                     _blend(index[g], weights, table, centres, b, start, end, mixed)
                     _gram_schmidt(mixed, r, norms)
                     _step(r, mixed, x, y)
@@ -213,7 +222,7 @@ def _forward(points, quats, logits, table, index, centres, places, rotations, mo
                 for i in range(9):
                     rotations[b, g, i // 3, i % 3] = total[i]
                 _quaternion(total, q)
-                _product(q, quats[g], turned[b, g])
+                _product(q, quats[g], posed_quats[b, g])
 
 
 @kernel(parallel=True)
@@ -224,23 +233,23 @@ def _backward(
     table,
     index,
     centres,
-    places,
+    starts,
     rotations,
     grad_rotations,
     grad_moved,
-    grad_turned,
+    grad_posed_quats,
     grad_points,
     grad_quats,
     grad_logits,
     partial,
 ):
-    count, times, levels = points.shape[0], table.shape[1], places.size - 1
+    count, times, levels = points.shape[0], table.shape[1], starts.size - 1
     size = (count + _CHUNKS - 1) // _CHUNKS
     for chunk in prange(_CHUNKS):
-        weights = np.empty(places[-1], np.float32)
-        by_weight = np.empty(places[-1], np.float32)
+        weights = np.empty(starts[-1], np.float32)
+        by_weight = np.empty(starts[-1], np.float32)
         norms, steps = np.empty((levels, 3), np.float32), np.empty((levels, 9), np.float32)
-        before = np.empty((levels, 9), np.float32)  # rotation of the levels inside
+        before = np.empty((levels, 9), np.float32)  # rotation of the finer levels
         mixes, xs = np.empty((levels, 12), np.float32), np.empty((levels + 1, 3), np.float32)
         total, product = np.empty(9, np.float32), np.empty(9, np.float32)
         gr, gx, gm = np.empty(9, np.float32), np.empty(3, np.float32), np.empty(12, np.float32)
@@ -249,22 +258,24 @@ def _backward(
         for g in range(chunk * size, min((chunk + 1) * size, count)):
             by_weight[:] = _F(0)
             for level in range(levels):
-                _softmax(logits[g], places[level], places[level + 1], weights)
+                _softmax(logits[g], starts[level], starts[level + 1], weights)
             for b in range(times):
-                # Forward again, keeping what each level saw.
+                # Recompute the forward pass and keep the input of each level.
                 xs[levels] = points[g]
                 total[:] = _F(0)
                 total[0] = total[4] = total[8] = _F(1)
                 for back in range(levels):
                     level = levels - 1 - back
-                    start, end = places[level], places[level + 1]
+                    start, end = starts[level], starts[level + 1]
                     _blend(index[g], weights, table, centres, b, start, end, mixes[level])
                     _gram_schmidt(mixes[level], steps[level], norms[level])
                     _step(steps[level], mixes[level], xs[level + 1], xs[level])
                     before[level] = total
                     _matmul(steps[level], total, product)
                     total[:] = product
-                _orientation_back(total, quats[g], grad_turned[b, g], grad_quats[g], gr, q1, q2, q3)
+                _orientation_back(
+                    total, quats[g], grad_posed_quats[b, g], grad_quats[g], gr, q1, q2, q3
+                )
                 for i in range(9):
                     gr[i] += grad_rotations[b, g, i // 3, i % 3]
                 gx[:] = grad_moved[b, g]
@@ -273,7 +284,7 @@ def _backward(
                         steps[level], norms[level], mixes[level], before[level], xs[level + 1],
                         gr, gx, gm, own, inner,
                     )  # fmt: skip
-                    for j in range(places[level], places[level + 1]):
+                    for j in range(starts[level], starts[level + 1]):
                         k, w = index[g, j], weights[j]
                         dot = _F(0)
                         for i in range(9):
@@ -286,9 +297,9 @@ def _backward(
                     grad_points[g, i] += gx[i]
             for level in range(levels):
                 mean = _F(0)
-                for j in range(places[level], places[level + 1]):
+                for j in range(starts[level], starts[level + 1]):
                     mean += weights[j] * by_weight[j]
-                for j in range(places[level], places[level + 1]):
+                for j in range(starts[level], starts[level + 1]):
                     grad_logits[g, j] = weights[j] * (by_weight[j] - mean)
 
 
@@ -296,8 +307,9 @@ def _backward(
 def _orientation_back(r, quat, grad, grad_quat, gr, p, c, t):
     """Gradient of quat(R) q: add to that of q, and set gr [9] to that of R.
 
-    A small turn d of R changes its quaternion p by (0, d) p / 2; of all matrices that act alike on
-    such turns gr is the one along them, [g]x R / 4. `p`, `c`, `t` [4] are scratch.
+    A small rotation vector d applied to R changes its quaternion p by (0, d) p / 2. The gradient
+    with respect to R is only defined along such rotations; gr is the tangent one, [g]x R / 4. `p`,
+    `c`, `t` [4] are scratch memory.
     """
     _quaternion(r, p)
     c[0], c[1], c[2], c[3] = p[0], -p[1], -p[2], -p[3]
@@ -318,15 +330,15 @@ def _orientation_back(r, quat, grad, grad_quat, gr, p, c, t):
 
 @kernel()
 def _level_back(r, norms, m, before, x, gr, gx, gm, own, inner):
-    """Carry the gradients of a level's rotation so far and position back through the level.
+    """Backpropagate the gradients of accumulated rotation and position through a level.
 
     On entry gr [9] and gx [3] are those of its output, on return those of its input; gm [12] is
-    that of the mixed 6D rotation, translation and pivot. `own` and `inner` [9] are scratch.
+    that of the blended 6D rotation, translation and pivot. `own` and `inner` [9] are scratch.
     """
     u = (x[0] - m[9], x[1] - m[10], x[2] - m[11])
     for i in range(3):
         for j in range(3):
-            # The level's own rotation acts on the rotation inside and on the point.
+            # The level's rotation acts on the rotation of the finer levels and on the point.
             own[3 * i + j] = (
                 gr[3 * i] * before[3 * j]
                 + gr[3 * i + 1] * before[3 * j + 1]

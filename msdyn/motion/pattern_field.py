@@ -1,9 +1,9 @@
 """Shared SE(3) patterns on composed levels, and their blend for every Gaussian.
 
-A level's transform for a Gaussian is a weighted blend of its patterns (Eq. 10): the 6D rotations
-and the translations are blended and the rotation re-orthonormalised. Patterns are parametrised
-about their cluster's centre; the blended transform acts about the blended centre, so the blend is
-exact where all patterns agree. Levels compose outermost first (Eq. 9).
+A level's transform for a Gaussian is a weighted blend of its patterns (Eq. 10): 6D rotations and
+translations are blended and the rotation is re-orthonormalised. Patterns are parametrised about the
+centre of their cluster, and the blended transform acts about the blended centre, so that the blend
+is exact if all patterns agree. Levels compose outermost first (Eq. 9).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from torch import Tensor, nn
 
 from msdyn.geometry import (
@@ -37,7 +37,7 @@ class PatternField(nn.Module):
 
     Parameters, for each level l: `sixd.l` [K_l, T, 6] and `translations.l` [K_l, T, 3] in scene
     units. Buffers: `centres_l` [K_l, 3], `parents_l` [K_l], `key_frames` [T] (frame indices of the
-    clip at which the patterns are given, increasing), `objects` [K_1] (their mask index).
+    clip, increasing), `objects` [K_1] (mask indices).
     """
 
     key_frames: Tensor
@@ -45,12 +45,12 @@ class PatternField(nn.Module):
 
     def __init__(
         self,
-        centres: Sequence[Tensor],
-        sixd: Sequence[Tensor],
-        translations: Sequence[Tensor],
-        parents: Sequence[Tensor],
-        key_frames: Tensor,
-        objects: Tensor,
+        centres: Sequence[Float[Tensor, "_ 3"]],
+        sixd: Sequence[Float[Tensor, "_ keys 6"]],
+        translations: Sequence[Float[Tensor, "_ keys 3"]],
+        parents: Sequence[Int[Tensor, " _"]],
+        key_frames: Real[Tensor, " keys"],
+        objects: Int[Tensor, " objects"],
     ) -> None:
         super().__init__()
         self.sixd = nn.ParameterList([nn.Parameter(v) for v in sixd])
@@ -65,9 +65,14 @@ class PatternField(nn.Module):
     def from_hierarchy(
         cls,
         hierarchy: MotionHierarchy,
-        key_frames: Int[Tensor, " frames"] | Float[Tensor, " frames"],
+        key_frames: Real[Tensor, " keys"],
     ) -> PatternField:
-        """Make a field of the patterns of a hierarchy; `key_frames` are its frames' indices."""
+        """Make a field of the patterns of a hierarchy.
+
+        Args:
+            hierarchy: of T frames.
+            key_frames: indices, in the clip, of these frames.
+        """
         levels = hierarchy.levels
         about = [level.about.tensors() for level in levels]
         return cls(
@@ -97,22 +102,24 @@ class PatternField(nn.Module):
     def at(self, level: int, frames: Float[Tensor, " times"]) -> Rigid[Tensor]:
         """Return a level's patterns [K, B] at fractional frame indices, interpolated on SE(3).
 
-        Before the first and after the last key frame the nearest one holds.
+        Beyond the first and last key frame they are constant.
         """
         position = key_position(self.key_frames, frames)
         low = position.floor().long()
         low_rotation = rotations_from_sixd(self.sixd[level][:, low])
-        low_shift = self.translations[level][:, low]
+        low_translation = self.translations[level][:, low]
         fraction = position - low
         if not bool((fraction > 0).any()):
-            return Rigid(low_rotation, low_shift)
+            return Rigid(low_rotation, low_translation)
         high = (low + 1).clamp_max(len(self.key_frames) - 1)
         high_rotation = rotations_from_sixd(self.sixd[level][:, high])
         rotation = interpolate_rotations(
             low_rotation, high_rotation, fraction.expand(low_rotation.shape[:2])
         )
-        shift = torch.lerp(low_shift, self.translations[level][:, high], fraction[:, None])
-        return Rigid(rotation, shift)
+        translation = torch.lerp(
+            low_translation, self.translations[level][:, high], fraction[:, None]
+        )
+        return Rigid(rotation, translation)
 
     def forward(
         self,
@@ -127,24 +134,24 @@ class PatternField(nn.Module):
             points: canonical positions, scene units.
             weights: of each level.
             frames: fractional frame indices.
-            levels: use only the first so many levels; the finer ones are the identity.
+            levels: number of levels to apply, outermost first; all by default.
 
         Returns:
-            Rotations and positions; exactly the identity and `points` where all patterns are the
+            Rotations and positions; exactly the identity and `points` if all patterns are the
             identity.
         """
         depth = self.num_levels if levels is None else min(levels, self.num_levels)
         count, times = len(points), len(frames)
-        if count == 0:  # a static scene has no pattern either
+        if count == 0:  # without moving Gaussians there may be no patterns
             depth = 0
         moved = points.expand(times, count, 3)
         identity = torch.eye(3, dtype=points.dtype, device=points.device)
         rotation = identity.expand(times, count, 3, 3)
         for level in reversed(range(depth)):
-            step, centre, shift = self._blended(level, weights[level], frames)
+            step, centre, translation = self._blended(level, weights[level], frames)
             # x + (R - I)(x - c) + t rather than R (x - c) + c + t: exact at the identity.
             rotated = ((step - identity) @ (moved - centre).unsqueeze(-1)).squeeze(-1)
-            moved = moved + rotated + shift
+            moved = moved + rotated + translation
             rotation = step if level == depth - 1 else step @ rotation
         return rotation, moved
 
@@ -156,9 +163,9 @@ class PatternField(nn.Module):
         frames: Float[Tensor, " times"],
         levels: int | None = None,
     ) -> Pose:
-        """Move canonical Gaussians to the given frames, as `forward` does, orientations too.
+        """Move canonical Gaussians to the given frames: `forward`, and orientations.
 
-        On a CPU in float32 this is one compiled pass over the Gaussians.
+        Constant weights in float32 on the CPU use a compiled kernel.
         """
         depth = self.num_levels if levels is None else min(levels, self.num_levels)
         compiled = points.dtype == torch.float32 and not points.is_cuda
@@ -189,18 +196,18 @@ class PatternField(nn.Module):
             return points
         frames = points.new_tensor([frame])
         for level in range(self.num_levels):
-            rotation, centre, shift = self._blended(level, weights[level], frames)
+            rotation, centre, translation = self._blended(level, weights[level], frames)
             pivot = centre.reshape(-1, *points.shape)[0]
-            centred = (points - pivot - shift[0]).unsqueeze(-1)
+            centred = (points - pivot - translation[0]).unsqueeze(-1)
             points = (rotation[0].mT @ centred).squeeze(-1) + pivot
         return points
 
     def acceleration(self) -> Float[Tensor, ""]:
         """Return the mean absolute second difference of the patterns between key frames."""
         terms = []
-        for sixd, shift in zip(self.sixd, self.translations, strict=True):
+        for sixd, translation in zip(self.sixd, self.translations, strict=True):
             if sixd.shape[0] and sixd.shape[1] > 2:
-                for value in (sixd, shift):
+                for value in (sixd, translation):
                     second = value[:, 2:] - 2 * value[:, 1:-1] + value[:, :-2]
                     terms.append(second.abs().mean())
         return torch.stack(terms).sum() if terms else self.key_frames.new_zeros(())
@@ -208,17 +215,21 @@ class PatternField(nn.Module):
     def residual_size(self) -> Float[Tensor, ""]:
         """Return the distance (RMS) of the patterns of levels 2 and 3 from the identity."""
         terms = []
-        for sixd, shift in list(zip(self.sixd, self.translations, strict=True))[1:]:
+        for sixd, translation in list(zip(self.sixd, self.translations, strict=True))[1:]:
             if sixd.shape[0]:
                 identity = sixd.new_tensor(_IDENTITY_SIXD)
                 terms.append(((sixd - identity).square().mean() + 1e-12).sqrt())
-                terms.append((shift.square().mean() + 1e-12).sqrt())
+                terms.append((translation.square().mean() + 1e-12).sqrt())
         return torch.stack(terms).sum() if terms else self.key_frames.new_zeros(())
 
     def _blended(
-        self, level: int, weights: BlendWeights, frames: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return a level's rotations [B, G, 3, 3], pivots [*B, G, 3] and translations [B, G, 3]."""
+        self, level: int, weights: BlendWeights, frames: Float[Tensor, " times"]
+    ) -> tuple[
+        Float[Tensor, "times gaussians 3 3"],
+        Float[Tensor, "*times gaussians 3"],
+        Float[Tensor, "times gaussians 3"],
+    ]:
+        """Return the blended rotations, pivots (without times if constant) and translations."""
         table = self._table(level, frames)
         times = table.shape[1]
         if weights.varies:
@@ -232,18 +243,22 @@ class PatternField(nn.Module):
         mixed = nn.functional.embedding_bag(
             weights.index, table, per_sample_weights=weights.values, mode="sum"
         )
-        sixd_shift = mixed[:, :-3].unflatten(-1, (times, 9)).transpose(0, 1)  # [B, G, 9]
+        sixd_translation = mixed[:, :-3].unflatten(-1, (times, 9)).transpose(0, 1)  # [B, G, 9]
         return (
-            rotations_from_sixd(sixd_shift[..., :6] + sixd_shift.new_tensor(_IDENTITY_SIXD)),
+            rotations_from_sixd(
+                sixd_translation[..., :6] + sixd_translation.new_tensor(_IDENTITY_SIXD)
+            ),
             mixed[:, -3:],
-            sixd_shift[..., 6:],
+            sixd_translation[..., 6:],
         )
 
-    def _table(self, level: int, frames: Tensor) -> Tensor:
-        """Return [K, B, 9]: 6D rotations minus the identity's, and translations.
+    def _table(
+        self, level: int, frames: Float[Tensor, " times"]
+    ) -> Float[Tensor, "patterns times 9"]:
+        """Return 6D rotations minus the identity's, and translations.
 
-        Rotations are blended as differences from the identity, so that rounding of the weights' sum
-        cannot displace anything at the identity.
+        Rotations are blended as differences from the identity: a sum of weights that is not exactly
+        one then has no effect at the identity.
         """
         patterns = self.at(level, frames)
         delta = sixd_from_rotations(patterns.rotation)

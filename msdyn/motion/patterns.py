@@ -15,9 +15,15 @@ from msdyn.geometry import Rigid
 from msdyn.motion.alignment import RigidMotion
 from msdyn.scene import LiftedTracks
 
-__all__ = ["MAX_PATTERNS", "MotionHierarchy", "PatternLevel", "residual_distance", "transported"]
+__all__ = [
+    "MAX_PATTERNS",
+    "MotionHierarchy",
+    "PatternLevel",
+    "residual_distance",
+    "transform_points_by_levels",
+]
 
-# Patterns that a point may share on each level: objects, primitives, grains.
+# Maximum number of patterns blended for a point on each level: objects, primitives, grains.
 MAX_PATTERNS = (2, 4, 4)
 
 
@@ -29,7 +35,7 @@ class PatternLevel:
         centres: [K, 3] pivots, canonical, scene units.
         about: [K, T] rotations and translations about the pivots, relative to the level above.
         parents: [K] index into the level above; zeros at the first level.
-        labels: [N] pattern that each track was assigned to.
+        labels: [N] pattern to which each track was assigned.
     """
 
     centres: Float[np.ndarray, "patterns 3"]
@@ -38,7 +44,7 @@ class PatternLevel:
     labels: Int[np.ndarray, " tracks"]
 
     @classmethod
-    def of(
+    def from_motions(
         cls,
         motions: list[RigidMotion],
         parents: Sequence[int],
@@ -46,7 +52,7 @@ class PatternLevel:
         *,
         frames: int,
     ) -> PatternLevel:
-        """Return the level made of K motions of T = `frames` frames; K may be 0."""
+        """Return the level of K motions over `frames` frames; K may be 0."""
         return cls(
             np.array([m.centre for m in motions]).reshape(-1, 3),
             Rigid(
@@ -70,14 +76,14 @@ class MotionHierarchy:
     """Motion patterns and the tracks they were estimated from.
 
     Attributes:
-        levels: one to three levels; no level has a pattern where there is no moving object.
+        levels: one to three levels, outermost first; without patterns if there is no moving object.
         points: [N, 3] canonical positions of the tracks.
         objects: [K1] the mask index (1..K) of each object.
         weights: [N, T] confidence of the tracks, zero where not visible and for outliers.
-        residuals: root mean square distance to the tracks where they have weight, scene units,
-            before any level and after each: one more than there are levels.
-        noise: estimated noise of a track coordinate, scene units.
-        max_patterns: on each level, the number of patterns that a point may share.
+        residuals: RMS distance to the observations with weight, scene units: without any level, and
+            after each level.
+        noise: estimated standard deviation of a track coordinate, scene units.
+        max_patterns: on each level, the maximum number of patterns blended for a point.
     """
 
     levels: list[PatternLevel]
@@ -90,10 +96,10 @@ class MotionHierarchy:
 
     def trajectories(self) -> Float[np.ndarray, "tracks frames 3"]:
         """Return the positions of the tracks under all levels."""
-        return transported(self.levels, self.points, self.weights.shape[1])
+        return transform_points_by_levels(self.levels, self.points, self.weights.shape[1])
 
 
-def transported(
+def transform_points_by_levels(
     levels: list[PatternLevel], points: Float[np.ndarray, "tracks 3"], frames: int
 ) -> Float[np.ndarray, "tracks frames 3"]:
     """Return the trajectories of points under composed levels, outermost first."""
@@ -118,11 +124,11 @@ def residual_distance(
     Args:
         levels: outermost first, each with a label for every track.
         points: canonical positions.
-        tracks: the observations; 0 is returned where there is none.
-        weights: zero for observations that do not count.
+        tracks: the observations.
+        weights: only observations of positive weight count; 0 is returned if there are none.
     """
     if not weights.any():
         return 0.0
-    moved = transported(levels, points, tracks.num_frames)
+    moved = transform_points_by_levels(levels, points, tracks.num_frames)
     error = (moved - tracks.xyz)[weights > 0]
     return float(np.sqrt((error**2).sum(-1).mean()))

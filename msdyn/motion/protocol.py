@@ -1,7 +1,7 @@
-"""What every motion model offers: the one face by which the rest of the toolkit knows motion.
+"""The interface of motion models.
 
-A `Motion` owns how the moving Gaussians of a sequence move: parameters shared by all of them, and
-whatever it keeps for each Gaussian. Nothing outside `msdyn.motion` knows what these are.
+A `Motion` has the parameters of the motion of a sequence's moving Gaussians: those shared by all
+Gaussians, and those per Gaussian. No code outside `msdyn.motion` depends on what they are.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from msdyn.errors import InputError
 from msdyn.geometry import Similarity
 from msdyn.motion.config import MotionConfig
 from msdyn.motion.registry import find_motion, motion_names
-from msdyn.motion.rejoin import ObjectSurfaces
+from msdyn.motion.reregistration import ObjectSurfaces
 from msdyn.scene import LiftedTracks
 
 __all__ = [
     "Motion",
-    "MotionRates",
+    "MotionLearningRates",
     "Pose",
     "TrackedMotion",
     "TrackedScene",
@@ -37,7 +37,7 @@ class Pose(NamedTuple):
     """G Gaussians at B times.
 
     Attributes:
-        rotations: [B, G, 3, 3] since the canonical frame.
+        rotations: [B, G, 3, 3] relative to the canonical frame.
         means: [B, G, 3] scene units.
         quats_wxyz: [B, G, 4] orientations, not necessarily unit.
     """
@@ -48,11 +48,11 @@ class Pose(NamedTuple):
 
 
 @dataclass(frozen=True)
-class MotionRates:
+class MotionLearningRates:
     """Learning rates of Adam, for a scene scaled to a median depth of one.
 
     Attributes:
-        gaussian: of what decides which motion a Gaussian follows, such as logits of weights.
+        gaussian: of per-Gaussian assignments to motions, such as logits of weights.
         rotations: of shared rotations (6D).
         translations: of shared translations, and of displacements of single Gaussians.
     """
@@ -64,14 +64,14 @@ class MotionRates:
 
 @dataclass(frozen=True)
 class TrackedScene:
-    """What a motion model is initialised from.
+    """The input from which a motion model is initialised.
 
     Attributes:
         tracks: lifted tracks on moving objects; each is visible in some frame.
         canonical: canonical frame, an index into the tracks' frames.
         key_frames: [T] indices, in the clip, of the tracks' frames.
-        surfaces: returns surface samples of the objects, None where there are none.
-        seed: of everything random.
+        surfaces: returns surface samples of the objects, or None if there are none.
+        seed: of all random choices.
     """
 
     tracks: LiftedTracks
@@ -83,7 +83,7 @@ class TrackedScene:
 
 @dataclass(frozen=True)
 class TrackedMotion:
-    """A motion fitted to tracks: it has one Gaussian for each of N tracks.
+    """A motion fitted to N tracks, with one Gaussian per track.
 
     Attributes:
         motion: of the tracks.
@@ -100,7 +100,7 @@ Self = TypeVar("Self", bound="Motion")
 
 
 class Motion(nn.Module, abc.ABC):
-    """How the moving Gaussians of a sequence move.
+    """The motion of a sequence's moving Gaussians.
 
     Attributes:
         name: in the registry and in files; set by `register_motion`.
@@ -111,7 +111,7 @@ class Motion(nn.Module, abc.ABC):
     @property
     @abc.abstractmethod
     def key_frames(self) -> Float[Tensor, " keys"]:
-        """[T] frame indices of the clip at which the motion is given, increasing."""
+        """Frame indices of the clip at which the motion is parametrised, increasing."""
 
     @classmethod
     @abc.abstractmethod
@@ -119,8 +119,8 @@ class Motion(nn.Module, abc.ABC):
         """Initialise the motion from tracks.
 
         Args:
-            scene: the tracks, and what else is known.
-            config: its options.
+            scene: the tracks and further input.
+            config: options of the motion model.
 
         Raises:
             InputError: an option out of range.
@@ -144,46 +144,54 @@ class Motion(nn.Module, abc.ABC):
             points: canonical positions, scene units, one for each Gaussian.
             quats_wxyz: canonical orientations, not necessarily unit.
             frames: fractional frame indices.
-            levels: use only the first so many levels; 0 for no motion at all.
+            levels: number of levels to apply, 0 for none; all by default.
         """
 
     @abc.abstractmethod
-    def undo(self, points: Float[Tensor, "gaussians 3"], frame: float) -> Tensor:
+    def undo(
+        self, points: Float[Tensor, "gaussians 3"], frame: float
+    ) -> Float[Tensor, "gaussians 3"]:
         """Map positions at one frame back to canonical positions, the inverse of `pose`."""
 
     @property
     def num_levels(self) -> int:
-        """How many levels `pose` can tell apart."""
+        """Number of levels that `pose` can apply separately."""
         return 1
 
     @property
     def level_names(self) -> tuple[str, ...]:
-        """What reports call the levels."""
+        """Names of the levels in reports."""
         return ("motion",)
 
     def groups(self, level: int) -> Int[Tensor, " gaussians"]:
-        """Return the number of the group that each Gaussian moves with on a level, for display."""
+        """Return the index of the group of similar motion of each Gaussian, for display."""
         return torch.zeros(len(self), dtype=torch.long, device=self.key_frames.device)
 
-    # What it keeps for each Gaussian, by name: density control resizes it with the Gaussians.
+    # Per-Gaussian tensors, which density control resizes with the Gaussians.
 
     @abc.abstractmethod
     def gaussian_parameters(self) -> dict[str, nn.Parameter]:
-        """Return what is optimised of each Gaussian: [G, ...] by name."""
+        """Return the optimised per-Gaussian parameters [G, ...] by name."""
 
-    def gaussian_constants(self) -> dict[str, Tensor]:
-        """Return what else is kept of each Gaussian: [G, ...] by name."""
+    def gaussian_constants(self) -> dict[str, Shaped[Tensor, "gaussians ..."]]:
+        """Return the other per-Gaussian tensors [G, ...] by name."""
         return {}
 
     @abc.abstractmethod
-    def set_gaussians(self, parameters: dict[str, nn.Parameter], constants: dict[str, Tensor]):
-        """Replace what is kept of each Gaussian, in place; their number may differ."""
+    def set_gaussians(
+        self,
+        parameters: dict[str, nn.Parameter],
+        constants: dict[str, Shaped[Tensor, "gaussians ..."]],
+    ) -> None:
+        """Replace the per-Gaussian tensors in place; the number of Gaussians may change."""
 
     @abc.abstractmethod
     def with_gaussians(
-        self: Self, parameters: dict[str, Tensor], constants: dict[str, Tensor]
+        self: Self,
+        parameters: dict[str, Float[Tensor, "gaussians ..."]],
+        constants: dict[str, Shaped[Tensor, "gaussians ..."]],
     ) -> Self:
-        """Return a motion of other Gaussians that shares everything else with this one."""
+        """Return a motion with other per-Gaussian tensors and the same shared parameters."""
 
     @abc.abstractmethod
     def mixed(
@@ -191,15 +199,15 @@ class Motion(nn.Module, abc.ABC):
         index: Int[Tensor, "points near"],
         weights: Float[Tensor, "points near"],
     ) -> Self:
-        """Return the motion of new points, each of which moves as some Gaussians do on average.
+        """Return the motion of new points as weighted averages of the motion of Gaussians.
 
         Args:
-            index: Gaussians.
+            index: the Gaussians averaged for each point.
             weights: non-negative, not necessarily normalised.
         """
 
     def select(self: Self, index: Int[Tensor, " chosen"] | Bool[Tensor, " gaussians"]) -> Self:
-        """Return the motion of some of the Gaussians; what is shared is not copied."""
+        """Return the motion of some of the Gaussians; shared parameters are not copied."""
         return self.with_gaussians(
             {name: value[index] for name, value in self.gaussian_parameters().items()},
             {name: value[index] for name, value in self.gaussian_constants().items()},
@@ -207,7 +215,7 @@ class Motion(nn.Module, abc.ABC):
 
     @classmethod
     def concatenated(cls: type[Self], parts: Sequence[Self]) -> Self:
-        """Return the motion of all Gaussians of parts that share everything else."""
+        """Concatenate the Gaussians of motions that have the same shared parameters."""
         first = parts[0]
         return first.with_gaussians(
             {
@@ -233,32 +241,36 @@ class Motion(nn.Module, abc.ABC):
     # The optimisation.
 
     def shared_parameters(self) -> dict[str, nn.Parameter]:
-        """Return the parameters that are not of single Gaussians, by name."""
-        own = {id(value) for value in self.gaussian_parameters().values()}
-        return {name: value for name, value in self.named_parameters() if id(value) not in own}
+        """Return the parameters shared by all Gaussians, by name."""
+        per_gaussian = {id(value) for value in self.gaussian_parameters().values()}
+        return {
+            name: value for name, value in self.named_parameters() if id(value) not in per_gaussian
+        }
 
     @abc.abstractmethod
-    def learning_rates(self, rates: MotionRates) -> dict[str, float]:
-        """Return a rate for each name in `gaussian_parameters` and `shared_parameters`."""
+    def learning_rates(self, rates: MotionLearningRates) -> dict[str, float]:
+        """Return the rate of each parameter in `gaussian_parameters` and `shared_parameters`."""
 
     def regularisers(self) -> dict[str, Float[Tensor, ""]]:
-        """Return terms that keep the motion plain; the names are those of `LossConfig`."""
+        """Return regularisation losses by name, weighted by the `LossConfig` of that name."""
         return {}
 
     def extended(self: Self, config: MotionConfig) -> Self:
-        """Return the motion with what only the joint fit optimises, once Gaussians are placed."""
+        """Return the motion with the parameters that only the joint optimisation has."""
         return self
 
-    # Changes of world and of time.
+    # World coordinates and time.
 
     @abc.abstractmethod
     def rescaled(self: Self, world: Similarity) -> Self:
-        """Return the same motion in another world; `world` has no rotation."""
+        """Return the same motion in other world coordinates; `world` has no rotation."""
 
-    def retimed(self: Self, own: Bool[Tensor, " gaussians"], frames: Tensor) -> Self:
-        """Return the motion with some Gaussians moving along another time.
+    def retimed(
+        self: Self, own: Bool[Tensor, " gaussians"], frames: Float[Tensor, " keys"]
+    ) -> Self:
+        """Return the motion with the time of some Gaussians remapped.
 
-        At key frame i they are where they were at `frames[i]`.
+        At key frame i they have the pose that they had at `frames[i]`.
 
         Raises:
             InputError: these Gaussians cannot be retimed without others.
@@ -269,20 +281,20 @@ class Motion(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """Return everything that is to be stored, by name."""
+        """Return all tensors to store, by name."""
 
     def header(self) -> dict[str, Any]:
-        """Return what else is to be stored, as JSON."""
+        """Return all other values to store, as JSON."""
         return {}
 
     @classmethod
     @abc.abstractmethod
     def from_tensors(cls: type[Self], tensors: dict[str, Tensor], header: dict[str, Any]) -> Self:
-        """Make the motion that `tensors` and `header` describe; there may be other entries.
+        """Restore the motion from `tensors` and `header`; other entries are ignored.
 
         Raises:
             KeyError: an entry is missing.
-            InputError: entries that do not go together.
+            InputError: inconsistent entries.
         """
 
 

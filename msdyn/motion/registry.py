@@ -3,8 +3,8 @@
     @register_motion("toy")
     class ToyMotion(Motion): ...
 
-The module lies in `msdyn/motion/models/`, or is a plugin (see `msdyn.plugins`). `msdyn-fit --motion
-toy` then fits it, and everything else opens what was fitted.
+The module is in `msdyn/motion/models/` or is a plugin (see `msdyn.plugins`). `msdyn-fit --motion
+toy` then fits it, and all other commands read the result.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CLASSES: dict[str, type] = {}
 
 
 def register_motion(name: str) -> Callable[[type[M]], type[M]]:
-    """Return the decorator that makes a motion model known by a name."""
+    """Return the decorator that registers a motion model by name."""
 
     def register(cls: type[M]) -> type[M]:
         cls.name = name  # pyright: ignore[reportAttributeAccessIssue]
@@ -35,5 +35,5 @@ def motion_names() -> tuple[str, ...]:
 
 
 def find_motion(name: str) -> type | None:
-    """Return the class registered by a name; `msdyn.motion.motion_class` says what is wrong."""
+    """Return the class registered by a name, or None; see also `msdyn.motion.motion_class`."""
     return _CLASSES.get(name)

@@ -1,4 +1,4 @@
-"""What can be drawn of a sequence besides colour, as arrays: one `Picture` a camera and time."""
+"""All outputs of `msdyn-render` as arrays: colour, depth, alpha, objects, flow, tracks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from jaxtyping import Int, UInt8
 
 from msdyn.colours import draw_trails
 from msdyn.geometry import Cameras, nearest_pixels, project, transform_points
@@ -36,10 +37,10 @@ def render_objects(
     objects: Sequence[int] | None = None,
     background: bool = True,
     backend: str = "auto",
-) -> np.ndarray:
-    """Return which object most of every pixel shows, [H, W] uint8 mask indices.
+) -> UInt8[np.ndarray, "height width"]:
+    """Return the mask index of the object that contributes most to each pixel.
 
-    0 where what stands still is seen, and where less than half of a pixel is covered.
+    0 stands for the background, and for pixels of which less than half is covered.
 
     Args:
         sequence, camera, time, levels, objects, background, backend: as for `render_image`.
@@ -55,17 +56,17 @@ def render_objects(
     )
     if not len(labels):
         return np.zeros((camera.height, camera.width), np.uint8)
-    most = labels[rendering.features[0, ..., 3:].argmax(-1)]
-    return torch.where(rendering.alpha[0] > 0.5, most, 0).byte().cpu().numpy()
+    dominant = labels[rendering.features[0, ..., 3:].argmax(-1)]
+    return torch.where(rendering.alpha[0] > 0.5, dominant, 0).byte().cpu().numpy()
 
 
 @dataclass(frozen=True)
 class Painter:
-    """Draws a part of a sequence.
+    """Renders a part of a sequence to all kinds of outputs.
 
     Attributes:
-        sequence: what to draw.
-        levels, objects, background: which part; see `render_image`.
+        sequence: the fit.
+        levels, objects, background: the part of it; see `render_image`.
     """
 
     sequence: GaussianSequence
@@ -80,8 +81,8 @@ class Painter:
             levels=self.levels, objects=self.objects, background=self.background,
         )  # fmt: skip
 
-    def labels(self, camera: Cameras, time: float) -> np.ndarray:
-        """Return mask indices [H, W] uint8."""
+    def labels(self, camera: Cameras, time: float) -> UInt8[np.ndarray, "height width"]:
+        """Return the mask index of each pixel: see `render_objects`."""
         return render_objects(
             self.sequence, camera, time,
             levels=self.levels, objects=self.objects, background=self.background,
@@ -94,10 +95,12 @@ class Painter:
             levels=self.levels, objects=self.objects, background=self.background,
         )  # fmt: skip
 
-    def tracks(self, camera: Cameras, time: float, image: RenderedImage) -> np.ndarray:
-        """Return the image [H, W, 3] uint8 with the last trails of points on moving objects.
+    def tracks(
+        self, camera: Cameras, time: float, image: RenderedImage
+    ) -> UInt8[np.ndarray, "height width 3"]:
+        """Return the image with the trails of points on moving objects over the last frames.
 
-        Points that something else hides now are left out.
+        Points that are occluded at this time are left out.
         """
         chosen = trail_gaussians(self.sequence, _TRAILS, self.objects)
         if not len(chosen):
@@ -109,24 +112,24 @@ class Painter:
             frames=_TRAIL_FRAMES,
             points=_TRAIL_POINTS,
             levels=self.levels,
-        )  # [P, n, 3]
+        )  # [points, trails, 3]
         in_camera = transform_points(camera.cam_from_world[0], paths)
         depth = in_camera[..., 2]
-        ahead = depth > 1e-6
-        in_camera = np.where(ahead[..., None], in_camera, [np.nan, np.nan, 1.0])
-        xy = project(camera.intrinsics[0], in_camera).swapaxes(0, 1)  # [n, P, 2]
+        in_front = depth > 1e-6
+        in_camera = np.where(in_front[..., None], in_camera, [np.nan, np.nan, 1.0])
+        xy = project(camera.intrinsics[0], in_camera).swapaxes(0, 1)  # [trails, points, 2]
         y, x, inside = nearest_pixels(xy[:, -1], camera.height, camera.width)
-        inside &= ahead[-1]
-        drawn = image.depth[y, x]
-        # A Gaussian's centre lies within the surface that it draws, not on it.
-        seen = inside & (depth[-1] < 1.03 * drawn)
+        inside &= in_front[-1]
+        rendered = image.depth[y, x]
+        # The centre of a Gaussian lies slightly behind the surface that it renders.
+        visible = inside & (depth[-1] < 1.03 * rendered)
         colours = self._colours(chosen)
-        return draw_trails(image.rgb8, xy[seen], colours[seen])
+        return draw_trails(image.rgb8, xy[visible], colours[visible])
 
-    def _colours(self, chosen: np.ndarray) -> np.ndarray:
-        """Return a colour for each trail: hues by place across the objects."""
+    def _colours(self, chosen: Int[np.ndarray, " trails"]) -> UInt8[np.ndarray, "trails 3"]:
+        """Return a colour for each trail: hue by its rank in world x."""
         from matplotlib import colormaps
 
-        places = self.sequence.moving.means.detach().cpu().numpy()[chosen]
-        rank = places[:, 0].argsort().argsort() / max(len(places), 1)
+        positions = self.sequence.moving.means.detach().cpu().numpy()[chosen]
+        rank = positions[:, 0].argsort().argsort() / max(len(positions), 1)
         return (colormaps["hsv"](0.9 * rank)[:, :3] * 255).round().astype(np.uint8)

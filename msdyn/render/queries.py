@@ -1,4 +1,4 @@
-"""What a Gaussian sequence says of given pixels: trajectories, objects, depth."""
+"""Queries at pixels of the clip: 3D trajectories, objects and rendered depth."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Float64, Int, Real
 from torch import Tensor
 
 from msdyn.geometry import depth_in_camera, transform_points, unproject
@@ -15,57 +15,59 @@ from msdyn.sequence import GaussianSequence
 
 __all__ = ["query_objects", "query_tracks", "rendered_depth"]
 
-# Positions at this many frames go through the rasterizer in one pass.
-_FRAMES_A_PASS = 8
+# Positions at this many frames are blended in one pass of the rasterizer.
+_FRAMES_PER_PASS = 8
 
 
 @torch.no_grad()
 def query_tracks(
     sequence: GaussianSequence,
-    query_frame: np.ndarray,
-    query_xy: np.ndarray,
+    query_frame: Real[np.ndarray, " queries"],
+    query_xy: Real[np.ndarray, "queries 2"],
     *,
-    frames: np.ndarray | None = None,
+    frames: Real[np.ndarray, " times"] | None = None,
     levels: int | None = None,
     blended: bool = False,
     backend: str = "auto",
-) -> np.ndarray:
-    """Return the 3D trajectories of the surfaces seen at given pixels of the clip.
+) -> Float64[np.ndarray, "queries times 3"]:
+    """Return the 3D trajectories of the surface points visible at given pixels of the clip.
 
-    A pixel shows the object that most of its colour is of. The point is where the pixel's ray meets
-    the depth drawn of that object alone, and moves as its Gaussians do, blended as colours are. So
-    a point on an outline does not hang between the object and what lies behind, and Gaussians
+    The point is where the pixel's ray meets the depth of the object that contributes most to the
+    pixel's colour, rendered alone. It moves with that object's Gaussians, blended as colours are.
+    So a point at a silhouette does not float between foreground and background, and Gaussians
     larger than a pixel do not pull it to their centres.
 
     Args:
-        sequence: its own cameras are those of the queries.
-        query_frame: [N] frame index of each query, fractional ones too.
-        query_xy: [N, 2] px.
-        frames: [T] frame indices, fractional ones too, to follow them through; all frames of the
+        sequence: the fit; the queries are in its own cameras.
+        query_frame: frame index of each query, may be fractional.
+        query_xy: px.
+        frames: frame indices at which to return positions, may be fractional; all frames of the
             clip by default.
         levels: use only the first so many motion levels.
-        blended: blend the positions of all Gaussians at the pixel, whatever they are of: the way
-            published methods are measured (shape-of-motion's tracks, for one).
+        blended: blend the positions of all Gaussians at the pixel, of whatever object, as
+            published evaluations do (shape-of-motion's, for one).
         backend: see `rasterize`.
 
     Returns:
-        [N, T, 3] float64, world; NaN where nothing is drawn at the pixel.
+        World positions; NaN where nothing is rendered at the pixel.
     """
     frames = np.arange(len(sequence.timeline)) if frames is None else np.asarray(frames)
     result = np.full((len(query_frame), len(frames), 3), np.nan)
     for frame in np.unique(query_frame):
         index = np.flatnonzero(query_frame == frame)
-        seen = _Seen(sequence, float(frame), query_xy[index], levels, backend)
+        pixels = _PixelQueries(sequence, float(frame), query_xy[index], levels, backend)
         layers = [_Layer(np.arange(len(index)), None, np.zeros((len(index), 3)))]
-        before = torch.zeros_like(seen.posed.means.transpose(0, 1))  # [G, 1, 3]
+        before = torch.zeros_like(pixels.posed.means.transpose(0, 1))  # [G, 1, 3]
         if not blended:
-            layers, before = seen.layers(), seen.posed.means.transpose(0, 1)
-        for start in range(0, len(frames), _FRAMES_A_PASS):
-            times = torch.as_tensor(frames[start : start + _FRAMES_A_PASS], device=sequence.device)
+            layers, before = pixels.layers(), pixels.posed.means.transpose(0, 1)
+        for start in range(0, len(frames), _FRAMES_PER_PASS):
+            times = torch.as_tensor(
+                frames[start : start + _FRAMES_PER_PASS], device=sequence.device
+            )
             positions = sequence.posed(times.float(), levels=levels).means.transpose(0, 1)
             values = (positions - before).flatten(1)  # [G, B * 3]
             for layer in layers:
-                moved = seen.mean(values, layer.mask)[layer.rows].unflatten(1, (len(times), 3))
+                moved = pixels.blend(values, layer.mask)[layer.rows].unflatten(1, (len(times), 3))
                 points = layer.points[:, None] + moved.double().cpu().numpy()  # [n, B, 3]
                 result[index[layer.rows], start : start + len(times)] = points
     return result
@@ -74,68 +76,75 @@ def query_tracks(
 @torch.no_grad()
 def query_objects(
     sequence: GaussianSequence,
-    query_frame: np.ndarray,
-    query_xy: np.ndarray,
+    query_frame: Real[np.ndarray, " queries"],
+    query_xy: Real[np.ndarray, "queries 2"],
     *,
     levels: int | None = None,
     backend: str = "auto",
-) -> np.ndarray:
-    """Return which object is seen at given pixels of the clip, by the largest share of the colour.
+) -> Int[np.ndarray, " queries"]:
+    """Return the object that contributes most to the colour of given pixels of the clip.
 
     Args:
         sequence, query_frame, query_xy, levels, backend: as for `query_tracks`.
 
     Returns:
-        [N] int, 0 where what stands still is seen, -1 where nothing is drawn.
+        Mask indices; 0 for the background, -1 where nothing is rendered.
     """
     result = np.full(len(query_frame), -1)
     for frame in np.unique(query_frame):
         index = np.flatnonzero(query_frame == frame)
-        result[index] = _Seen(sequence, float(frame), query_xy[index], levels, backend).surface()[0]
+        pixels = _PixelQueries(sequence, float(frame), query_xy[index], levels, backend)
+        result[index] = pixels.surface()[0]
     return result
 
 
 def rendered_depth(
     sequence: GaussianSequence,
     frame: float,
-    xy: np.ndarray,
+    xy: Real[np.ndarray, "points 2"],
     *,
     levels: int | None = None,
     backend: str = "auto",
-) -> np.ndarray:
-    """Return the z-depth drawn at pixels [N, 2] of a frame's camera, NaN where nothing is drawn.
+) -> Float64[np.ndarray, " points"]:
+    """Return the z-depth rendered at pixels of a frame's camera; NaN where nothing is rendered.
 
-    It is that of the object that most of a pixel's colour is of, alone: so a point of
-    `query_tracks` lies at this depth where it was asked for. Pixels outside the image take the
+    It is the depth of the object that contributes most to the pixel's colour, rendered alone, so a
+    point of `query_tracks` lies at this depth in its query frame. Pixels outside the image take the
     depth at its border.
+
+    Args:
+        sequence: the fit.
+        frame: frame index, may be fractional.
+        xy: px.
+        levels, backend: as for `query_tracks`.
     """
     with torch.no_grad():
-        return _Seen(sequence, frame, xy, levels, backend).surface()[1]
+        return _PixelQueries(sequence, frame, xy, levels, backend).surface()[1]
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """What is seen of one object.
+    """The visible part of one object.
 
     Attributes:
-        rows: [n] pixels that show it.
-        mask: [G] bool, its Gaussians; None for all there are.
-        points: [n, 3] where the rays of those pixels meet it, world.
+        rows: indices of the pixels that show it.
+        mask: its Gaussians; None for all there are.
+        points: where the rays of those pixels meet its surface, world.
     """
 
-    rows: np.ndarray
-    mask: Tensor | None
-    points: np.ndarray
+    rows: Int[np.ndarray, " visible"]
+    mask: Bool[Tensor, " gaussians"] | None
+    points: Float[np.ndarray, "visible 3"]
 
 
-class _Seen:
-    """Pixels of one frame, and what is blended there."""
+class _PixelQueries:
+    """Pixels of one frame, and values of the Gaussians blended there."""
 
     def __init__(
         self,
         sequence: GaussianSequence,
         frame: float,
-        xy: np.ndarray,
+        xy: Real[np.ndarray, "points 2"],
         levels: int | None,
         backend: str,
     ) -> None:
@@ -148,16 +157,18 @@ class _Seen:
         self.grid = 2 * pixels / size - 1
         self.posed = sequence.posed(torch.tensor([float(frame)], device=self.device), levels=levels)
 
-    def mean(
-        self, values: Float[Tensor, "gaussians channels"], of: Tensor | None = None
+    def blend(
+        self,
+        values: Float[Tensor, "gaussians channels"],
+        mask: Bool[Tensor, " gaussians"] | None = None,
     ) -> Float[Tensor, "points channels"]:
-        """Return the values of the Gaussians blended at the pixels, NaN where nothing is drawn.
+        """Return values blended at the pixels and normalised; NaN where nothing is rendered.
 
         Args:
             values: of each Gaussian.
-            of: [G] bool, those that count, behind and before whatever others; None for all.
+            mask: Gaussians to average over, with the weights they have among all; None for all.
         """
-        if of is None:
+        if mask is None:
             rendering = draw(
                 self.posed,
                 self.tensors,
@@ -165,25 +176,26 @@ class _Seen:
                 depth=False,
                 backend=self.backend,
             )
-            return self._blended(rendering.features[0, ..., 3:], rendering.alpha)
-        share = of[:, None].to(values.dtype)
-        drawn = self.mean(torch.cat([values * share, share], dim=1))
-        return drawn[:, :-1] / drawn[:, -1:]
+            return self._normalised(rendering.features[0, ..., 3:], rendering.alpha)
+        indicator = mask[:, None].to(values.dtype)
+        blended = self.blend(torch.cat([values * indicator, indicator], dim=1))
+        return blended[:, :-1] / blended[:, -1:]
 
-    def surface(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the object [N] that each pixel shows, -1 for none, and its depth [N], or NaN."""
+    def surface(self) -> tuple[Int[np.ndarray, " points"], Float64[np.ndarray, " points"]]:
+        """Return the object that dominates each pixel (-1 for none), and its depth (or NaN)."""
         z = depth_in_camera(self.tensors.cam_from_world, self.posed.means)[0]
         labels = self.posed.labels.unique()
-        share = (self.posed.labels[:, None] == labels).float()
-        shares, depths = self.mean(torch.cat([share, z[:, None] * share], dim=1)).chunk(2, dim=1)
-        drawn = ~shares.isnan().any(1)
-        most = shares.nan_to_num().argmax(1, keepdim=True)
-        objects = torch.where(drawn, labels[most[:, 0]], -1)
-        depth = (depths.gather(1, most) / shares.gather(1, most))[:, 0]
+        one_hot = (self.posed.labels[:, None] == labels).float()
+        blended = self.blend(torch.cat([one_hot, z[:, None] * one_hot], dim=1))
+        weights, depths = blended.chunk(2, dim=1)
+        rendered = ~weights.isnan().any(1)
+        dominant = weights.nan_to_num().argmax(1, keepdim=True)
+        objects = torch.where(rendered, labels[dominant[:, 0]], -1)
+        depth = (depths.gather(1, dominant) / weights.gather(1, dominant))[:, 0]
         return objects.cpu().numpy(), depth.double().cpu().numpy()
 
     def layers(self) -> list[_Layer]:
-        """Return what is seen of each object that some pixel shows."""
+        """Return the visible part of each object that dominates some pixel."""
         objects, depth = self.surface()
         in_camera = unproject(self.camera.intrinsics[0], self.xy, depth)
         points = transform_points(self.camera.world_from_cam[0], in_camera)
@@ -193,7 +205,12 @@ class _Seen:
             layers.append(_Layer(rows, self.posed.labels == label, points[rows]))
         return layers
 
-    def _blended(self, weighted: Tensor, alpha: Tensor) -> Tensor:
+    def _normalised(
+        self,
+        weighted: Float[Tensor, "height width channels"],
+        alpha: Float[Tensor, "1 height width"],
+    ) -> Float[Tensor, "points channels"]:
+        """Sample blended values at the pixels and divide them by alpha."""
         weighted, alpha = _sample(weighted, self.grid), _sample(alpha[0, ..., None], self.grid)
         return torch.where(alpha > 1e-2, weighted / alpha.clamp_min(1e-2), torch.nan)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32, Real, UInt8
 from torch import Tensor
 
 from msdyn.errors import InputError
@@ -23,20 +23,20 @@ class RenderedImage:
     """One rendered view as numpy arrays.
 
     Attributes:
-        rgb: [H, W, 3] float32 in [0, 1].
-        depth: [H, W] float32 expected z-depth in scene units, 0 where nothing is drawn.
-        alpha: [H, W] float32 in [0, 1].
-        moving: [H, W] float32 in [0, 1], share of moving Gaussians.
+        rgb: in [0, 1].
+        depth: expected z-depth in scene units, 0 where nothing is rendered.
+        alpha: accumulated opacity in [0, 1].
+        moving: blending weight of the moving Gaussians, in [0, 1].
     """
 
-    rgb: np.ndarray
-    depth: np.ndarray
-    alpha: np.ndarray
-    moving: np.ndarray
+    rgb: Float32[np.ndarray, "height width 3"]
+    depth: Float32[np.ndarray, "height width"]
+    alpha: Float32[np.ndarray, "height width"]
+    moving: Float32[np.ndarray, "height width"]
 
     @property
-    def rgb8(self) -> np.ndarray:
-        """[H, W, 3] uint8."""
+    def rgb8(self) -> UInt8[np.ndarray, "height width 3"]:
+        """The colours in 8 bits."""
         return (self.rgb * 255 + 0.5).astype(np.uint8)
 
 
@@ -58,7 +58,7 @@ def draw(
         backend: see `rasterize`.
 
     Returns:
-        A rendering whose features are RGB and, behind it, `extra`.
+        A rendering whose features are RGB followed by `extra`.
     """
     features = posed.colours(cameras.centres)
     if extra is not None:
@@ -96,12 +96,12 @@ def render_image(
     """Render a sequence in one camera at one time.
 
     Args:
-        sequence: what to draw.
+        sequence: the fit.
         camera: one camera, in the world of the sequence.
         time: normalised, 0 (first frame) to 1 (last frame).
         levels: use only the first so many motion levels.
         objects: mask indices of the moving objects to draw; all of them by default.
-        background: draw what stands still.
+        background: draw the static Gaussians.
         backend: see `rasterize`.
 
     Raises:
@@ -128,14 +128,23 @@ def render_image(
 def render_images(
     sequence: GaussianSequence,
     cameras: Cameras,
-    times: Sequence[float] | np.ndarray,
+    times: Sequence[float] | Real[np.ndarray, " times"],
     *,
     levels: int | None = None,
     objects: Sequence[int] | None = None,
     background: bool = True,
     backend: str = "auto",
 ) -> Iterator[RenderedImage]:
-    """Render one image after another, each camera at its own time."""
+    """Yield one image per camera, each at its own time.
+
+    Args:
+        sequence, levels, objects, background, backend: as for `render_image`.
+        cameras: as many as times.
+        times: normalised.
+
+    Raises:
+        InputError: numbers of cameras and times that differ, or a time outside [0, 1].
+    """
     if len(cameras) != len(times):
         raise InputError(f"render: expected a time for each of {len(cameras)} cameras")
     for camera, time in zip(cameras, times, strict=True):

@@ -1,4 +1,4 @@
-"""Trails: the recent paths of some moving Gaussians, for pictures and for the viewer."""
+"""Trails: the paths of some moving Gaussians over the last frames, for pictures and the viewer."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _OPAQUE = 0.5
 def trail_gaussians(
     sequence: GaussianSequence, count: int, objects: Sequence[int] | None = None
 ) -> Int[np.ndarray, " chosen"]:
-    """Return indices of at most `count` opaque moving Gaussians: a random choice, always the same.
+    """Return indices of at most `count` opaque moving Gaussians, drawn with a fixed seed.
 
     Args:
         sequence: the fit.
-        count: at most so many.
+        count: maximum number.
         objects: mask indices of the objects they are on; all by default.
     """
     opaque = (sequence.moving.opacities > _OPAQUE).cpu().numpy()
@@ -44,7 +44,7 @@ def gaussian_trails(
 
     Args:
         sequence: the fit.
-        chosen: which of the moving Gaussians.
+        chosen: indices of moving Gaussians.
         frame: fractional frame index at which the trails end.
         frames: their length; shorter at the beginning of the clip.
         points: number of points of each.

@@ -1,10 +1,11 @@
-"""Trajectories of the surface points seen at given pixels: in the world, in the image, visible."""
+"""Trajectories of the surface points at given pixels: 3D and 2D positions, and visibility."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Bool, Float64, Int, Real
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras, project, transform_points
@@ -17,29 +18,31 @@ __all__ = ["PointTracks", "grid_points", "point_tracks"]
 
 @dataclass(frozen=True)
 class PointTracks:
-    """N surface points at T times.
+    """Trajectories of surface points.
 
     Attributes:
-        query_frame: [N] fractional frame index in which the point was given.
-        query_xy: [N, 2] px there.
-        frames: [T] fractional frame indices.
+        query_frame: fractional frame index of each query.
+        query_xy: px in that frame.
+        frames: fractional frame indices of the positions.
         cameras: the camera at each of them.
-        xyz: [N, T, 3] world, scene units; NaN where nothing is drawn at the query's pixel.
-        xy: [N, T, 2] px in the clip's camera; NaN behind it.
-        visible: [N, T] bool, in the image and not hidden.
-        object: [N] 0 static, 1..K an object, -1 nothing drawn.
+        xyz: world, scene units; NaN where nothing is rendered at the query's pixel.
+        xy: px in the clip's camera; NaN behind it.
+        visible: in the image and not occluded.
+        object: 0 static, 1..K an object, -1 nothing rendered.
     """
 
-    query_frame: np.ndarray
-    query_xy: np.ndarray
-    frames: np.ndarray
+    query_frame: Float64[np.ndarray, " queries"]
+    query_xy: Float64[np.ndarray, "queries 2"]
+    frames: Float64[np.ndarray, " times"]
     cameras: Cameras
-    xyz: np.ndarray
-    xy: np.ndarray
-    visible: np.ndarray
-    object: np.ndarray
+    xyz: Float64[np.ndarray, "queries times 3"]
+    xy: Float64[np.ndarray, "queries times 2"]
+    visible: Bool[np.ndarray, "queries times"]
+    object: Int[np.ndarray, " queries"]
 
-    def select(self, index: np.ndarray) -> PointTracks:
+    def select(
+        self, index: Int[np.ndarray, " chosen"] | Bool[np.ndarray, " queries"]
+    ) -> PointTracks:
         """Return the tracks at an index array or boolean mask."""
         return replace(
             self,
@@ -52,8 +55,12 @@ class PointTracks:
         )
 
 
-def grid_points(sequence: GaussianSequence, step: int) -> np.ndarray:
-    """Return the centres [N, 2] px of every `step`-th pixel of the clip's images."""
+def grid_points(sequence: GaussianSequence, step: int) -> Float64[np.ndarray, "points 2"]:
+    """Return the centres of every `step`-th pixel of the clip's images, px.
+
+    Raises:
+        InputError: a step below 1.
+    """
     if step < 1:
         raise InputError(f"grid: expected a step of at least 1 px, got {step}")
     width, height = sequence.cameras.width, sequence.cameras.height
@@ -63,20 +70,20 @@ def grid_points(sequence: GaussianSequence, step: int) -> np.ndarray:
 
 def point_tracks(
     sequence: GaussianSequence,
-    xy: np.ndarray,
-    frame: float | np.ndarray,
+    xy: Real[np.ndarray, "queries 2"],
+    frame: float | Real[np.ndarray, " queries"],
     *,
-    frames: np.ndarray | None = None,
+    frames: Real[np.ndarray, " times"] | None = None,
     levels: int | None = None,
     backend: str = "auto",
 ) -> PointTracks:
-    """Follow the surface points seen at given pixels through the clip.
+    """Follow the surface points at given pixels through the clip: see `query_tracks`.
 
     Args:
-        sequence: the fit; its own cameras are those of the pixels.
-        xy: [N, 2] px, pixel centres at +0.5.
-        frame: frame index of the pixels, one or [N].
-        frames: [T] frame indices to follow them through, fractional ones too; the clip's.
+        sequence: the fit; the pixels are in its own cameras.
+        xy: px, pixel centres at +0.5.
+        frame: frame index of the pixels, one for all or one each.
+        frames: frame indices of the positions, may be fractional; all of the clip by default.
         levels: use only the first so many motion levels.
         backend: see `rasterize`.
 
@@ -101,15 +108,15 @@ def point_tracks(
     at = cameras.interpolated(frames)
     in_camera = transform_points(at.cam_from_world, xyz.swapaxes(0, 1))  # [T, N, 3]
     depth = in_camera[..., 2]
-    ahead = depth > 1e-6  # false for NaN
-    in_camera = np.where(ahead[..., None], in_camera, [np.nan, np.nan, 1.0])
-    seen = project(at.intrinsics, in_camera)  # [T, N, 2]
-    visible = ahead & ((seen >= 0) & (seen <= size)).all(-1)
+    in_front = depth > 1e-6  # false for NaN
+    in_camera = np.where(in_front[..., None], in_camera, [np.nan, np.nan, 1.0])
+    projected = project(at.intrinsics, in_camera)  # [T, N, 2]
+    visible = in_front & ((projected >= 0) & (projected <= size)).all(-1)
     for row, position in enumerate(frames):
         inside = np.flatnonzero(visible[row])
-        drawn = rendered_depth(
-            sequence, float(position), seen[row, inside], levels=levels, backend=backend
+        rendered = rendered_depth(
+            sequence, float(position), projected[row, inside], levels=levels, backend=backend
         )
         metric = sequence.world_units == "metric"
-        visible[row, inside] = is_on_surface(depth[row, inside], drawn, metric=metric)
-    return PointTracks(query, xy, frames, at, xyz, seen.swapaxes(0, 1), visible.T, objects)
+        visible[row, inside] = is_on_surface(depth[row, inside], rendered, metric=metric)
+    return PointTracks(query, xy, frames, at, xyz, projected.swapaxes(0, 1), visible.T, objects)

@@ -23,7 +23,7 @@ def is_on_surface(
 
     Args:
         depth: z-depth of the points, scene units.
-        rendered: z-depth rendered there; NaN where nothing is: such points are not visible.
+        rendered: z-depth rendered there; NaN where nothing is, which makes the point invisible.
         metric: whether the world is in metres, up to `scale`.
         scale: scene units per metre.
     """

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Real
 
 from msdyn.errors import InputError
 from msdyn.files import read_json, write_json
@@ -17,11 +18,14 @@ _KEYS = ("fx", "fy", "cx", "cy", "cam_from_world")
 
 
 def write_cameras(
-    path: str | os.PathLike, cameras: Cameras, times: np.ndarray | None = None
+    path: str | os.PathLike, cameras: Cameras, times: Real[np.ndarray, " cameras"] | None = None
 ) -> None:
     """Write cameras: fx fy cx cy in pixels and `cam_from_world` 4x4 for every frame.
 
-    `times` [T] are the normalised times at which a path is to be seen, where there are any.
+    Args:
+        path: the file, replaced atomically.
+        cameras: one per frame.
+        times: normalised times of a camera path; not written if None.
     """
     frames: list[dict[str, Any]] = [
         {
@@ -49,17 +53,21 @@ def write_cameras(
 
 
 def read_cameras(path: str | os.PathLike) -> Cameras:
-    """Read a file written by `write_cameras`, or one frame's keys at the top level with its size.
+    """Read a file written by `write_cameras`, or a single camera with its keys at the top level.
 
     Raises:
         FileNotFoundError: there is no such file.
-        InputError: the file has another form; the message names the key.
+        InputError: a key is missing or of a wrong type or shape; the message names it.
     """
     return parse_cameras(Path(path), read_json(path))
 
 
 def parse_cameras(path: Path, content: Any) -> Cameras:
-    """Return the cameras of a file's content; errors name the file. See `read_cameras`."""
+    """Return the cameras in the JSON content of a file; errors name the file.
+
+    Raises:
+        InputError: see `read_cameras`.
+    """
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a JSON object, got {type(content).__name__}")
     frames = content.get("frames", [content])

@@ -1,4 +1,4 @@
-"""Checking a whole scene directory: every file read, and what hangs together compared."""
+"""Validation of a whole scene directory: every file, and consistency between files."""
 
 from dataclasses import dataclass, field
 
@@ -12,18 +12,18 @@ __all__ = ["SceneReport", "check_scene"]
 
 @dataclass
 class SceneReport:
-    """What `check_scene` found: facts to print, and warnings that do not stop a fit."""
+    """The result of `check_scene`: facts to print, and warnings that do not prevent a fit."""
 
     facts: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 
 def check_scene(scene: Scene) -> SceneReport:
-    """Read everything a fit reads and check it.
+    """Read and validate all files that a fit reads.
 
     Raises:
         FileNotFoundError: a file is missing.
-        InputError: the first thing that is wrong: file, key, expected, actual.
+        InputError: the first error found: file, key, expected, actual.
     """
     report = SceneReport()
     height, width = scene.size
@@ -54,7 +54,7 @@ def check_scene(scene: Scene) -> SceneReport:
     if tracked - instances:
         raise InputError(
             f"{scene.directory / 'tracks.npz'}: object: tracks name object(s) "
-            f"{sorted(tracked - instances)}, which no mask shows"
+            f"{sorted(tracked - instances)}, which no mask contains"
         )
     if instances - tracked:
         raise InputError(
@@ -63,9 +63,9 @@ def check_scene(scene: Scene) -> SceneReport:
             "(`msdyn-preprocess ... --redo tracks`), or remove them from the masks"
         )
     moving = int((tracks.object > 0).sum())
-    life = float(tracks.lifetimes.mean()) if len(tracks) else 0.0
+    lifetime = float(tracks.lifetimes.mean()) if len(tracks) else 0.0
     report.facts["tracks"] = (
-        f"{len(tracks)}, {moving} on objects, {life:.1f} frames long on average"
+        f"{len(tracks)}, {moving} on objects, {lifetime:.1f} frames long on average"
     )
     for view in scene.views.values():
         report.facts[f"view {view.name}"] = f"{len(view.frames)} images"

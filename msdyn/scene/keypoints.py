@@ -1,4 +1,4 @@
-"""`views/keypoints.npz`: points marked by hand in some frames of the clip, for evaluation."""
+"""`views/keypoints.npz`: manually annotated points in some frames of the clip, for evaluation."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, Int, Real
 
 from msdyn.errors import InputError
 from msdyn.scene.npz import load_npz, save_npz
@@ -21,14 +22,14 @@ class Keypoints:
     """The same J points in K frames of the clip.
 
     Attributes:
-        frames: [K] int, increasing frame indices.
-        xy: [K, J, 2] px in the scene's images; meaningless where not visible.
-        visible: [K, J] bool.
+        frames: [K] increasing frame indices.
+        xy: [K, J, 2] px in the scene's images; arbitrary finite values where not visible.
+        visible: [K, J].
     """
 
-    frames: np.ndarray
-    xy: np.ndarray
-    visible: np.ndarray
+    frames: Int[np.ndarray, " frames"]
+    xy: Real[np.ndarray, "frames points 2"]
+    visible: Bool[np.ndarray, "frames points"]
 
     def __post_init__(self) -> None:
         if self.frames.ndim != 1 or (np.diff(self.frames) <= 0).any():
@@ -49,7 +50,7 @@ def write_keypoints(scene: str | os.PathLike, keypoints: Keypoints) -> None:
 
 
 def read_keypoints(scene: str | os.PathLike) -> Keypoints | None:
-    """Read the keypoints of a scene directory; None where it has none.
+    """Read the keypoints of a scene directory; None if there is no such file.
 
     Raises:
         InputError: an array is missing or of a wrong shape; the message names the file.

@@ -1,4 +1,4 @@
-"""npz files: written atomically, read without pickle, and both a few rows at a time if need be."""
+"""npz files: written atomically, read without pickle, optionally in blocks of rows."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
+from jaxtyping import Shaped
 
 from msdyn.errors import InputError
 from msdyn.files import atomic_path
@@ -34,40 +36,41 @@ _UNREADABLE = (
 
 @dataclass(frozen=True)
 class Blocks:
-    """An array whose rows are made, or read, a few at a time: iterate for one block after another.
+    """An array that is generated or read in blocks of rows; iterating yields the blocks in order.
 
     Attributes:
         shape, dtype: of the whole array.
-        parts: returns blocks of rows, which together are the whole.
+        blocks: returns an iterable over the blocks, whose concatenation is the array.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
-    parts: Callable[[], Iterable[np.ndarray]]
+    blocks: Callable[[], Iterable[np.ndarray]]
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return iter(self.parts())
+    def __iter__(self) -> Iterator[Shaped[np.ndarray, "rows ..."]]:
+        return iter(self.blocks())
 
     @classmethod
-    def of(cls, array: np.ndarray) -> Blocks:
-        """Return an array that is there already."""
+    def from_array(cls, array: Shaped[np.ndarray, "*_"]) -> Blocks:
+        """Return the blocks of an array in memory."""
         array = np.asarray(array)
         slices = row_slices(array.shape, array.dtype)
         return cls(array.shape, array.dtype, lambda: (array[rows] for rows in slices))
 
-    def whole(self) -> np.ndarray:
+    def to_array(self) -> Shaped[np.ndarray, "rows ..."]:
+        """Read all blocks into one array."""
         return np.concatenate([np.zeros((0, *self.shape[1:]), self.dtype), *self])
 
 
 def row_slices(shape: tuple[int, ...], dtype: np.dtype) -> list[slice]:
-    """Return the rows of each block of an array, so that a block takes about a megabyte."""
+    """Return the row range of each block of an array, for blocks of about `BLOCK_BYTES`."""
     count = shape[0] if shape else 0
     step = max(1, BLOCK_BYTES // max(1, math.prod(shape[1:]) * dtype.itemsize))
     return [slice(first, min(first + step, count)) for first in range(0, count, step)]
 
 
-def save_npz(path: str | os.PathLike, **arrays: np.ndarray | Blocks) -> None:
-    """Write arrays as a compressed npz, atomically. The same arrays give the same bytes."""
+def save_npz(path: str | os.PathLike, **arrays: Shaped[np.ndarray, "*_"] | Blocks) -> None:
+    """Write arrays as a compressed npz, atomically. Equal arrays give equal bytes."""
     with (
         atomic_path(path) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file,
@@ -77,7 +80,9 @@ def save_npz(path: str | os.PathLike, **arrays: np.ndarray | Blocks) -> None:
                 _write_array(member, array)
 
 
-def _write_array(member: Any, array: np.ndarray | Blocks) -> None:
+def _write_array(
+    member: BufferedIOBase | IO[bytes], array: Shaped[np.ndarray, "*_"] | Blocks
+) -> None:
     if not isinstance(array, Blocks):
         np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
         return
@@ -87,11 +92,11 @@ def _write_array(member: Any, array: np.ndarray | Blocks) -> None:
         "shape": array.shape,
     }
     np.lib.format.write_array_header_1_0(member, header)
-    for part in array:
-        member.write(part.astype(array.dtype, copy=False).tobytes())
+    for block in array:
+        member.write(block.astype(array.dtype, copy=False).tobytes())
 
 
-def load_npz(path: str | os.PathLike, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
+def load_npz(path: str | os.PathLike, keys: tuple[str, ...]) -> dict[str, Shaped[np.ndarray, "*_"]]:
     """Read the named arrays of an npz without pickle.
 
     Raises:
@@ -109,9 +114,9 @@ def load_npz(path: str | os.PathLike, keys: tuple[str, ...]) -> dict[str, np.nda
 
 @contextlib.contextmanager
 def stream_npz(path: str | os.PathLike, keys: tuple[str, ...]) -> Iterator[dict[str, Blocks]]:
-    """Open the named arrays of an npz, to be read block by block, without pickle.
+    """Open the named arrays of an npz for reading in blocks, without pickle.
 
-    An `InputError` that is raised while the file is open gets the file's name before it.
+    The file's name is prepended to an `InputError` that is raised while the file is open.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -135,7 +140,7 @@ def npz_keys(path: str | os.PathLike) -> list[str]:
 
 @contextlib.contextmanager
 def _reading(path: str | os.PathLike) -> Iterator[None]:
-    """Put the file's name before errors, and say of others than ours that it cannot be read."""
+    """Prepend the file's name to input errors, and convert errors of reading to input errors."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
@@ -147,7 +152,7 @@ def _reading(path: str | os.PathLike) -> Iterator[None]:
 
 
 def _names(file: zipfile.ZipFile) -> list[str]:
-    """Return the names of the arrays in a file; whatever else it holds is none of ours."""
+    """Return the names of the arrays in a file; other members are ignored."""
     return [name.removesuffix(".npy") for name in file.namelist() if name.endswith(".npy")]
 
 
@@ -162,22 +167,22 @@ def _check_keys(keys: tuple[str, ...], found: list[str]) -> None:
 
 def _stored_blocks(file: zipfile.ZipFile, name: str) -> Blocks:
     with file.open(name) as member:
-        shape, columns_first, dtype = _read_header(member)
+        shape, fortran_order, dtype = _read_header(member)
 
-    def parts() -> Iterator[np.ndarray]:
+    def blocks() -> Iterator[np.ndarray]:
         with file.open(name) as member:
             _read_header(member)
-            if columns_first:  # its rows are scattered all over the file
-                yield from Blocks.of(_read_rows(member, shape, dtype, "F"))
+            if fortran_order:  # the rows are not contiguous
+                yield from Blocks.from_array(_read_rows(member, shape, dtype, "F"))
             else:
                 for rows in row_slices(shape, dtype):
                     yield _read_rows(member, (rows.stop - rows.start, *shape[1:]), dtype, "C")
-            member.read(1)  # at the end, where the checksum is compared
+            member.read(1)  # zipfile compares the checksum at the end of a member
 
-    return Blocks(shape, dtype, parts)
+    return Blocks(shape, dtype, blocks)
 
 
-def _read_header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _read_header(member: BufferedIOBase | IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(member)
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -185,13 +190,15 @@ def _read_header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
     }
     if version not in readers:
         raise ValueError(f"npy of version {version}")
-    shape, columns_first, dtype = readers[version](member)
+    shape, fortran_order, dtype = readers[version](member)
     if dtype.hasobject:
         raise ValueError("an array of objects, not of numbers")
-    return shape, columns_first, dtype
+    return shape, fortran_order, dtype
 
 
-def _read_rows(member: Any, shape: tuple[int, ...], dtype: np.dtype, order: str) -> np.ndarray:
+def _read_rows(
+    member: BufferedIOBase | IO[bytes], shape: tuple[int, ...], dtype: np.dtype, order: str
+) -> Shaped[np.ndarray, "*_"]:
     size = math.prod(shape) * dtype.itemsize
     data = member.read(size)
     if len(data) < size:

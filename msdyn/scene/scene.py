@@ -1,4 +1,4 @@
-"""The scene directory, version 1: the contract between the stages of msdyn.
+"""The scene directory, version 1: the data exchanged between the stages of msdyn.
 
     scene.json          format, version, frame count, size, fps, timestamps, world units, stages
     images/00000.png    8-bit RGB
@@ -8,7 +8,7 @@
     tracks.npz          2D point tracks, see `Tracks`
     views/<name>/       held-out cameras for evaluation: images/, cameras.json, covisible/,
                         tracks3d.npz
-    fit/                what a fit writes
+    fit/                output of a fit
 
 Readers validate shape, type, range and finiteness; an error names file, key, expected and actual.
 """
@@ -23,6 +23,7 @@ from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
+from jaxtyping import Bool, Float, Real, UInt8
 
 from msdyn.errors import InputError
 from msdyn.files import read_json
@@ -48,11 +49,11 @@ def frame_path(directory: Path, frame: int, suffix: str) -> Path:
 
 @dataclass(frozen=True)
 class SceneInfo:
-    """What `scene.json` says.
+    """The content of `scene.json`.
 
     Attributes:
         width, height: image size in pixels.
-        fps: frames a second, nominal.
+        fps: nominal frames per second.
         timeline: the frames' timestamps.
         world_units: "metric" (metres) or "arbitrary".
         stages: a record for each finished stage: backend, model, licence, options, input hash,
@@ -73,21 +74,21 @@ class SceneInfo:
 
 @dataclass(frozen=True)
 class Tracks3D:
-    """True trajectories of surface points, for evaluation.
+    """Ground-truth trajectories of surface points, for evaluation.
 
     Attributes:
         xyz: [N, T, 3] world positions, scene units.
-        visible: [N, T] bool, seen by the input camera.
-        query_frame: [N] frame in which the point is given.
+        visible: [N, T] visible in the input camera.
+        query_frame: [N] frame in which the point is queried.
         query_xy: [N, 2] px in the input image of that frame.
         object: [N] 0 static, 1..K the true object.
     """
 
-    xyz: np.ndarray
-    visible: np.ndarray
-    query_frame: np.ndarray
-    query_xy: np.ndarray
-    object: np.ndarray
+    xyz: Float[np.ndarray, "tracks frames 3"]
+    visible: Bool[np.ndarray, "tracks frames"]
+    query_frame: Real[np.ndarray, " tracks"]
+    query_xy: Real[np.ndarray, "tracks 2"]
+    object: Real[np.ndarray, " tracks"]
 
     def __post_init__(self) -> None:
         if self.xyz.ndim != 3 or self.xyz.shape[2] != 3:
@@ -107,9 +108,14 @@ class Tracks3D:
 
 
 class View:
-    """A held-out camera: what it saw, and where both it and the input camera saw the scene."""
+    """A held-out camera: its images, and the pixels covisible with the input camera."""
 
     def __init__(self, directory: Path, num_frames: int) -> None:
+        """Read the cameras of a view folder.
+
+        Raises:
+            InputError: the number of cameras is not `num_frames`.
+        """
         self.directory = directory
         self.name = directory.name
         self.cameras = read_cameras(directory / "cameras.json")
@@ -121,24 +127,25 @@ class View:
 
     @property
     def frames(self) -> list[int]:
-        """The frames this camera has an image of."""
+        """The frames with an image."""
         return sorted(int(p.stem) for p in (self.directory / "images").glob("*.png"))
 
-    def image(self, frame: int) -> np.ndarray:
-        """[H, W, 3] uint8."""
+    def image(self, frame: int) -> UInt8[np.ndarray, "height width 3"]:
+        """Read an RGB image [H, W, 3]."""
         return _read_rgb(
             frame_path(self.directory / "images", frame, ".png"),
             (self.cameras.height, self.cameras.width),
         )
 
-    def covisible(self, frame: int) -> np.ndarray:
-        """[H, W] bool: pixels whose surface the input camera saw; all of them without a file."""
+    def covisible(self, frame: int) -> Bool[np.ndarray, "height width"]:
+        """Read which pixels show surfaces visible in the input video; all if there is no file."""
         path = frame_path(self.directory / "covisible", frame, ".png")
         size = (self.cameras.height, self.cameras.width)
         return _read_gray(path, size) > 0 if path.is_file() else np.ones(size, bool)
 
     @cached_property
     def tracks3d(self) -> Tracks3D | None:
+        """Ground-truth 3D tracks; None if there is no file."""
         path = self.directory / "tracks3d.npz"
         if not path.is_file():
             return None
@@ -150,7 +157,7 @@ class View:
 
 
 class Scene:
-    """A scene directory opened for reading. Nothing but `scene.json` is read until asked for."""
+    """A scene directory opened for reading. All files but `scene.json` are read on demand."""
 
     def __init__(self, directory: str | os.PathLike) -> None:
         """Open a scene directory.
@@ -180,16 +187,17 @@ class Scene:
         """(height, width)."""
         return self.info.height, self.info.width
 
-    def image(self, frame: int) -> np.ndarray:
-        """[H, W, 3] uint8 RGB."""
+    def image(self, frame: int) -> UInt8[np.ndarray, "height width 3"]:
+        """Read an RGB image [H, W, 3]."""
         return _read_rgb(frame_path(self.directory / "images", frame, ".png"), self.size)
 
-    def images(self) -> np.ndarray:
-        """[T, H, W, 3] uint8 RGB."""
+    def images(self) -> UInt8[np.ndarray, "frames height width 3"]:
+        """Read all images [T, H, W, 3]."""
         return np.stack([self.image(i) for i in range(len(self))])
 
     @cached_property
     def cameras(self) -> Cameras:
+        """One camera per frame, of the size of the images."""
         path = self.directory / "cameras.json"
         cameras = read_cameras(path)
         if len(cameras) != len(self):
@@ -201,29 +209,30 @@ class Scene:
             )
         return cameras
 
-    def depth(self, frame: int) -> np.ndarray:
-        """[H, W] float32 z-depth in scene units, 0 where unknown."""
+    def depth(self, frame: int) -> Float[np.ndarray, "height width"]:
+        """Read z-depth [H, W], float32 in scene units, 0 where unknown."""
         return read_depth(frame_path(self.directory / "depth", frame, ".npy"), self.size)
 
-    def depth_confidence(self, frame: int) -> np.ndarray | None:
-        """[H, W] uint8 confidence of the depth, 0 unknown to 255 confirmed; None without a file."""
+    def depth_confidence(self, frame: int) -> UInt8[np.ndarray, "height width"] | None:
+        """Read the depth confidence [H, W], 0 to 255; None if there is no file."""
         path = frame_path(self.directory / "depth_confidence", frame, ".png")
         return _read_gray(path, self.size) if path.is_file() else None
 
-    def depths(self) -> np.ndarray:
-        """[T, H, W] float32."""
+    def depths(self) -> Float[np.ndarray, "frames height width"]:
+        """Read all depth maps [T, H, W], see `depth`."""
         return np.stack([self.depth(i) for i in range(len(self))])
 
-    def mask(self, frame: int) -> np.ndarray:
-        """[H, W] uint8: 0 static, 1..K object instance, 255 ignore."""
+    def mask(self, frame: int) -> UInt8[np.ndarray, "height width"]:
+        """Read an index mask [H, W]: 0 static, 1..K object instance, 255 ignore."""
         return _read_gray(frame_path(self.directory / "masks", frame, ".png"), self.size)
 
-    def masks(self) -> np.ndarray:
-        """[T, H, W] uint8."""
+    def masks(self) -> UInt8[np.ndarray, "frames height width"]:
+        """Read all masks [T, H, W], see `mask`."""
         return np.stack([self.mask(i) for i in range(len(self))])
 
     @cached_property
     def tracks(self) -> Tracks:
+        """The 2D point tracks."""
         path = self.directory / "tracks.npz"
         tracks = read_tracks(path)
         if tracks.num_frames != len(self):
@@ -232,7 +241,7 @@ class Scene:
 
     @cached_property
     def views(self) -> dict[str, View]:
-        """Held-out cameras by name; empty where there are none."""
+        """Held-out cameras by name."""
         parent = self.directory / "views"
         return {
             p.name: View(p, len(self))
@@ -250,7 +259,7 @@ def _parse_info(path: Path) -> SceneInfo:
             f"{path}: version: expected {VERSION}, got {content.get('version')!r}; "
             "update msdyn or run msdyn-preprocess again"
         )
-    kinds = {
+    types = {
         "frame_count": int,
         "width": int,
         "height": int,
@@ -259,9 +268,9 @@ def _parse_info(path: Path) -> SceneInfo:
         "world_units": str,
         "stages": dict,
     }
-    for key, kind in kinds.items():
-        if not isinstance(content.get(key), kind):
-            raise InputError(f"{path}: {key}: expected {kind}, got {content.get(key)!r}")
+    for key, expected in types.items():
+        if not isinstance(content.get(key), expected):
+            raise InputError(f"{path}: {key}: expected {expected}, got {content.get(key)!r}")
     if content["world_units"] not in WORLD_UNITS:
         raise InputError(
             f"{path}: world_units: expected one of {WORLD_UNITS}, got {content['world_units']!r}"
@@ -294,7 +303,7 @@ def _read_image(path: Path) -> np.ndarray:
         raise InputError(f"{path}: not a readable image ({error})") from error
 
 
-def _read_rgb(path: Path, size: tuple[int, int]) -> np.ndarray:
+def _read_rgb(path: Path, size: tuple[int, int]) -> UInt8[np.ndarray, "height width 3"]:
     image = _read_image(path)
     if image.dtype != np.uint8 or image.shape != (*size, 3):
         raise InputError(
@@ -303,7 +312,7 @@ def _read_rgb(path: Path, size: tuple[int, int]) -> np.ndarray:
     return image
 
 
-def _read_gray(path: Path, size: tuple[int, int]) -> np.ndarray:
+def _read_gray(path: Path, size: tuple[int, int]) -> UInt8[np.ndarray, "height width"]:
     image = _read_image(path)
     if image.dtype != np.uint8 or image.shape != size:
         raise InputError(
@@ -313,8 +322,13 @@ def _read_gray(path: Path, size: tuple[int, int]) -> np.ndarray:
     return image
 
 
-def read_depth(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """Read one depth map [H, W] float32 and check that it is finite and not negative."""
+def read_depth(path: Path, size: tuple[int, int]) -> Float[np.ndarray, "height width"]:
+    """Read one depth map [H, W] float32.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: another shape or type, or values that are negative or not finite.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; msdyn-preprocess writes it")
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float, Real
 
 from msdyn.errors import InputError
 
@@ -16,10 +17,10 @@ class Timeline:
     """Timestamps of the frames of a clip; normalised time is 0 at the first, 1 at the last frame.
 
     Attributes:
-        seconds: [T] float64, strictly increasing.
+        seconds: [T] strictly increasing, at least two; converted to float64.
     """
 
-    seconds: np.ndarray
+    seconds: Real[np.ndarray, " frames"]
 
     def __post_init__(self) -> None:
         seconds = np.asarray(self.seconds, np.float64)
@@ -38,18 +39,26 @@ class Timeline:
         return len(self.seconds)
 
     @property
-    def times(self) -> np.ndarray:
-        """[T] normalised times of the frames."""
+    def times(self) -> Float[np.ndarray, " frames"]:
+        """Normalised times of the frames."""
         return (self.seconds - self.seconds[0]) / (self.seconds[-1] - self.seconds[0])
 
     def time_of_frame(self, frame: int) -> float:
-        """Return the normalised time of a frame index."""
+        """Return the normalised time of a frame index.
+
+        Raises:
+            InputError: the index is out of range.
+        """
         if not 0 <= frame < len(self):
             raise InputError(f"frame: expected 0 to {len(self) - 1}, got {frame}")
         return float(self.times[frame])
 
     def time_of_seconds(self, seconds: float) -> float:
-        """Return the normalised time of a number of seconds after the first frame."""
+        """Return the normalised time of a number of seconds after the first frame.
+
+        Raises:
+            InputError: the time lies outside the clip.
+        """
         duration = float(self.seconds[-1] - self.seconds[0])
         if not 0 <= seconds <= duration:
             raise InputError(f"seconds: expected 0 to {duration:.3f}, got {seconds}")
@@ -57,7 +66,7 @@ class Timeline:
 
     @property
     def fps(self) -> float:
-        """Mean frames a second."""
+        """Mean frames per second."""
         return float((len(self) - 1) / (self.seconds[-1] - self.seconds[0]))
 
     def frame_position(self, time: float) -> float:
@@ -73,6 +82,10 @@ class Timeline:
             )
         return float(np.interp(time, self.times, np.arange(len(self))))
 
-    def frame_positions(self, times: np.ndarray) -> np.ndarray:
-        """Return the fractional frame indices of normalised times [N]."""
+    def frame_positions(self, times: Real[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
+        """Return the fractional frame indices of normalised times.
+
+        Raises:
+            InputError: a time lies outside [0, 1].
+        """
         return np.array([self.frame_position(float(time)) for time in times])

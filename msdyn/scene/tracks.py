@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras, nearest_pixels, transform_points, unproject
@@ -19,18 +20,18 @@ class LiftedTracks:
     """Trajectories of points on moving objects, in the world.
 
     Attributes:
-        xyz: [N, T, 3] float64 world positions; zero where not visible.
-        visible: [N, T] bool, seen and of known depth on its own object.
-        confidence: [N, T] float64 in [0, 1], zero where not visible.
-        object: [N] int, 1..K.
-        xy: [N, T, 2] float64 px, where the point was seen.
+        xyz: [N, T, 3] world positions; zero where not visible.
+        visible: [N, T] visible, with a known depth on its own object.
+        confidence: [N, T] in [0, 1], zero where not visible.
+        object: [N] 1..K.
+        xy: [N, T, 2] px, the observed image positions.
     """
 
-    xyz: np.ndarray
-    visible: np.ndarray
-    confidence: np.ndarray
-    object: np.ndarray
-    xy: np.ndarray
+    xyz: Float[np.ndarray, "tracks frames 3"]
+    visible: Bool[np.ndarray, "tracks frames"]
+    confidence: Float[np.ndarray, "tracks frames"]
+    object: Int[np.ndarray, " tracks"]
+    xy: Float[np.ndarray, "tracks frames 2"]
 
     def __len__(self) -> int:
         return len(self.xyz)
@@ -39,7 +40,9 @@ class LiftedTracks:
     def num_frames(self) -> int:
         return self.xyz.shape[1]
 
-    def select(self, index: np.ndarray) -> LiftedTracks:
+    def select(
+        self, index: Int[np.ndarray, " chosen"] | Bool[np.ndarray, " tracks"]
+    ) -> LiftedTracks:
         """Return the tracks at an index array or boolean mask."""
         return LiftedTracks(
             self.xyz[index],
@@ -49,15 +52,15 @@ class LiftedTracks:
             self.xy[index],
         )
 
-    def frames(self, index: np.ndarray) -> LiftedTracks:
-        """Return the tracks in some of the frames only, those never seen in them dropped."""
-        seen = self.visible[:, index].any(1)
+    def frames(self, index: Int[np.ndarray, " chosen"]) -> LiftedTracks:
+        """Return the tracks in some of the frames, without those not visible in any of them."""
+        kept = self.visible[:, index].any(1)
         return LiftedTracks(
-            self.xyz[seen][:, index],
-            self.visible[seen][:, index],
-            self.confidence[seen][:, index],
-            self.object[seen],
-            self.xy[seen][:, index],
+            self.xyz[kept][:, index],
+            self.visible[kept][:, index],
+            self.confidence[kept][:, index],
+            self.object[kept],
+            self.xy[kept][:, index],
         )
 
 
@@ -70,19 +73,25 @@ def lift_scene_tracks(scene: Scene) -> LiftedTracks:
 
 
 def lift_tracks(
-    tracks: Tracks, depths: np.ndarray, masks: np.ndarray, cameras: Cameras
+    tracks: Tracks,
+    depths: Float[np.ndarray, "_ height width"],
+    masks: UInt8[np.ndarray, "_ height width"],
+    cameras: Cameras,
 ) -> LiftedTracks:
     """Unproject every visible track point with the depth of its own object.
 
-    The depth is the median, over the 3x3 pixels around the point, of the known depths whose mask
-    names the track's object: a point beside a silhouette takes no depth from behind it. Where there
-    is no such pixel the point counts as not visible.
+    The depth is the median of the known depths in the 3x3 pixels around the point whose mask index
+    is the track's object, so that points next to a silhouette do not get the depth of the
+    background. A point without such a pixel counts as not visible.
 
     Args:
         tracks: tracks on objects (`object` > 0).
         depths: [T, H, W] z-depth, 0 = unknown.
-        masks: [T, H, W] uint8 object index.
-        cameras: one a frame.
+        masks: [T, H, W] object index.
+        cameras: one per frame.
+
+    Raises:
+        InputError: the numbers of depth maps, masks, cameras and frames differ.
     """
     count, frames = len(tracks), tracks.num_frames
     if not depths.shape[0] == masks.shape[0] == len(cameras) == frames:
@@ -107,11 +116,11 @@ def lift_tracks(
         window[~own] = np.inf
         window.sort(axis=1)
         known = own.sum(1)
-        keep = known > 0
-        depth = window[np.arange(len(index)), np.maximum(known - 1, 0) // 2][keep]
-        points = unproject(cameras.intrinsics[frame], xy[keep], depth)
-        xyz[index[keep], frame] = transform_points(cameras.world_from_cam[frame], points)
-        visible[index[keep], frame] = True
+        has_depth = known > 0
+        depth = window[np.arange(len(index)), np.maximum(known - 1, 0) // 2][has_depth]
+        points = unproject(cameras.intrinsics[frame], xy[has_depth], depth)
+        xyz[index[has_depth], frame] = transform_points(cameras.world_from_cam[frame], points)
+        visible[index[has_depth], frame] = True
     return LiftedTracks(
         xyz,
         visible,
@@ -122,16 +131,17 @@ def lift_tracks(
 
 
 def canonical_frame(tracks: LiftedTracks) -> int:
-    """Return the frame with the least occlusion: the one in which most tracks are visible.
+    """Return the frame with the least occlusion: the one with the most visible tracks.
 
-    Every object counts alike, however many tracks it has. Without any track it is the middle frame.
+    It maximises the fraction of visible tracks summed over objects, so that objects count equally.
+    Without any track it is the middle frame.
 
     Reference: Gaussian Sequences with Multi-Scale Dynamics, IV-A.3.
     """
-    share = np.zeros(tracks.num_frames)
+    fraction = np.zeros(tracks.num_frames)
     for instance in np.unique(tracks.object):
-        seen = tracks.visible[tracks.object == instance]
-        share += seen.sum(0) / max(int(seen.any(1).sum()), 1)
-    if not share.any():
+        own = tracks.visible[tracks.object == instance]
+        fraction += own.sum(0) / max(int(own.any(1).sum()), 1)
+    if not fraction.any():
         return tracks.num_frames // 2
-    return int(share.argmax())
+    return int(fraction.argmax())

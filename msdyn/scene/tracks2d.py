@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, Real, Shaped
 
 from msdyn.errors import InputError
 from msdyn.scene.npz import Blocks, row_slices, save_npz, stream_npz
@@ -19,52 +20,52 @@ KEYS: tuple[str, ...] = ("xy", "visible", "confidence", "object", "query_frame")
 
 
 class Observations(NamedTuple):
-    """Every sighting of every track, one track after another, its frames ascending.
+    """All visible observations of tracks, sorted by track and frame.
 
     Attributes:
-        track: [M] int, the row of the track.
-        frame: [M] int.
-        xy: [M, 2] float32 px.
-        confidence: [M] float32.
+        track: [M] index of the track.
+        frame: [M] frame index.
+        xy: [M, 2] px.
+        confidence: [M] in [0, 1].
     """
 
-    track: np.ndarray
-    frame: np.ndarray
-    xy: np.ndarray
-    confidence: np.ndarray
+    track: Int[np.ndarray, " observations"]
+    frame: Int[np.ndarray, " observations"]
+    xy: Real[np.ndarray, "observations 2"]
+    confidence: Real[np.ndarray, " observations"]
 
 
 @dataclass(frozen=True)
 class Tracks:
-    """Point tracks through a clip of T frames.
+    """Point tracks in a clip of T frames.
 
-    Tracks live shortly, and a longer clip has more of them: arrays [N, T] would grow with the
-    square of its length. So a track is kept only from the first to the last frame that sees it, its
-    run, and the runs of all lie one after another in arrays [R]. Where a track is not visible, its
-    position and confidence are 0.
+    Tracks are short, and a longer clip has more of them, so dense arrays [N, T] would grow with the
+    square of its length. A track is therefore stored only for its run, the frames from the first to
+    the last in which it is visible, and the runs of all tracks are concatenated to arrays [R].
+    Within a run, position and confidence are 0 where the track is not visible.
 
     Attributes:
         num_frames: T.
-        start, stop: [N] int32, frames `start` to `stop - 1` are the run of a track; it is visible
-            in both. 0 and 0 for one that is never visible.
+        start, stop: [N] int32, the run of a track is `start` to `stop - 1`; both are 0 for a track
+            that is never visible.
         run_xy: [R, 2] float32 px, finite.
         run_visible: [R] bool.
         run_confidence: [R] float32 in [0, 1].
         object: [N] int32, 0 static, 1..K an object instance, -1 unknown.
-        query_frame: [N] int32, the frame a track was started in.
+        query_frame: [N] int32, the frame in which the track was started.
     """
 
     num_frames: int
-    start: np.ndarray
-    stop: np.ndarray
-    run_xy: np.ndarray
-    run_visible: np.ndarray
-    run_confidence: np.ndarray
-    object: np.ndarray
-    query_frame: np.ndarray
+    start: Int[np.ndarray, " tracks"]
+    stop: Int[np.ndarray, " tracks"]
+    run_xy: Real[np.ndarray, "run_frames 2"]
+    run_visible: Bool[np.ndarray, " run_frames"]
+    run_confidence: Real[np.ndarray, " run_frames"]
+    object: Shaped[np.ndarray, " tracks"]
+    query_frame: Shaped[np.ndarray, " tracks"]
 
     def __post_init__(self) -> None:
-        kinds = {
+        dtypes = {
             "start": np.int32,
             "stop": np.int32,
             "run_xy": np.float32,
@@ -73,8 +74,9 @@ class Tracks:
             "object": np.int32,
             "query_frame": np.int32,
         }
-        for name, kind in kinds.items():
-            object.__setattr__(self, name, np.asarray(getattr(self, name)).astype(kind, copy=False))
+        for name, dtype in dtypes.items():
+            value = np.asarray(getattr(self, name)).astype(dtype, copy=False)
+            object.__setattr__(self, name, value)
         count = len(self)
         for name in ("stop", "object", "query_frame"):
             if getattr(self, name).shape != (count,):
@@ -94,36 +96,36 @@ class Tracks:
     @classmethod
     def from_dense(
         cls,
-        xy: np.ndarray | Blocks,
-        visible: np.ndarray | Blocks,
-        confidence: np.ndarray | Blocks,
-        object: np.ndarray | Blocks,
-        query_frame: np.ndarray | Blocks,
+        xy: Real[np.ndarray, "tracks frames 2"] | Blocks,
+        visible: Shaped[np.ndarray, "tracks frames"] | Blocks,
+        confidence: Real[np.ndarray, "tracks frames"] | Blocks,
+        object: Real[np.ndarray, " tracks"] | Blocks,
+        query_frame: Real[np.ndarray, " tracks"] | Blocks,
     ) -> Tracks:
-        """Return tracks from arrays over all frames, as `tracks.npz` holds them.
+        """Return tracks from dense arrays over all frames, the layout of `tracks.npz`.
 
         Args:
-            xy: [N, T, 2] px, finite; meaningless where not visible.
+            xy: [N, T, 2] px, finite; ignored where not visible.
             visible: [N, T] bool.
-            confidence: [N, T] in [0, 1]; meaningless where not visible.
+            confidence: [N, T] in [0, 1]; ignored where not visible.
             object: [N] 0 static, 1..K an object instance, -1 unknown.
-            query_frame: [N] the frame a track was started in.
+            query_frame: [N] the frame in which the track was started.
 
         Raises:
             InputError: an array is of a wrong shape or range.
         """
-        given = (xy, visible, confidence, object, query_frame)
-        blocks = [item if isinstance(item, Blocks) else Blocks.of(item) for item in given]
+        values = (xy, visible, confidence, object, query_frame)
+        blocks = [item if isinstance(item, Blocks) else Blocks.from_array(item) for item in values]
         arrays = dict(zip(KEYS, blocks, strict=True))
         _check_shapes(arrays)
-        track, frame = _sightings(arrays["visible"])
-        seen_at = _values_at(arrays["xy"], track, frame, _check_xy)
-        sure = _values_at(arrays["confidence"], track, frame, _check_confidence)
+        track, frame = _visible_indices(arrays["visible"])
+        visible_xy = _values_at(arrays["xy"], track, frame, _check_xy)
+        visible_confidence = _values_at(arrays["confidence"], track, frame, _check_confidence)
         return cls.from_observations(
             arrays["xy"].shape[1],
-            Observations(track, frame, seen_at, sure),
-            arrays["object"].whole(),
-            arrays["query_frame"].whole(),
+            Observations(track, frame, visible_xy, visible_confidence),
+            arrays["object"].to_array(),
+            arrays["query_frame"].to_array(),
         )
 
     @classmethod
@@ -131,15 +133,15 @@ class Tracks:
         cls,
         num_frames: int,
         observations: Observations,
-        object: np.ndarray,
-        query_frame: np.ndarray,
+        object: Shaped[np.ndarray, " tracks"],
+        query_frame: Shaped[np.ndarray, " tracks"],
     ) -> Tracks:
-        """Return N tracks from what was seen of them, in any order, no track twice in a frame.
+        """Return N tracks from their visible observations.
 
         Args:
             num_frames: T.
-            observations: the sightings, of tracks 0 to N - 1.
-            object, query_frame: [N].
+            observations: of tracks 0 to N - 1, in any order, at most one per track and frame.
+            object, query_frame: [N] see `Tracks`.
         """
         track, frame, xy, confidence = observations
         start, stop = np.full(len(object), num_frames), np.zeros(len(object), np.int64)
@@ -150,7 +152,7 @@ class Tracks:
         run_xy = np.zeros((length, 2), np.float32)
         run_visible = np.zeros(length, bool)
         run_confidence = np.zeros(length, np.float32)
-        index = _run_shift(start, stop)[track] + frame
+        index = _run_offset(start, stop)[track] + frame
         run_xy[index], run_visible[index], run_confidence[index] = xy, True, confidence
         return cls(
             num_frames, start, stop, run_xy, run_visible, run_confidence, object, query_frame
@@ -160,31 +162,33 @@ class Tracks:
         return len(self.start)
 
     @property
-    def xy(self) -> np.ndarray:
-        """[N, T, 2] float32 px, made anew at every call: for a few tracks."""
+    def xy(self) -> Float[np.ndarray, "tracks frames 2"]:
+        """Dense positions [N, T, 2] in px, computed at every access: for few tracks only."""
         return self._dense(self.run_xy)
 
     @property
-    def visible(self) -> np.ndarray:
-        """[N, T] bool, made anew at every call: for a few tracks."""
+    def visible(self) -> Bool[np.ndarray, "tracks frames"]:
+        """Dense visibility [N, T], computed at every access: for few tracks only."""
         return self._dense(self.run_visible)
 
     @property
-    def confidence(self) -> np.ndarray:
-        """[N, T] float32, made anew at every call: for a few tracks."""
+    def confidence(self) -> Float[np.ndarray, "tracks frames"]:
+        """Dense confidence [N, T], computed at every access: for few tracks only."""
         return self._dense(self.run_confidence)
 
     @cached_property
-    def lifetimes(self) -> np.ndarray:
-        """[N] int, in how many frames each track is visible."""
-        seen = np.concatenate([[0], np.cumsum(self.run_visible)])
-        return seen[self._shift + self.stop] - seen[self._shift + self.start]
+    def lifetimes(self) -> Int[np.ndarray, " tracks"]:
+        """Number of frames in which each track is visible."""
+        cumulative = np.concatenate([[0], np.cumsum(self.run_visible)])
+        return cumulative[self._offset + self.stop] - cumulative[self._offset + self.start]
 
-    def select(self, index: np.ndarray | slice) -> Tracks:
+    def select(
+        self, index: Int[np.ndarray, " chosen"] | Bool[np.ndarray, " tracks"] | slice
+    ) -> Tracks:
         """Return the tracks at an index array, boolean mask or slice."""
         rows = np.arange(len(self))[index]
         start, stop = self.start[rows], self.stop[rows]
-        new_from_old = _run_shift(start, stop) - self._shift[rows]
+        new_from_old = _run_offset(start, stop) - self._offset[rows]
         length = stop - start
         runs = np.arange(length.sum()) - np.repeat(new_from_old, length)
         return Tracks(
@@ -198,51 +202,75 @@ class Tracks:
             self.query_frame[rows],
         )
 
-    def at(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the tracks [n] seen in a frame, ascending, and where [n, 2] px."""
+    def at(
+        self, frame: int | np.integer
+    ) -> tuple[Int[np.ndarray, " visible"], Float[np.ndarray, "visible 2"]]:
+        """Return the indices, ascending, and positions (px) of the tracks visible in a frame."""
         rows = np.flatnonzero((self.start <= frame) & (frame < self.stop))
-        index = self._shift[rows] + frame
-        seen = self.run_visible[index]
-        return rows[seen], self.run_xy[index[seen]]
+        index = self._offset[rows] + frame
+        visible = self.run_visible[index]
+        return rows[visible], self.run_xy[index[visible]]
 
-    def between(self, first: int, second: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the tracks [n] seen in two frames, ascending, and where in each [n, 2] px."""
-        rows, xy = self.at(first)
-        there, seen = self.look_up(rows, second)
-        return rows[seen], xy[seen], there[seen]
+    def between(
+        self, first: int | np.integer, second: int | np.integer
+    ) -> tuple[
+        Int[np.ndarray, " common"], Float[np.ndarray, "common 2"], Float[np.ndarray, "common 2"]
+    ]:
+        """Return the tracks visible in both of two frames.
 
-    def look_up(self, rows: np.ndarray, frame: np.ndarray | int) -> tuple[np.ndarray, np.ndarray]:
-        """Return where [n, 2] px tracks `rows` [n] are in a frame, or each in its own [n], and
-        whether they are visible [n] there."""
+        Returns:
+            Their indices, ascending, and their positions in the first and the second frame, px.
+        """
+        rows, first_xy = self.at(first)
+        second_xy, visible = self.look_up(rows, second)
+        return rows[visible], first_xy[visible], second_xy[visible]
+
+    def look_up(
+        self,
+        rows: Int[np.ndarray, " chosen"],
+        frame: Int[np.ndarray, " chosen"] | int | np.integer,
+    ) -> tuple[Float[np.ndarray, "chosen 2"], Bool[np.ndarray, " chosen"]]:
+        """Return positions (px, 0 where not visible) and visibility of tracks in frames.
+
+        Args:
+            rows: indices of the tracks.
+            frame: one frame for all of them, or one for each.
+        """
         inside = (self.start[rows] <= frame) & (frame < self.stop[rows])
-        index = (self._shift[rows] + frame)[inside]
+        index = (self._offset[rows] + frame)[inside]
         xy, visible = np.zeros((len(rows), 2), np.float32), np.zeros(len(rows), bool)
         xy[inside], visible[inside] = self.run_xy[index], self.run_visible[index]
         return xy, visible
 
     def observations(self) -> Observations:
-        """Return every sighting of every track."""
-        track, frame = self._run_places()
-        seen = self.run_visible
-        return Observations(track[seen], frame[seen], self.run_xy[seen], self.run_confidence[seen])
+        """Return all visible observations of all tracks."""
+        track, frame = self._run_indices()
+        visible = self.run_visible
+        return Observations(
+            track[visible], frame[visible], self.run_xy[visible], self.run_confidence[visible]
+        )
 
     @cached_property
-    def _shift(self) -> np.ndarray:
-        return _run_shift(self.start, self.stop)
+    def _offset(self) -> Int[np.ndarray, " tracks"]:
+        return _run_offset(self.start, self.stop)
 
-    def _run_places(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the track and the frame [R] of each element of the runs."""
+    def _run_indices(
+        self,
+    ) -> tuple[Int[np.ndarray, " run_frames"], Int[np.ndarray, " run_frames"]]:
+        """Return the track and the frame of each element of the runs."""
         track = np.repeat(np.arange(len(self)), self.stop - self.start)
-        return track, np.arange(len(track)) - self._shift[track]
+        return track, np.arange(len(track)) - self._offset[track]
 
-    def _dense(self, runs: np.ndarray) -> np.ndarray:
+    def _dense(
+        self, runs: Shaped[np.ndarray, "run_frames ..."]
+    ) -> Shaped[np.ndarray, "tracks frames ..."]:
         result = np.zeros((len(self), self.num_frames, *runs.shape[1:]), runs.dtype)
-        result[self._run_places()] = runs
+        result[self._run_indices()] = runs
         return result
 
 
 def write_tracks(path: str | os.PathLike, tracks: Tracks) -> None:
-    """Write tracks as a compressed npz of arrays over all frames, atomically."""
+    """Write tracks as a compressed npz of dense arrays over all frames, atomically."""
     save_npz(
         path,
         **{name: _dense_blocks(tracks, name) for name in ("xy", "visible", "confidence")},
@@ -263,14 +291,16 @@ def read_tracks(path: str | os.PathLike) -> Tracks:
 
 
 def _dense_blocks(tracks: Tracks, name: str) -> Blocks:
-    few = getattr(tracks.select(slice(0)), name)
-    shape = (len(tracks), *few.shape[1:])
-    slices = row_slices(shape, few.dtype)
-    return Blocks(shape, few.dtype, lambda: (getattr(tracks.select(rows), name) for rows in slices))
+    empty = getattr(tracks.select(slice(0)), name)
+    shape, dtype = (len(tracks), *empty.shape[1:]), empty.dtype
+    slices = row_slices(shape, dtype)
+    return Blocks(shape, dtype, lambda: (getattr(tracks.select(rows), name) for rows in slices))
 
 
-def _run_shift(start: np.ndarray, stop: np.ndarray) -> np.ndarray:
-    """Return what [N] to add to a frame for its place in the runs, one after another, of tracks."""
+def _run_offset(
+    start: Int[np.ndarray, " tracks"], stop: Int[np.ndarray, " tracks"]
+) -> Int[np.ndarray, " tracks"]:
+    """Return the offset of each track: frame + offset is the index in the concatenated runs."""
     length = stop.astype(np.int64) - start
     return np.cumsum(length) - stop
 
@@ -288,18 +318,20 @@ def _check_shapes(arrays: dict[str, Blocks]) -> None:
             raise InputError(f"{name}: expected [{count}], got {shapes[name]}")
 
 
-def _check_xy(xy: np.ndarray) -> None:
+def _check_xy(xy: Shaped[np.ndarray, "*shape 2"]) -> None:
     if not np.isfinite(xy).all():
         raise InputError("xy: expected finite numbers (0 where a track is not visible)")
 
 
-def _check_confidence(confidence: np.ndarray) -> None:
+def _check_confidence(confidence: Shaped[np.ndarray, "*shape"]) -> None:
     if confidence.size and not (0 <= confidence.min() and confidence.max() <= 1):
         raise InputError("confidence: expected numbers in [0, 1]")
 
 
-def _sightings(visible: Blocks) -> tuple[np.ndarray, np.ndarray]:
-    """Return the track and the frame [M] of everything visible, track by track."""
+def _visible_indices(
+    visible: Blocks,
+) -> tuple[Int[np.ndarray, " observations"], Int[np.ndarray, " observations"]]:
+    """Return the track and the frame of each visible observation, sorted by track."""
     tracks, frames, first = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)], 0
     for block in visible:
         track, frame = np.nonzero(block.astype(bool, copy=False))
@@ -310,9 +342,12 @@ def _sightings(visible: Blocks) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _values_at(
-    blocks: Blocks, track: np.ndarray, frame: np.ndarray, check: Callable[[np.ndarray], None]
-) -> np.ndarray:
-    """Return the values [M, ...] float32 of an array over all frames where tracks are seen."""
+    blocks: Blocks,
+    track: Int[np.ndarray, " observations"],
+    frame: Int[np.ndarray, " observations"],
+    check: Callable[[np.ndarray], None],
+) -> Float[np.ndarray, "observations ..."]:
+    """Return the values, as float32, of a dense array at the given tracks (sorted) and frames."""
     parts, first = [np.zeros((0, *blocks.shape[2:]), np.float32)], 0
     for block in blocks:
         values = block.astype(np.float32, copy=False)

@@ -7,6 +7,7 @@ from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
+from jaxtyping import Bool, Real, Shaped, UInt8
 
 from msdyn.errors import InputError
 from msdyn.files import atomic_path, read_json, write_json
@@ -36,7 +37,18 @@ def create_scene(
     timeline: Timeline,
     world_units: str = "arbitrary",
 ) -> Path:
-    """Write a new `scene.json` without stages and return the directory."""
+    """Write a new `scene.json` without stages and return the directory.
+
+    Args:
+        directory: created if missing.
+        width, height: image size in pixels.
+        fps: nominal frames per second.
+        timeline: timestamps of the frames.
+        world_units: "metric" or "arbitrary".
+
+    Raises:
+        InputError: unknown world units.
+    """
     if world_units not in WORLD_UNITS:
         raise InputError(f"world_units: expected one of {WORLD_UNITS}, got {world_units!r}")
     directory = Path(directory)
@@ -70,18 +82,18 @@ def stamp_stage(
     quality: dict[str, Any] | None = None,
     world_units: str | None = None,
 ) -> None:
-    """Record in `scene.json` that a stage is finished, and what it did.
+    """Record in `scene.json` that a stage is finished, and how it was run.
 
     Args:
         directory: the scene directory.
         stage: "frames", "cameras", "depth", "masks" or "tracks".
         backend: name of the backend that ran.
         options: its options, JSON values.
-        input_hash: digest of its inputs and options; an equal one means it need not run again.
+        input_hash: digest of its inputs and options; the stage is up to date while it is equal.
         seconds: wall time taken.
-        model, licence: of the foundation model, where one was used.
-        quality: figures that tell how good the result is, JSON values.
-        world_units: set the world's units too (a cameras backend knows them).
+        model, licence: of the foundation model, if one was used.
+        quality: quality measures of the result, JSON values.
+        world_units: new world units of the scene; unchanged if None.
     """
     path = Path(directory) / "scene.json"
     content = read_json(path)
@@ -100,29 +112,37 @@ def stamp_stage(
 
 
 def unstamp_stage(directory: str | os.PathLike, stage: str) -> None:
-    """Forget a stage before it is run again, so that a run cut short is not taken for finished."""
+    """Remove a stage's record before a new run, so that an interrupted run does not count."""
     path = Path(directory) / "scene.json"
     content = read_json(path)
     if content["stages"].pop(stage, None) is not None:
         write_json(path, content)
 
 
-def write_image(path: Path, image: np.ndarray) -> None:
-    """Write an 8-bit RGB [H, W, 3] or single-channel [H, W] image, atomically."""
+def write_image(path: Path, image: Shaped[np.ndarray, "height width *channels"]) -> None:
+    """Write an 8-bit RGB [H, W, 3] or single-channel [H, W] image, atomically.
+
+    Raises:
+        InputError: the image is not uint8.
+    """
     if image.dtype != np.uint8:
         raise InputError(f"{path}: expected uint8, got {image.dtype}")
     with atomic_path(path) as temporary:
-        # Level 1: three times faster than the default for about a tenth more bytes.
+        # Level 1 is three times faster than the default and files are about 10 % larger.
         iio.imwrite(temporary, image, compress_level=1)
 
 
-def write_mask(directory: Path, frame: int, mask: np.ndarray) -> None:
-    """Write one index mask [H, W] uint8 to `<directory>/masks/`."""
+def write_mask(directory: Path, frame: int, mask: UInt8[np.ndarray, "height width"]) -> None:
+    """Write one index mask [H, W] to `<directory>/masks/`."""
     write_image(frame_path(directory / "masks", frame, ".png"), mask)
 
 
-def write_depth(directory: Path, frame: int, depth: np.ndarray) -> None:
-    """Write one depth map [H, W] in scene units to `<directory>/depth/`; 0 means unknown."""
+def write_depth(directory: Path, frame: int, depth: Real[np.ndarray, "height width"]) -> None:
+    """Write one map of z-depth [H, W] in scene units to `<directory>/depth/`; 0 means unknown.
+
+    Raises:
+        InputError: values that are negative or not finite.
+    """
     if not np.isfinite(depth).all() or (depth < 0).any():
         raise InputError(f"depth of frame {frame}: expected finite numbers >= 0 (0 = unknown)")
     with atomic_path(frame_path(directory / "depth", frame, ".npy")) as temporary:
@@ -135,19 +155,19 @@ def write_view(
     name: str,
     *,
     cameras: Cameras,
-    images: dict[int, np.ndarray],
-    covisible: dict[int, np.ndarray] | None = None,
+    images: dict[int, UInt8[np.ndarray, "height width 3"]],
+    covisible: dict[int, Bool[np.ndarray, "height width"]] | None = None,
     tracks3d: Tracks3D | None = None,
 ) -> None:
-    """Write a held-out camera to `<directory>/views/<name>/`, replacing one of that name.
+    """Write a held-out camera to `<directory>/views/<name>/`, replacing a view of that name.
 
     Args:
         directory: the scene directory.
         name: folder name of the view.
         cameras: one camera for every frame of the clip.
-        images: 8-bit RGB by frame.
-        covisible: bool [H, W] by frame.
-        tracks3d: true trajectories of points of the input clip.
+        images: RGB by frame.
+        covisible: pixels [H, W] covisible with the input video, by frame.
+        tracks3d: ground-truth trajectories of points of the input clip.
     """
     view = directory / "views" / name
     shutil.rmtree(view, ignore_errors=True)

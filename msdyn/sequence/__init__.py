@@ -1,6 +1,6 @@
 """Gaussians and Gaussian sequences."""
 
-from msdyn.sequence.choice import What, When, parse_times
+from msdyn.sequence.choice import PartSelection, TimeSelection, parse_times
 from msdyn.sequence.edit import retime_object, without_objects
 from msdyn.sequence.gaussians import Gaussians, PosedGaussians, keep_objects
 from msdyn.sequence.levels import motion_by_level
@@ -11,9 +11,9 @@ from msdyn.sequence.storage import load_sequence, save_sequence
 __all__ = [
     "GaussianSequence",
     "Gaussians",
+    "PartSelection",
     "PosedGaussians",
-    "What",
-    "When",
+    "TimeSelection",
     "keep_objects",
     "load_sequence",
     "motion_by_level",

@@ -1,4 +1,4 @@
-"""Which times and which part of a sequence a command is about: options that commands share."""
+"""Command-line options shared by commands: selection of times and of parts of a sequence."""
 
 from __future__ import annotations
 
@@ -6,30 +6,31 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from msdyn.errors import InputError
 from msdyn.scene import Timeline
 from msdyn.sequence.gaussians import PosedGaussians
 from msdyn.sequence.sequence import GaussianSequence
 
-__all__ = ["What", "When", "parse_times"]
+__all__ = ["PartSelection", "TimeSelection", "parse_times"]
 
 
 @dataclass(frozen=True)
-class When:
+class TimeSelection:
     """Times of a clip."""
 
     time: float | None = None
-    """When, from 0 (first frame) to 1 (last frame); time stands still there."""
+    """Normalised time, from 0 (first frame) to 1 (last frame); the motion is frozen there."""
     frame: int | None = None
-    """When, as a frame number."""
+    """The same, as a frame number."""
     seconds: float | None = None
-    """When, in seconds after the first frame."""
+    """The same, in seconds after the first frame."""
     times: str | None = None
     """Several times: from:to:count, as 0:1:240 for slow motion, or a list, as 0,0.5,1."""
 
-    def moments(self, timeline: Timeline) -> np.ndarray | None:
-        """Return the normalised times [N] asked for; None where nothing was said.
+    def normalised_times(self, timeline: Timeline) -> Float[np.ndarray, " times"] | None:
+        """Return the selected normalised times; None if no option was given.
 
         Raises:
             InputError: more than one of the options, or a time outside the clip.
@@ -37,9 +38,9 @@ class When:
         names = ("time", "frame", "seconds", "times")
         given = [name for name in names if getattr(self, name) is not None]
         if len(given) > 1:
-            asked = ", ".join(f"--{name}" for name in given)
+            options = ", ".join(f"--{name}" for name in given)
             raise InputError(f"when: expected one of --time, --frame, --seconds, --times, "
-                             f"got {asked}")  # fmt: skip
+                             f"got {options}")  # fmt: skip
         if self.times is not None:
             return parse_times(self.times, timeline)
         if self.frame is not None:
@@ -47,16 +48,16 @@ class When:
         if self.seconds is not None:
             return np.array([timeline.time_of_seconds(self.seconds)])
         if self.time is not None:
-            timeline.frame_position(self.time)  # refuses times outside the clip
+            timeline.frame_position(self.time)  # raises for times outside the clip
             return np.array([self.time])
         return None
 
 
-def parse_times(text: str, timeline: Timeline) -> np.ndarray:
-    """Return the normalised times [N] of `from:to:count` or of a list with commas.
+def parse_times(text: str, timeline: Timeline) -> Float[np.ndarray, " times"]:
+    """Return the normalised times of `from:to:count` or of a comma-separated list.
 
     Raises:
-        InputError: another form, or a time outside the clip.
+        InputError: another format, or a time outside the clip.
     """
     hint = f"--times: expected from:to:count (as 0:1:240) or a list (as 0,0.5,1), got {text!r}"
     try:
@@ -69,34 +70,34 @@ def parse_times(text: str, timeline: Timeline) -> np.ndarray:
         raise InputError(hint) from error
     if not len(times):
         raise InputError(hint)
-    timeline.frame_positions(times)  # refuses times outside the clip
+    timeline.frame_positions(times)  # raises for times outside the clip
     return times
 
 
 @dataclass(frozen=True)
-class What:
+class PartSelection:
     """A part of a sequence."""
 
     levels: str | None = None
-    """Motion levels in use, from the outermost on: 1 or 1,2; 0 for none. Finer ones stand still."""
+    """Motion levels to apply, from the outermost on: 1 or 1,2; 0 for none."""
     objects: str | None = None
     """Only these moving objects, by their number in the masks, as 1,3."""
     background: Literal["on", "off"] = "on"
-    """What stands still."""
+    """The static part of the scene."""
 
     def num_levels(self, sequence: GaussianSequence) -> int | None:
-        """Return how many levels are in use; None for all.
+        """Return the number of motion levels to apply; None for all.
 
         Raises:
-            InputError: not a list of levels from 1 on.
+            InputError: not a list of consecutive levels from 1, or a level that does not exist.
         """
         if self.levels is None:
             return None
-        asked = _numbers("--levels", self.levels)
-        count = max(asked)
-        if asked not in ([count], list(range(1, count + 1))) or not 0 <= count:
+        levels = _numbers("--levels", self.levels)
+        count = max(levels)
+        if levels not in ([count], list(range(1, count + 1))) or not 0 <= count:
             raise InputError(
-                f"--levels: expected 0, 1, or 1,2 and so on (a finer level moves within the "
+                f"--levels: expected 0, 1, or 1,2 and so on (a finer level is relative to the "
                 f"coarser ones), got {self.levels}"
             )
         if count > sequence.num_levels:
@@ -105,22 +106,20 @@ class What:
         return count
 
     def labels(self, sequence: GaussianSequence) -> list[int] | None:
-        """Return the objects to keep; None for all.
+        """Return the mask indices of the objects to keep; None for all.
 
         Raises:
             InputError: no such object.
         """
         if self.objects is None:
             return None
-        asked = _numbers("--objects", self.objects)
-        there = sequence.objects
-        lost = sorted(set(asked) - set(there))
-        if lost:
-            raise InputError(f"--objects: expected some of {there}, got {self.objects}")
-        return asked
+        labels = _numbers("--objects", self.objects)
+        if set(labels) - set(sequence.objects):
+            raise InputError(f"--objects: expected some of {sequence.objects}, got {self.objects}")
+        return labels
 
-    def of(self, posed: PosedGaussians, sequence: GaussianSequence) -> PosedGaussians:
-        """Return the Gaussians of a pose that are asked for."""
+    def select(self, posed: PosedGaussians, sequence: GaussianSequence) -> PosedGaussians:
+        """Return the selected ones of the posed Gaussians."""
         return posed.only(self.labels(sequence), background=self.background == "on")
 
 

@@ -1,4 +1,4 @@
-"""Editing a sequence: objects removed, and objects moving along their own time."""
+"""Editing a sequence: removal and retiming of objects."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["retime_object", "without_objects"]
 def without_objects(sequence: GaussianSequence, objects: Sequence[int]) -> GaussianSequence:
     """Return the sequence without some of its objects.
 
-    Background that they occlude in every frame is unknown and stays empty.
+    Background that they occlude in every frame was not reconstructed and stays empty.
 
     Args:
         sequence: the original, which is not changed.
@@ -29,8 +29,8 @@ def without_objects(sequence: GaussianSequence, objects: Sequence[int]) -> Gauss
     """
     for label in objects:
         _check(sequence, label)
-    gone = torch.isin(sequence.labels, torch.tensor([*objects], device=sequence.device))
-    index = torch.nonzero(~gone)[:, 0]
+    removed = torch.isin(sequence.labels, torch.tensor([*objects], device=sequence.device))
+    index = torch.nonzero(~removed)[:, 0]
     return sequence.replaced(
         moving=sequence.moving.select(index),
         motion=sequence.motion.select(index),
@@ -42,10 +42,10 @@ def without_objects(sequence: GaussianSequence, objects: Sequence[int]) -> Gauss
 def retime_object(
     sequence: GaussianSequence, label: int, frames: Real[np.ndarray, " keys"]
 ) -> GaussianSequence:
-    """Return the sequence with one object moving along another time.
+    """Return the sequence with the time of one object remapped.
 
-    At key frame i the object is where it was at `frames[i]`: half the frame indices slow it down
-    to half its speed, one index everywhere freezes it, reversed ones run it backwards.
+    At key frame i the object has the pose that it had at `frames[i]`: halved frame indices give
+    half its speed, a constant index freezes it, reversed indices play its motion backwards.
 
     Args:
         sequence: the original, which is not changed.
@@ -54,7 +54,7 @@ def retime_object(
 
     Raises:
         InputError: no such object, another number of frames than of keys, frames outside the clip,
-            or an object whose motion cannot be told from another's.
+            or an object that shares motion parameters with another one.
     """
     _check(sequence, label)
     motion = sequence.motion
@@ -64,9 +64,9 @@ def retime_object(
         raise InputError(
             f"frames: expected {keys}, one per key frame, from 0 to {last}, got {frames.shape}"
         )
-    at = torch.as_tensor(frames, dtype=torch.float32, device=sequence.device)
+    times = torch.as_tensor(frames, dtype=torch.float32, device=sequence.device)
     try:
-        return sequence.replaced(motion=motion.retimed(sequence.labels == label, at))
+        return sequence.replaced(motion=motion.retimed(sequence.labels == label, times))
     except InputError as error:
         raise InputError(f"object {label}: {error}") from error
 

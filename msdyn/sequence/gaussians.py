@@ -23,6 +23,9 @@ class Gaussians(nn.Module):
     Parameters: `means` [G, 3] scene units; `log_scales` [G, 3] of the standard deviations;
     `quats_wxyz` [G, 4], not necessarily unit; `opacity_logits` [G]; `harmonics` [G, (d+1)^2, 3],
     spherical harmonics coefficients of the colour minus one half.
+
+    Raises:
+        InputError: a parameter of a wrong shape.
     """
 
     means: nn.Parameter
@@ -33,11 +36,11 @@ class Gaussians(nn.Module):
 
     def __init__(
         self,
-        means: Tensor,
-        log_scales: Tensor,
-        quats_wxyz: Tensor,
-        opacity_logits: Tensor,
-        harmonics: Tensor,
+        means: Float[Tensor, "gaussians 3"],
+        log_scales: Float[Tensor, "gaussians 3"],
+        quats_wxyz: Float[Tensor, "gaussians 4"],
+        opacity_logits: Float[Tensor, " gaussians"],
+        harmonics: Float[Tensor, "gaussians coefficients 3"],
     ) -> None:
         super().__init__()
         count = len(means)
@@ -55,9 +58,9 @@ class Gaussians(nn.Module):
         if harmonics.shape not in {(count, (d + 1) ** 2, 3) for d in range(4)}:
             raise InputError(f"harmonics: expected [{count}, 1|4|9|16, 3], got {harmonics.shape}")
         for name, value in {**values, "harmonics": harmonics}.items():
-            # Memory of its own: an expanded view would be written to many times over.
-            own = value.detach().float().clone(memory_format=torch.contiguous_format)
-            self.register_parameter(name, nn.Parameter(own))
+            # Copied, because in-place updates of an expanded view would share memory.
+            copied = value.detach().float().clone(memory_format=torch.contiguous_format)
+            self.register_parameter(name, nn.Parameter(copied))
 
     @classmethod
     def from_points(
@@ -73,9 +76,9 @@ class Gaussians(nn.Module):
         Args:
             points: scene units.
             colours: RGB in [0, 1].
-            scales: standard deviation of each, scene units.
-            opacity: of all of them, in (0, 1).
-            degree: of the spherical harmonics, 0 for colours that do not depend on the view.
+            scales: standard deviations, scene units.
+            opacity: initial opacity of all Gaussians, in (0, 1).
+            degree: of the spherical harmonics, 0 for view-independent colours.
         """
         count = len(points)
         quats = torch.zeros(count, 4)
@@ -98,7 +101,7 @@ class Gaussians(nn.Module):
         return len(self.means)
 
     def select(self, index: Int[Tensor, " chosen"]) -> Gaussians:
-        """Return some of the Gaussians."""
+        """Return the Gaussians at an index tensor."""
         return Gaussians(
             self.means[index],
             self.log_scales[index],
@@ -118,7 +121,7 @@ class Gaussians(nn.Module):
 
 @dataclass(frozen=True)
 class PosedGaussians:
-    """Gaussians in the world at B times: what a rasterizer draws.
+    """Gaussians in the world at B times, the input of a rasterizer.
 
     Attributes:
         means: [B, G, 3] scene units.
@@ -126,8 +129,8 @@ class PosedGaussians:
         scales: [G, 3] standard deviations, scene units.
         opacities: [G] in [0, 1].
         harmonics: [G, (d+1)^2, 3].
-        rotations: [B, M, 3, 3] rotation since the canonical frame of the last M Gaussians, those
-            that move (the static ones come first).
+        rotations: [B, M, 3, 3] rotations of the moving Gaussians relative to the canonical frame.
+            They are the last M Gaussians; the static ones come first.
         labels: [G] 0 static, otherwise the mask index of the object.
     """
 
@@ -144,11 +147,11 @@ class PosedGaussians:
         return len(self.scales) - self.rotations.shape[1]
 
     def only(self, objects: Sequence[int] | None, *, background: bool = True) -> PosedGaussians:
-        """Return some of the Gaussians.
+        """Return the Gaussians of some objects.
 
         Args:
-            objects: mask indices of the moving objects to keep; all of them for None.
-            background: keep the static ones.
+            objects: mask indices of the moving objects to keep; all of them if None.
+            background: whether to keep the static Gaussians.
         """
         if objects is None and background:
             return self
@@ -165,7 +168,7 @@ class PosedGaussians:
         )
 
     def select(self, times: slice) -> PosedGaussians:
-        """Return the same Gaussians at some of the times."""
+        """Return the same Gaussians at a slice of the times."""
         return replace(
             self,
             means=self.means[times],
@@ -176,10 +179,10 @@ class PosedGaussians:
     def colours(
         self, camera_centres: Float[Tensor, "times 3"]
     ) -> Float[Tensor, "gaussians 3"] | Float[Tensor, "times gaussians 3"]:
-        """Return non-negative RGB: [G, 3] if it does not depend on the view, else [B, G, 3].
+        """Return non-negative RGB: [G, 3] for view-independent colours, else [B, G, 3].
 
-        View directions of moving Gaussians are rotated back to the canonical frame, so that a
-        highlight or a shadow on an object rotates with it.
+        View directions of moving Gaussians are rotated back to the canonical frame, so that
+        view-dependent appearance rotates with the object.
         """
         degree = int(self.harmonics.shape[1] ** 0.5) - 1
         if degree == 0:
@@ -195,6 +198,6 @@ class PosedGaussians:
 def keep_objects(
     labels: Int[Tensor, " gaussians"], objects: Sequence[int] | None, *, background: bool
 ) -> Bool[Tensor, " gaussians"]:
-    """Return which Gaussians to keep: see `PosedGaussians.only`."""
-    asked = labels.unique() if objects is None else torch.tensor([*objects], device=labels.device)
-    return torch.where(labels > 0, torch.isin(labels, asked), background)
+    """Return the mask of the Gaussians to keep: see `PosedGaussians.only`."""
+    kept = labels.unique() if objects is None else torch.tensor([*objects], device=labels.device)
+    return torch.where(labels > 0, torch.isin(labels, kept), background)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from jaxtyping import Float, Real
 
 from msdyn.geometry import Rigid, procrustes
 from msdyn.sequence.sequence import GaussianSequence
@@ -13,17 +14,20 @@ __all__ = ["object_centres", "object_motions", "object_poses"]
 
 @torch.no_grad()
 def object_motions(
-    sequence: GaussianSequence, frames: np.ndarray, *, levels: int | None = None
+    sequence: GaussianSequence,
+    frames: Real[np.ndarray, " frames"],
+    *,
+    levels: int | None = None,
 ) -> dict[int, Rigid[np.ndarray]]:
-    """Return the rigid motion of each object since the canonical frame.
+    """Return the rigid motion of each object relative to the canonical frame.
 
-    It is the rigid motion that fits the object's Gaussians best, weighted by opacity, so that it
-    comprises all motion levels and does not depend on how they share the motion among them.
+    It is the least-squares rigid motion of the object's Gaussians, weighted by opacity. So it
+    includes all motion levels and does not depend on how the motion is distributed among them.
 
     Args:
         sequence: the fit.
-        frames: [T] frame indices, fractional ones too.
-        levels: use only the first so many motion levels.
+        frames: fractional frame indices.
+        levels: number of motion levels to apply; all by default.
 
     Returns:
         By mask index, [T] motions in the world of the sequence.
@@ -39,8 +43,8 @@ def object_motions(
     return motions
 
 
-def object_centres(sequence: GaussianSequence) -> dict[int, np.ndarray]:
-    """Return the centre [3] of each object in the canonical frame: its mean, by opacity."""
+def object_centres(sequence: GaussianSequence) -> dict[int, Float[np.ndarray, " 3"]]:
+    """Return the opacity-weighted mean of each object's Gaussians in the canonical frame."""
     canonical = sequence.moving.means.detach().double().cpu().numpy()
     weight = sequence.moving.opacities.detach().double().cpu().numpy()
     label = sequence.labels.cpu().numpy()
@@ -51,12 +55,15 @@ def object_centres(sequence: GaussianSequence) -> dict[int, np.ndarray]:
 
 
 def object_poses(
-    sequence: GaussianSequence, frames: np.ndarray, *, levels: int | None = None
-) -> dict[int, np.ndarray]:
+    sequence: GaussianSequence,
+    frames: Real[np.ndarray, " frames"],
+    *,
+    levels: int | None = None,
+) -> dict[int, Float[np.ndarray, "frames 4 4"]]:
     """Return the 6-DoF pose of each object, `world_from_object`, in the world of the input cameras.
 
-    An object's own frame has its origin in the object's centre and, in the canonical frame, the
-    axes of the world; the translation of a pose is therefore where the centre is.
+    The object's coordinate system has its origin at the object's centre, and its axes are those of
+    the world at the canonical frame. So the translation of a pose is the position of the centre.
 
     Args:
         sequence, frames, levels: as for `object_motions`.

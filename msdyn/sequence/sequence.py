@@ -17,7 +17,7 @@ __all__ = ["GaussianSequence"]
 
 
 class GaussianSequence(nn.Module):
-    """3D Gaussians in one canonical frame, carried through time by a motion (Eq. 6-7, 9-10).
+    """3D Gaussians in one canonical frame, deformed over time by a motion (Eq. 6-7, 9-10).
 
     `import msdyn.notebook` adds the methods `render`, `tracks`, `flow`, `poses` and `export`.
 
@@ -28,7 +28,7 @@ class GaussianSequence(nn.Module):
         labels: [M] mask index (1..K) of the object of each moving Gaussian.
         timeline: the clip's frames in seconds.
         cameras: the clip's cameras, one per frame, in the same world.
-        canonical_frame: frame whose time the canonical frame is.
+        canonical_frame: index of the canonical frame.
         world_units: "metric" or "arbitrary".
     """
 
@@ -69,17 +69,17 @@ class GaussianSequence(nn.Module):
 
     @property
     def num_gaussians(self) -> int:
-        """Static and moving ones."""
+        """Number of static and moving Gaussians."""
         return len(self.static) + len(self.moving)
 
     @property
     def num_levels(self) -> int:
-        """Levels of the motion."""
+        """Number of motion levels."""
         return self.motion.num_levels
 
     @property
     def objects(self) -> list[int]:
-        """The mask indices of its objects, increasing."""
+        """Mask indices of the objects, increasing."""
         return self.labels.unique().tolist()
 
     @property
@@ -90,8 +90,8 @@ class GaussianSequence(nn.Module):
         """Return the Gaussians at a normalised time, in the world of the input cameras.
 
         Args:
-            time: 0 (first frame) to 1 (last frame); any real number in between.
-            levels: use only the first so many motion levels.
+            time: from 0 (first frame) to 1 (last frame).
+            levels: number of motion levels to apply; all by default.
 
         Raises:
             InputError: the time lies outside [0, 1].
@@ -100,7 +100,7 @@ class GaussianSequence(nn.Module):
         return self.posed(torch.tensor([frame], device=self.device), levels=levels)
 
     def camera_at(self, time: float) -> Cameras:
-        """Return the clip's camera at a normalised time; between frames it is interpolated.
+        """Return the clip's camera at a normalised time, interpolated between frames.
 
         Raises:
             InputError: the time lies outside [0, 1].
@@ -117,8 +117,8 @@ class GaussianSequence(nn.Module):
         """Return the Gaussians at fractional frame indices, differentiably.
 
         Args:
-            frames: in the clip's numbering.
-            levels: use only the first so many motion levels; 0 for none at all.
+            frames: frame indices of the clip.
+            levels: number of motion levels to apply, 0 for none; all by default.
         """
         times = len(frames)
         rotations, means, quats = self.motion.pose(
@@ -142,32 +142,32 @@ class GaussianSequence(nn.Module):
         *,
         levels: int | None = None,
     ) -> Float[Tensor, "times chosen 3"]:
-        """Return the positions of some of the moving Gaussians at fractional frame indices.
+        """Return the trajectories of some of the moving Gaussians.
 
         Args:
-            index: which of them, 0 to the number of moving Gaussians less one.
+            index: into the moving Gaussians.
             frames, levels: as for `posed`.
         """
         return self.motion.select(index).positions(self.moving.means[index], frames, levels)
 
     @torch.no_grad()
     def rescaled(self, world: Similarity, *, cameras: Cameras | None = None) -> GaussianSequence:
-        """Return the sequence in another world.
+        """Return the sequence in other world coordinates.
 
         Args:
-            world: from this world to the other; it has no rotation.
-            cameras: the clip's cameras in the other world; by default these ones, transformed.
+            world: `new_from_old`, without rotation.
+            cameras: the clip's cameras in the new world; by default the transformed ones.
 
         Raises:
-            InputError: it has one.
+            InputError: `world` has a rotation.
         """
         if not np.allclose(world.rotation, np.eye(3)):
             raise InputError("rescaled: expected a similarity without rotation")
-        shift = torch.as_tensor(world.translation, dtype=torch.float32, device=self.device)
+        translation = torch.as_tensor(world.translation, dtype=torch.float32, device=self.device)
 
-        def moved(gaussians: Gaussians) -> Gaussians:
+        def transformed(gaussians: Gaussians) -> Gaussians:
             return Gaussians(
-                gaussians.means * world.scale + shift,
+                gaussians.means * world.scale + translation,
                 gaussians.log_scales + float(np.log(world.scale)),
                 gaussians.quats_wxyz,
                 gaussians.opacity_logits,
@@ -175,8 +175,8 @@ class GaussianSequence(nn.Module):
             )
 
         return self.replaced(
-            static=moved(self.static),
-            moving=moved(self.moving),
+            static=transformed(self.static),
+            moving=transformed(self.moving),
             motion=self.motion.rescaled(world),
             cameras=self.cameras.transformed(world) if cameras is None else cameras,
         )
@@ -190,7 +190,7 @@ class GaussianSequence(nn.Module):
         labels: Int[Tensor, " moving"] | None = None,
         cameras: Cameras | None = None,
     ) -> GaussianSequence:
-        """Return a sequence with some parts replaced; the others are shared with this one."""
+        """Return a sequence with some parts replaced; the others are shared, not copied."""
         return GaussianSequence(
             self.static if static is None else static,
             self.moving if moving is None else moving,

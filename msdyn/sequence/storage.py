@@ -1,4 +1,4 @@
-"""`sequence.safetensors`: a Gaussian sequence in one file, without pickle."""
+"""Reading and writing `sequence.safetensors`, a Gaussian sequence in one file without pickle."""
 
 import json
 import os
@@ -20,12 +20,12 @@ __all__ = ["load_sequence", "save_sequence"]
 
 _FORMAT = "msdyn-sequence"
 _GAUSSIANS = ("means", "log_scales", "quats_wxyz", "opacity_logits", "harmonics")
-# Files of the first release do not name their motion model.
-_FIRST_MOTION = "hierarchy"
+# Motion model of files that do not name one (early versions of msdyn).
+_DEFAULT_MOTION = "hierarchy"
 
 
 def save_sequence(sequence: GaussianSequence, path: str | os.PathLike) -> None:
-    """Write a sequence: tensors by name, and the rest as JSON in the header. Atomic."""
+    """Write a sequence atomically: tensors by name, all else as JSON in the header."""
     from safetensors.torch import save_file
 
     tensors: dict[str, torch.Tensor] = {}
@@ -55,8 +55,8 @@ def load_sequence(path: str | os.PathLike, device: str | torch.device = "cpu") -
     """Read a sequence written by `save_sequence`.
 
     Args:
-        path: the file, the folder it lies in, or a scene directory, whose `fit/` is read.
-        device: where its tensors go.
+        path: the file, its folder, or a scene directory, from which `fit/` is read.
+        device: of the tensors.
 
     Raises:
         FileNotFoundError: there is no such file, or the scene has no fit yet.
@@ -93,7 +93,7 @@ def load_sequence(path: str | os.PathLike, device: str | torch.device = "cpu") -
 
 
 def _assemble(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> GaussianSequence:
-    motion = motion_class(header.get("motion", _FIRST_MOTION)).from_tensors(tensors, header)
+    motion = motion_class(header.get("motion", _DEFAULT_MOTION)).from_tensors(tensors, header)
     return GaussianSequence(
         Gaussians(*(tensors[f"static.{name}"] for name in _GAUSSIANS)),
         Gaussians(*(tensors[f"moving.{name}"] for name in _GAUSSIANS)),

@@ -1,4 +1,4 @@
-"""Looking at a fit: in the browser, and the report that every fit writes."""
+"""The interactive viewer of a fit, and the report that every fit writes."""
 
 from msdyn.view.report import write_report
 from msdyn.view.viewer import Viewer

@@ -1,4 +1,4 @@
-"""What a report says: figures of a fit, gathered from its folder, its scene and its renders."""
+"""The contents of a report: figures of a fit from its folder, its scene and its renders."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from msdyn.errors import InputError
 from msdyn.files import read_json
@@ -18,19 +19,19 @@ from msdyn.sequence.levels import motion_by_level
 
 __all__ = ["Facts", "Warning", "gather"]
 
-_MANY_FRAMES = 60
-"""No more frames than this are drawn for a report."""
-_FEW_TRACKS = 8
+_MAX_FRAMES = 60
+"""Maximum number of frames rendered for a report."""
+_MIN_TRACKS = 8
 _BAD_FRAME_DB = 3.0
-_LOW_PSNR = 22.0
-_LITTLE_DEPTH = 0.5
-_STILL = 0.005
-"""An object that moves less than this share of its distance hardly moves."""
+_MIN_PSNR = 22.0
+_MIN_DEPTH = 0.5
+_MIN_MOTION = 0.005
+"""Motion of an object, relative to the median depth, below which it may be background."""
 
 
 @dataclass(frozen=True)
 class Warning:
-    """Something that may be wrong, and what to try."""
+    """A possible problem, and advice on it."""
 
     text: str
     cure: str
@@ -38,20 +39,20 @@ class Warning:
 
 @dataclass(frozen=True)
 class Facts:
-    """What there is to say of a fit.
+    """Figures of a fit.
 
     Attributes:
-        scene, sequence: what was fitted to, and the result.
-        frames: indices of the frames drawn.
+        scene, sequence: the input of the fit, and its result.
+        frames: indices of the rendered frames.
         images: render of each.
         psnr: dB of each.
-        held_out: frames kept out of the fit.
+        held_out: frames held out from the fit.
         log: rows of `metrics.jsonl`.
-        options: what `config.json` holds.
-        evaluation: what `eval.json` holds; None without one.
-        levels: by object, [L, T] how far each level carries it.
-        tracks: by object, mean number of visible tracks a frame.
-        warnings: what to look at.
+        options: content of `config.json`.
+        evaluation: content of `eval.json`; None without one.
+        levels: by object, displacement by each motion level at each frame, scene units.
+        tracks: by object, mean number of visible tracks per frame.
+        warnings: possible problems.
     """
 
     scene: Scene
@@ -63,13 +64,13 @@ class Facts:
     log: list[dict[str, float]]
     options: dict[str, Any]
     evaluation: dict[str, Any] | None
-    levels: dict[int, np.ndarray]
+    levels: dict[int, Float[np.ndarray, "levels frames"]]
     tracks: dict[int, float]
     warnings: list[Warning]
 
 
 def gather(scene: Scene, sequence: GaussianSequence, fit: Path) -> Facts:
-    """Return the facts of a fit in a folder; files that are missing leave gaps.
+    """Return the figures of a fit in a folder; those of missing files are left empty.
 
     Raises:
         InputError: the sequence is not of the scene's clip.
@@ -79,7 +80,7 @@ def gather(scene: Scene, sequence: GaussianSequence, fit: Path) -> Facts:
             f"{scene.directory}: expected the {len(sequence.timeline)} frames of the fit, "
             f"got {len(scene)}"
         )
-    count = min(len(scene), _MANY_FRAMES)
+    count = min(len(scene), _MAX_FRAMES)
     frames = np.unique(np.linspace(0, len(scene) - 1, count).round().astype(int)).tolist()
     images, psnr = [], []
     for frame in frames:
@@ -107,7 +108,7 @@ def _json(path: Path) -> dict[str, Any] | None:
 
 
 def _evaluation(fit: Path) -> dict[str, Any] | None:
-    """Return the evaluation of this fit, not one of an earlier fit in the same folder."""
+    """Return the evaluation of this fit; None if it is older than the fit."""
     path, result = fit / "eval.json", fit / "sequence.safetensors"
     if path.is_file() and result.is_file() and path.stat().st_mtime < result.stat().st_mtime:
         return None
@@ -121,18 +122,19 @@ def _log(path: Path) -> list[dict[str, float]]:
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError:  # the last line of a fit that was killed
+        except json.JSONDecodeError:  # the last line, of an interrupted fit
             break
     return rows
 
 
 def _tracks(scene: Scene) -> dict[int, float]:
+    """Return the mean number of visible tracks per frame of each object."""
     if not (scene.directory / "tracks.npz").is_file():
         return {}
     tracks = scene.tracks
     labels = np.unique(tracks.object[tracks.object > 0])
-    life, frames = tracks.lifetimes, tracks.num_frames
-    return {int(k): float(life[tracks.object == k].sum() / frames) for k in labels}
+    lifetimes, frames = tracks.lifetimes, tracks.num_frames
+    return {int(k): float(lifetimes[tracks.object == k].sum() / frames) for k in labels}
 
 
 def _warnings(facts: Facts) -> list[Warning]:
@@ -143,15 +145,16 @@ def _warnings(facts: Facts) -> list[Warning]:
         if verdict.get("grade", "good") != "good":
             found.append(Warning(f"{name}: {verdict.get('reason')}", str(verdict.get("cure"))))
         known = quality.get("known")
-        if name == "depth" and isinstance(known, float) and known < _LITTLE_DEPTH:
+        if name == "depth" and isinstance(known, float) and known < _MIN_DEPTH:
             found.append(Warning(
                 f"depth is known for {known:.0%} of the pixels",
-                "bring depth of a sensor or a model: msdyn-preprocess --depth files",
+                "provide depth of a sensor or a model: msdyn-preprocess --depth files",
             ))  # fmt: skip
     for label, number in facts.tracks.items():
-        if number < _FEW_TRACKS:
+        if number < _MIN_TRACKS:
             found.append(Warning(
-                f"object {label} has {number:.1f} visible tracks a frame: its motion is a guess",
+                f"object {label} has {number:.1f} visible tracks per frame: "
+                "its motion is poorly constrained",
                 "use a larger or sharper video, or denser tracks (msdyn-preprocess --tracks)",
             ))  # fmt: skip
     median = float(np.median(facts.psnr))
@@ -161,16 +164,16 @@ def _warnings(facts: Facts) -> list[Warning]:
         found.append(Warning(
             f"frames {listed} fit badly, {_BAD_FRAME_DB:.0f} dB or more below the median "
             f"{median:.1f} dB",
-            "look at their masks and cameras, and whether they are blurred",
+            "check their masks and cameras, and whether they are blurred",
         ))  # fmt: skip
-    if median < _LOW_PSNR:
+    if median < _MIN_PSNR:
         found.append(Warning(
             f"the median PSNR is {median:.1f} dB: the fit is coarse",
             "fit longer (--epochs), with more Gaussians (--preset default), or check the cameras",
         ))  # fmt: skip
     distance = _distance(facts)
     for label, rows in facts.levels.items():
-        if rows.sum(0).max() < _STILL * distance:
+        if rows.sum(0).max() < _MIN_MOTION * distance:
             found.append(Warning(
                 f"object {label} hardly moves", "it may be background: check its mask"
             ))  # fmt: skip
@@ -178,5 +181,6 @@ def _warnings(facts: Facts) -> list[Warning]:
 
 
 def _distance(facts: Facts) -> float:
+    """Return the median depth of the first frame, or 1 where nothing is rendered."""
     depths = np.concatenate([image.depth[image.depth > 0] for image in facts.images[:1]])
     return float(np.median(depths)) if depths.size else 1.0

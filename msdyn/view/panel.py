@@ -1,4 +1,4 @@
-"""The viewer's controls: time, what is shown, cameras, saving."""
+"""The viewer's controls: time, display options, cameras, export."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Panel:
         """Add the controls to the viewer's page.
 
         Args:
-            viewer: what they control.
-            formats: that the export button offers; without any there is no button.
-            export: called with a format by the button, returns what to say.
+            viewer: the viewer to control.
+            formats: choices of the export button; without any there is no button.
+            export: called with a format by the button, returns a message for the user.
         """
         self.viewer, self.state = viewer, viewer.state
         self.exporter = export
@@ -41,7 +41,7 @@ class Panel:
             self.slider = gui.add_slider(
                 "frame", min=0.0, max=float(last), step=0.1, initial_value=0.0
             )
-            self.rate = gui.add_dropdown("speed", tuple(_SPEEDS), initial_value="1")
+            self.speed = gui.add_dropdown("speed", tuple(_SPEEDS), initial_value="1")
         with gui.add_folder("Show"):
             self.colour = gui.add_dropdown("colour by", COLOURINGS, initial_value=COLOURINGS[0])
             levels = ["all", *map(str, range(sequence.num_levels))]
@@ -62,14 +62,13 @@ class Panel:
                 self.format = gui.add_dropdown("format", formats, initial_value=formats[0])
                 self.export = gui.add_button("Export")
                 self.export.on_click(self._export)
-        self._moved_by_us = 0.0
         self.button.on_click(lambda _: self.play(not self.state.playing))
-        self.slider.on_update(self._scrubbed)
+        self.slider.on_update(self._slider_moved)
         self.colour.on_update(lambda _: viewer.change(colour=self.colour.value))
         self.levels.on_update(self._levels_changed)
         for box in self.boxes.values():
             box.on_update(self._objects_changed)
-        self.rate.on_update(self._speed_changed)
+        self.speed.on_update(self._speed_changed)
         self.trail_box.on_update(self._trails_changed)
         self.frusta_box.on_update(
             lambda event: viewer.show_frusta(self.frusta_box.value, event.client)
@@ -80,22 +79,21 @@ class Panel:
         self.record.on_click(self._record)
 
     def play(self, on: bool) -> None:
-        """Let time run, or stand still."""
+        """Play or pause."""
         self.state.playing = on
         self.button.label = "Pause" if on else "Play"
 
     def go(self, frame: float) -> None:
         """Show a frame, and move the slider there."""
-        self._moved_by_us = frame
         self.slider.value = frame
         self.viewer.show(frame)
 
-    def say(self, text: str) -> None:
-        """Put a text at the top of the controls."""
+    def set_text(self, text: str) -> None:
+        """Show a text at the top of the controls."""
         self.text.content = text
 
     def show_image(self) -> None:
-        """Show the input image of the present frame, where it is asked for and there is one."""
+        """Show the input image of the current frame, if it is switched on and available."""
         image = self.viewer.image(round(self.state.frame)) if self.state.input_image else None
         if image is None:
             if self.picture is not None:
@@ -106,14 +104,14 @@ class Panel:
         else:
             self.picture.image = image
 
-    def _scrubbed(self, event: Any) -> None:
-        if event.client is None:  # moved by `go`
+    def _slider_moved(self, event: Any) -> None:
+        if event.client is None:  # set by `go`
             return
         self.play(False)
         self.viewer.show(self.slider.value)
 
     def _speed_changed(self, _: Any) -> None:
-        self.state.speed = _SPEEDS[self.rate.value]
+        self.state.speed = _SPEEDS[self.speed.value]
 
     def _trails_changed(self, _: Any) -> None:
         self.state.trails = bool(self.trail_box.value)
@@ -132,7 +130,7 @@ class Panel:
         self.viewer.change(hidden=hidden)
 
     def _save(self, event: Any) -> None:
-        self._said(event, lambda: f"saved {self.viewer.save_camera(event.client)}")
+        self._notify(event, lambda: f"saved {self.viewer.save_camera(event.client)}")
 
     def _record(self, event: Any) -> None:
         path = self.viewer.record(event.client)
@@ -140,15 +138,15 @@ class Panel:
         self.record.label = "End and save the path" if recording else "Record a path"
         if recording:
             self.play(True)
-        self._said(event, lambda: f"saved {path}" if path else "recording while time plays")
+        self._notify(event, lambda: f"saved {path}" if path else "recording while time plays")
 
     def _export(self, event: Any) -> None:
         assert self.exporter is not None
         export = self.exporter
-        self._said(event, lambda: f"wrote {export(self.format.value)}")
+        self._notify(event, lambda: f"wrote {export(self.format.value)}")
 
-    def _said(self, event: Any, action: Callable[[], str]) -> None:
-        """Do something and tell the client what came of it."""
+    def _notify(self, event: Any, action: Callable[[], str]) -> None:
+        """Run an action and show its result or error to the client."""
         try:
             text = action()
         except (MsdynError, OSError) as error:

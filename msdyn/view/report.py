@@ -1,4 +1,4 @@
-"""`report.html`: one self-contained page that says what was reconstructed, and how well."""
+"""`report.html`: one self-contained page about a fit and its quality."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 
 from msdyn.colours import colour_depth, error_image, object_palette
 from msdyn.files import atomic_path
@@ -47,9 +48,9 @@ def write_report(
     """Write the report of a fit and return its file.
 
     Args:
-        scene: what was fitted to.
+        scene: the input of the fit.
         fit: folder of the fit; `fit` in the scene directory by default.
-        sequence: the fit, if it is at hand; otherwise it is read from the folder.
+        sequence: the fit; read from the folder by default.
         out: file to write; `report.html` in the folder by default.
 
     Raises:
@@ -63,10 +64,10 @@ def write_report(
     text = page(
         f"msdyn: {name}",
         _head(name, facts),
-        section("What was reconstructed", _strip(facts)),
+        section("Reconstruction", _strip(facts)),
         _warnings(facts),
         section("Input, render, error, depth", *_samples(facts)),
-        section("How the fit went", _curves(facts)),
+        section("Training curves", _curves(facts)),
         _evaluation(facts),
         _motion(facts),
         _costs(facts),
@@ -111,7 +112,7 @@ def _strip(facts: Facts) -> Markup:
     height, width = facts.scene.size
     step = max(1, -(-max(height, width) // _STRIP_SIDE))
 
-    def frames() -> Iterator[np.ndarray]:
+    def frames() -> Iterator[UInt8[np.ndarray, "height width 3"]]:
         for frame, image in zip(facts.frames, facts.images, strict=True):
             pair = np.concatenate([facts.scene.image(frame), image.rgb8], axis=1)
             yield pair[::step, ::step]
@@ -130,7 +131,7 @@ def _warnings(facts: Facts) -> Markup:
         element("div", element("b", w.text), Markup("<br>"), f"Try: {w.cure}", class_="warning")
         for w in facts.warnings
     ]
-    return section("Look at this", *rows)
+    return section("Possible problems", *rows)
 
 
 def _samples(facts: Facts) -> Iterator[Markup]:
@@ -197,7 +198,7 @@ def _evaluation(facts: Facts) -> Markup:
 
 def _motion(facts: Facts) -> Markup:
     if not facts.levels:
-        return section("Motion", element("p", "Nothing moves in this scene."))
+        return section("Motion", element("p", "No moving objects."))
     rows = []
     for label, shares in sorted(facts.levels.items()):
         number = int((facts.sequence.labels == label).sum())

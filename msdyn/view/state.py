@@ -1,7 +1,7 @@
-"""What a viewer shows at the moment, and what its controls may ask of it.
+"""The state of a viewer, and the interface that its controls use.
 
-Viewer and controls both know this module and not one another's: the controls write the state, the
-viewer reads it.
+The modules of viewer and controls both import this one and not each other: the controls write the
+state, the viewer reads it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import UInt8
 
 from msdyn.sequence import GaussianSequence
-from msdyn.view.splats import Look
+from msdyn.view.splats import DisplayOptions
 
 if TYPE_CHECKING:
     import viser
@@ -23,19 +24,19 @@ __all__ = ["ViewState", "ViewerActions"]
 
 @dataclass
 class ViewState:
-    """What is shown.
+    """The state of a viewer.
 
     Attributes:
         frame: fractional frame index.
-        look: which levels and objects, and in which colours.
-        playing: time runs.
-        speed: of time, relative to the clip's own.
-        trails: show where moving Gaussians came from.
+        display: motion levels, objects and colours.
+        playing: whether the clip plays.
+        speed: of playing, relative to the clip's own.
+        trails: show the recent paths of moving Gaussians.
         input_image: show the input image beside the controls.
     """
 
     frame: float = 0.0
-    look: Look = field(default_factory=Look)
+    display: DisplayOptions = field(default_factory=DisplayOptions)
     playing: bool = False
     speed: float = 1.0
     trails: bool = False
@@ -44,7 +45,7 @@ class ViewState:
 
 @runtime_checkable
 class ViewerActions(Protocol):
-    """What controls ask of a viewer; see `Viewer` for what each does."""
+    """The actions of a viewer that its controls call; see `Viewer`."""
 
     server: viser.ViserServer
     sequence: GaussianSequence
@@ -55,14 +56,14 @@ class ViewerActions(Protocol):
 
     def show(self, frame: float, *, everything: bool = False) -> None: ...
 
-    def change(self, **look: Any) -> None: ...
+    def change(self, **options: Any) -> None: ...
 
-    def jump(self, client: Any, frame: float | None = None) -> None: ...
+    def jump(self, client: viser.ClientHandle, frame: float | None = None) -> None: ...
 
-    def show_frusta(self, visible: bool, client: Any = None) -> None: ...
+    def show_frusta(self, visible: bool, client: viser.ClientHandle | None = None) -> None: ...
 
     def save_camera(self, client: viser.ClientHandle, name: str = "novel.json") -> Path: ...
 
     def record(self, client: viser.ClientHandle | None, name: str = "path.json") -> Path | None: ...
 
-    def image(self, frame: int) -> np.ndarray | None: ...
+    def image(self, frame: int) -> UInt8[np.ndarray, "height width 3"] | None: ...

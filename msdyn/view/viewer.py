@@ -1,4 +1,4 @@
-"""The viewer: a sequence in the browser, by viser. The browser draws the Gaussians itself."""
+"""The viewer: a sequence in the browser, by viser. The browser renders the Gaussians."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int, UInt8, UInt32
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras, quats_wxyz_from_rotations
 from msdyn.scene import Scene, write_cameras
 from msdyn.sequence import GaussianSequence
-from msdyn.view.page import our_page
+from msdyn.view.page import patched_page
 from msdyn.view.panel import Panel
 from msdyn.view.splats import SplatSource
 from msdyn.view.state import ViewState
@@ -33,16 +34,16 @@ _TRAILS = 120
 _TRAIL_FRAMES = 10
 _IMAGE_SIDE = 320
 _LINE = 1.5
-"""Thickness of lines in pixels: viser's own default is in scene units, whatever their size."""
+"""Thickness of lines in pixels; viser's default is in scene units, which differ between scenes."""
 
 
 class Viewer:
-    """A server that shows a sequence; it lives until `stop`.
+    """A server that shows a sequence until `stop` is called.
 
     Attributes:
         server: viser's server.
-        state: what is shown.
-        steps: times shown so far.
+        state: time and display options.
+        steps: number of times shown so far.
     """
 
     def __init__(
@@ -56,16 +57,16 @@ class Viewer:
         export: Callable[[str], str] | None = None,
         formats: tuple[str, ...] = (),
     ) -> None:
-        """Start to listen and show the sequence.
+        """Start the server and show the sequence.
 
         Args:
-            sequence: what to show.
-            scene: for the input's images; without it there are none.
-            host: address to listen on; the default is this machine alone.
-            port: the next free one is taken where it is in use.
+            sequence: the fit.
+            scene: source of the input images; without it there are none.
+            host: address to listen on; by default, for connections from this computer only.
+            port: to listen on, or the next free one.
             folder: where cameras and paths are saved; the current directory by default.
-            export: called with a format by the export button, returns what to say.
-            formats: that the button offers.
+            export: called with a format by the export button, returns a message for the user.
+            formats: choices of the button.
 
         Raises:
             InputError: the address cannot be listened on.
@@ -73,18 +74,18 @@ class Viewer:
         import viser
 
         _check_address(host)
-        with our_page() as self.page:
+        with patched_page() as self.page:
             self.server = viser.ViserServer(host=host, port=port, verbose=False)
         self.host, self.scene, self.folder = host, scene, folder or Path()
         self.lock = threading.RLock()
         self.state, self.steps = ViewState(), 0
         self.clock = 0.0
-        self.recorded: Any = None
+        self.recorded_client: viser.ClientHandle | None = None
         self.path: list[tuple[Cameras, float]] | None = None
         self.splats: dict[str, Any] = {}
         self.frusta: list[Any] = []
         self.trails: Any = None
-        self._take(sequence)
+        self._set_sequence(sequence)
         up = -sequence.cameras.cam_from_world[:, 1, :3].mean(0)
         self.server.scene.set_up_direction(up / np.linalg.norm(up))
         self.server.gui.configure_theme(control_width="medium", show_share_button=False)
@@ -97,15 +98,15 @@ class Viewer:
 
     @property
     def address(self) -> str:
-        """Where to point a browser."""
+        """The URL of the viewer."""
         host = self.host if self.host not in ("0.0.0.0", "::") else "localhost"
         return f"http://{host}:{self.server.get_port()}"
 
     def update(self, sequence: GaussianSequence, text: str) -> None:
-        """Show another state of the sequence, as a fit makes them, and say something of it."""
+        """Show another state of the sequence during a fit, and a text about it."""
         with self.lock:
-            self._take(sequence)
-            self.panel.say(text)
+            self._set_sequence(sequence)
+            self.panel.set_text(text)
             self.show(self.state.frame, everything=True)
 
     def show(self, frame: float, *, everything: bool = False) -> None:
@@ -113,35 +114,35 @@ class Viewer:
 
         Args:
             frame: 0 to the last frame of the clip.
-            everything: send what does not move too.
+            everything: send the static Gaussians too.
         """
         with self.lock:
             self.state.frame = float(np.clip(frame, 0, len(self.sequence.timeline) - 1))
             if everything:
-                self._send("static", self.source.static(self.state.look))
-            self._send("moving", self.source.moving(self.state.frame, self.state.look))
+                self._send("static", self.source.static(self.state.display))
+            self._send("moving", self.source.moving(self.state.frame, self.state.display))
             self._show_trails()
             self.panel.show_image()
             self.steps += 1
         self.server.flush()
 
-    def change(self, **look: Any) -> None:
-        """Change what is shown: see `Look`."""
+    def change(self, **options: Any) -> None:
+        """Change fields of `DisplayOptions`."""
         with self.lock:
-            self.state.look = replace(self.state.look, **look)
+            self.state.display = replace(self.state.display, **options)
             self.show(self.state.frame, everything=True)
 
-    def jump(self, client: Any, frame: float | None = None) -> None:
-        """Put a client's camera where the input camera is, at the present time or another."""
-        place = self.state.frame if frame is None else frame
-        camera = self.sequence.cameras.interpolated(np.array([place]))
+    def jump(self, client: viser.ClientHandle, frame: float | None = None) -> None:
+        """Move a client's camera to the input camera of a frame, by default the current one."""
+        position = self.state.frame if frame is None else frame
+        camera = self.sequence.cameras.interpolated(np.array([position]))
         with client.atomic():
-            client.camera.wxyz = _quat(camera)
+            client.camera.wxyz = _quat_wxyz(camera)
             client.camera.position = camera.centres[0]
             client.camera.fov = _fov(camera)
 
     def camera_of(self, client: viser.ClientHandle) -> Cameras:
-        """Return a client's camera, of the size of the clip's images."""
+        """Return a client's camera with the image size of the clip."""
         height, width = self.sequence.cameras.height, self.sequence.cameras.width
         from scipy.spatial.transform import Rotation
 
@@ -154,37 +155,40 @@ class Viewer:
         return Cameras.pinhole(focal, width, height, pose)
 
     def save_camera(self, client: viser.ClientHandle, name: str = "novel.json") -> Path:
-        """Save a client's camera and the present time as a camera file; return it."""
+        """Save a client's camera and the current time as a camera file; return its path."""
         path = self.folder / name
-        moment = float(np.interp(self.state.frame, *self._axis()))
-        write_cameras(path, self.camera_of(client), np.array([moment]))
+        time_shown = float(np.interp(self.state.frame, *self._frames_and_times()))
+        write_cameras(path, self.camera_of(client), np.array([time_shown]))
         return path
 
     def record(self, client: viser.ClientHandle | None, name: str = "path.json") -> Path | None:
-        """Begin to record a client's camera at every time shown; end and save it when called again.
+        """Start recording a client's camera at every time shown; a second call stops and saves it.
 
         Returns:
-            The file once a recording has ended, otherwise None.
+            The file of a recording that has ended, otherwise None.
         """
         with self.lock:
             if self.path is None:
-                self.path, self.recorded = [], client
+                self.path, self.recorded_client = [], client
                 return None
             path, self.path = self.path, None
         if not path:
             return None
         cameras = [camera for camera, _ in path]
-        joined = Cameras(
+        recorded = Cameras(
             np.concatenate([c.intrinsics for c in cameras]),
             np.concatenate([c.cam_from_world for c in cameras]),
             cameras[0].width,
             cameras[0].height,
         )
-        write_cameras(self.folder / name, joined, np.array([moment for _, moment in path]))
+        write_cameras(self.folder / name, recorded, np.array([shown for _, shown in path]))
         return self.folder / name
 
-    def show_frusta(self, visible: bool, client: Any = None) -> None:
-        """Show input cameras as frusta with their images, to a client from where it sees them."""
+    def show_frusta(self, visible: bool, client: viser.ClientHandle | None = None) -> None:
+        """Show or hide the input cameras as frusta with their images.
+
+        A given client is moved back where it would stand inside the frusta.
+        """
         with self.lock:
             if visible and not self.frusta:
                 self._make_frusta()
@@ -193,13 +197,13 @@ class Viewer:
         if visible and client is not None:
             self._step_back(client)
 
-    def _step_back(self, client: Any) -> None:
-        """Take a client out of the frusta it stands among, backwards along its line of sight."""
-        reach = _reach(self.sequence)
-        places = self.sequence.cameras.centres - np.asarray(client.camera.position)
-        if np.linalg.norm(places, axis=1).min() < 0.25 * reach:
+    def _step_back(self, client: viser.ClientHandle) -> None:
+        """Move a client close to the input cameras back along its optical axis."""
+        distance = _median_distance(self.sequence)
+        offsets = self.sequence.cameras.centres - np.asarray(client.camera.position)
+        if np.linalg.norm(offsets, axis=1).min() < 0.25 * distance:
             forward = self.camera_of(client).world_from_cam[0, :3, 2]
-            client.camera.position = client.camera.position - 0.5 * reach * forward
+            client.camera.position = client.camera.position - 0.5 * distance * forward
 
     @property
     def recording(self) -> bool:
@@ -215,21 +219,23 @@ class Viewer:
             self.stop()
 
     def stop(self) -> None:
-        """Stop playing and listening."""
+        """Stop playing and close the server."""
         self.stopped.set()
         self.thread.join(2)
         self.server.stop()
         self.page.cleanup()
 
-    def _take(self, sequence: GaussianSequence) -> None:
+    def _set_sequence(self, sequence: GaussianSequence) -> None:
         self.sequence = sequence.cpu()
         self.source = SplatSource(self.sequence)
 
-    def _axis(self) -> tuple[np.ndarray, np.ndarray]:
+    def _frames_and_times(
+        self,
+    ) -> tuple[Int[np.ndarray, " frames"], Float[np.ndarray, " frames"]]:
         return np.arange(len(self.sequence.timeline)), self.sequence.timeline.times
 
-    def _send(self, name: str, buffer: np.ndarray) -> None:
-        """Send Gaussians; a node of as many is updated in place, which the client does faster."""
+    def _send(self, name: str, buffer: UInt32[np.ndarray, "gaussians 8"]) -> None:
+        """Send Gaussians; a node with the same number is updated in place, which is faster."""
         count, scale = len(buffer), 1 / self.source.scale
         old = self.splats.get(name)
         if old is not None and (count, scale) == old[1:]:
@@ -251,6 +257,7 @@ class Viewer:
             self.splats[name] = (node, count, scale)
 
     def _show_trails(self) -> None:
+        """Draw the paths of some opaque moving Gaussians over the last frames, if switched on."""
         if not self.state.trails or not len(self.sequence.moving):
             if self.trails is not None:
                 self.trails.remove()
@@ -261,9 +268,9 @@ class Viewer:
         frames = torch.linspace(
             max(self.state.frame - _TRAIL_FRAMES, 0), self.state.frame, _TRAIL_FRAMES + 1
         )
-        paths = self.sequence.paths(chosen[:_TRAILS], frames, levels=self.state.look.levels)
-        places = paths.numpy()  # [P, n, 3]
-        segments = np.stack([places[:-1], places[1:]], axis=2).reshape(-1, 2, 3)
+        paths = self.sequence.paths(chosen[:_TRAILS], frames, levels=self.state.display.levels)
+        points = paths.numpy()  # [points, trails, 3]
+        segments = np.stack([points[:-1], points[1:]], axis=2).reshape(-1, 2, 3)
         shade = np.linspace(0.25, 1, _TRAIL_FRAMES)[:, None, None] * 255
         colours = np.broadcast_to(
             shade * [1.0, 0.85, 0.2], (_TRAIL_FRAMES, paths.shape[1], 3)
@@ -280,11 +287,11 @@ class Viewer:
     def _make_frusta(self) -> None:
         cameras = self.sequence.cameras
         chosen = np.unique(np.linspace(0, len(cameras) - 1, _FRUSTA).round().astype(int))
-        # No larger than the steps between them, where that leaves them to be seen.
+        # No larger than the distance between neighbours, within bounds.
         steps = np.linalg.norm(np.diff(cameras.centres[chosen], axis=0), axis=1)
         step = float(np.median(steps)) if len(steps) else 0.0
-        reach = _reach(self.sequence)
-        size = float(np.clip(step, 0.02 * reach, 0.08 * reach))
+        distance = _median_distance(self.sequence)
+        size = float(np.clip(step, 0.02 * distance, 0.08 * distance))
         for frame in chosen.tolist():
             camera = cameras[frame]
             frustum = self.server.scene.add_camera_frustum(
@@ -294,22 +301,23 @@ class Viewer:
                 scale=size,
                 thickness=_LINE,
                 thickness_units="screen",
-                wxyz=_quat(camera),
+                wxyz=_quat_wxyz(camera),
                 position=camera.centres[0],
                 image=self.image(frame),
                 color=(120, 140, 170),
             )
-            frustum.on_click(lambda event, f=float(frame): self._visit(event, f))
+            frustum.on_click(lambda event, f=float(frame): self._frustum_clicked(event, f))
             self.frusta.append(frustum)
 
-    def _visit(self, event: Any, frame: float) -> None:
-        self.panel.frusta_box.value = False  # they would stand before the view
+    def _frustum_clicked(self, event: Any, frame: float) -> None:
+        """Move the client to the clicked camera and its time."""
+        self.panel.frusta_box.value = False  # the frusta would block the view
         self.show_frusta(False)
         self.jump(event.client, frame)
         self.panel.go(frame)
 
-    def image(self, frame: int) -> np.ndarray | None:
-        """Return the input image of a frame, at most 320 px wide; None without a scene."""
+    def image(self, frame: int) -> UInt8[np.ndarray, "height width 3"] | None:
+        """Return the input image of a frame, at most 320 px a side; None without a scene."""
         if self.scene is None:
             return None
         image = self.scene.image(frame)
@@ -317,15 +325,15 @@ class Viewer:
         return np.ascontiguousarray(image[::step, ::step])
 
     def _play(self) -> None:
-        """Let time go on while it plays, at the clip's rate times the speed asked for."""
+        """Advance the time while playing, at the clip's frame rate times the chosen speed."""
         last = time.perf_counter()
         while not self.stopped.is_set():
             now = time.perf_counter()
             elapsed, last = now - last, now
-            rate = self.sequence.timeline.fps * self.state.speed
+            fps = self.sequence.timeline.fps * self.state.speed
             if self.state.playing:
                 end = len(self.sequence.timeline) - 1
-                self.clock = (self.clock + elapsed * rate) % (end + 1)
+                self.clock = (self.clock + elapsed * fps) % (end + 1)
                 frame = min(float(np.floor(self.clock)), end)
                 if frame != self.state.frame:
                     self.panel.go(frame)
@@ -333,17 +341,17 @@ class Viewer:
             else:
                 self.clock = self.state.frame
             self.stopped.wait(
-                max(min(1 / max(rate, 1e-3), 0.1) - (time.perf_counter() - now), 0.001)
+                max(min(1 / max(fps, 1e-3), 0.1) - (time.perf_counter() - now), 0.001)
             )
 
     def _record_step(self) -> None:
-        if self.path is not None and self.recorded is not None:
-            moment = float(np.interp(self.state.frame, *self._axis()))
-            self.path.append((self.camera_of(self.recorded), moment))
+        if self.path is not None and self.recorded_client is not None:
+            time_shown = float(np.interp(self.state.frame, *self._frames_and_times()))
+            self.path.append((self.camera_of(self.recorded_client), time_shown))
 
 
 def _check_address(host: str) -> None:
-    """Refuse what is no address of this machine: viser would wait for it without end."""
+    """Raise InputError for an address that cannot be bound: viser would wait for it forever."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.bind((host, 0))
@@ -351,17 +359,18 @@ def _check_address(host: str) -> None:
         raise InputError(f"--host: cannot listen on {host} ({error.strerror or error})") from error
 
 
-def _quat(camera: Cameras) -> np.ndarray:
+def _quat_wxyz(camera: Cameras) -> Float[np.ndarray, " 4"]:
+    """Return the orientation of a camera, `world_from_cam`."""
     rotation = torch.from_numpy(camera.world_from_cam[0, :3, :3])
     return quats_wxyz_from_rotations(rotation).numpy()
 
 
 def _fov(camera: Cameras) -> float:
-    """Return the vertical angle of view in radians."""
+    """Return the vertical field of view in radians."""
     return float(2 * np.arctan(camera.height / 2 / camera.intrinsics[0, 1, 1]))
 
 
-def _reach(sequence: GaussianSequence) -> float:
+def _median_distance(sequence: GaussianSequence) -> float:
     """Return the median distance of Gaussians from the first camera."""
     means = torch.cat([sequence.static.means, sequence.moving.means]).detach().numpy()
     if not len(means):

@@ -1,4 +1,4 @@
-"""msdyn-fit and msdyn-render as a shell calls them: what they write, and what they refuse."""
+"""msdyn-fit and msdyn-render as shell commands: output and errors."""
 
 import json
 
@@ -15,7 +15,7 @@ QUICK = ["--preset", "quick", "--epochs", "1", "--prefit-steps", "2", "--device"
 
 
 def one_line(capsys) -> str:
-    """Return what was said on stderr, which must be one line."""
+    """Return the error message on stderr, which must be one line."""
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: "), lines
     return lines[0]
@@ -28,7 +28,7 @@ def test_one_image_at_a_time_from_a_camera_file(fitted_plane_scene, tmp_path, mo
     arguments = ["--time", "0.4", "--camera", str(tmp_path / "novel.json"), "--out", str(out)]
     assert render.main([str(fitted_plane_scene), *arguments]) == 0
     assert capsys.readouterr().out.strip() == str(out)
-    # The current directory is the scene where none is named.
+    # The current directory is the default scene.
     monkeypatch.chdir(fitted_plane_scene)
     arguments[-1] = str(tmp_path / "b.png")
     assert render.main(arguments) == 0
@@ -45,7 +45,7 @@ def test_the_input_camera_shows_the_input(fitted_plane_scene, tmp_path):
         assert render.main([str(fitted_plane_scene), *option, "--out", str(out)]) == 0
         image = iio.imread(out).astype(int)
         red = image[..., 0] - image[..., 1]
-        # The square has gone from columns 6..13 to 11..18.
+        # The square has moved from columns 6..13 to 11..18.
         assert red[9:15, 14:18].mean() > 100 and red[9:15, 6:10].mean() < 50
 
 
@@ -55,11 +55,11 @@ def test_a_path_makes_a_video(fitted_plane_scene, tmp_path):
     assert render.main([str(fitted_plane_scene), *options]) == 0
     frames = iio.imread(out, plugin="pyav")
     assert frames.shape == (5, 24, 32, 3)
-    # With a time, that time stands still: only the camera moves.
+    # With one time, all images show that time: only the camera moves.
     cameras = read_cameras(fitted_plane_scene / "cameras.json")
     write_cameras(tmp_path / "three.json", cameras[[0, 0, 0]])
-    still = ["--camera", str(tmp_path / "three.json"), "--time", "0.5", "--out", str(out)]
-    assert render.main([str(fitted_plane_scene), *still]) == 0
+    frozen = ["--camera", str(tmp_path / "three.json"), "--time", "0.5", "--out", str(out)]
+    assert render.main([str(fitted_plane_scene), *frozen]) == 0
     frames = iio.imread(out, plugin="pyav").astype(int)
     assert len(frames) == 3 and np.abs(frames[0] - frames[2]).max() < 12  # H.264 is lossy
 
@@ -77,7 +77,7 @@ def test_a_path_makes_a_video(fitted_plane_scene, tmp_path):
         (["--camera", "missing.json"], "missing.json"),
     ],
 )
-def test_options_of_render_that_are_refused(fitted_plane_scene, options, text, capsys):
+def test_invalid_options_of_render(fitted_plane_scene, options, text, capsys):
     assert render.main([str(fitted_plane_scene), *options]) == 2
     assert text in one_line(capsys)
 
@@ -103,7 +103,7 @@ def test_options_of_render_that_are_refused(fitted_plane_scene, options, text, c
         ("camera", "expected a JSON object or list, got str"),
     ],
 )
-def test_camera_files_of_another_form(fitted_plane_scene, tmp_path, content, text, capsys):
+def test_malformed_camera_files(fitted_plane_scene, tmp_path, content, text, capsys):
     path = tmp_path / "camera.json"
     path.write_text(json.dumps(content))
     assert render.main([str(fitted_plane_scene), "--camera", str(path)]) == 2
@@ -132,7 +132,7 @@ def test_a_damaged_sequence(fitted_plane_scene, tmp_path, capsys):
     assert str(path) in one_line(capsys)
 
 
-def test_fit_takes_options_and_says_where_the_result_is(plane_scene, tmp_path, capsys):
+def test_fit_takes_options_and_prints_the_folder(plane_scene, tmp_path, capsys):
     out = tmp_path / "elsewhere"
     options = [*QUICK, "--k-primitive", "2", "--levels", "2", "--out", str(out)]
     assert fit.main([str(plane_scene.directory), *options]) == 0
@@ -169,7 +169,7 @@ def test_frames_of_differing_sizes(plane_scene, capsys):
     assert "00001.png: expected 8-bit RGB of 32x24, got uint8 (20, 32, 3)" in line
 
 
-def test_what_is_not_a_scene(tmp_path, capsys):
+def test_a_folder_that_is_not_a_scene(tmp_path, capsys):
     assert fit.main([str(tmp_path), *QUICK]) == 2
     assert "scene.json" in one_line(capsys)
 
@@ -177,14 +177,14 @@ def test_what_is_not_a_scene(tmp_path, capsys):
 @pytest.mark.parametrize(
     "options", [["--epochs", "0"], ["--preset", "fast"], ["--levels", "7"], ["--no-such-option"]]
 )
-def test_options_of_fit_that_are_refused(plane_scene, options, capsys):
+def test_invalid_options_of_fit(plane_scene, options, capsys):
     with pytest.raises(SystemExit) as stop:
         fit.main([str(plane_scene.directory), *options])
     assert stop.value.code == 2
     assert options[-1].lstrip("-").split("-", maxsplit=1)[0] in capsys.readouterr().err
 
 
-def test_depth_of_zero_everywhere_is_refused_before_any_work(plane_scene, capsys):
+def test_depth_of_zero_everywhere_is_an_error(plane_scene, capsys):
     for frame in range(len(plane_scene)):
         write_depth(plane_scene.directory, frame, np.zeros(plane_scene.size, np.float32))
     assert fit.main([str(plane_scene.directory), *QUICK]) == 2

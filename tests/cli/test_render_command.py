@@ -1,4 +1,4 @@
-"""msdyn-render: what, when, from where and of what, as a shell calls it."""
+"""msdyn-render as a shell command: outputs, times, cameras and parts of the scene."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def exact(truth):
 
 @pytest.fixture(scope="module")
 def folder(exact, tmp_path_factory):
-    """A folder with nothing but a sequence."""
+    """A folder with only a sequence."""
     folder = tmp_path_factory.mktemp("render")
     save_sequence(exact, folder / "sequence.safetensors")
     return folder
@@ -41,14 +41,14 @@ def folder(exact, tmp_path_factory):
 @pytest.fixture
 def call(folder, tmp_path, capsys):
     def run(*options, out=None):
-        where = [] if out is None else ["--out", str(tmp_path / out)]
-        assert render.main([str(folder), *options, *where]) == 0
+        target = [] if out is None else ["--out", str(tmp_path / out)]
+        assert render.main([str(folder), *options, *target]) == 0
         return tmp_path / (out or "")
 
     return run
 
 
-def test_every_output_of_one_picture(call, truth, exact, tmp_path):
+def test_every_output_of_one_image(call, truth, exact, tmp_path):
     call("--output", "rgb,depth,alpha,objects,flow,tracks", "--frame", "3", out="a.png")
     time = exact.timeline.times[3]
     image = render_image(exact, exact.cameras[3], time)
@@ -62,10 +62,10 @@ def test_every_output_of_one_picture(call, truth, exact, tmp_path):
     assert objects.mode == "P"
     labels = np.asarray(objects)
     mask = truth.clip.masks[3]
-    away = maximum_filter(mask, 3) == minimum_filter(mask, 3)  # from silhouettes, seen by 8 frames
-    assert (labels == mask)[away].mean() > 0.97 and (labels == mask).mean() > 0.9
+    interior = maximum_filter(mask, 3) == minimum_filter(mask, 3)  # not at silhouettes
+    assert (labels == mask)[interior].mean() > 0.97 and (labels == mask).mean() > 0.9
     np.testing.assert_array_equal(np.asarray(objects.convert("RGB")), object_palette()[labels])
-    # Flow is white where nothing moves, coloured on the boxes; trails lie over the picture.
+    # Flow is white on static pixels, coloured on the boxes; trails are drawn over the image.
     flow = iio.imread(tmp_path / "a-flow.png").astype(int)
     colourful = np.ptp(flow, axis=-1) > 30
     assert colourful[truth.clip.masks[3] > 0].mean() > 0.8
@@ -76,7 +76,7 @@ def test_every_output_of_one_picture(call, truth, exact, tmp_path):
     assert changed[truth.clip.masks[3] > 0].mean() > 3 * changed[truth.clip.masks[3] == 0].mean()
 
 
-def test_numbers_rather_than_pictures(call, exact):
+def test_arrays_instead_of_images(call, exact):
     out = call("--output", "depth", "--time", "0.3", out="d.npy")
     expected = render_image(exact, exact.camera_at(0.3), 0.3).depth
     np.testing.assert_array_equal(np.load(out), expected)
@@ -106,11 +106,11 @@ def test_videos_of_several_outputs(call, tmp_path):
         assert frames.std() > 10 or name == "alpha"
 
 
-def test_bullet_time_stands_still(call, exact):
+def test_bullet_time_has_one_time(call, exact):
     out = call("--path", "bullet-time", "--time", "0.6", "--frames", "6", out="b")
     record = read_json(out / "render.json")
     assert record["times"] == [0.6] * 6
-    # It begins at the input camera of that time.
+    # The path begins at the input camera of that time.
     at = exact.camera_at(0.6).cam_from_world[0]
     np.testing.assert_allclose(record["cam_from_world"][0], at, atol=1e-9)
 
@@ -122,12 +122,12 @@ def test_a_camera_file_with_times(call, exact, tmp_path):
     assert read_json(out / "render.json")["times"] == [0.9, 0.1, 0.5]
     first = iio.imread(out / "rgb" / "00000.png")
     np.testing.assert_array_equal(first, render_image(exact, path[0], 0.9).rgb8)
-    # Times of the command are stronger than those of the file.
+    # Times of the command line override those of the file.
     out = call("--camera", str(tmp_path / "path.json"), "--time", "0.2", out="q")
     assert read_json(out / "render.json")["times"] == [0.2] * 3
 
 
-def test_one_camera_while_time_plays(call, exact, tmp_path):
+def test_one_camera_at_several_times(call, exact, tmp_path):
     write_cameras(tmp_path / "one.json", exact.cameras[0])
     out = call("--camera", str(tmp_path / "one.json"), "--times", "0,0.5,1", out="still")
     record = read_json(out / "render.json")
@@ -143,21 +143,21 @@ def test_one_object_without_background_has_alpha(call, truth, exact):
     assert rgba.shape == (48, 64, 4)
     mask = truth.clip.masks[3]
     assert (rgba[mask == 1, 3] > 250).mean() > 0.95 and rgba[:4, :, 3].max() == 0
-    # Laid over another picture it is what the whole render shows inside of the object.
+    # Inside the object, the colours are those of the whole render.
     whole = render_image(exact, exact.cameras[3], exact.timeline.times[3]).rgb8.astype(float)
     inside = (mask == 1) & (rgba[..., 3] == 255)
     assert np.abs(rgba[inside, :3] - whole[inside]).mean() < 6
 
 
-def test_levels_off_are_at_rest(call, exact):
+def test_without_levels_all_times_are_canonical(call, exact):
     out = call("--levels", "0", "--times", "0,1", out="rest")
     camera = exact.cameras[0]
-    still = render_image(exact, camera, exact.timeline.times[3])  # the canonical frame
+    canonical = render_image(exact, camera, exact.timeline.times[3])  # the canonical frame
     first = iio.imread(out / "rgb" / "00000.png").astype(float)
-    assert np.abs(first - still.rgb8).mean() < 0.5
+    assert np.abs(first - canonical.rgb8).mean() < 0.5
 
 
-def test_no_objects_at_all_is_background(exact):
+def test_an_empty_choice_of_objects_is_background(exact):
     assert not render_objects(exact, exact.cameras[0], 0.0, objects=[]).any()
     nothing = render_objects(exact, exact.cameras[0], 0.0, objects=[], background=False)
     assert not nothing.any()
@@ -178,7 +178,7 @@ def test_no_objects_at_all_is_background(exact):
         (["--time", "0", "--out", "a.mp4"], "expected a .png or .npy"),
     ],
 )
-def test_options_that_are_refused(folder, tmp_path, monkeypatch, options, text, capsys):
+def test_invalid_options(folder, tmp_path, monkeypatch, options, text, capsys):
     monkeypatch.chdir(tmp_path)
     assert render.main([str(folder), *options]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
@@ -206,13 +206,13 @@ def test_an_interrupted_video_leaves_nothing(folder, tmp_path, monkeypatch):
     shutil.rmtree(tmp_path / "x", ignore_errors=True)
     calls = []
 
-    def stop(self, camera, time):
+    def interrupt(self, camera, time):
         calls.append(time)
         if len(calls) == 3:
             raise KeyboardInterrupt
         return render_image(self.sequence, camera, time)
 
-    monkeypatch.setattr(Painter, "image", stop)
+    monkeypatch.setattr(Painter, "image", interrupt)
     out = tmp_path / "x" / "v.mp4"
     assert render.main([str(folder), "--path", "orbit", "--out", str(out)]) == 130
     assert not list(out.parent.iterdir())

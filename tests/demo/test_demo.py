@@ -1,4 +1,4 @@
-"""The demo at a tiny size: everything it promises is written, and a restart repeats nothing."""
+"""The demo at a tiny size: all files are written, and a restart repeats nothing."""
 
 import imageio.v3 as iio
 import pytest
@@ -11,7 +11,7 @@ TINY = ["--frames", "10", "--width", "128", "--epochs", "2", "--device", "cpu"]
 
 
 @pytest.mark.slow
-def test_the_demo_leaves_what_it_promises(tmp_path, capsys, monkeypatch):
+def test_the_demo_writes_its_files_and_resumes(tmp_path, capsys, monkeypatch):
     out = tmp_path / "demo"
     assert demo.main([*TINY, "--out", str(out)]) == 0
     printed = capsys.readouterr().out
@@ -29,10 +29,10 @@ def test_the_demo_leaves_what_it_promises(tmp_path, capsys, monkeypatch):
     assert len(iio.imread(out / "novel.mp4", plugin="pyav")) == 20
     assert iio.imread(out / "comparison.png").std() > 10
 
-    def refuse(*_, **__):
+    def fail(*_, **__):
         raise AssertionError("the clip is rendered again")
 
-    monkeypatch.setattr(module, "render_truth", refuse)
+    monkeypatch.setattr(module, "render_truth", fail)
     assert demo.main([*TINY, "--out", str(out)]) == 0
     again = read_json(out / "metrics.json")["recording"]
     assert again["full"] == figures["full"]

@@ -28,7 +28,7 @@ def boxes_fit(boxes_truth):
 
 @pytest.fixture
 def boxes(boxes_folder, boxes_fit, tmp_path):
-    """A copy of the scene directory with a fit, to be spoilt at will."""
+    """A copy of the scene directory with a fit, for tests that modify it."""
     directory = shutil.copytree(boxes_folder, tmp_path / "boxes")
     save_fit(boxes_fit, directory / "fit")
     return Scene(directory)

@@ -1,4 +1,4 @@
-"""Gaussian sequences made by hand: points that move as told, and a scene's exact motion."""
+"""Gaussian sequences without a fit: points with given motion, and a scene with its exact motion."""
 
 from __future__ import annotations
 
@@ -36,13 +36,15 @@ LINKS = {1: "red", 2: "green"}
 """The link of each object of the scene `two-boxes`."""
 
 
-def moving_points(points, shifts, *, size=(64, 48), focal=60.0, scale=0.02) -> GaussianSequence:
-    """Return opaque Gaussians [N] at points [N, 3] that move by shifts [N, T, 3].
+def moving_points(
+    points, translations, *, size=(64, 48), focal=60.0, scale=0.02
+) -> GaussianSequence:
+    """Return opaque Gaussians [N] at points [N, 3] with translations [N, T, 3].
 
-    Every point is an object of its own; the camera stands at the origin and looks along +z.
+    Every point is an object of its own; the camera is at the origin and looks along +z.
     """
-    points, shifts = np.asarray(points, float), np.asarray(shifts, float)
-    count, frames = shifts.shape[:2]
+    points, translations = np.asarray(points, float), np.asarray(translations, float)
+    count, frames = translations.shape[:2]
     identity = torch.tensor([1.0, 0, 0, 0, 1, 0]).expand(count, frames, 6).clone()
     colours = torch.rand(count, 3, generator=torch.Generator().manual_seed(0))
     return GaussianSequence(
@@ -52,7 +54,8 @@ def moving_points(points, shifts, *, size=(64, 48), focal=60.0, scale=0.02) -> G
         ),
         MotionField(
             PatternField(
-                [torch.from_numpy(points).float()], [identity], [torch.from_numpy(shifts).float()],
+                [torch.from_numpy(points).float()], [identity],
+                [torch.from_numpy(translations).float()],
                 [torch.zeros(count).long()], torch.arange(float(frames)),
                 torch.arange(1, count + 1),
             ),
@@ -67,48 +70,48 @@ def moving_points(points, shifts, *, size=(64, 48), focal=60.0, scale=0.02) -> G
 
 
 def exact_sequence(truth: Truth, keys: list[int] | None = None) -> GaussianSequence:
-    """Return a sequence of `two-boxes` without any fit: a Gaussian a pixel, the true motion.
+    """Return a sequence of `two-boxes` without any fit: a Gaussian per pixel, with its true motion.
 
     Args:
         truth: the rendered scene.
-        keys: the frames at which motion is given and from which pixels are taken; all of them.
+        keys: key frames of the motion, and frames of the pixels; all by default.
     """
     clip = truth.clip
     keys = list(range(len(clip.images))) if keys is None else keys
     motions = link_motions(truth.spec, reference=CANONICAL)
-    # By object (0 is what stands still): points, colours and sizes.
-    found: dict[int, list] = {0: [], 1: [], 2: []}
+    # By object (0 is the background): points, colours and sizes.
+    by_object: dict[int, list] = {0: [], 1: [], 2: []}
     for frame in keys:
         camera = clip.cameras[frame]
         points = world_points_from_depth(clip.depths[frame], camera)
-        # As wide as a pixel is at its depth.
+        # A standard deviation of 0.4 px.
         size = clip.depths[frame] / camera.intrinsics[0, 0, 0] * 0.4
-        for instance, parts in found.items():
-            where = clip.masks[frame] == instance
-            at_rest = points[where]
+        for instance, parts in by_object.items():
+            own = clip.masks[frame] == instance
+            canonical = points[own]
             if instance:
-                canonical_from_now = invert_transforms(motions[LINKS[instance]][frame])
-                at_rest = transform_points(canonical_from_now, at_rest)
-            parts.append((at_rest, clip.images[frame][where] / 255, size[where]))
+                canonical_from_frame = invert_transforms(motions[LINKS[instance]][frame])
+                canonical = transform_points(canonical_from_frame, canonical)
+            parts.append((canonical, clip.images[frame][own] / 255, size[own]))
 
     def gaussians(*instances: int) -> Gaussians:
-        chosen = [part for instance in instances for part in found[instance]]
+        chosen = [part for instance in instances for part in by_object[instance]]
         arrays = (np.concatenate(column) for column in zip(*chosen, strict=True))
         points, colours, sizes = (torch.from_numpy(array).float() for array in arrays)
         return Gaussians.from_points(points, colours, sizes, opacity=0.95)
 
-    sixd, shifts, centres, owner = [], [], [], []
+    sixd, translations, centres, owner = [], [], [], []
     for row, (instance, link) in enumerate(LINKS.items()):
-        points = np.concatenate([part[0] for part in found[instance]])
+        points = np.concatenate([part[0] for part in by_object[instance]])
         centre, motion = points.mean(0), motions[link][keys]
         sixd.append(sixd_from_rotations(torch.from_numpy(motion[:, :3, :3])))
-        shifts.append(motion[:, :3, :3] @ centre + motion[:, :3, 3] - centre)
+        translations.append(motion[:, :3, :3] @ centre + motion[:, :3, 3] - centre)
         centres.append(centre)
         owner += [row] * len(points)
     field = PatternField(
         [torch.from_numpy(np.stack(centres)).float()],
         [torch.stack(sixd).float()],
-        [torch.from_numpy(np.stack(shifts)).float()],
+        [torch.from_numpy(np.stack(translations)).float()],
         [torch.zeros(2).long()],
         torch.tensor(keys),
         torch.tensor(list(LINKS)),
@@ -127,26 +130,26 @@ def exact_sequence(truth: Truth, keys: list[int] | None = None) -> GaussianSeque
 
 
 def save_fit(sequence: GaussianSequence, folder, *, holdout_every: int = 0, seed: int = 5) -> None:
-    """Write what `msdyn-eval` reads of a fit."""
+    """Write the files of a fit that `msdyn-eval` reads."""
     save_sequence(sequence, folder / "sequence.safetensors")
     write_json(folder / "config.json", {"options": {"holdout_every": holdout_every, "seed": seed}})
 
 
 def three_points(frames: int = 11) -> GaussianSequence:
-    """Return three Gaussians apart from one another in the image, each on a path of its own."""
+    """Return three Gaussians that do not overlap in the image, each with its own path."""
     points = np.array([[-0.6, 0.1, 2.0], [0.4, -0.3, 2.0], [0.5, 0.5, 3.0]])
     steps = np.linspace(0, 1, frames)
-    shifts = np.zeros((3, frames, 3))
-    shifts[0, :, 0] = 0.3 * steps
-    shifts[1, :, 2] = 0.5 * steps**2
-    return moving_points(points, shifts, scale=0.05)
+    translations = np.zeros((3, frames, 3))
+    translations[0, :, 0] = 0.3 * steps
+    translations[1, :, 2] = 0.5 * steps**2
+    return moving_points(points, translations, scale=0.05)
 
 
 def write_scene_of(sequence: GaussianSequence, directory, *, side: float = 0.2) -> Scene:
-    """Write a scene directory of what a sequence itself shows, with one held-out camera.
+    """Write a scene directory from renders of a sequence, with one held-out camera.
 
-    The images are the sequence's renders, the 3D tracks are its Gaussians' paths, queried where
-    they project at the frames 0, 1, 2, ... by turns: an evaluation must find no error at all.
+    The images are the sequence's renders, the 3D tracks are its Gaussians' paths, queried at their
+    projections into frames 0, 1, 2, ... in turn: an evaluation must find no error.
     """
     cameras, timeline = sequence.cameras, sequence.timeline
     create_scene(
@@ -159,11 +162,11 @@ def write_scene_of(sequence: GaussianSequence, directory, *, side: float = 0.2) 
     view = Cameras(
         cameras.intrinsics, beside @ cameras.cam_from_world, cameras.width, cameras.height
     )
-    seen = {}
+    view_images = {}
     for frame, time in enumerate(timeline.times):
         image = render_image(sequence, cameras[frame], time)
         write_image(frame_path(directory / "images", frame, ".png"), image.rgb8)
-        seen[frame] = render_image(sequence, view[frame], time).rgb8
+        view_images[frame] = render_image(sequence, view[frame], time).rgb8
     times = torch.arange(float(len(timeline)))
     paths = sequence.posed(times).means.detach().double().numpy().swapaxes(0, 1)  # [N, T, 3]
     query = np.arange(len(paths)) % len(timeline)
@@ -176,5 +179,5 @@ def write_scene_of(sequence: GaussianSequence, directory, *, side: float = 0.2) 
         project(cameras.intrinsics[query], in_camera)[:, 0],
         np.arange(1, len(paths) + 1),
     )
-    write_view(directory, "beside", cameras=view, images=seen, tracks3d=tracks)
+    write_view(directory, "beside", cameras=view, images=view_images, tracks3d=tracks)
     return Scene(directory)

@@ -1,4 +1,4 @@
-"""Points carried from frame to frame: known answers, hidden points, keypoints."""
+"""Point transfer between key frames: known answers, occluded points, keypoints."""
 
 import numpy as np
 import pytest
@@ -43,19 +43,19 @@ def test_a_sequence_has_no_error_against_itself(points, points_scene):
     assert set(result["image"].values()) == {1.0} and result["pck_t"] == 1
 
 
-def test_a_fit_without_motion_is_out_by_the_motion(tmp_path):
-    """A wide point moves 0.3 along x: a frozen fit leaves it where it was asked for."""
-    shifts = np.zeros((1, FRAMES, 3))
-    shifts[0, :, 0] = np.linspace(0, 0.3, FRAMES)
-    sequence = moving_points([[-0.2, 0, 2.0]], shifts, scale=0.3)
+def test_the_error_of_a_fit_without_motion_is_the_motion(tmp_path):
+    """A wide point moves 0.3 along x: a frozen fit leaves it at its query position."""
+    translations = np.zeros((1, FRAMES, 3))
+    translations[0, :, 0] = np.linspace(0, 0.3, FRAMES)
+    sequence = moving_points([[-0.2, 0, 2.0]], translations, scale=0.3)
     scene = write_scene_of(sequence, tmp_path / "wide")
     result = evaluate_points(sequence, scene, variant=Variant(frozen=True))
     assert result is not None
     keys = np.unique(np.linspace(0, FRAMES - 1, 10).round())
     x = 0.3 * keys / (FRAMES - 1)
-    moved = np.abs(x - x[:, None])  # from each key frame to each
+    moved = np.abs(x - x[:, None])  # for each pair of key frames
     assert result["transfer"]["epe3d"] == pytest.approx(moved.mean(), abs=1e-5)
-    # 60 / 2 px a unit: 9 px at most.
+    # 60 / 2 px per unit: 9 px at most.
     others = ~np.eye(len(keys), dtype=bool)
     within = (30 * moved < 0.05 * 64).mean()
     assert result["pck_t"] == pytest.approx(within) and 0 < within < 1
@@ -63,42 +63,42 @@ def test_a_fit_without_motion_is_out_by_the_motion(tmp_path):
     assert result["image"]["average_pck"] == pytest.approx((sum(pck) + 2) / 5)
 
 
-def test_an_offset_comes_out_and_alignment_takes_it_away(points, points_scene):
+def test_an_offset_is_measured_and_removed_by_alignment(points, points_scene):
     moved = points.rescaled(Similarity.of(1.0, [0.3, 0, -0.4]))
     result = evaluate_points(moved, points_scene)
     assert result is not None
     assert result["transfer"]["epe3d"] == pytest.approx(0.5, abs=1e-5)
     assert result["transfer"]["delta_0.10"] == 0
-    # In the image nothing has changed: the cameras moved with the points.
+    # Image metrics are unchanged: the cameras moved with the points.
     assert set(result["image"].values()) == {1.0} and result["pck_t"] == 1
     scaled = points.rescaled(Similarity.of(2.0, [0.3, 0, -0.4]))
     result = evaluate_points(scaled, points_scene)
     assert result is not None and result["transfer"]["epe3d"] > 1
 
 
-def hiding():
-    """A near point slides in front of a far one: apart in frames 0 and 1, hiding it in frame 2."""
-    shifts = np.zeros((2, 3, 3))
-    shifts[0, :, 0] = [-0.7, -0.35, 0]
-    return moving_points([[0, 0, 1.5], [0, 0, 3.0]], shifts, scale=0.08)
+def occlusion_sequence():
+    """A near point moves in front of a far one and occludes it in the last of three frames."""
+    translations = np.zeros((2, 3, 3))
+    translations[0, :, 0] = [-0.7, -0.35, 0]
+    return moving_points([[0, 0, 1.5], [0, 0, 3.0]], translations, scale=0.08)
 
 
-def test_depth_drawn_under_a_pixel():
-    sequence = hiding()
+def test_depth_rendered_at_a_pixel():
+    sequence = occlusion_sequence()
     pixel = np.array([[32.0, 24.0]])
     depth = [rendered_depth(sequence, t, pixel)[0] for t in range(3)]
-    # The near one lets a little of the far one through, whose depth does not count.
+    # A little of the far one shows through the near one, but its depth does not count.
     assert depth == pytest.approx([3, 3, 1.5], abs=1e-6)
     assert np.isnan(rendered_depth(sequence, 0, np.array([[62.0, 46.0]]))[0])
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_occlusion_is_predicted_from_depth(tmp_path, told):
-    sequence = hiding()
-    scene = write_scene_of(sequence, tmp_path / "hidden")
+@pytest.mark.parametrize("occlusion_annotated", [True, False])
+def test_occlusion_is_predicted_from_depth(tmp_path, occlusion_annotated):
+    sequence = occlusion_sequence()
+    scene = write_scene_of(sequence, tmp_path / "occluded")
     tracks = scene.views["beside"].tracks3d
     assert tracks is not None
-    visible = np.array([[True, True, True], [True, True, not told]])
+    visible = np.array([[True, True, True], [True, True, not occlusion_annotated]])
     save_npz(
         scene.views["beside"].directory / "tracks3d.npz", xyz=tracks.xyz, visible=visible,
         query_frame=tracks.query_frame, query_xy=tracks.query_xy, object=tracks.object,
@@ -106,16 +106,16 @@ def test_occlusion_is_predicted_from_depth(tmp_path, told):
     result = evaluate_points(sequence, Scene(scene.directory))
     assert result is not None
     image = result["image"]
-    if told:
+    if occlusion_annotated:
         assert image["occlusion_accuracy"] == 1 and image["average_pck"] == 1
         assert image["average_jaccard"] == 1
         return
-    # Counted: each point from each of three frames to two others. The far one is carried to the
-    # last frame from two, and said to be hidden there; asked for there, the near one is found, 28
-    # and 14 px beside it in the other frames.
+    # Counted: each point from each of three frames to two others. The far one is transferred to
+    # the last frame from two, and predicted occluded there; queried there, the near one is tracked
+    # instead, 28 and 14 px off in the other frames.
     assert image["occlusion_accuracy"] == pytest.approx(10 / 12)
     assert image["average_pck"] == pytest.approx(np.mean([10, 10, 11, 12, 12]) / 12)
-    # hits / (12 visible + 2 seen where they are not, while further than the limit)
+    # true positives / (12 visible + 2 false positives, while beyond the threshold)
     assert image["average_jaccard"] == pytest.approx(
         np.mean([8 / 14, 8 / 14, 9 / 13, 10 / 12, 10 / 12])
     )
@@ -141,9 +141,9 @@ def test_keypoints_take_their_depth_from_the_clip(points_scene):
     for frame, depth in zip((2, 7), depths, strict=True):
         write_depth(points_scene.directory, frame, depth)
     xy = rng.uniform(1, 47, (2, 6, 2))
-    xy[0, 0] = [30.9, 20.1]  # beside the hole
+    xy[0, 0] = [30.9, 20.1]  # next to the hole
     xy[0, 1] = [10.5, 12.5]  # the centre of a pixel
-    xy[1, 2] = [0.2, 20]  # further out than the first centre
+    xy[1, 2] = [0.2, 20]  # outside the first pixel centre
     visible = np.ones((2, 6), bool)
     visible[1, 5] = False
     write_keypoints(points_scene.directory, Keypoints(np.array([2, 7]), xy, visible))
@@ -158,14 +158,14 @@ def test_keypoints_take_their_depth_from_the_clip(points_scene):
         at = RegularGridInterpolator(centres, depths[row].astype(float), bounds_error=False)
         z = at(xy[row][:, ::-1])
         where = expected[row]
-        # The camera stands at the origin and has focal length 60.
+        # The camera is at the origin and has focal length 60.
         points = np.stack([(xy[row, :, 0] - 32) / 60 * z, (xy[row, :, 1] - 24) / 60 * z, z], -1)
         np.testing.assert_allclose(found.xyz[row][where], points[where], rtol=1e-6)
     assert find_correspondences(points_scene, keypoints).source == "keypoints and depth"  # pyright: ignore
 
 
 def test_keypoints_of_the_points_themselves(points, points_scene):
-    """Marked where the points project: carried exactly, and preferred to the true tracks."""
+    """Keypoints at the projections of the points: transferred exactly, preferred to true tracks."""
     tracks = points_scene.views["beside"].tracks3d
     assert tracks is not None
     truth = Correspondences.from_tracks(tracks, points_scene.cameras, 3)
@@ -176,7 +176,7 @@ def test_keypoints_of_the_points_themselves(points, points_scene):
     result = evaluate_points(points, Scene(points_scene.directory))
     assert result is not None and result["source"] == "keypoints and depth"
     assert result["pck_t"] == 1 and set(result["image"].values()) == {1.0}
-    # Depth says 2 everywhere; the first point is there, the third lies a third further on its ray.
+    # The depth map is 2 everywhere, as the first point's; the third point is at 3 on its ray.
     assert result["transfer"]["epe3d"] > 0.1
 
 

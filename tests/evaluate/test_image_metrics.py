@@ -1,4 +1,4 @@
-"""Image metrics: closed forms, scikit-image as the oracle, and what masks must do."""
+"""Image metrics: closed forms, scikit-image as the oracle, and masking."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_ssim_without_a_mask_agrees_with_scikit_image(metric):
 
 
 @pytest.mark.parametrize("metric", [masked_psnr, masked_ssim, masked_ssim_dycheck])
-def test_what_is_masked_does_not_matter(metric):
+def test_masked_pixels_do_not_matter(metric):
     image, truth = pair(1)
     mask = np.zeros(truth.shape[:2], bool)
     mask[8:30, 10:35] = True
@@ -68,14 +68,14 @@ def test_masked_ssim_inside_equals_the_usual_one():
     assert masked_ssim(image[5:36, 5:46], truth[5:36, 5:46], everything[5:36, 5:46]) == cropped
 
 
-def test_small_masks_inflate_dychecks_ssim_and_not_ours():
+def test_small_masks_inflate_the_ssim_of_dycheck_only():
     """Noise against noise: 0.00, 0.48 and 0.80 at 100, 50 and 20 % covisibility, as published."""
     rng = np.random.default_rng(3)
     a, b = rng.random((2, 200, 200, 3))
     for share, expected in ((1.0, 0.004), (0.5, 0.482), (0.2, 0.797)):
         mask = np.zeros((200, 200), bool)
         mask[: int(200 * share)] = True
-        # The figures are those of another draw and another mask shape: two digits agree.
+        # The published figures have other noise and another mask: two digits agree.
         assert masked_ssim_dycheck(a, b, mask) == pytest.approx(expected, abs=0.03)
         assert masked_ssim(a, b, mask) < 0.05
 
@@ -114,7 +114,7 @@ def ssim_of(moments):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_masked_ssim_agrees_with_plain_loops(seed):
-    """DyCheck's two partial convolutions, rows first, and our windows normalised as a whole."""
+    """DyCheck's two partial convolutions, rows first, and msdyn's jointly normalised windows."""
     rng = np.random.default_rng(seed)
     image, truth = rng.random((2, 15, 17, 1))
     mask = rng.random((15, 17)) < 0.4
@@ -126,14 +126,14 @@ def test_masked_ssim_agrees_with_plain_loops(seed):
         for x in range(7):
             moments, whole = [], []
             for product in products:
-                column, seen = [], []
+                column, nonempty = [], []
                 for row in range(y, y + 11):
                     inside = [x + k for k in range(11) if mask[row, x + k]]
                     total = sum(taps[c - x] * product[row, c, 0] for c in inside)
                     column.append(total * 11 / len(inside) if inside else 0)
-                    seen.append(bool(inside))
+                    nonempty.append(bool(inside))
                 total = sum(t * value for t, value in zip(taps, column, strict=True))
-                moments.append(total * 11 / sum(seen) if any(seen) else 0)
+                moments.append(total * 11 / sum(nonempty) if any(nonempty) else 0)
                 window = [(j, i) for j in range(11) for i in range(11) if mask[y + j, x + i]]
                 weight = sum(taps[j] * taps[i] for j, i in window)
                 total = sum(taps[j] * taps[i] * product[y + j, x + i, 0] for j, i in window)

@@ -1,4 +1,4 @@
-"""LPIPS: against a network written out again, against the original package, and without weights."""
+"""LPIPS: against a reimplementation and the original package, and without weights."""
 
 import importlib.util
 import socket
@@ -20,7 +20,7 @@ CONVOLUTIONS = (0, 3, 6, 8, 10)
 
 
 def alexnet():
-    """The convolutions of AlexNet, as its paper's second version has them."""
+    """The convolutions of AlexNet, by its layers."""
     return nn.Sequential(
         nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2),
         nn.Conv2d(64, 192, 5, 1, 2), nn.ReLU(), nn.MaxPool2d(3, 2),
@@ -45,10 +45,10 @@ def no_hub(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
 
-    def refuse(*_, **__):
+    def fail(*_, **__):
         raise AssertionError("a socket was opened")
 
-    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "socket", fail)
     return tmp_path / "hub" / "checkpoints"
 
 
@@ -67,13 +67,13 @@ def pair(size=(61, 83), seed=0):
     return np.clip(truth + 0.2 * rng.normal(size=truth.shape), 0, 1), truth
 
 
-def written_out(weights, image, truth):
-    """The distance map again: a module, a loop over pixels' channels, an upsampling layer."""
+def reference_distances(weights, image, truth):
+    """The distance map by another implementation: a module, an einsum, an upsampling layer."""
     network = alexnet()
     network.load_state_dict({k[9:]: v for k, v in weights.items() if k.startswith("features")})
-    shift, scale = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])
+    mean, std = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])
     x, y = (
-        torch.from_numpy(((2 * v - 1 - shift) / scale).transpose(2, 0, 1)).float()[None]
+        torch.from_numpy(((2 * v - 1 - mean) / std).transpose(2, 0, 1)).float()[None]
         for v in (image, truth)
     )
     maps = []
@@ -91,10 +91,10 @@ def written_out(weights, image, truth):
 
 
 @pytest.mark.parametrize("size", [(61, 83), (31, 31), (64, 48)])
-def test_it_agrees_with_the_network_written_out(random_weights, size):
+def test_it_agrees_with_another_implementation(random_weights, size):
     image, truth = pair(size)
     network = Lpips(random_weights)
-    expected = written_out(random_weights, image, truth)
+    expected = reference_distances(random_weights, image, truth)
     assert expected.shape == size and expected.min() > 0
     np.testing.assert_allclose(network.distances(image, truth), expected, rtol=1e-4, atol=1e-7)
     assert network(image, truth) == pytest.approx(expected.mean(), rel=1e-5)
@@ -114,7 +114,7 @@ def test_the_mask_blacks_out_and_averages(random_weights):
     mask = np.zeros(truth.shape[:2], bool)
     mask[10:50, 20:60] = True
     black = mask[..., None]
-    expected = written_out(random_weights, image * black, truth * black)[mask].mean()
+    expected = reference_distances(random_weights, image * black, truth * black)[mask].mean()
     assert network(image, truth, mask) == pytest.approx(expected, rel=1e-5)
     other = np.where(black, image, 0.7)
     assert network(other, truth, mask) == network(image, truth, mask)
@@ -129,10 +129,10 @@ def test_degenerate_input(random_weights):
     with pytest.raises(InputError, match="two"):
         network(image[:-1], truth)
     black = np.zeros((40, 40, 3))
-    assert network(black, black) == 0  # features of length zero are not divided by
+    assert network(black, black) == 0  # no division by features of length zero
 
 
-def test_weights_that_do_not_fit(random_weights):
+def test_incomplete_and_misshapen_weights(random_weights):
     short = {k: v for k, v in random_weights.items() if k != "lin3.model.1.weight"}
     with pytest.raises(InputError, match=r"lin3.model.1.weight is missing"):
         Lpips(short)
@@ -140,7 +140,7 @@ def test_weights_that_do_not_fit(random_weights):
         Lpips({**random_weights, "features.0.bias": torch.zeros(3)})
 
 
-def test_without_weights_there_is_no_number_and_no_socket(no_hub, boxes, capsys):
+def test_without_weights_there_is_no_metric_and_no_download(no_hub, boxes, capsys):
     assert load_lpips() is None
     assert main([str(boxes.directory), "--no-pictures"]) == 0
     written = read_json(boxes.directory / "fit" / "eval.json")
@@ -203,7 +203,7 @@ def test_files_that_are_not_weights(boxes, tmp_path, capsys, content, message):
     assert len(errors) == 1 and message in errors[0] and str(path) in errors[0]
 
 
-def test_downloads_happen_only_when_asked_for(no_hub, random_weights, monkeypatch):
+def test_downloads_happen_only_on_request(no_hub, random_weights, monkeypatch):
     fetched = []
 
     def fetch(url, folder, file_name=None, check_hash=False, **_):
@@ -214,7 +214,7 @@ def test_downloads_happen_only_when_asked_for(no_hub, random_weights, monkeypatc
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fetch)
     assert load_lpips() is None and not fetched
     no_hub.mkdir(parents=True)
-    # The stand-in writes both files at once, the heads under their final name.
+    # The fake download writes both files at once, the heads under their final name.
     (no_hub / "alexnet-owt-00000000.pth").write_bytes(b"")
     assert load_lpips(download=True) is not None
     assert fetched == [
@@ -232,7 +232,7 @@ def test_downloads_happen_only_when_asked_for(no_hub, random_weights, monkeypatc
 
 
 def test_the_original_package_gives_the_same_numbers(shared):
-    """Of `lpips` 0.1.4 (AlexNet, spatial), on a photograph shifted, darkened and without colour."""
+    """Values of `lpips` 0.1.4 (AlexNet, spatial), on a photograph shifted, darkened and grey."""
     heads = heads_file()
     network = load_lpips([shared / "weights" / "lpips_alexnet_features.pth", heads])
     assert network is not None

@@ -1,4 +1,4 @@
-"""Rigid motion of objects: known turns and shifts, SciPy as the oracle, and a scene's truth."""
+"""Rigid motion of objects: known rotations and translations, SciPy as oracle, a scene's truth."""
 
 import numpy as np
 import pytest
@@ -19,37 +19,37 @@ from msdyn.sequence import object_motions
 from msdyn.synthetic import link_motions
 
 
-def transform(rotvec_degrees, shift):
-    turns = Rotation.from_rotvec(rotvec_degrees, degrees=True).as_matrix()
-    return Rigid(turns, np.asarray(shift, float))
+def transform(rotvec_degrees, translation):
+    rotations = Rotation.from_rotvec(rotvec_degrees, degrees=True).as_matrix()
+    return Rigid(rotations, np.asarray(translation, float))
 
 
 def test_errors_in_closed_form():
     angles = np.array([0.0, 90, 180])[:, None]
     truth = transform(angles * [0, 0, 1], angles * [1, 0, 0])
-    degrees, apart = pose_errors(truth, truth, np.array([1.0, 2, 3]))
+    degrees, distance = pose_errors(truth, truth, np.array([1.0, 2, 3]))
     np.testing.assert_allclose(degrees, 0, atol=1e-12)
-    np.testing.assert_allclose(apart, 0, atol=1e-12)
+    np.testing.assert_allclose(distance, 0, atol=1e-12)
     off = truth @ transform([0, 0, 30], [0, 0, 0])
-    degrees, apart = pose_errors(off, truth, np.array([2.0, 0, 5]))
+    degrees, distance = pose_errors(off, truth, np.array([2.0, 0, 5]))
     np.testing.assert_allclose(degrees, 30)
-    # 2 from the axis, turned by 30 degrees: a chord of 4 sin(15).
-    np.testing.assert_allclose(apart, 4 * np.sin(np.radians(15)))
+    # At distance 2 from the axis, rotated by 30 degrees: a chord of 4 sin(15).
+    np.testing.assert_allclose(distance, 4 * np.sin(np.radians(15)))
     np.testing.assert_allclose(pose_errors(off, truth, np.array([0, 0, 5.0]))[1], 0, atol=1e-12)
 
 
 @pytest.mark.parametrize("angle", [1e-7, 1e-3, 60.0, 179.9999, 180.0])
-def test_angles_are_exact_from_tiny_to_half_turns(angle):
+def test_angles_are_exact_from_tiny_to_180_degrees(angle):
     rng = np.random.default_rng(0)
     axis = rng.normal(size=3)
-    turn = transform([angle * axis / np.linalg.norm(axis)], [[0, 0, 0]])
+    rotation = transform([angle * axis / np.linalg.norm(axis)], [[0, 0, 0]])
     truth = transform([[10, 20, 30]], [[1, 2, 3]])
-    degrees, _ = pose_errors(truth @ turn, truth, np.zeros(3))
+    degrees, _ = pose_errors(truth @ rotation, truth, np.zeros(3))
     assert degrees[0] == pytest.approx(angle, rel=1e-6)
 
 
 def test_errors_do_not_depend_on_the_frame_of_the_object():
-    """The same motions seen from another world: same angle, same distance."""
+    """The same motions expressed in another world: same angle, same distance."""
     rng = np.random.default_rng(1)
     motion, truth = (
         transform(rng.normal(size=(6, 3)) * 40, rng.normal(size=(6, 3))) for _ in range(2)
@@ -86,32 +86,32 @@ def test_objects_of_a_sequence_move_as_its_links(boxes_fit, boxes_truth):
     truth = link_motions(boxes_truth.spec, reference=CANONICAL)
     assert set(motions) == set(LINKS)
     for label, link in LINKS.items():
-        # Parameters are float32; worst value seen 3.4e-8.
+        # Parameters are float32; largest error 3.4e-8.
         np.testing.assert_allclose(motions[label].matrix, truth[link], atol=1e-6)
-    still = object_motions(boxes_fit, np.arange(8), levels=0)
-    np.testing.assert_allclose(still[1].matrix, np.tile(np.eye(4), (8, 1, 1)), atol=1e-12)
+    frozen = object_motions(boxes_fit, np.arange(8), levels=0)
+    np.testing.assert_allclose(frozen[1].matrix, np.tile(np.eye(4), (8, 1, 1)), atol=1e-12)
 
 
-def test_a_scene_with_its_exact_motion(boxes, boxes_fit):
+def test_an_exact_motion_has_no_error(boxes, boxes_fit):
     exact = evaluate_object_motion(boxes_fit, boxes)
     assert exact is not None and exact["found"] == 1
     assert exact["rotation_degrees"] < 1e-4 and exact["translation"] < 1e-6
     assert [exact["objects"][k]["object"] for k in ("1", "2")] == [1, 2]
     assert exact["objects"]["1"]["not_rigid"] < 1e-9
-    still = evaluate_object_motion(boxes_fit, boxes, variant=Variant(frozen=True))
-    assert still is not None
-    # The red box turns by 70 degrees in 7 frames, 40 of them after the canonical one.
-    red = still["objects"]["1"]
+    frozen = evaluate_object_motion(boxes_fit, boxes, variant=Variant(frozen=True))
+    assert frozen is not None
+    # The red box rotates by 70 degrees in 7 frames, 40 of them after the canonical frame.
+    red = frozen["objects"]["1"]
     assert red["rotation_degrees_max"] == pytest.approx(40)
     assert red["rotation_degrees"] == pytest.approx(10 * (1 + 2 + 3 + 1 + 2 + 3 + 4) / 7)
 
 
-def test_a_known_error_comes_out(boxes, boxes_fit):
-    """One object of the fit turned by 5 degrees more in the last frame, about its own centre."""
+def test_a_known_error_is_measured(boxes, boxes_fit):
+    """One object of the fit rotated by 5 more degrees about its own centre in the last frame."""
     saved = boxes_fit.motion.patterns.sixd[0].data.clone()
-    more = torch.from_numpy(Rotation.from_rotvec([0, 0, 5], degrees=True).as_matrix()).float()
+    extra = torch.from_numpy(Rotation.from_rotvec([0, 0, 5], degrees=True).as_matrix()).float()
     sixd = boxes_fit.motion.patterns.sixd[0].data
-    sixd[1, -1] = (more @ sixd[1, -1].reshape(2, 3).T).T.reshape(6)
+    sixd[1, -1] = (extra @ sixd[1, -1].reshape(2, 3).T).T.reshape(6)
     try:
         result = evaluate_object_motion(boxes_fit, boxes)
     finally:
@@ -129,10 +129,10 @@ def test_a_fit_in_another_world_has_no_error(boxes, boxes_fit):
     assert result["rotation_degrees"] < 1e-3 and result["translation"] < 1e-5
 
 
-def test_objects_under_pixels(boxes_fit, boxes_truth):
+def test_objects_at_pixels(boxes_fit, boxes_truth):
     tracks = boxes_truth.tracks
     found = query_objects(boxes_fit, tracks.query_frame, tracks.query_xy)
-    # 96 % when written; the rest lies on silhouettes.
+    # Measured 96 %; the rest lies on silhouettes.
     assert (found == tracks.object).mean() > 0.93
     sequence = three_points()
     sequence.labels += 4  # mask indices, not positions
@@ -140,13 +140,13 @@ def test_objects_under_pixels(boxes_fit, boxes_truth):
     assert query_objects(sequence, np.zeros(2, int), xy).tolist() == [5, -1]
 
 
-def test_without_true_objects_there_is_nothing_to_measure(boxes, boxes_fit):
+def test_without_true_objects_there_is_no_result(boxes, boxes_fit):
     for path in boxes.directory.glob("views/*/tracks3d.npz"):
         path.unlink()
     assert evaluate_object_motion(boxes_fit, Scene(boxes.directory)) is None
 
 
-def test_objects_that_the_fit_lacks_are_counted(tmp_path):
+def test_objects_missing_in_the_fit_are_counted(tmp_path):
     sequence = three_points()
     scene = write_scene_of(sequence, tmp_path / "points")
     sequence.moving.opacity_logits.data[1] = -20.0

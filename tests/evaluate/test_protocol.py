@@ -1,4 +1,4 @@
-"""Protocols on scenes that a sequence matches exactly, and on scenes spoilt by a known amount."""
+"""Protocols on scenes that a sequence matches exactly, or with a known error."""
 
 import dataclasses
 import shutil
@@ -34,7 +34,7 @@ def points_scene(points, tmp_path):
     return write_scene_of(points, tmp_path / "points")
 
 
-def spoil(path, rows, by):
+def brighten(path, rows, by):
     """Add `by` grey levels to the first rows of an 8-bit image."""
     image = iio.imread(path).astype(int)
     assert image[:rows].max() + by <= 255
@@ -55,10 +55,10 @@ def test_a_sequence_has_no_error_against_itself(points, points_scene):
 
 
 def test_a_known_error_on_covisible_pixels(points, points_scene):
-    """51 of 255 levels on the upper half: -10 log10(.04 / 2), and .04 where only it counts."""
+    """51 of 255 levels on the upper half: -10 log10(.04 / 2), and .04 under a mask of that half."""
     view = points_scene.directory / "views" / "beside"
     for frame in range(FRAMES):
-        spoil(frame_path(view / "images", frame, ".png"), 24, 51)
+        brighten(frame_path(view / "images", frame, ".png"), 24, 51)
     assert evaluate_views(points, points_scene)["mpsnr"] == pytest.approx(-10 * np.log10(0.02))
     mask = np.zeros((48, 64), np.uint8)
     mask[:24] = 255
@@ -71,8 +71,8 @@ def test_a_known_error_on_covisible_pixels(points, points_scene):
 
 def test_images_without_covisible_pixels_do_not_count(points, points_scene):
     view = points_scene.directory / "views" / "beside"
-    spoil(frame_path(view / "images", 2, ".png"), 24, 51)
-    spoil(frame_path(view / "images", 3, ".png"), 48, 51)
+    brighten(frame_path(view / "images", 2, ".png"), 24, 51)
+    brighten(frame_path(view / "images", 3, ".png"), 48, 51)
     for frame in range(FRAMES):
         if frame not in (2, 4):
             empty = np.zeros((48, 64), np.uint8)
@@ -112,16 +112,16 @@ def test_the_mean_is_over_images_of_all_views(boxes, boxes_fit):
     assert result["views"]["left15"]["mpsnr"] == pytest.approx(np.mean(rows[:2], 0)[0])
 
 
-def test_motion_is_worth_something(boxes, boxes_fit):
-    """The exact motion beats none at all, in images and in tracks; its levels are counted."""
+def test_motion_improves_images_and_tracks(boxes, boxes_fit):
+    """The exact motion beats none, in images and in tracks; the number of levels matters."""
     frozen = Variant(frozen=True)
-    whole, still = (
+    full, frozen_views = (
         evaluate_views(boxes_fit, boxes),
         evaluate_views(boxes_fit, boxes, variant=frozen),
     )
-    assert whole["mpsnr"] > still["mpsnr"] + 0.8  # 15.0 and 13.9 dB when written
-    assert evaluate_views(boxes_fit, boxes, variant=Variant(levels=0)) == still
-    assert evaluate_views(boxes_fit, boxes, variant=Variant(levels=1)) == whole
+    assert full["mpsnr"] > frozen_views["mpsnr"] + 0.8  # measured: 15.0 and 13.9 dB
+    assert evaluate_views(boxes_fit, boxes, variant=Variant(levels=0)) == frozen_views
+    assert evaluate_views(boxes_fit, boxes, variant=Variant(levels=1)) == full
     tracks = [evaluate_tracks(boxes_fit, boxes, variant=v) for v in (Variant(), frozen)]
     assert tracks[0] is not None and tracks[1] is not None
     assert tracks[1]["epe3d_moving"] > 6 * tracks[0]["epe3d_moving"]  # 0.31 and 0.04 m
@@ -130,8 +130,8 @@ def test_motion_is_worth_something(boxes, boxes_fit):
     assert tracks[0]["drawn"] == 1
 
 
-def test_tracks_are_out_by_the_offset_of_the_fit(points, points_scene):
-    """A fit beside the truth by a known vector, as its cameras are: queries fall on its points."""
+def test_the_error_of_tracks_is_the_offset_of_the_fit(points, points_scene):
+    """Fit and cameras are translated by a known vector: queries still hit the points."""
     moved = points.rescaled(Similarity.of(1.0, [0.3, 0, -0.4]))
     tracks = evaluate_tracks(moved, points_scene)
     assert tracks is not None
@@ -140,7 +140,7 @@ def test_tracks_are_out_by_the_offset_of_the_fit(points, points_scene):
 
 
 def test_another_world_is_aligned_and_measured_in_the_units_of_the_truth(points, points_scene):
-    """Cameras of the clip move here, so that the similarity is determined."""
+    """The cameras of the clip move here, which determines the similarity."""
     poses = np.tile(np.eye(4), (FRAMES, 1, 1))
     poses[:, 0, 3] = -np.linspace(0, 0.1, FRAMES)
     poses[:, 1, 3] = 0.05 * np.linspace(0, 1, FRAMES) ** 2
@@ -152,23 +152,23 @@ def test_another_world_is_aligned_and_measured_in_the_units_of_the_truth(points,
     assert not off["mpsnr"] > 40 and aligned["mpsnr"] > 60
     tracks = evaluate_tracks(other, scene, align=True)
     assert tracks is not None and tracks["epe3d"] < 1e-4
-    beside = dataclasses.replace(Variant(), frozen=True)
-    frozen = evaluate_tracks(other, scene, align=True, variant=beside)
-    still = evaluate_tracks(points, scene, variant=beside)
-    assert frozen is not None and still is not None
-    assert frozen["epe3d"] == pytest.approx(still["epe3d"], rel=1e-4)
+    variant = dataclasses.replace(Variant(), frozen=True)
+    frozen = evaluate_tracks(other, scene, align=True, variant=variant)
+    expected = evaluate_tracks(points, scene, variant=variant)
+    assert frozen is not None and expected is not None
+    assert frozen["epe3d"] == pytest.approx(expected["epe3d"], rel=1e-4)
 
 
-def test_frames_between_key_frames_are_drawn_at_their_own_time_and_camera(boxes, boxes_truth):
-    """Motion known at the frames around one carries its Gaussians there: a slide and a turn."""
+def test_frames_between_key_frames_are_rendered_at_their_own_time_and_camera(boxes, boxes_truth):
+    """Motion at a frame that is no key frame is interpolated: a translation and a rotation."""
     keys = [0, 1, 2, 3, 4, 6, 7]
     between = exact_sequence(boxes_truth, keys)
     assert between.motion.key_frames.tolist() == keys
     found = evaluate_frames(between, boxes, [5])
     assert set(found["frames"]) == {"5"}
     known = evaluate_frames(exact_sequence(boxes_truth), boxes, [5])["mpsnr"]
-    still = evaluate_frames(between, boxes, [5], variant=Variant(levels=0))["mpsnr"]
-    assert still + 1 < found["mpsnr"] == pytest.approx(known, abs=0.5)
+    frozen = evaluate_frames(between, boxes, [5], variant=Variant(levels=0))["mpsnr"]
+    assert frozen + 1 < found["mpsnr"] == pytest.approx(known, abs=0.5)
 
 
 def test_input_that_cannot_be_measured(points, points_scene):
@@ -184,16 +184,16 @@ def test_input_that_cannot_be_measured(points, points_scene):
     assert evaluate_tracks(points, Scene(points_scene.directory)) is None
 
 
-def test_points_that_are_not_drawn_are_counted_out(points, points_scene):
-    """The third Gaussian is faint: its track is lost, the others are still exact."""
+def test_points_that_are_not_rendered_are_left_out(points, points_scene):
+    """The third Gaussian is transparent: it has no track, the others are exact."""
     points.moving.opacity_logits.data[2] = -20.0
     tracks = evaluate_tracks(points, points_scene)
     assert tracks is not None and tracks["drawn"] == pytest.approx(2 / 3)
     assert tracks["epe3d"] == pytest.approx(0, abs=5e-6)
 
 
-def test_uneven_timestamps_count(points, tmp_path):
-    """A frame is drawn at its own time, which is not its share of the number of frames."""
+def test_uneven_timestamps(points, tmp_path):
+    """A frame is rendered at its own time, which is not proportional to its index."""
     points.timeline = Timeline(np.linspace(0, 1, FRAMES) ** 2)
     scene = write_scene_of(points, tmp_path / "uneven")
     np.testing.assert_allclose(read_cameras(scene.directory / "cameras.json").centres, 0)

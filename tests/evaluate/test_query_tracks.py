@@ -1,4 +1,4 @@
-"""Tracks asked of a sequence: paths that are known in closed form."""
+"""Track queries of a sequence, against paths in closed form."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ FRAMES = 11
 
 
 def pixels(sequence, frame):
-    """Where the Gaussians are in a frame, [N, 2] px."""
+    """Return the projections of the Gaussians in a frame, [N, 2] px."""
     means = sequence.posed(torch.tensor([float(frame)])).means[0].detach().double().numpy()
     return project(sequence.cameras.intrinsics[0], means)
 
@@ -35,27 +35,27 @@ def test_epe3d_in_closed_form():
 
 
 @pytest.mark.parametrize("frame", [0, 4, FRAMES - 1])
-def test_the_path_of_a_point_comes_out_whichever_frame_it_is_asked_in(frame):
+def test_a_query_in_any_frame_returns_the_path(frame):
     sequence = three_points(FRAMES)
     found = query_tracks(sequence, np.full(3, frame), pixels(sequence, frame))
-    # 11 frames go through the rasterizer in two passes; worst value seen 4e-7.
+    # 11 frames take two passes of the rasterizer; largest error 4e-7.
     np.testing.assert_allclose(found, paths(sequence), atol=5e-6)
 
 
 def test_queries_of_many_frames_keep_their_order():
     sequence = three_points(FRAMES)
     frames = np.array([7, 0, 3, 7])
-    which = np.array([2, 0, 1, 0])
-    xy = np.stack([pixels(sequence, f)[i] for f, i in zip(frames, which, strict=True)])
+    rows = np.array([2, 0, 1, 0])
+    xy = np.stack([pixels(sequence, f)[i] for f, i in zip(frames, rows, strict=True)])
     found = query_tracks(sequence, frames, xy)
-    np.testing.assert_allclose(found, paths(sequence)[which], atol=5e-6)
+    np.testing.assert_allclose(found, paths(sequence)[rows], atol=5e-6)
 
 
-def test_what_is_in_front_is_found():
-    """Two points on one ray: the near one, almost opaque, hides the far one."""
-    shifts = np.zeros((2, 3, 3))
-    shifts[0, :, 0], shifts[1, :, 0] = [0, 0.1, 0.2], [0, -0.1, -0.2]
-    sequence = moving_points([[0, 0, 2.0], [0, 0, 3.0]], shifts, scale=0.2)
+def test_a_query_returns_the_nearest_surface():
+    """Two points on one ray: the near one, almost opaque, occludes the far one."""
+    translations = np.zeros((2, 3, 3))
+    translations[0, :, 0], translations[1, :, 0] = [0, 0.1, 0.2], [0, -0.1, -0.2]
+    sequence = moving_points([[0, 0, 2.0], [0, 0, 3.0]], translations, scale=0.2)
     query = np.zeros(1, int), np.array([[32.0, 24.0]])
     near, far = paths(sequence)
     np.testing.assert_allclose(query_tracks(sequence, *query)[0], near, atol=1e-6)
@@ -69,11 +69,11 @@ def test_what_is_in_front_is_found():
 
 
 @pytest.mark.parametrize(("front", "shown"), [(0.7, 1), (0.4, 2)])
-def test_a_point_on_an_outline_belongs_to_what_most_of_its_colour_is_of(front, shown):
-    """A half transparent point slides off a wide one behind it."""
-    shifts = np.zeros((2, 3, 3))
-    shifts[0, :, 0] = [0, 0.1, 0.2]
-    sequence = moving_points([[0, 0, 2.0], [0, 0, 3.0]], shifts, scale=0.3)
+def test_a_point_at_a_silhouette_belongs_to_the_object_of_the_largest_weight(front, shown):
+    """A half transparent point moves sideways in front of another one."""
+    translations = np.zeros((2, 3, 3))
+    translations[0, :, 0] = [0, 0.1, 0.2]
+    sequence = moving_points([[0, 0, 2.0], [0, 0, 3.0]], translations, scale=0.3)
     sequence.moving.opacity_logits.data[0] = np.log(front / (1 - front))
     query = np.zeros(1, int), np.array([[32.0, 24.0]])
     assert query_objects(sequence, *query).tolist() == [shown]
@@ -84,12 +84,12 @@ def test_a_point_on_an_outline_belongs_to_what_most_of_its_colour_is_of(front, s
 
 
 def test_a_wide_gaussian_does_not_pull_a_point_to_its_centre():
-    """At a pixel beside its centre: the ray's point at its depth, moved as it moves."""
-    shifts = np.zeros((1, 3, 3))
-    shifts[0, :, 1] = [0, 0.1, 0.2]
-    sequence = moving_points([[0, 0, 2.0]], shifts, scale=0.3)
-    query = np.zeros(1, int), np.array([[38.0, 24.0]])  # 6 px beside it, 0.2 at this depth
-    expected = shifts[0] + [0.2, 0, 2]
+    """A pixel off its centre: the point on the pixel's ray at its depth, with its motion."""
+    translations = np.zeros((1, 3, 3))
+    translations[0, :, 1] = [0, 0.1, 0.2]
+    sequence = moving_points([[0, 0, 2.0]], translations, scale=0.3)
+    query = np.zeros(1, int), np.array([[38.0, 24.0]])  # 6 px off, which is 0.2 at this depth
+    expected = translations[0] + [0.2, 0, 2]
     np.testing.assert_allclose(query_tracks(sequence, *query)[0], expected, atol=1e-6)
     blended = query_tracks(sequence, *query, blended=True)[0]
     np.testing.assert_allclose(blended, paths(sequence)[0], atol=1e-6)
@@ -104,8 +104,8 @@ def test_levels_and_empty_pixels():
     assert query_tracks(sequence, np.zeros(0, int), np.zeros((0, 2))).shape == (0, FRAMES, 3)
 
 
-def test_a_scene_with_its_exact_motion(boxes_fit, boxes_truth):
-    """Half a pixel is 1.6 cm here; what the truth moves, the query moves as much."""
+def test_an_exact_motion_gives_the_true_tracks(boxes_fit, boxes_truth):
+    """Up to the resolution: half a pixel is 1.6 cm here."""
     tracks = boxes_truth.tracks
     found = query_tracks(boxes_fit, tracks.query_frame, tracks.query_xy)
     for instance in (1, 2):
@@ -113,4 +113,4 @@ def test_a_scene_with_its_exact_motion(boxes_fit, boxes_truth):
         error = np.linalg.norm(found - tracks.xyz, axis=-1)[own].mean(1)
         moved = np.linalg.norm(tracks.xyz[own, -1] - tracks.xyz[own, 0], axis=-1)
         assert moved.mean() > 0.3
-        assert np.median(error) < 0.03  # 0.022 and 0.024 when written
+        assert np.median(error) < 0.03  # measured: 0.022 and 0.024

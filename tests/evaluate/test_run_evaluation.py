@@ -1,4 +1,4 @@
-"""`msdyn-eval` on whole scene directories: what it writes, prints and refuses."""
+"""`msdyn-eval` on scene directories: files, printed table and errors."""
 
 import shutil
 import subprocess
@@ -33,7 +33,7 @@ def run(capsys, *argv):
     return code, out, [line for line in err.splitlines() if "error" in line]
 
 
-def test_what_is_written(boxes, boxes_fit):
+def test_the_content_of_eval_json(boxes, boxes_fit):
     result = evaluate_scene(EvaluateConfig(boxes.directory))
     written = read_json(boxes.directory / "fit" / "eval.json")
     assert written == result
@@ -51,7 +51,7 @@ def test_what_is_written(boxes, boxes_fit):
     assert written["object_motion"] == evaluate_object_motion(boxes_fit, boxes)
     assert written["motion_by_level"].keys() == written["object_motion"]["objects"].keys()
     assert "dycheck" not in written
-    # Nothing was kept out of this fit, and it says so.
+    # No frame was held out from this fit, and the file says so.
     assert written["frames"]["kept_out_of_the_fit"] is False
     assert set(written["frames"]["frames"]) == {"0"}
     pictures = sorted(p.name for p in (boxes.directory / "fit" / "eval").iterdir())
@@ -63,7 +63,7 @@ def test_what_is_written(boxes, boxes_fit):
 
 
 def test_frames_kept_out_of_the_fit(boxes, boxes_truth, capsys):
-    """Every third frame: measured at its own time and camera, printed, saved side by side."""
+    """Every third frame: evaluated at its own time and camera, printed, saved side by side."""
     every = 3
     data = load_fit_data(boxes, long_side=None, holdout_every=every, device=torch.device("cpu"))
     assert data.held_out == [2, 5]
@@ -120,7 +120,7 @@ def test_a_scene_without_true_tracks(boxes, capsys):
 
 
 def test_truth_in_a_folder_of_its_own(boxes, boxes_folder, capsys):
-    whole = evaluate_scene(EvaluateConfig(boxes.directory, pictures=False))
+    expected = evaluate_scene(EvaluateConfig(boxes.directory, pictures=False))
     shutil.rmtree(boxes.directory / "views")
     shutil.move(boxes.directory / "fit", boxes.directory.parent / "elsewhere")
     code, out, _ = run(
@@ -130,11 +130,11 @@ def test_truth_in_a_folder_of_its_own(boxes, boxes_folder, capsys):
     written = read_json(boxes.directory.parent / "elsewhere" / "eval.json")
     assert code == 0 and str(boxes.directory.parent / "elsewhere" / "eval.json") in out
     assert written["protocol"]["cameras"] == "aligned by a similarity"
-    # The worlds are the same here, so the similarity is the identity.
-    assert written["views"]["mpsnr"] == pytest.approx(whole["views"]["mpsnr"], abs=0.01)
+    # The worlds are the same here: the similarity is the identity.
+    assert written["views"]["mpsnr"] == pytest.approx(expected["views"]["mpsnr"], abs=0.01)
 
 
-def test_a_variant_is_measured_and_stamped(boxes, boxes_fit):
+def test_a_variant_is_evaluated_and_recorded(boxes, boxes_fit):
     result = evaluate_scene(EvaluateConfig(boxes.directory, frozen=True, pictures=False))
     assert result["protocol"]["variant"] == {"levels": None, "frozen": True}
     frozen = Variant(frozen=True)
@@ -152,7 +152,7 @@ def test_infinite_figures_are_null(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "spoil, message",
+    "damage, message",
     [
         (lambda d: shutil.rmtree(d / "fit"), "no fit yet; make one with `msdyn-fit"),
         (lambda d: (d / "fit/sequence.safetensors").unlink(), "no fit yet"),
@@ -163,8 +163,8 @@ def test_infinite_figures_are_null(tmp_path, capsys):
         (lambda d: (d / "views/left15/cameras.json").unlink(), "cameras.json: no such file"),
     ],
 )
-def test_what_is_missing_is_one_line_and_exit_code_2(boxes, capsys, spoil, message):
-    spoil(boxes.directory)
+def test_missing_files_are_one_line_and_exit_code_2(boxes, capsys, damage, message):
+    damage(boxes.directory)
     code, out, errors = run(capsys, boxes.directory)
     assert code == 2 and not out and len(errors) == 1
     assert errors[0].startswith("error: ") and message in errors[0]
@@ -176,7 +176,7 @@ def test_a_fit_of_another_clip(boxes, capsys):
     assert code == 2 and len(errors) == 1 and "expected the 5 frames of the fit, got 8" in errors[0]
 
 
-def test_the_protocol_of_dycheck_sums_up_what_is_published(boxes, capsys):
+def test_the_protocol_of_dycheck_summarises_published_metrics(boxes, capsys):
     code, out, _ = run(capsys, boxes.directory, "--protocol", "dycheck")
     written = read_json(boxes.directory / "fit" / "eval.json")
     assert code == 0 and written["protocol"]["name"] == "dycheck"
@@ -195,21 +195,21 @@ def test_the_protocol_of_dycheck_sums_up_what_is_published(boxes, capsys):
 
 
 @pytest.mark.parametrize(
-    "spoil, arguments, message",
+    "damage, arguments, message",
     [
         (lambda d: shutil.rmtree(d / "views"), [], "no held-out views; the dycheck protocol"),
         (lambda d: (d / "views/left15/covisible/00003.png").unlink(), [], "covisible: expected a"),
         (lambda d: None, ["--align"], "uses the cameras of the data"),
     ],
 )
-def test_the_protocol_of_dycheck_insists(boxes, capsys, spoil, arguments, message):
-    spoil(boxes.directory)
+def test_the_protocol_of_dycheck_has_requirements(boxes, capsys, damage, arguments, message):
+    damage(boxes.directory)
     code, out, errors = run(capsys, boxes.directory, "--protocol", "dycheck", *arguments)
     assert code == 2 and not out and len(errors) == 1 and message in errors[0]
 
 
-def test_masks_are_named_as_they_are(boxes):
-    """One view without covisibility: its whole images count, and the stamp does not say masks."""
+def test_masks_of_some_views_only(boxes):
+    """A view without covisibility masks counts whole images, and the protocol says so."""
     shutil.rmtree(boxes.directory / "views/left15/covisible")
     result = evaluate_scene(EvaluateConfig(boxes.directory, pictures=False))
     assert result["protocol"]["masks"] == "covisibility for 1 of 2 views"
@@ -217,7 +217,7 @@ def test_masks_are_named_as_they_are(boxes):
 
 
 def test_the_commit_is_that_of_the_checkout(tmp_path, monkeypatch):
-    """Exact, marked when files differ, and none for a package outside a checkout."""
+    """The exact commit, marked if files differ, and None for a package outside a checkout."""
     git = ["git", "-c", "user.name=x", "-c", "user.email=x@y", "-C", str(tmp_path)]
     package = tmp_path / "msdyn" / "__init__.py"
     package.parent.mkdir()

@@ -6,15 +6,15 @@ import pytest
 from msdyn.evaluate import acceleration_error, flicker, jitter
 
 
-def test_jitter_of_points_at_rest_is_zero_and_of_a_swing_its_size() -> None:
-    still = np.tile(np.array([1.0, 2, 3]), (4, 10, 1))
-    assert jitter(still) == 0
-    swing = still.copy()
-    swing[:, ::2, 0] += 0.3  # back and forth, 0.3 a frame
-    assert jitter(swing) == pytest.approx(0.3)
+def test_jitter_of_static_points_is_zero_and_of_an_oscillation_its_amplitude() -> None:
+    static = np.tile(np.array([1.0, 2, 3]), (4, 10, 1))
+    assert jitter(static) == 0
+    oscillating = static.copy()
+    oscillating[:, ::2, 0] += 0.3  # back and forth, 0.3 per frame
+    assert jitter(oscillating) == pytest.approx(0.3)
 
 
-def test_jitter_of_nothing_is_not_a_number() -> None:
+def test_jitter_without_points_or_motion_is_nan() -> None:
     assert np.isnan(jitter(np.zeros((0, 5, 3))))
     assert np.isnan(jitter(np.zeros((3, 1, 3))))
 
@@ -29,11 +29,11 @@ def test_constant_velocity_is_no_acceleration_error_and_a_parabola_is() -> None:
     assert np.isnan(acceleration_error(truth[:, :2], truth[:, :2]))
 
 
-def test_flicker_counts_only_pixels_that_stand_still() -> None:
+def test_flicker_counts_only_static_pixels() -> None:
     truth = np.full((3, 4, 4, 3), 100, np.uint8)
     truth[1, :2] = 200  # the upper half changes
     images = np.full_like(truth, 50)
-    images[1, :2] = 250  # as it should: not counted
+    images[1, :2] = 250  # where the truth changes too: not counted
     assert flicker(images, truth) == 0
     images[1, 2:] = 60
     assert flicker(images, truth) == pytest.approx(10 / 255)

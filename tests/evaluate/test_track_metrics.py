@@ -1,4 +1,4 @@
-"""Track metrics: closed forms, plain loops as the oracle, and what must not matter."""
+"""Track metrics: closed forms, plain loops as the oracle, and invariances."""
 
 import itertools
 
@@ -17,7 +17,7 @@ THRESHOLDS = (4, 8, 16, 32, 64)
 
 
 def random_tracks(seed=0, frames=5, points=12, lost=0.1):
-    """Truth [T, J, 2|3], visibility, and estimates [Q, T, J, 2|3] of which some are missing."""
+    """Return truth [T, J, 2|3], visibility, and estimates [Q, T, J, 2|3], some of them missing."""
     rng = np.random.default_rng(seed)
     visible = rng.random((frames, points)) < 0.6
     xyz = rng.normal(size=(frames, points, 3)) * 0.3
@@ -25,8 +25,8 @@ def random_tracks(seed=0, frames=5, points=12, lost=0.1):
     found[rng.random(found.shape[:3]) < lost] = np.nan
     xy = rng.random((frames, points, 2)) * 100
     near = xy + rng.normal(size=(frames, *xy.shape)) * 15
-    seen = rng.random((frames, frames, points)) < 0.7
-    return xyz, visible, found, xy, near, seen
+    predicted = rng.random((frames, frames, points)) < 0.7
+    return xyz, visible, found, xy, near, predicted
 
 
 def test_distances_and_shares_in_closed_form():
@@ -35,12 +35,12 @@ def test_distances_and_shares_in_closed_form():
     tracks[0, :, 0] = [0.02, 0.05, 0.07, 0.30]
     result = track_metrics(tracks, truth)
     assert result["epe3d"] == pytest.approx(0.11)
-    # A distance equal to the limit is not within it, in dycheck's code and in shape-of-motion's.
+    # The threshold itself is excluded, as in the code of DyCheck and shape-of-motion.
     assert (result["delta_0.05"], result["delta_0.10"]) == (0.25, 0.75)
     tracks[0, 0] = np.nan
     lost = track_metrics(tracks, truth)
-    assert lost["epe3d"] == pytest.approx(0.42 / 3)  # of those that are there
-    assert (lost["delta_0.05"], lost["delta_0.10"]) == (0, 0.5)  # a lost point is wrong
+    assert lost["epe3d"] == pytest.approx(0.42 / 3)  # over existing estimates
+    assert (lost["delta_0.05"], lost["delta_0.10"]) == (0, 0.5)  # a missing estimate is wrong
     nothing = track_metrics(tracks, truth, np.zeros((1, 4), bool))
     assert all(np.isnan(value) for value in nothing.values())
 
@@ -100,7 +100,7 @@ def test_transfer_averages_pairs_of_frames_not_points():
 
 
 def test_keypoint_transfer_in_closed_form():
-    """The limit is .05 of the longer side: 5 px of 100x60."""
+    """The threshold is .05 of the longer side: 5 px of 100x60."""
     visible = np.ones((2, 2), bool)
     truth = np.zeros((2, 2, 2))
     xy = np.zeros((2, 2, 2, 2))
@@ -117,58 +117,58 @@ def test_keypoint_transfer_in_closed_form():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_image_tracks_agree_with_a_plain_loop(seed):
-    *_, xy, near, seen = random_tracks(seed)
+    *_, xy, near, predicted = random_tracks(seed)
     visible = random_tracks(seed)[1]
     near[0, 1, :3] = np.nan
     frames, points = visible.shape
     jaccard, pck = [], []
     for limit in THRESHOLDS:
-        hits = false = positives = right = 0
+        true_positives = false_positives = positives = right = 0
         for q, t, j in itertools.product(range(frames), range(frames), range(points)):
             if q == t or not visible[q, j]:
                 continue
             within = np.hypot(*(near[q, t, j] - xy[t, j])) < limit
             positives += visible[t, j]
             right += bool(visible[t, j] and within)
-            hits += bool(visible[t, j] and within and seen[q, t, j])
-            false += bool(seen[q, t, j] and (not visible[t, j] or not within))
-        jaccard.append(hits / (positives + false))
+            true_positives += bool(visible[t, j] and within and predicted[q, t, j])
+            false_positives += bool(predicted[q, t, j] and (not visible[t, j] or not within))
+        jaccard.append(true_positives / (positives + false_positives))
         pck.append(right / positives)
     agree = [
-        seen[q, t, j] == visible[t, j]
+        predicted[q, t, j] == visible[t, j]
         for q, t, j in itertools.product(range(frames), range(frames), range(points))
         if q != t and visible[q, j]
     ]
-    result = image_track_metrics(near, seen, xy, visible)
+    result = image_track_metrics(near, predicted, xy, visible)
     assert result["average_jaccard"] == pytest.approx(np.mean(jaccard))
     assert result["average_pck"] == pytest.approx(np.mean(pck))
     assert result["occlusion_accuracy"] == pytest.approx(np.mean(agree))
 
 
-def test_image_tracks_at_their_limits():
-    """Perfect tracks score 1; visible everywhere where half is hidden scores a half."""
+def test_image_tracks_in_closed_form():
+    """Perfect tracks score 1; predicting all as visible scores less."""
     visible = np.array([[True, True], [True, False]])
     truth = np.zeros((2, 2, 2))
-    xy, seen = np.zeros((2, 2, 2, 2)), np.broadcast_to(visible, (2, 2, 2))
-    assert set(image_track_metrics(xy, seen, truth, visible).values()) == {1.0}
-    # Counted: point 0 from 0 to 1 and back, point 1 from 0 to 1, where it is hidden.
+    xy, predicted = np.zeros((2, 2, 2, 2)), np.broadcast_to(visible, (2, 2, 2))
+    assert set(image_track_metrics(xy, predicted, truth, visible).values()) == {1.0}
+    # Counted: point 0 from 0 to 1 and back, point 1 from 0 to 1, where it is occluded.
     result = image_track_metrics(xy, np.ones((2, 2, 2), bool), truth, visible)
     assert result["occlusion_accuracy"] == pytest.approx(2 / 3)
     assert result["average_jaccard"] == pytest.approx(2 / 3)
-    result = image_track_metrics(xy + 10, seen, truth, visible)  # 14 px: within 16, 32 and 64
+    result = image_track_metrics(xy + 10, predicted, truth, visible)  # 14 px: within 16, 32 and 64
     assert result["average_pck"] == pytest.approx(3 / 5)
     assert result["average_jaccard"] == pytest.approx(3 / 5)
-    nothing = image_track_metrics(xy, seen, truth, np.zeros((2, 2), bool))
+    nothing = image_track_metrics(xy, predicted, truth, np.zeros((2, 2), bool))
     assert all(np.isnan(value) for value in nothing.values())
 
 
 def test_the_order_of_points_does_not_matter():
-    xyz, visible, found, xy, near, seen = random_tracks(7)
+    xyz, visible, found, xy, near, predicted = random_tracks(7)
     order = np.random.default_rng(0).permutation(visible.shape[1])
     assert transfer_metrics(found[:, :, order], xyz[:, order], visible[:, order]) == pytest.approx(
         transfer_metrics(found, xyz, visible)
     )
     mixed = image_track_metrics(
-        near[:, :, order], seen[:, :, order], xy[:, order], visible[:, order]
+        near[:, :, order], predicted[:, :, order], xy[:, order], visible[:, order]
     )
-    assert mixed == pytest.approx(image_track_metrics(near, seen, xy, visible))
+    assert mixed == pytest.approx(image_track_metrics(near, predicted, xy, visible))

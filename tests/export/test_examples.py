@@ -1,4 +1,4 @@
-"""Every example runs as its own first lines say, and leaves what it says."""
+"""Every example runs as its docstring describes, and writes its files."""
 
 import re
 import runpy

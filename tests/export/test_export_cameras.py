@@ -11,7 +11,7 @@ from msdyn.export import export_cameras, export_points, surface_points, to_open3
 from msdyn.files import read_json
 from msdyn.geometry import project, transform_points
 from msdyn.io import read_camera_file
-from msdyn.sequence import What
+from msdyn.sequence import PartSelection
 
 
 def test_pycolmap_reads_the_same_cameras_and_points(exact, tmp_path):
@@ -29,7 +29,7 @@ def test_pycolmap_reads_the_same_cameras_and_points(exact, tmp_path):
         pose = image.cam_from_world()
         expected = exact.cameras.cam_from_world[frame]
         np.testing.assert_allclose(pose.matrix(), expected[:3], atol=1e-12)
-        # A point goes to the same pixel.
+        # Points project to the same pixels.
         point = np.array([0.1, 0.2, 0.3])
         ours = project(k, transform_points(expected, point[None]))[0]
         np.testing.assert_allclose(image.project_point(point), ours, atol=1e-9)
@@ -47,7 +47,7 @@ def test_transforms_json_holds_the_same_cameras(exact, tmp_path):
     ]  # fmt: skip
     expected = exact.cameras.interpolated(exact.timeline.frame_positions(times))
     for frame, pose in zip(content["frames"], expected.world_from_cam, strict=True):
-        # OpenGL's camera looks along -z with y up; ours along +z with y down.
+        # OpenGL cameras look along -z with y up, OpenCV cameras along +z with y down.
         matrix = np.array(frame["transform_matrix"])
         np.testing.assert_allclose(-matrix[:3, 2], pose[:3, 2], atol=1e-12)
         np.testing.assert_allclose(-matrix[:3, 1], pose[:3, 1], atol=1e-12)
@@ -74,18 +74,18 @@ def test_points_lie_on_the_surfaces_in_their_colours(truth, exact, tmp_path):
     assert len(points) == 96 * 72 == read_json(tmp_path / "manifest.json")["points"][0]
     camera, depth = truth.clip.cameras[3], truth.clip.depths[3].ravel()
     z = transform_points(camera.cam_from_world[0], points.astype(float))[:, 2]
-    # Median seen 1.4 %: the Gaussians of eight frames lie in eight layers.
+    # Measured median 1.4 %: the Gaussians of eight frames lie in eight layers.
     assert np.median(np.abs(z - depth) / depth) < 0.02
     difference = np.abs(colours.astype(int) - truth.clip.images[3].reshape(-1, 3))
-    # Seen 12 of 255: the lit faces of eight frames blended.
+    # Measured 12 of 255: the shading of eight frames is blended.
     assert np.median(difference) < 16
 
 
 def test_points_of_one_object(truth, exact):
     time = exact.timeline.times[3]
-    points, _ = surface_points(exact, time, What(objects="1", background="off"))
+    points, _ = surface_points(exact, time, PartSelection(objects="1", background="off"))
     count = int((truth.clip.masks[3] == 1).sum())
-    assert 0.9 * count < len(points) < 1.5 * count  # drawn whole: no other hides it
+    assert 0.9 * count < len(points) < 1.5 * count  # rendered alone, not occluded by another
 
 
 def test_open3d_gets_the_same_points(exact, tmp_path):

@@ -1,4 +1,4 @@
-"""msdyn-export as a shell calls it."""
+"""msdyn-export as a shell command."""
 
 import json
 
@@ -21,7 +21,7 @@ FILES = {"tracks": "tracks.npz", "html": "sequence.html"}
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_every_format_says_what_it_wrote(exact_file, tmp_path, capsys, name):
+def test_every_format_prints_its_files(exact_file, tmp_path, capsys, name):
     out = tmp_path / FILES.get(name, "out")
     options = ["--format", name, "--times", "0,1", "--out", str(out)]
     assert export.main([str(exact_file), *options]) == 0
@@ -36,7 +36,7 @@ def test_all_formats_are_tested():
     assert set(EXPECTED) <= set(FORMATS)
 
 
-def test_it_goes_into_the_scene_directory(fitted_plane_scene, tmp_path, capsys):
+def test_the_default_folder_is_in_the_scene_directory(fitted_plane_scene, tmp_path, capsys):
     import shutil
 
     scene = shutil.copytree(fitted_plane_scene, tmp_path / "scene")
@@ -67,14 +67,14 @@ def test_it_goes_into_the_scene_directory(fitted_plane_scene, tmp_path, capsys):
         (["--format", "flow", "--time", "0.5"], "at least two times"),
     ],
 )
-def test_options_that_are_refused(exact_file, tmp_path, monkeypatch, options, text, capsys):
+def test_invalid_options(exact_file, tmp_path, monkeypatch, options, text, capsys):
     monkeypatch.chdir(tmp_path)
     assert export.main([str(exact_file), *options]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and text in lines[0]
 
 
-def test_pixels_can_be_named(exact_file, tmp_path):
+def test_query_pixels_can_be_given(exact_file, tmp_path):
     options = ["--format", "tracks", "--points", "40,30:50.5,20.5", "--query-frame", "2"]
     out = tmp_path / "t.npz"
     assert export.main([str(exact_file), *options, "--out", str(out)]) == 0

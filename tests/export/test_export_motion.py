@@ -35,12 +35,12 @@ def test_tracks_lie_on_the_true_ones(truth, exact, tmp_path):
         xy = file["tracks_xy"]
     assert world.shape == (8, len(own), 3) and visible.shape == (8, len(own))
     error = np.linalg.norm(world - truth.tracks.xyz[own].swapaxes(0, 1), axis=-1)
-    # The boxes move by 0.3 to 0.4 m. Medians seen: 5 mm on them, 18 mm on the room behind, all of
-    # it error of the drawn depth; the means are those of silhouettes.
+    # The boxes move by 0.3 to 0.4 m. Measured medians: 5 mm on them, 18 mm on the background, all
+    # of it error of the rendered depth; silhouettes dominate the means.
     moving = truth.tracks.object[own] > 0
     assert np.median(error[:, moving]) < 0.01 and error[:, moving].mean() < 0.03
     assert np.median(error[:, ~moving]) < 0.03
-    # The camera's coordinates project to the pixels that were asked, in the frame asked in.
+    # In the query frame, the camera coordinates project to the query pixels.
     np.testing.assert_allclose(queries[:, 2], frame)
     at_query = in_camera[frame]
     pixel = at_query[:, :2] / at_query[:, 2:] * k[:2] + k[2:]
@@ -51,7 +51,7 @@ def test_tracks_lie_on_the_true_ones(truth, exact, tmp_path):
     assert agreement > 0.85 and 0.1 < visible.mean() < 1  # neither all nor none
 
 
-def test_a_point_that_nothing_is_drawn_at_is_left_out(tmp_path):
+def test_a_query_of_an_empty_pixel_is_left_out(tmp_path):
     sequence = moving_points([[0, 0, 2.0]], np.zeros((1, 3, 3)), scale=0.05)
     tracks = point_tracks(sequence, np.array([[32.0, 24.0], [2.0, 2.0]]), 0)
     assert tracks.object.tolist() == [1, -1]
@@ -60,8 +60,8 @@ def test_a_point_that_nothing_is_drawn_at_is_left_out(tmp_path):
         assert file["tracks_XYZ"].shape == (3, 1, 3) and file["visibility"].all()
 
 
-def test_a_hidden_point_is_not_visible():
-    """The second of two points passes behind the first, which stands still."""
+def test_an_occluded_point_is_not_visible():
+    """The second of two points passes behind the first, which is static."""
     shifts = np.zeros((2, 5, 3))
     shifts[1, :, 0] = [-0.8, -0.4, 0, 0.4, 0.8]
     sequence = moving_points([[0, 0, 2.0], [0, 0, 3.0]], shifts, scale=0.1)
@@ -73,7 +73,7 @@ def test_a_hidden_point_is_not_visible():
 @pytest.mark.parametrize(
     "xy, frame, text", [([[97.0, 3]], 0, "x from 0 to 96"), ([[3.0, 3]], 9, "frame: expected 0 to")]
 )
-def test_pixels_and_frames_outside_are_refused(exact, xy, frame, text):
+def test_pixels_and_frames_outside_are_errors(exact, xy, frame, text):
     with pytest.raises(InputError, match=text):
         point_tracks(exact, np.array(xy), frame)
 
@@ -95,7 +95,7 @@ def test_objects_move_as_in_the_truth(truth, exact, tmp_path):
         poses = np.array(row["world_from_object"])
         found = Rigid.from_matrix(poses)
         degrees, apart = pose_errors(found @ found[CANONICAL].inverse(), true, centres[label])
-        assert degrees.max() < 0.01 and apart.max() < 1e-4  # float32; worst seen 2e-4, 1e-6
+        assert degrees.max() < 0.01 and apart.max() < 1e-4  # float32; measured 2e-4, 1e-6
         assert np.ptp(true.translation, axis=0).max() > 0.1  # it does move
         np.testing.assert_allclose(poses[CANONICAL, :3, :3], np.eye(3), atol=1e-5)
         np.testing.assert_allclose(poses[CANONICAL, :3, 3], centres[label], atol=1e-5)
@@ -112,7 +112,7 @@ def test_objects_move_as_in_the_truth(truth, exact, tmp_path):
     assert len(content["objects"]) == 2
 
 
-def test_any_rate(exact, tmp_path):
+def test_any_frame_rate(exact, tmp_path):
     times = resampled_times(exact, 100.0)
     assert times[0] == 0 and times[-1] <= 1
     np.testing.assert_allclose(np.diff(times) * exact.timeline.seconds[-1], 0.01)
@@ -147,13 +147,13 @@ def test_flow_is_the_true_one(truth, exact, tmp_path):
     assert valid.mean() > 0.99
     error = np.linalg.norm(found - flow, axis=-1)
     length = np.linalg.norm(flow, axis=-1)
-    # Seen: 0.39 px of 16 px, 3.4 and 4.5 mm of 0.3 to 0.4 m on the boxes: error of drawn depth.
+    # Measured: 0.39 px of 16 px, 3.4 and 4.5 mm of 0.3 to 0.4 m on the boxes, from depth errors.
     assert np.median(error) < 0.6 and np.median(length) > 10
     error3d = np.linalg.norm(found3d - scene_flow, axis=-1)
     masks = truth.clip.masks[1]
     assert np.median(error3d[masks > 0]) < 0.008 and error3d[masks > 0].mean() < 0.03
     assert np.median(error3d[masks == 0]) == 0
-    # The mask of what moves by itself is that of the boxes, up to the seam.
+    # The mask of moving pixels is that of the boxes, except for silhouettes.
     camera = truth.clip.cameras[6]
     points = world_points_from_depth(truth.clip.depths[1], truth.clip.cameras[1])
     to_pixels = [
@@ -167,36 +167,36 @@ def test_flow_is_the_true_one(truth, exact, tmp_path):
     np.testing.assert_array_equal(known, valid)
 
 
-def test_flow_is_exact_but_for_the_depth(truth, exact):
-    """Where only one body is drawn, flow is that body's motion applied to the point drawn."""
+def test_flow_is_exact_except_for_the_depth(truth, exact):
+    """Where only one body is rendered, flow is its motion applied to the rendered point."""
     camera, times = exact.cameras[1], exact.timeline.times[[1, 6]]
     flow = render_flow(exact, (camera, exact.cameras[6]), tuple(times))
     whole = render_image(exact, camera, times[0])
     points = world_points_from_depth(whole.depth, camera)
     for instance, link in LINKS.items():
         share = render_image(exact, camera, times[0], objects=[instance], background=False)
-        # Where the body covers all, nothing behind it shows through.
+        # Only pixels that the body covers completely.
         pure = (share.alpha > 0.999) & (np.abs(share.depth - whole.depth) < 1e-3)
         assert pure.sum() > 50
         motion = link_motions(truth.spec, reference=1)[link][6]
         expected = transform_points(motion, points[pure]) - points[pure]
-        # 0.1 % of another body may show through; worst seen below.
+        # 0.1 % of another body may show through.
         assert np.linalg.norm(flow.xyz[pure] - expected, axis=-1).max() < 2e-3
 
 
-def test_what_stands_still_has_exactly_no_scene_flow(exact):
+def test_static_points_have_exactly_no_scene_flow(exact):
     camera = exact.cameras[0]
     flow = render_flow(exact, (camera, camera), (0.0, 0.7), objects=[])
     assert not flow.xyz.any() and not flow.moving.any()
     assert np.abs(flow.xy[flow.valid]).max() < 1e-4
 
 
-def test_flow_there_and_back_is_none(exact):
-    """Following the flow to the other time and the flow found there back leads home."""
+def test_forward_and_backward_flow_cancel(exact):
+    """Forward flow followed by the backward flow at its end leads back to the pixel."""
     camera = exact.cameras[2]
     ahead = render_flow(exact, (camera, camera), (0.2, 0.6))
     back = render_flow(exact, (camera, camera), (0.6, 0.2))
-    # Inside of the boxes: at a silhouette two motions are blended, and some of it gets hidden.
+    # Only inside the boxes: at silhouettes two motions are blended, and points become occluded.
     inner = binary_erosion(ahead.moving, iterations=3)
     rows, columns = np.nonzero(inner)
     start = np.stack([columns, rows], -1) + 0.5
@@ -205,7 +205,7 @@ def test_flow_there_and_back_is_none(exact):
     x, y = np.floor(landed[inside]).astype(int).T
     home = landed[inside] + back.xy[y, x] - start[inside]
     length = np.linalg.norm(ahead.xy[inner], axis=-1)
-    # Back is read at the nearest pixel; seen 0.32 px.
+    # Backward flow is sampled at the nearest pixel; measured 0.32 px.
     assert np.median(np.linalg.norm(home, axis=-1)) < 0.5 and np.median(length) > 3
 
 

@@ -1,4 +1,4 @@
-"""PLY files, read back by another program's reader and drawn again."""
+"""PLY files, read by another reader and rendered again."""
 
 import numpy as np
 import pytest
@@ -9,13 +9,13 @@ from scipy.spatial.transform import Rotation
 
 from msdyn.errors import InputError
 from msdyn.export import export_ply
-from msdyn.export.gaussians import turned_harmonics
+from msdyn.export.gaussians import rotated_harmonics
 from msdyn.files import read_json
 from msdyn.geometry import SH_C0, harmonics_basis
 from msdyn.io import write_gaussians_ply
 from msdyn.raster import rasterize
 from msdyn.render import render_image
-from msdyn.sequence import Gaussians, What
+from msdyn.sequence import Gaussians, PartSelection
 
 
 def columns(path):
@@ -24,7 +24,7 @@ def columns(path):
 
 
 def read_back(path):
-    """Return what 3DGS's own loader makes of a file: activated parameters, SH [G, K, 3]."""
+    """Return the parameters that 3DGS's own loader reads: activated, SH [G, K, 3]."""
     c = columns(path)
     rest = [c[f"f_rest_{i}"] for i in range(sum(name.startswith("f_rest_") for name in c))]
     dc = np.stack([c[f"f_dc_{i}"] for i in range(3)], -1)[:, None]
@@ -39,8 +39,8 @@ def read_back(path):
     }
 
 
-def drawn_again(path, camera):
-    """Render a file without anything of the sequence: colours evaluated in the world."""
+def rendered_again(path, camera):
+    """Render a file independently of the sequence: colours evaluated in the world."""
     g = {k: torch.from_numpy(np.ascontiguousarray(v)).float() for k, v in read_back(path).items()}
     degree = int(g["harmonics"].shape[1] ** 0.5) - 1
     directions = g["means"] - torch.from_numpy(camera.centres[0]).float()
@@ -54,7 +54,7 @@ def drawn_again(path, camera):
     return image.features[0].clamp(0, 1).numpy()
 
 
-def test_every_time_is_drawn_as_before(exact, tmp_path):
+def test_every_time_renders_like_the_sequence(exact, tmp_path):
     times = np.array([0.0, 0.4, 1.0])
     paths = export_ply(exact, tmp_path, times)
     assert [p.name for p in paths] == ["00000.ply", "00001.ply", "00002.ply", "manifest.json"]
@@ -62,8 +62,8 @@ def test_every_time_is_drawn_as_before(exact, tmp_path):
         camera = exact.camera_at(time)
         expected = render_image(exact, camera, time).rgb
         assert expected.std() > 0.1
-        # Quaternions are normalised in the file and once more when drawn; worst seen 6e-6.
-        np.testing.assert_allclose(drawn_again(path, camera), expected, atol=1e-4)
+        # Quaternions are normalised in the file and again when rendered; measured 6e-6.
+        np.testing.assert_allclose(rendered_again(path, camera), expected, atol=1e-4)
 
 
 def test_the_order_of_properties_is_that_of_3dgs(exact, tmp_path):
@@ -86,7 +86,7 @@ def test_stored_values_are_those_of_the_sequence(exact, tmp_path):
 
 
 def test_a_part_of_the_sequence(exact, tmp_path):
-    export_ply(exact, tmp_path, np.array([0.5]), What(objects="2", background="off"))
+    export_ply(exact, tmp_path, np.array([0.5]), PartSelection(objects="2", background="off"))
     c = columns(tmp_path / "00000.ply")
     assert len(c["x"]) == int((exact.labels == 2).sum())
     manifest = read_json(tmp_path / "manifest.json")
@@ -95,21 +95,21 @@ def test_a_part_of_the_sequence(exact, tmp_path):
 
 
 @pytest.mark.parametrize("degree", [1, 2, 3])
-def test_turned_harmonics_turn_the_function(degree):
+def test_rotated_harmonics_rotate_the_function(degree):
     rng = np.random.default_rng(degree)
     harmonics = torch.from_numpy(rng.normal(size=(5, (degree + 1) ** 2, 3)))
     rotations = torch.from_numpy(Rotation.random(5, random_state=0).as_matrix())
     directions = torch.nn.functional.normalize(torch.from_numpy(rng.normal(size=(7, 3))), dim=-1)
-    turned = turned_harmonics(harmonics, rotations)
+    turned = rotated_harmonics(harmonics, rotations)
     ahead = harmonics_basis(degree, directions) @ turned
     before = harmonics_basis(degree, directions @ rotations) @ harmonics
     np.testing.assert_allclose(ahead, before, atol=1e-10)
-    same = turned_harmonics(harmonics, torch.eye(3).expand(5, 3, 3))
+    same = rotated_harmonics(harmonics, torch.eye(3).expand(5, 3, 3))
     np.testing.assert_allclose(same, harmonics, atol=1e-10)
 
 
-def test_colours_that_depend_on_the_view_survive_a_turn(exact, tmp_path):
-    """With harmonics, the file's colours in the world are ours in the object's own frame."""
+def test_view_dependent_colours_survive_a_rotation(exact, tmp_path):
+    """The file's colours, evaluated in the world, are the sequence's, in the canonical frame."""
     from copy import deepcopy
 
     sequence = deepcopy(exact)
@@ -122,10 +122,10 @@ def test_colours_that_depend_on_the_view_survive_a_turn(exact, tmp_path):
     export_ply(sequence, tmp_path, np.array([0.9]))
     camera = sequence.camera_at(0.2)
     expected = render_image(sequence, camera, 0.9).rgb
-    np.testing.assert_allclose(drawn_again(tmp_path / "00000.ply", camera), expected, atol=1e-4)
+    np.testing.assert_allclose(rendered_again(tmp_path / "00000.ply", camera), expected, atol=1e-4)
 
 
-def test_numbers_that_are_not_finite_are_refused_and_nothing_is_left(tmp_path):
+def test_non_finite_numbers_are_an_error_and_leave_no_file(tmp_path):
     sequence = moving_points([[0, 0, 2.0]], np.zeros((1, 2, 3)))
     gaussians = {
         "means": np.array([[0, np.nan, 1]]), "log_scales": np.zeros((1, 3)),

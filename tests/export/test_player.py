@@ -1,4 +1,4 @@
-"""The page that plays a sequence, opened from disk in a headless browser."""
+"""The page that plays a sequence, opened as a file in a headless browser."""
 
 import base64
 import gzip
@@ -12,7 +12,7 @@ from browser import Browser
 from msdyn.errors import InputError
 from msdyn.export import export_player
 from msdyn.render import render_image
-from msdyn.sequence import What
+from msdyn.sequence import PartSelection
 
 
 def unpacked(path):
@@ -24,7 +24,7 @@ def unpacked(path):
     return json.loads(header[1]), gzip.decompress(base64.b64decode(data[1]))
 
 
-def test_what_is_stored_is_the_sequence(exact, tmp_path):
+def test_the_stored_arrays_are_the_sequence(exact, tmp_path):
     times = np.linspace(0, 1, 3)
     export_player(exact, tmp_path / "a.html", times)
     header, blob = unpacked(tmp_path / "a.html")
@@ -59,14 +59,14 @@ def test_times_must_increase(exact, tmp_path):
 
 
 @pytest.mark.slow
-def test_it_plays_and_looks_like_our_own_render(exact, tmp_path):
+def test_it_plays_and_renders_like_msdyn(exact, tmp_path):
     export_player(exact, tmp_path / "a.html", exact.timeline.times)
     width, height = 96 * 5, 72 * 5
     with Browser(tmp_path, width, height) as browser:
         browser.open((tmp_path / "a.html").as_uri())
         browser.until("window.player && player.ready")
         assert browser.errors() == []
-        # It plays by itself, and the clock goes on.
+        # It plays automatically, and the time advances.
         start = browser.run("player.steps")
         browser.until(f"player.steps > {start + 3}")
         browser.run("player.playing = false; document.getElementById('bar').hidden = true;"
@@ -80,18 +80,18 @@ def test_it_plays_and_looks_like_our_own_render(exact, tmp_path):
             )
             shots.append(browser.screenshot(tmp_path / f"{frame}.png").astype(float))
             camera = exact.cameras[frame].resized(width, height)
-            ours = render_image(exact, camera, time).rgb8
-            difference = np.abs(shots[-1] - ours)
-            # Orientations have 8 bits, colours are blended in 8 bits; seen 1.0 of 255.
+            expected = render_image(exact, camera, time).rgb8
+            difference = np.abs(shots[-1] - expected)
+            # Quaternions have 8 bits, colours are blended in 8 bits; measured 1.0 of 255.
             assert difference.mean() < 2.0
-            assert ours.std() > 20
-        assert np.abs(shots[0] - shots[1]).mean() > 5  # scrubbing changes the picture
-        # An object can be switched off, and the view turned by hand.
+            assert expected.std() > 20
+        assert np.abs(shots[0] - shots[1]).mean() > 5  # scrubbing changes the image
+        # Objects can be hidden, and the view rotated by dragging.
         browser.run("player.shown[1] = player.shown[2] = false")
         browser.run("new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))")
         without = browser.screenshot().astype(float)
-        ours = render_image(exact, camera, time, objects=[]).rgb8
-        assert np.abs(without - ours).mean() < 2.0
+        expected = render_image(exact, camera, time, objects=[]).rgb8
+        assert np.abs(without - expected).mean() < 2.0
         for kind, x in (("mousePressed", 200), ("mouseMoved", 260), ("mouseReleased", 260)):
             browser.call("Input.dispatchMouseEvent", type=kind, x=x, y=150, button="left",
                          buttons=1, clickCount=1)  # fmt: skip
@@ -102,7 +102,7 @@ def test_it_plays_and_looks_like_our_own_render(exact, tmp_path):
 
 
 def test_a_part_of_the_sequence(exact, tmp_path):
-    what = What(objects="2", background="off")
+    what = PartSelection(objects="2", background="off")
     export_player(exact, tmp_path / "a.html", np.linspace(0, 1, 2), what)
     header, _ = unpacked(tmp_path / "a.html")
     assert header["labels"] == [2] and header["fixed"] == 0

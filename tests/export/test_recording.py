@@ -1,4 +1,4 @@
-"""rerun recordings, read back by rerun's own reader."""
+"""rerun recordings, read by rerun's own reader."""
 
 import sys
 

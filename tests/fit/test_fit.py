@@ -1,4 +1,4 @@
-"""Whole fits of a small scene with exact truth: recovery, resumption, worlds, degenerate scenes."""
+"""Whole fits of a small scene with exact truth: accuracy, resuming, worlds, degenerate scenes."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ from msdyn.synthetic import make_scene, render_truth, write_priors
 
 @pytest.fixture(scope="session")
 def boxes(tmp_path_factory):
-    """Two boxes that move over a table, as a scene directory with exact priors."""
+    """A scene directory with exact priors: two boxes that move over a table."""
     directory = tmp_path_factory.mktemp("boxes") / "scene"
     truth = render_truth(make_scene("two-boxes", frames=12, width=96, height=72))
     write_priors(truth, directory, level="exact", seed=0)
@@ -46,25 +46,25 @@ def fitted(boxes):
     return fit_scene(Scene(boxes), config())
 
 
-def copy(boxes, tmp_path):
+def copy_scene(boxes, tmp_path):
     return Scene(shutil.copytree(boxes, tmp_path / "scene", ignore=shutil.ignore_patterns("fit")))
 
 
-def test_motion_and_looks_are_recovered(boxes, fitted):
+def test_motion_and_appearance_are_recovered(boxes, fitted):
     scene = Scene(boxes)
     full = evaluate_views(fitted, scene)
     frozen = evaluate_views(fitted, scene, variant=Variant(frozen=True))
-    # 22.7 and 16.0 dB when this was written, the same to 0.03 dB for three seeds.
+    # 22.7 and 16.0 dB when written, within 0.03 dB for three seeds.
     assert full["mpsnr"] > 22 and full["mpsnr"] > frozen["mpsnr"] + 5.5
     tracks = evaluate_tracks(fitted, scene)
     assert tracks is not None and tracks["drawn"] > 0.99
-    # Metres: a pixel is 0.012 wide there, the boxes move by 0.3. 0.024 when written.
+    # In metres; a pixel is 0.012 wide and the boxes move by 0.3. 0.024 when written.
     assert tracks["epe3d_moving"] < 0.03
-    seen = evaluate_frames(fitted, scene, list(range(len(scene))))
-    assert seen["mpsnr"] > 26
+    training = evaluate_frames(fitted, scene, list(range(len(scene))))
+    assert training["mpsnr"] > 26
 
 
-def test_what_a_fit_writes(boxes, fitted):
+def test_output_files_of_a_fit(boxes, fitted):
     folder = boxes / "fit"
     again = load_sequence(boxes)
     assert torch.equal(again.at(0.3).means, fitted.at(0.3).means)
@@ -83,12 +83,12 @@ class Stop(KeyboardInterrupt):
     pass
 
 
-def test_an_interrupted_fit_goes_on_as_if_nothing_had_happened(boxes, tmp_path, monkeypatch):
-    scene = copy(boxes, tmp_path)
-    # Short, but through a refinement on either side of the interruption.
+def test_an_interrupted_fit_resumes_exactly(boxes, tmp_path, monkeypatch):
+    scene = copy_scene(boxes, tmp_path)
+    # Short, with densifications before and after the interruption.
     options = config(epochs=6)
     options = replace(options, density=replace(options.density, every=10, start=0.1, stop=0.9))
-    whole = fit_scene(scene, replace(options, out=tmp_path / "whole"))
+    uninterrupted = fit_scene(scene, replace(options, out=tmp_path / "uninterrupted"))
 
     step = Fitter._one_step
 
@@ -99,17 +99,17 @@ def test_an_interrupted_fit_goes_on_as_if_nothing_had_happened(boxes, tmp_path, 
 
     monkeypatch.setattr(Fitter, "_one_step", stopping)
     with pytest.raises(Stop):
-        fit_scene(scene, replace(options, out=tmp_path / "parts"))
+        fit_scene(scene, replace(options, out=tmp_path / "resumed"))
     monkeypatch.setattr(Fitter, "_one_step", step)
-    parts = fit_scene(scene, replace(options, out=tmp_path / "parts"))
-    assert parts.num_gaussians == whole.num_gaussians
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, parts.state_dict()[name]), name
-    rows = (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()
-    assert json.loads(rows[0])["step"] == 20  # what was logged before is kept
+    resumed = fit_scene(scene, replace(options, out=tmp_path / "resumed"))
+    assert resumed.num_gaussians == uninterrupted.num_gaussians
+    for name, value in uninterrupted.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    rows = (tmp_path / "resumed" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(rows[0])["step"] == 20  # entries before the interruption are kept
 
 
-def test_other_options_start_anew_and_finished_fits_are_not_repeated(boxes, fitted, monkeypatch):
+def test_other_options_restart_and_finished_fits_are_not_repeated(boxes, fitted, monkeypatch):
     calls = []
     step = Fitter._one_step
 
@@ -127,39 +127,39 @@ def test_other_options_start_anew_and_finished_fits_are_not_repeated(boxes, fitt
     assert calls[0] == 0
 
 
-def test_the_world_of_the_input_is_kept(boxes, fitted, tmp_path):
-    """The same scene in other units and elsewhere gives the same result there."""
-    scene = copy(boxes, tmp_path)
+def test_the_result_is_in_the_world_of_the_input(boxes, fitted, tmp_path):
+    """The same scene at another scale and position gives the same result there."""
+    scene = copy_scene(boxes, tmp_path)
     world = Similarity.of(250.0, [100.0, -40.0, 7.0])
     write_cameras(scene.directory / "cameras.json", scene.cameras.transformed(world))
     for frame in range(len(scene)):
         write_depth(scene.directory, frame, 250 * scene.depth(frame))
     moved = fit_scene(Scene(scene.directory), config())
     ours = fitted.at(0.5).means.mean(1) * 250 + torch.tensor([100.0, -40, 7])
-    # Sums in another order let the two drift apart by a few thousandths of the scene.
+    # Rounding differences grow to a few thousandths of the scene size.
     torch.testing.assert_close(moved.at(0.5).means.mean(1), ours, atol=5.0, rtol=0)
     psnr = [evaluate_frames(s, scene, [0, 5, 11])["mpsnr"] for s in (fitted, moved)]
     assert psnr[1] == pytest.approx(psnr[0], abs=0.7)
 
 
-def test_frames_can_be_kept_out(boxes, tmp_path):
+def test_frames_can_be_held_out(boxes, tmp_path):
     scene = Scene(boxes)
     sequence = fit_scene(scene, config(epochs=8, holdout_every=4, out=tmp_path / "fit"))
     assert sequence.motion.key_frames.tolist() == [0, 1, 2, 4, 5, 6, 8, 9, 10, 11]
-    kept_out = evaluate_frames(sequence, scene, [3, 7])["mpsnr"]
+    held_out = evaluate_frames(sequence, scene, [3, 7])["mpsnr"]
     between = evaluate_frames(sequence, scene, [2, 4, 6, 8])["mpsnr"]
-    assert kept_out > between - 4 and kept_out > 20
+    assert held_out > between - 4 and held_out > 20
 
 
 def test_a_scene_without_objects(boxes, tmp_path):
-    scene = copy(boxes, tmp_path)
+    scene = copy_scene(boxes, tmp_path)
     tracks = scene.tracks
     for frame in range(len(scene)):
         write_mask(scene.directory, frame, np.zeros(scene.size, np.uint8))
-    still = Tracks.from_dense(
+    static = Tracks.from_dense(
         tracks.xy, tracks.visible, tracks.confidence, 0 * tracks.object, tracks.query_frame
     )
-    write_tracks(scene.directory / "tracks.npz", still)
+    write_tracks(scene.directory / "tracks.npz", static)
     sequence = fit_scene(Scene(scene.directory), config(epochs=2))
     assert len(sequence.moving) == 0 and len(sequence.static) > 1000
     again = load_sequence(scene.directory)
@@ -181,15 +181,15 @@ def test_smaller_images(boxes, tmp_path):
 
 
 def test_an_object_without_tracks_is_refused(boxes, tmp_path):
-    scene = copy(boxes, tmp_path)
+    scene = copy_scene(boxes, tmp_path)
     tracks = scene.tracks
     write_tracks(scene.directory / "tracks.npz", tracks.select(tracks.object != 2))
     with pytest.raises(InputError, match=r"object\(s\) \[2\] have no track"):
         fit_scene(Scene(scene.directory), config())
 
 
-def test_a_damaged_checkpoint_is_named(boxes, tmp_path):
-    scene = copy(boxes, tmp_path)
+def test_a_damaged_checkpoint_is_reported(boxes, tmp_path):
+    scene = copy_scene(boxes, tmp_path)
     (scene.directory / "fit").mkdir()
     (scene.directory / "fit" / "checkpoint.safetensors").write_bytes(b"half a file")
     with pytest.raises(InputError, match="damaged checkpoint .* --restart"):
@@ -197,21 +197,21 @@ def test_a_damaged_checkpoint_is_named(boxes, tmp_path):
     fit_scene(scene, config(epochs=1, restart=True))
 
 
-def test_a_missing_gpu_is_said(boxes):
+def test_a_missing_gpu_is_reported(boxes):
     if torch.cuda.is_available():
-        pytest.skip("there is a GPU here")
-    with pytest.raises(InputError, match="no CUDA device"):
+        pytest.skip("needs a machine without a GPU")
+    with pytest.raises(InputError, match="expected a CUDA device for cuda, torch finds none"):
         Fitter(Scene(boxes), config(device="cuda"))
 
 
 def test_new_gaussians_inherit_weights_and_labels(boxes, tmp_path, monkeypatch):
-    refined = []
+    sizes_after = []
     refine = GaussianSet.refine
 
     def watched(self, step, info, columns):
         changed = refine(self, step, info, columns)
         if changed:
-            refined.append(
+            sizes_after.append(
                 {k: len(v) for k, v in self.params.items()}
                 | {k: len(v) for k, v in self.state.items() if isinstance(v, torch.Tensor)}
             )
@@ -223,16 +223,16 @@ def test_new_gaussians_inherit_weights_and_labels(boxes, tmp_path, monkeypatch):
         options, density=replace(options.density, every=10, start=0.1, grow_gradient=1e-5)
     )
     sequence = fit_scene(Scene(boxes), options)
-    assert refined and all(len(set(sizes.values())) == 1 for sizes in refined)
+    assert sizes_after and all(len(set(sizes.values())) == 1 for sizes in sizes_after)
     assert len(sequence.moving) > 1500
-    # A Gaussian's patterns are those of its own object.
+    # The patterns of a Gaussian are those of its object.
     motion = sequence.motion
     labels = motion.patterns.objects[motion.weights[0].index[:, 0]]
     assert torch.equal(labels, sequence.labels)
 
 
 def test_cameras_of_another_size_are_refused(boxes, tmp_path):
-    scene = copy(boxes, tmp_path)
+    scene = copy_scene(boxes, tmp_path)
     path = scene.directory / "cameras.json"
     write_json(path, {**read_json(path), "width": 50})
     with pytest.raises(InputError, match="expected size 96x72, got 50x72"):

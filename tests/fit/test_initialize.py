@@ -1,4 +1,4 @@
-"""Where the first Gaussians lie."""
+"""Initial positions of the Gaussians, and surface samples."""
 
 from dataclasses import replace
 
@@ -17,8 +17,8 @@ FRAMES, WIDTH, HEIGHT = 8, 96, 72
 
 
 @pytest.fixture(scope="module")
-def squeezed(tmp_path_factory):
-    """A cup squeezed while it moves, seen by a phone's sensors."""
+def deforming_cup(tmp_path_factory):
+    """A cup that deforms while it moves, with sensor-like priors."""
     folder = tmp_path_factory.mktemp("cup") / "scene"
     truth = render_truth(make_scene("deformable", frames=FRAMES, width=WIDTH, height=HEIGHT))
     write_priors(truth, folder, level="sensor", seed=0)
@@ -26,33 +26,35 @@ def squeezed(tmp_path_factory):
 
 
 @pytest.mark.parametrize("model", ["hierarchy", "single"])
-def test_each_moving_gaussian_lies_where_its_own_frame_saw_it(squeezed, model):
+def test_moving_gaussians_are_on_the_observed_surface_of_their_frame(deforming_cup, model):
     options = preset("quick")
     motion = replace(options.motion, model=model, prefit_steps=20)
     options = replace(options, moving_gaussians=800, static_gaussians=100, motion=motion)
     data = load_fit_data(
-        squeezed, long_side=None, holdout_every=0, device=torch.device("cpu"), refine="none"
+        deforming_cup, long_side=None, holdout_every=0, device=torch.device("cpu"), refine="none"
     )
-    sequence = initialize(data, options, squeezed.info.timeline, squeezed.info.world_units)
+    sequence = initialize(
+        data, options, deforming_cup.info.timeline, deforming_cup.info.world_units
+    )
     assert len(sequence.moving) > 400
     with torch.no_grad():
         means = sequence.posed(torch.arange(FRAMES).float()).means.double().numpy()
     means = means[:, len(sequence.static) :]
-    off = np.full((FRAMES, means.shape[1]), np.inf)
+    error = np.full((FRAMES, means.shape[1]), np.inf)
     for frame in range(FRAMES):
         local = transform_points(data.cameras.cam_from_world[frame], means[frame])
         xy = project(data.cameras.intrinsics[frame], local)
         column, row = np.floor(xy).astype(int).T
         inside = (column >= 0) & (column < WIDTH) & (row >= 0) & (row < HEIGHT)
-        seen = data.depth[frame].numpy()[row[inside], column[inside]]
-        off[frame, inside] = np.abs(local[inside, 2] - seen)
-    # 0.22 with the weights of whatever lies near in the canonical frame.
-    assert (off.min(0) < 1e-4).mean() > 0.98
+        observed = data.depth[frame].numpy()[row[inside], column[inside]]
+        error[frame, inside] = np.abs(local[inside, 2] - observed)
+    # 0.22 with weights from neighbours in the canonical frame.
+    assert (error.min(0) < 1e-4).mean() > 0.98
 
 
-def test_surfaces_given_to_the_builder_are_what_each_frame_saw(squeezed):
+def test_surface_samples_agree_with_depth_and_image_of_their_frame(deforming_cup):
     data = load_fit_data(
-        squeezed, long_side=None, holdout_every=0, device=torch.device("cpu"), refine="none"
+        deforming_cup, long_side=None, holdout_every=0, device=torch.device("cpu"), refine="none"
     )
     objects = np.unique(data.tracks.object)
     surfaces = _object_surfaces(data, objects, seed=0)

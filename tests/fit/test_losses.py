@@ -1,4 +1,4 @@
-"""The losses: closed forms, oracles, gradients, degenerate input."""
+"""The losses: closed forms, reference implementations, gradients, degenerate input."""
 
 import numpy as np
 import pytest
@@ -38,19 +38,19 @@ def test_ssim_agrees_with_scikit_image():
 def test_the_compiled_ssim_agrees_with_torch_in_double():
     a, b = images(size=(37, 21))
     for pair in ((a, b), (b, a), (a, a.clone())):
-        wide = pair[0].clone().requires_grad_()
-        expected = ssim(wide, pair[1])
+        double = pair[0].clone().requires_grad_()
+        expected = ssim(double, pair[1])
         expected.backward()
-        narrow = pair[0].float().requires_grad_()
-        value = ssim(narrow, pair[1].float())
+        single = pair[0].float().requires_grad_()
+        value = ssim(single, pair[1].float())
         (3 * value).backward()
         assert value.item() == pytest.approx(expected.item(), abs=2e-6)
-        scale = float(wide.grad.abs().max()) + 1e-6
-        # Worst seen: 2e-5 of the largest entry.
-        assert float((narrow.grad.double() / 3 - wide.grad).abs().max()) < 1e-3 * scale
+        scale = float(double.grad.abs().max()) + 1e-6
+        # Largest error observed: 2e-5 of the largest entry.
+        assert float((single.grad.double() / 3 - double.grad).abs().max()) < 1e-3 * scale
 
 
-def test_rgb_loss_is_zero_for_equal_images_and_its_gradient_right():
+def test_rgb_loss_is_zero_for_equal_images_and_its_gradient_is_correct():
     a, b = images(size=(12, 12))
     assert float(rgb_loss(a, a)) == pytest.approx(0, abs=1e-12)
     image = a.clone().requires_grad_()
@@ -59,20 +59,20 @@ def test_rgb_loss_is_zero_for_equal_images_and_its_gradient_right():
 
 def test_the_compiled_rgb_loss_agrees_with_torch_in_double():
     a, b = images(size=(37, 21))
-    b[:, :5] = a[:, :5]  # where images are equal L1 has no slope
+    b[:, :5] = a[:, :5]  # the gradient of L1 is 0 for equal images
     results = []
     for dtype in (torch.float64, torch.float32):
         image = a.to(dtype).requires_grad_()
         value = rgb_loss(image, b.to(dtype))
-        (slope,) = torch.autograd.grad(3 * value, image)
-        results.append((value.detach(), slope))
-    (expected, slope), (value, compiled) = results
+        (gradient,) = torch.autograd.grad(3 * value, image)
+        results.append((value.detach(), gradient))
+    (expected, gradient), (value, compiled) = results
     assert float(value) == pytest.approx(float(expected), abs=1e-6)
-    # Worst seen: 2e-5 of the largest entry.
-    assert float((compiled - slope).abs().max()) < 1e-4 * float(slope.abs().max())
+    # Largest error observed: 2e-5 of the largest entry.
+    assert float((compiled - gradient).abs().max()) < 1e-4 * float(gradient.abs().max())
 
 
-def test_mask_loss_ignores_what_is_uncertain():
+def test_mask_loss_ignores_uncertain_pixels():
     truth = torch.zeros(1, 4, 4)
     moving = torch.ones(1, 4, 4)
     certain = torch.zeros(1, 4, 4)
@@ -82,21 +82,21 @@ def test_mask_loss_ignores_what_is_uncertain():
     assert float(mask_loss(moving, truth, certain)) == pytest.approx(0.5)
 
 
-def test_depth_loss_counts_known_and_drawn_pixels():
+def test_depth_loss_uses_known_and_opaque_pixels():
     truth = torch.tensor([[[2.0, 0.0, 4.0, 2.0]]])
     alpha = torch.tensor([[[0.8, 1.0, 0.2, 1.0]]])
-    depth = torch.tensor([[[1.6, 9.0, 9.0, 4.0]]])  # blended: 2.0, unknown, too faint, 4.0
-    sure = torch.ones_like(truth)
-    # Two pixels count: 1/2 - 1/2 and 1/4 - 1/2.
-    assert float(depth_loss(depth, alpha, truth, sure)) == pytest.approx(0.125)
-    assert float(depth_loss(depth, alpha, 0 * truth, sure)) == 0
-    # Each by its confidence.
-    sure[..., 0] = 0.25
-    assert float(depth_loss(depth, alpha, truth, sure)) == pytest.approx(0.25 / 1.25)
+    depth = torch.tensor([[[1.6, 9.0, 9.0, 4.0]]])  # blended: 2.0, unknown, transparent, 4.0
+    confidence = torch.ones_like(truth)
+    # The errors of the two valid pixels are 1/2 - 1/2 and 1/4 - 1/2.
+    assert float(depth_loss(depth, alpha, truth, confidence)) == pytest.approx(0.125)
+    assert float(depth_loss(depth, alpha, 0 * truth, confidence)) == 0
+    # Errors are weighted by confidence.
+    confidence[..., 0] = 0.25
+    assert float(depth_loss(depth, alpha, truth, confidence)) == pytest.approx(0.25 / 1.25)
 
 
 def tracked(shift=(0.0, 0.0, 0.0), weight=1.0):
-    """A wall at depth 2 seen by a camera at rest, all of it moving by `shift`."""
+    """Arguments of the track loss: a static camera and a wall at depth 2 translated by `shift`."""
     width, height, focal = 20, 16, 25.0
     k = torch.tensor([[focal, 0, 10], [0, focal, 8], [0, 0, 1]])[None]
     pose = torch.eye(4)[None]
@@ -111,11 +111,11 @@ def tracked(shift=(0.0, 0.0, 0.0), weight=1.0):
     return [positions, alpha, source, target, depth, weights, k, pose]
 
 
-def test_true_tracks_cost_nothing_and_wrong_ones_their_distance():
+def test_track_loss_is_the_distance_to_the_track():
     assert float(track_loss(*tracked((0.1, -0.05, 0.0)))) < 1e-5
     wrong = tracked()
     wrong[3] = wrong[3] + torch.tensor([3.0, 4.0])  # 5 px of 20
-    assert float(track_loss(*wrong)) == pytest.approx(0.2)  # the cap
+    assert float(track_loss(*wrong)) == pytest.approx(0.2)  # the upper bound
     wrong[3] = wrong[2] + torch.tensor([0.6, 0.8])
     assert float(track_loss(*wrong)) == pytest.approx(1 / 20, abs=1e-5)
     deep = tracked()
@@ -123,7 +123,7 @@ def test_true_tracks_cost_nothing_and_wrong_ones_their_distance():
     assert float(track_loss(*deep)) == pytest.approx(0.1 * (1 / 2 - 1 / 4), abs=1e-5)
 
 
-def test_tracks_without_weight_or_surface_cost_nothing():
+def test_track_loss_ignores_tracks_without_weight_or_surface():
     wrong = tracked(weight=0.0)
     wrong[3] = wrong[3] + 5
     assert float(track_loss(*wrong)) == 0
@@ -149,50 +149,54 @@ def neighbourhood(count=30, k=4, seed=0):
     return points, chosen, near[chosen], torch.ones(len(chosen), k).double()
 
 
-def test_rigid_motion_has_no_strain_and_stretching_has():
+def test_rigidity_loss_of_rigid_motion_and_of_stretching():
     points, *pairs = neighbourhood()
-    turn = torch.from_numpy(Rotation.from_rotvec([[0.3, 1, 0], [0, 2, 1]]).as_matrix())
-    moved = torch.einsum("bij,nj->bni", turn, points) + 3
-    rotations = turn[:, None].expand(-1, len(points), 3, 3)
+    rotation = torch.from_numpy(Rotation.from_rotvec([[0.3, 1, 0], [0, 2, 1]]).as_matrix())
+    moved = torch.einsum("bij,nj->bni", rotation, points) + 3
+    rotations = rotation[:, None].expand(-1, len(points), 3, 3)
     assert float(rigidity_loss(points, moved, rotations, *pairs)) < 1e-5
     identity = torch.eye(3).double().expand(1, len(points), 3, 3)
     stretched = float(rigidity_loss(points, 1.5 * points[None], identity, *pairs))
-    assert stretched == pytest.approx(0.5, abs=1e-5)  # half of the neighbours' distance
-    turned_apart = identity.clone()
-    turned_apart[0, 0] = turn[0]
-    assert float(rigidity_loss(points, points[None], turned_apart, *pairs)) > 1e-3
+    assert stretched == pytest.approx(0.5, abs=1e-5)  # half the distance of neighbours
+    rotated = identity.clone()
+    rotated[0, 0] = rotation[0]
+    assert float(rigidity_loss(points, points[None], rotated, *pairs)) > 1e-3
 
 
 def test_the_compiled_rigidity_agrees_with_torch_in_double():
     points, chosen, near, weights = neighbourhood()
     g = torch.Generator().manual_seed(3)
-    turn = (
+    rotation = (
         Rotation.from_rotvec(np.random.default_rng(1).normal(size=(2 * len(points), 3)))
         .as_matrix()
         .reshape(2, -1, 3, 3)
     )
-    leaves = [points, torch.rand(2, len(points), 3, generator=g).double(), torch.from_numpy(turn)]
-    weights = weights * torch.rand(weights.shape, generator=g).round()  # some pairs have none
+    leaves = [
+        points,
+        torch.rand(2, len(points), 3, generator=g).double(),
+        torch.from_numpy(rotation),
+    ]
+    weights = weights * torch.rand(weights.shape, generator=g).round()  # some are zero
     results = []
     for dtype in (torch.float64, torch.float32):
         own = tuple(leaf.to(dtype).clone().requires_grad_() for leaf in leaves)
         value = rigidity_loss(*own, chosen, near, weights.to(dtype))
         results.append((value, torch.autograd.grad(3 * value, own)))
-    (expected, slopes), (value, compiled) = results
+    (expected, gradients), (value, compiled) = results
     assert value.item() == pytest.approx(expected.item(), rel=1e-6)
-    for slope, ours in zip(slopes, compiled, strict=True):
-        assert slope.abs().max() > 1e-3
-        assert torch.allclose(ours.double(), slope, atol=1e-6 * float(slope.abs().max()))
+    for gradient, ours in zip(gradients, compiled, strict=True):
+        assert gradient.abs().max() > 1e-3
+        assert torch.allclose(ours.double(), gradient, atol=1e-6 * float(gradient.abs().max()))
 
 
-def test_pairs_without_weight_may_move_apart():
+def test_rigidity_loss_ignores_pairs_without_weight():
     points, chosen, near, weights = neighbourhood()
     moved = points + torch.randn_like(points)
     identity = torch.eye(3).double().expand(1, len(points), 3, 3)
     assert float(rigidity_loss(points, moved[None], identity, chosen, near, 0 * weights)) == 0
 
 
-def a_field(frames=9, patterns=2):
+def identity_field(frames=9, patterns=2):
     sixd = torch.tensor([1.0, 0, 0, 0, 1, 0]).expand(patterns, frames, 6)
     shift = torch.zeros(patterns, frames, 3)
     return PatternField(
@@ -202,7 +206,7 @@ def a_field(frames=9, patterns=2):
 
 
 def test_uniform_motion_has_no_acceleration():
-    field = a_field()
+    field = identity_field()
     with torch.no_grad():
         field.translations[0][:] = torch.arange(9.0)[:, None] * torch.tensor([1.0, 2, 3])
     assert field.acceleration().item() == pytest.approx(0, abs=1e-6)
@@ -211,27 +215,27 @@ def test_uniform_motion_has_no_acceleration():
     assert field.acceleration().item() > 0.1
 
 
-def test_the_first_level_may_move_freely():
-    field = a_field()
-    rest = field.residual_size().item()
-    assert rest < 1e-5
+def test_the_residual_regulariser_excludes_the_first_level():
+    field = identity_field()
+    at_identity = field.residual_size().item()
+    assert at_identity < 1e-5
     with torch.no_grad():
         field.translations[0] += 1
-    assert float(field.residual_size()) == pytest.approx(rest)
+    assert float(field.residual_size()) == pytest.approx(at_identity)
     with torch.no_grad():
         field.translations[1] += 1
     assert float(field.residual_size()) == pytest.approx(1, abs=1e-4)
 
 
-def test_spheres_have_no_scale_loss():
+def test_scale_loss_is_zero_for_spheres():
     assert float(scale_loss(torch.full((4, 3), -2.0))) == 0
     assert float(scale_loss(torch.tensor([[0.0, 0.0, 3.0]]))) == pytest.approx(2.0)
 
 
-def test_empty_sets_cost_nothing():
+def test_losses_of_empty_sets_are_zero():
     assert float(scale_loss(torch.zeros(0, 3))) == 0
     none = torch.zeros(0, 3)
     pairs = torch.zeros(0).long(), torch.zeros(0, 8).long(), torch.zeros(0, 8)
     assert float(rigidity_loss(none, none[None], torch.zeros(1, 0, 3, 3), *pairs)) == 0
-    field = a_field(patterns=0)
+    field = identity_field(patterns=0)
     assert field.acceleration().item() == 0 and float(field.residual_size()) == 0

@@ -13,7 +13,7 @@ from msdyn.geometry import Cameras
 from msdyn.scene import Scene, stamp_stage
 from msdyn.synthetic import PriorLevel, make_priors, make_scene, render_truth, write_priors
 
-WOBBLE = PriorLevel(pose_degrees=0.2, pose_shift=0.005)
+POSE_NOISE = PriorLevel(pose_degrees=0.2, pose_shift=0.005)
 
 
 @pytest.fixture(scope="module")
@@ -28,59 +28,70 @@ def refined(priors, **options):
     )
 
 
-def wobble(cameras: Cameras, truth) -> tuple[float, float]:
-    """Degrees and metres, root mean square, beside what all frames have in common."""
+def pose_error(cameras: Cameras, truth) -> tuple[float, float]:
+    """RMS error of orientations (degrees) and centres (metres), without the mean error."""
     true = truth.clip.cameras
-    turn = Rotation.from_matrix(cameras.cam_from_world[:, :3, :3] @ true.world_from_cam[:, :3, :3])
-    turn = turn.as_rotvec(degrees=True)
-    moved = cameras.centres - true.centres
-    return tuple(float(np.sqrt(((v - v.mean(0)) ** 2).sum(1).mean())) for v in (turn, moved))
+    rotvec = Rotation.from_matrix(
+        cameras.cam_from_world[:, :3, :3] @ true.world_from_cam[:, :3, :3]
+    )
+    rotvec = rotvec.as_rotvec(degrees=True)
+    offset = cameras.centres - true.centres
+    return tuple(float(np.sqrt(((v - v.mean(0)) ** 2).sum(1).mean())) for v in (rotvec, offset))
 
 
 def test_poses_are_recovered_from_exact_tracks(truth):
-    priors = make_priors(truth, WOBBLE)
+    priors = make_priors(truth, POSE_NOISE)
     result = refined(priors)
-    before, after = wobble(priors.cameras, truth), wobble(result.cameras, truth)
-    # 0.2 degrees and 6 mm to begin with. Depth maps have pixels of 2 cm here and tracks fall
-    # between them: 2 % and 5 % of the error are left.
+    before, after = pose_error(priors.cameras, truth), pose_error(result.cameras, truth)
+    # Initially 0.2 degrees and 6 mm. 2 % and 5 % of the error remain, because depth is sampled at
+    # the nearest pixel and pixels are 2 cm wide.
     assert after[0] < 0.03 * before[0] and after[1] < 0.08 * before[1]
-    assert result.after < 0.05 * result.before
-    # Where the world is on the whole is not for tracks to say.
-    apart = (result.cameras.centres - priors.cameras.centres).mean(0)
-    assert np.linalg.norm(apart) < 0.1 * before[1]
+    assert result.pixels_after < 0.05 * result.pixels_before
+    # The mean of the poses is not observable and is kept by the prior.
+    drift = (result.cameras.centres - priors.cameras.centres).mean(0)
+    assert np.linalg.norm(drift) < 0.1 * before[1]
 
 
-def test_the_drift_of_depth_is_recovered(truth):
+def test_the_drift_of_depth_scale_is_corrected(truth):
     priors = make_priors(truth, PriorLevel(depth_drift=0.03, depth_scale=0.02), seed=3)
     result = refined(priors)
     scale = np.array(
         [np.median(d / t) for d, t in zip(priors.depths, truth.clip.depths, strict=True)]
     )
     adjusted = [adjust_depth(d, result, f) for f, d in enumerate(priors.depths)]
-    left = np.array([np.median(d / t) for d, t in zip(adjusted, truth.clip.depths, strict=True)])
-    assert np.std(scale) > 0.015 and np.std(left) < 0.05 * np.std(scale)
-    assert abs(left.mean() - 1) < 0.01
+    remaining = np.array(
+        [np.median(d / t) for d, t in zip(adjusted, truth.clip.depths, strict=True)]
+    )
+    assert np.std(scale) > 0.015 and np.std(remaining) < 0.05 * np.std(scale)
+    assert abs(remaining.mean() - 1) < 0.01
 
 
-def test_noisy_tracks_and_depth_leave_a_tenth(truth):
-    sensor = replace(WOBBLE, depth_noise=0.01, depth_holes=0.05, depth_drift=0.02, mask_border=2.0,
-                     track_jitter=0.3, track_outliers=0.1)  # fmt: skip
+def test_poses_are_improved_by_noisy_tracks_and_depth(truth):
+    sensor = replace(
+        POSE_NOISE,
+        depth_noise=0.01,
+        depth_holes=0.05,
+        depth_drift=0.02,
+        mask_border=2.0,
+        track_jitter=0.3,
+        track_outliers=0.1,
+    )
     priors = make_priors(truth, sensor)
-    before, after = wobble(priors.cameras, truth), wobble(refined(priors).cameras, truth)
+    before, after = pose_error(priors.cameras, truth), pose_error(refined(priors).cameras, truth)
     assert after[0] < 0.3 * before[0] and after[1] < 0.3 * before[1]
 
 
-def test_what_is_exact_stays_so(truth):
+def test_exact_cameras_and_depth_are_kept(truth):
     priors = make_priors(truth, PriorLevel())
     result = refined(priors)
-    turn, moved = wobble(result.cameras, truth)
-    assert turn < 0.005 and moved < 5e-4
+    degrees, metres = pose_error(result.cameras, truth)
+    assert degrees < 0.005 and metres < 5e-4
     np.testing.assert_allclose(result.log_scale, 0, atol=1e-3)
 
 
 @pytest.mark.parametrize("poses, depth", [(True, False), (False, True), (False, False)])
-def test_only_what_is_asked_for_changes(truth, poses, depth):
-    priors = make_priors(truth, replace(WOBBLE, depth_drift=0.03))
+def test_poses_and_depth_can_be_refined_separately(truth, poses, depth):
+    priors = make_priors(truth, replace(POSE_NOISE, depth_drift=0.03))
     result = refined(priors, poses=poses, depth=depth)
     same = np.array_equal(result.cameras.cam_from_world, priors.cameras.cam_from_world)
     assert same != poses
@@ -89,7 +100,7 @@ def test_only_what_is_asked_for_changes(truth, poses, depth):
     assert np.allclose(unchanged, priors.depths[2], rtol=1e-6) != depth
 
 
-def test_frames_left_out_take_their_neighbours_corrections(truth):
+def test_corrections_of_held_out_frames_are_interpolated(truth):
     priors = make_priors(truth, PriorLevel(depth_drift=0.03))
     frames = np.array([0, 1, 2, 4, 5, 6, 8, 9])
     result = refined(priors, frames=frames)
@@ -99,7 +110,7 @@ def test_frames_left_out_take_their_neighbours_corrections(truth):
 
 
 def test_without_static_tracks_nothing_changes(truth):
-    priors = make_priors(truth, replace(WOBBLE, depth_drift=0.03))
+    priors = make_priors(truth, replace(POSE_NOISE, depth_drift=0.03))
     moving = priors.tracks.select(priors.tracks.object > 0)
     result = refined(replace(priors, tracks=moving))
     assert result.tracks == 0
@@ -115,7 +126,7 @@ def test_unknown_depth_stays_unknown(truth):
 
 
 def test_a_fit_keeps_the_refined_cameras(truth, tmp_path):
-    write_priors(truth, tmp_path / "scene", level=WOBBLE)
+    write_priors(truth, tmp_path / "scene", level=POSE_NOISE)
     scene = Scene(tmp_path / "scene")
     config = replace(
         preset("quick"),
@@ -127,10 +138,10 @@ def test_a_fit_keeps_the_refined_cameras(truth, tmp_path):
         device="cpu",
     )
     sequence = fit_scene(scene, config)
-    assert wobble(sequence.cameras, truth)[0] < 0.1 * wobble(scene.cameras, truth)[0]
+    assert pose_error(sequence.cameras, truth)[0] < 0.1 * pose_error(scene.cameras, truth)[0]
     written = read_json(scene.directory / "fit" / "refinement.json")
     assert written["pixels_after"] < 0.1 * written["pixels_before"]
-    # As if structure from motion had given them.
+    # Cameras from structure from motion are not refined.
     stamp_stage(scene.directory, "cameras", backend="sfm", options={}, input_hash="", seconds=0.0)
     untouched = fit_scene(Scene(scene.directory), config)
     np.testing.assert_array_equal(untouched.cameras.cam_from_world, scene.cameras.cam_from_world)

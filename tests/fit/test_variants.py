@@ -1,4 +1,4 @@
-"""The variants of the method: each does what its name says, and survives saving and resuming."""
+"""The variants of the method: effect of each option, storage and resuming."""
 
 from dataclasses import replace
 
@@ -35,21 +35,21 @@ def test_a_free_residual_of_every_gaussian(plane_scene, tmp_path):
     assert sequence.num_levels == 4 and sequence.motion.residual is not None
     assert sequence.motion.residual.shape == (len(sequence.moving), len(plane_scene), 3)
     own = sequence.motion.residual.detach()
-    assert 0 < own.norm(dim=-1).mean() < 0.1  # it moves, and does not take over
+    assert 0 < own.norm(dim=-1).mean() < 0.1
     frame = torch.tensor([2.5])
     rotations, without = sequence.motion.patterns(
         sequence.moving.means, sequence.motion.weights, frame
     )
-    still = sequence.num_levels - 1
+    levels = sequence.num_levels - 1
     static = len(sequence.static)
-    torch.testing.assert_close(sequence.posed(frame, levels=still).means[:, static:], without)
-    # Half way between two key frames, inside all other levels: it turns with them.
+    torch.testing.assert_close(sequence.posed(frame, levels=levels).means[:, static:], without)
+    # Halfway between two key frames, rotated by all other levels.
     expected = without[0] + (rotations[0] @ own[:, 2:4].mean(1)[..., None])[..., 0]
     torch.testing.assert_close(sequence.posed(frame).means[0, static:], expected)
     saved_equals(sequence, tmp_path)
 
 
-def test_residuals_are_inherited_when_gaussians_are_grown(plane_scene, tmp_path):
+def test_residuals_are_inherited_by_new_gaussians(plane_scene, tmp_path):
     options = config(tmp_path, motion=MotionConfig(levels=4, prefit_steps=5), epochs=4)
     growing = replace(
         options.density, every=8, start=0.1, stop=0.9, grow_gradient=1e-6, max_moving=1000
@@ -59,8 +59,8 @@ def test_residuals_are_inherited_when_gaussians_are_grown(plane_scene, tmp_path)
     assert len(sequence.moving) == len(sequence.motion.residual) != options.moving_gaussians
 
 
-def test_weights_of_every_frame(plane_scene, tmp_path):
-    # The lower half of the square becomes an object of its own, so that there is something to mix.
+def test_time_varying_weights(plane_scene, tmp_path):
+    # The lower half of the square becomes a second object, so that there are two patterns.
     tracks = plane_scene.tracks
     for frame in range(len(plane_scene)):
         mask = plane_scene.mask(frame)
@@ -77,12 +77,12 @@ def test_weights_of_every_frame(plane_scene, tmp_path):
         assert own.varies and own.logits.shape[1:] == (plain.index.shape[1], frames)
         torch.testing.assert_close(own.values.sum(1), torch.ones(len(own.index), frames))
     several = next(b for b in sequence.motion.weights if b.index.shape[1] > 1)
-    assert several.logits.detach().std(-1).max() > 1e-3  # they came to differ between frames
+    assert several.logits.detach().std(-1).max() > 1e-3  # weights differ between frames
     saved_equals(sequence, tmp_path)
 
 
-def test_equal_weights_at_all_frames_are_constant_weights(plane_scene, tmp_path):
-    """The two forms agree in values and gradients where they mean the same."""
+def test_equal_weights_in_all_frames_agree_with_constant_weights(plane_scene, tmp_path):
+    """Values and gradients agree."""
     fitter = Fitter(plane_scene, config(tmp_path))
     fitter._start()
     sequence = fitter.sequence
@@ -116,7 +116,7 @@ def test_one_flat_layer(plane_scene, tmp_path):
     saved_equals(sequence, tmp_path)
 
 
-def test_colour_alone(plane_scene, tmp_path):
+def test_colour_loss_only(plane_scene, tmp_path):
     fitter = Fitter(plane_scene, config(tmp_path, losses="rgb"))
     fitter._start()
     terms, _, _ = fitter.objective(fitter.sequence, fitter.data.frames[:1], 0)
@@ -124,11 +124,11 @@ def test_colour_alone(plane_scene, tmp_path):
 
 
 @pytest.mark.parametrize("degree", [1, 3])
-def test_colours_that_views_change(plane_scene, tmp_path, degree):
+def test_view_dependent_colours(plane_scene, tmp_path, degree):
     sequence = fit_scene(plane_scene, config(tmp_path, sh_degree=degree))
     assert sequence.static.harmonics.shape[1] == (degree + 1) ** 2
     finer = sequence.static.harmonics[:, 1:].detach().abs().mean()
-    # Adam moves an entry by its rate a step: the finer ones have a twentieth of it.
+    # Adam changes a parameter by at most about its learning rate per step.
     assert 0 < finer < 36 * FitConfig().rate.harmonics / 20
     saved_equals(sequence, tmp_path)
 
@@ -138,20 +138,20 @@ def test_opacities_are_reset(plane_scene, tmp_path):
     density = replace(options.density, reset_every=20, start=0.0, stop=1.0, every=1000)
     fitter = Fitter(plane_scene, replace(options, density=density))
     fitter._start()
-    seen = []
+    largest = []
     for _ in range(22):
         fitter._one_step(fitter._frames_of(fitter.step))
         fitter.step += 1
-        seen.append(max(float(s.opacities.max()) for s in (fitter.sequence.static,)))
+        largest.append(float(fitter.sequence.static.opacities.max()))
     threshold = 2 * density.prune_opacity
-    assert min(seen[:20]) > 0.5 and seen[20] == pytest.approx(threshold, rel=1e-4)
-    assert seen[21] < 1.1 * threshold  # Adam's momentum went with it
+    assert min(largest[:20]) > 0.5 and largest[20] == pytest.approx(threshold, rel=1e-4)
+    assert largest[21] < 1.1 * threshold  # Adam's momentum is reset too
 
 
-def test_an_interrupted_variant_goes_on(plane_scene, tmp_path, monkeypatch):
+def test_an_interrupted_variant_resumes_exactly(plane_scene, tmp_path, monkeypatch):
     motion = MotionConfig(levels=4, weights="time-varying", prefit_steps=5)
     options = config(tmp_path, motion=motion, epochs=4)
-    whole = fit_scene(plane_scene, replace(options, out=tmp_path / "whole"))
+    uninterrupted = fit_scene(plane_scene, replace(options, out=tmp_path / "uninterrupted"))
     step = Fitter._one_step
 
     def stopping(self, frames):
@@ -163,6 +163,6 @@ def test_an_interrupted_variant_goes_on(plane_scene, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         fit_scene(plane_scene, options)
     monkeypatch.setattr(Fitter, "_one_step", step)
-    parts = fit_scene(plane_scene, options)
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, parts.state_dict()[name]), name
+    resumed = fit_scene(plane_scene, options)
+    for name, value in uninterrupted.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name

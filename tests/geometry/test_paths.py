@@ -1,4 +1,4 @@
-"""Camera paths: where they start, what they look at, that they are smooth."""
+"""Camera paths: start, viewing direction, smoothness."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ DOWN = np.array([0, 0, -1.0])
 
 @pytest.fixture
 def cameras():
-    """A shaky arc about a point."""
+    """An arc about a point, with jitter."""
     rng = np.random.default_rng(0)
     angles = np.linspace(-0.4, 0.4, 24)
     centres = FOCUS + 3 * np.stack([np.sin(angles), -np.cos(angles), 0.2 + 0 * angles], -1)
@@ -28,14 +28,14 @@ def steps(cameras):
 
 @pytest.mark.parametrize("name", PATHS)
 @pytest.mark.parametrize("count", [1, 2, 31])
-def test_every_path_has_cameras_that_see_the_scene(cameras, name, count):
+def test_every_path_views_the_scene(cameras, name, count):
     path = make_path(name, cameras, count)
     assert len(path) == count and (path.width, path.height) == (64, 48)
     forward = path.cam_from_world[:, 2, :3]
     to_focus = FOCUS - path.centres
     distance = (forward * to_focus).sum(1)
-    off = np.linalg.norm(to_focus - distance[:, None] * forward, axis=1)
-    assert (distance > 1.5).all() and (off < 0.2).all()  # within two degrees or so of the middle
+    lateral = np.linalg.norm(to_focus - distance[:, None] * forward, axis=1)
+    assert (distance > 1.5).all() and (lateral < 0.2).all()
     assert (path.cam_from_world[:, 1, 2] < 0).all()  # upright
 
 
@@ -47,16 +47,16 @@ def test_paths_are_smooth(cameras, name):
     assert np.ptp(path.centres, axis=0).max() > 0.2
 
 
-def test_the_stabilised_path_has_less_tremor_and_the_same_course(cameras):
+def test_the_stabilised_path_follows_the_input_with_less_jitter(cameras):
     path = make_path("stabilised", cameras, 24)
-    tremor = np.abs(np.diff(path.centres, n=2, axis=0)).mean()
-    assert tremor < 0.2 * np.abs(np.diff(cameras.centres, n=2, axis=0)).mean()
-    middle = slice(4, -4)  # a mean over neighbours has fewer at the ends
+    jitter = np.abs(np.diff(path.centres, n=2, axis=0)).mean()
+    assert jitter < 0.2 * np.abs(np.diff(cameras.centres, n=2, axis=0)).mean()
+    middle = slice(4, -4)  # the temporal filter is truncated at the ends
     assert np.abs(path.centres - cameras.centres)[middle].max() < 0.05
     np.testing.assert_allclose(path.intrinsics, cameras.intrinsics, atol=1e-9)
 
 
-def test_paths_that_return(cameras):
+def test_closed_paths_end_where_they_start(cameras):
     for name in ("dolly", "bullet-time"):
         path = make_path(name, cameras, 20)
         middle = cameras[len(cameras) // 2]
@@ -73,10 +73,10 @@ def test_paths_that_return(cameras):
 def test_interpolated_cameras(cameras):
     same = cameras.interpolated(np.arange(24.0))
     np.testing.assert_array_equal(same.cam_from_world, cameras.cam_from_world)
-    # Half way between two, turned half of the way.
-    turned = np.stack([look_at(np.array([i, 0, 0.0]), np.array([i, 1.0, t]), DOWN)
-                       for i, t in ((0.0, 0.0), (1.0, 1.0))])  # fmt: skip
-    pair = Cameras.pinhole(np.array([50.0, 70.0]), 64, 48, turned)
+    # Halfway between two cameras whose orientations differ by 45 degrees.
+    poses = np.stack([look_at(np.array([i, 0, 0.0]), np.array([i, 1.0, t]), DOWN)
+                      for i, t in ((0.0, 0.0), (1.0, 1.0))])  # fmt: skip
+    pair = Cameras.pinhole(np.array([50.0, 70.0]), 64, 48, poses)
     half = pair.interpolated(np.array([0.5]))
     np.testing.assert_allclose(half.centres[0], [0.5, 0, 0], atol=1e-12)
     forward = half.cam_from_world[0, 2, :3]

@@ -1,4 +1,4 @@
-"""Procrustes alignment against scipy and roma, and its decided degenerate cases."""
+"""Procrustes alignment against scipy and roma, and its defined degenerate cases."""
 
 import numpy as np
 import pytest
@@ -41,18 +41,20 @@ def test_exact_motion_is_recovered(seed):
 
 
 @given(st.integers(0, 2**31))
-def test_noisy_motion_agrees_with_two_oracles(seed):
+def test_noisy_motion_agrees_with_roma_and_scipy(seed):
     source, target, weights, *_ = problem(seed, noise=0.3)
     found = procrustes(source, target, weights)
     rigid, _ = found.rigid, found.rank
     found, shift = rigid.rotation, rigid.translation
-    theirs, their_shift = roma.rigid_points_registration(source, target, weights=weights)
-    torch.testing.assert_close(found, theirs, atol=1e-9, rtol=0)
-    torch.testing.assert_close(shift, their_shift, atol=1e-9, rtol=0)
-    share = weights / weights.sum()
-    centred = [(v - (share[:, None] * v).sum(0)).numpy() for v in (target, source)]
-    scipys = Rotation.align_vectors(*centred, weights=weights.numpy())[0].as_matrix()
-    np.testing.assert_allclose(found, scipys, atol=1e-6)
+    expected_rotation, expected_translation = roma.rigid_points_registration(
+        source, target, weights=weights
+    )
+    torch.testing.assert_close(found, expected_rotation, atol=1e-9, rtol=0)
+    torch.testing.assert_close(shift, expected_translation, atol=1e-9, rtol=0)
+    normalised = weights / weights.sum()
+    centred = [(v - (normalised[:, None] * v).sum(0)).numpy() for v in (target, source)]
+    expected = Rotation.align_vectors(*centred, weights=weights.numpy())[0].as_matrix()
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_batches_broadcast():
@@ -94,7 +96,7 @@ def test_one_point_gives_a_translation():
 
 
 @pytest.mark.parametrize("direction", [[0.0, 1, 0], [-1.0, 0, 0], [0.6, 0.8, 0]])
-def test_a_line_never_spins_about_itself(direction):
+def test_collinear_points_are_not_rotated_about_their_line(direction):
     steps = torch.linspace(-1, 1, 7).double()[:, None]
     source = steps * torch.tensor([[1.0, 0, 0]])
     target = steps * torch.tensor([direction]) + 2
@@ -119,13 +121,13 @@ def test_a_plane_determines_a_proper_rotation():
     torch.testing.assert_close(shift, translation)
 
 
-def test_a_mirror_image_is_not_answered_by_a_reflection():
+def test_a_mirrored_point_set_gives_a_proper_rotation():
     source, _, weights, *_ = problem(6)
     found = procrustes(source, source * torch.tensor([-1.0, 1, 1]), weights).rigid.rotation
     assert torch.linalg.det(found) == pytest.approx(1)
 
 
-def test_the_prior_pulls_to_the_identity():
+def test_the_prior_shrinks_the_rotation():
     source, target, weights, rotation, _ = problem(7)
 
     def angle(prior):
@@ -147,15 +149,15 @@ def test_similarity_is_recovered():
 
 
 @pytest.mark.parametrize("spread", [1.0, 0.0])
-def test_camera_paths_align_even_on_a_line(spread):
+def test_camera_paths_align_even_if_collinear(spread):
     rng = np.random.default_rng(9)
     poses = np.tile(np.eye(4), (6, 1, 1))
     poses[:, :3, :3] = Rotation.from_rotvec(0.2 * rng.normal(size=(6, 3))).as_matrix()
     centres = np.arange(6)[:, None] * [1.0, 0, 0] + spread * rng.normal(size=(6, 3))
     poses[:, :3, 3] = -(poses[:, :3, :3] @ centres[..., None])[..., 0]
     source = Cameras.pinhole(100.0, 64, 48, poses)
-    turn = Rotation.from_rotvec([0.3, -0.5, 1.0]).as_matrix()
-    world = Similarity(2.5, Rigid(turn, np.array([1.0, 2, 3])))
+    rotation = Rotation.from_rotvec([0.3, -0.5, 1.0]).as_matrix()
+    world = Similarity(2.5, Rigid(rotation, np.array([1.0, 2, 3])))
     target = source.transformed(world)
     found = align_camera_paths(source, target)
     assert found.scale == pytest.approx(2.5)
@@ -167,18 +169,18 @@ def test_camera_paths_align_even_on_a_line(spread):
 
 def test_the_nearest_rotation_of_a_weighted_mean_is_scipys_mean():
     rng = np.random.default_rng(4)
-    turns = Rotation.from_rotvec(rng.normal(0, 0.8, (3, 7, 3)).reshape(-1, 3))
-    matrices = turns.as_matrix().reshape(3, 7, 3, 3)
+    rotations = Rotation.from_rotvec(rng.normal(0, 0.8, (3, 7, 3)).reshape(-1, 3))
+    matrices = rotations.as_matrix().reshape(3, 7, 3, 3)
     weights = rng.random(7)
     found = nearest_rotations(np.einsum("t,btij->bij", weights, matrices))
     for own, mean in zip(matrices, found, strict=True):
         expected = Rotation.from_matrix(own).mean(weights).as_matrix()
         np.testing.assert_allclose(mean, expected, atol=1e-12)
-    # Of a reflection too it is a rotation.
+    # A reflection gives a proper rotation too.
     assert np.linalg.det(nearest_rotations(np.diag([1.0, 0.9, -0.5]))) == pytest.approx(1)
 
 
-def test_arrays_are_answered_by_arrays():
+def test_arrays_give_arrays_of_the_same_values():
     tensors = problem(3)[:3]
     expected = procrustes(*tensors)
     found = procrustes(*(t.numpy() for t in tensors))

@@ -1,4 +1,4 @@
-"""Laying coloured surfaces upon one another."""
+"""Registration of coloured surfaces."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ SIZE, RESOLUTION = 0.1, 0.006
 
 
 def relief(rng, count, left, right):
-    """A bumpy, blotched sheet facing -z, as samples of its part between two abscissas."""
+    """Samples of a bumpy, textured sheet facing -z, for x between `left` and `right`."""
     x, y = rng.uniform(left, right, count), rng.uniform(-0.1, 0.1, count)
     z = 0.01 * np.sin(40 * x) * np.cos(35 * y)
     xyz = np.c_[x, y, z]
@@ -26,44 +26,46 @@ def relief(rng, count, left, right):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_surface_seen_in_part_is_laid_where_it_belongs(seed):
+def test_partially_overlapping_surfaces_are_registered(seed):
     rng = np.random.default_rng(seed)
     target, source = relief(rng, 2500, -0.1, 0.06), relief(rng, 2000, -0.05, 0.1)
-    turn = Rotation.from_rotvec(rng.normal(size=3))
-    turn = Rotation.from_rotvec(np.radians(12) * turn.as_rotvec() / turn.magnitude()).as_matrix()
-    shift = rng.uniform(-0.02, 0.02, 3)
-    # A tenth are of something else; the rest is off by a millimetre.
+    rotation = Rotation.from_rotvec(rng.normal(size=3))
+    rotation = Rotation.from_rotvec(
+        np.radians(12) * rotation.as_rotvec() / rotation.magnitude()
+    ).as_matrix()
+    translation = rng.uniform(-0.02, 0.02, 3)
+    # A tenth are outliers; the rest has noise of 1 mm.
     noisy = source.xyz + rng.normal(0, 0.001, source.xyz.shape)
     noisy[::10] = rng.uniform(-0.15, 0.15, noisy[::10].shape)
     source = SurfaceSamples(noisy, source.rgb, source.normals)
-    # What is sought takes the moved source back.
-    moved = source.moved(Rigid(turn, shift))
+    # The true registration is the inverse of this motion.
+    moved = source.moved(Rigid(rotation, translation))
     found = register_surfaces(moved, target, reach=SIZE, resolution=RESOLUTION)
-    back = found.rigid @ Rigid(turn, shift)
-    assert np.degrees(Rotation.from_matrix(back.rotation).magnitude()) < 0.5
+    error = found.rigid @ Rigid(rotation, translation)
+    assert np.degrees(Rotation.from_matrix(error.rotation).magnitude()) < 0.5
     centre = source.xyz.mean(0, keepdims=True)
-    assert np.linalg.norm(back.apply(centre) - centre) < 0.002
-    assert found.agreement > 3 * found.before
+    assert np.linalg.norm(error.apply(centre) - centre) < 0.002
+    assert found.agreement > 3 * found.agreement_before
     assert found.agreement == pytest.approx(
         surface_agreement(moved.moved(found.rigid), target, RESOLUTION)
     )
 
 
-def test_a_surface_agrees_with_itself_and_stays():
+def test_registering_a_surface_to_itself_is_the_identity():
     sheet = relief(np.random.default_rng(0), 1000, -0.1, 0.1)
     found = register_surfaces(sheet, sheet, reach=SIZE, resolution=RESOLUTION)
     np.testing.assert_allclose(found.rigid.matrix, np.eye(4), atol=1e-9)
-    assert found.before == pytest.approx(1) and found.agreement == pytest.approx(1)
+    assert found.agreement_before == pytest.approx(1) and found.agreement == pytest.approx(1)
 
 
-def test_the_back_of_a_sheet_is_not_its_front():
+def test_surfaces_of_opposite_normals_do_not_agree():
     sheet = relief(np.random.default_rng(0), 1000, -0.1, 0.1)
     behind = SurfaceSamples(sheet.xyz, sheet.rgb, -sheet.normals)
     found = register_surfaces(behind, sheet, reach=SIZE, resolution=RESOLUTION)
     assert found.agreement < 0.05
 
 
-def test_normals_are_those_of_a_ball_on_the_side_of_who_sees_it():
+def test_normals_of_a_sphere_point_towards_the_viewpoint():
     rng = np.random.default_rng(1)
     out = rng.normal(size=(4000, 3))
     out /= np.linalg.norm(out, axis=1, keepdims=True)
@@ -72,7 +74,7 @@ def test_normals_are_those_of_a_ball_on_the_side_of_who_sees_it():
     assert np.degrees(np.arccos((normals * out).sum(1).clip(-1, 1))).mean() < 4
     inside = sample_normals(0.3 * out, np.zeros(3))
     assert ((inside * out).sum(1) < 0).mean() > 0.99
-    for few in (0, 1, 2):  # nothing to fit a plane to: towards the eye
+    for few in (0, 1, 2):  # too few points for a plane: towards the viewpoint
         points = rng.normal(size=(few, 3))
         normals = sample_normals(points, np.array([0, 0, -9.0]))
         assert normals.shape == (few, 3) and np.isfinite(normals).all()

@@ -1,4 +1,4 @@
-"""Rigid transforms and similarities: a group that acts on points, in numpy and in torch."""
+"""Rigid transforms and similarities: group axioms, action on points, numpy and torch."""
 
 import numpy as np
 import pytest
@@ -14,8 +14,8 @@ seeds = st.integers(0, 2**31)
 
 def random_rigid(seed, *batch):
     rng = np.random.default_rng(seed)
-    turns = Rotation.random(int(np.prod(batch)), random_state=seed)
-    return Rigid(turns.as_matrix().reshape(*batch, 3, 3), rng.normal(size=(*batch, 3)))
+    rotations = Rotation.random(int(np.prod(batch)), random_state=seed)
+    return Rigid(rotations.as_matrix().reshape(*batch, 3, 3), rng.normal(size=(*batch, 3)))
 
 
 def random_similarity(seed):
@@ -36,7 +36,7 @@ def test_the_group_acts_on_points(seed, batch, tensors):
         (a @ a.inverse()).matrix, np.tile(np.eye(4), (*batch, 1, 1)), **close
     )
     assert isinstance(a.apply(x), torch.Tensor if tensors else np.ndarray)
-    # The homogeneous matrices are the independent account.
+    # Homogeneous matrices are the independent reference.
     np.testing.assert_allclose((a @ b).matrix, np.asarray(a.matrix) @ np.asarray(b.matrix), **close)
     again = Rigid.from_matrix(a.matrix)
     np.testing.assert_array_equal(again.rotation, a.rotation)
@@ -56,8 +56,8 @@ def test_batches_broadcast_and_are_indexed():
 def test_interpolation_agrees_with_scipy(seed, fraction):
     start, end = random_rigid(seed, 1), random_rigid(seed + 1, 1)
     between = start.interpolated(end, np.array([fraction]))
-    turns = Rotation.from_matrix(np.concatenate([start.rotation, end.rotation]))
-    expected = Slerp([0, 1], turns)(fraction).as_matrix()
+    rotations = Rotation.from_matrix(np.concatenate([start.rotation, end.rotation]))
+    expected = Slerp([0, 1], rotations)(fraction).as_matrix()
     np.testing.assert_allclose(between.rotation[0], expected, atol=1e-6)
     np.testing.assert_allclose(
         between.translation, (1 - fraction) * start.translation + fraction * end.translation
@@ -81,13 +81,15 @@ def test_similarities_are_a_group(seed):
 
 
 @given(seeds)
-def test_a_motion_is_the_same_seen_from_another_world(seed):
+def test_conjugation_changes_the_world_of_a_motion(seed):
     world, motion = random_similarity(seed), random_rigid(seed + 1, 5)
     x = np.random.default_rng(seed).normal(size=(7, 3))
-    seen = world.conjugate(motion)
-    np.testing.assert_allclose(seen.apply(world.apply(x)), world.apply(motion.apply(x)), atol=1e-9)
+    conjugated = world.conjugate(motion)
+    np.testing.assert_allclose(
+        conjugated.apply(world.apply(x)), world.apply(motion.apply(x)), atol=1e-9
+    )
     for name in ("rotation", "translation"):
-        back = getattr(world.inverse().conjugate(seen), name)
+        back = getattr(world.inverse().conjugate(conjugated), name)
         np.testing.assert_allclose(back, getattr(motion, name), atol=1e-9)
 
 

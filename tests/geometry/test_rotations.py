@@ -25,7 +25,7 @@ batches = st.sampled_from([(), (3,), (2, 4)])
 def random_rotations(seed, batch):
     rng = np.random.default_rng(seed)
     count = int(np.prod(batch))
-    angle = rng.choice([1e-9, 1e-4, 0.3, 3.1], count)  # near the identity and near half a turn too
+    angle = rng.choice([1e-9, 1e-4, 0.3, 3.1], count)  # including nearly 0 and nearly pi
     axis = rng.normal(size=(count, 3))
     axis /= np.linalg.norm(axis, axis=1, keepdims=True)
     matrices = Rotation.from_rotvec(axis * angle[:, None]).as_matrix()
@@ -55,7 +55,7 @@ def test_quaternions_agree_with_scipy(seed, batch):
     rotations = random_rotations(seed, batch)
     quats = quats_wxyz_from_rotations(rotations).reshape(-1, 4).numpy()
     expected = Rotation.from_matrix(rotations.reshape(-1, 3, 3).numpy()).as_quat()[:, [3, 0, 1, 2]]
-    # Near half a turn the sign is arbitrary and scipy's own accuracy is about 1e-8.
+    # Near an angle of pi the sign is arbitrary and scipy's accuracy is about 1e-8.
     same = np.abs((quats * expected).sum(1))
     np.testing.assert_allclose(same, 1, atol=1e-9)
     back = rotations_from_quats_wxyz(torch.from_numpy(quats) * 2.5).reshape(rotations.shape)

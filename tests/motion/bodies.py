@@ -1,4 +1,4 @@
-"""Trajectories of bodies with exactly known motion, without any image."""
+"""Trajectories of bodies with exactly known motion."""
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -14,14 +14,14 @@ def rotations(axis, degrees):
     return Rotation.from_rotvec(np.deg2rad(degrees)[:, None] * axis).as_matrix()
 
 
-def rigid_body(rng, centre, axis, turn, path, count=60, frames=FRAMES):
+def rigid_body(rng, centre, axis, degrees, path, count=60, frames=FRAMES):
     """Points [N, T, 3] of a box, and its motion (R [T, 3, 3], t [T, 3]) from frame 0."""
     s = np.linspace(0, 1, frames)
     box = rng.uniform(-0.1, 0.1, (count, 3))
-    R = rotations(axis, turn * s)
-    shift = np.asarray(path) * s[:, None] + 0.05 * np.sin(6 * s)[:, None]
-    xyz = np.einsum("tij,nj->nti", R, box) + centre + shift - shift[0]
-    t = centre + shift - shift[0] - R @ centre
+    R = rotations(axis, degrees * s)
+    path_offset = np.asarray(path) * s[:, None] + 0.05 * np.sin(6 * s)[:, None]
+    xyz = np.einsum("tij,nj->nti", R, box) + centre + path_offset - path_offset[0]
+    t = centre + path_offset - path_offset[0] - R @ centre
     return xyz, R, t
 
 
@@ -32,7 +32,7 @@ def two_bodies(rng, frames=FRAMES):
 
 
 def laptop(rng, count=80, frames=FRAMES):
-    """Two plates: the base slides, the lid turns about the hinge by 100 degrees as it does."""
+    """Two plates: the base translates, the lid also rotates about the hinge by 100 degrees."""
     s = np.linspace(0, 1, frames)
     base = np.c_[rng.uniform(-0.2, 0.2, (count, 1)), np.zeros(count), rng.uniform(0, 0.3, count)]
     lid = np.c_[rng.uniform(-0.2, 0.2, (count, 1)), np.zeros(count), rng.uniform(-0.3, 0, count)]
@@ -43,7 +43,7 @@ def laptop(rng, count=80, frames=FRAMES):
 
 
 def sheet(rng, count=200, frames=FRAMES):
-    """A sheet that bends: its curvature grows, so every point moves on its own arc."""
+    """A sheet of increasing curvature, so that every point has its own trajectory."""
     s = np.linspace(0, 1, frames)
     u, v = rng.uniform(-0.3, 0.3, (2, count))
     curvature = 0.01 + 4.0 * s
@@ -54,7 +54,7 @@ def sheet(rng, count=200, frames=FRAMES):
 
 
 def lifted(*bodies, visible=None, noise=0.0, rng=None):
-    """Collect bodies [n, T, 3] into tracks of objects 1, 2, ..."""
+    """Concatenate bodies [n, T, 3] to tracks of objects 1, 2, ..."""
     xyz = np.concatenate(bodies)
     label = np.repeat(np.arange(1, len(bodies) + 1), [len(b) for b in bodies])
     if visible is None:
@@ -65,9 +65,9 @@ def lifted(*bodies, visible=None, noise=0.0, rng=None):
     return LiftedTracks(xyz, visible, visible.astype(float), label, np.zeros((*xyz.shape[:2], 2)))
 
 
-def short_lives(rng, count, frames=FRAMES, mean=12):
-    """Visibility [N, T] of tracks that live a while each, as chained optical flow gives them."""
+def short_tracks(rng, count, frames=FRAMES, mean=12):
+    """Visibility [N, T] of short tracks, such as those of chained optical flow."""
     start = rng.integers(-mean, frames, count)
-    life = rng.integers(mean // 2, 2 * mean, count)
+    length = rng.integers(mean // 2, 2 * mean, count)
     t = np.arange(frames)
-    return (t >= start[:, None]) & (t < (start + life)[:, None])
+    return (t >= start[:, None]) & (t < (start + length)[:, None])

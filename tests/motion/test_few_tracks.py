@@ -1,4 +1,4 @@
-"""Poses of frames in which only a few tracks are left of what is moving."""
+"""Poses in frames with only a few visible tracks."""
 
 import numpy as np
 import pytest
@@ -7,27 +7,28 @@ from scipy.spatial.transform import Rotation
 
 from msdyn.geometry import Rigid, procrustes
 from msdyn.motion import build_hierarchy
-from msdyn.motion.alignment import RigidMotion, align_cluster, anchor_object
-from msdyn.motion.companions import follow_companions, pose_variance
+from msdyn.motion.alignment import RigidMotion, align_cluster
+from msdyn.motion.object_alignment import anchor_object
+from msdyn.motion.occlusion import infer_occluded_motions, pose_variance
 
 
 @pytest.mark.parametrize("speed", [0.0, 0.1])
-def test_a_stray_track_does_not_carry_a_lost_object_away(speed):
-    """In the end the object is hidden; what begins under its name then is another surface's."""
+def test_an_outlier_track_does_not_move_an_occluded_object(speed):
+    """The object is occluded in the last frames, where an outlier track with its label starts."""
     rng = np.random.default_rng(0)
     xyz, *_ = rigid_body(rng, np.array([0, 0, 2.0]), [0, 1, 0], 60, [0.3, 0, 0], count=50)
-    stray = [0.9, 0.2, 2.5] + speed * np.arange(FRAMES)[None, :, None] * [1, 0, 0]
+    outlier = [0.9, 0.2, 2.5] + speed * np.arange(FRAMES)[None, :, None] * [1, 0, 0]
     visible = np.ones((51, FRAMES), bool)
     visible[:50, 26:] = False
     visible[50, :26] = False
-    tracks = lifted(np.concatenate([xyz, stray]), visible=visible)
+    tracks = lifted(np.concatenate([xyz, outlier]), visible=visible)
     moved = build_hierarchy(tracks, 0, levels=1).trajectories()[:50]
     np.testing.assert_allclose(moved[:, :26], xyz[:, :26], atol=1e-9)
     np.testing.assert_allclose(moved[:, 26:], moved[:, 25:26].repeat(4, 1), atol=1e-9)
 
 
-def test_a_stray_before_an_object_comes_back_does_not_say_where():
-    """All its tracks are lost, a stray begins, then forty others begin a little further on."""
+def test_an_outlier_track_before_an_object_reappears_does_not_move_it():
+    """All tracks are lost, an outlier track starts, then forty other tracks of the object start."""
     rng = np.random.default_rng(5)
     box = rng.uniform(-0.1, 0.1, (80, 3)) + [0, 0, 2]
     xyz = box[:, None] + np.linspace(0, 2, FRAMES)[:, None] * [1.0, 0, 0]
@@ -35,17 +36,17 @@ def test_a_stray_before_an_object_comes_back_does_not_say_where():
     visible[:40, :10] = True
     visible[40:80, 14:] = True
     errors = []
-    for stray in (False, True):
-        visible[80] = stray & (np.arange(FRAMES) >= 13)
+    for outlier in (False, True):
+        visible[80] = outlier & (np.arange(FRAMES) >= 13)
         away = np.broadcast_to([0.9, 0.2, 2.5], (1, FRAMES, 3))
         tracks = lifted(np.concatenate([xyz, away]), visible=visible)
         moved = build_hierarchy(tracks, 0, levels=1).trajectories()[:40]
         errors.append(np.linalg.norm(moved[:, 14:] - xyz[:40, 14:], axis=-1).mean())
-    assert errors[1] < 2 * errors[0] < 0.05  # where the stray counts, 0.3
+    assert errors[1] < 2 * errors[0] < 0.05  # 0.3 if the outlier is used
 
 
-def test_one_track_moves_an_object_but_does_not_turn_it_back():
-    """Of an object that has turned by a right angle one track is left in two of its frames."""
+def test_a_single_track_translates_an_object_but_does_not_rotate_it():
+    """Only one track of a rotating object is visible in two frames."""
     rng = np.random.default_rng(1)
     xyz, R, t = rigid_body(rng, np.array([0, 0, 2.0]), [0, 1, 0], 120, [0.3, 0, 0], count=40)
     weights = np.ones((40, FRAMES))
@@ -53,38 +54,38 @@ def test_one_track_moves_an_object_but_does_not_turn_it_back():
     motion = align_cluster(xyz[:, 0], xyz, weights)
     error = np.linalg.norm(motion.apply(xyz[:, 0]) - xyz, axis=-1)
     assert error[:, np.r_[0:20, 22:FRAMES]].max() < 1e-9
-    # The turn is interpolated, so all but the path between is known; it was off by 0.2 before.
+    # The rotation is interpolated. If it were the identity, the error would be 0.2.
     assert error[0, 20:22].max() < 1e-9
     assert error[:, 20:22].max() < 0.005
-    # A pair of tracks throughout is all there is to know: they still say where it goes.
+    # Two tracks that are visible in all frames are reproduced.
     pair = align_cluster(xyz[:2, 0], xyz[:2], np.ones((2, FRAMES)))
     np.testing.assert_allclose(pair.apply(xyz[:2, 0]), xyz[:2], atol=1e-6)
 
 
-def test_the_error_expected_of_a_pose_is_the_error_found():
-    """Monte Carlo: a patch in a corner of a body, aligned with noise, carries all of the body."""
+def test_the_expected_error_of_a_pose_agrees_with_monte_carlo():
+    """The pose of a body is estimated from the noisy tracks of a patch at its corner."""
     rng = np.random.default_rng(2)
     body = rng.uniform([-0.3, -0.1, -0.05], [0.3, 0.1, 0.05], (200, 3))
     weights = np.zeros((200, 3))
     weights[body[:, 0] > 0.15, 0] = 1  # a patch
-    weights[np.flatnonzero(body[:, 0] > 0.15)[:6], 1] = 1  # six tracks of it
+    weights[np.flatnonzero(body[:, 0] > 0.15)[:6], 1] = 1  # six tracks of the patch
     weights[:3, 2] = 1  # too few
     noise = 0.004
-    expected = pose_variance(body, weights, noise, expected_angle=100.0, least=4)
+    expected = pose_variance(body, weights, noise, expected_angle=100.0, min_tracks=4)
     assert np.isinf(expected[2])
     for frame in (0, 1):
         own = body[weights[:, frame] > 0]
-        seen = own + rng.normal(0, noise, (4000, *own.shape))
-        moved = procrustes(own[None], seen, np.ones((4000, len(own)))).rigid.apply(body)
+        observed = own + rng.normal(0, noise, (4000, *own.shape))
+        moved = procrustes(own[None], observed, np.ones((4000, len(own)))).rigid.apply(body)
         found = ((moved - body) ** 2).sum(-1).mean()
         np.testing.assert_allclose(expected[frame], found, rtol=0.1)
-    # A tight prior on rotations leaves the error of the translation.
-    tight = pose_variance(body, weights, noise, expected_angle=1e-9, least=4)[1]
+    # Under a tight prior on rotations only the error of the translation remains.
+    tight = pose_variance(body, weights, noise, expected_angle=1e-9, min_tracks=4)[1]
     np.testing.assert_allclose(tight, 3 * noise**2 / 6, rtol=1e-6)
 
 
-def test_a_few_tracks_far_apart_are_believed_before_a_companion_that_goes_elsewhere():
-    """A lid is seen by six of its tracks at first; the base, seen whole, slides away."""
+def test_few_well_spread_tracks_are_preferred_to_a_reference_of_different_motion():
+    """Six tracks of the lid are visible at first; the fully visible base moves differently."""
     rng = np.random.default_rng(3)
     xyz = laptop(rng)
     lid = np.arange(80, 160)
@@ -93,13 +94,13 @@ def test_a_few_tracks_far_apart_are_believed_before_a_companion_that_goes_elsewh
     tracks = lifted(xyz, visible=visible, noise=0.003, rng=rng)
     hierarchy = build_hierarchy(tracks, FRAMES - 1, levels=2, k_primitive=2)
     moved = hierarchy.trajectories()
-    hidden = np.linalg.norm(moved - xyz, axis=-1)[lid[6:], :6]
-    assert np.sqrt((hidden**2).mean()) < 0.02  # 0.19 by a companion
+    error = np.linalg.norm(moved - xyz, axis=-1)[lid[6:], :6]
+    assert np.sqrt((error**2).mean()) < 0.02  # 0.19 with the base as the reference
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_line_of_tracks_is_not_believed_before_a_companion_that_goes_along(seed):
-    """A lid opens and stays open; then a third of its tracks is left, on a line, which may turn."""
+def test_a_reference_of_similar_motion_is_preferred_to_collinear_tracks(seed):
+    """After a lid has opened, only a third of its tracks is visible, which are collinear."""
     rng = np.random.default_rng(seed)
     s = np.clip(np.linspace(0, 4, FRAMES), 0, 1)
     x = rng.uniform(-0.2, 0.2, (2, 80))
@@ -113,39 +114,39 @@ def test_a_line_of_tracks_is_not_believed_before_a_companion_that_goes_along(see
     visible[104:, 18:] = False
     tracks = lifted(xyz, visible=visible, noise=0.004, rng=rng)
     moved = build_hierarchy(tracks, 0, levels=2, k_primitive=2).trajectories()
-    hidden = np.linalg.norm(moved - xyz, axis=-1)[104:, 18:]
-    # 0.028 to 0.033; where a third of the tracks is thought to be enough, 0.07 to 0.10.
-    assert hidden.mean() < 0.045
+    error = np.linalg.norm(moved - xyz, axis=-1)[104:, 18:]
+    # 0.028 to 0.033; 0.07 to 0.10 if the pose is estimated from the collinear tracks.
+    assert error.mean() < 0.045
 
 
-def test_the_last_noisy_pose_before_an_occlusion_does_not_decide():
-    """A part rides on a carrier; each of its own poses is off by some, on the mean they are not."""
+def test_the_relative_pose_before_an_occlusion_is_averaged():
+    """A part moves rigidly with a carrier, its estimated poses have independent noise."""
     rng = np.random.default_rng(4)
     _, R, t = rigid_body(rng, np.zeros(3), [0, 1, 0], 90, [0.3, 0, 0.1])
     carrier = RigidMotion(np.zeros(3), Rigid(R, t))
     noise = Rotation.from_rotvec(rng.normal(0, 0.1, (FRAMES, 3))).as_matrix()
     part = RigidMotion(np.zeros(3), Rigid(R @ noise, t))
     points = [rng.uniform(-0.2, 0.2, (50, 3))] * 2
-    seen = np.ones((2, FRAMES), bool)
-    seen[1, 15:] = False
-    rest = RigidMotion.identity(np.zeros(3), FRAMES)
-    doubt = np.full((2, FRAMES), np.inf)
-    filled = follow_companions([carrier, part], points, seen, rest, doubt)[1]
-    away = np.linalg.norm(filled.apply(points[1]) - carrier.apply(points[1]), axis=-1)[:, 15:]
+    visible = np.ones((2, FRAMES), bool)
+    visible[1, 15:] = False
+    static = RigidMotion.identity(np.zeros(3), FRAMES)
+    variance = np.full((2, FRAMES), np.inf)
+    filled = infer_occluded_motions([carrier, part], points, visible, static, variance)[1]
+    error = np.linalg.norm(filled.apply(points[1]) - carrier.apply(points[1]), axis=-1)[:, 15:]
     single = np.linalg.norm(part.apply(points[1]) - carrier.apply(points[1]), axis=-1)[:, :15]
-    assert away.mean() < 0.6 * single.mean()
-    # Its own poses stay what they are where they are expected to be the better ones.
-    doubt[1] = 0
-    own = follow_companions([carrier, part], points, seen, rest, doubt)[1]
+    assert error.mean() < 0.6 * single.mean()
+    # Estimated poses of lower expected error are kept.
+    variance[1] = 0
+    own = infer_occluded_motions([carrier, part], points, visible, static, variance)[1]
     np.testing.assert_array_equal(own.rotations, part.rotations)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_strip_that_nearly_stands_still_turns_less_than_its_noise(seed):
-    """Twelve tracks on a line: one frame alone turns them about it by several degrees."""
+def test_nearly_static_collinear_tracks_are_smoothed_over_time(seed):
+    """Noise rotates twelve collinear tracks about their line by several degrees in each frame."""
     rng = np.random.default_rng(seed)
     strip = np.c_[rng.uniform(-0.1, 0.1, 12), rng.normal(0, 0.005, (12, 2))] + [0, 0, 2]
     xyz = strip[:, None] + rng.normal(0, 0.004, (12, FRAMES, 3))
-    motion, _ = anchor_object(xyz, np.ones((12, FRAMES)), 0, steady=True)
-    turn = np.degrees(Rotation.from_matrix(motion.rotations).magnitude()).mean()
-    assert turn < 2.5  # 2.7 to 4.1 without the average over time
+    motion, _ = anchor_object(xyz, np.ones((12, FRAMES)), 0, nearly_static=True)
+    angle = np.degrees(Rotation.from_matrix(motion.rotations).magnitude()).mean()
+    assert angle < 2.5  # 2.7 to 4.1 without temporal smoothing

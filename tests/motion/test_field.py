@@ -1,4 +1,4 @@
-"""The field of patterns: exactness at the identity, the hierarchy, blending, time, gradients."""
+"""The pattern field: exactness at the identity, hierarchy, blending, interpolation, gradients."""
 
 import copy
 
@@ -33,9 +33,9 @@ def weights_of(field, votes):
 
 def at_identity(field):
     with torch.no_grad():
-        for sixd, shift in zip(field.sixd, field.translations, strict=True):
+        for sixd, translation in zip(field.sixd, field.translations, strict=True):
             sixd[:] = torch.tensor([1.0, 0, 0, 0, 1, 0])
-            shift.zero_()
+            translation.zero_()
     return field
 
 
@@ -44,7 +44,7 @@ LAPTOP = field_of(laptop(np.random.default_rng(4), count=30))
 
 
 @given(st.integers(0, 2**31))
-def test_at_identity_patterns_nothing_moves_by_a_single_bit(seed):
+def test_identity_patterns_are_bit_exact(seed):
     _, field, votes = SHEET
     field = at_identity(copy.deepcopy(field))
     generator = torch.Generator().manual_seed(seed)
@@ -83,13 +83,13 @@ def test_two_bodies_move_rigidly_with_blended_weights():
     torch.testing.assert_close(rotations[:, : len(bodies[0][0])].double(), first, atol=1e-5, rtol=0)
 
 
-def test_any_pivots_blend_to_the_same_rigid_motion():
-    """The same motion about different centres, with any weights, is that motion."""
+def test_blending_does_not_depend_on_the_pivots():
+    """Blending one motion given about different pivots, with any weights, gives that motion."""
     rng = np.random.default_rng(3)
     motion = torch.from_numpy(Rotation.random(random_state=3).as_matrix()).float()
-    shift = torch.from_numpy(rng.normal(size=3)).float()
+    translation = torch.from_numpy(rng.normal(size=3)).float()
     centres = torch.from_numpy(rng.normal(size=(5, 3))).float()
-    about = (centres @ motion.T + shift - centres)[:, None].expand(5, 2, 3)
+    about = (centres @ motion.T + translation - centres)[:, None].expand(5, 2, 3)
     sixd = torch.cat([motion[:, 0], motion[:, 1]]).expand(5, 2, 6)
     field = PatternField(
         [centres], [sixd.clone()], [about.clone()], [torch.zeros(5).long()],
@@ -100,7 +100,7 @@ def test_any_pivots_blend_to_the_same_rigid_motion():
         torch.arange(5).expand(7, 5), torch.from_numpy(rng.normal(size=(7, 5))).float()
     )
     rotations, moved = field(points, [own], torch.tensor([0.0]))
-    torch.testing.assert_close(moved[0], points @ motion.T + shift, atol=1e-5, rtol=0)
+    torch.testing.assert_close(moved[0], points @ motion.T + translation, atol=1e-5, rtol=0)
     torch.testing.assert_close(rotations[0], motion.expand(7, 3, 3), atol=1e-5, rtol=0)
 
 
@@ -113,7 +113,7 @@ def test_undo_is_the_inverse_at_any_time(frame):
     torch.testing.assert_close(field.undo(moved[0], weights, frame), points, atol=1e-5, rtol=0)
 
 
-def test_time_between_frames_is_geodesic():
+def test_interpolation_over_time_is_geodesic():
     _, field, _ = field_of(two_bodies(np.random.default_rng(5))[0][0], levels=1)
     with torch.no_grad():
         keys = field.at(0, torch.tensor([7.0, 8.0]))[0]
@@ -124,7 +124,7 @@ def test_time_between_frames_is_geodesic():
     torch.testing.assert_close(middle.translation, expected)
 
 
-def test_frames_between_missing_keys_are_interpolated_and_the_ends_hold():
+def test_frames_between_keys_are_interpolated_and_clamped_at_the_ends():
     hierarchy = build_hierarchy(lifted(sheet(np.random.default_rng(6), count=40)), 0, levels=1)
     keys = 2 * np.arange(FRAMES) + 10
     field = PatternField.from_hierarchy(hierarchy, torch.from_numpy(keys))
@@ -147,7 +147,7 @@ def test_levels_can_be_left_out():
     np.testing.assert_allclose(coarse[0].detach(), motion.apply(hierarchy.points)[:, 20], atol=1e-5)
 
 
-def test_gradients_reach_everything():
+def test_all_parameters_get_gradients():
     hierarchy, field, votes = field_of(sheet(np.random.default_rng(8), count=40), k_grain=3)
     weights = [BlendWeights(b.index, b.logits.requires_grad_()) for b in weights_of(field, votes)]
     points = torch.from_numpy(hierarchy.points).float().requires_grad_()
@@ -155,11 +155,11 @@ def test_gradients_reach_everything():
     (moved.square().sum() + (rotations * torch.randn(3, 3)).sum()).backward()
     for tensor in [points, *field.parameters(), *(b.logits for b in weights)]:
         assert tensor.grad is not None and torch.isfinite(tensor.grad).all()
-        # A softmax over the one object there is has no gradient.
+        # The softmax over a single object has no gradient.
         assert (tensor.grad != 0).any() or tensor.shape[-1:] == (1,)
 
 
-def test_gradients_are_right():
+def test_gradients_agree_with_finite_differences():
     _, field, votes = field_of(laptop(np.random.default_rng(9), count=8), k_primitive=2, k_grain=1)
     field = field.double()
     weights = weights_of(field, votes)
@@ -167,17 +167,17 @@ def test_gradients_are_right():
     frames = torch.tensor([2.0, 4.6], dtype=torch.float64)
     logits = [torch.randn(5, b.index.shape[1]).double().requires_grad_() for b in weights]
 
-    def move(points, sixd, shift, *logits):
+    def move(points, sixd, translation, *logits):
         mixed = [BlendWeights(b.index[:5], v) for b, v in zip(weights, logits, strict=True)]
-        state = dict(field.named_parameters()) | {"sixd.1": sixd, "translations.1": shift}
+        state = dict(field.named_parameters()) | {"sixd.1": sixd, "translations.1": translation}
         return torch.func.functional_call(field, state, (points, mixed, frames))
 
     sixd = (field.sixd[1].detach() + 0.1 * torch.randn_like(field.sixd[1])).requires_grad_()
-    shift = field.translations[1].detach().clone().requires_grad_()
-    assert torch.autograd.gradcheck(move, (points, sixd, shift, *logits), fast_mode=True)
+    translation = field.translations[1].detach().clone().requires_grad_()
+    assert torch.autograd.gradcheck(move, (points, sixd, translation, *logits), fast_mode=True)
 
 
-def test_a_static_scene_has_a_field_too():
+def test_a_static_scene_has_an_empty_field():
     hierarchy = build_hierarchy(lifted(np.zeros((0, FRAMES, 3))), 0)
     field = PatternField.from_hierarchy(hierarchy, torch.arange(FRAMES))
     empty = BlendWeights(torch.zeros(0, 1).long(), torch.zeros(0, 1))
@@ -197,13 +197,13 @@ def test_weights_are_children_of_the_parents_in_use():
         counts = finer.values > 1e-3
         known = (parents[..., None] == coarser.index[:, None]).any(-1)
         assert known[counts].all()
-    # A track follows mostly its own clusters.
+    # The largest weight of a track is that of its own cluster.
     for own, level in zip((objects, primitives, grains), hierarchy.levels, strict=True):
         assert (own.index[:, 0].numpy() == level.labels).all()
         assert (own.values[:, 0] > 0.98).all()
 
 
-def test_mixed_points_take_the_weights_of_those_that_they_are_mixed_of():
+def test_mixed_points_have_averaged_weights():
     rng = np.random.default_rng(11)
     (a, *_), (b, *_) = two_bodies(rng)
     _, field, votes = field_of(a, b, levels=1)

@@ -1,8 +1,8 @@
-"""The L1-L3 builder on bodies of exactly known motion, and its decided degenerate cases."""
+"""The L1-L3 builder on bodies of exactly known motion, and its defined degenerate cases."""
 
 import numpy as np
 import pytest
-from bodies import FRAMES, laptop, lifted, rigid_body, sheet, short_lives, two_bodies
+from bodies import FRAMES, laptop, lifted, rigid_body, sheet, short_tracks, two_bodies
 
 from msdyn.errors import InputError
 from msdyn.motion import build_hierarchy
@@ -10,7 +10,7 @@ from msdyn.scene import canonical_frame
 
 
 def pose_error(motion, rotations, translations):
-    """Largest difference of a pattern from the true pose x -> R x + t."""
+    """Maximum difference of a pattern from the true pose x -> R x + t."""
     shift = motion.translations + motion.centre - rotations @ motion.centre
     return max(np.abs(motion.rotations - rotations).max(), np.abs(shift - translations).max())
 
@@ -20,49 +20,49 @@ def test_two_rigid_bodies_are_recovered_to_float_precision():
     hierarchy = build_hierarchy(lifted(*(b[0] for b in bodies)), 0, levels=1)
     assert hierarchy.objects.tolist() == [1, 2]
     for number, (_, rotations, translations) in enumerate(bodies):
-        # Worst seen: 3e-15.
+        # Largest error observed: 3e-15.
         assert pose_error(hierarchy.levels[0].motion(number), rotations, translations) < 1e-12
     assert hierarchy.residuals[1] < 1e-12 < hierarchy.residuals[0]
 
 
-def test_two_rigid_bodies_seen_in_snatches():
-    """Tracks of 12 frames on average, none through the clip, as optical flow gives them."""
+def test_two_rigid_bodies_are_recovered_from_short_tracks():
+    """Tracks of 12 frames on average, such as those of chained optical flow."""
     rng = np.random.default_rng(1)
     bodies = [b[0] for b in two_bodies(rng)]
-    visible = short_lives(rng, sum(map(len, bodies)))
+    visible = short_tracks(rng, sum(map(len, bodies)))
     tracks = lifted(*bodies, visible=visible)
     hierarchy = build_hierarchy(tracks, canonical_frame(tracks), levels=1)
-    assert hierarchy.residuals[1] < 1e-10  # worst seen 1e-15
+    assert hierarchy.residuals[1] < 1e-10  # largest observed: 1e-15
 
 
 def test_two_hinged_plates_are_two_rigid_primitives():
-    """L1 is the compromise of both, L2 finds each exactly: nothing is left for L3."""
+    """L1 is a compromise between both, L2 is exact and leaves no residual for L3."""
     start, l1, l2, l3 = build_hierarchy(lifted(laptop(np.random.default_rng(2))), 0).residuals
-    assert 0.2 < start and 0.04 < l1 < 0.06  # .233 and .049 when this was written
+    assert 0.2 < start and 0.04 < l1 < 0.06  # .233 and .049 when written
     assert l2 < 1e-12 and l3 < 1e-12
 
 
 @pytest.mark.parametrize(
-    "body, seen_whole, bounds",
+    "body, fully_visible, bounds",
     [
         (sheet, True, (0.14, 0.04, 0.003, 0.0006)),  # .124 .031 .0018 .0004
         (sheet, False, (0.12, 0.015, 0.005, 0.0025)),  # .092 .0095 .0035 .0016
         (laptop, False, (0.22, 0.03, 0.009, 0.004)),  # .207 .017 .0066 .0026
     ],
 )
-def test_each_level_explains_what_the_one_above_cannot(body, seen_whole, bounds):
-    """RMS residuals in metres on objects half a metre wide; figures when this was written."""
+def test_each_level_reduces_the_residual(body, fully_visible, bounds):
+    """RMS residuals in metres on objects half a metre wide; comments give values when written."""
     rng = np.random.default_rng(2)
     xyz = body(rng)
-    tracks = lifted(xyz, visible=None if seen_whole else short_lives(rng, len(xyz)))
+    tracks = lifted(xyz, visible=None if fully_visible else short_tracks(rng, len(xyz)))
     residuals = build_hierarchy(tracks, canonical_frame(tracks)).residuals
     assert residuals == sorted(residuals, reverse=True) and len(set(residuals)) == 4
     assert all(value < bound for value, bound in zip(residuals, bounds, strict=True)), residuals
 
 
 @pytest.mark.parametrize("body", [laptop, sheet])
-def test_noise_is_not_followed(body):
-    """With 3 mm of noise a coordinate the residual stays about that noise, not below it."""
+def test_noise_is_not_fitted(body):
+    """With noise of 3 mm per coordinate the residual is about the noise level, not below it."""
     rng = np.random.default_rng(3)
     tracks = lifted(body(rng), noise=0.003, rng=rng)
     hierarchy = build_hierarchy(tracks, 0)
@@ -71,14 +71,14 @@ def test_noise_is_not_followed(body):
     assert hierarchy.noise == pytest.approx(0.003, rel=0.15)
 
 
-def test_outliers_do_not_drag_an_object():
+def test_outliers_do_not_bias_the_motion_of_an_object():
     rng = np.random.default_rng(4)
     xyz, rotations, translations = rigid_body(
         rng, np.array([0, 0, 2.0]), [0, 1, 0], 60, [0.3, 0, 0], count=100
     )
     xyz[:8] = xyz[:8, :1] + np.cumsum(rng.normal(0, 0.02, (8, FRAMES, 3)), axis=1)
     hierarchy = build_hierarchy(lifted(xyz), 0, levels=1)
-    # Least squares without robust weights is off by 0.03 here.
+    # The error of least squares without robust weights is 0.03.
     assert pose_error(hierarchy.levels[0].motion(0), rotations, translations) < 5e-3
 
 
@@ -91,7 +91,7 @@ def test_the_hierarchy_is_a_tree_over_all_tracks():
     np.testing.assert_array_equal(grains.parents[grains.labels], primitives.labels)
 
 
-def test_the_laptops_lid_and_base_never_share_a_primitive():
+def test_hinged_plates_never_share_a_primitive():
     body = laptop(np.random.default_rng(6), count=60)
     labels = build_hierarchy(lifted(body), 0, levels=2).levels[1].labels
     assert not set(labels[:60]) & set(labels[60:])
@@ -106,7 +106,7 @@ def test_equal_seeds_give_equal_hierarchies():
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_an_object_of_fewer_than_four_tracks_moves_as_they_do(count):
+def test_an_object_of_fewer_than_four_tracks_follows_them(count):
     rng = np.random.default_rng(8)
     body = rigid_body(rng, np.array([0, 0, 2.0]), [0, 1, 0], 40, [0.3, 0, 0], count=count)[0]
     hierarchy = build_hierarchy(lifted(body), 0)
@@ -123,13 +123,14 @@ def test_frames_without_any_track_are_interpolated():
     visible = np.ones(xyz.shape[:2], bool)
     visible[:, 10:13] = False
     motion = build_hierarchy(lifted(xyz, visible=visible), 0, levels=1).levels[0].motion(0)
-    # The path bends by at most .05 * 36 / 29^2 a frame: over a gap of 4, 4^2 / 8 times that.
+    # Second differences of the path are at most .05 * 36 / 29^2 per frame^2; linear interpolation
+    # over a gap of 4 frames has an error of up to 4^2 / 8 times that.
     assert pose_error(motion, rotations, translations) < 4.3e-3
     clear = visible.any(0)
     np.testing.assert_allclose(motion.rotations[clear], rotations[clear], atol=1e-12)
 
 
-def test_an_object_never_seen_in_the_canonical_frame():
+def test_an_object_not_visible_in_the_canonical_frame():
     rng = np.random.default_rng(10)
     a, b = (body[0] for body in two_bodies(rng))
     visible = np.ones((len(a) + len(b), FRAMES), bool)
@@ -138,12 +139,12 @@ def test_an_object_never_seen_in_the_canonical_frame():
     hierarchy = build_hierarchy(tracks, 2, levels=1)
     assert hierarchy.residuals[1] < 1e-10
     motion = hierarchy.levels[0].motion(1)
-    for frame in range(8):  # it keeps still until it is first seen
+    for frame in range(8):  # static until it is first visible
         np.testing.assert_allclose(motion.rotations[frame], motion.rotations[8], atol=1e-12)
 
 
-def test_every_track_lost_and_found_anew():
-    """After full occlusion the object goes on where its new tracks are, without turning."""
+def test_an_object_is_moved_to_its_new_tracks_after_a_full_occlusion():
+    """It is translated to its new tracks and not rotated."""
     rng = np.random.default_rng(11)
     body, *_ = rigid_body(rng, np.array([0, 0, 2.0]), [0, 1, 0], 0, [0.4, 0, 0], count=200)
     visible = np.zeros(body.shape[:2], bool)
@@ -155,7 +156,7 @@ def test_every_track_lost_and_found_anew():
     assert np.abs(moved[-1] - moved[0] - [0.4, 0, 0]).max() < 0.05
 
 
-def test_no_object_at_all():
+def test_a_hierarchy_without_objects():
     hierarchy = build_hierarchy(lifted(np.zeros((0, FRAMES, 3))), 3)
     assert [len(level) for level in hierarchy.levels] == [0, 0, 0]
     assert hierarchy.levels[0].about.rotation.shape == (0, FRAMES, 3, 3)
@@ -173,7 +174,7 @@ def test_tracks_never_visible_are_ignored():
 @pytest.mark.parametrize(
     "options", [{"levels": 0}, {"levels": 4}, {"k_primitive": 0}, {"k_grain": 0}]
 )
-def test_numbers_out_of_range_are_refused(options):
+def test_options_out_of_range_are_refused(options):
     with pytest.raises(InputError, match=next(iter(options))):
         build_hierarchy(lifted(sheet(np.random.default_rng(0), count=20)), 0, **options)
 

@@ -1,4 +1,4 @@
-"""The compiled motion field against the one in torch: values, every gradient, determinism."""
+"""The compiled pattern field against the one in torch: values, all gradients, determinism."""
 
 import numba
 import numpy as np
@@ -19,10 +19,10 @@ def make_problem(levels=3, count=200, seed=0):
     field = PatternField.from_hierarchy(hierarchy, torch.arange(FRAMES))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for sixd, shift in zip(field.sixd, field.translations, strict=True):
-            # Large enough that the orthonormalisation has something to do, and turns of any size.
+        for sixd, translation in zip(field.sixd, field.translations, strict=True):
+            # Large enough to be far from orthonormal and to give rotations by any angle.
             sixd.add_(0.5 * torch.randn(sixd.shape, generator=generator))
-            shift.add_(0.1 * torch.randn(shift.shape, generator=generator))
+            translation.add_(0.1 * torch.randn(translation.shape, generator=generator))
     votes = [torch.rand(count, len(v), generator=generator) for v in hierarchy.levels]
     weights = [
         BlendWeights(b.index, torch.randn(b.logits.shape, generator=generator))
@@ -38,9 +38,9 @@ def run(function, field, weights, points, quats, frames):
     field.zero_grad()
     points, quats = points.clone().requires_grad_(), quats.clone().requires_grad_()
     weights = [BlendWeights(b.index, b.logits.clone().requires_grad_()) for b in weights]
-    rotations, moved, turned = function(field, points, quats, weights, frames)
-    # Quaternions of either sign are one orientation: their outer products are compared.
-    outputs = rotations, moved, turned.unsqueeze(-1) * turned.unsqueeze(-2)
+    rotations, moved, posed_quats = function(field, points, quats, weights, frames)
+    # A quaternion and its negative are the same rotation, so outer products are compared.
+    outputs = rotations, moved, posed_quats.unsqueeze(-1) * posed_quats.unsqueeze(-2)
     generator = torch.Generator().manual_seed(9)
     upstream = [torch.randn(o.shape, generator=generator).to(o) for o in outputs]
     torch.stack([(w * o).sum() for w, o in zip(upstream, outputs, strict=True)]).sum().backward()
@@ -62,15 +62,15 @@ def test_values_and_gradients_agree_with_torch_in_double(levels):
     field, weights, points, quats = make_problem(levels)
     frames = torch.tensor([3.0, 17.0, 8.4])
     ours, our_grads = run(compiled, field, weights, points, quats, frames)
-    wide = [BlendWeights(b.index, b.logits.double()) for b in weights]
-    theirs, their_grads = run(
-        reference, field.double(), wide, points.double(), quats.double(), frames.double()
+    double_weights = [BlendWeights(b.index, b.logits.double()) for b in weights]
+    expected, expected_grads = run(
+        reference, field.double(), double_weights, points.double(), quats.double(), frames.double()
     )
-    torch.testing.assert_close(ours[0].double(), theirs[0], atol=1e-5, rtol=0)
-    torch.testing.assert_close(ours[1].double(), theirs[1], atol=2e-5, rtol=0)
-    torch.testing.assert_close(ours[2].double(), theirs[2], atol=2e-4, rtol=1e-4)
-    for a, b in zip(our_grads, their_grads, strict=True):
-        # Worst seen: 2e-5 of the largest entry.
+    torch.testing.assert_close(ours[0].double(), expected[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours[1].double(), expected[1], atol=2e-5, rtol=0)
+    torch.testing.assert_close(ours[2].double(), expected[2], atol=2e-4, rtol=1e-4)
+    for a, b in zip(our_grads, expected_grads, strict=True):
+        # Largest error observed: 2e-5 of the largest entry.
         assert float((a.double() - b).abs().max()) < 2e-4 * float(b.abs().max() + 1)
 
 
@@ -90,12 +90,12 @@ def test_the_result_does_not_depend_on_threads():
             assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-def test_rest_is_exact():
+def test_the_identity_is_exact():
     field, weights, points, quats = make_problem()
     with torch.no_grad():
-        for sixd, shift in zip(field.sixd, field.translations, strict=True):
+        for sixd, translation in zip(field.sixd, field.translations, strict=True):
             sixd[:] = torch.tensor([1.0, 0, 0, 0, 1, 0])
-            shift.zero_()
-        rotations, moved, turned = field.pose(points, quats, weights, torch.tensor([5.0]))
-    assert torch.equal(moved[0], points) and torch.equal(turned[0], quats)
+            translation.zero_()
+        rotations, moved, posed_quats = field.pose(points, quats, weights, torch.tensor([5.0]))
+    assert torch.equal(moved[0], points) and torch.equal(posed_quats[0], quats)
     assert torch.equal(rotations[0], torch.eye(3).expand(len(points), 3, 3))

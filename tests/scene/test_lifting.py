@@ -8,7 +8,7 @@ from msdyn.geometry import project, transform_points
 from msdyn.scene import LiftedTracks, Tracks, canonical_frame, lift_scene_tracks, lift_tracks
 
 
-def test_lifted_points_project_back_and_have_the_objects_depth(plane_scene):
+def test_lifted_points_reproject_and_have_the_objects_depth(plane_scene):
     lifted = lift_scene_tracks(plane_scene)
     assert lifted.visible.all()
     cameras = plane_scene.cameras
@@ -18,7 +18,7 @@ def test_lifted_points_project_back_and_have_the_objects_depth(plane_scene):
     np.testing.assert_allclose(xy, plane_scene.tracks.xy, atol=1e-5)
 
 
-def test_a_point_beside_the_silhouette_takes_the_objects_depth(plane_scene):
+def test_a_point_next_to_the_silhouette_gets_the_objects_depth(plane_scene):
     # The square spans x in [6, 14) in frame 0: 14.3 lies just outside, 20 far outside.
     xy = np.zeros((2, 6, 2), np.float32)
     xy[0, 0], xy[1, 0] = [14.3, 12], [20, 12]
@@ -32,7 +32,7 @@ def test_a_point_beside_the_silhouette_takes_the_objects_depth(plane_scene):
     ] == pytest.approx(1.5)
 
 
-def test_unknown_depth_and_points_outside_are_not_visible(plane_scene):
+def test_points_without_depth_or_outside_the_image_are_not_visible(plane_scene):
     depths = plane_scene.depths().copy()
     depths[3] = 0
     tracks = plane_scene.tracks
@@ -61,20 +61,20 @@ def tracks_of(visible, objects):
         np.zeros((*shape, 3)),
         visible,
         visible.astype(float),
-        np.asarray(objects),
+        np.asarray(objects, int),
         np.zeros((*shape, 2)),
     )
 
 
 def test_the_canonical_frame_is_the_least_occluded():
     assert canonical_frame(tracks_of([[1, 0, 1], [0, 0, 1], [1, 0, 0], [1, 1, 1]], [1] * 4)) == 0
-    # Two tracks of a small object weigh as much as many of a large one.
+    # Two tracks of a small object have the same weight as many of a large one.
     many = [[1, 0, 0]] * 10 + [[1, 1, 0]] * 9
     small = [[0, 1, 1]] * 2
     assert canonical_frame(tracks_of(many + small, [1] * 19 + [2] * 2)) == 1
 
 
-def test_without_tracks_it_is_the_middle_frame():
+def test_without_tracks_the_canonical_frame_is_the_middle_one():
     assert canonical_frame(tracks_of(np.zeros((0, 7)), [])) == 3
 
 

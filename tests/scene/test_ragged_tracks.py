@@ -1,12 +1,13 @@
-"""Tracks kept as runs of frames: the same as arrays over all frames, in far less memory."""
+"""Tracks stored as runs of frames: equivalent to dense arrays, in far less memory."""
 
 import re
 import tracemalloc
 import zipfile
-from dataclasses import replace
+from dataclasses import fields
 
 import numpy as np
 import pytest
+from conftest import construct_unchecked
 
 from msdyn.errors import InputError
 from msdyn.scene import Observations, Tracks, npz, read_tracks, save_npz, write_tracks
@@ -14,9 +15,9 @@ from msdyn.scene import Observations, Tracks, npz, read_tracks, save_npz, write_
 NAMES = ("xy", "visible", "confidence", "object", "query_frame")
 
 
-def dense_arrays(rng, count, frames, share):
-    """Arrays over all frames of tracks with holes anywhere; 0 where they are not visible."""
-    visible = rng.random((count, frames)) < share
+def random_dense_arrays(rng, count, frames, visibility):
+    """Dense arrays of tracks with random gaps; 0 where they are not visible."""
+    visible = rng.random((count, frames)) < visibility
     xy = rng.uniform(0, 90, (count, frames, 2)).astype(np.float32) * visible[..., None]
     confidence = rng.random((count, frames)).astype(np.float32) * visible
     query = rng.integers(0, frames, count).astype(np.int32)
@@ -32,68 +33,69 @@ def assert_same(tracks, arrays):
 
 @pytest.fixture(params=range(12))
 def arrays(request, monkeypatch):
-    """Dense arrays: of no track, of one frame, never visible, always, and between."""
+    """Dense arrays, with no track, one frame, and visibilities from never to always."""
     rng = np.random.default_rng(request.param)
     count, frames = (0, 1, 7, 40)[request.param % 4], (1, 2, 9)[request.param % 3]
     monkeypatch.setattr(npz, "BLOCK_BYTES", 100)  # blocks of one to a dozen rows
-    return dense_arrays(rng, count, frames, (0.0, 0.15, 0.6, 0.9, 1.0)[request.param % 5])
+    return random_dense_arrays(rng, count, frames, (0.0, 0.15, 0.6, 0.9, 1.0)[request.param % 5])
 
 
-def test_runs_hold_what_arrays_hold(arrays):
+def test_runs_are_equivalent_to_dense_arrays(arrays):
     tracks = Tracks.from_dense(*arrays)
     visible = arrays[1]
     assert (len(tracks), tracks.num_frames) == visible.shape
     assert_same(tracks, arrays)
-    for row, seen in enumerate(visible):
-        where = np.flatnonzero(seen)
-        run = (where[0], where[-1] + 1) if len(where) else (0, 0)
+    for row, own in enumerate(visible):
+        index = np.flatnonzero(own)
+        run = (index[0], index[-1] + 1) if len(index) else (0, 0)
         assert (tracks.start[row], tracks.stop[row]) == run
     assert len(tracks.run_xy) == (tracks.stop - tracks.start).sum()
     np.testing.assert_array_equal(tracks.lifetimes, visible.sum(1))
 
 
-def test_every_question_is_answered_as_by_arrays(arrays):
+def test_queries_agree_with_dense_arrays(arrays):
     xy, visible, confidence, _, _ = arrays
     tracks = Tracks.from_dense(*arrays)
     count, frames = visible.shape
-    seen = tracks.observations()
+    observations = tracks.observations()
     track, frame = np.nonzero(visible)
-    for found, true in zip(seen, (track, frame, xy[visible], confidence[visible]), strict=True):
-        np.testing.assert_array_equal(found, true)
+    expected = (track, frame, xy[visible], confidence[visible])
+    for ours, true in zip(observations, expected, strict=True):
+        np.testing.assert_array_equal(ours, true)
     for t in range(frames):
-        rows, here = tracks.at(t)
+        rows, xy_t = tracks.at(t)
         np.testing.assert_array_equal(rows, np.flatnonzero(visible[:, t]))
-        np.testing.assert_array_equal(here, xy[rows, t])
+        np.testing.assert_array_equal(xy_t, xy[rows, t])
         for other in range(frames):
-            rows, here, there = tracks.between(t, other)
+            rows, xy_t, xy_other = tracks.between(t, other)
             np.testing.assert_array_equal(rows, np.flatnonzero(visible[:, t] & visible[:, other]))
-            np.testing.assert_array_equal(here, xy[rows, t])
-            np.testing.assert_array_equal(there, xy[rows, other])
-    rows, at = (index.ravel() for index in np.indices((count, frames)))
-    found, shown = tracks.look_up(rows, at)
-    np.testing.assert_array_equal(found, xy[rows, at])
-    np.testing.assert_array_equal(shown, visible[rows, at])
+            np.testing.assert_array_equal(xy_t, xy[rows, t])
+            np.testing.assert_array_equal(xy_other, xy[rows, other])
+    rows, columns = (index.ravel() for index in np.indices((count, frames)))
+    found_xy, found_visible = tracks.look_up(rows, columns)
+    np.testing.assert_array_equal(found_xy, xy[rows, columns])
+    np.testing.assert_array_equal(found_visible, visible[rows, columns])
 
 
-def test_tracks_are_selected_as_rows_are(arrays):
+def test_selection_agrees_with_indexing_of_dense_arrays(arrays):
     tracks = Tracks.from_dense(*arrays)
     rng = np.random.default_rng(0)
     count = len(tracks)
-    some = rng.integers(0, count, 2 * count) if count else np.zeros(0, int)  # also twice
+    some = rng.integers(0, count, 2 * count) if count else np.zeros(0, int)  # with repetitions
     for index in (some, rng.random(count) < 0.5, slice(1, 4), slice(0)):
         assert_same(tracks.select(index), [array[index] for array in arrays])
 
 
-def test_observations_may_come_in_any_order(arrays):
+def test_observations_may_be_given_in_any_order(arrays):
     tracks = Tracks.from_dense(*arrays)
-    seen = tracks.observations()
-    order = np.random.default_rng(0).permutation(len(seen.track))
-    mixed = Observations(*(column[order] for column in seen))
-    again = Tracks.from_observations(tracks.num_frames, mixed, tracks.object, tracks.query_frame)
+    observations = tracks.observations()
+    order = np.random.default_rng(0).permutation(len(observations.track))
+    shuffled = Observations(*(column[order] for column in observations))
+    again = Tracks.from_observations(tracks.num_frames, shuffled, tracks.object, tracks.query_frame)
     assert_same(again, arrays)
 
 
-def test_hidden_positions_are_zero_and_still_checked():
+def test_positions_where_not_visible_are_zero_and_still_validated():
     xy, confidence = np.full((1, 5, 2), 3.0), np.full((1, 5), 0.5)
     visible, zero = np.array([[False, True, False, True, False]]), np.zeros(1, int)
     tracks = Tracks.from_dense(xy, visible, confidence, zero, zero)
@@ -110,16 +112,17 @@ def test_hidden_positions_are_zero_and_still_checked():
             Tracks.from_dense(xy, visible, wrong, zero, zero)
 
 
-def test_runs_that_do_not_fit_together_are_refused():
-    tracks = Tracks.from_dense(*dense_arrays(np.random.default_rng(0), 5, 6, 0.5))
+def test_runs_of_inconsistent_shapes_are_refused():
+    tracks = Tracks.from_dense(*random_dense_arrays(np.random.default_rng(0), 5, 6, 0.5))
+    values = {field.name: getattr(tracks, field.name) for field in fields(tracks)}
     with pytest.raises(InputError, match="runs: expected"):
-        replace(tracks, run_xy=tracks.run_xy[1:])
+        construct_unchecked(Tracks, **{**values, "run_xy": tracks.run_xy[1:]})
     with pytest.raises(InputError, match=r"object: expected \[5\], got \(4,\)"):
-        replace(tracks, object=tracks.object[1:])
+        construct_unchecked(Tracks, **{**values, "object": tracks.object[1:]})
 
 
-def test_files_hold_whole_arrays(arrays, tmp_path):
-    """What numpy writes is read, what is written numpy reads, and always the same bytes."""
+def test_files_contain_dense_arrays(arrays, tmp_path):
+    """Files are exchanged with numpy in both directions, and writing is reproducible."""
     path, ours, others = (tmp_path / f"{name}.npz" for name in "abc")
     np.savez_compressed(path, **dict(zip(NAMES, arrays, strict=True)))
     tracks = read_tracks(path)
@@ -134,7 +137,7 @@ def test_files_hold_whole_arrays(arrays, tmp_path):
     assert ours.read_bytes() == others.read_bytes()
 
 
-def test_other_types_and_orders_of_arrays_are_read(arrays, tmp_path):
+def test_other_dtypes_and_memory_orders_are_read(arrays, tmp_path):
     xy, visible, confidence, label, query = arrays
     np.savez(
         tmp_path / "a.npz",
@@ -148,7 +151,7 @@ def test_other_types_and_orders_of_arrays_are_read(arrays, tmp_path):
 
 
 def repack(path, edit):
-    """Write the members of a zip anew, each as `edit` gives it from its name and bytes."""
+    """Replace the content of each member of a zip file by `edit(name, content)`."""
     with zipfile.ZipFile(path) as file:
         members = {name: file.read(name) for name in file.namelist()}
     with zipfile.ZipFile(path, "w") as file:
@@ -156,9 +159,9 @@ def repack(path, edit):
             file.writestr(name, edit(name, content))
 
 
-def test_damaged_files_are_named_in_one_line(tmp_path):
+def test_damaged_files_are_reported_in_one_line(tmp_path):
     path = tmp_path / "tracks.npz"
-    arrays = dense_arrays(np.random.default_rng(0), 300, 40, 0.5)
+    arrays = random_dense_arrays(np.random.default_rng(0), 300, 40, 0.5)
 
     def refused(match):
         with pytest.raises(InputError, match=match) as error:
@@ -174,8 +177,8 @@ def test_damaged_files_are_named_in_one_line(tmp_path):
     for length in (0, 10, len(whole) // 2, len(whole) - 5):
         path.write_bytes(whole[:length])
         refused("not a readable npz")
-    for place in range(100, len(whole) // 2, len(whole) // 17):  # a byte of some array is wrong
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+    for offset in range(100, len(whole) // 2, len(whole) // 17):  # corrupt one byte of an array
+        path.write_bytes(whole[:offset] + bytes([whole[offset] ^ 0x55]) + whole[offset + 1 :])
         refused("not a readable npz")
     for name in NAMES:
         fresh()
@@ -197,16 +200,16 @@ def test_damaged_files_are_named_in_one_line(tmp_path):
     refused(r"xy: expected \[tracks, frames, 2\], got \(\)")
 
 
-def test_files_of_others_are_refused_with_one_line(tmp_path):
-    """Members without the suffix, of a method nobody uses or damaged, and a lone array."""
+def test_foreign_files_are_refused_in_one_line(tmp_path):
+    """Members without the suffix .npy, damaged LZMA members, and an npy file."""
     path = tmp_path / "other.npz"
     np.save(tmp_path / "array.npy", np.zeros(3))
-    lone = (tmp_path / "array.npy").read_bytes()
+    npy = (tmp_path / "array.npy").read_bytes()
     cases = {"a": zipfile.ZIP_DEFLATED, "a.npy": zipfile.ZIP_LZMA}
     for name, method in cases.items():
         with zipfile.ZipFile(path, "w", method) as file:
-            file.writestr(name, lone)
-        if name == "a.npy":  # damage what is compressed, not the names around it
+            file.writestr(name, npy)
+        if name == "a.npy":  # damage the compressed data, not the zip headers
             data = bytearray(path.read_bytes())
             data[45:60] = b"\xff" * 15
             path.write_bytes(data)
@@ -214,8 +217,8 @@ def test_files_of_others_are_refused_with_one_line(tmp_path):
             npz.load_npz(path, ("a",))
         with pytest.raises(InputError, match=re.escape(str(path))):
             with npz.stream_npz(path, ("a",)) as arrays:
-                arrays["a"].whole()
-    path.write_bytes(lone)
+                arrays["a"].to_array()
+    path.write_bytes(npy)
     with pytest.raises(InputError, match="not a readable npz"):
         npz.load_npz(path, ("a",))
 
@@ -223,33 +226,33 @@ def test_files_of_others_are_refused_with_one_line(tmp_path):
 @pytest.mark.parametrize("start, stop", [([0], [5]), ([-1], [2]), ([2], [1])])
 def test_runs_outside_the_clip_are_refused(start, stop):
     length = max(0, stop[0] - start[0])
-    xy, seen = np.zeros((length, 2)), np.ones(length)
+    xy, confidence = np.zeros((length, 2)), np.ones(length)
     start, stop, one = np.array(start), np.array(stop), np.array([1])
     with pytest.raises(InputError, match="0 <= start <= stop <= 3"):
-        Tracks(3, start, stop, xy, seen > 0, seen, one, one)
+        Tracks(3, start, stop, xy, confidence > 0, confidence, one, one)
 
 
-def test_memory_grows_with_what_is_seen_and_not_with_tracks_times_frames(tmp_path):
-    """A long clip of short tracks: written, read and counted in a small part of the dense size."""
-    frames, starts, life = 1000, 40, 5  # `starts` new tracks a frame
-    count = starts * (frames - life)
-    start = np.repeat(np.arange(frames - life), starts)
-    track, age = (index.ravel() for index in np.indices((count, life)))
+def test_memory_grows_with_observations_and_not_with_tracks_times_frames(tmp_path):
+    """A long clip of short tracks needs a small fraction of the memory of dense arrays."""
+    frames, starts, lifetime = 1000, 40, 5  # `starts` new tracks per frame
+    count = starts * (frames - lifetime)
+    start = np.repeat(np.arange(frames - lifetime), starts)
+    track, age = (index.ravel() for index in np.indices((count, lifetime)))
     rng = np.random.default_rng(0)
     xy = rng.uniform(0, 90, (len(track), 2)).astype(np.float32)
-    seen = Observations(track, start[track] + age, xy, np.full(len(track), 0.5, np.float32))
+    observations = Observations(track, start[track] + age, xy, np.full(len(track), 0.5, np.float32))
     dense = 13 * count * frames  # bytes of xy, visible and confidence
     assert dense > 5e8
     tracemalloc.start()
     try:
-        tracks = Tracks.from_observations(frames, seen, np.zeros(count), start)
+        tracks = Tracks.from_observations(frames, observations, np.zeros(count), start)
         write_tracks(tmp_path / "tracks.npz", tracks)
         again = read_tracks(tmp_path / "tracks.npz")
-        assert sum(len(again.at(frame)[0]) for frame in range(frames)) == life * count
-        assert (again.lifetimes == life).all()
+        assert sum(len(again.at(frame)[0]) for frame in range(frames)) == lifetime * count
+        assert (again.lifetimes == lifetime).all()
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     np.testing.assert_array_equal(again.run_xy, xy)
-    # 13 MB, of 517 for the arrays: a few blocks, and tens of bytes for each observation.
+    # 13 MB, against 517 MB dense: a few blocks, and tens of bytes per observation.
     assert peak < 4 * npz.BLOCK_BYTES + 60 * len(track) < dense / 15

@@ -1,4 +1,4 @@
-"""The scene directory: round trips, and one clear error for everything that can be wrong."""
+"""The scene directory: round trips, and one clear error for each kind of invalid content."""
 
 import json
 
@@ -49,7 +49,7 @@ def test_cameras_round_trip_exactly(tmp_path):
     np.testing.assert_array_equal(again.cam_from_world, cameras.cam_from_world)
 
 
-def test_a_single_camera_may_stand_at_the_top_level(tmp_path):
+def test_a_single_camera_may_be_at_the_top_level(tmp_path):
     camera = {"fx": 50, "fy": 50, "cx": 32, "cy": 24, "cam_from_world": np.eye(4).tolist()}
     write_json(tmp_path / "novel.json", {**camera, "width": 64, "height": 48})
     assert len(read_cameras(tmp_path / "novel.json")) == 1
@@ -72,7 +72,7 @@ def test_a_single_camera_may_stand_at_the_top_level(tmp_path):
         ),
     ],
 )
-def test_other_camera_files_are_refused_with_the_key(tmp_path, content, message):
+def test_errors_in_camera_files_name_the_key(tmp_path, content, message):
     write_json(tmp_path / "c.json", content)
     with pytest.raises(InputError, match=message) as error:
         read_cameras(tmp_path / "c.json")
@@ -95,13 +95,13 @@ def edit_info(scene, **changes):
         ({"frame_count": None}, "frame_count"),
     ],
 )
-def test_a_bad_scene_json_is_refused(plane_scene, changes, message):
+def test_an_invalid_scene_json_is_refused(plane_scene, changes, message):
     edit_info(plane_scene, **changes)
     with pytest.raises(InputError, match=message):
         Scene(plane_scene.directory)
 
 
-def test_no_scene_at_all(tmp_path):
+def test_a_folder_without_scene_json_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="not a scene directory"):
         Scene(tmp_path)
 
@@ -114,19 +114,19 @@ def damage_depth(scene, value):
 
 
 @pytest.mark.parametrize("value, message", [(np.nan, "1 NaN"), (-1.0, "depth >= 0")])
-def test_bad_depth_is_named(plane_scene, value, message):
+def test_errors_in_depth_maps_name_the_file(plane_scene, value, message):
     damage_depth(plane_scene, value)
     with pytest.raises(InputError, match=message) as error:
         check_scene(plane_scene)
     assert "00002.npy" in str(error.value)
 
 
-def test_bad_depth_is_not_written(tmp_path):
+def test_invalid_depth_is_not_written(tmp_path):
     with pytest.raises(InputError, match="finite"):
         write_depth(tmp_path, 0, np.full((2, 2), np.nan))
 
 
-def test_files_of_another_size_or_kind_are_named(plane_scene):
+def test_errors_in_images_name_the_file(plane_scene):
     iio.imwrite(plane_scene.directory / "masks/00001.png", np.zeros((5, 5), np.uint8))
     with pytest.raises(InputError, match=r"00001.png: expected one 8-bit channel of 32x24"):
         check_scene(plane_scene)
@@ -161,7 +161,7 @@ def test_tracks_of_an_object_without_mask_are_refused(plane_scene):
         check_scene(Scene(plane_scene.directory))
 
 
-def test_bad_track_files(tmp_path):
+def test_invalid_track_files_are_refused(tmp_path):
     path = tmp_path / "tracks.npz"
     with pytest.raises(FileNotFoundError):
         read_tracks(path)
@@ -194,7 +194,7 @@ def test_bad_track_files(tmp_path):
         read_tracks(path)
 
 
-def test_stages_are_stamped_and_forgotten(plane_scene):
+def test_stages_are_stamped_and_unstamped(plane_scene):
     stamp_stage(
         plane_scene.directory,
         "cameras",

@@ -1,4 +1,4 @@
-"""Motion by level, where every level's share is known."""
+"""Displacement by motion level, on a sequence where that of every level is known."""
 
 import numpy as np
 import pytest
@@ -12,21 +12,21 @@ from msdyn.scene import Timeline
 from msdyn.sequence import Gaussians, GaussianSequence
 from msdyn.sequence.levels import motion_by_level
 
-REST = torch.tensor([1.0, 0, 0, 0, 1, 0])
+IDENTITY_SIXD = torch.tensor([1.0, 0, 0, 0, 1, 0])
 
 
 def two_objects() -> GaussianSequence:
-    """Both objects glide; in object 2, the second level pulls half of the Gaussians aside."""
+    """Both objects translate; the second level displaces half of the Gaussians of object 7."""
     points = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
-    shift = torch.zeros(2, 3, 3)
-    shift[0, :, 0] = torch.tensor([0.0, 1, 2])  # object 1 along x
-    shift[1, :, 1] = torch.tensor([0.0, 3, 6])
+    translation = torch.zeros(2, 3, 3)
+    translation[0, :, 0] = torch.tensor([0.0, 1, 2])  # object 1 along x
+    translation[1, :, 1] = torch.tensor([0.0, 3, 6])
     finer = torch.zeros(3, 3, 3)
     finer[2, :, 2] = torch.tensor([0.0, 0.4, 0.8])
     field = PatternField(
         [torch.zeros(2, 3), torch.zeros(3, 3)],
-        [REST.expand(2, 3, 6).clone(), REST.expand(3, 3, 6).clone()],
-        [shift, finer],
+        [IDENTITY_SIXD.expand(2, 3, 6).clone(), IDENTITY_SIXD.expand(3, 3, 6).clone()],
+        [translation, finer],
         [torch.zeros(2).long(), torch.tensor([0, 1, 1])],
         torch.arange(3.0),
         torch.tensor([4, 7]),
@@ -48,19 +48,19 @@ def two_objects() -> GaussianSequence:
     )
 
 
-def test_each_level_has_its_share():
-    shares = motion_by_level(two_objects())
-    assert sorted(shares) == [4, 7]
-    np.testing.assert_allclose(shares[4], [[0, 1, 2], [0, 0, 0]], atol=1e-6)
+def test_displacement_of_each_level():
+    found = motion_by_level(two_objects())
+    assert sorted(found) == [4, 7]
+    np.testing.assert_allclose(found[4], [[0, 1, 2], [0, 0, 0]], atol=1e-6)
     # Half of the Gaussians move by 0.4 and 0.8.
-    np.testing.assert_allclose(shares[7], [[0, 3, 6], [0, 0.4 / 2**0.5, 0.8 / 2**0.5]], atol=1e-6)
+    np.testing.assert_allclose(found[7], [[0, 3, 6], [0, 0.4 / 2**0.5, 0.8 / 2**0.5]], atol=1e-6)
 
 
-def test_between_frames_and_without_weight():
+def test_fractional_frames_and_transparent_gaussians():
     sequence = two_objects()
-    shares = motion_by_level(sequence, np.array([0.5]))
-    assert shares[4][0, 0] == pytest.approx(0.5)
-    # A Gaussian that is hardly there hardly counts.
+    found = motion_by_level(sequence, np.array([0.5]))
+    assert found[4][0, 0] == pytest.approx(0.5)
+    # Nearly transparent Gaussians have nearly no weight.
     with torch.no_grad():
         sequence.moving.opacity_logits[11::2] = -20.0
     assert motion_by_level(sequence)[7][1].max() < 1e-3

@@ -1,8 +1,9 @@
-"""Gaussian sequences: posing, storage, change of world, colours."""
+"""Gaussian sequences: posing, storage, world coordinates, colours."""
 
 import numpy as np
 import pytest
 import torch
+from conftest import construct_unchecked
 from safetensors.torch import save_file
 from scipy.spatial.transform import Rotation
 
@@ -35,13 +36,13 @@ def random_gaussians(count, degree=0, seed=0):
 
 @pytest.fixture
 def sequence():
-    """A quarter turn about y at x = 1, and a shift, over five frames; two static Gaussians."""
+    """A rotation by 90 degrees about y at x = 1 with a translation; two static Gaussians."""
     angle = np.linspace(0, np.pi / 2, FRAMES)
-    turn = Rotation.from_rotvec(angle[:, None] * [0, 1, 0]).as_matrix()
-    sixd = torch.from_numpy(np.concatenate([turn[..., 0], turn[..., 1]], -1))[None].float()
-    shift = torch.from_numpy(np.linspace(0, 1, FRAMES)[:, None] * [0, 0, 2.0])[None].float()
+    rotation = Rotation.from_rotvec(angle[:, None] * [0, 1, 0]).as_matrix()
+    sixd = torch.from_numpy(np.concatenate([rotation[..., 0], rotation[..., 1]], -1))[None].float()
+    translation = torch.from_numpy(np.linspace(0, 1, FRAMES)[:, None] * [0, 0, 2.0])[None].float()
     patterns = PatternField(
-        [torch.tensor([[1.0, 0, 0]])], [sixd], [shift], [torch.zeros(1).long()],
+        [torch.tensor([[1.0, 0, 0]])], [sixd], [translation], [torch.zeros(1).long()],
         torch.arange(float(FRAMES)), torch.tensor([4]),
     )  # fmt: skip
     weights = [BlendWeights(torch.zeros(3, 1).long(), torch.zeros(3, 1))]
@@ -57,7 +58,7 @@ def sequence():
     )
 
 
-def test_gaussians_follow_the_motion_at_any_time(sequence):
+def test_gaussians_are_posed_at_any_time(sequence):
     posed = sequence.at(0.5)
     half = torch.from_numpy(Rotation.from_rotvec([0, np.pi / 4, 0]).as_matrix()).float()
     pivot = torch.tensor([1.0, 0, 0])
@@ -65,7 +66,7 @@ def test_gaussians_follow_the_motion_at_any_time(sequence):
     torch.testing.assert_close(posed.means[0, 2:], expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(posed.means[0, :2], sequence.static.means)
     assert posed.labels.tolist() == [0, 0, 4, 4, 4] and posed.num_static == 2
-    # Eq. 7: the orientation turns with the object, static ones stay.
+    # Eq. 7: the orientation rotates with the object.
     before = rotations_from_quats_wxyz(sequence.moving.quats_wxyz)
     after = rotations_from_quats_wxyz(posed.quats_wxyz[0, 2:])
     torch.testing.assert_close(after, half @ before, atol=1e-5, rtol=0)
@@ -73,13 +74,13 @@ def test_gaussians_follow_the_motion_at_any_time(sequence):
     assert not torch.equal(between.means, posed.means)
 
 
-def test_canonical_is_without_motion(sequence):
+def test_canonical_gaussians_have_no_motion(sequence):
     torch.testing.assert_close(sequence.canonical().means[0, 2:], sequence.moving.means)
     assert torch.equal(sequence.at(0.8, levels=0).means, sequence.canonical().means)
 
 
 @pytest.mark.parametrize("time", [-0.01, 1.01, float("nan")])
-def test_times_outside_are_refused(sequence, time):
+def test_times_outside_the_clip_are_refused(sequence, time):
     with pytest.raises(InputError, match="time: expected 0"):
         sequence.at(time)
 
@@ -96,7 +97,7 @@ def test_storage_round_trip_is_exact(sequence, tmp_path):
     np.testing.assert_array_equal(again.timeline.seconds, sequence.timeline.seconds)
 
 
-def test_bad_files_are_refused(sequence, tmp_path):
+def test_invalid_files_are_refused(sequence, tmp_path):
     path = tmp_path / "s.safetensors"
     with pytest.raises(FileNotFoundError, match="no such file"):
         load_sequence(path)
@@ -110,7 +111,7 @@ def test_bad_files_are_refused(sequence, tmp_path):
         load_sequence(path)
 
 
-def test_another_world_is_the_same_scene(sequence):
+def test_rescaling_keeps_the_scene(sequence):
     moved = sequence.rescaled(Similarity.of(2.0, [1.0, -2, 3]))
     for time in (0.0, 0.6):
         a, b = sequence.at(time), moved.at(time)
@@ -120,33 +121,33 @@ def test_another_world_is_the_same_scene(sequence):
     np.testing.assert_allclose(moved.cameras.centres, [[1, -2, 3]] * FRAMES)
 
 
-def test_plain_colours_do_not_depend_on_the_view(sequence):
+def test_colours_of_degree_zero_are_view_independent(sequence):
     posed = sequence.at(0.3)
     colours = posed.colours(torch.randn(1, 3))
     assert colours.shape == (5, 3)
     assert torch.equal(colours, posed.colours(torch.randn(1, 3)))
 
 
-def test_harmonics_turn_with_the_object(sequence):
-    """Camera and object turned together see the same colour."""
+def test_view_dependent_colours_rotate_with_the_object(sequence):
+    """The colour is unchanged if the camera moves with the object."""
     sequence.static, sequence.moving = random_gaussians(2, 2), random_gaussians(3, 2, seed=1)
     start, end = sequence.at(0.0), sequence.at(1.0)
     camera = torch.tensor([[0.0, 0, -5]])
-    turn = torch.from_numpy(Rotation.from_rotvec([0, np.pi / 2, 0]).as_matrix()).float()
+    rotation = torch.from_numpy(Rotation.from_rotvec([0, np.pi / 2, 0]).as_matrix()).float()
     pivot = torch.tensor([1.0, 0, 0])
-    carried = (camera - pivot) @ turn.T + pivot + torch.tensor([0, 0, 2.0])
+    moved_camera = (camera - pivot) @ rotation.T + pivot + torch.tensor([0, 0, 2.0])
     torch.testing.assert_close(
-        end.colours(carried)[0, 2:], start.colours(camera)[0, 2:], atol=1e-4, rtol=0
+        end.colours(moved_camera)[0, 2:], start.colours(camera)[0, 2:], atol=1e-4, rtol=0
     )
-    assert not torch.allclose(end.colours(carried)[0, :2], start.colours(camera)[0, :2], atol=1e-3)
+    assert not torch.allclose(
+        end.colours(moved_camera)[0, :2], start.colours(camera)[0, :2], atol=1e-3
+    )
 
 
 def test_shapes_are_checked():
     good = random_gaussians(3)
+    values = dict(good.named_parameters())
     with pytest.raises(InputError, match="log_scales: expected"):
-        Gaussians(good.means, good.means[:2], good.quats_wxyz, good.opacity_logits, good.harmonics)
+        construct_unchecked(Gaussians, **{**values, "log_scales": good.means[:2]})
     with pytest.raises(InputError, match="harmonics: expected"):
-        Gaussians(
-            good.means, good.log_scales, good.quats_wxyz, good.opacity_logits,
-            torch.zeros(3, 2, 3),
-        )  # fmt: skip
+        construct_unchecked(Gaussians, **{**values, "harmonics": torch.zeros(3, 2, 3)})

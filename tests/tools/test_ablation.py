@@ -1,4 +1,4 @@
-"""The ablation: which fits it makes, what it makes of their figures, and a tiny one whole."""
+"""The ablation: its list of fits, the summary of their figures, and a tiny run."""
 
 import json
 from pathlib import Path
@@ -21,9 +21,11 @@ def test_the_small_suite_is_the_main_rows_on_every_scene():
 def test_the_full_suite_repeats_the_main_rows_with_other_seeds():
     cells = cells_of("full", list(SCENES), list(PRIORS), list(ROWS), 3)
     assert len(cells) == len(set(cells)) == 9 * 5 * 3 + 2 * 4 * 5
-    again = [c for c in cells if c.seed]
-    assert {c.row for c in again} == set(MAIN_ROWS) and {c.priors for c in again} == {"sensor"}
-    # No two fits share a folder, and what tells most comes first.
+    repeated = [c for c in cells if c.seed]
+    assert {c.row for c in repeated} == set(MAIN_ROWS) and {c.priors for c in repeated} == {
+        "sensor"
+    }
+    # Every fit has its own folder, and sensor priors come first.
     assert len({c.folder(Path()) for c in cells}) == len(cells)
     assert all(c.priors == "sensor" for c in cells[:20])
 
@@ -50,7 +52,7 @@ def test_means_are_over_scenes_and_spreads_over_seeds(tmp_path):
     assert (tmp_path / "figure.png").stat().st_size > 5000
 
 
-def test_a_tiny_one_and_its_resumption(tmp_path, monkeypatch, capsys):
+def test_a_tiny_run_and_its_resumption(tmp_path, monkeypatch, capsys):
     size = Size(frames=6, width=80, epochs=1)
     out = tmp_path / "6x80x1"
     make_scenes("rigid", [("sensor", 0)], size, out)
@@ -58,7 +60,7 @@ def test_a_tiny_one_and_its_resumption(tmp_path, monkeypatch, capsys):
     first = run_cell(cell, size, out)
     assert np.isfinite([first[key] for key in ("mpsnr", "mssim", "epe3d")]).all()
     assert len(Scene(cell.folder(out).parent)) == 6
-    # Both are finished: neither is done again, and the command only sums up.
+    # Both are finished: neither is repeated, and the command only summarises.
     assert make_scenes("rigid", [("sensor", 0)], size, out) < 1
     assert run_cell(cell, size, out) == json.loads(json.dumps(first))
     arguments = ["--scenes", "rigid", "--rows", "L1", "--frames", "6", "--width", "80"]

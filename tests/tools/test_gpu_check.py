@@ -1,4 +1,4 @@
-"""The script for a machine with a GPU runs from end to end without one, tiny."""
+"""The GPU check runs end to end on a CPU, at a tiny size."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ def gpu_check(monkeypatch):
 
 @pytest.mark.slow
 def test_the_whole_script_on_a_cpu(gpu_check, tmp_path):
-    """A scene is packed and unpacked, and every part leaves its figures."""
+    """A scene is packed and unpacked, and every part reports its figures."""
     scene, report = tmp_path / "scene.zip", tmp_path / "report.json"
     assert gpu_check.main(["--quick", "--make-scene", str(scene)]) == 0
     assert scene.is_file() and not scene.with_suffix("").exists()
@@ -41,13 +41,13 @@ def test_the_whole_script_on_a_cpu(gpu_check, tmp_path):
     profile = fit["profile"]
     assert sum(profile["shares"].values()) == pytest.approx(1)
     assert sum(profile["milliseconds"].values()) == pytest.approx(profile["step_ms"])
-    # Each part does something in every step; what is in none of them is little.
+    # Each part takes time in every step, and little time is in none of them.
     assert all(profile["milliseconds"][part] > 0.01 for part in profile["shares"])
     assert profile["shares"]["the rest"] < 0.15
     assert fit["rendering"]["gaussians"] > 400
 
 
-def test_a_fit_that_takes_too_long_is_reckoned(gpu_check, tmp_path):
+def test_a_fit_over_the_time_limit_is_extrapolated(gpu_check, tmp_path):
     report = tmp_path / "report.json"
     command = ["--quick", "--only", "fit", "--fit-seconds", "0.0", "--json", str(report)]
     assert gpu_check.main(command) == 0
@@ -55,7 +55,7 @@ def test_a_fit_that_takes_too_long_is_reckoned(gpu_check, tmp_path):
     assert not fit["finished"] and fit["steps"] == 0 and fit["steps_of_the_whole"] == 24
 
 
-def test_what_fails_is_written_down_and_does_not_stop_the_rest(gpu_check, tmp_path, monkeypatch):
+def test_a_failed_part_is_reported_and_does_not_stop_the_others(gpu_check, tmp_path, monkeypatch):
     report = tmp_path / "report.json"
     monkeypatch.setattr(gpu_check, "run_tests", lambda quick: {"passed": 1, "failed": []})
     nowhere = str(tmp_path / "nowhere.zip")

@@ -1,4 +1,4 @@
-"""The report of a fit: what it says, that it stands alone, how it looks in a browser."""
+"""The report of a fit: its content, self-containedness, and layout in a browser."""
 
 import json
 import os
@@ -28,17 +28,17 @@ def text_of(path):
     return path.read_text(encoding="utf-8")
 
 
-def test_it_stands_alone_and_has_every_part(scene):
+def test_it_is_self_contained_and_complete(scene):
     path = write_report(scene)
     assert path == scene.directory / "fit" / "report.html"
     page = text_of(path)
-    for part in ("What was reconstructed", "Input, render, error, depth", "How the fit went",
+    for part in ("Reconstruction", "Input, render, error, depth", "Training curves",
                  "Motion explained by each level", "Paths of the objects", "Time",
                  "Configuration"):  # fmt: skip
         assert f"<h2>{part}</h2>" in page
     assert len(re.findall(r"<figure><img", page)) == 5 * 4
     assert page.count("<video") == 1 and page.count("<svg") == 4
-    # Nothing is fetched: every source is in the page.
+    # Nothing is fetched: every resource is in the page.
     for source in re.findall(r'src="([^"]{0,20})', page):
         assert source.startswith("data:")
     assert not re.findall(r"https?://", page)
@@ -73,14 +73,14 @@ def test_held_out_figures_are_shown_when_there_are_any(scene):
     )
     path = scene.directory / "fit" / "eval.json"
     past = (scene.directory / "fit" / "sequence.safetensors").stat().st_mtime - 60
-    os.utime(path, (past, past))  # that of an earlier fit
+    os.utime(path, (past, past))  # of an earlier fit
     assert "31.23" not in text_of(write_report(scene))
     os.utime(path)
     page = text_of(write_report(scene))
     assert "31.23" in page and "held-out camera side" in page and "held-out frames" in page
 
 
-def test_warnings_name_what_to_try(scene):
+def test_warnings_give_advice(scene):
     """A perturbed frame, poor poses, and few tracks."""
     opposite = np.where(scene.image(4) < 128, 255, 0).astype(np.uint8)
     write_image(scene.directory / "images" / "00004.png", opposite)
@@ -109,7 +109,7 @@ def test_a_fit_without_its_log_still_has_a_report(scene):
     assert "<h2>Time</h2>" in page and page.count("<svg") == 1  # PSNR of the frames alone
 
 
-def test_the_fit_of_another_clip_is_refused(scene, plane_scene):
+def test_the_fit_of_another_clip_is_an_error(scene, plane_scene):
     info = read_json(plane_scene.directory / "scene.json")
     info |= {"frame_count": 5, "timestamps": info["timestamps"][:5]}
     write_json(plane_scene.directory / "scene.json", info)
@@ -117,7 +117,7 @@ def test_the_fit_of_another_clip_is_refused(scene, plane_scene):
         write_report(Scene(plane_scene.directory), scene.directory / "fit")
 
 
-def test_every_fit_writes_one_and_export_writes_it_again(plane_scene, capsys):
+def test_every_fit_writes_a_report_and_export_rewrites_it(plane_scene, capsys):
     options = ["--preset", "quick", "--epochs", "1", "--prefit-steps", "2", "--device", "cpu"]
     assert fit.main([str(plane_scene.directory), *options]) == 0
     report = plane_scene.directory / "fit" / "report.html"
@@ -127,7 +127,7 @@ def test_every_fit_writes_one_and_export_writes_it_again(plane_scene, capsys):
     assert report.is_file() and str(report) in capsys.readouterr().out
 
 
-def test_plots_leave_out_what_is_not_finite():
+def test_plots_leave_out_non_finite_values():
     plot = curve("loss", [0, 1, 2, 3], [1.0, np.nan, 0.0, 0.1], "step", log=True)
     points = re.search(r'points="([^"]*)"', plot)
     assert points and len(points[1].split()) == 2 and "nan" not in plot
@@ -136,14 +136,14 @@ def test_plots_leave_out_what_is_not_finite():
     assert bars("PSNR", [20.0, 30.0], [False, True], "frame").count("<rect") == 2
 
 
-# What is cut off: tables wider than their place, and words of plots that begin left of them.
+# Clipped content: tables wider than their container, and labels that begin left of their plot.
 CUT = """[...document.querySelectorAll('.wide')].filter(t => t.scrollWidth > t.clientWidth).concat(
   [...document.querySelectorAll('svg text')].filter(t => t.getBBox().x < 0)).map(t => t.textContent)
 """
 
 
 @pytest.mark.slow
-def test_in_a_browser_on_a_desk_and_on_a_phone(scene, tmp_path):
+def test_in_a_wide_and_a_narrow_browser(scene, tmp_path):
     path = write_report(scene)
     with Browser(tmp_path, 1100, 900) as browser:
         browser.open(path.as_uri())

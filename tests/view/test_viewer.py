@@ -1,4 +1,4 @@
-"""The viewer: what it sends, what its controls do."""
+"""The viewer: the data it sends to the browser, and its controls."""
 
 import time
 from importlib.resources import files
@@ -17,7 +17,7 @@ from msdyn.geometry import rotations_from_quats_wxyz
 from msdyn.scene import Scene
 from msdyn.sequence import load_sequence
 from msdyn.view import Viewer
-from msdyn.view.splats import Look, SplatSource
+from msdyn.view.splats import DisplayOptions, SplatSource
 
 
 def unpacked(buffer, scale):
@@ -36,40 +36,42 @@ def sequence(fitted_plane_scene):
 
 def test_the_browser_gets_the_gaussians(sequence):
     source = SplatSource(sequence)
-    means, covariances, colours, opacities = unpacked(source.moving(2.5, Look()), source.scale)
+    means, covariances, colours, opacities = unpacked(
+        source.moving(2.5, DisplayOptions()), source.scale
+    )
     posed = sequence.posed(torch.tensor([2.5]))
     first = posed.num_static
     np.testing.assert_allclose(means, posed.means[0, first:].detach(), rtol=1e-5, atol=1e-6)
     axes = rotations_from_quats_wxyz(posed.quats_wxyz[0, first:]) * posed.scales[first:, None]
     expected = (axes @ axes.mT).detach().numpy()
     size = np.abs(expected).max((1, 2))
-    # 16-bit floats have eleven bits; small Gaussians have no fewer.
+    # 16-bit floats have eleven significant bits, also those of small Gaussians.
     assert (np.abs(covariances - expected).max((1, 2)) / size).max() < 2e-3
     np.testing.assert_allclose(opacities, posed.opacities[first:].detach(), atol=0.003)
     assert colours.min() >= 0 and colours.std() > 0.01
-    assert len(source.static(Look())) == first
+    assert len(source.static(DisplayOptions())) == first
 
 
 def test_small_gaussians_survive_16_bits():
     """In metres, a standard deviation of 0.1 mm has a covariance below any 16-bit float."""
     tiny = moving_points([[0, 0, 0.1], [0.01, 0, 0.1]], np.zeros((2, 3, 3)), scale=1e-4)
     source = SplatSource(tiny)
-    _, covariances, _, _ = unpacked(source.moving(0.0, Look()), source.scale)
+    _, covariances, _, _ = unpacked(source.moving(0.0, DisplayOptions()), source.scale)
     np.testing.assert_allclose(covariances, np.tile(1e-8 * np.eye(3), (2, 1, 1)), rtol=2e-3)
 
 
-def test_what_is_hidden_has_no_opacity_and_keeps_its_place(sequence):
+def test_hidden_gaussians_are_sent_with_zero_opacity(sequence):
     source = SplatSource(sequence)
-    hidden = source.moving(0.0, Look(hidden=frozenset({1})))
+    hidden = source.moving(0.0, DisplayOptions(hidden=frozenset({1})))
     assert len(hidden) == len(sequence.moving)
     assert not unpacked(hidden, source.scale)[3].any()
-    assert not unpacked(source.static(Look(hidden=frozenset({0}))), source.scale)[3].any()
+    assert not unpacked(source.static(DisplayOptions(hidden=frozenset({0}))), source.scale)[3].any()
 
 
 def test_colourings(sequence):
     source = SplatSource(sequence)
     by = {
-        name: unpacked(source.moving(5.0, Look(colour=name)), source.scale)[2]
+        name: unpacked(source.moving(5.0, DisplayOptions(colour=name)), source.scale)[2]
         for name in ("appearance", "object", "primitive", "motion")
     }
     assert len(np.unique(by["object"], axis=0)) == 1  # there is one object
@@ -77,19 +79,19 @@ def test_colourings(sequence):
     strongest = own.index[torch.arange(len(own.index)), own.values.argmax(1)]
     assert len(np.unique(by["primitive"], axis=0)) == len(strongest.unique())
     assert len(np.unique(by["appearance"], axis=0)) > 20
-    # What has moved far is warmer than what has not: at rest all are alike.
-    rest = unpacked(source.moving(5.0, Look(colour="motion", levels=0)), source.scale)[2]
+    # Displaced Gaussians are warmer than others; without motion all are alike.
+    rest = unpacked(source.moving(5.0, DisplayOptions(colour="motion", levels=0)), source.scale)[2]
     assert len(np.unique(rest, axis=0)) == 1 and np.abs(by["motion"] - rest).max() > 0.2
 
 
-def test_whole_frames_are_remembered(sequence):
+def test_whole_frames_are_cached(sequence):
     source = SplatSource(sequence)
-    assert source.moving(3.0, Look()) is source.moving(3.0, Look())
-    assert source.moving(3.5, Look()) is not source.moving(3.5, Look())
+    assert source.moving(3.0, DisplayOptions()) is source.moving(3.0, DisplayOptions())
+    assert source.moving(3.5, DisplayOptions()) is not source.moving(3.5, DisplayOptions())
 
 
 class Client:
-    """What the viewer asks of a client of viser."""
+    """The part of a viser client that the viewer uses."""
 
     class Camera:
         wxyz = np.array([1.0, 0, 0, 0])
@@ -112,21 +114,21 @@ def viewer(sequence, fitted_plane_scene, tmp_path):
     shown.stop()
 
 
-def test_it_listens_on_this_machine_only_unless_told_otherwise(viewer):
+def test_it_listens_on_localhost_by_default(viewer):
     assert viewer.server.get_host() == "127.0.0.1"
     assert viewer.address.startswith("http://127.0.0.1:")
     assert view.ViewConfig().host == "127.0.0.1"
 
 
-def test_the_command_says_who_can_look(capsys):
+def test_the_command_prints_who_can_connect(capsys):
     view.announce("http://127.0.0.1:8080", "127.0.0.1")
     assert "this machine only" in capsys.readouterr().out
     view.announce("http://localhost:8080", "0.0.0.0")
     assert "others too" in capsys.readouterr().out
 
 
-def test_a_saved_camera_is_the_one_looked_through(viewer, sequence):
-    """Jump to an input camera, save it, read it with what msdyn-render reads."""
+def test_a_saved_camera_is_that_of_the_client(viewer, sequence):
+    """Jump to an input camera, save it, read it with the reader of msdyn-render."""
     from msdyn.io import read_camera_file
 
     client = Client()
@@ -158,8 +160,8 @@ def test_a_recorded_path_has_cameras_and_times(viewer):
     assert viewer.record(client) is None and viewer.record(client) is None  # nothing recorded
 
 
-def test_playing_goes_at_the_rate_of_the_clip(viewer):
-    """Ten frames a second; every step is counted."""
+def test_playing_has_the_frame_rate_of_the_clip(viewer):
+    """Ten frames per second; every shown time is counted."""
     start, begun = viewer.steps, time.monotonic()
     viewer.panel.play(True)
     while viewer.steps < start + 12:
@@ -167,10 +169,10 @@ def test_playing_goes_at_the_rate_of_the_clip(viewer):
         assert time.monotonic() < begun + 20
     taken = time.monotonic() - begun
     viewer.panel.play(False)
-    assert taken >= 1.1  # no faster; a busy machine may leave frames out
+    assert taken >= 1.1  # no faster; under load, frames may be skipped
 
 
-def test_another_state_of_a_fit_takes_the_place_of_the_first(viewer, sequence):
+def test_another_state_of_a_fit_replaces_the_first(viewer, sequence):
     fewer = moving_points([[0, 0, 2.0]], np.zeros((1, 6, 3)), scale=0.05)
     viewer.update(fewer, "step 20 of 100")
     assert viewer.panel.text.content == "step 20 of 100"
@@ -180,14 +182,14 @@ def test_another_state_of_a_fit_takes_the_place_of_the_first(viewer, sequence):
 
 
 class Event:
-    """A click of a client that remembers what it is told."""
+    """A click of a client that records its notifications."""
 
     def __init__(self):
         self.client, self.said = Client(), []
         self.client.add_notification = lambda **what: self.said.append(what["body"])
 
 
-def test_buttons_say_what_they_did(viewer, tmp_path):
+def test_buttons_notify_the_client(viewer, tmp_path):
     event = Event()
     viewer.panel._save(event)
     assert event.said == [f"saved {tmp_path / 'novel.json'}"]
@@ -219,13 +221,13 @@ def test_the_export_button_exports(fitted_plane_scene, tmp_path):
         shown.stop()
 
 
-def test_controls_change_what_is_shown(viewer):
+def test_controls_change_the_display(viewer):
     viewer.panel.levels.value = "0"
     viewer.panel._levels_changed(None)
-    assert viewer.state.look.levels == 0
+    assert viewer.state.display.levels == 0
     viewer.panel.boxes[1].value = False
     viewer.panel._objects_changed(None)
-    assert viewer.state.look.hidden == frozenset({1})
+    assert viewer.state.display.hidden == frozenset({1})
     node = viewer.splats["moving"][0]
     assert not (node.buffer[:, 7] >> 24).any()  # opacities
     viewer.panel.boxes[1].value = True
@@ -246,7 +248,7 @@ def test_controls_change_what_is_shown(viewer):
 
 
 def test_an_exported_ply_loads_in_viser(viewer, sequence, tmp_path):
-    """Read by another program's reader, as viser's own example of 3DGS files reads them."""
+    """Read by another PLY reader, like viser's own example of 3DGS files does."""
     from plyfile import PlyData
 
     export_as(sequence, "ply", tmp_path / "ply", time=0.4)
@@ -276,7 +278,7 @@ def test_frusta_and_images(viewer):
     np.testing.assert_array_equal(viewer.image(2), viewer.scene.image(2))
 
 
-def test_frusta_are_seen_from_behind_and_do_not_hide_the_view(viewer, sequence):
+def test_frusta_are_shown_from_behind_and_do_not_block_the_view(viewer, sequence):
     event = Event()
     viewer.jump(event.client, 2.0)
     eye, forward = sequence.cameras[2].centres[0], sequence.cameras[2].world_from_cam[0, :3, 2]
@@ -289,19 +291,19 @@ def test_frusta_are_seen_from_behind_and_do_not_hide_the_view(viewer, sequence):
     there = event.client.camera.position
     viewer.show_frusta(True, event.client)  # far enough away already
     np.testing.assert_array_equal(event.client.camera.position, there)
-    # No larger than the steps between cameras, and lines of pixels, not of metres.
+    # No larger than the distance between cameras; line widths in pixels, not in metres.
     steps = np.linalg.norm(np.diff(sequence.cameras.centres, axis=0), axis=1)
     means = sequence.static.means.detach().numpy()
     reach = np.median(np.linalg.norm(means - sequence.cameras.centres[0], axis=1))
     assert size <= max(np.median(steps), 0.022 * reach)
     assert viewer.frusta[0].thickness_units == "screen"
-    viewer._visit(event, 4.0)
+    viewer._frustum_clicked(event, 4.0)
     assert viewer.state.frame == 4.0 and not viewer.panel.frusta_box.value
     assert not any(frustum.visible for frustum in viewer.frusta)
     np.testing.assert_allclose(event.client.camera.position, sequence.cameras[4].centres[0])
 
 
-def test_a_fit_is_shown_while_it_goes_on(plane_scene, monkeypatch, capsys):
+def test_a_running_fit_is_shown(plane_scene, monkeypatch, capsys):
     texts = []
     monkeypatch.setattr(Viewer, "update", lambda self, sequence, text: texts.append(text))
     monkeypatch.setattr(fit, "_REFRESH_SECONDS", 0.0)
@@ -311,13 +313,13 @@ def test_a_fit_is_shown_while_it_goes_on(plane_scene, monkeypatch, capsys):
     assert texts and texts[-1].startswith("step 48 of 48: loss ") and "PSNR" in texts[-1]
 
 
-def test_an_address_that_is_not_ours_is_refused(fitted_plane_scene, capsys):
-    options = ["--host", "203.0.113.1", "--port", "8220"]  # an address of documentation
+def test_an_address_of_another_computer_is_an_error(fitted_plane_scene, capsys):
+    options = ["--host", "203.0.113.1", "--port", "8220"]  # reserved for documentation
     assert view.main([str(fitted_plane_scene), *options]) == 2
     assert "cannot listen on 203.0.113.1" in capsys.readouterr().err
 
 
-def test_our_script_comes_before_any_of_viser(viewer):
+def test_the_script_comes_before_those_of_viser(viewer):
     with urlopen(viewer.address) as answer:
         page = answer.read().decode()
     script = files("msdyn.view").joinpath("page.js").read_text(encoding="utf-8")

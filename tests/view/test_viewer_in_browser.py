@@ -1,4 +1,4 @@
-"""The viewer in a headless browser: how it looks, how fast it plays, what the page complains of."""
+"""The viewer in a headless browser: images, frame rate and error messages of the page."""
 
 import time
 
@@ -17,7 +17,7 @@ from msdyn.view import Viewer
 
 
 def many_gaussians(count=30_000, frames=60):
-    """A cloud of small Gaussians that turns about its middle, a third of it standing still."""
+    """A cloud of small Gaussians, a third of it static, the rest rotating about its centre."""
     rng = np.random.default_rng(0)
     points = torch.from_numpy(rng.normal(size=(count, 3)) * [1, 0.6, 1]).float()
     colours = torch.from_numpy(rng.random((count, 3))).float()
@@ -49,7 +49,7 @@ def many_gaussians(count=30_000, frames=60):
     )  # fmt: skip
 
 
-# Counts the times that the page has shown within some seconds, by the number beside the slider.
+# Counts the times shown by the page within some seconds, by the number next to the slider.
 COUNT = """new Promise(done => {
   const seen = [], begun = performance.now();
   const box = [...document.querySelectorAll('input')].find(i => i.value !== '' && !isNaN(i.value));
@@ -66,12 +66,12 @@ def opened(browser, viewer):
     browser.open(viewer.address)
     browser.until("!!document.querySelector('canvas')")
     browser.until("document.body.innerText.includes('Connected')")
-    for frame in range(len(viewer.sequence.timeline)):  # what the server remembers from then on
-        viewer.source.moving(float(frame), viewer.state.look)
+    for frame in range(len(viewer.sequence.timeline)):  # fills the cache of the server
+        viewer.source.moving(float(frame), viewer.state.display)
 
 
 def pictures(browser, viewer, folder):
-    """Return what is drawn left of the controls at two times, once it stays as it is."""
+    """Return the image left of the controls at two times, once it no longer changes."""
     shots = [np.zeros(1)]
     for frame in (0.0, 20.0):
         viewer.panel.go(frame)
@@ -89,27 +89,27 @@ def pictures(browser, viewer, folder):
 
 @pytest.mark.slow
 def test_in_a_browser(tmp_path, monkeypatch):
-    """It loads without complaint, draws, scrubs and plays; screenshots and rates are kept."""
+    """It loads without errors, renders, scrubs and plays; screenshots and frame rates are saved."""
     viewer = Viewer(many_gaussians(), port=8230, folder=tmp_path)
     try:
         with Browser(tmp_path, 480, 360) as browser:
             opened(browser, viewer)
-            drawn = pictures(browser, viewer, tmp_path)
-            # Not blank, and another at another time.
-            assert drawn[0].std() > 10
-            assert np.abs(drawn[0] - drawn[1]).mean() > 3
+            images = pictures(browser, viewer, tmp_path)
+            # Not blank, and different at another time.
+            assert images[0].std() > 10
+            assert np.abs(images[0] - images[1]).mean() > 3
             viewer.panel.play(True)
             rates = {"480x360": browser.run(COUNT)}
             browser.resize(320, 240)
             rates["320x240"] = browser.run(COUNT)
             assert browser.errors() == []
-            asked = [event["params"]["request"]["url"] for event in browser.events
+            urls = [event["params"]["request"]["url"] for event in browser.events
                      if event.get("method") == "Network.requestWillBeSent"]  # fmt: skip
-            ours = (viewer.address, "data:", "blob:")  # nothing that an offline machine lacks
-            assert asked and all(url.startswith(ours) for url in asked), asked
+            local = (viewer.address, "data:", "blob:")  # works offline
+            assert urls and all(url.startswith(local) for url in urls), urls
     finally:
         viewer.stop()
-    monkeypatch.setattr("msdyn.view.page.with_our_script", lambda page: page)
+    monkeypatch.setattr("msdyn.view.page.with_script", lambda page: page)
     viewer = Viewer(many_gaussians(), port=8235, folder=tmp_path)
     (tmp_path / "plain").mkdir()
     try:
@@ -119,32 +119,32 @@ def test_in_a_browser(tmp_path, monkeypatch):
             plain = browser.run(COUNT)
     finally:
         viewer.stop()
-    said = "".join(f"{size}: {rate} steps a second\n" for size, rate in rates.items())
-    said += f"480x360 as viser draws: {plain}\n"
-    (tmp_path / "rate.txt").write_text(said, encoding="utf-8")
-    # How many a second is the machine's business: docs/viewer.md. Ours are twice viser's and more.
-    assert rates["480x360"] > 1.5 * plain, said
+    rates_text = "".join(f"{size}: {rate} steps per second\n" for size, rate in rates.items())
+    rates_text += f"480x360 with viser's page: {plain}\n"
+    (tmp_path / "rate.txt").write_text(rates_text, encoding="utf-8")
+    # The frame rate depends on the computer (docs/viewer.md), but was more than twice viser's.
+    assert rates["480x360"] > 1.5 * plain, rates_text
 
 
 @pytest.mark.slow
-def test_software_draws_what_viser_draws(tmp_path, monkeypatch):
-    """Our triangles in place of viser's instances make the same picture, but for its four samples
-    a pixel at the rim of Gaussians, where they are faint: 0.2 of 255 on average, 9 at most."""
-    drawn = {}
-    for name in ("ours", "viser's"):
+def test_the_patched_page_renders_like_viser(tmp_path, monkeypatch):
+    """Triangles instead of instances give the same image, except for viser's four samples per pixel
+    at the faint rim of Gaussians: the difference is 0.2 of 255 on average, 9 at most."""
+    images = {}
+    for name in ("patched", "viser"):
         folder = tmp_path / name
         folder.mkdir()
-        if name == "viser's":
-            monkeypatch.setattr("msdyn.view.page.with_our_script", lambda page: page)
+        if name == "viser":
+            monkeypatch.setattr("msdyn.view.page.with_script", lambda page: page)
         viewer = Viewer(many_gaussians(3000), port=8240, folder=folder)
         try:
             with Browser(folder, 480, 360) as browser:
                 opened(browser, viewer)
-                drawn[name] = pictures(browser, viewer, folder)
+                images[name] = pictures(browser, viewer, folder)
                 draws = browser.run("window.msdynPage?.draws ?? null")
-                assert (draws is None) == (name == "viser's") and draws != 0
+                assert (draws is None) == (name == "viser") and draws != 0
         finally:
             viewer.stop()
-    assert drawn["ours"].std() > 10
-    difference = np.abs(drawn["ours"] - drawn["viser's"])
+    assert images["patched"].std() > 10
+    difference = np.abs(images["patched"] - images["viser"])
     assert difference.mean() < 0.5 and difference.max() < 20

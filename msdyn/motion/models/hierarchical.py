@@ -1,4 +1,4 @@
-"""The motion hierarchy as a motion model: shared patterns and every Gaussian's weights."""
+"""The motion hierarchy as a motion model: shared patterns and blend weights per Gaussian."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from msdyn.errors import InputError
@@ -18,7 +18,7 @@ from msdyn.motion.pattern_field import PatternField
 from msdyn.motion.patterns import MAX_PATTERNS, MotionHierarchy
 from msdyn.motion.protocol import (
     Motion,
-    MotionRates,
+    MotionLearningRates,
     Pose,
     TrackedMotion,
     TrackedScene,
@@ -29,7 +29,7 @@ from msdyn.motion.weights import BlendWeights, weights_from_votes
 __all__ = ["MotionField"]
 
 _LEVEL_NAMES = ("objects (L1)", "primitives (L2)", "grains (L3)")
-_OF_PATTERNS = ("centres", "sixd", "translations", "parents")
+_PATTERN_TENSORS = ("centres", "sixd", "translations", "parents")
 
 
 Self = TypeVar("Self", bound="MotionField")
@@ -41,9 +41,9 @@ class MotionField(Motion):
 
     Attributes:
         patterns: shared by all Gaussians.
-        max_patterns: on each level, the number of patterns that a Gaussian may share.
-        residual: [G, T, 3] free displacement of each Gaussian at every key frame, in its canonical
-            frame, inside all levels; None without this further level.
+        max_patterns: on each level, the maximum number of patterns blended for a Gaussian.
+        residual: [G, T, 3] free displacement of each Gaussian at every key frame, applied in the
+            canonical frame before all levels; None without this level.
     """
 
     residual: nn.Parameter | None
@@ -65,7 +65,7 @@ class MotionField(Motion):
 
     @classmethod
     def build(cls, scene: TrackedScene, config: MotionConfig) -> MotionHierarchy:
-        """Return the patterns that `from_tracks` starts with."""
+        """Return the hierarchy from which `from_tracks` initialises."""
         return build_hierarchy(
             scene.tracks,
             scene.canonical,
@@ -78,7 +78,7 @@ class MotionField(Motion):
 
     @classmethod
     def from_tracks(cls, scene: TrackedScene, config: MotionConfig) -> TrackedMotion:
-        """Build the hierarchy from tracks, each of which follows its own pattern on every level."""
+        """Build the hierarchy from tracks; each track follows its own pattern on every level."""
         hierarchy = cls.build(scene, config)
         patterns = PatternField.from_hierarchy(hierarchy, torch.as_tensor(scene.key_frames))
         votes = [torch.eye(len(v))[torch.from_numpy(v.labels)] for v in hierarchy.levels]
@@ -108,7 +108,7 @@ class MotionField(Motion):
 
     @property
     def weights(self) -> list[BlendWeights]:
-        """The weights of each level."""
+        """The blend weights of each level."""
         return [
             BlendWeights(self.get_buffer(f"index_{level}"), logits)
             for level, logits in enumerate(self.logits)
@@ -127,8 +127,10 @@ class MotionField(Motion):
         pose = self.patterns.pose(points, quats_wxyz, self.weights, frames, levels)
         if self.residual is None or not (levels is None or levels >= self.num_levels):
             return pose
-        own = interpolate_keys(self.residual, self.key_frames, frames).transpose(0, 1)
-        return pose._replace(means=pose.means + (pose.rotations @ own.unsqueeze(-1)).squeeze(-1))
+        displacement = interpolate_keys(self.residual, self.key_frames, frames).transpose(0, 1)
+        return pose._replace(
+            means=pose.means + (pose.rotations @ displacement.unsqueeze(-1)).squeeze(-1)
+        )
 
     def undo(
         self, points: Float[Tensor, "gaussians 3"], frame: float
@@ -136,21 +138,23 @@ class MotionField(Motion):
         points = self.patterns.undo(points, self.weights, frame)
         if self.residual is None:
             return points
-        at = points.new_tensor([frame])
-        return points - interpolate_keys(self.residual, self.key_frames, at)[:, 0]
+        frames = points.new_tensor([frame])
+        return points - interpolate_keys(self.residual, self.key_frames, frames)[:, 0]
 
     def gaussian_parameters(self) -> dict[str, nn.Parameter]:
-        found: dict[str, nn.Parameter] = {
+        parameters: dict[str, nn.Parameter] = {
             f"logits_{level}": logits for level, logits in enumerate(self.logits)
         }
-        return found if self.residual is None else {**found, "residual": self.residual}
+        return parameters if self.residual is None else {**parameters, "residual": self.residual}
 
-    def gaussian_constants(self) -> dict[str, Tensor]:
+    def gaussian_constants(self) -> dict[str, Shaped[Tensor, "gaussians ..."]]:
         names = [f"index_{level}" for level in range(len(self.logits))]
         return {name: self.get_buffer(name) for name in names}
 
     def set_gaussians(
-        self, parameters: dict[str, nn.Parameter], constants: dict[str, Tensor]
+        self,
+        parameters: dict[str, nn.Parameter],
+        constants: dict[str, Shaped[Tensor, "gaussians ..."]],
     ) -> None:
         for level in range(len(self.logits)):
             self.logits[level] = parameters[f"logits_{level}"]
@@ -158,7 +162,9 @@ class MotionField(Motion):
         self.residual = parameters.get("residual")
 
     def with_gaussians(
-        self: Self, parameters: dict[str, Tensor], constants: dict[str, Tensor]
+        self: Self,
+        parameters: dict[str, Float[Tensor, "gaussians ..."]],
+        constants: dict[str, Shaped[Tensor, "gaussians ..."]],
     ) -> Self:
         weights = [
             BlendWeights(constants[f"index_{level}"], parameters[f"logits_{level}"])
@@ -177,37 +183,36 @@ class MotionField(Motion):
             dense = own.dense(patterns.num_patterns(level)).detach()
             votes.append((weights.unsqueeze(-1) * dense[index]).sum(1))
         parents = [patterns.parents(level) for level in range(patterns.num_levels)]
-        found = weights_from_votes(votes, parents, self.max_patterns)
-        return type(self)(patterns, found, max_patterns=self.max_patterns)
+        mixed_weights = weights_from_votes(votes, parents, self.max_patterns)
+        return type(self)(patterns, mixed_weights, max_patterns=self.max_patterns)
 
-    def learning_rates(self, rates: MotionRates) -> dict[str, float]:
-        found = {}
+    def learning_rates(self, rates: MotionLearningRates) -> dict[str, float]:
+        lrs = {}
         for name in (*self.gaussian_parameters(), *self.shared_parameters()):
-            found[name] = rates.translations
+            lrs[name] = rates.translations
             if name.startswith("logits"):
-                found[name] = rates.gaussian
+                lrs[name] = rates.gaussian
             elif name.startswith("patterns.sixd"):
-                found[name] = rates.rotations
-        return found
+                lrs[name] = rates.rotations
+        return lrs
 
     def regularisers(self) -> dict[str, Float[Tensor, ""]]:
-        """Return the acceleration of the patterns, and the size of all residual motion."""
+        """Return the acceleration of the patterns, and the magnitude of all residual motion."""
         size = self.patterns.residual_size()
         if self.residual is not None:
             size = size + _residual_size(self.residual)
         return {"smooth": self.patterns.acceleration(), "residual": size}
 
     def extended(self: Self, config: MotionConfig) -> Self:
-        """Return the motion with weights for every key frame, or a residual, as the options say."""
+        """Return the motion with time-varying weights, or a residual, if the options have them."""
         weights, keys = self.weights, len(self.key_frames)
         if config.weights == "time-varying":
-            # Memory of its own for every frame, to be optimised.
+            # Copied, because an expanded view would share memory.
             weights = [
                 BlendWeights(w.index, w.logits.detach()[..., None].repeat(1, 1, keys))
                 for w in weights
             ]
-        free = self._has_residual(config)
-        residual = torch.zeros(len(self), keys, 3) if free else None
+        residual = torch.zeros(len(self), keys, 3) if self._has_residual(config) else None
         return type(self)(self.patterns, weights, residual, self.max_patterns)
 
     @staticmethod
@@ -215,10 +220,10 @@ class MotionField(Motion):
         return config.levels == 4
 
     def rescaled(self: Self, world: Similarity) -> Self:
-        shift = torch.as_tensor(world.translation).to(self.key_frames)
+        translation = torch.as_tensor(world.translation).to(self.key_frames)
         patterns, levels = self.patterns, range(self.patterns.num_levels)
         scaled = PatternField(
-            [patterns.centres(i) * world.scale + shift for i in levels],
+            [patterns.centres(i) * world.scale + translation for i in levels],
             [patterns.sixd[i].detach().clone() for i in levels],
             [patterns.translations[i].detach() * world.scale for i in levels],
             [patterns.parents(i) for i in levels],
@@ -236,18 +241,18 @@ class MotionField(Motion):
         patterns, keys = self.patterns, self.key_frames
         levels = range(patterns.num_levels)
         sixd = [value.detach().clone() for value in patterns.sixd]
-        shifts = [value.detach().clone() for value in patterns.translations]
+        translations = [value.detach().clone() for value in patterns.translations]
         weights = []
         for level, blend in enumerate(self.weights):
             used = _patterns_in_use(blend, own)
             if torch.isin(used, _patterns_in_use(blend, ~own)).any():
                 raise InputError(
-                    "it shares motion patterns with another object; only objects with patterns "
-                    "of their own can be retimed"
+                    "it shares motion patterns with another object; only objects that share "
+                    "none can be retimed"
                 )
             moved = patterns.at(level, frames)  # [K, T]
             sixd[level][used] = sixd_from_rotations(moved.rotation)[used]
-            shifts[level][used] = moved.translation[used]
+            translations[level][used] = moved.translation[used]
             logits = blend.logits.detach().clone()
             if blend.varies:
                 warped = interpolate_keys(logits[own].transpose(1, 2), keys, frames)  # [G, T, k]
@@ -258,7 +263,7 @@ class MotionField(Motion):
             residual = residual.detach().clone()
             residual[own] = interpolate_keys(residual[own], keys, frames)
         retimed = PatternField(
-            [patterns.centres(i).clone() for i in levels], sixd, shifts,
+            [patterns.centres(i).clone() for i in levels], sixd, translations,
             [patterns.parents(i) for i in levels], keys, patterns.objects,
         )  # fmt: skip
         return type(self)(retimed, weights, residual, self.max_patterns)
@@ -267,18 +272,18 @@ class MotionField(Motion):
         return {"levels": self.patterns.num_levels}
 
     def tensors(self) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {}
+        result: dict[str, Tensor] = {}
         patterns = self.patterns
         for level, weights in enumerate(self.weights):
-            found[f"motion.{level}.centres"] = patterns.centres(level)
-            found[f"motion.{level}.sixd"] = patterns.sixd[level]
-            found[f"motion.{level}.translations"] = patterns.translations[level]
-            found[f"motion.{level}.parents"] = patterns.parents(level)
-            found[f"blend.{level}.index"] = weights.index
-            found[f"blend.{level}.logits"] = weights.logits
+            result[f"motion.{level}.centres"] = patterns.centres(level)
+            result[f"motion.{level}.sixd"] = patterns.sixd[level]
+            result[f"motion.{level}.translations"] = patterns.translations[level]
+            result[f"motion.{level}.parents"] = patterns.parents(level)
+            result[f"blend.{level}.index"] = weights.index
+            result[f"blend.{level}.logits"] = weights.logits
         if self.residual is not None:
-            found["residual"] = self.residual
-        return found | {
+            result["residual"] = self.residual
+        return result | {
             "motion.key_frames": patterns.key_frames,
             "motion.objects": patterns.objects,
         }
@@ -287,7 +292,7 @@ class MotionField(Motion):
     def from_tensors(cls: type[Self], tensors: dict[str, Tensor], header: dict[str, Any]) -> Self:
         levels = range(header["levels"])
         patterns = PatternField(
-            *([tensors[f"motion.{level}.{name}"] for level in levels] for name in _OF_PATTERNS),
+            *([tensors[f"motion.{level}.{name}"] for level in levels] for name in _PATTERN_TENSORS),
             key_frames=tensors["motion.key_frames"],
             objects=tensors["motion.objects"],
         )
@@ -298,18 +303,20 @@ class MotionField(Motion):
         return cls(patterns, weights, tensors.get("residual"))
 
 
-def _parameter(values: Tensor) -> nn.Parameter:
+def _parameter(values: Float[Tensor, "*_"]) -> nn.Parameter:
     return values if isinstance(values, nn.Parameter) else nn.Parameter(values)
 
 
-def _patterns_in_use(weights: BlendWeights, chosen: Tensor) -> Int[Tensor, " patterns"]:
-    """Return the patterns that move the chosen Gaussians to any degree."""
+def _patterns_in_use(
+    weights: BlendWeights, chosen: Bool[Tensor, " gaussians"]
+) -> Int[Tensor, " patterns"]:
+    """Return the patterns with a non-negligible weight for the chosen Gaussians."""
     values = weights.values.amax(-1) if weights.varies else weights.values
     return weights.index[chosen][values[chosen] > 1e-6].unique()
 
 
 def _residual_size(residual: Float[Tensor, "gaussians keys 3"]) -> Float[Tensor, ""]:
-    """Return the size of free displacements and of their acceleration (RMS)."""
+    """Return the RMS of free displacements plus that of their second differences."""
     size = (residual.square().mean() + 1e-12).sqrt()
     if residual.shape[1] < 3:
         return size

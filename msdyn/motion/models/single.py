@@ -1,4 +1,4 @@
-"""One flat layer of shared bases: how shape-of-motion represents motion, and so our baseline."""
+"""One flat layer of shared bases, the motion representation of shape-of-motion: the baseline."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import numpy as np
 from msdyn.errors import InputError
 from msdyn.motion.alignment import (
     align_cluster,
-    anchor_object,
     canonical_positions,
     inliers,
     trajectory_noise,
@@ -15,6 +14,7 @@ from msdyn.motion.alignment import (
 from msdyn.motion.clusters import cluster_by_direction, fill_occluded
 from msdyn.motion.config import MotionConfig
 from msdyn.motion.models.hierarchical import MotionField
+from msdyn.motion.object_alignment import anchor_object
 from msdyn.motion.patterns import MotionHierarchy, PatternLevel, residual_distance
 from msdyn.motion.protocol import TrackedScene
 from msdyn.motion.registry import register_motion
@@ -25,7 +25,7 @@ __all__ = ["SingleLayer", "build_single"]
 
 @register_motion("single")
 class SingleLayer(MotionField):
-    """SE(3) bases on one level, of which every Gaussian may share all."""
+    """SE(3) bases on one level, all of which may be blended for every Gaussian."""
 
     @classmethod
     def build(cls, scene: TrackedScene, config: MotionConfig) -> MotionHierarchy:
@@ -43,23 +43,23 @@ class SingleLayer(MotionField):
 def build_single(
     tracks: LiftedTracks, canonical: int, *, patterns: int = 10, seed: int = 0
 ) -> MotionHierarchy:
-    """Initialise one layer of SE(3) bases that all moving points share, whatever their object.
+    """Initialise one layer of SE(3) bases shared by the moving points of all objects.
 
-    All tracks are clustered by their velocities together and each cluster gets a rigid motion by
-    Procrustes, without any prior. The canonical positions of tracks occluded in the canonical frame
-    are recovered object by object, as in the hierarchy, so that the two differ in the motion alone.
+    The tracks of all objects are clustered by velocity, and the rigid motion of each cluster is
+    estimated by Procrustes without a prior. The canonical positions of tracks occluded in the
+    canonical frame are recovered per object, as in the hierarchy, so that only the motion differs.
 
     Args:
         tracks: trajectories on moving objects; those never visible are ignored.
         canonical: canonical frame.
-        patterns: number of bases (fewer where there are too few tracks).
+        patterns: number of bases (fewer if there are too few tracks).
         seed: of K-means.
 
     Returns:
-        A hierarchy of one level, of which every point may share all patterns.
+        A hierarchy of one level, all patterns of which may be blended for every point.
 
     Raises:
-        InputError: a number out of range.
+        InputError: `patterns` is below 1.
 
     Reference: Wang et al., "Shape of Motion", 2024, 3.2.
     """
@@ -87,8 +87,8 @@ def build_single(
         undone = motion.undo(tracks.xyz[own])
         points[own] = canonical_positions(undone, weights[own])[0]
         weights[own] *= inliers(undone, points[own], weights[own])
-    level = PatternLevel.of(motions, [0] * count, labels, frames=tracks.num_frames)
-    # The object that most tracks of a basis belong to.
+    level = PatternLevel.from_motions(motions, [0] * count, labels, frames=tracks.num_frames)
+    # The object of most tracks of each basis.
     majority = [np.bincount(tracks.object[labels == i]).argmax() for i in range(count)]
     residuals = [residual_distance(levels, points, tracks, weights) for levels in ([], [level])]
     return MotionHierarchy(
