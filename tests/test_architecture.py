@@ -96,11 +96,6 @@ def test_no_circle():
 
 
 def test_importing_msdyn_is_light():
-    code = (
-        "import sys, time; t = time.perf_counter(); import msdyn; s = time.perf_counter() - t; "
-        "print(s, *(m for m in sys.modules if '.' not in m))"
-    )
+    code = "import sys, msdyn; print(*(m for m in sys.modules if '.' not in m))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    seconds, *modules = run.stdout.split()
-    assert not HEAVY & set(modules)
-    assert float(seconds) < 2
+    assert not HEAVY & set(run.stdout.split())
