@@ -2,14 +2,21 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+# One process per core with one thread each; each takes a contiguous part of the tests, which share
+# fixtures.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: demo test check clean
+.PHONY: demo test test-shapes check clean
 
 demo: $(INSTALLED)
 	$(BIN)/msdyn-demo
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+# The tests that take no fit, with arguments and results checked against their annotated shapes.
+test-shapes: $(INSTALLED)
+	$(PYTEST) --jaxtyping-packages=msdyn,typecheck.check -m "not slow" $(SHAPES)
 
 check: $(INSTALLED) build/typecheck/msdyn/preprocess
 	$(BIN)/ruff check .

@@ -55,6 +55,7 @@ setup(
         "rerun": ["rerun-sdk>=0.24"],
         "test": [
             "pytest>=8",
+            "pytest-xdist>=3.5",
             "hypothesis>=6.100",
             "beartype>=0.18",
             "scikit-image>=0.22",

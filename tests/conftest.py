@@ -1,9 +1,8 @@
 """Fixtures shared by all tests."""
 
 import functools
-import inspect
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -41,16 +40,6 @@ def shared() -> Path:
     return folder
 
 
-T = TypeVar("T")
-
-
-def construct_unchecked(cls: type[T], **values: Any) -> T:
-    """Construct without the run-time shape checks of the tests, to reach a class's own checks."""
-    instance = cls.__new__(cls)
-    inspect.unwrap(cls.__init__)(instance, **values)
-    return instance
-
-
 def make_plane_scene(directory: Path, frames: int = 6, width: int = 32, height: int = 24) -> Scene:
     """Write a small valid scene: a static wall at depth 2 and a square moving in front of it."""
     timeline = Timeline.uniform(frames, 10.0)
@@ -84,6 +73,21 @@ def make_plane_scene(directory: Path, frames: int = 6, width: int = 32, height: 
 @pytest.fixture
 def plane_scene(tmp_path) -> Scene:
     return make_plane_scene(tmp_path / "scene")
+
+
+@pytest.fixture
+def small_fits(monkeypatch) -> None:
+    """Let the quick preset take few Gaussians, where a test is not about the quality of a fit."""
+    from msdyn.fit.config import PRESETS
+
+    quick = PRESETS["quick"]
+    small = replace(
+        quick,
+        static_gaussians=1500,
+        moving_gaussians=500,
+        motion=replace(quick.motion, prefit_steps=20),
+    )
+    monkeypatch.setitem(PRESETS, "quick", small)
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,16 @@
 """What it takes to add a motion model or a loss: one module, named in MSDYN_PLUGINS."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from msdyn.cli import fit, render
-from msdyn.motion import motion_names
+from msdyn.fit import step
+from msdyn.motion import motion_names, registry
 from msdyn.sequence import load_sequence
 
 TOY_MOTION = '''
@@ -100,12 +104,15 @@ OPTIONS = ["--preset", "quick", "--device", "cpu", "--static-gaussians", "800",
 
 @pytest.fixture
 def plugin(tmp_path, monkeypatch):
-    """Return what makes a module and names it in the environment."""
+    """Return what makes a module and names it in the environment; it is forgotten afterwards."""
+    monkeypatch.setattr(registry, "_CLASSES", dict(registry._CLASSES))
+    monkeypatch.setattr(step, "_LOSSES", dict(step._LOSSES))
 
     def make(name, source):
         (tmp_path / f"{name}.py").write_text(source)
         monkeypatch.syspath_prepend(tmp_path)
         monkeypatch.setenv("MSDYN_PLUGINS", name)
+        monkeypatch.delitem(sys.modules, name, raising=False)
 
     return make
 
@@ -123,6 +130,14 @@ def test_a_motion_model_is_one_module(plane_scene, plugin, monkeypatch, capsys):
     out = plane_scene.directory / "toy.png"
     assert render.main([str(plane_scene.directory), "--time", "0.5", "--out", str(out)]) == 0
     assert out.is_file()
+    # In Python, too, the model of a file is found.
+    read = f"import msdyn; print(msdyn.load_sequence({str(plane_scene.directory)!r}).motion.name)"
+    found = subprocess.run(
+        [sys.executable, "-c", read],
+        env={**os.environ, "PYTHONPATH": str(plane_scene.directory.parent)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert found.stdout.split() == ["toy"]
 
 
 def test_a_loss_is_one_module(plane_scene, plugin, capsys):

@@ -150,7 +150,7 @@ class FitConfig:
 
 def _at_least(name: str, value: float, minimum: float) -> None:
     if value < minimum:
-        raise InputError(f"{name}: expected at minimum {minimum}, got {value}")
+        raise InputError(f"{name}: expected at least {minimum}, got {value}")
 
 
 def preset(name: str, **changes: Any) -> FitConfig:

@@ -38,6 +38,4 @@ class MotionConfig:
             raise InputError(f"motion: expected one of {names}, got {self.model!r}")
         for name, minimum in (("k_primitive", 1), ("k_grain", 1), ("k", 1), ("prefit_steps", 0)):
             if getattr(self, name) < minimum:
-                raise InputError(
-                    f"{name}: expected at minimum {minimum}, got {getattr(self, name)}"
-                )
+                raise InputError(f"{name}: expected at least {minimum}, got {getattr(self, name)}")

@@ -21,6 +21,7 @@ from msdyn.geometry import Similarity
 from msdyn.motion.config import MotionConfig
 from msdyn.motion.registry import find_motion, motion_names
 from msdyn.motion.reregistration import ObjectSurfaces
+from msdyn.plugins import load_plugins
 from msdyn.scene import LiftedTracks
 
 __all__ = [
@@ -299,12 +300,15 @@ class Motion(nn.Module, abc.ABC):
 
 
 def motion_class(name: str) -> type[Motion]:
-    """Return a motion model by its name.
+    """Return a motion model by its name; plugins are loaded if none is known yet.
 
     Raises:
         InputError: no such model.
     """
     found = find_motion(name)
+    if found is None:
+        load_plugins()
+        found = find_motion(name)
     if found is None:
         raise InputError(f"motion: expected one of {', '.join(motion_names())}, got {name!r}")
     return found

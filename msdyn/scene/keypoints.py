@@ -27,9 +27,10 @@ class Keypoints:
         visible: [K, J].
     """
 
-    frames: Int[np.ndarray, " frames"]
-    xy: Real[np.ndarray, "frames points 2"]
-    visible: Bool[np.ndarray, "frames points"]
+    # Files of users are checked below.
+    frames: Int[np.ndarray, ...]
+    xy: Real[np.ndarray, ...]
+    visible: Bool[np.ndarray, ...]
 
     def __post_init__(self) -> None:
         if self.frames.ndim != 1 or (np.diff(self.frames) <= 0).any():

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int, UInt8, UInt32
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras, quats_wxyz_from_rotations
+from msdyn.render import gaussian_trails, trail_gaussians
 from msdyn.scene import Scene, write_cameras
 from msdyn.sequence import GaussianSequence
 from msdyn.view.page import patched_page
@@ -263,17 +264,18 @@ class Viewer:
                 self.trails.remove()
                 self.trails = None
             return
-        opaque = torch.nonzero(self.sequence.moving.opacities > 0.5)[:, 0]
-        chosen = opaque[torch.from_numpy(np.random.default_rng(0).permutation(len(opaque)))]
-        frames = torch.linspace(
-            max(self.state.frame - _TRAIL_FRAMES, 0), self.state.frame, _TRAIL_FRAMES + 1
-        )
-        paths = self.sequence.paths(chosen[:_TRAILS], frames, levels=self.state.display.levels)
-        points = paths.numpy()  # [points, trails, 3]
+        points = gaussian_trails(
+            self.sequence,
+            trail_gaussians(self.sequence, _TRAILS),
+            self.state.frame,
+            frames=_TRAIL_FRAMES,
+            points=_TRAIL_FRAMES + 1,
+            levels=self.state.display.levels,
+        )  # [points, trails, 3]
         segments = np.stack([points[:-1], points[1:]], axis=2).reshape(-1, 2, 3)
         shade = np.linspace(0.25, 1, _TRAIL_FRAMES)[:, None, None] * 255
         colours = np.broadcast_to(
-            shade * [1.0, 0.85, 0.2], (_TRAIL_FRAMES, paths.shape[1], 3)
+            shade * [1.0, 0.85, 0.2], (_TRAIL_FRAMES, points.shape[1], 3)
         ).reshape(-1, 1, 3)
         colours = np.repeat(colours, 2, axis=1).astype(np.uint8)
         self.trails = self.server.scene.add_line_segments(

@@ -7,11 +7,11 @@ from msdyn.cli import demo
 from msdyn.demo import demo as module
 from msdyn.files import read_json
 
-TINY = ["--frames", "10", "--width", "128", "--epochs", "2", "--device", "cpu"]
+TINY = ["--frames", "8", "--width", "96", "--epochs", "2", "--device", "cpu"]
 
 
 @pytest.mark.slow
-def test_the_demo_writes_its_files_and_resumes(tmp_path, capsys, monkeypatch):
+def test_the_demo_writes_its_files_and_resumes(tmp_path, small_fits, capsys, monkeypatch):
     out = tmp_path / "demo"
     assert demo.main([*TINY, "--out", str(out)]) == 0
     printed = capsys.readouterr().out
@@ -26,7 +26,7 @@ def test_the_demo_writes_its_files_and_resumes(tmp_path, capsys, monkeypatch):
         figures["full"]["mpsnr"] - figures["frozen"]["mpsnr"]
     )
     assert {"make the clip", "preprocess", "fit", "evaluate"} <= set(figures["seconds"])
-    assert len(iio.imread(out / "novel.mp4", plugin="pyav")) == 20
+    assert len(iio.imread(out / "novel.mp4", plugin="pyav")) == 16
     assert iio.imread(out / "comparison.png").std() > 10
 
     def fail(*_, **__):

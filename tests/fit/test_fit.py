@@ -86,7 +86,7 @@ class Stop(KeyboardInterrupt):
 def test_an_interrupted_fit_resumes_exactly(boxes, tmp_path, monkeypatch):
     scene = copy_scene(boxes, tmp_path)
     # Short, with densifications before and after the interruption.
-    options = config(epochs=6)
+    options = config(epochs=6, static_gaussians=1000, moving_gaussians=500)
     options = replace(options, density=replace(options.density, every=10, start=0.1, stop=0.9))
     uninterrupted = fit_scene(scene, replace(options, out=tmp_path / "uninterrupted"))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import construct_unchecked
+from unchecked import construct_unchecked
 
 from msdyn.errors import InputError
 from msdyn.geometry import (

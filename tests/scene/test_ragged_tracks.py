@@ -7,7 +7,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from conftest import construct_unchecked
+from unchecked import construct_unchecked
 
 from msdyn.errors import InputError
 from msdyn.scene import Observations, Tracks, npz, read_tracks, save_npz, write_tracks

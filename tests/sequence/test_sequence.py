@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from conftest import construct_unchecked
 from safetensors.torch import save_file
 from scipy.spatial.transform import Rotation
+from unchecked import construct_unchecked
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras, Similarity, rotations_from_quats_wxyz
