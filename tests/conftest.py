@@ -31,6 +31,16 @@ settings.register_profile("msdyn", deadline=None, max_examples=25, derandomize=T
 settings.load_profile("msdyn")
 
 
+# Tests of these folders need no compiled kernels. They come last: of two processes with half of the
+# tests each, one then compiles, and the other finds the kernels in the cache when it needs them.
+WITHOUT_KERNELS = ("geometry", "io", "preprocess", "scene", "synthetic")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    items.sort(key=lambda item: item.path.relative_to(here).parts[0] in WITHOUT_KERNELS)
+
+
 @pytest.fixture
 def shared() -> Path:
     """The optional folder of real clips next to the checkout."""

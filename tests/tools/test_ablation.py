@@ -52,7 +52,7 @@ def test_means_are_over_scenes_and_spreads_over_seeds(tmp_path):
     assert (tmp_path / "figure.png").stat().st_size > 5000
 
 
-def test_a_tiny_run_and_its_resumption(tmp_path, small_fits, monkeypatch, capsys):
+def test_a_tiny_run_and_its_resumption(tmp_path, monkeypatch, capsys):
     size = Size(frames=6, width=80, epochs=1)
     out = tmp_path / "6x80x1"
     make_scenes("rigid", [("sensor", 0)], size, out)
