@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import functools
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,14 +32,27 @@ settings.register_profile("msdyn", deadline=None, max_examples=25, derandomize=T
 settings.load_profile("msdyn")
 
 
-# Tests of these folders need no compiled kernels. They come last: of two processes with half of the
-# tests each, one then compiles, and the other finds the kernels in the cache when it needs them.
-WITHOUT_KERNELS = ("geometry", "io", "preprocess", "scene", "synthetic")
+# Tests of these folders need no compiled kernels. They come first: of two processes with half of
+# the tests each, only one then compiles, and the other finds the kernels in the cache.
+WITHOUT_KERNELS = ("preprocess", "synthetic", "scene", "geometry", "io")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
-    items.sort(key=lambda item: item.path.relative_to(here).parts[0] in WITHOUT_KERNELS)
+    def position(item: pytest.Item) -> int:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        return (*WITHOUT_KERNELS, folder).index(folder)
+
+    items.sort(key=position)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Count the skipped tests by reason."""
+    reasons = Counter(
+        str(report.longrepr[2]).removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+    )
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count:4} skipped: {reason}")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ columns, one after the other (Zhou et al., "On the Continuity of Rotation Repres
 Networks", 2019). Every function broadcasts over leading dimensions and keeps dtype and device.
 """
 
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -63,6 +62,8 @@ def rotations_from_quats_wxyz(quats_wxyz: Float[Tensor, "*batch 4"]) -> Float[Te
 
 def quats_wxyz_from_rotations(rotations: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 4"]:
     """Return unit quaternions (w >= 0 is not guaranteed) of rotations."""
+    import roma
+
     return roma.quat_xyzw_to_wxyz(roma.rotmat_to_unitquat(rotations))
 
 
@@ -85,11 +86,15 @@ def multiply_quats_wxyz(
 
 def rotations_from_rotvecs(rotvecs: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     """Return the exponential map of rotation vectors (axis times angle in radians)."""
+    import roma
+
     return roma.rotvec_to_rotmat(rotvecs)
 
 
 def rotvecs_from_rotations(rotations: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
     """Return the logarithm of rotations (axis times angle in radians, angle in [0, pi])."""
+    import roma
+
     return roma.rotmat_to_rotvec(rotations)
 
 

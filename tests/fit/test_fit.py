@@ -86,14 +86,14 @@ class Stop(KeyboardInterrupt):
 def test_an_interrupted_fit_resumes_exactly(boxes, tmp_path, monkeypatch):
     scene = copy_scene(boxes, tmp_path)
     # Short, with densifications before and after the interruption.
-    options = config(epochs=6, static_gaussians=1000, moving_gaussians=500)
+    options = config(epochs=3, static_gaussians=1000, moving_gaussians=500)
     options = replace(options, density=replace(options.density, every=10, start=0.1, stop=0.9))
     uninterrupted = fit_scene(scene, replace(options, out=tmp_path / "uninterrupted"))
 
     step = Fitter._one_step
 
     def stopping(self, frames):
-        if self.step == 41:
+        if self.step == 22:
             raise Stop
         return step(self, frames)
 

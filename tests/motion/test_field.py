@@ -1,6 +1,7 @@
 """The pattern field: exactness at the identity, hierarchy, blending, interpolation, gradients."""
 
 import copy
+import functools
 
 import numpy as np
 import pytest
@@ -39,13 +40,19 @@ def at_identity(field):
     return field
 
 
-SHEET = field_of(sheet(np.random.default_rng(0), count=60))
-LAPTOP = field_of(laptop(np.random.default_rng(4), count=30))
+@functools.cache
+def sheet_field():
+    return field_of(sheet(np.random.default_rng(0), count=60))
+
+
+@functools.cache
+def laptop_field():
+    return field_of(laptop(np.random.default_rng(4), count=30))
 
 
 @given(st.integers(0, 2**31))
 def test_identity_patterns_are_bit_exact(seed):
-    _, field, votes = SHEET
+    _, field, votes = sheet_field()
     field = at_identity(copy.deepcopy(field))
     generator = torch.Generator().manual_seed(seed)
     weights = [
@@ -106,7 +113,7 @@ def test_blending_does_not_depend_on_the_pivots():
 
 @given(st.floats(0, FRAMES - 1))
 def test_undo_is_the_inverse_at_any_time(frame):
-    hierarchy, field, votes = LAPTOP
+    hierarchy, field, votes = laptop_field()
     weights = weights_of(field, votes)
     points = torch.from_numpy(hierarchy.points).float()
     _, moved = field(points, weights, torch.tensor([frame]))
