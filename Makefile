@@ -6,6 +6,9 @@ INSTALLED := .venv/installed
 # wait must not keep a core busy: that alone doubles the time.
 PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n auto --dist worksteal
 
+SHAPES := $(addprefix tests/,evaluate export fit geometry io motion preprocess raster scene sequence \
+	synthetic test_plugins.py)
+
 .PHONY: demo test test-shapes check clean
 
 demo: $(INSTALLED)
@@ -14,7 +17,7 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(PYTEST)
 
-# The tests that take no fit, with arguments and results checked against their annotated shapes.
+# The quicker tests, with arguments and results checked against their annotated shapes.
 test-shapes: $(INSTALLED)
 	$(PYTEST) --jaxtyping-packages=msdyn,typecheck.check -m "not slow" $(SHAPES)
 

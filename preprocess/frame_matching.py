@@ -71,7 +71,7 @@ def rows_of_names(scene: Scene, names: tuple[str, ...], what: str) -> Int[np.nda
         if min(numbers) < 0 or max(numbers) > last or len(set(numbers)) < len(numbers):
             raise InputError(
                 f"{what}: expected names that end with frame numbers of the video (0 to {last}), "
-                f"got {names[0]} to {names[-1]}; give one camera a frame, or name them so"
+                f"got {names[0]} to {names[-1]}; give one camera per frame, or name them so"
             )
     row_of = {number: row for row, number in enumerate(numbers) if number >= 0}
     rows = np.array([row_of.get(frame, -1) for frame in options["source_frames"]])

@@ -82,7 +82,7 @@ def _why_poor(figures: CameraFigures) -> tuple[str, str] | None:
     """Return the reason and the cure where depth cannot be triangulated, else None."""
     if figures.motion == "static":
         return (
-            f"the camera stands still (background moves {figures.background_px:.2f} px in ten "
+            f"the camera is static (background moves {figures.background_px:.2f} px in ten "
             "frames): depth cannot be triangulated and the focal length is a guess",
             CURE,
         )

@@ -50,6 +50,7 @@ def copy_scene(boxes, tmp_path):
     return Scene(shutil.copytree(boxes, tmp_path / "scene", ignore=shutil.ignore_patterns("fit")))
 
 
+@pytest.mark.slow
 def test_motion_and_appearance_are_recovered(boxes, fitted):
     scene = Scene(boxes)
     full = evaluate_views(fitted, scene)
@@ -64,6 +65,7 @@ def test_motion_and_appearance_are_recovered(boxes, fitted):
     assert training["mpsnr"] > 26
 
 
+@pytest.mark.slow
 def test_output_files_of_a_fit(boxes, fitted):
     folder = boxes / "fit"
     again = load_sequence(boxes)
@@ -83,6 +85,7 @@ class Stop(KeyboardInterrupt):
     pass
 
 
+@pytest.mark.slow
 def test_an_interrupted_fit_resumes_exactly(boxes, tmp_path, monkeypatch):
     scene = copy_scene(boxes, tmp_path)
     # Short, with densifications before and after the interruption.
@@ -109,6 +112,7 @@ def test_an_interrupted_fit_resumes_exactly(boxes, tmp_path, monkeypatch):
     assert json.loads(rows[0])["step"] == 20  # entries before the interruption are kept
 
 
+@pytest.mark.slow
 def test_other_options_restart_and_finished_fits_are_not_repeated(boxes, fitted, monkeypatch):
     calls = []
     step = Fitter._one_step
@@ -127,6 +131,7 @@ def test_other_options_restart_and_finished_fits_are_not_repeated(boxes, fitted,
     assert calls[0] == 0
 
 
+@pytest.mark.slow
 def test_the_result_is_in_the_world_of_the_input(boxes, fitted, tmp_path):
     """The same scene at another scale and position gives the same result there."""
     scene = copy_scene(boxes, tmp_path)

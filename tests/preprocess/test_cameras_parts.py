@@ -234,7 +234,7 @@ GOOD = CameraFigures("moving", 640, 50, 50, 0.5, 9.0, 40.0, 10.0, (500.0, 510.0)
     ("change", "grade", "words"),
     [
         ({}, "good", ""),
-        ({"motion": "static", "background_px": 0.2}, "poor", "stands still"),
+        ({"motion": "static", "background_px": 0.2}, "poor", "camera is static"),
         ({"motion": "rotating"}, "poor", "turns but hardly moves"),
         ({"motion": "unknown", "registered": 0}, "poor", "only 0 of 50 frames"),
         ({"registered": 39}, "poor", "only 39 of 50 frames"),

@@ -52,6 +52,7 @@ def test_means_are_over_scenes_and_spreads_over_seeds(tmp_path):
     assert (tmp_path / "figure.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_a_tiny_run_and_its_resumption(tmp_path, monkeypatch, capsys):
     size = Size(frames=6, width=80, epochs=1)
     out = tmp_path / "6x80x1"
