@@ -6,8 +6,7 @@ INSTALLED := .venv/installed
 # wait must not keep a core busy: that alone doubles the time.
 PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n auto --dist worksteal
 
-SHAPES := $(addprefix tests/,evaluate export fit geometry io motion preprocess raster scene sequence \
-	synthetic test_plugins.py)
+SHAPES := $(addprefix tests/,evaluate export fit geometry io motion preprocess scene sequence synthetic)
 
 .PHONY: demo test test-shapes check clean
 

@@ -147,6 +147,7 @@ def test_the_result_is_in_the_world_of_the_input(boxes, fitted, tmp_path):
     assert psnr[1] == pytest.approx(psnr[0], abs=0.7)
 
 
+@pytest.mark.slow
 def test_frames_can_be_held_out(boxes, tmp_path):
     scene = Scene(boxes)
     sequence = fit_scene(scene, config(epochs=8, holdout_every=4, out=tmp_path / "fit"))
@@ -193,6 +194,7 @@ def test_an_object_without_tracks_is_refused(boxes, tmp_path):
         fit_scene(Scene(scene.directory), config())
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_reported(boxes, tmp_path):
     scene = copy_scene(boxes, tmp_path)
     (scene.directory / "fit").mkdir()
@@ -209,6 +211,7 @@ def test_a_missing_gpu_is_reported(boxes):
         Fitter(Scene(boxes), config(device="cuda"))
 
 
+@pytest.mark.slow
 def test_new_gaussians_inherit_weights_and_labels(boxes, tmp_path, monkeypatch):
     sizes_after = []
     refine = GaussianSet.refine

@@ -57,6 +57,7 @@ def test_triangulation_is_exact_on_exact_observations_in_any_order(seed):
     np.testing.assert_allclose(solved.angle, expected, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_triangulation_in_blocks_is_the_same_and_takes_no_more_memory(monkeypatch):
     rng = np.random.default_rng(0)
     cameras = sideways_cameras(20)

@@ -96,6 +96,7 @@ def test_regions_through_a_clip_are_those_of_the_whole_volume():
         np.testing.assert_array_equal(found > 0, masks)
 
 
+@pytest.mark.slow
 def test_splitting_takes_less_than_a_byte_a_pixel():
     """Nine objects that never touch, in 30 and in 60 frames."""
     peaks = []
