@@ -6,7 +6,10 @@ INSTALLED := .venv/installed
 # wait must not keep a core busy: that alone doubles the time.
 PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n auto --dist worksteal
 
-SHAPES := $(addprefix tests/,evaluate export fit geometry io motion preprocess scene sequence synthetic)
+WHOLE_RUNS := $(addprefix tests/preprocess/test_,cameras_sfm.py model_adapters.py pipeline.py \
+	preprocess_command.py)
+SHAPES := $(addprefix tests/,export fit geometry io motion scene sequence) \
+	$(filter-out $(WHOLE_RUNS),$(wildcard tests/preprocess/test_*.py))
 
 .PHONY: demo test test-shapes check clean
 
