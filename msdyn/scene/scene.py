@@ -4,6 +4,7 @@
     images/00000.png    8-bit RGB
     cameras.json        per frame fx fy cx cy, cam_from_world
     depth/00000.npy     float32 z-depth in scene units, 0 = unknown
+    depth_confidence/   optional 8-bit images: 255 where other frames confirm the depth
     masks/00000.png     8-bit index: 0 static, 1..K object instance, 255 ignore
     tracks.npz          2D point tracks, see `Tracks`
     views/<name>/       held-out cameras for evaluation: images/, cameras.json, covisible/,

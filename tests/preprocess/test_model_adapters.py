@@ -252,13 +252,19 @@ def test_no_object_no_network(tiny, tmp_path):
     assert not np.stack(list(masks)).any() and masks.figures["prompts"] == 0
 
 
+def real_checkpoint(stage, name, monkeypatch):
+    """Return the default checkpoint of a backend; skip the test where the hub is out of reach."""
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    model = default(stage, name)
+    if not find_checkpoint(model, offline=False):
+        pytest.skip("the hub is out of reach")
+    return model
+
+
 @pytest.mark.hub
 @pytest.mark.parametrize("name", NETWORKS)
 def test_real_depth_checkpoints(name, monkeypatch):
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    model = default("depth", name)
-    if not find_checkpoint(model, offline=False):
-        pytest.skip("the hub is out of reach")
+    model = real_checkpoint("depth", name, monkeypatch)
     inverse = load_network(name, model, offline=False).predict(texture(96, 128)[None])
     assert np.isfinite(inverse).all() and inverse.std() > 0
 
@@ -266,10 +272,7 @@ def test_real_depth_checkpoints(name, monkeypatch):
 @pytest.mark.hub
 @pytest.mark.parametrize("name", SEGMENTERS)
 def test_real_segmentation_checkpoints(name, square, monkeypatch):
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    model = default("masks", name)
-    if not find_checkpoint(model, offline=False):
-        pytest.skip("the hub is out of reach")
+    model = real_checkpoint("masks", name, monkeypatch)
     scene, _ = square
     found = dict(tracker(name, model, scene, offline=False).follow([prompt(6, 43.0)]))
     assert 0.5 < (found[6] > 0).sum() / 900 < 2  # the square of 30 px

@@ -15,16 +15,13 @@ from msdyn.scene import STATIC, Scene
 
 FRAMES = 24
 WIDTH, HEIGHT = 428, 241
-CLIPS = Path(__file__).parents[3] / "shared" / "clips"
 
 
 @pytest.fixture(scope="module")
-def camel(tmp_path_factory):
+def camel(shared, tmp_path_factory):
     """The command on the first second of camel: its arguments, exit code, output and errors."""
-    if not CLIPS.is_dir():
-        pytest.skip("the folder ../shared with real clips is not here")
     folder = tmp_path_factory.mktemp("camel") / "camel"
-    arguments = [str(CLIPS / "camel.mp4"), "--out", str(folder), "--preset", "offline"]
+    arguments = [str(shared / "clips" / "camel.mp4"), "--out", str(folder), "--preset", "offline"]
     arguments += ["--end", f"{(FRAMES - 0.5) / 24}", "--long-side", str(WIDTH)]
     with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
         code = main(arguments)
@@ -32,7 +29,7 @@ def camel(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_camel_at_half_size(camel):
+def test_camel_at_half_size(camel, shared):
     scene = Scene(Path(camel[0][2]))
     assert len(scene) == FRAMES and scene.size == (HEIGHT, WIDTH)
     stages = scene.info.stages
@@ -40,7 +37,7 @@ def test_camel_at_half_size(camel):
     assert not stages["masks"]["quality"]["needs_cameras"]
     overlaps = []
     for i, mask in enumerate(scene.masks()):
-        truth = iio.imread(CLIPS / "camel_masks" / f"{i:05d}.png")
+        truth = iio.imread(shared / "clips" / "camel_masks" / f"{i:05d}.png")
         truth = np.array(Image.fromarray(truth).resize((WIDTH, HEIGHT), Image.Resampling.NEAREST))
         overlaps.append(iou(mask == 1, truth > 0))
     # Measured: 0.86 mean, 0.79 lowest.
