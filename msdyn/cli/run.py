@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from contextlib import redirect_stderr
+from typing import Any, TypeVar
 
 import tyro
 
@@ -35,14 +37,23 @@ def parse(
     Raises:
         SystemExit: 0 after `--help`, 2 after an error message about the options.
     """
+    given: dict[str, Any] = {} if default is None else {"default": default}
+    messages = io.StringIO()
     try:
         load_plugins()
-    except InputError as error:
+        with redirect_stderr(messages):
+            return tyro.cli(config_type, args=argv, prog=prog, description=description, **given)
+    except InputError as error:  # also of a config inside the config
         _print_error(str(error))
         raise SystemExit(2) from error
-    if default is None:
-        return tyro.cli(config_type, args=argv, prog=prog, description=description)
-    return tyro.cli(config_type, args=argv, prog=prog, description=description, default=default)
+    except SystemExit as end:
+        # Of a value that the config rejects, the config's message; of an option that cannot be
+        # read, that of tyro, which lists similar options.
+        if isinstance(end.__context__, InputError):
+            _print_error(str(end.__context__))
+        else:
+            sys.stderr.write(messages.getvalue())
+        raise
 
 
 def run(function: Callable[[Config], int | None], config: Config) -> int:

@@ -6,7 +6,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from msdyn.cli import fit, render
+from msdyn.cli import fit, preprocess, render
 from msdyn.files import read_json
 from msdyn.geometry import make_path
 from msdyn.scene import Scene, read_cameras, write_cameras, write_depth
@@ -35,6 +35,26 @@ def test_one_image_at_a_time_from_a_camera_file(fitted_plane_scene, tmp_path, mo
     image = iio.imread(out)
     assert image.shape == (24, 32, 3) and image.std() > 5
     np.testing.assert_array_equal(image, iio.imread(tmp_path / "b.png"))
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        (fit, ["--epochs", "-3"], "epochs: expected at least 1, got -3"),
+        (fit, ["--k-primitive", "0"], "k_primitive: expected at least 1, got 0"),
+        (preprocess, ["--long-side", "-3"], "long_side: expected at least 64, or 0, got -3"),
+    ],
+)
+def test_a_value_out_of_range_is_one_line(command, arguments, message, tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        command.main([str(tmp_path), *arguments])
+    assert end.value.code == 2 and one_line(capsys) == "error: " + message
+
+
+def test_a_misspelt_option_is_answered_with_similar_ones(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        fit.main([str(tmp_path), "--k-primitve", "3"])
+    assert end.value.code == 2 and "--k-primitive" in capsys.readouterr().err
 
 
 def test_the_input_camera_shows_the_input(fitted_plane_scene, tmp_path):
