@@ -77,10 +77,9 @@ def test_images_and_gradients_agree_with_the_oracle(
 
 @pytest.mark.parametrize(
     ("backend", "channels"),
-    # The wrapper passes at most 32 channels to gsplat at once, so 40 take two passes; gsplat pads 7
-    # channels to 8.
+    # At most 32 channels are blended at once, so 40 take two passes; 7 are padded to 8, 9 to 16.
     [
-        *itertools.product(["cpu"], [1, 8, 17]),
+        *itertools.product(["cpu"], [1, 40]),
         *itertools.product(["emulated"], [1, 6, 40]),
         *(pytest.param("gsplat", n, marks=gpu) for n in (1, 6, 40)),
     ],
@@ -90,10 +89,17 @@ def test_any_number_of_channels(backend, channels):
     check(random_scene(5, channels=channels, own=True, background=True), backend)
 
 
-def test_more_channels_than_one_pass_blends(monkeypatch):
-    """Six channels and the depth: three and the depth in the first pass, three in the second."""
-    monkeypatch.setattr(cpu_backend, "_CHANNELS_PER_PASS", 3)
-    check(random_scene(6, channels=6, cameras=2, own=True, background=True), "cpu")
+def test_padding_and_passes_do_not_change_the_image(monkeypatch):
+    """Six channels and the depth: padded to eight, or two and the depth, three and one padded."""
+    scene = random_scene(6, channels=6, cameras=2, own=True, background=True)
+    padded, _ = draw(scene, "cpu")
+    monkeypatch.setattr(cpu_backend, "_CHANNELS", (3,))
+    in_passes, _ = draw(scene, "cpu")
+    assert torch.equal(padded.features, in_passes.features)
+    assert torch.equal(padded.alpha, in_passes.alpha)
+    assert padded.depth is not None and in_passes.depth is not None
+    assert torch.equal(padded.depth, in_passes.depth)
+    check(scene, "cpu")
 
 
 @every_backend

@@ -14,6 +14,7 @@ import numba
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from msdyn.errors import InputError
 from msdyn.jit import settings
@@ -28,9 +29,10 @@ __all__ = ["rasterize_cpu"]
 # Gaussians and tiles.
 _PROJECT_GRAIN, _SORT_GRAIN, _BIN_GRAIN, _BLEND_GRAIN = 32_768, 65_536, 16_384, 16_384
 
-# The sums of more channels do not fit the registers, and each number of channels is compiled
-# separately.
-_CHANNELS_PER_PASS = 32
+# Each number of channels, the depth included, is compiled separately, which takes seconds. Fits and
+# common renders have up to 5 or 8. Other numbers, such as one channel per object, are padded to the
+# next of these; more than the last, whose sums would not fit the registers, take several passes.
+_CHANNELS = (1, 2, 3, 4, 5, 8, 16, 32)
 
 
 def rasterize_cpu(
@@ -99,15 +101,36 @@ def _blend(
     size: tuple[int, int],
     with_depth: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Apply `_Blend` to at most `_CHANNELS_PER_PASS` channels at a time.
+    """Apply `_Blend` to numbers of channels of `_CHANNELS`.
 
     Arguments and result are those of `_Blend`; the depth is blended with the first channels.
     """
-    first, *others = features.split(_CHANNELS_PER_PASS, dim=-1)
-    shared = (means2d, conics, opacities)
-    image, alpha, depth = _Blend.apply(*shared, first, depths, extents, size, with_depth)
-    images = [_Blend.apply(*shared, part, depths, extents, size, False)[0] for part in others]
-    return torch.cat([image, *images], dim=-1) if images else image, alpha, depth
+    count, limit = features.shape[-1], _CHANNELS[-1]
+    first = min(count, limit - with_depth)
+    sizes = [first, *(min(limit, count - start) for start in range(first, count, limit))]
+    parts = features.split(sizes, dim=-1)
+    gaussians = (means2d, conics, opacities)
+    image, alpha, depth = _blend_padded(gaussians, parts[0], depths, extents, size, with_depth)
+    others = [_blend_padded(gaussians, p, depths, extents, size, False)[0] for p in parts[1:]]
+    return torch.cat([image, *others], dim=-1) if others else image, alpha, depth
+
+
+def _blend_padded(
+    gaussians: tuple[Tensor, Tensor, Tensor],
+    features: Tensor,
+    depths: Tensor,
+    extents: Tensor,
+    size: tuple[int, int],
+    with_depth: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Apply `_Blend` to features that are padded with zeros to a number of `_CHANNELS`."""
+    count = features.shape[-1]
+    total = next(n for n in _CHANNELS if n >= count + with_depth)
+    if total == count + with_depth:
+        return _Blend.apply(*gaussians, features, depths, extents, size, with_depth)
+    features = pad(features, (0, total - count - with_depth))
+    image, alpha, depth = _Blend.apply(*gaussians, features, depths, extents, size, with_depth)
+    return image[..., :count], alpha, depth
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:
