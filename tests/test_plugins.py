@@ -99,7 +99,7 @@ def dark(step):
 '''
 
 OPTIONS = ["--preset", "quick", "--device", "cpu", "--static-gaussians", "800",
-           "--moving-gaussians", "200", "--epochs", "12"]  # fmt: skip
+           "--moving-gaussians", "200"]  # fmt: skip
 
 
 @pytest.fixture
@@ -119,7 +119,9 @@ def plugin(tmp_path, monkeypatch):
 
 def test_a_motion_model_is_one_module(plane_scene, plugin, monkeypatch, capsys):
     plugin("toy_motion", TOY_MOTION)
-    assert fit.main([str(plane_scene.directory), "--motion", "toy", *OPTIONS]) == 0
+    assert (
+        fit.main([str(plane_scene.directory), "--motion", "toy", "--epochs", "12", *OPTIONS]) == 0
+    )
     assert "toy" in motion_names()
     sequence = load_sequence(plane_scene.directory)
     assert sequence.motion.name == "toy" and sequence.num_levels == 1
@@ -142,29 +144,17 @@ def test_a_motion_model_is_one_module(plane_scene, plugin, monkeypatch, capsys):
 
 def test_a_loss_is_one_module(plane_scene, plugin, capsys):
     plugin("toy_loss", TOY_LOSS)
-    means = {}
+    scene, means = str(plane_scene.directory), {}
+    options = [*OPTIONS, "--epochs", "6", "--prefit-steps", "5"]
     for weight in ("0", "20"):
         out = plane_scene.directory / weight
-        assert (
-            fit.main(
-                [
-                    str(plane_scene.directory),
-                    *OPTIONS,
-                    "--out",
-                    str(out),
-                    "--loss.extra",
-                    "dark",
-                    weight,
-                ]
-            )
-            == 0
-        )
+        assert fit.main([scene, *options, "--out", str(out), "--loss.extra", "dark", weight]) == 0
         rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
         assert all("dark" in row for row in rows)
         means[weight] = rows[-1]["dark"]
     assert means["20"] < 0.8 * means["0"]
     capsys.readouterr()
-    assert fit.main([str(plane_scene.directory), *OPTIONS, "--loss.extra", "drak", "1"]) == 2
+    assert fit.main([scene, *options, "--loss.extra", "drak", "1"]) == 2
     assert "no loss named drak; expected some of dark, depth" in capsys.readouterr().err
 
 

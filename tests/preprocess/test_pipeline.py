@@ -23,13 +23,26 @@ from msdyn.preprocess import (
     Verdict,
     backend_names,
     backends,
+    pipeline,
     preprocess_video,
     results,
 )
 from msdyn.scene import Scene, check_scene, create_scene, read_cameras
 
 
-def test_a_scene_that_can_be_fitted_comes_out(config):
+@pytest.fixture
+def with_report():
+    """Let a run write its report."""
+
+
+@pytest.fixture(autouse=True)
+def without_report(request, monkeypatch):
+    """Leave the report out elsewhere: it takes half the time of these runs."""
+    if "with_report" not in request.fixturenames:
+        monkeypatch.setattr(pipeline, "write_report", lambda scene, points: None)
+
+
+def test_a_scene_that_can_be_fitted_comes_out(config, with_report):
     scene = preprocess_video(config)
     report = check_scene(scene)
     assert not report.warnings
@@ -43,7 +56,7 @@ def test_a_scene_that_can_be_fitted_comes_out(config):
     assert (scene.masks() == 1).mean() == pytest.approx(30 * 30 / (72 * 96), rel=0.2)
 
 
-def test_a_second_run_does_nothing(config, ran):
+def test_a_second_run_does_nothing(config, ran, with_report):
     preprocess_video(config)
     assert ran == list(STAGES)
     before = {p: p.stat().st_mtime_ns for p in config.out.rglob("*") if p.is_file()}
@@ -131,7 +144,7 @@ def test_frames_cut_short_are_begun_again(config, monkeypatch):
     check_scene(preprocess_video(config))
 
 
-def test_only_runs_what_it_is_told(config, ran):
+def test_only_runs_what_it_is_told(config, ran, with_report):
     only = dataclasses.replace(config, only=("frames", "tracks"))
     assert list(preprocess_video(only).info.stages) == ["frames", "tracks"]
     ran.clear()
@@ -143,7 +156,7 @@ def test_only_runs_what_it_is_told(config, ran):
         preprocess_video(fresh)
 
 
-def test_poor_cameras_stop_after_all_but_depth_is_written(config, poor):
+def test_poor_cameras_stop_after_all_but_depth_is_written(config, poor, with_report):
     config = PreprocessConfig(config.video, config.out)
     for _ in range(2):  # the verdict is remembered
         with pytest.raises(PoorInputError, match="only turns; .* depth is not: bring depth files"):
@@ -310,7 +323,7 @@ def test_the_default_directory_is_named_after_the_video(tmp_path):
     assert PreprocessConfig(tmp_path / "shots.1").directory.as_posix() == "shots.1_scene"
 
 
-def test_confidence_of_depth_comes_and_goes_with_it(config, use_backend):
+def test_confidence_of_depth_comes_and_goes_with_it(config, use_backend, with_report):
     class Sure(Poor):
         def estimate(self, scene, tracks, masks, solution):
             return flat_depth(scene, {}, np.full(SIZE, 255, np.uint8))
@@ -400,7 +413,9 @@ def test_frames_without_a_camera_are_placed_by_tracks(tmp_path):
     assert away.max() < 0.02  # 0.007; interpolated, 0.099
 
 
-def test_cameras_are_read_once_by_the_pipeline_and_once_by_the_report(config, poor, monkeypatch):
+def test_cameras_are_read_once_by_the_pipeline_and_once_by_the_report(
+    config, poor, monkeypatch, with_report
+):
     from msdyn.scene import scene as scenes
 
     reads = []
@@ -414,7 +429,7 @@ def test_cameras_are_read_once_by_the_pipeline_and_once_by_the_report(config, po
     assert len(reads) == 2
 
 
-def test_records_of_older_versions_do_without_some_figures(config, ran):
+def test_records_of_older_versions_do_without_some_figures(config, ran, with_report):
     preprocess_video(dataclasses.replace(config, masks="none"))
     path = config.out / "scene.json"
     content = read_json(path)

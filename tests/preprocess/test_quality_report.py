@@ -26,7 +26,7 @@ from msdyn.synthetic import make_scene, render_truth, write_truth
 @pytest.fixture(scope="module")
 def exact(tmp_path_factory):
     """A synthetic scene with exact cameras, depth, masks and tracks. Tests must not write to it."""
-    spec = make_scene("rigid", frames=10, width=96, height=72)
+    spec = make_scene("two-boxes", frames=10, width=96, height=72)
     return write_truth(render_truth(spec), tmp_path_factory.mktemp("exact") / "scene")
 
 
