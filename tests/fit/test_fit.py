@@ -179,6 +179,7 @@ def test_a_scene_without_objects(boxes, tmp_path):
     assert torch.equal(again.at(0.5).means, again.at(0.9).means)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [1, 2])
 def test_fewer_levels(boxes, tmp_path, levels):
     options = tiny(motion=MotionConfig(levels=levels, prefit_steps=5))

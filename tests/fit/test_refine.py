@@ -125,6 +125,7 @@ def test_unknown_depth_stays_unknown(truth):
     np.testing.assert_array_equal(adjusted == 0, priors.depths[4] == 0)
 
 
+@pytest.mark.slow
 def test_a_fit_keeps_the_refined_cameras(truth, tmp_path):
     write_priors(truth, tmp_path / "scene", level=POSE_NOISE)
     scene = Scene(tmp_path / "scene")

@@ -49,6 +49,7 @@ def test_a_free_residual_of_every_gaussian(plane_scene, tmp_path):
     saved_equals(sequence, tmp_path)
 
 
+@pytest.mark.slow
 def test_residuals_are_inherited_by_new_gaussians(plane_scene, tmp_path):
     options = config(tmp_path, motion=MotionConfig(levels=4, prefit_steps=5), epochs=4)
     growing = replace(
@@ -59,6 +60,7 @@ def test_residuals_are_inherited_by_new_gaussians(plane_scene, tmp_path):
     assert len(sequence.moving) == len(sequence.motion.residual) != options.moving_gaussians
 
 
+@pytest.mark.slow
 def test_time_varying_weights(plane_scene, tmp_path):
     # The lower half of the square becomes a second object, so that there are two patterns.
     tracks = plane_scene.tracks
@@ -148,6 +150,7 @@ def test_opacities_are_reset(plane_scene, tmp_path):
     assert largest[21] < 1.1 * threshold  # Adam's momentum is reset too
 
 
+@pytest.mark.slow
 def test_an_interrupted_variant_resumes_exactly(plane_scene, tmp_path, monkeypatch):
     motion = MotionConfig(levels=4, weights="time-varying", prefit_steps=5)
     options = config(tmp_path, motion=motion, epochs=4)

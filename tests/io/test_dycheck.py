@@ -366,6 +366,7 @@ def test_other_directories_are_not_overwritten(copy, tmp_path, capsys):
     assert sorted(p.name for p in (tmp_path / "mine").iterdir()) == ["notes.txt"]
 
 
+@pytest.mark.slow
 def test_preprocess_fit_and_evaluate_by_the_protocol(imported, capsys):
     """The fit is short, to save time."""
     fit = FitConfig(

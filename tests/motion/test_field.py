@@ -50,6 +50,7 @@ def laptop_field():
     return field_of(laptop(np.random.default_rng(4), count=30))
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**31))
 def test_identity_patterns_are_bit_exact(seed):
     _, field, votes = sheet_field()
@@ -111,6 +112,7 @@ def test_blending_does_not_depend_on_the_pivots():
     torch.testing.assert_close(rotations[0], motion.expand(7, 3, 3), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @given(st.floats(0, FRAMES - 1))
 def test_undo_is_the_inverse_at_any_time(frame):
     hierarchy, field, votes = laptop_field()
@@ -192,6 +194,7 @@ def test_a_static_scene_has_an_empty_field():
     assert moved.shape == (2, 0, 3) and rotations.shape == (2, 0, 3, 3)
 
 
+@pytest.mark.slow
 def test_weights_are_children_of_the_parents_in_use():
     rng = np.random.default_rng(10)
     hierarchy, field, votes = field_of(laptop(rng), sheet(rng))

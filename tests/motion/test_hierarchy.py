@@ -42,6 +42,7 @@ def test_two_hinged_plates_are_two_rigid_primitives():
     assert l2 < 1e-12 and l3 < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body, fully_visible, bounds",
     [
@@ -60,6 +61,7 @@ def test_each_level_reduces_the_residual(body, fully_visible, bounds):
     assert all(value < bound for value, bound in zip(residuals, bounds, strict=True)), residuals
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", [laptop, sheet])
 def test_noise_is_not_fitted(body):
     """With noise of 3 mm per coordinate the residual is about the noise level, not below it."""
@@ -97,6 +99,7 @@ def test_hinged_plates_never_share_a_primitive():
     assert not set(labels[:60]) & set(labels[60:])
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_hierarchies():
     tracks = lifted(sheet(np.random.default_rng(7)))
     first, second = (build_hierarchy(tracks, 0, seed=3) for _ in range(2))

@@ -57,6 +57,7 @@ def reference(field, points, quats, weights, frames):
     return rotations, moved, multiply_quats_wxyz(quats_wxyz_from_rotations(rotations), quats)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [1, 2, 3])
 def test_values_and_gradients_agree_with_torch_in_double(levels):
     field, weights, points, quats = make_problem(levels)
@@ -74,6 +75,7 @@ def test_values_and_gradients_agree_with_torch_in_double(levels):
         assert float((a.double() - b).abs().max()) < 2e-4 * float(b.abs().max() + 1)
 
 
+@pytest.mark.slow
 def test_the_result_does_not_depend_on_threads():
     problem = make_problem(count=1000)
     frames = torch.tensor([1.0, 12.0])

@@ -146,6 +146,7 @@ def test_a_fully_occluded_object_moves_with_its_carrier():
     assert np.linalg.norm(alone.trajectories() - box, axis=-1).max() > 0.02
 
 
+@pytest.mark.slow
 def test_the_last_tracks_before_an_occlusion_do_not_rotate_the_object():
     """As above, but the box is occluded gradually and depth next to the occluder is wrong."""
     rng = np.random.default_rng(8)

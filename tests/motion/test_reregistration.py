@@ -45,6 +45,7 @@ def slab(seed, other_face=False):
     return lifted(xyz, visible=visible), surfaces, xyz
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("canonical", [0, FRAMES - 1])
 @pytest.mark.parametrize("seed", range(2))
 def test_surfaces_determine_the_rotation_during_an_occlusion(seed, canonical):
@@ -85,6 +86,7 @@ def test_nothing_is_changed_without_surfaces():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jitter", [0.0, 1e-6])
 def test_coincident_samples_are_registered(jitter):
     """A static object in front of a static camera has the same samples in every frame."""

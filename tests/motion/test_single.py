@@ -48,6 +48,7 @@ def test_every_point_may_use_every_basis():
     assert error.mean() < 0.5 * frozen.mean()
 
 
+@pytest.mark.slow
 def test_more_bases_reduce_the_residual():
     rng = np.random.default_rng(0)
     tracks = lifted(laptop(rng, count=40), sheet(rng, count=60))

@@ -110,6 +110,7 @@ def test_a_depth_backend_is_one_module(config, plugin, capsys):
     assert (config.out / "depth" / "00000.npy").stat().st_mtime_ns > before
 
 
+@pytest.mark.slow
 def test_a_depth_network_is_one_class_and_a_checkpoint(config, plugin, monkeypatch, capsys):
     monkeypatch.setattr("msdyn.preprocess.checkpoints.huggingface.CHECKPOINTS", dict(CHECKPOINTS))
     plugin("toy_network", TOY_NETWORK)

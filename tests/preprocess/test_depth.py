@@ -98,6 +98,7 @@ def measured(measured_maps):
     return depths, figures
 
 
+@pytest.mark.slow
 def test_confidence_tells_good_from_bad(clip, measured_maps):
     depths, confidence, figures = measured_maps
     error = clip.errors(depths)
@@ -108,6 +109,7 @@ def test_confidence_tells_good_from_bad(clip, measured_maps):
     assert set(np.unique(confidence[clip.rendered.labels == 1])) == {160}  # its own motion
 
 
+@pytest.mark.slow
 def test_the_room_is_measured(clip, measured):
     depths, figures = measured
     error = clip.errors(depths)[clip.static]
@@ -119,6 +121,7 @@ def test_the_room_is_measured(clip, measured):
     assert figures["reprojection_difference"] < 0.003  # 0.0016
 
 
+@pytest.mark.slow
 def test_a_rigid_box_is_measured_relative_to_itself(clip, measured):
     depths, figures = measured
     assert figures["objects"] == {"1": {"shape": "own rigid motion", "placed_by": "contact"}}
@@ -131,6 +134,7 @@ def test_a_rigid_box_is_measured_relative_to_itself(clip, measured):
         assert np.median(np.abs(ratio / np.median(ratio) - 1)) < 0.005
 
 
+@pytest.mark.slow
 def test_a_box_without_its_shape_stands_where_it_touches_the_floor(clip):
     depths, figures = estimate(clip, rigid_objects=False, working_side=128)
     assert figures["objects"] == {"1": {"shape": "one depth a frame", "placed_by": "contact"}}
@@ -142,6 +146,7 @@ def test_a_box_without_its_shape_stands_where_it_touches_the_floor(clip):
         assert np.median(depth[own] / exact[own]) == pytest.approx(1, abs=0.1)
 
 
+@pytest.mark.slow
 def test_points_are_triangulated_where_the_cameras_come_without(clip):
     """Cameras from files have no points; those of the tracks serve."""
     bare = dataclasses.replace(clip.solution, points=SparsePoints.empty(), motion="unknown")
@@ -207,6 +212,7 @@ def test_frames_whose_camera_is_unknown_measure_nothing(clip):
         assert (clip.rendered.labels[6][tuple(inside.T)] == 1).mean() < 0.02
 
 
+@pytest.mark.slow
 def test_a_box_in_frames_between_those_solved_together(clip):
     body = Body(0, clip.solution.cameras, np.ones(FRAMES, bool), clip.solution.points)
     found = solve_rigid_objects(

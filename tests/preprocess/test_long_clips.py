@@ -121,6 +121,7 @@ def test_splitting_takes_less_than_a_byte_a_pixel():
     assert growth < 0.3 * moving[0].size  # an array of labels takes 1
 
 
+@pytest.mark.slow
 def test_any_regions_and_tracks_are_split():
     """Squares that drift and random tracks; some labels end up without a pixel of their own."""
     for seed in range(100, 210):

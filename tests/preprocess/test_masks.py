@@ -158,6 +158,7 @@ def parallax_clip(frames=16):
     return np.stack(images), np.stack(truth), solution
 
 
+@pytest.mark.slow
 def test_strong_parallax_needs_cameras_and_cameras_resolve_it(tmp_path):
     clip, truth, solution = parallax_clip()
     early, result = segment(tmp_path / "two", clip)

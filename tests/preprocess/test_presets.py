@@ -108,6 +108,7 @@ def cache(tmp_path, monkeypatch):
     return folder
 
 
+@pytest.mark.slow
 def test_offline_runs_on_cached_models_without_a_socket(cache, config, tmp_path, capsys):
     pytest.importorskip("transformers")
     # Of a static camera, which random depth does not contradict.
