@@ -3,8 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 # One process per core, each with a contiguous part of the tests, which share fixtures. Threads that
-# wait must not keep a core busy: that alone doubles the time.
-PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n auto --dist worksteal
+# wait must not keep a core busy: that alone doubles the time. Bytecode is kept, whatever the
+# environment says: else each process compiles all modules, and pytest rewrites all tests again.
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE PYTHONDONTWRITEBYTECODE= \
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 WHOLE_RUNS := $(addprefix tests/preprocess/test_,cameras_sfm.py model_adapters.py pipeline.py \
 	preprocess_command.py)
