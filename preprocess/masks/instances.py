@@ -152,8 +152,6 @@ class _Component:
         for t in chain(after, before):
             self._propagate(t)
         self._merge()
-        if self.by_motion:
-            self._smooth_labels()
         labels = np.unique(self.label[self.label > 0])
         while len(labels) > 1:
             pixels = MaskStack(self._pixels(t, labels) for t in range(len(self.frames)))
@@ -295,27 +293,6 @@ class _Component:
         there, visible_there = self.tracks.look_up(rows, t + self.gap)
         both = visible & visible_there
         return here[both], (there - here)[both]
-
-    def _smooth_labels(self) -> None:
-        """Give each track the label of most tracks in its region, in most frames of its life.
-
-        Frames in which two labels share a region have no votes.
-        """
-        labels = np.unique(self.label[self.label > 0])
-        votes = np.zeros((len(self.label), int(labels.max(initial=0)) + 1), np.int32)
-        for frame in self.frames:
-            members = [self._members(frame, label) for label in labels.tolist()]
-            occupied = [region for own, region in members if own.sum() >= MIN_TRACKS]
-            if len(set(occupied)) < len(occupied):
-                continue
-            label = self.label[frame.rows]
-            for region in np.unique(frame.region[frame.region > 0]):
-                inside = frame.region == region
-                known = label[inside & (label > 0)]
-                if len(known):
-                    votes[frame.rows[inside], np.bincount(known).argmax()] += 1
-        voted = votes.any(1)
-        self.label[voted] = votes[voted].argmax(1)
 
     def _pixels(
         self, t: int, labels: Int[np.ndarray, " labels"]
