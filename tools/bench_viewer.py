@@ -75,7 +75,7 @@ def open_viewer(browser: Browser, viewer: Viewer) -> None:
 
 
 def rotating_cloud(count: int, frames: int = 60) -> GaussianSequence:
-    """Return a cloud of small Gaussians, a third of it static, the rest rotating about its centre."""
+    """Return a cloud of small Gaussians, a third static, the rest rotating about its centre."""
     rng = np.random.default_rng(0)
     points = torch.from_numpy(rng.normal(size=(count, 3)) * [1, 0.6, 1]).float()
     colours = torch.from_numpy(rng.random((count, 3))).float()
