@@ -13,6 +13,8 @@ export PYTHONDONTWRITEBYTECODE :=
 WHOLE_RUNS := $(addprefix tests/preprocess/test_,cameras_sfm.py model_adapters.py pipeline.py \
 	preprocess_command.py)
 SHAPES := $(addprefix tests/,export fit geometry io motion scene sequence) \
+	$(addprefix tests/evaluate/test_,image_metrics.py temporal.py track_metrics.py) \
+	$(addprefix tests/synthetic/test_,animate.py priors.py raycast.py surface_tracks.py) \
 	$(filter-out $(WHOLE_RUNS),$(wildcard tests/preprocess/test_*.py))
 
 .PHONY: demo test test-shapes check clean

@@ -103,34 +103,26 @@ def _blend(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Apply `_Blend` to numbers of channels of `_CHANNELS`.
 
-    Arguments and result are those of `_Blend`; the depth is blended with the first channels.
+    Arguments and result are those of `_Blend`; the depth is blended with the first channels. A
+    number of channels in between is padded with zeros.
     """
+
+    def blend(part: Tensor, own_depth: bool) -> tuple[Tensor, Tensor, Tensor]:
+        needed = part.shape[-1] + own_depth
+        spare = next(n for n in _CHANNELS if n >= needed) - needed
+        padded = pad(part, (0, spare)) if spare else part
+        image, alpha, depth = _Blend.apply(
+            means2d, conics, opacities, padded, depths, extents, size, own_depth
+        )
+        return image[..., : part.shape[-1]] if spare else image, alpha, depth
+
     count, limit = features.shape[-1], _CHANNELS[-1]
     first = min(count, limit - with_depth)
     sizes = [first, *(min(limit, count - start) for start in range(first, count, limit))]
     parts = features.split(sizes, dim=-1)
-    gaussians = (means2d, conics, opacities)
-    image, alpha, depth = _blend_padded(gaussians, parts[0], depths, extents, size, with_depth)
-    others = [_blend_padded(gaussians, p, depths, extents, size, False)[0] for p in parts[1:]]
+    image, alpha, depth = blend(parts[0], with_depth)
+    others = [blend(part, False)[0] for part in parts[1:]]
     return torch.cat([image, *others], dim=-1) if others else image, alpha, depth
-
-
-def _blend_padded(
-    gaussians: tuple[Tensor, Tensor, Tensor],
-    features: Tensor,
-    depths: Tensor,
-    extents: Tensor,
-    size: tuple[int, int],
-    with_depth: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Apply `_Blend` to features that are padded with zeros to a number of `_CHANNELS`."""
-    count = features.shape[-1]
-    total = next(n for n in _CHANNELS if n >= count + with_depth)
-    if total == count + with_depth:
-        return _Blend.apply(*gaussians, features, depths, extents, size, with_depth)
-    features = pad(features, (0, total - count - with_depth))
-    image, alpha, depth = _Blend.apply(*gaussians, features, depths, extents, size, with_depth)
-    return image[..., :count], alpha, depth
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:
