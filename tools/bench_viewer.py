@@ -15,8 +15,6 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from browser import Browser
 
 from msdyn.geometry import Cameras, look_at

@@ -1,4 +1,4 @@
-"""A headless Chromium for tests: open a page, run JavaScript in it, take a screenshot.
+"""A headless Chromium for tests and benchmarks: open a page, run JavaScript, take a screenshot.
 
 Debian's `chromium` is driven by its DevTools protocol over a WebSocket; WebGL is drawn in software.
 """
