@@ -61,18 +61,14 @@ def cache_folder() -> str | None:
     return None
 
 
-def kernel(
-    *, parallel: bool = False, fastmath: bool = False
-) -> Callable[[Callable[..., _R]], Callable[..., _R]]:
+def kernel(*, fastmath: bool = False) -> Callable[[Callable[..., _R]], Callable[..., _R]]:
     """Return a decorator that compiles a function with Numba on its first call.
 
-    The GIL is held while a kernel runs: Numba's fallback thread pool crashes when two Python
-    threads enter it at the same time. Division by zero gives infinity or NaN, as in C.
+    Kernels release the GIL; `msdyn.threads` divides their work. Numba's own parallel loops are not
+    used: they take twice as long to compile, their threads wait busily, and must not be used by two
+    Python threads at a time. Division by zero gives infinity or NaN, as in C.
 
     Args:
-        parallel: distribute the iterations of `prange` loops over threads. Numba then also
-            parallelises array expressions; move those on small arrays into a kernel without
-            `parallel`.
         fastmath: let the compiler reorder sums and assume that no value is NaN or infinite.
     """
 
@@ -88,7 +84,7 @@ def kernel(
                 cache=folder is not None,
                 error_model="numpy",
                 fastmath=fastmath,
-                parallel=parallel,
+                nogil=True,
             )(function)
         finally:
             settings.CACHE_DIR = before

@@ -13,7 +13,15 @@ ROOT = Path(__file__).parents[1]
 # From the bottom up. Packages of one row do not import one another.
 LAYERS = [
     ["msdyn.errors", "msdyn.version"],
-    ["msdyn.colours", "msdyn.devices", "msdyn.files", "msdyn.html", "msdyn.jit", "msdyn.plugins"],
+    [
+        "msdyn.colours",
+        "msdyn.devices",
+        "msdyn.files",
+        "msdyn.html",
+        "msdyn.jit",
+        "msdyn.plugins",
+        "msdyn.threads",
+    ],
     ["msdyn.geometry", "msdyn.raster"],
     ["msdyn.scene"],
     ["msdyn.io"],

@@ -176,8 +176,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("out/ablation"))
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     arguments = parser.parse_args()
-    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):  # the processes share the cores
-        os.environ.setdefault(name, str(max(1, (os.cpu_count() or 1) // arguments.jobs)))
+    # The processes share the cores.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // arguments.jobs)))
 
     full = arguments.suite == "full"
     cells = cells_of(

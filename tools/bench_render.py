@@ -21,7 +21,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -83,23 +82,26 @@ def random_gaussians(
 def timed_parts(times: dict[str, list[float]]) -> Iterator[None]:
     """Record the milliseconds of each kernel in `times` during the context."""
 
-    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def run(*arguments: Any) -> Any:
             start = clock()
             result = function(*arguments)
-            times.setdefault(name, []).append(1e3 * (clock() - start))
+            kernel = next(filter(callable, arguments), function)
+            times.setdefault(kernel.__name__, []).append(1e3 * (clock() - start))
             return result
 
         return run
 
-    kernels = {name: getattr(cpu_backend, name) for name in PARTS}
-    for name, function in kernels.items():
-        setattr(cpu_backend, name, timed(name, function))
+    # The last two call the kernel that is among their arguments.
+    names = ("order_by_depth", "pack_records", "bin_tiles", "on_ranges", "on_threads")
+    functions = {name: getattr(cpu_backend, name) for name in names}
+    for name, function in functions.items():
+        setattr(cpu_backend, name, timed(function))
     try:
         yield
     finally:
-        for name, function in kernels.items():
+        for name, function in functions.items():
             setattr(cpu_backend, name, function)
 
 
@@ -249,8 +251,6 @@ def machine() -> dict[str, Any]:
 def measure(repeats: int, quick: bool) -> dict[str, Any]:
     """Return all figures."""
     threads = torch.get_num_threads()
-    numba.set_num_threads(min(threads, numba.get_num_threads()))
-    torch.set_num_threads(threads)  # starting Numba's thread pool changes it
     result: dict[str, Any] = {
         "machine": machine(),
         "threads": threads,

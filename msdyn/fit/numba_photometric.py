@@ -7,14 +7,15 @@ taps of the window are the number of channels apart, so that inner loops run ove
 
 import numpy as np
 from jaxtyping import Float
-from numba import prange
 
 from msdyn.jit import kernel
+from msdyn.threads import on_ranges, thread_count
 
 __all__ = ["photometric_and_gradient"]
 
 _TAPS = 11
 _HALF = _TAPS // 2
+_GRAIN = 16_384  # minimum work per thread, in pixels: about a millisecond
 _C1, _C2 = np.float32(0.01**2), np.float32(0.03**2)
 
 
@@ -43,17 +44,32 @@ def photometric_and_gradient(
     # Zero padding of five rows above and below the image.
     filtered = np.zeros((5, height + 2 * _HALF, row), np.float32)
     filtered_gradients = np.zeros((3, height + 2 * _HALF, row), np.float32)
-    _photometric(
-        image.reshape(height, row),
-        truth.reshape(height, row),
+    images = image.reshape(height, row), truth.reshape(height, row)
+    threads = thread_count(height * width, _GRAIN)
+    on_ranges(threads, height, _filter_images, *images, window, channels, filtered)
+    weight = np.float32(ssim / image.size)
+    on_ranges(
+        threads,
+        height,
+        _similarity,
         window,
         channels,
-        np.float32(l1 / image.size),
-        np.float32(ssim / image.size),
+        weight,
         filtered,
         filtered_gradients,
+        sums[1],
+    )
+    weight = np.float32(l1 / image.size)
+    on_ranges(
+        threads,
+        height,
+        _gradient,
+        *images,
+        window,
+        weight,
+        filtered_gradients,
         gradient,
-        sums,
+        sums[0],
     )
     difference, similarity = sums.sum(1) / image.size
     return float(difference), float(similarity), gradient.reshape(image.shape)
@@ -109,14 +125,12 @@ def _filter_columns(rows, y, window, out):
     )
 
 
-@kernel(parallel=True, fastmath=True)
-def _photometric(
-    image, truth, window, channels, l1, ssim_weight, filtered, filtered_gradients, gradient, sums
-):
-    height, row = image.shape
-    zero, one, two = np.float32(0), np.float32(1), np.float32(2)
+@kernel(fastmath=True)
+def _filter_images(first_row, end_row, image, truth, window, channels, filtered):
+    """Filter rows of a, b, a^2, b^2 and a b horizontally, with a the image and b the truth."""
+    row = image.shape[1]
     margin = _HALF * channels
-    for y in prange(height):
+    for y in range(first_row, end_row):
         a, b = image[y], truth[y]
         padded = np.zeros(row + 2 * margin, np.float32)
         inner = padded[margin : margin + row]
@@ -133,14 +147,25 @@ def _photometric(
                 else:
                     inner[i] = a[i] * b[i]
             _filter_row(padded, window, channels, filtered[k, y + _HALF])
-    for y in prange(height):
+
+
+@kernel(fastmath=True)
+def _similarity(first_row, end_row, window, channels, weight, filtered, filtered_gradients, sums):
+    """Sum SSIM over rows, and filter its derivatives horizontally.
+
+    The derivatives are those with respect to the filtered a, a^2 and a b, times `weight`.
+    """
+    row = filtered.shape[2]
+    zero, one, two = np.float32(0), np.float32(1), np.float32(2)
+    margin = _HALF * channels
+    for y in range(first_row, end_row):
         m = np.empty((5, row), np.float32)
-        for k in range(5):
-            _filter_columns(filtered[k], y, window, m[k])
         d = np.zeros((3, row + 2 * margin), np.float32)
         by_mean = d[0, margin : margin + row]
         by_square = d[1, margin : margin + row]
         by_product = d[2, margin : margin + row]
+        for k in range(5):
+            _filter_columns(filtered[k], y, window, m[k])
         total = zero
         for i in range(row):
             p, q = m[0, i], m[1, i]
@@ -150,17 +175,23 @@ def _photometric(
             inverse2 = one / (m[2, i] - p * p + m[3, i] - q * q + _C2)
             value = numerator1 * numerator2 * inverse1 * inverse2
             total += value
-            # Derivatives with respect to the filtered a, a^2 and a b.
             by_mean_half = q * (numerator2 - numerator1) * inverse1 * inverse2 + p * value * (
                 inverse2 - inverse1
             )
-            by_mean[i] = two * ssim_weight * by_mean_half
-            by_square[i] = -ssim_weight * value * inverse2
-            by_product[i] = two * ssim_weight * numerator1 * inverse1 * inverse2
-        sums[1, y] = total
+            by_mean[i] = two * weight * by_mean_half
+            by_square[i] = -weight * value * inverse2
+            by_product[i] = two * weight * numerator1 * inverse1 * inverse2
+        sums[y] = total
         for k in range(3):
             _filter_row(d[k], window, channels, filtered_gradients[k, y + _HALF])
-    for y in prange(height):
+
+
+@kernel(fastmath=True)
+def _gradient(first_row, end_row, image, truth, window, weight, filtered_gradients, gradient, sums):
+    """Sum |a - b| over rows, and add its gradient, times `weight`, to that of SSIM."""
+    row = image.shape[1]
+    zero, two = np.float32(0), np.float32(2)
+    for y in range(first_row, end_row):
         d = np.empty((3, row), np.float32)
         for k in range(3):
             _filter_columns(filtered_gradients[k], y, window, d[k])
@@ -169,6 +200,6 @@ def _photometric(
             p, q = image[y, i], truth[y, i]
             difference = p - q
             total += abs(difference)
-            sign = l1 if difference > zero else (-l1 if difference < zero else zero)
+            sign = weight if difference > zero else (-weight if difference < zero else zero)
             gradient[y, i] = d[0, i] + two * p * d[1, i] + q * d[2, i] + sign
-        sums[0, y] = total
+        sums[y] = total

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from numba import prange
 from torch import Tensor
 
 from msdyn.jit import kernel
+from msdyn.threads import on_ranges, thread_count
 
 __all__ = ["pose_cpu"]
 
 _CHUNKS = 64
+_GRAIN = 2048  # minimum work per thread, in Gaussians times frames: about a millisecond
 _F = np.float32
 
 
@@ -81,9 +82,9 @@ class _Pose(torch.autograd.Function):
         moved = torch.empty(times, count, 3)
         posed_quats = torch.empty(times, count, 4)
         arrays = [t.detach().contiguous().numpy() for t in (points, quats, logits, table)]
-        _forward(
-            *arrays, index, centres, starts, rotations.numpy(), moved.numpy(), posed_quats.numpy()
-        )
+        results = rotations.numpy(), moved.numpy(), posed_quats.numpy()
+        threads = thread_count(count * times, _GRAIN)
+        on_ranges(threads, _CHUNKS, _forward, *arrays, index, centres, starts, *results)
         ctx.save_for_backward(points, quats, logits, table, rotations)
         ctx.constants = index, centres, starts
         return rotations, moved, posed_quats
@@ -96,8 +97,23 @@ class _Pose(torch.autograd.Function):
         grads = [g.contiguous().numpy() for g in upstream]
         out = [np.zeros_like(points), np.zeros_like(quats), np.zeros_like(logits)]
         partial = np.zeros((_CHUNKS, *table.shape), np.float32)
-        _backward(points, quats, logits, table, *ctx.constants, rotations, *grads, *out, partial)
+        inputs = (points, quats, logits, table, *ctx.constants, rotations)
+        threads = thread_count(len(points) * table.shape[1], _GRAIN)
+        on_ranges(threads, _CHUNKS, _backward, *inputs, *grads, *out, partial)
         return (*map(torch.from_numpy, (*out, partial.sum(0))), None, None, None)
+
+
+@kernel()
+def _zero(out):
+    """Set all entries to zero; an assignment to a slice is slower, as is one of a slice."""
+    for i in range(out.size):
+        out[i] = _F(0)
+
+
+@kernel()
+def _copy(source, out):
+    for i in range(out.size):
+        out[i] = source[i]
 
 
 @kernel()
@@ -117,7 +133,7 @@ def _softmax(logits, start, end, weights):
 @kernel()
 def _blend(index, weights, table, centres, b, start, end, mixed):
     """Blend 6D rotation, translation and pivot of a level into mixed [12]."""
-    mixed[:] = _F(0)
+    _zero(mixed)
     mixed[0] = mixed[4] = _F(1)  # rotations of the table are differences from the identity
     for j in range(start, end):
         k, w = index[j], weights[j]
@@ -192,11 +208,24 @@ def _matmul(a, b, out):
             out[3 * i + j] = a[3 * i] * b[j] + a[3 * i + 1] * b[3 + j] + a[3 * i + 2] * b[6 + j]
 
 
-@kernel(parallel=True)
-def _forward(points, quats, logits, table, index, centres, starts, rotations, moved, posed_quats):
+@kernel()
+def _forward(
+    first_chunk,
+    end_chunk,
+    points,
+    quats,
+    logits,
+    table,
+    index,
+    centres,
+    starts,
+    rotations,
+    moved,
+    posed_quats,
+):
     count, times, levels = points.shape[0], table.shape[1], starts.size - 1
     size = (count + _CHUNKS - 1) // _CHUNKS
-    for chunk in prange(_CHUNKS):
+    for chunk in range(first_chunk, end_chunk):
         weights = np.empty(starts[-1], np.float32)
         mixed = np.empty(12, np.float32)
         r, norms, q = np.empty(9, np.float32), np.empty(3, np.float32), np.empty(4, np.float32)
@@ -206,8 +235,8 @@ def _forward(points, quats, logits, table, index, centres, starts, rotations, mo
             for level in range(levels):
                 _softmax(logits[g], starts[level], starts[level + 1], weights)
             for b in range(times):
-                x[:] = points[g]
-                total[:] = _F(0)
+                _copy(points[g], x)
+                _zero(total)
                 total[0] = total[4] = total[8] = _F(1)
                 for back in range(levels):
                     level = levels - 1 - back
@@ -215,18 +244,20 @@ def _forward(points, quats, logits, table, index, centres, starts, rotations, mo
                     _blend(index[g], weights, table, centres, b, start, end, mixed)
                     _gram_schmidt(mixed, r, norms)
                     _step(r, mixed, x, y)
-                    x[:] = y
+                    _copy(y, x)
                     _matmul(r, total, product)
-                    total[:] = product
-                moved[b, g] = x
+                    _copy(product, total)
+                _copy(x, moved[b, g])
                 for i in range(9):
                     rotations[b, g, i // 3, i % 3] = total[i]
                 _quaternion(total, q)
                 _product(q, quats[g], posed_quats[b, g])
 
 
-@kernel(parallel=True)
+@kernel()
 def _backward(
+    first_chunk,
+    end_chunk,
     points,
     quats,
     logits,
@@ -245,7 +276,7 @@ def _backward(
 ):
     count, times, levels = points.shape[0], table.shape[1], starts.size - 1
     size = (count + _CHUNKS - 1) // _CHUNKS
-    for chunk in prange(_CHUNKS):
+    for chunk in range(first_chunk, end_chunk):
         weights = np.empty(starts[-1], np.float32)
         by_weight = np.empty(starts[-1], np.float32)
         norms, steps = np.empty((levels, 3), np.float32), np.empty((levels, 9), np.float32)
@@ -256,13 +287,13 @@ def _backward(
         q1, q2, q3 = np.empty(4, np.float32), np.empty(4, np.float32), np.empty(4, np.float32)
         own, inner = np.empty(9, np.float32), np.empty(9, np.float32)
         for g in range(chunk * size, min((chunk + 1) * size, count)):
-            by_weight[:] = _F(0)
+            _zero(by_weight)
             for level in range(levels):
                 _softmax(logits[g], starts[level], starts[level + 1], weights)
             for b in range(times):
                 # Recompute the forward pass and keep the input of each level.
-                xs[levels] = points[g]
-                total[:] = _F(0)
+                _copy(points[g], xs[levels])
+                _zero(total)
                 total[0] = total[4] = total[8] = _F(1)
                 for back in range(levels):
                     level = levels - 1 - back
@@ -270,15 +301,15 @@ def _backward(
                     _blend(index[g], weights, table, centres, b, start, end, mixes[level])
                     _gram_schmidt(mixes[level], steps[level], norms[level])
                     _step(steps[level], mixes[level], xs[level + 1], xs[level])
-                    before[level] = total
+                    _copy(total, before[level])
                     _matmul(steps[level], total, product)
-                    total[:] = product
+                    _copy(product, total)
                 _orientation_back(
                     total, quats[g], grad_posed_quats[b, g], grad_quats[g], gr, q1, q2, q3
                 )
                 for i in range(9):
                     gr[i] += grad_rotations[b, g, i // 3, i % 3]
-                gx[:] = grad_moved[b, g]
+                _copy(grad_moved[b, g], gx)
                 for level in range(levels):
                     _level_back(
                         steps[level], norms[level], mixes[level], before[level], xs[level + 1],
@@ -346,7 +377,7 @@ def _level_back(r, norms, m, before, x, gr, gx, gm, own, inner):
                 + gx[i] * u[j]
             )
             inner[3 * i + j] = r[i] * gr[j] + r[3 + i] * gr[3 + j] + r[6 + i] * gr[6 + j]
-    gr[:] = inner
+    _copy(inner, gr)
     for i in range(3):
         gm[6 + i] = gx[i]
     a = r[0] * gx[0] + r[3] * gx[1] + r[6] * gx[2]

@@ -7,6 +7,7 @@ fetched only when a stage runs for which the user or the preset chose it.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ __all__ = [
     "find_checkpoint",
     "licence_of",
     "load_pretrained",
+    "transformers_class",
 ]
 
 TIMEOUT_SECONDS = 5.0
@@ -140,13 +142,7 @@ def load_pretrained(architecture: str, model: str, *, offline: bool) -> Any:
         InputError: the checkpoint is not available, or of another architecture.
     """
     try:
-        import transformers
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{model}: needs transformers: pip install 'msdyn[preprocess]'"
-        ) from error
-    try:
-        kind = getattr(transformers, architecture)
+        kind = transformers_class(architecture)
         with _quiet():
             loaded, report = kind.from_pretrained(
                 model, local_files_only=offline or Path(model).is_dir(), output_loading_info=True
@@ -166,11 +162,24 @@ def load_pretrained(architecture: str, model: str, *, offline: bool) -> Any:
     return loaded.eval()
 
 
+def transformers_class(name: str) -> Any:
+    """Return a class of transformers by its name.
+
+    Raises:
+        MissingExtraError: transformers is not installed.
+        AttributeError, ImportError: it has no such class, or a package that the class needs is not
+            installed.
+    """
+    if importlib.util.find_spec("transformers") is None:
+        raise MissingExtraError("transformers is not installed: pip install 'msdyn[preprocess]'")
+    # Not an import statement: the type checker would read the whole package, for half a minute.
+    return getattr(importlib.import_module("transformers"), name)
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Suppress messages while weights are loaded; downloads keep their progress bars."""
-    from transformers.utils import logging
-
+    logging = importlib.import_module("transformers.utils.logging")
     level = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

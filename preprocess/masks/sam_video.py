@@ -20,7 +20,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from msdyn.preprocess.checkpoints.huggingface import licence_of, load_pretrained
+from msdyn.preprocess.checkpoints.huggingface import (
+    licence_of,
+    load_pretrained,
+    transformers_class,
+)
 from msdyn.preprocess.checkpoints.placement import Placement, network_input, place
 from msdyn.preprocess.contracts import (
     Backend,
@@ -165,13 +169,11 @@ class _Tracker:
     ) -> None:
         """Load a checkpoint; see `load_pretrained` for the errors."""
         self._network = load_pretrained(f"{architecture}Model", model, offline=offline)
-        import transformers
-
         self.placement = place(self._network, _MEGABYTES, device)
         self._scene = scene
         side = self._network.config.image_size
         self._side = (side, side) if isinstance(side, int) else tuple(side)
-        session = getattr(transformers, f"{architecture}InferenceSession")(
+        session = transformers_class(f"{architecture}InferenceSession")(
             video_height=scene.info.height,
             video_width=scene.info.width,
             inference_device=self.placement.device,

@@ -134,6 +134,7 @@ def bin_scene(seed: int, chunks: int, spread: float) -> tuple:
         True,
         extents,
         size,
+        chunks,
     )
     lists = bin_tiles(order, records, reached, 80, 2, size, chunks)
     sigma_cut = np.log(np.maximum(255 * np.tile(opacities, 2), 1))

@@ -19,12 +19,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import prange
 
 from msdyn.jit import kernel
 from msdyn.raster.contract import ALPHA_CUT
 from msdyn.raster.cpu.lanes import WIDTH
 from msdyn.raster.cpu.lanes_memory import prefetch_row
+from msdyn.threads import on_ranges, on_threads
 
 __all__ = ["HEADER", "LOG2_CUT", "TILE", "bin_tiles", "order_by_depth", "pack_records"]
 
@@ -45,8 +45,7 @@ _MARGIN_LOG2 = 1e-3
 _PREFETCH_DISTANCE = 16
 
 
-@kernel(parallel=True)
-def order_by_depth(depths, extents, chunks):
+def order_by_depth(depths: np.ndarray, extents: np.ndarray, chunks: int) -> np.ndarray:
     """Return the visible instances, nearest first, [ranks] int32.
 
     A stable radix sort, least significant digit first: instances of equal depth stay in ascending
@@ -57,53 +56,79 @@ def order_by_depth(depths, extents, chunks):
         extents: [instances, 2] px, zero for culled instances.
         chunks: number of parts processed in parallel; it has no effect on the result.
     """
-    count = depths.size
-    bits = depths.ravel().view(np.uint32)
-    bounds = _chunk_bounds(count, chunks)
-    starts = np.empty(chunks + 1, np.int64)
-    starts[0] = 0
-    for chunk in prange(chunks):
-        visible = 0
-        for i in range(bounds[chunk], bounds[chunk + 1]):
-            visible += extents[i, 0] > 0
-        starts[chunk + 1] = visible
+    bits = depths.reshape(-1).view(np.uint32)
+    bounds = _chunk_bounds(bits.size, chunks)
+    starts = np.zeros(chunks + 1, np.int64)
+    on_threads(chunks, _count_visible, bounds, extents, starts)
     starts = np.cumsum(starts)
-    # The high half of a key is the depth, the low half the instance.
-    keys = np.empty(starts[chunks], np.uint64)
-    for chunk in prange(chunks):
-        position = starts[chunk]
-        for i in range(bounds[chunk], bounds[chunk + 1]):
-            if extents[i, 0] > 0:
-                keys[position] = (np.uint64(bits[i]) << np.uint64(32)) | np.uint64(i)
-                position += 1
+    keys = np.empty(starts[-1], np.uint64)
+    on_threads(chunks, _write_keys, bounds, bits, extents, starts, keys)
 
     buffer = np.empty_like(keys)
-    digits = 1 << _DIGIT_BITS
-    positions = np.empty((chunks, digits), np.int64)
     bounds = _chunk_bounds(keys.size, chunks)
+    positions = np.empty((chunks, 1 << _DIGIT_BITS), np.int64)
     for shift in range(32, 64, _DIGIT_BITS):
-        for chunk in prange(chunks):
-            positions[chunk] = 0
-            for i in range(bounds[chunk], bounds[chunk + 1]):
-                positions[chunk, (keys[i] >> np.uint64(shift)) & np.uint64(digits - 1)] += 1
+        on_threads(chunks, _count_digits, bounds, keys, shift, positions)
         _counts_to_starts(positions)
-        for chunk in prange(chunks):
-            for i in range(bounds[chunk], bounds[chunk + 1]):
-                digit = (keys[i] >> np.uint64(shift)) & np.uint64(digits - 1)
-                buffer[positions[chunk, digit]] = keys[i]
-                positions[chunk, digit] += 1
+        on_threads(chunks, _sort_by_digit, bounds, keys, shift, positions, buffer)
         keys, buffer = buffer, keys
+    return keys.astype(np.uint32).view(np.int32)
 
-    order = np.empty(keys.size, np.int32)
-    for i in prange(keys.size):
-        order[i] = np.int32(keys[i] & np.uint64(0xFFFFFFFF))
-    return order
+
+def _chunk_bounds(count: int, chunks: int) -> np.ndarray:
+    """Return the bounds, [chunks + 1], that split `range(count)` into chunks of equal length."""
+    return np.arange(chunks + 1) * count // chunks
 
 
 @kernel()
-def _chunk_bounds(count, chunks):
-    """Return the bounds, [chunks + 1], that split `range(count)` into chunks of equal length."""
-    return np.arange(chunks + 1) * count // chunks
+def _count_visible(chunk, bounds, extents, starts):
+    """Set `starts[chunk + 1]` to the number of visible instances of a chunk."""
+    visible = 0
+    for i in range(bounds[chunk], bounds[chunk + 1]):
+        visible += extents[i, 0] > 0
+    starts[chunk + 1] = visible
+
+
+@kernel()
+def _write_keys(chunk, bounds, bits, extents, starts, keys):
+    """Write the keys of a chunk's visible instances: depth in the high half, instance in the low.
+
+    Args:
+        chunk: index of the chunk.
+        bounds: [chunks + 1] of instances.
+        bits: [instances] uint32 of the depths.
+        extents: [instances, 2] px.
+        starts: [chunks + 1] where the keys of each chunk start.
+        keys: [ranks] uint64 to fill.
+    """
+    position = starts[chunk]
+    for i in range(bounds[chunk], bounds[chunk + 1]):
+        if extents[i, 0] > 0:
+            keys[position] = (np.uint64(bits[i]) << np.uint64(32)) | np.uint64(i)
+            position += 1
+
+
+@kernel()
+def _digit(key, shift):
+    return (key >> np.uint64(shift)) & np.uint64((1 << _DIGIT_BITS) - 1)
+
+
+@kernel()
+def _count_digits(chunk, bounds, keys, shift, positions):
+    """Set `positions[chunk]` to how often each digit, of the bits from `shift`, is in a chunk."""
+    counts = positions[chunk]
+    counts[:] = 0
+    for i in range(bounds[chunk], bounds[chunk + 1]):
+        counts[_digit(keys[i], shift)] += 1
+
+
+@kernel()
+def _sort_by_digit(chunk, bounds, keys, shift, positions, buffer):
+    """Move the keys of a chunk to where `positions[chunk]` says that each digit comes next."""
+    for i in range(bounds[chunk], bounds[chunk + 1]):
+        digit = _digit(keys[i], shift)
+        buffer[positions[chunk, digit]] = keys[i]
+        positions[chunk, digit] += 1
 
 
 @kernel()
@@ -129,8 +154,18 @@ def _counts_to_starts(counts):
     return starts
 
 
-@kernel(parallel=True)
-def pack_records(order, means2d, conics, opacities, features, depths, with_depth, extents, size):
+def pack_records(
+    order: np.ndarray,
+    means2d: np.ndarray,
+    conics: np.ndarray,
+    opacities: np.ndarray,
+    features: np.ndarray,
+    depths: np.ndarray,
+    with_depth: bool,
+    extents: np.ndarray,
+    size: tuple[int, int],
+    threads: int,
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the records of the visible instances, and the number of tiles in each bounding box.
 
     Args:
@@ -143,16 +178,39 @@ def pack_records(order, means2d, conics, opacities, features, depths, with_depth
         with_depth: append the depth to the features as a further channel.
         extents: [instances, 2] px.
         size: (width, height) px.
+        threads: to use.
 
     Returns:
         records: [ranks, 8 + D + with_depth] float32, see the module docstring.
         box_tiles: [ranks] int32.
     """
-    channels = features.shape[1]
     box_tiles = np.empty(order.size, np.int32)
-    records = np.empty((order.size, HEADER + channels + with_depth), np.float32)
+    records = np.empty((order.size, HEADER + features.shape[1] + with_depth), np.float32)
+    inputs = (means2d, conics, opacities, features, depths, with_depth, extents, size)
+    on_ranges(threads, order.size, _pack, order, *inputs, records, box_tiles)
+    return records, box_tiles
+
+
+@kernel()
+def _pack(
+    first,
+    end,
+    order,
+    means2d,
+    conics,
+    opacities,
+    features,
+    depths,
+    with_depth,
+    extents,
+    size,
+    records,
+    box_tiles,
+):
+    """Fill the results of `pack_records` for the ranks `range(first, end)`."""
+    channels = features.shape[1]
     log2_e = 1 / math.log(2)
-    for rank in prange(order.size):
+    for rank in range(first, end):
         i = order[rank]
         record = records[rank]
         later = order[min(rank + _PREFETCH_DISTANCE, order.size - 1)]
@@ -175,7 +233,6 @@ def pack_records(order, means2d, conics, opacities, features, depths, with_depth
             record[HEADER + channels] = depths[i, 0]
         left, right, top, bottom = _box(record, size)
         box_tiles[rank] = (right - left) * (bottom - top)
-    return records, box_tiles
 
 
 @kernel()
@@ -220,16 +277,15 @@ def _min_quadratic(a, b, c, x, y):
     )
 
 
-@kernel()
-def _running_sums(counts):
-    """Return the exclusive prefix sums of counts [ranks] and their total, [ranks + 1] int64."""
-    sums = np.zeros(counts.size + 1, np.int64)
-    sums[1:] = np.cumsum(counts)
-    return sums
-
-
-@kernel(parallel=True)
-def bin_tiles(order, records, box_tiles, instances_per_camera, cameras, size, chunks):
+def bin_tiles(
+    order: np.ndarray,
+    records: np.ndarray,
+    box_tiles: np.ndarray,
+    instances_per_camera: int,
+    cameras: int,
+    size: tuple[int, int],
+    chunks: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """List the ranks of the Gaussians whose alpha reaches the cut in each tile.
 
     An intersection is a pair of a tile and a rank.
@@ -250,47 +306,92 @@ def bin_tiles(order, records, box_tiles, instances_per_camera, cameras, size, ch
         ends: [ranks] where they end; the entries up to the next start are unused.
         slots: [sum of box_tiles] int32, the positions in `ranks` of each rank's intersections.
     """
-    tiles_x, tiles_y = (size[0] + TILE - 1) // TILE, (size[1] + TILE - 1) // TILE
-    tiles = tiles_x * tiles_y * cameras
+    grid = tuple((side + TILE - 1) // TILE for side in size)
     bounds = _chunk_bounds(order.size, chunks)
-    starts = _running_sums(box_tiles)
+    starts = np.zeros(order.size + 1, np.int64)
+    np.cumsum(box_tiles, out=starts[1:])
     ends = np.empty(order.size, np.int64)
     slots = np.empty(starts[-1], np.int32)
-    positions = np.empty((chunks, tiles), np.int64)
-    # The first pass writes the number of the tile into a slot, the second the position in `ranks`.
-    for chunk in prange(chunks):
-        counts = positions[chunk]
-        counts[:] = 0
-        for rank in range(bounds[chunk], bounds[chunk + 1]):
-            record = records[rank]
-            x, y = np.float64(record[0]), np.float64(record[1])
-            a, b, c = np.float64(record[2]), np.float64(record[3]), np.float64(record[4])
-            limit = record[5] - LOG2_CUT + _MARGIN_LOG2
-            first_row = order[rank] // instances_per_camera * tiles_y
-            left, right, row, _ = _box(record, size)
-            column, slot = left, starts[rank]
-            # Without branches: whether a Gaussian reaches a tile of its box is unpredictable.
-            for _ in range(box_tiles[rank]):
-                tile = (first_row + row) * tiles_x + column
-                minimum = _min_quadratic(a, b, c, column * TILE + 0.5 - x, row * TILE + 0.5 - y)
-                hit = np.int64(minimum <= limit)
-                slots[slot] = tile
-                counts[tile] += hit
-                slot += hit
-                column += 1
-                wrapped = column == right
-                column = left if wrapped else column
-                row += wrapped
-            ends[rank] = slot
+    positions = np.empty((chunks, grid[0] * grid[1] * cameras), np.int64)
+    inputs = (order, records, box_tiles, instances_per_camera, size, grid)
+    on_threads(chunks, _count_hits, bounds, *inputs, starts, positions, ends, slots)
     offsets = _counts_to_starts(positions)
-
     ranks = np.empty(offsets[-1], np.int32)
-    for chunk in prange(chunks):
-        counts = positions[chunk]
-        for rank in range(bounds[chunk], bounds[chunk + 1]):
-            for slot in range(starts[rank], ends[rank]):
-                position = counts[slots[slot]]
-                counts[slots[slot]] = position + 1
-                ranks[position] = rank
-                slots[slot] = position
+    on_threads(chunks, _write_ranks, bounds, starts, ends, positions, ranks, slots)
     return offsets, ranks, starts, ends, slots
+
+
+@kernel()
+def _count_hits(
+    chunk,
+    bounds,
+    order,
+    records,
+    box_tiles,
+    instances_per_camera,
+    size,
+    grid,
+    starts,
+    positions,
+    ends,
+    slots,
+):
+    """Write the tiles that the Gaussians of a chunk reach into `slots`, and count them.
+
+    Args:
+        chunk: index of the chunk.
+        bounds: [chunks + 1] of ranks.
+        order: `order`, `records`, `box_tiles`, `instances_per_camera` and `size` are those of
+            `bin_tiles`.
+        grid: number of columns and rows of tiles of an image.
+        starts: [ranks + 1] as returned by `bin_tiles`.
+        positions: [chunks, tiles] to fill, the number of hits of the chunk in each tile.
+        ends: [ranks] to fill, as returned by `bin_tiles`.
+        slots: to fill with the numbers of tiles.
+    """
+    tiles_x, tiles_y = grid
+    counts = positions[chunk]
+    counts[:] = 0
+    for rank in range(bounds[chunk], bounds[chunk + 1]):
+        record = records[rank]
+        x, y = np.float64(record[0]), np.float64(record[1])
+        a, b, c = np.float64(record[2]), np.float64(record[3]), np.float64(record[4])
+        limit = record[5] - LOG2_CUT + _MARGIN_LOG2
+        first_row = order[rank] // instances_per_camera * tiles_y
+        left, right, row, _ = _box(record, size)
+        column, slot = left, starts[rank]
+        # Without branches: whether a Gaussian reaches a tile of its box is unpredictable.
+        for _ in range(box_tiles[rank]):
+            tile = (first_row + row) * tiles_x + column
+            minimum = _min_quadratic(a, b, c, column * TILE + 0.5 - x, row * TILE + 0.5 - y)
+            hit = np.int64(minimum <= limit)
+            slots[slot] = tile
+            counts[tile] += hit
+            slot += hit
+            column += 1
+            wrapped = column == right
+            column = left if wrapped else column
+            row += wrapped
+        ends[rank] = slot
+
+
+@kernel()
+def _write_ranks(chunk, bounds, starts, ends, positions, ranks, slots):
+    """Write the ranks of a chunk into the lists, and their positions there into `slots`.
+
+    Args:
+        chunk: index of the chunk.
+        bounds: [chunks + 1] of ranks.
+        starts: [ranks + 1], as returned by `bin_tiles`.
+        ends: [ranks], as returned by `bin_tiles`.
+        positions: [chunks, tiles] where the next rank of the chunk goes in each tile's list.
+        ranks: [intersections] to fill.
+        slots: the numbers of tiles, to be replaced by positions in `ranks`.
+    """
+    counts = positions[chunk]
+    for rank in range(bounds[chunk], bounds[chunk + 1]):
+        for slot in range(starts[rank], ends[rank]):
+            position = counts[slots[slot]]
+            counts[slots[slot]] = position + 1
+            ranks[position] = rank
+            slots[slot] = position

@@ -19,7 +19,6 @@ pass, which starts at the last Gaussian and recovers T by division.
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from msdyn.jit import kernel
 from msdyn.raster.contract import MAX_ALPHA, MIN_TRANSMITTANCE
@@ -79,29 +78,27 @@ def _alpha(record, u, v, dy):
     return exp2(exponent), (exponent >= _CUT) & (exponent <= record[5] + _ROUNDING_LOG2)
 
 
-@kernel(parallel=True)
-def blend_forward(offsets, ranks, records, size, channels, workers, outputs):
-    """Blend all tiles.
+@kernel()
+def blend_forward(_, counter, offsets, ranks, records, size, channels, outputs):
+    """Blend tiles until none is left. Threads that call this together share the tiles.
 
     Args:
+        _: index of the thread.
+        counter: [1] int64, the next tile; zero before the first call.
         offsets: [tiles + 1] from `bin_tiles`.
         ranks: [intersections] from `bin_tiles`.
         records: [ranks, 8 + channels] from `pack_records`.
         size: (width, height) px.
         channels: a tuple whose length is the number of channels, the depth included.
-        workers: number of tiles processed in parallel; it has no effect on the result.
         outputs: float32 arrays to fill: the image [C, H, W, D]; the depth [C, H, W, 1], which is
             the last channel, or [C, H, W, 0] without depth; alpha [C, H, W]; and for the backward
             pass the final T [C, H, W], and the position in the tile's list of the last Gaussian
             that contributed to a pixel, [C, H, W], counted from one, zero if none did.
     """
-    counter = np.empty(1, np.int64)
-    counter[0] = 0
-    for _ in prange(workers):
+    tile = fetch_increment(counter)
+    while tile < offsets.size - 1:
+        _forward_tile(tile, offsets, ranks, records, size, channels, outputs)
         tile = fetch_increment(counter)
-        while tile < offsets.size - 1:
-            _forward_tile(tile, offsets, ranks, records, size, channels, outputs)
-            tile = fetch_increment(counter)
 
 
 @kernel()
@@ -195,9 +192,19 @@ def _blend_list(ranks, records, x0, y0, channels, transmittance, last_blended, b
                 break
 
 
-@kernel(parallel=True)
+@kernel()
 def blend_backward(
-    offsets, ranks, records, size, channels, workers, final_transmittance, last, grads, sums
+    _,
+    counter,
+    offsets,
+    ranks,
+    records,
+    size,
+    channels,
+    final_transmittance,
+    last,
+    grads,
+    sums,
 ):
     """Compute six moments and the gradients of the features for each intersection.
 
@@ -207,31 +214,20 @@ def blend_backward(
     the Gaussian alone, so `gather_gradients` can apply them after summing over tiles.
 
     Args:
-        offsets: `offsets`, `ranks`, `records`, `size`, `channels` and `workers` are those of
+        _: index of the thread.
+        counter: `counter`, `offsets`, `ranks`, `records`, `size` and `channels` are those of
             `blend_forward`.
         final_transmittance: [C, H, W], as filled by `blend_forward`.
         last: [C, H, W], as filled by `blend_forward`.
         grads: gradients of image, depth and alpha, in the shapes of `blend_forward`.
         sums: [intersections, 6 + channels] to fill: the moments and the gradients of the features.
     """
-    counter = np.empty(1, np.int64)
-    counter[0] = 0
-    for _ in prange(workers):
+    tile = fetch_increment(counter)
+    while tile < offsets.size - 1:
+        _backward_tile(
+            tile, offsets, ranks, records, size, channels, final_transmittance, last, grads, sums
+        )
         tile = fetch_increment(counter)
-        while tile < offsets.size - 1:
-            _backward_tile(
-                tile,
-                offsets,
-                ranks,
-                records,
-                size,
-                channels,
-                final_transmittance,
-                last,
-                grads,
-                sums,
-            )
-            tile = fetch_increment(counter)
 
 
 @kernel()
@@ -352,11 +348,25 @@ def _unblend_list(
             row_sums[MOMENTS + d] = reduce_sum(load(grad_feature, d * WIDTH))
 
 
-@kernel(parallel=True)
-def gather_gradients(order, starts, ends, slots, sums, conics, opacities, with_depth, outputs):
+@kernel()
+def gather_gradients(
+    first_rank,
+    end_rank,
+    order,
+    starts,
+    ends,
+    slots,
+    sums,
+    conics,
+    opacities,
+    with_depth,
+    outputs,
+):
     """Sum over the intersections of each instance and convert the moments to gradients.
 
     Args:
+        first_rank: the first rank.
+        end_rank: the end of the range, exclusive.
         order: [ranks] instances.
         starts: `starts`, `ends` and `slots` are those of `bin_tiles`.
         sums: [intersections, 6 + channels] from `blend_backward`.
@@ -368,7 +378,7 @@ def gather_gradients(order, starts, ends, slots, sums, conics, opacities, with_d
     """
     grad_means2d, grad_conics, grad_opacities, grad_features, grad_depths = outputs
     channels = grad_features.shape[1]
-    for rank in prange(order.size):
+    for rank in range(first_rank, end_rank):
         later = min(rank + 2 * _PREFETCH_DISTANCE, order.size - 1)
         i = order[later]
         prefetch_row(conics, i)

@@ -18,7 +18,6 @@ clamp of u and v, the culling and the radii.
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from msdyn.jit import kernel
 from msdyn.raster.contract import ALPHA_CUT
@@ -165,17 +164,33 @@ def _project_gaussians(camera, rows, translation, mean, quat, scale, size, eps2d
     return position, factors, (pp + eps2d, pq, qq + eps2d, determinant)
 
 
-@kernel(parallel=True)
+@kernel()
 def project_forward(
-    means, quats, scales, opacities, intrinsics, cam_from_world, size, near, far, eps2d, outputs
+    first_job,
+    end_job,
+    means,
+    quats,
+    scales,
+    opacities,
+    intrinsics,
+    cam_from_world,
+    size,
+    near,
+    far,
+    eps2d,
+    outputs,
 ):
-    """Project Gaussians into images.
+    """Project Gaussians into images, those of the jobs `range(first_job, end_job)`.
+
+    A job is a block of `BLOCK` Gaussians in one camera; there are C ceil(G / BLOCK) of them.
 
     A Gaussian is culled, all its outputs being zero, if it is nearer than `near` or beyond `far`,
     if its alpha is below the cut everywhere, if its bounding box is outside the image, if its
     quaternion is zero, or if its parameters are not finite.
 
     Args:
+        first_job: the first job.
+        end_job: the end of the range, exclusive.
         means: [C or 1, G, 3] world positions, scene units.
         quats: [C or 1, G, 4] wxyz, of any norm.
         scales: [G, 3] scene units.
@@ -193,7 +208,7 @@ def project_forward(
     means2d, conics, depths, extents = outputs
     count = scales.shape[0]
     blocks = (count + BLOCK - 1) // BLOCK
-    for job in prange(blocks * intrinsics.shape[0]):
+    for job in range(first_job, end_job):
         c, first = job // blocks, job % blocks * BLOCK
         camera, rows, translation = _read_camera(intrinsics[c], cam_from_world[c])
         fx, fy, cx, cy = camera
@@ -230,8 +245,10 @@ def project_forward(
             _store_visible(extents[c], g, visible, (extent_x, extent_y))
 
 
-@kernel(parallel=True)
+@kernel()
 def project_backward(
+    first_job,
+    end_job,
     means,
     quats,
     scales,
@@ -247,8 +264,8 @@ def project_backward(
     """Compute the gradients of `project_forward`; those of culled Gaussians are zero.
 
     Args:
-        means: `means`, `quats`, `scales`, `intrinsics`, `cam_from_world`, `size` and `eps2d` are
-            those of `project_forward`.
+        first_job: `first_job`, `end_job`, `means`, `quats`, `scales`, `intrinsics`,
+            `cam_from_world`, `size` and `eps2d` are those of `project_forward`.
         extents: [C, G, 2] px, as filled by `project_forward`; zero for culled Gaussians.
         upstream: gradients of means2d [C, G, 2], conics [C, G, 3] and depths [C, G, 1].
         outputs: gradients to fill: means [C, G, 3], quats [C, G, 4], scales [C, G, 3], and cameras
@@ -260,7 +277,7 @@ def project_backward(
     grad_means, grad_quats, grad_scales, grad_cameras = outputs
     count = scales.shape[0]
     blocks = (count + BLOCK - 1) // BLOCK
-    for job in prange(blocks * intrinsics.shape[0]):
+    for job in range(first_job, end_job):
         c, first = job // blocks, job % blocks * BLOCK
         camera, rows, translation = _read_camera(intrinsics[c], cam_from_world[c])
         fx, fy, _, _ = camera

@@ -6,22 +6,19 @@ the projected means are a tensor of the graph, whose gradient gsplat's densifica
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from msdyn.errors import InputError
-from msdyn.jit import settings
 from msdyn.raster.contract import Rendering
 from msdyn.raster.cpu.bin import bin_tiles, order_by_depth, pack_records
 from msdyn.raster.cpu.blend import MOMENTS, blend_backward, blend_forward, gather_gradients
 from msdyn.raster.cpu.project import BLOCK, project_backward, project_forward
+from msdyn.threads import on_ranges, on_threads, thread_count
 
 __all__ = ["rasterize_cpu"]
 
@@ -130,36 +127,6 @@ def _arrays(*tensors: Tensor) -> list[np.ndarray]:
     return [tensor.detach().contiguous().numpy() for tensor in tensors]
 
 
-@contextmanager
-def _threads(work: int, grain: int) -> Iterator[int]:
-    """Set Numba's number of threads to torch's, but at most `work // grain`; restore it on exit.
-
-    On a busy machine, waking a thread can take a time slice of the operating system (8 ms
-    measured), so work of less than about a millisecond is not divided among threads.
-
-    Args:
-        work: of the kernels, in Gaussians or intersections.
-        grain: minimum work per thread.
-
-    Yields:
-        The number of threads, at least 1.
-    """
-    torch_threads, numba_threads = torch.get_num_threads(), numba.get_num_threads()
-    threads = max(1, min(torch_threads, settings.NUMBA_NUM_THREADS, work // grain))
-    # `set_num_threads` takes as long as a kernel for a thousand Gaussians, so skip needless calls.
-    if threads != numba_threads:
-        numba.set_num_threads(threads)
-    if torch.get_num_threads() != torch_threads:
-        # Numba's thread pool sets OpenMP's default number of threads when it starts, and torch may
-        # adopt it.
-        torch.set_num_threads(torch_threads)
-    try:
-        yield threads
-    finally:
-        if threads != numba_threads:
-            numba.set_num_threads(numba_threads)
-
-
 def _sum_over_cameras(grad: Tensor) -> Tensor:
     """Return the sum over the first axis, a view if there is one camera."""
     return grad[0] if len(grad) == 1 else grad.sum(0)
@@ -190,15 +157,17 @@ class _Project(torch.autograd.Function):
         shape = (len(cam_from_world), len(scales))
         means2d, conics, depths, extents = (torch.empty(*shape, n) for n in (2, 3, 1, 2))
         near, far, eps2d = limits
-        with _threads(shape[0] * shape[1], _PROJECT_GRAIN):
-            project_forward(
-                *_arrays(means, quats, scales, opacities[:, None], intrinsics, cam_from_world),
-                size,
-                float(near),
-                float(far),
-                float(eps2d),
-                tuple(_arrays(means2d, conics, depths, extents)),
-            )
+        on_ranges(
+            thread_count(shape[0] * shape[1], _PROJECT_GRAIN),
+            shape[0] * -(-shape[1] // BLOCK),
+            project_forward,
+            *_arrays(means, quats, scales, opacities[:, None], intrinsics, cam_from_world),
+            size,
+            float(near),
+            float(far),
+            float(eps2d),
+            tuple(_arrays(means2d, conics, depths, extents)),
+        )
         ctx.save_for_backward(means, quats, scales, intrinsics, cam_from_world, extents)
         ctx.size, ctx.eps2d = size, float(eps2d)
         ctx.mark_non_differentiable(extents)
@@ -213,16 +182,18 @@ class _Project(torch.autograd.Function):
         grad_means, grad_quats, grad_scales = (torch.empty(cameras, count, n) for n in (3, 4, 3))
         grad_cameras = np.zeros((cameras, -(-count // BLOCK), 16), np.float32)
         need_intrinsics, need_pose = ctx.needs_input_grad[4:6]
-        with _threads(cameras * count, _PROJECT_GRAIN):
-            project_backward(
-                *_arrays(means, quats, scales, intrinsics, cam_from_world),
-                ctx.size,
-                ctx.eps2d,
-                *_arrays(extents),
-                tuple(_arrays(grad_means2d, grad_conics, grad_depths[..., None])),
-                (*_arrays(grad_means, grad_quats, grad_scales), grad_cameras),
-                need_intrinsics or need_pose,
-            )
+        on_ranges(
+            thread_count(cameras * count, _PROJECT_GRAIN),
+            grad_cameras.shape[0] * grad_cameras.shape[1],
+            project_backward,
+            *_arrays(means, quats, scales, intrinsics, cam_from_world),
+            ctx.size,
+            ctx.eps2d,
+            *_arrays(extents),
+            tuple(_arrays(grad_means2d, grad_conics, grad_depths[..., None])),
+            (*_arrays(grad_means, grad_quats, grad_scales), grad_cameras),
+            need_intrinsics or need_pose,
+        )
         grad_pose = grad_intrinsics = None
         if need_intrinsics or need_pose:
             by_camera = torch.from_numpy(grad_cameras.sum(1, dtype=np.float64)).float()
@@ -273,29 +244,28 @@ class _Blend(torch.autograd.Function):
             depths.reshape(-1, 1),
             extents.flatten(0, 1),
         )
-        with _threads(cameras * count, _SORT_GRAIN) as threads:
-            order = order_by_depth(arrays[4], arrays[5], threads)
-        with _threads(len(order), _BIN_GRAIN) as threads:
-            records, box_tiles = pack_records(order, *arrays[:5], with_depth, arrays[5], size)
-            offsets, ranks, *slots = bin_tiles(
-                order, records, box_tiles, count, cameras, size, threads
-            )
+        threads = thread_count(cameras * count, _SORT_GRAIN)
+        order = order_by_depth(arrays[4], arrays[5], threads)
+        threads = thread_count(len(order), _BIN_GRAIN)
+        records, box_tiles = pack_records(order, *arrays[:5], with_depth, arrays[5], size, threads)
+        offsets, ranks, *slots = bin_tiles(order, records, box_tiles, count, cameras, size, threads)
 
         width, height = size
         channels = (0,) * (features.shape[-1] + with_depth)
         image = torch.empty(cameras, height, width, features.shape[-1])
         depth_image = torch.empty(cameras, height, width, int(with_depth))
         alpha, final_transmittance, last = torch.empty(3, cameras, height, width)
-        with _threads(len(ranks), _BLEND_GRAIN) as threads:
-            blend_forward(
-                offsets,
-                ranks,
-                records,
-                size,
-                channels,
-                threads,
-                tuple(_arrays(image, depth_image, alpha, final_transmittance, last)),
-            )
+        on_threads(
+            thread_count(len(ranks), _BLEND_GRAIN),
+            blend_forward,
+            np.zeros(1, np.int64),
+            offsets,
+            ranks,
+            records,
+            size,
+            channels,
+            tuple(_arrays(image, depth_image, alpha, final_transmittance, last)),
+        )
         ctx.save_for_backward(conics, opacities, features, final_transmittance, last)
         ctx.lists = (order, offsets, ranks, slots, records)
         ctx.options = (size, channels, with_depth)
@@ -311,33 +281,36 @@ class _Blend(torch.autograd.Function):
         cameras, count = conics.shape[:2]
         sums = np.empty((len(ranks), MOMENTS + len(channels)), np.float32)
         grad_depth = grad_depth.reshape(*final_transmittance.shape, int(with_depth))
-        with _threads(len(ranks), _BLEND_GRAIN) as threads:
-            blend_backward(
-                offsets,
-                ranks,
-                records,
-                size,
-                channels,
-                threads,
-                *_arrays(final_transmittance, last),
-                tuple(_arrays(grad_image, grad_depth, grad_alpha)),
-                sums,
-            )
+        on_threads(
+            thread_count(len(ranks), _BLEND_GRAIN),
+            blend_backward,
+            np.zeros(1, np.int64),
+            offsets,
+            ranks,
+            records,
+            size,
+            channels,
+            *_arrays(final_transmittance, last),
+            tuple(_arrays(grad_image, grad_depth, grad_alpha)),
+            sums,
+        )
         # One allocation for all gradients: the operating system has to clear each one.
         widths = (2, 3, 1, features.shape[-1], 1)
         parts = torch.zeros(cameras * count * sum(widths)).split(
             [cameras * count * n for n in widths]
         )
         grads = [part.view(cameras, count, n) for part, n in zip(parts, widths, strict=True)]
-        with _threads(len(order), _BIN_GRAIN):
-            gather_gradients(
-                order,
-                *slots,
-                sums,
-                *_arrays(conics.flatten(0, 1), opacities[:, None]),
-                with_depth,
-                tuple(_arrays(*(grad.flatten(0, 1) for grad in grads))),
-            )
+        on_ranges(
+            thread_count(len(order), _BIN_GRAIN),
+            len(order),
+            gather_gradients,
+            order,
+            *slots,
+            sums,
+            *_arrays(conics.flatten(0, 1), opacities[:, None]),
+            with_depth,
+            tuple(_arrays(*(grad.flatten(0, 1) for grad in grads))),
+        )
         return (
             grads[0],
             grads[1],
