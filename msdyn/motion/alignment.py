@@ -225,11 +225,13 @@ def interpolate_missing(
     poses: Rigid[np.ndarray], known: Bool[np.ndarray, " frames"]
 ) -> Rigid[np.ndarray]:
     """Interpolate the poses [T] of unknown frames on SE(3), constant beyond the known ones."""
-    frames = np.flatnonzero(known)
-    positions = np.interp(np.arange(len(known)), frames, np.arange(len(frames)))
+    if known.all():
+        return poses
+    frames, missing = np.flatnonzero(known), np.flatnonzero(~known)
+    positions = np.interp(missing, frames, np.arange(len(frames)))
     low = np.floor(positions).astype(int)
     high = np.minimum(low + 1, len(frames) - 1)
     filled = poses[frames[low]].interpolated(poses[frames[high]], positions - low)
-    rotation = filled.rotation.copy()
-    rotation[frames] = poses.rotation[frames]
-    return Rigid(rotation, filled.translation)
+    rotation, translation = poses.rotation.copy(), poses.translation.copy()
+    rotation[missing], translation[missing] = filled.rotation, filled.translation
+    return Rigid(rotation, translation)

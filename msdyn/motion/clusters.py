@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial import KDTree
+from threadpoolctl import ThreadpoolController
 
 from msdyn.motion.alignment import MIN_TRACKS
 
@@ -124,14 +127,19 @@ def _kmeans(
 ) -> Int[np.ndarray, " tracks"]:
     """K-means in which clusters of fewer than `MIN_TRACKS` members are dissolved."""
     from sklearn.cluster import KMeans
-    from threadpoolctl import threadpool_limits
 
     clusters = min(clusters, len(feature) // MIN_TRACKS, len(np.unique(feature, axis=0)))
     if clusters <= 1:
         return np.zeros(len(feature), int)
-    with threadpool_limits(limits=1):  # its result then depends on the seed alone
+    with _libraries().limit(limits=1):  # its result then depends on the seed alone
         fitted = KMeans(clusters, n_init=4, random_state=seed).fit(feature)  # pyright: ignore[reportArgumentType]
     return renumber(assign(fitted.transform(feature)))
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    """Return the libraries with threads of their own; to find them takes 10 ms."""
+    return ThreadpoolController()
 
 
 def assign(cost: Float[np.ndarray, "tracks clusters"]) -> Int[np.ndarray, " tracks"]:
