@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from msdyn.preprocess.checkpoints.huggingface import CHECKPOINTS, Availability, find_checkpoint
+from msdyn.preprocess.checkpoints.pinned import find_pinned
 from msdyn.preprocess.config import PreprocessConfig
 from msdyn.preprocess.contracts import BACKEND_STAGES, BackendStage, Stage
 from msdyn.preprocess.registry import backend_names, find_backend
@@ -127,13 +128,21 @@ def _candidates(stage: BackendStage, *, best: bool) -> list[_Candidate]:
     """Return the networks to try for a stage, the best first."""
     if stage == "depth":
         large = [_on_hub("depth-anything", _LARGE_DEPTH)] if best else []
-        return [*large, _on_hub("depth-anything", find_backend("depth", "depth-anything").model)]
+        anything = _on_hub("depth-anything", find_backend("depth", "depth-anything").model)
+        return [*large, anything, _SMALL_DEPTH]
     if stage == "masks":
         large = [_on_hub("sam2", _LARGE_SAM)] if best else []
         return [*large, _on_hub("sam2", find_backend("masks", "sam2").model)]
     if stage == "tracks" and best:
         return [_Candidate("cotracker", COTRACKER, lambda offline: find_cotracker(offline=offline))]
     return []
+
+
+_SMALL_DEPTH = _Candidate(
+    "small",
+    "tcmonodepth-small",
+    lambda offline: find_pinned("tcmonodepth-small", offline=offline),
+)
 
 
 def _on_hub(backend: str, model: str | None) -> _Candidate:

@@ -23,7 +23,7 @@ from msdyn.evaluate.temporal import acceleration_error, flicker, jitter
 from msdyn.evaluate.track_metrics import epe3d
 from msdyn.geometry import Cameras, Similarity, align_camera_paths
 from msdyn.render import RenderedImage, query_objects, query_tracks, render_image
-from msdyn.scene import Scene, Tracks3D, View, read_keypoints
+from msdyn.scene import IGNORE, STATIC, Scene, Tracks3D, View, read_keypoints
 from msdyn.sequence import GaussianSequence, object_motions
 
 __all__ = [
@@ -134,20 +134,27 @@ def evaluate_frames(
         variant, lpips, keep: as for `evaluate_views`.
 
     Returns:
-        Mean `mpsnr`, `mssim`, `mlpips`, `ssim` over the `images` and, under `frames`, the PSNR of
-        each.
+        Mean `mpsnr`, `mssim`, `mlpips`, `ssim` over the `images`; `psnr_moving`, the mean over
+        frames of the PSNR of moving pixels only, where the scene has masks; and, under `frames`,
+        the PSNR of each.
     """
     _check_clip(sequence, scene)
     variant = variant or Variant()
-    rows, psnr = [], {}
+    rows, psnr, moving = [], {}, []
     for frame in tqdm(frames, desc="frames of the clip"):
         image = variant.render(sequence, sequence.cameras[frame], frame)
         if keep is not None:
             keep(frame, image)
-        row = _image_row(image, scene.image(frame), np.ones(scene.size, bool), lpips)
+        truth = scene.image(frame)
+        row = _image_row(image, truth, np.ones(scene.size, bool), lpips)
         psnr[str(frame)] = row["mpsnr"]
         rows.append(row)
-    return {**_mean(rows), "frames": psnr}
+        mask = scene.mask(frame)
+        moves = (mask != STATIC) & (mask != IGNORE)
+        if moves.any():
+            moving.append(masked_psnr(image.rgb8 / 255, truth / 255, moves))
+    mean = float(np.mean(moving)) if moving else None
+    return {**_mean(rows), "psnr_moving": mean, "frames": psnr}
 
 
 def evaluate_tracks(

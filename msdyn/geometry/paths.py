@@ -13,7 +13,7 @@ from msdyn.errors import InputError
 from msdyn.geometry.cameras import Cameras, look_at
 from msdyn.geometry.procrustes import nearest_rotations
 
-__all__ = ["PATHS", "focus_point", "make_path"]
+__all__ = ["PATHS", "focus_point", "make_path", "turned_about"]
 
 
 def focus_point(cameras: Cameras) -> Float[np.ndarray, " 3"]:
@@ -62,7 +62,7 @@ def _away(
     frames = []
     for i, camera in enumerate(base):
         ease = 0.5 - 0.5 * np.cos(np.pi * i / max(count - 1, 1))
-        frames.append(_rotate_about(camera, focus, np.deg2rad(degrees) * ease, 0.0))
+        frames.append(turned_about(camera, focus, np.deg2rad(degrees) * ease, 0.0))
     return _stack(frames)
 
 
@@ -137,16 +137,16 @@ def _ellipse(
     base = cameras[len(cameras) // 2]
     amplitude = np.deg2rad(degrees)
     frames = [
-        _rotate_about(base, focus, amplitude * np.sin(p), 0.4 * amplitude * (1 - np.cos(p)) / 2)
+        turned_about(base, focus, amplitude * np.sin(p), 0.4 * amplitude * (1 - np.cos(p)) / 2)
         for p in phase
     ]
     return _stack(frames)
 
 
-def _rotate_about(
-    camera: Cameras, focus: Float[np.ndarray, " 3"], yaw: float, pitch: float
+def turned_about(
+    camera: Cameras, focus: Float[np.ndarray, " 3"], yaw: float, pitch: float = 0.0
 ) -> Cameras:
-    """Rotate a camera about a point by angles in radians about its own down and right axes.
+    """Return a camera rotated about a point by angles in radians about its down and right axes.
 
     At zero angles the camera is unchanged, even if it does not look at the point.
     """

@@ -1,4 +1,8 @@
-"""Consistency over time: whether depth maps of different frames put a surface in one place."""
+"""Consistency over time: whether depth maps of different frames put a surface in one place.
+
+A difference of more than 10 % is another surface, in front of the one that was projected. Within a
+few frames that happens to few pixels; where it happens to many, the maps contradict one another.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +18,39 @@ from msdyn.geometry import (
     transform_points,
     world_points_from_depth,
 )
+from msdyn.preprocess.contracts import Figures
 
-__all__ = ["Consistency", "depth_difference"]
+__all__ = ["Agreement", "Consistency", "depth_difference"]
 
 GAP = 4  # frames between the compared ones
 SAMPLES = 7  # every 7th row and column is compared
-OCCLUDED = 0.1  # a larger relative difference is taken for another, occluding surface
+OCCLUDED = 0.1  # a larger relative difference is that of another surface
+
+
+class Agreement:
+    """Collects relative differences of depth between pairs of frames."""
+
+    def __init__(self) -> None:
+        self._medians: list[float] = []
+        self._compared = self._other = 0
+
+    def add(self, difference: Float[np.ndarray, " compared"]) -> None:
+        """Add the differences [n] of a pair of frames, see `depth_difference`."""
+        same = difference < OCCLUDED
+        self._compared += len(difference)
+        self._other += int((~same).sum())
+        if same.any():
+            self._medians.append(float(np.median(difference[same])))
+
+    @property
+    def difference(self) -> float | None:
+        """Mean over pairs of the median difference on the same surface; None without any."""
+        return float(np.mean(self._medians)) if self._medians else None
+
+    @property
+    def disagreeing(self) -> float | None:
+        """Share of the pixels whose depth differs by more than 10 %; None without any pixel."""
+        return self._other / self._compared if self._compared else None
 
 
 class Consistency:
@@ -28,19 +59,22 @@ class Consistency:
     def __init__(self, cameras: Cameras) -> None:
         self._cameras = cameras
         self._recent: deque[np.ndarray] = deque(maxlen=GAP)
-        self._medians: list[float] = []
+        self._agreement = Agreement()
 
     def add(self, frame: int, depth: Float[np.ndarray, "height width"]) -> None:
         """Add the static depth [H, W] of the next frame, 0 where unknown or moving."""
         if len(self._recent) == GAP:
             difference = depth_difference(self._cameras, frame - GAP, self._recent[0], frame, depth)
-            if len(difference):
-                self._medians.append(float(np.median(difference)))
+            self._agreement.add(difference)
         self._recent.append(depth)
 
-    def figure(self) -> float | None:
-        """Return the mean over frames of the median relative difference; None before any."""
-        return round(float(np.mean(self._medians)), 5) if self._medians else None
+    def figures(self) -> Figures:
+        """Return `reprojection_difference` and `disagreeing`, those of `Agreement`."""
+        difference, disagreeing = self._agreement.difference, self._agreement.disagreeing
+        return {
+            "reprojection_difference": None if difference is None else round(difference, 5),
+            "disagreeing": None if disagreeing is None else round(disagreeing, 4),
+        }
 
 
 def depth_difference(
@@ -56,8 +90,7 @@ def depth_difference(
         cameras: one per frame.
         first, second: the frames.
         first_depth, second_depth: [H, W] z-depth, 0 where unknown or moving. Every seventh row and
-            column of the first is projected into the second frame; other surfaces, in front or
-            behind, are left out.
+            column of the first is projected into the second frame.
     """
     world = world_points_from_depth(first_depth, cameras[first])
     rows, columns = np.nonzero(first_depth[::SAMPLES, ::SAMPLES])
@@ -68,4 +101,4 @@ def depth_difference(
     row, column, inside = nearest_pixels(xy, *second_depth.shape)
     stored = second_depth[row, column][inside]
     difference = np.abs(stored / there[inside, 2] - 1)
-    return difference[(stored > 0) & (difference < OCCLUDED)]
+    return difference[stored > 0]

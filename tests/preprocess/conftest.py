@@ -9,13 +9,16 @@ from moving import panning, paste, texture, write_scene
 from small_clip import Poor, write_small_clip
 
 from msdyn.preprocess import PreprocessConfig, find_backend, pipeline, registry
+from msdyn.preprocess.checkpoints import pinned
 from msdyn.preprocess.tracks.chained_flow import FlowTracks
 
 
 @pytest.fixture(autouse=True)
-def no_network(monkeypatch):
-    """Let no test ask the hub, except those marked `hub`, which set it back."""
+def no_network(monkeypatch, tmp_path):
+    """Let no test ask the hub, except those marked `hub`, which set it back, nor find weights."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("MSDYN_WEIGHTS", raising=False)
+    monkeypatch.setattr(pinned, "_cache", lambda: tmp_path / "weights-cache")
 
 
 @pytest.fixture(autouse=True)

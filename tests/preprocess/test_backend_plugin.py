@@ -122,7 +122,8 @@ def test_a_depth_network_is_one_class_and_a_checkpoint(config, plugin, monkeypat
     record = scene.info.stages["depth"]
     assert (record["backend"], record["model"]) == ("toy-network", "someone/toy")
     assert record["licence"] == "MIT" and record["quality"]["batch"] == 4
-    assert record["options"] == {"name": "toy-network", "model": "someone/toy"}
+    own = {"name": "toy-network", "model": "someone/toy", "measure": True, "seed": 0}
+    assert record["options"] == own and record["quality"]["measured"] > 0.5
     assert "note: depth by someone/toy (licence: MIT)" in capsys.readouterr().out
     other = ("--depth", "toy-network", "--depth-model", "someone/other", "--device", "cpu")
     assert main(command(config, *other)) == 0
@@ -135,7 +136,7 @@ def test_help_lists_plugins(plugin, capsys):
         main(["--help"])
     assert error.value.code == 0
     text = "".join(capsys.readouterr().out.replace("│", "").split())  # lines are wrapped
-    names = "fused,toy,files,depth-anything,depth-anything-metric,depth-pro,zoedepth"
+    names = "fused,toy,files,depth-anything,depth-anything-metric,depth-pro,small,zoedepth"
     assert f"--depth{{{names}}}fused:" in text
     assert "alignedtothescaleofthecameras.(default:None)" in text
 

@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 from cards import Card, card_tracks, placed, render, sliding_cameras, write_frames
 
+from msdyn.preprocess.checkpoints.placement import Placement
 from msdyn.preprocess.contracts import CameraSolution, SparsePoints, Verdict
-from msdyn.preprocess.depth.fused import BACKDROP, BEFORE_BACKDROP, FusedDepth
+from msdyn.preprocess.depth import fusion, networks
+from msdyn.preprocess.depth.fused import BACKDROP, FusedDepth
+from msdyn.preprocess.depth.fusion import BEFORE_BACKDROP
 from msdyn.preprocess.depth.multi_frame import Body, DenseBody
+from msdyn.preprocess.depth.networks import ModelDepth
 from msdyn.preprocess.depth.rigid_objects import solve_rigid_objects
 from msdyn.preprocess.multiview.track_labels import assign_objects
 from msdyn.preprocess.multiview.triangulation import reprojection_error, triangulate_tracks
@@ -137,7 +141,7 @@ def test_a_rigid_box_is_measured_relative_to_itself(clip, measured):
 @pytest.mark.slow
 def test_a_box_without_its_shape_stands_where_it_touches_the_floor(clip):
     depths, figures = estimate(clip, rigid_objects=False, working_side=128)
-    assert figures["objects"] == {"1": {"shape": "one depth a frame", "placed_by": "contact"}}
+    assert figures["objects"] == {"1": {"shape": "one depth per frame", "placed_by": "contact"}}
     box = clip.rendered.labels == 1
     assert figures["assumed"] == pytest.approx(box.mean(), abs=1e-4)
     for depth, exact, own in zip(depths, clip.rendered.depths, box, strict=True):
@@ -245,3 +249,57 @@ def _zooming(cameras):
     intrinsics = cameras.intrinsics.copy()
     intrinsics[:, [0, 1], [0, 1]] *= np.linspace(1, 1.1, len(cameras))[:, None]
     return dataclasses.replace(cameras, intrinsics=intrinsics)
+
+
+class Wavy:
+    """A network that knows the depth but for a smooth error, and a scale and shift that wander."""
+
+    metric = False
+    placement = Placement("cpu", False, 1)
+
+    def __init__(self, depths):
+        y, x = np.mgrid[0 : depths.shape[1], 0 : depths.shape[2]]
+        wave = 1 + 0.12 * np.sin(x / 40) * np.cos(y / 30)
+        depths = np.where(depths > 0, depths, np.median(depths))
+        t = np.arange(len(depths))[:, None, None]
+        self.inverse = iter((wave / depths - 0.02 * np.sin(t)) / (1 + 0.1 * np.cos(t / 3)))
+
+    def predict(self, images):
+        return np.stack([next(self.inverse) for _ in images]).astype(np.float32)
+
+
+def estimate_with_network(clip, monkeypatch, **options):
+    monkeypatch.setattr(networks, "load_network", lambda *a, **k: Wavy(clip.rendered.depths))
+    tracks = dataclasses.replace(
+        clip.tracks, object=assign_objects(clip.tracks, clip.rendered.labels)
+    )
+    backend = ModelDepth("small", "somewhere", **options)
+    stream = backend.estimate(clip.scene, tracks, clip.rendered.labels, clip.solution).maps
+    maps = list(stream)
+    json.dumps(stream.figures, allow_nan=False)
+    return maps, stream.figures
+
+
+@pytest.mark.slow
+def test_a_network_completes_what_is_measured(clip, monkeypatch):
+    monkeypatch.setattr(fusion, "solve_rigid_objects", lambda *a, **k: {})
+    maps, figures = estimate_with_network(clip, monkeypatch)
+    alone, of_network = estimate_with_network(clip, monkeypatch, measure=False)
+    error = clip.errors(np.stack([item.depth for item in maps]))
+    error_alone = clip.errors(np.stack([item.depth for item in alone]))
+    confidence = np.stack([item.confidence for item in maps])
+    assert 0.5 < figures["measured"] < 1 and "measured" not in of_network
+    confirmed = clip.static & (confidence == fusion.CONFIRMED)
+    completed = clip.static & (confidence == fusion.COMPLETED)
+    # Where it is measured the network has no say; beside that, what is measured corrects it.
+    assert np.median(error[confirmed]) < 0.01 and np.median(error_alone[confirmed]) > 0.03
+    assert completed.any() and error[completed].mean() < 0.6 * error_alone[completed].mean()
+
+    # The box has the network's relief, at a distance that is smooth in time and fits the floor.
+    box = clip.rendered.labels == 1
+    assert figures["objects"] == {"1": {"shape": "network", "placed_by": "contact"}}
+    assert (confidence[box] == fusion.ASSUMED).all() and figures["assumed"] > 0
+    assert np.median(error[box]) < 0.06
+    for t in (3, 12):
+        depth, truth = maps[t].depth[box[t]], clip.rendered.depths[t][box[t]]
+        assert np.log(depth / truth).std() < 0.9 * np.log(truth).std()  # that of one depth for all

@@ -24,11 +24,12 @@ def reach(monkeypatch):
     """Set which checkpoints can be had."""
 
     def set_to(*models, how="cached"):
-        def find(model, *, offline):
+        def find(model, *, offline):  # of the hub, and of pinned files
             good = model in models and (how != "online" or not offline)
             return Availability(how if good else "no", "here" if good else "nowhere")
 
         monkeypatch.setattr(presets, "find_checkpoint", find)
+        monkeypatch.setattr(presets, "find_pinned", find)
         monkeypatch.setattr(
             presets, "find_cotracker", lambda *, offline: find("cotracker", offline=offline)
         )
@@ -58,6 +59,19 @@ def test_auto_takes_free_models_and_best_the_largest(reach, tmp_path):
     assert backends["tracks"] == "cotracker" and (config.depth_model, config.masks_model) == LARGE
     assert "CC-BY-NC-4.0, forbids commercial use" in choices["depth"].why
     assert "forbids" not in choices["masks"].why
+
+
+def test_the_small_network_is_taken_where_no_better_one_can_be_had(reach, tmp_path):
+    video = tmp_path / "v.mp4"
+    reach("tcmonodepth-small")
+    for preset in ("auto", "offline", "best"):
+        config, choices, backends = choose(PreprocessConfig(video, preset=preset))
+        assert backends == WITHOUT_WEIGHTS | {"depth": "small"}
+        assert config.depth_model == "tcmonodepth-small" and "here" in choices["depth"].why
+    reach("tcmonodepth-small", *SMALL)
+    assert choose(PreprocessConfig(video))[2]["depth"] == "depth-anything"
+    reach("tcmonodepth-small", how="online")
+    assert choose(PreprocessConfig(video, preset="offline"))[2] == WITHOUT_WEIGHTS
 
 
 def test_offline_takes_only_what_is_on_the_disk(reach, tmp_path):

@@ -77,6 +77,15 @@ def test_depth_that_flickers_is_not_good(copy):
     assert grades(copy)["depth"] == "poor"
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_frames_each_of_another_scale_are_poor(copy, seed):
+    scene, rng = Scene(copy), np.random.default_rng(seed)
+    for t in range(len(scene)):
+        write_depth(copy, t, scene.depth(t) * np.float32(2 ** rng.uniform(-1, 1)))
+    figure = next(f for f in measure_fitness(Scene(copy)) if f.name == "depth")
+    assert figure.verdict.grade == "poor" and "four frames later" in figure.verdict.reason
+
+
 def test_tracks_off_their_masks_and_few_tracks(copy):
     scene = Scene(copy)
     labels = set(np.unique(scene.tracks.object).tolist()) - {0, -1}
@@ -127,6 +136,10 @@ def test_figures_of_masks_by_hand():
         ("depth", {"measured": 0.0}, "poor"),
         ("depth", {"measured": 0.5, "assumed": 0.3}, "usable"),
         ("depth", {"measured": 0.5, "reprojection_difference": 0.1}, "poor"),
+        ("depth", {"measured": 0.5, "reprojection_difference": 0.01, "disagreeing": 0.2}, "usable"),
+        ("depth", {"reprojection_difference": 0.04, "disagreeing": 0.91}, "poor"),
+        ("depth", {"verdict": {"grade": "good"}, "disagreeing": 0.91}, "poor"),
+        ("depth", {"verdict": {"grade": "usable"}, "disagreeing": 0.05}, "usable"),
         ("depth", {"known": 1.0}, "good"),
         ("cameras", {"verdict": {"grade": "poor", "reason": "a", "cure": "b"}}, "poor"),
     ],
