@@ -92,8 +92,8 @@ class EdgeCompletion:
         inverse: Float32[np.ndarray, "h w"],
         weight: Float32[np.ndarray, "h w"],
         own: Bool[np.ndarray, "height width"],
-    ) -> Float32[np.ndarray, "height width"]:
-        """Return the depth [H, W] of a body; see `Completion`.
+    ) -> tuple[Float32[np.ndarray, "height width"], Bool[np.ndarray, "height width"]]:
+        """Return the depth [H, W] of a body, and where it is measured; see `Completion`.
 
         A measured value is used for those full-size pixels of the body that are in its pixel.
         """
@@ -103,9 +103,11 @@ class EdgeCompletion:
         size = image.shape[1::-1]
         values = cv2.resize(inverse, size, interpolation=cv2.INTER_NEAREST)
         weights = cv2.resize(weight, size, interpolation=cv2.INTER_NEAREST) * own
-        if not weights.any():
-            return np.full(image.shape[:2], BACKDROP, np.float32)
-        return 1 / np.maximum(fill(values, weights, image, SMOOTHNESS), np.float32(1e-6))
+        known = weights > 0
+        if not known.any():
+            return np.full(image.shape[:2], BACKDROP, np.float32), known
+        filled = fill(values, weights, image, SMOOTHNESS)
+        return 1 / np.maximum(filled, np.float32(1e-6)), known
 
     def relief(self, frame: int) -> None:
         """Return nothing: objects get one depth per frame."""

@@ -65,8 +65,8 @@ class Completion(Protocol):
         inverse: Float32[np.ndarray, "h w"],
         weight: Float32[np.ndarray, "h w"],
         own: Bool[np.ndarray, "height width"],
-    ) -> Float32[np.ndarray, "height width"]:
-        """Return the depth [H, W] of a body everywhere, from its measured pixels.
+    ) -> tuple[Float32[np.ndarray, "height width"], Bool[np.ndarray, "height width"]]:
+        """Return the depth [H, W] of a body everywhere, and where it is that of measured pixels.
 
         Pixels off the body have meaningless values.
 
@@ -149,7 +149,7 @@ def fuse(
             depth, mask = np.load(frame_path(folder, frame, ".npy")), masks[frame]
             consistency.add(frame, np.where(mask == STATIC, depth, 0))
             assumed = np.zeros(mask.shape, bool)
-            confirmed = _enlarged(np.load(frame_path(folder, frame, _MEASURED)), mask.shape)
+            confirmed = np.load(frame_path(folder, frame, _MEASURED))
             confidence = np.where(confirmed, CONFIRMED, COMPLETED).astype(np.uint8)
             for item in objects:
                 own = mask == item.label
@@ -221,7 +221,7 @@ class _Object:
         if self._body is None:
             return None
         inverse, weight = self._body.measure(frame)
-        return completion.complete(frame, inverse, weight, own) if weight.any() else None
+        return completion.complete(frame, inverse, weight, own)[0] if weight.any() else None
 
     def assumed(
         self, frame: int, own: Bool[np.ndarray, "height width"], completion: Completion
@@ -272,16 +272,6 @@ def _relief_factors(
     return factors * shift, True
 
 
-def _enlarged(
-    small: Bool[np.ndarray, "h w"], size: tuple[int, ...]
-) -> Bool[np.ndarray, "height width"]:
-    """Return a mask enlarged to `size` (height, width)."""
-    import cv2
-
-    full = cv2.resize(small.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST)
-    return full > 0
-
-
 def _first_pass(
     masks: Masks, body: DenseBody, completion: Completion, folder: Path, bar: tqdm
 ) -> tuple[dict[int, list[Surroundings | None]], float]:
@@ -296,9 +286,9 @@ def _first_pass(
     measured = []
     for frame, mask in enumerate(masks):
         inverse, weight = body.measure(frame)
-        depth = completion.complete(frame, inverse, weight, mask == STATIC)
+        depth, confirmed = completion.complete(frame, inverse, weight, mask == STATIC)
         np.save(frame_path(folder, frame, ".npy"), depth)
-        np.save(frame_path(folder, frame, _MEASURED), weight > 0)
+        np.save(frame_path(folder, frame, _MEASURED), confirmed)
         for label in labels:
             surroundings[label].append(read_surroundings(depth, mask, label))
         measured.append(float((weight > 0).mean()) / max(float((mask == STATIC).mean()), 1e-6))
