@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -58,5 +60,16 @@ def hub_weights(url: str, *, offline: bool) -> dict[str, Tensor]:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of an exception, in one line of moderate length."""
-    return " ".join(str(error).split())[:160] or type(error).__name__
+    """Return the message of an exception, in one line of moderate length.
+
+    Of any exception that a failed look-up of a host name has caused, that there is no connection.
+    """
+    causes: list[object] = [error]
+    for cause in causes:
+        if isinstance(cause, socket.gaierror):
+            return "no connection to the network"
+        if isinstance(cause, BaseException):
+            more = (cause.__cause__, cause.__context__, getattr(cause, "reason", None))
+            causes += [one for one in more if one is not None and one not in causes]
+    text = re.sub(r"\[Errno -?\d+\] ", "", " ".join(str(error).split()))
+    return text.removeprefix("<urlopen error ")[:160] or type(error).__name__

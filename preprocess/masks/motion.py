@@ -45,9 +45,9 @@ __all__ = ["MotionMasks", "NoMasks", "interpolate_odds"]
 
 # Chosen on camel (with its true masks), on the demo's clip, and by eye on duck and hand.
 GEOMETRY_WEIGHT, PHOTOMETRY_WEIGHT = 3.0, 2.0
-PHOTOMETRY_MARGIN = 1.0
+PHOTOMETRY_MARGIN, PHOTOMETRY_MARGIN_WITH_CAMERAS = 1.0, 0.5
 """The photometric log odds are zero where a patch matches this much better (log) than that of the
-median track."""
+median track: less where cameras predict the path of a static point, which two views do badly."""
 SPREADS_PX = (2.0, 4.0, 8.0, 16.0)
 """Standard deviations of the Gaussians that interpolate tracks over the half-size image; a coarser
 one counts where tracks are too sparse for the finer ones."""
@@ -98,11 +98,15 @@ class MotionMasks(Backend):
         moving: Masks | None = None
         threshold = 0.0
         if solution is None or enough:
-            moving, threshold = self._moving(scene, tracks, two_views.scores, two_views.predict)
+            moving, threshold = self._moving(
+                scene, tracks, two_views.scores, two_views.predict, PHOTOMETRY_MARGIN
+            )
         if solution is not None:
             points = StaticPoints(tracks, solution.cameras)
             scores = np.sqrt(points.distances * two_views.epipolar)
-            many, threshold = self._moving(scene, tracks, scores, points.predict)
+            many, threshold = self._moving(
+                scene, tracks, scores, points.predict, PHOTOMETRY_MARGIN_WITH_CAMERAS
+            )
             if moving is not None:
                 fps = scene.info.fps
                 only_two = _only_in_two_views(moving, many, tracks, points, fps)
@@ -127,6 +131,7 @@ class MotionMasks(Backend):
         tracks: Tracks,
         scores: Float[np.ndarray, " tracks"],
         predict: Prediction,
+        margin: float,
     ) -> tuple[MaskStack, float]:
         """Return which half-size pixels [T, h, w] move, and the threshold of the scores in px."""
         threshold = self._threshold(scores, scene.info.width)
@@ -135,7 +140,7 @@ class MotionMasks(Backend):
         typical = np.nanmedian(photometry) if np.isfinite(photometry).any() else 0.0
         photometry = np.where(np.isfinite(photometry), photometry - typical, 0.0)
         log_odds = GEOMETRY_WEIGHT * geometry
-        log_odds -= PHOTOMETRY_WEIGHT * (photometry + PHOTOMETRY_MARGIN)
+        log_odds -= PHOTOMETRY_WEIGHT * (photometry + margin)
         maps = (interpolate_odds(tracks, log_odds, t, scene.size) for t in range(len(scene)))
         return MaskStack(close_holes(frame > 0.5, SMALL) for frame in maps), threshold
 

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import io
+import socket
 import urllib.error
 
 import numpy as np
@@ -112,7 +113,7 @@ def server(monkeypatch):
         def urlopen(request, timeout):
             asked.append(request if isinstance(request, str) else request.get_method())
             if content is None:
-                raise urllib.error.URLError("unreachable")
+                raise urllib.error.URLError(socket.gaierror(-2, "Name or service not known"))
             return io.BytesIO(content)
 
         monkeypatch.setattr("urllib.request.urlopen", urlopen)
@@ -164,7 +165,8 @@ def test_a_file_on_disk_is_checked_too(content, tmp_path, monkeypatch):
 
 def test_without_a_network_the_message_says_what_to_do(server):
     server(None)
-    assert "not to be fetched" in find_pinned(NAME, offline=False).why
+    why = find_pinned(NAME, offline=False).why
+    assert "not to be fetched (no connection" in why and "Errno" not in why
     for offline in (True, False):
         with pytest.raises(InputError, match="set MSDYN_WEIGHTS") as error:
             pinned_path(NAME, offline=offline)
