@@ -100,6 +100,8 @@ class NetworkCompletion:
     border of what is measured, and the details are those of the network.
     """
 
+    name = "network"
+
     def __init__(self, scene: Scene, network: AlignedDepth) -> None:
         self._scene, self._network = scene, network
 

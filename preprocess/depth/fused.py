@@ -76,12 +76,14 @@ class FusedDepth(Backend):
             }
             return DepthResult(Streamed.of(_backdrop(masks), figures))
         options = FusionOptions(self.working_side, self.rigid_objects, self.seed)
-        completion = EdgeCompletion(scene)
-        return DepthResult(Streamed(fuse(scene, tracks, masks, background, completion, options)))
+        maps = fuse(scene, tracks, masks, background, [EdgeCompletion(scene)], options)
+        return DepthResult(Streamed(maps))
 
 
 class EdgeCompletion:
     """Completes depth along the edges of the image; a `Completion` without relief."""
+
+    name = "edges"
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene

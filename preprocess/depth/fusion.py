@@ -1,21 +1,22 @@
 """Joins depth that is measured from several frames with what completes it.
 
 1. The background is measured by plane sweeps (`DenseBody`) and completed where no other frame
-   confirms it: along image edges, or by a network (`Completion`).
+   confirms it: along image edges, or by a network (`Completion`), whichever predicts measured depth
+   better that is hidden from it.
 2. Objects that move rigidly are measured likewise, relative to themselves, and scaled to the depth
    of what they touch. All others have the relief that the completion gives them, or one depth per
    frame; their distance is that of what they touch or of what surrounds them, smoothed over time.
    Those pixels are "assumed".
 
-A first pass over the frames measures the background and the surroundings of each object; a second
-one adds the objects. Between the passes, the background is stored on disk.
+A first pass over the frames measures the background, a second one completes it and finds the
+surroundings of each object, a third one adds the objects. Between them, depth is stored on disk.
 """
 
 from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -49,7 +50,10 @@ BEFORE_BACKDROP = 0.9
 # Confidence of the depth of a pixel: assumed, on an object; an object measured by its own rigid
 # motion, scaled to what it touches; completed; confirmed by other frames.
 ASSUMED, OWN_MOTION, COMPLETED, CONFIRMED = 64, 160, 128, 255
-_MEASURED = "-measured.npy"
+_INVERSE, _WEIGHT, _MEASURED = "-inverse.npy", "-weight.npy", "-measured.npy"
+# To compare completions, half of the cells of this side, in units of the longer side of the image,
+# are hidden in so many frames. A factor (its logarithm) above the last is as bad as any.
+HIDDEN_CELL, TEST_FRAMES, WORST = 1 / 8, 6, 0.5
 MIN_CONTACTS = 3  # frames in which the ground below an object is visible
 # A contact that would move the relief of an object further than this is a wrong contact.
 MAX_SHIFT = 1.5
@@ -57,7 +61,13 @@ MAX_SHIFT = 1.5
 
 @runtime_checkable
 class Completion(Protocol):
-    """What gives depth where nothing is measured."""
+    """What gives depth where nothing is measured.
+
+    Attributes:
+        name: for the record.
+    """
+
+    name: str
 
     def complete(
         self,
@@ -112,25 +122,38 @@ def fuse(
     tracks: Tracks,
     masks: Masks,
     background: Body,
-    completion: Completion,
+    completions: Sequence[Completion],
     options: FusionOptions,
 ) -> Generator[DepthMap, None, Figures]:
     """Yield the depth map of each frame, with its confidence.
+
+    Args:
+        scene: the frames.
+        tracks: N tracks with their objects.
+        masks: an index mask per frame.
+        background: the static scene.
+        completions: the best one is used, the last where that cannot be told. (A network that
+            predicts the static scene of a clip worse than its surroundings do is not to be trusted
+            with its objects either.)
+        options: how depth is measured.
 
     Returns:
         The figures: `measured`, the share of static pixels at working size that other frames
         confirm; `assumed`, the share of all pixels that are on objects whose depth is not measured;
         `reprojection_difference` and `disagreeing`, see `Consistency`; `objects`, how the depth of
-        each was found.
+        each was found; of several completions `completed_by` and `completion_error`, the mean
+        error of each where measured depth was hidden from it.
     """
     factor = min(1.0, options.working_side / max(scene.size))
     size = (round(scene.size[0] * factor), round(scene.size[1] * factor))
     with contextlib.ExitStack() as stack:
-        bar = tqdm(desc="depth   ", total=2 * len(scene), unit="step", disable=None, leave=False)
+        bar = tqdm(desc="depth   ", total=3 * len(scene), unit="step", disable=None, leave=False)
         stack.enter_context(bar)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="msdyn-depth-")))
         with DenseBody(scene, masks, background, size) as body:
-            surroundings, measured = _first_pass(masks, body, completion, folder, bar)
+            measured = _measure(masks, body, folder, bar)
+        completion, errors = _choose(completions, masks, folder)
+        surroundings = _complete(masks, completion, folder, bar)
         bodies = {}
         if options.rigid_objects:
             bodies = solve_rigid_objects(scene, tracks, masks, background, seed=options.seed)
@@ -154,7 +177,8 @@ def fuse(
             for item in objects:
                 own = mask == item.label
                 shape = item.measured(frame, own, completion)
-                depth[own] = item.assumed(frame, own, completion) if shape is None else shape[own]
+                chosen = item.assumed(frame, own, completion) if shape is None else shape[own]
+                depth[own] = chosen
                 assumed |= own & (shape is None)
                 confidence[own] = ASSUMED if shape is None else OWN_MOTION
             depth[mask == IGNORE] = confidence[mask == IGNORE] = 0
@@ -163,6 +187,7 @@ def fuse(
             yield DepthMap(depth, confidence)
     return {
         "measured": measured,
+        **errors,
         "objects": {str(item.label): item.figures() for item in objects},
         "assumed": round(float(np.mean(shares)), 4),
         **consistency.figures(),
@@ -272,25 +297,74 @@ def _relief_factors(
     return factors * shift, True
 
 
-def _first_pass(
-    masks: Masks, body: DenseBody, completion: Completion, folder: Path, bar: tqdm
-) -> tuple[dict[int, list[Surroundings | None]], float]:
-    """Write the background's depth of every frame.
+def _measure(masks: Masks, body: DenseBody, folder: Path, bar: tqdm) -> float:
+    """Write what is measured of the background; return the share of static pixels."""
+    shares = []
+    for frame, mask in enumerate(masks):
+        inverse, weight = body.measure(frame)
+        np.save(frame_path(folder, frame, _INVERSE), inverse)
+        np.save(frame_path(folder, frame, _WEIGHT), weight)
+        shares.append(float((weight > 0).mean()) / max(float((mask == STATIC).mean()), 1e-6))
+        bar.update()
+    return round(min(float(np.mean(shares)), 1.0), 4)
 
-    Returns:
-        The surroundings of each object in every frame, and the share of static pixels measured.
+
+def _measured(
+    folder: Path, frame: int
+) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
+    """Return the inverse depth of a frame and its weight, as `_measure` has written them."""
+    return tuple(np.load(frame_path(folder, frame, name)) for name in (_INVERSE, _WEIGHT))
+
+
+def _choose(
+    completions: Sequence[Completion], masks: Masks, folder: Path
+) -> tuple[Completion, Figures]:
+    """Return the completion that predicts hidden measurements best, and the figures.
+
+    Without measurements, it is the last one.
     """
+    if len(completions) == 1:
+        return completions[0], {}
+    rng = np.random.default_rng(0)
+    errors, tested = np.zeros(len(completions)), 0
+    for frame in np.unique(np.linspace(0, len(masks) - 1, TEST_FRAMES).astype(int)).tolist():
+        inverse, weight = _measured(folder, frame)
+        cell = max(2, round(HIDDEN_CELL * max(inverse.shape)))
+        rows, columns = (np.arange(side) // cell for side in inverse.shape)
+        hide = (rng.random((rows[-1] + 1, columns[-1] + 1)) < 0.5)[rows][:, columns]
+        own = masks[frame] == STATIC
+        hidden = hide & (weight > 0)
+        if not hidden.any() or hidden.all():
+            continue
+        row, column = np.nonzero(hidden)
+        scale = np.array(own.shape) / inverse.shape
+        row, column = (
+            ((x + 0.5) * s).astype(int) for x, s in zip((row, column), scale, strict=True)
+        )
+        for i, completion in enumerate(completions):
+            depth, _ = completion.complete(frame, inverse, np.where(hide, 0, weight), own)
+            off = np.abs(np.log(depth[row, column] * inverse[hidden]))
+            errors[i] += float(np.minimum(off, WORST).mean())
+        tested += 1
+    if not tested:
+        return completions[-1], {"completed_by": completions[-1].name}
+    best = completions[int(errors.argmin())]
+    named = {c.name: round(float(e) / tested, 4) for c, e in zip(completions, errors, strict=True)}
+    return best, {"completed_by": best.name, "completion_error": named}
+
+
+def _complete(
+    masks: Masks, completion: Completion, folder: Path, bar: tqdm
+) -> dict[int, list[Surroundings | None]]:
+    """Write the background's depth of every frame; return what surrounds each object in it."""
     present = set().union(*(np.unique(mask).tolist() for mask in masks))
     labels = sorted(present - {STATIC, IGNORE})
     surroundings: dict[int, list[Surroundings | None]] = {label: [] for label in labels}
-    measured = []
     for frame, mask in enumerate(masks):
-        inverse, weight = body.measure(frame)
-        depth, confirmed = completion.complete(frame, inverse, weight, mask == STATIC)
+        depth, confirmed = completion.complete(frame, *_measured(folder, frame), mask == STATIC)
         np.save(frame_path(folder, frame, ".npy"), depth)
         np.save(frame_path(folder, frame, _MEASURED), confirmed)
         for label in labels:
             surroundings[label].append(read_surroundings(depth, mask, label))
-        measured.append(float((weight > 0).mean()) / max(float((mask == STATIC).mean()), 1e-6))
         bar.update()
-    return surroundings, round(min(float(np.mean(measured)), 1.0), 4)
+    return surroundings

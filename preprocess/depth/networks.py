@@ -49,7 +49,8 @@ from msdyn.preprocess.depth.aligned_depth import (
     align_to_points,
 )
 from msdyn.preprocess.depth.consistency import Consistency
-from msdyn.preprocess.depth.fusion import FusionOptions, fuse, static_body
+from msdyn.preprocess.depth.fused import EdgeCompletion
+from msdyn.preprocess.depth.fusion import Completion, FusionOptions, fuse, static_body
 from msdyn.preprocess.depth.scale_alignment import InverseDepthFit
 from msdyn.preprocess.multiview.static_points import static_points
 from msdyn.preprocess.progress import progress
@@ -60,6 +61,10 @@ __all__ = ["DepthNetwork", "ModelDepth", "load_network", "register_depth_network
 
 MIN_POINTS = 50
 GOOD_ERROR, USABLE_ERROR = 0.08, 0.2
+CONTRADICTS = (
+    "its depth contradicts the cameras (near and far are exchanged); use another --depth, or check "
+    "the cameras"
+)
 
 
 @runtime_checkable
@@ -185,24 +190,27 @@ class ModelDepth(Backend):
             if len(points.xyz) >= MIN_POINTS:
                 aligned, fit = align_to_points(scene, folder, points, solution.cameras)
                 figures |= _fit_figures(fit)
-                if not (fit.scale > 0).all():
-                    raise InputError(
-                        f"{self.model}: its depth contradicts the cameras (near and far are "
-                        "exchanged); use another --depth, or check the cameras"
-                    )
+                contradicts = not (fit.scale > 0).all()
             else:
+                contradicts = False
                 focal = float(solution.cameras.intrinsics[0, 0, 0])
                 aligned, fit = align_frames(scene, folder, tracks, network.metric, focal)
                 figures |= _figures_without_points(fit, network.metric)
             background = static_body(tracks, solution) if self.measure else None
             if background is None or solution.verdict.grade == "poor":
+                if contradicts:
+                    raise InputError(f"{self.model}: {CONTRADICTS}")
                 moves = solution.motion != "static"
                 figures |= yield from _network_alone(masks, solution.cameras, aligned, moves)
             else:
-                completion = NetworkCompletion(scene, aligned)
-                figures |= yield from fuse(
-                    scene, tracks, masks, background, completion, FusionOptions(seed=self.seed)
-                )
+                del figures["verdict"]  # of the network alone
+                completions: list[Completion] = [EdgeCompletion(scene)]
+                if contradicts:
+                    figures["note"] = f"{self.model} is left out: {CONTRADICTS}"
+                else:
+                    completions.append(NetworkCompletion(scene, aligned))
+                options = FusionOptions(seed=self.seed)
+                figures |= yield from fuse(scene, tracks, masks, background, completions, options)
         return figures
 
 

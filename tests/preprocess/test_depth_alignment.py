@@ -1,5 +1,7 @@
 """Scale and shift of a network's inverse depth: against known lines, with outliers and gaps."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -175,13 +177,19 @@ def test_a_network_is_brought_to_the_cameras_scale(monkeypatch, known):
     box = maps[6][23:27, 20:24]
     assert np.median(box) == pytest.approx(BOX, rel=0.05)
     assert (maps[3][:2] == 0).all()  # ignored
-    assert quality["alignment_error"] < 0.03 and quality["verdict"]["grade"] == "good"
+    assert quality["alignment_error"] < 0.03 and quality["completed_by"] == "network"
     assert quality["scale_wobble"] > 0.03 and quality["alignment_points"] == 64
 
 
 def test_a_network_that_contradicts_the_cameras_is_refused(monkeypatch, known):
+    scene, tracks, masks, solution = known
+    poor = dataclasses.replace(solution, verdict=Verdict("poor", "why", "cure"))
     with pytest.raises(InputError, match="near and far are exchanged"):
-        estimate(monkeypatch, known, Distorted(sign=-1))
+        estimate(monkeypatch, (scene, tracks, masks, poor), Distorted(sign=-1))
+    # With good cameras, depth is measured without it.
+    maps, quality = estimate(monkeypatch, known, Distorted(sign=-1))
+    assert "left out: its depth contradicts" in quality["note"] and "completed_by" not in quality
+    assert (maps > 0).mean() > 0.9 and "verdict" not in quality
 
 
 def test_without_parallax_the_scale_is_said_to_be_assumed(monkeypatch, known):
