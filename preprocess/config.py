@@ -101,7 +101,7 @@ class PreprocessConfig:
     """Where networks run."""
 
     accept_poor: bool = False
-    """Estimate depth even where the cameras are too poor for it."""
+    """Estimate depth even where the cameras are too poor for it, and accept a poor result."""
     redo: _Stages = ()
     """Run this stage again, and those that depend on it; may be given several times."""
     only: _Stages = ()

@@ -14,7 +14,7 @@ from msdyn.errors import PoorInputError
 from msdyn.preprocess import STAGES, PreprocessConfig, preprocess_video
 from msdyn.preprocess.importers.dycheck import DycheckConfig, preprocess_dycheck
 from msdyn.preprocess.report.page import REPORT
-from msdyn.preprocess.report.quality import judge_stage, measure_fitness
+from msdyn.preprocess.report.quality import Fitness, judge_stages, measure_fitness
 from msdyn.scene import Scene, check_scene
 
 __all__ = ["main"]
@@ -39,6 +39,7 @@ FIGURES = {
     "depth": ("known", "measured", "assumed", "alignment_error", "reprojection_difference"),
 }
 """Figures of each stage in the table, if its record has them."""
+NOT_FIT = "is a scene directory, but not one that a fit would do well on"
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(_preprocess, parse(PreprocessConfig, argv, PROG, DESCRIPTION))
 
 
-def _preprocess(config: PreprocessConfig) -> None:
-    """Preprocess a video, and print the table of its stages."""
+def _preprocess(config: PreprocessConfig) -> int:
+    """Preprocess a video, and print the table of its stages and what does not fit.
+
+    Returns:
+        3 where a fit would not do well, unless that is accepted, else 0.
+    """
     logging.basicConfig(format="%(message)s")
     try:
         scene = preprocess_video(config)
@@ -68,8 +73,14 @@ def _preprocess(config: PreprocessConfig) -> None:
         _print_table(Scene(config.directory))
         raise
     _print_table(scene)
-    if set(STAGES) <= set(scene.info.stages):
-        print(f"next: msdyn-fit {config.directory}")
+    if not set(STAGES) <= set(scene.info.stages):
+        return 0
+    poor = _print_reasons(measure_fitness(scene))
+    if poor and not config.accept_poor:
+        print(f"{config.directory} {NOT_FIT}; all the same: msdyn-fit {config.directory}")
+        return 3
+    print(f"next: msdyn-fit {config.directory}")
+    return 0
 
 
 def _from_dycheck(config: DycheckConfig) -> None:
@@ -90,13 +101,18 @@ def _check(config: CheckConfig) -> int:
     fitness = measure_fitness(scene)
     for figure in fitness:
         print(f"{figure.name:<14} {figure.value}: {figure.verdict.grade}")
-    for verdict in (figure.verdict for figure in fitness if figure.verdict.grade != "good"):
-        print(f"{verdict.grade}: {verdict.reason}; {verdict.cure}")
-    if any(figure.verdict.grade == "poor" for figure in fitness):
-        print(f"{config.check} is a scene directory, but not one that a fit would do well on")
+    if _print_reasons(fitness):
+        print(f"{config.check} {NOT_FIT}")
         return 3
     print(f"{config.check} is a scene directory that msdyn-fit can take")
     return 0
+
+
+def _print_reasons(fitness: list[Fitness]) -> bool:
+    """Print why parts of a scene do not fit one another; return whether one is poor."""
+    for verdict in (figure.verdict for figure in fitness if figure.verdict.grade != "good"):
+        print(f"{verdict.grade}: {verdict.reason}; {verdict.cure}")
+    return any(figure.verdict.grade == "poor" for figure in fitness)
 
 
 def _print_table(scene: Scene) -> None:
@@ -117,8 +133,7 @@ def _print_table(scene: Scene) -> None:
             print(f"note: {stage} by {record['model']} (licence: {record['licence']})")
         if record["options"].get("why"):
             print(f"note: {stage} by {record['backend']}: {record['options']['why']}")
-    for stage, record in scene.info.stages.items():
-        verdict = judge_stage(stage, record)
+    for stage, verdict in judge_stages(scene.info.stages).items():
         if verdict.grade != "good":
             print(f"warning: {stage} {verdict.grade}: {verdict.reason}; {verdict.cure}")
     print(f"report: {scene.directory / REPORT}")

@@ -15,7 +15,7 @@ from msdyn.files import atomic_path
 from msdyn.html import Markup, element
 from msdyn.preprocess.contracts import STAGES, SparsePoints, Verdict
 from msdyn.preprocess.report.pictures import WIDTH, contact_sheet
-from msdyn.preprocess.report.quality import judge_stage, measure_fitness
+from msdyn.preprocess.report.quality import judge_stages, measure_fitness
 from msdyn.scene import Scene
 
 __all__ = ["REPORT", "write_report"]
@@ -72,7 +72,7 @@ def _row(name: str, value: str, verdict: Verdict) -> list[str]:
 
 def _verdicts(scene: Scene) -> Markup:
     """Return the table of the stages."""
-    rows = []
+    rows, verdicts = [], judge_stages(scene.info.stages)
     for stage in STAGES:
         record = scene.info.stages.get(stage)
         if record is None:
@@ -83,7 +83,7 @@ def _verdicts(scene: Scene) -> Markup:
             method += f" ({record['model']}, licence: {record['licence']})"
         if record["options"].get("why"):
             method += f"; chosen by --preset: {record['options']['why']}"
-        rows.append(_row(stage, method, judge_stage(stage, record)))
+        rows.append(_row(stage, method, verdicts[stage]))
     return html.section("Verdicts", _table(["stage", "method"], rows))
 
 

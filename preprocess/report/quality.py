@@ -13,14 +13,14 @@ from msdyn.preprocess.contracts import Figures, Mask, Verdict
 from msdyn.preprocess.depth.consistency import Agreement, depth_difference
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks
 
-__all__ = ["Fitness", "judge_stage", "mask_figures", "measure_fitness"]
+__all__ = ["Fitness", "judge_stages", "mask_figures", "measure_fitness"]
 
 PAIRS, PAIR_GAP = 12, 4  # pairs of frames whose depth is compared, and frames between them
 WIDTH = 854  # px; limits in px are for images of this width
 FEW_TRACKS = 20
 # Share of pixels whose depth differs by more than 10 % between frames. On clips that can be fitted
-# it is 4 to 6 %, on hard ones 14 to 29 %, where depth is wrong 90 %.
-SOME_DISAGREE, MOST_DISAGREE = 0.15, 0.4
+# it is 2 to 8 %, on hard ones 14 to 35 %, where each frame has another scale 70 to 90 %.
+SOME_DISAGREE, MOST_DISAGREE = 0.15, 0.5
 GRADES = ("good", "usable", "poor")
 
 
@@ -64,8 +64,27 @@ def mask_figures(tracks: Tracks, masks: Iterable[Mask]) -> Figures:
     }
 
 
-def judge_stage(stage: str, record: dict[str, Any]) -> Verdict:
-    """Return the verdict on a stage from its record in `scene.json`."""
+def judge_stages(records: dict[str, dict[str, Any]]) -> dict[str, Verdict]:
+    """Return the verdict on each finished stage, from its record in `scene.json`.
+
+    A camera that is static or only rotates is usable where depth does not depend on its motion.
+    """
+    verdicts = {stage: _judge_stage(stage, record) for stage, record in records.items()}
+    motion = records.get("cameras", {}).get("quality", {}).get("motion")
+    depth = records.get("depth")
+    if depth and depth["backend"] != "fused" and motion in ("static", "rotating"):
+        reason = "the camera is static" if motion == "static" else "the camera only rotates"
+        source = "of files" if depth["backend"] == "files" else "that of a network"
+        verdicts["cameras"] = Verdict(
+            "usable",
+            f"{reason}: depth is {source}",
+            "move the camera sideways while filming, for depth that is measured",
+        )
+    return verdicts
+
+
+def _judge_stage(stage: str, record: dict[str, Any]) -> Verdict:
+    """Return the verdict on a stage from its own record."""
     quality = record["quality"]
     if "verdict" in quality:
         own = Verdict(**quality["verdict"])

@@ -315,13 +315,21 @@ def test_consistency_is_the_difference_between_frames():
     cameras = sliding_cameras(12, 100, 80, 60, reach=0.3)
     depths = render([Card(9, 7, placed(0, 0, 3, frames=12))], cameras).depths
     exact, off = Consistency(cameras), Consistency(cameras)
-    assert exact.figure() is None
+    assert set(exact.figures().values()) == {None}
     for frame, depth in enumerate(depths):
         exact.add(frame, depth)
         off.add(frame, depth * (1.02 if frame // 4 % 2 else 1.0))  # 2 % between frames 4 apart
-    assert exact.figure() < 0.001  # the nearest pixel is up to half a pixel off
-    assert off.figure() == pytest.approx(0.02, abs=0.001)
+    # The nearest pixel is up to half a pixel off.
+    assert exact.figures()["reprojection_difference"] < 0.001
+    assert off.figures()["reprojection_difference"] == pytest.approx(0.02, abs=0.001)
+    assert exact.figures()["disagreeing"] == off.figures()["disagreeing"] == 0
+    wrong = Consistency(cameras)
+    for frame, depth in enumerate(depths):
+        # Four frames apart, the right half is twice as deep, or half as deep.
+        half = np.where(np.arange(80) < 40, 1.0, 2.0 if frame // 4 % 2 else 1.0)
+        wrong.add(frame, depth * half)
+    assert wrong.figures()["disagreeing"] == pytest.approx(0.5, abs=0.1)
     nothing = Consistency(cameras)
     for frame in range(12):
         nothing.add(frame, np.zeros((60, 80)))
-    assert nothing.figure() is None
+    assert set(nothing.figures().values()) == {None}

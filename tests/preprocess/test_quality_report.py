@@ -11,7 +11,7 @@ from msdyn.cli.preprocess import main
 from msdyn.geometry import Cameras, Similarity
 from msdyn.preprocess import preprocess_video
 from msdyn.preprocess.report.page import write_report
-from msdyn.preprocess.report.quality import judge_stage, mask_figures, measure_fitness
+from msdyn.preprocess.report.quality import judge_stages, mask_figures, measure_fitness
 from msdyn.scene import (
     Scene,
     Tracks,
@@ -150,7 +150,8 @@ def test_figures_of_masks_by_hand():
     ],
 )
 def test_verdicts_of_stages(stage, quality, grade):
-    verdict = judge_stage(stage, {"options": {}, "quality": quality})
+    record = {"backend": "any", "options": {}, "quality": quality}
+    verdict = judge_stages({stage: record})[stage]
     assert verdict.grade == grade
     assert (grade == "good") != bool(verdict.reason and verdict.cure)
 
