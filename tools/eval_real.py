@@ -45,6 +45,7 @@ from msdyn.sequence import GaussianSequence, load_sequence
 EVERY = 8
 DEGREES = (3, 7, 12)
 SHEET_WIDTH = 240
+SMALLEST = 0.001  # share of moving pixels to turn about
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
 
 
@@ -153,7 +154,7 @@ def focus_of(scene: Scene) -> Float[np.ndarray, "frames 3"]:
     for frame in range(len(scene)):
         depth, mask = scene.depth(frame), scene.mask(frame)
         moves = (mask != STATIC) & (mask != IGNORE) & (depth > 0)
-        chosen = moves if moves.sum() > 100 else depth > 0
+        chosen = moves if moves.mean() > SMALLEST else depth > 0
         world = world_points_from_depth(depth, scene.cameras[frame])
         points.append(np.median(world[chosen], axis=0))
     return np.stack(points)

@@ -13,6 +13,7 @@ from msdyn.geometry import Cameras
 from msdyn.preprocess.checkpoints.placement import Placement
 from msdyn.preprocess.contracts import CameraSolution, SparsePoints, Verdict
 from msdyn.preprocess.depth import networks
+from msdyn.preprocess.depth.aligned_depth import WIDE_FOCAL
 from msdyn.preprocess.depth.networks import ModelDepth
 from msdyn.preprocess.depth.scale_alignment import fit_inverse_depth, fit_to_tracks
 from msdyn.scene import Tracks
@@ -203,3 +204,18 @@ def test_without_parallax_the_scale_is_said_to_be_assumed(monkeypatch, known):
     assert np.median(maps[0]) == pytest.approx(1, rel=0.5)
     near, far = maps[0][40, 50], maps[0][40, 5]
     assert near < far < 11
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 4.0])
+def test_a_long_lens_sees_a_flatter_scene(monkeypatch, known, factor):
+    """With k times the focal length of a wide lens, depths are a k-th as far apart around 1."""
+    scene, tracks, masks, solution = known
+    maps = []
+    for longer in (1.0, factor):
+        focal = longer * WIDE_FOCAL * max(SIZE)
+        cameras = Cameras.pinhole(focal, SIZE[1], SIZE[0], solution.cameras.cam_from_world)
+        turning = CameraSolution(cameras, "rotating", SparsePoints.empty(), Verdict("poor", "a"))
+        maps.append(estimate(monkeypatch, (scene, tracks, masks, turning), Distorted())[0])
+    known_pixels = maps[0] > 0
+    apart = (maps[1][known_pixels] - 1) / (maps[0][known_pixels] - 1)
+    np.testing.assert_allclose(apart, 1 / max(factor, 1), rtol=1e-3)
