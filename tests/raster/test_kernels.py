@@ -131,10 +131,10 @@ def bin_scene(seed: int, chunks: int, spread: float) -> tuple:
         opacities.astype(np.float32)[:, None],
         features,
         depths,
-        True,
         extents,
-        size,
-        chunks,
+        with_depth=True,
+        size=size,
+        threads=chunks,
     )
     lists = bin_tiles(order, records, reached, 80, 2, size, chunks)
     sigma_cut = np.log(np.maximum(255 * np.tile(opacities, 2), 1))

@@ -161,8 +161,9 @@ def pack_records(
     opacities: np.ndarray,
     features: np.ndarray,
     depths: np.ndarray,
-    with_depth: bool,
     extents: np.ndarray,
+    *,
+    with_depth: bool,
     size: tuple[int, int],
     threads: int,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -175,8 +176,8 @@ def pack_records(
         opacities: [G, 1].
         features: [instances, D], or [G, D] if all cameras share them.
         depths: [instances, 1] scene units.
-        with_depth: append the depth to the features as a further channel.
         extents: [instances, 2] px.
+        with_depth: append the depth to the features as a further channel.
         size: (width, height) px.
         threads: to use.
 

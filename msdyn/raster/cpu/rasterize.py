@@ -247,7 +247,9 @@ class _Blend(torch.autograd.Function):
         threads = thread_count(cameras * count, _SORT_GRAIN)
         order = order_by_depth(arrays[4], arrays[5], threads)
         threads = thread_count(len(order), _BIN_GRAIN)
-        records, box_tiles = pack_records(order, *arrays[:5], with_depth, arrays[5], size, threads)
+        records, box_tiles = pack_records(
+            order, *arrays, with_depth=with_depth, size=size, threads=threads
+        )
         offsets, ranks, *slots = bin_tiles(order, records, box_tiles, count, cameras, size, threads)
 
         width, height = size
