@@ -179,8 +179,11 @@ def all_options() -> set[str]:
 
 
 def used(line: str) -> list[tuple[str, list[str]]]:
-    """Return the commands on a line and their options; those before any command have "" for it."""
-    parts = ["", *COMMAND.split(line)]
+    """Return the commands on a line and their options; those before any command have "" for it.
+
+    Options in quotes are for other commands.
+    """
+    parts = ["", *COMMAND.split(re.sub('"[^"]*"', "", line))]
     return [
         (command, OPTION.findall(rest))
         for command, rest in zip(parts[::2], parts[1::2], strict=True)

@@ -3,7 +3,7 @@
     python tools/eval_real.py clips --out out/real --max-frames 48 --preprocess "--depth small"
 
 Every video of the folder is preprocessed and fitted with every eighth frame held out, in processes
-of their own. For each clip are printed and written to figures.json in --out:
+of their own. For each clip are printed and written to figures/NAME.json in --out:
 
     exit          exit codes of msdyn-preprocess and msdyn-fit, and the last line on stderr
     verdicts      of the stages, with their reasons
@@ -20,7 +20,6 @@ the turned ones.
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import subprocess
 import sys
@@ -64,21 +63,19 @@ def main() -> int:
         videos = [video for video in videos if video.stem in arguments.only]
     if not videos:
         parser.error(f"{arguments.clips}: no such videos")
-    path = arguments.out / "figures.json"
-    figures = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for video in tqdm(videos, unit="clip", disable=None):
         scene = arguments.out / "scenes" / video.stem
-        figures[video.stem] = {
+        figures = {
             "options": [arguments.preprocess, arguments.fit],
             "measured_on": describe_machine(None, ("msdyn", "preprocess", "tools")),
             **run_clip(video, scene, arguments),
         }
         if (scene / "fit" / "sequence.safetensors").is_file():
             sequence, done = load_sequence(scene), Scene(scene)
-            figures[video.stem] |= fit_figures(sequence, done, video)
+            figures |= fit_figures(sequence, done, video)
             write_sheet(sequence, done, arguments.out / "sheets" / f"{video.stem}.png")
-        write_json(path, figures)
-        sys.stdout.write(summary(video.stem, figures[video.stem]) + "\n")
+        write_json(arguments.out / "figures" / f"{video.stem}.json", figures)
+        sys.stdout.write(summary(video.stem, figures) + "\n")
     return 0
 
 
