@@ -23,6 +23,8 @@ def _evaluate(config: EvaluateConfig) -> None:
     kind = "kept out of the fit" if frames["kept_out_of_the_fit"] else "of the fit itself"
     print(f"{'what':<34} {'images':>6} {'mPSNR':>7} {'mSSIM':>7} {'mLPIPS':>7} {'SSIM':>7}")
     _row(f"frames {kind}", frames)
+    if frames["psnr_moving"] is not None:
+        print(f"  PSNR of moving pixels only: {_figure(frames['psnr_moving'], 2)}")
     if frames["kept_out_of_the_fit"]:
         each = ", ".join(f"{f}: {_figure(psnr, 2)}" for f, psnr in frames["frames"].items())
         print(f"  PSNR of each, by frame: {each}")

@@ -141,6 +141,7 @@ def evaluate_frames(
     _check_clip(sequence, scene)
     variant = variant or Variant()
     rows, psnr, moving = [], {}, []
+    has_masks = (scene.directory / "masks").is_dir()
     for frame in tqdm(frames, desc="frames of the clip"):
         image = variant.render(sequence, sequence.cameras[frame], frame)
         if keep is not None:
@@ -149,7 +150,7 @@ def evaluate_frames(
         row = _image_row(image, truth, np.ones(scene.size, bool), lpips)
         psnr[str(frame)] = row["mpsnr"]
         rows.append(row)
-        mask = scene.mask(frame)
+        mask = scene.mask(frame) if has_masks else np.zeros(scene.size, np.uint8)
         moves = (mask != STATIC) & (mask != IGNORE)
         if moves.any():
             moving.append(masked_psnr(image.rgb8 / 255, truth / 255, moves))

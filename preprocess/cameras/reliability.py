@@ -20,7 +20,9 @@ ERROR_WIDTH = 854
 MAX_FOCAL_RATIO = 1.1
 POOR_DEGREES, WEAK_DEGREES = 2.0, 5.0
 
-DEPTH_CURE = "give depth maps of a depth model or sensor (--depth files --depth-path DIR)"
+DEPTH_CURE = (
+    "use a depth network (--depth small) or give depth maps (--depth files --depth-path DIR)"
+)
 CURE = f"{DEPTH_CURE}, or go on all the same with --accept-poor"
 FOCAL_CURE = f"give known cameras (--cameras files --cameras-path FILE), {CURE}"
 

@@ -187,7 +187,8 @@ class ModelDepth(Backend):
             for frame, inverse in predictions:
                 np.save(frame_path(folder, frame, ".npy"), inverse)
             points = static_points(tracks, solution, MIN_POINTS)
-            if len(points.xyz) >= MIN_POINTS:
+            to_points = len(points.xyz) >= MIN_POINTS
+            if to_points:
                 aligned, fit = align_to_points(scene, folder, points, solution.cameras)
                 figures |= _fit_figures(fit)
                 contradicts = not (fit.scale > 0).all()
@@ -196,7 +197,7 @@ class ModelDepth(Backend):
                 focal = float(solution.cameras.intrinsics[0, 0, 0])
                 aligned, fit = align_frames(scene, folder, tracks, network.metric, focal)
                 figures |= _figures_without_points(fit, network.metric)
-            background = static_body(tracks, solution) if self.measure else None
+            background = static_body(tracks, solution) if self.measure and to_points else None
             if background is None or solution.verdict.grade == "poor":
                 if contradicts:
                     raise InputError(f"{self.model}: {CONTRADICTS}")

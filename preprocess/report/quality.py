@@ -135,16 +135,19 @@ def _judge_masks(values: dict[str, Any]) -> Verdict:
 
 
 def _judge_depth(values: dict[str, Any]) -> Verdict:
-    cure = "move the camera further sideways while filming, or use --depth depth-anything"
-    if values.get("measured") == 0:
+    cure = "move the camera further sideways while filming, or use --depth small"
+    by_network = values.get("completed_by") == "network"
+    if values.get("measured") == 0 and not by_network:
         return Verdict("poor", "nothing was measured: everything lies on a flat backdrop", cure)
     agreement = _judge_agreement(values)
     assumed = values.get("assumed", 0.0)
     if agreement.grade == "good" and assumed > 0.02:
+        source = "that of the network" if by_network else "assumed"
+        better = "depth-anything" if "alignment_error" in values else "small or depth-anything"
         return Verdict(
             "usable",
-            f"the depth of moving objects ({assumed:.0%} of the pixels) is assumed, not measured",
-            "use --depth small or depth-anything, or give depth of a sensor",
+            f"the depth of moving objects ({assumed:.0%} of the pixels) is {source}, not measured",
+            f"use --depth {better}, or give depth of a sensor",
         )
     return agreement
 

@@ -74,15 +74,20 @@ def test_frames_kept_out_of_the_fit(boxes, boxes_truth, capsys):
     frames = read_json(boxes.directory / "fit" / "eval.json")["frames"]
     assert frames["kept_out_of_the_fit"] is True and list(frames["frames"]) == ["2", "5"]
     assert frames["frames"] == evaluate_frames(sequence, boxes, [2, 5])["frames"]
+    of_moving = []
     for frame, psnr in frames["frames"].items():
         assert f"{frame}: {psnr:.2f}" in out
         truth, image, error = np.split(
             iio.imread(boxes.directory / f"fit/eval/frame_{int(frame):05d}.png"), 3, axis=1
         )
+        off = (image / 255 - truth / 255)[boxes.mask(int(frame)) > 0]
+        of_moving.append(-10 * np.log10((off**2).mean()))
         np.testing.assert_array_equal(truth, boxes.image(int(frame)))
         assert masked_psnr(image / 255, truth / 255) == pytest.approx(psnr, abs=1e-4)
         assert error.any()
     assert "frames kept out of the fit" in out
+    assert frames["psnr_moving"] == pytest.approx(np.mean(of_moving), abs=1e-4)
+    assert f"moving pixels only: {np.mean(of_moving):.2f}" in out
 
 
 def test_the_table(boxes, capsys):

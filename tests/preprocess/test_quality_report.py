@@ -138,6 +138,8 @@ def test_figures_of_masks_by_hand():
         ("depth", {"measured": 0.5, "assumed": 0.3}, "usable"),
         ("depth", {"measured": 0.5, "reprojection_difference": 0.1}, "poor"),
         ("depth", {"measured": 0.5, "reprojection_difference": 0.01, "disagreeing": 0.2}, "usable"),
+        ("depth", {"measured": 0, "completed_by": "network", "assumed": 0.1}, "usable"),
+        ("depth", {"measured": 0, "completed_by": "edges"}, "poor"),
         ("depth", {"reprojection_difference": 0.04, "disagreeing": 0.91}, "poor"),
         ("depth", {"verdict": {"grade": "good"}, "disagreeing": 0.91}, "poor"),
         (
@@ -154,6 +156,25 @@ def test_verdicts_of_stages(stage, quality, grade):
     verdict = judge_stages({stage: record})[stage]
     assert verdict.grade == grade
     assert (grade == "good") != bool(verdict.reason and verdict.cure)
+
+
+@pytest.mark.parametrize("motion", ["static", "rotating", "moving"])
+@pytest.mark.parametrize("backend", ["fused", "files", "small"])
+def test_a_camera_that_does_not_move_is_usable_with_depth_of_its_own(motion, backend):
+    poor = {"grade": "poor", "reason": "depth cannot be triangulated", "cure": "move"}
+    records = {
+        "cameras": {
+            "backend": "sfm",
+            "options": {},
+            "quality": {"motion": motion, "verdict": poor},
+        },
+        "depth": {"backend": backend, "options": {}, "quality": {}},
+    }
+    verdict = judge_stages(records)["cameras"]
+    usable = motion != "moving" and backend != "fused"
+    assert verdict.grade == ("usable" if usable else "poor")
+    assert ("cannot be triangulated" in verdict.reason) != usable
+    assert judge_stages({"cameras": records["cameras"]})["cameras"].grade == "poor"
 
 
 class Page(HTMLParser):

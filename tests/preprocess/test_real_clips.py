@@ -49,7 +49,7 @@ def test_a_turning_camera_is_told_in_one_line_and_accepted_on_demand(camel, caps
     arguments, code, out, err = camel
     assert code == 3
     assert err.count("\n") == 1 and "the camera turns but hardly moves" in err
-    for cure in ("depth model or sensor", "--depth files", "--accept-poor"):
+    for cure in ("--depth small", "--depth files", "--accept-poor"):
         assert cure in err
     words = [line.split()[0] for line in out.splitlines()]
     assert words[:4] == ["frames", "tracks", "masks", "cameras"] and "depth" not in words
@@ -68,5 +68,5 @@ def test_an_ambiguous_focal_length_is_told_in_one_line(shared, tmp_path, capsys)
     assert main(arguments) == 3
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "the focal length is ambiguous" in err
-    for cure in ("known cameras", "depth model or sensor", "--accept-poor"):
+    for cure in ("known cameras", "--depth small", "--accept-poor"):
         assert cure in err
