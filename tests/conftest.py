@@ -22,12 +22,14 @@ settings.load_profile("msdyn")
 # Tests of these folders need no compiled kernels. They come first: of two processes with half of
 # the tests each, only one then compiles, and the other finds the kernels in the cache.
 WITHOUT_KERNELS = ("preprocess", "synthetic", "scene", "geometry", "io")
+# Of the others, those with the longest tests come first: at the end only one process would run.
+LONG = ("tools", "demo")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def position(item: pytest.Item) -> int:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
-        return (*WITHOUT_KERNELS, folder).index(folder)
+        return (*WITHOUT_KERNELS, *LONG, folder).index(folder)
 
     items.sort(key=position)
 
