@@ -9,8 +9,8 @@ of their own. For each clip are printed and written to figures/NAME.json in --ou
     verdicts      of the stages, with their reasons
     seconds       by stage
     psnr          of held-out and of fitted frames, each also of moving pixels only
-    unsupported   share of pixels with alpha below one half, turned by 3, 7 and 12 degrees about
-                  what moves (or the middle of the scene)
+    unsupported   share of pixels with alpha below one half in cameras rotated by 3, 7 and 12
+                  degrees about the moving objects (or the middle of the scene)
     iou           of all moving pixels, where NAME_masks/*.png lies beside the video
 
 and sheets/NAME.png has, for three times: input, masks, depth, the fit in the input camera, and in
@@ -44,7 +44,7 @@ from msdyn.sequence import GaussianSequence, load_sequence
 EVERY = 8
 DEGREES = (3, 7, 12)
 SHEET_WIDTH = 240
-SMALLEST = 0.001  # share of moving pixels to turn about
+SMALLEST = 0.001  # share of moving pixels for which they are the centre of rotation
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
 
 
@@ -146,7 +146,7 @@ def mask_overlap(scene: Scene, files: list[Path]) -> float:
 
 
 def focus_of(scene: Scene) -> Float[np.ndarray, "frames 3"]:
-    """Return the point to turn about in each frame: the median of what moves, or of all."""
+    """Return the centre of rotation per frame: the median of the moving points, or of all."""
     points = []
     for frame in range(len(scene)):
         depth, mask = scene.depth(frame), scene.mask(frame)

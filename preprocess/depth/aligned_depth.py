@@ -23,9 +23,9 @@ typical depth)."""
 # Without points the zero of a relative network is unknown: the inverse depth of the farthest
 # hundredth is set to this share of that of the nearest hundredth.
 ASSUMED_FAR = 0.05
-# That is the range of a wide lens. What a long lens fills its image with is far away, and deep in
-# proportion to the width of what is seen: with a focal length k times this one, in units of the
-# longer side, depths are a k-th as far apart.
+# That range is typical of a wide angle of view. A narrow one shows distant scenes, whose extent in
+# depth is small compared with their distance: for a focal length of k times WIDE_FOCAL (in units of
+# the longer side of the image), differences in depth are divided by k.
 WIDE_FOCAL = 0.9
 # Of the completion, as in `fused`; and the weight that draws the ratio of measured depth to that of
 # the network to 1, relative to that of a depth from one frame: it acts over a hundred pixels.

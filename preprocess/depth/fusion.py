@@ -152,7 +152,7 @@ def fuse(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="msdyn-depth-")))
         with DenseBody(scene, masks, background, size) as body:
             measured = _measure(masks, body, folder, bar)
-        completion, errors = _choose(completions, masks, folder)
+        completion, errors = _choose(completions, masks, folder, options.seed)
         surroundings = _complete(masks, completion, folder, bar)
         bodies = {}
         if options.rigid_objects:
@@ -317,7 +317,7 @@ def _measured(
 
 
 def _choose(
-    completions: Sequence[Completion], masks: Masks, folder: Path
+    completions: Sequence[Completion], masks: Masks, folder: Path, seed: int
 ) -> tuple[Completion, Figures]:
     """Return the completion that predicts hidden measurements best, and the figures.
 
@@ -325,7 +325,7 @@ def _choose(
     """
     if len(completions) == 1:
         return completions[0], {}
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     errors, tested = np.zeros(len(completions)), 0
     for frame in np.unique(np.linspace(0, len(masks) - 1, TEST_FRAMES).astype(int)).tolist():
         inverse, weight = _measured(folder, frame)
