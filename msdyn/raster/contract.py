@@ -99,14 +99,13 @@ def check_arguments(
         "means": (means, gaussians, 3),
         "quats_wxyz": (quats_wxyz, gaussians, 4),
         "features": (features, gaussians, features.shape[-1]),
+        "opacities": (opacities, gaussians),
     }
     for name, (value, *shape) in expected.items():
         if tuple(value.shape) not in {tuple(shape), (cameras, *shape)}:
             raise InputError(
                 f"{name}: expected {shape} or {[cameras, *shape]}, got {list(value.shape)}"
             )
-    if opacities.shape != (gaussians,):
-        raise InputError(f"opacities: expected [{gaussians}], got {list(opacities.shape)}")
     if intrinsics.shape != (cameras, 3, 3):
         raise InputError(f"intrinsics: expected [{cameras}, 3, 3], got {list(intrinsics.shape)}")
     if background is not None and background.shape != features.shape[-1:]:

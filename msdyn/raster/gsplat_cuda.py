@@ -88,7 +88,9 @@ def rasterize_gsplat(
             cam_from_world,
         )
     )
-    per_camera = means.ndim == 3 or quats_wxyz.ndim == 3
+    if opacities.ndim == 2 and len(opacities) == 1:
+        opacities = opacities[0]
+    per_camera = 3 in (means.ndim, quats_wxyz.ndim) or opacities.ndim == 2
     batch = (cameras,) if per_camera else ()
     gradients_mix = per_camera and (cam_from_world.requires_grad or count < _WARP)
     if per_camera:  # [C, 1, ...], one camera per batch entry

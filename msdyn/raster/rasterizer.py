@@ -17,7 +17,7 @@ def rasterize(
     means: Float[Tensor, "*#cameras gaussians 3"],
     quats_wxyz: Float[Tensor, "*#cameras gaussians 4"],
     scales: Float[Tensor, "gaussians 3"],
-    opacities: Float[Tensor, " gaussians"],
+    opacities: Float[Tensor, "*#cameras gaussians"],
     features: Float[Tensor, "*#cameras gaussians channels"],
     intrinsics: Float[Tensor, "cameras 3 3"],
     cam_from_world: Float[Tensor, "cameras 4 4"],
@@ -37,8 +37,9 @@ def rasterize(
     that require one. The CPU backend culls Gaussians whose position, shape or opacity is not finite
     or whose quaternion is zero; the result of gsplat for such Gaussians is undefined.
 
-    Each of `means`, `quats_wxyz` and `features` may have a leading camera axis, so that every
-    camera of a batch observes the scene at its own time; without it all cameras share the values.
+    Each of `means`, `quats_wxyz`, `opacities` and `features` may have a leading camera axis, so
+    that every camera of a batch observes the scene at its own time; without it all cameras share
+    the values.
 
     Args:
         means: world positions, scene units.

@@ -93,13 +93,14 @@ def render(
     means, quats_wxyz, features = (
         value.expand(cameras, *value.shape[-2:]) for value in (means, quats_wxyz, features)
     )
+    opacities = opacities.expand(cameras, opacities.shape[-1])
     images = []
     for c in range(cameras):
         means2d, conics, z, radii = project(
             means[c],
             quats_wxyz[c],
             scales,
-            opacities,
+            opacities[c],
             intrinsics[c],
             cam_from_world[c],
             (width, height),
@@ -109,7 +110,7 @@ def render(
         order = visible[z[visible].detach().float().sort(stable=True).indices]
         delta = means2d[order] - pixels  # [P, N, 2]
         sigma = 0.5 * torch.einsum("pni,nij,pnj->pn", delta, conics[order], delta)
-        raw = opacities[order] * torch.exp(-sigma)
+        raw = opacities[c][order] * torch.exp(-sigma)
         alpha = torch.where(raw >= ALPHA_CUT, raw.clamp(max=MAX_ALPHA), 0.0)
         after = torch.cumprod(1 - alpha, 1)
         alpha = torch.where(after > MIN_TRANSMITTANCE, alpha, 0.0)

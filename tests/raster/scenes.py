@@ -69,7 +69,7 @@ def random_scene(
         gaussians: G.
         cameras: C.
         channels: D.
-        own: give each camera its own means, quaternions and features.
+        own: give each camera its own means, quaternions, opacities and features.
         spread: maximum scale, scene units.
         opaque: set all opacities to 1, so that alpha is capped and blending stops.
         background: add a random background.
@@ -96,7 +96,7 @@ def random_scene(
         means,
         normal(*lead, gaussians, 4),
         spread * uniform(gaussians, 3) + 0.005,
-        torch.ones(gaussians, dtype=torch.float64) if opaque else uniform(gaussians),
+        torch.ones(*lead, gaussians, dtype=torch.float64) if opaque else uniform(*lead, gaussians),
         normal(*lead, gaussians, channels),
         intrinsics,
         cam_from_world,

@@ -104,7 +104,7 @@ def bin_scene(seed: int, chunks: int, spread: float) -> tuple:
             scene.means[c],
             scene.quats_wxyz[c],
             scene.scales,
-            scene.opacities,
+            scene.opacities[c],
             scene.intrinsics[c],
             scene.cam_from_world[c],
             size,
@@ -115,8 +115,8 @@ def bin_scene(seed: int, chunks: int, spread: float) -> tuple:
         depths.append(projected[2])
     covariance, means2d = torch.cat(covariance).numpy(), torch.cat(means2d).float().numpy()
     visible = (info["radii"] > 0).all(-1).flatten().numpy()
-    opacities = scene.opacities.numpy()
-    reach = np.sqrt(2 * np.log(np.maximum(255 * np.tile(opacities, 2), 1)))
+    opacities = scene.opacities.flatten().numpy()
+    reach = np.sqrt(2 * np.log(np.maximum(255 * opacities, 1)))
     extents = reach[:, None] * np.sqrt(covariance[:, [0, 1], [0, 1]]) * visible[:, None]
     inverse = np.linalg.inv(covariance)
     conics = np.stack([inverse[:, 0, 0], inverse[:, 0, 1], inverse[:, 1, 1]], -1)
@@ -137,7 +137,7 @@ def bin_scene(seed: int, chunks: int, spread: float) -> tuple:
         threads=chunks,
     )
     lists = bin_tiles(order, records, reached, 80, 2, size, chunks)
-    sigma_cut = np.log(np.maximum(255 * np.tile(opacities, 2), 1))
+    sigma_cut = np.log(np.maximum(255 * opacities, 1))
     return scene, order, records, lists, means2d, inverse, sigma_cut
 
 

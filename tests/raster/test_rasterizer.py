@@ -108,7 +108,7 @@ def test_each_camera_of_a_batch_renders_its_own_gaussians(backend):
     scene = random_scene(3, cameras=3, own=True)
     together, _ = draw(scene, backend)
     for c in range(3):
-        names = ("means", "quats_wxyz", "features", "intrinsics", "cam_from_world")
+        names = ("means", "quats_wxyz", "opacities", "features", "intrinsics", "cam_from_world")
         single = {name: getattr(scene, name)[c : c + 1] for name in names}
         alone, _ = draw(with_changes(scene, **single), backend)
         assert torch.equal(alone.features[0], together.features[c])
@@ -116,7 +116,7 @@ def test_each_camera_of_a_batch_renders_its_own_gaussians(backend):
 
 
 @every_backend
-@pytest.mark.parametrize("shared", ["means", "quats_wxyz", "features"])
+@pytest.mark.parametrize("shared", ["means", "quats_wxyz", "opacities", "features"])
 def test_each_argument_may_be_shared_on_its_own(backend, shared):
     """One argument without a camera axis works together with others that have one."""
     scene = random_scene(4, cameras=2, own=True)
@@ -406,7 +406,7 @@ def test_gsplats_strategy_densifies_with_our_info(backend):
         ({"near": 0.0}, "near: expected a positive depth, got 0.0"),
         ({"features": torch.zeros(50, 0)}, "features: expected at least one channel"),
         ({"means": torch.zeros(2, 50, 3)}, r"means: expected \[50, 3\] or \[1, 50, 3\]"),
-        ({"opacities": torch.zeros(49)}, r"opacities: expected \[50\], got \[49\]"),
+        ({"opacities": torch.zeros(49)}, r"opacities: expected \[50\] or \[1, 50\], got \[49\]"),
         ({"background": torch.zeros(4)}, r"background: expected \[3\], got \[4\]"),
         ({"means": torch.zeros(50, 3, device="meta")}, "expected tensors on one device"),
     ],

@@ -173,7 +173,7 @@ def pack_records(
         order: [ranks] visible instances, from `order_by_depth`.
         means2d: [instances, 2] px.
         conics: [instances, 3] px^-2.
-        opacities: [G, 1].
+        opacities: [instances, 1], or [G, 1] if all cameras share them.
         features: [instances, D], or [G, D] if all cameras share them.
         depths: [instances, 1] scene units.
         extents: [instances, 2] px.

@@ -371,7 +371,7 @@ def gather_gradients(
         starts: `starts`, `ends` and `slots` are those of `bin_tiles`.
         sums: [intersections, 6 + channels] from `blend_backward`.
         conics: [instances, 3] px^-2.
-        opacities: [G, 1].
+        opacities: [instances, 1], or [G, 1] if all cameras share them.
         with_depth: whether the last channel is the depth.
         outputs: gradients to fill, zero on entry: means2d [instances, 2], conics [instances, 3],
             opacities [instances, 1], features [instances, D], depths [instances, 1].

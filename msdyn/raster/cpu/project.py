@@ -194,7 +194,7 @@ def project_forward(
         means: [C or 1, G, 3] world positions, scene units.
         quats: [C or 1, G, 4] wxyz, of any norm.
         scales: [G, 3] scene units.
-        opacities: [G, 1].
+        opacities: [C or 1, G, 1].
         intrinsics: [C, 3, 3] px.
         cam_from_world: [C, 4, 4].
         size: (width, height) px.
@@ -226,7 +226,7 @@ def project_forward(
             )
             x_over_z, y_over_z, z, _, _, _ = position
             xx, xy, yy, determinant = covariance
-            opacity = load_column(opacities, g, 0)
+            opacity = load_column(opacities[c % opacities.shape[0]], g, 0)
             px, py = fx * x_over_z + cx, fy * y_over_z + cy
             # alpha equals the cut where half the squared Mahalanobis distance is ln(opacity / cut).
             extent = sqrt(_TWO_LN_2 * log2(opacity * (1 / ALPHA_CUT)))

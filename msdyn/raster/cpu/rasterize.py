@@ -60,7 +60,7 @@ def rasterize_cpu(
         value.float() if value.ndim == 3 else value.float()[None]
         for value in (means, quats_wxyz, features)
     )
-    opacities = opacities.float()
+    opacities = torch.atleast_2d(opacities.float())
     means2d, conics, depths, extents = _Project.apply(
         means,
         quats_wxyz,
@@ -135,7 +135,7 @@ def _sum_over_cameras(grad: Tensor) -> Tensor:
 class _Project(torch.autograd.Function):
     """Project means [C or 1, G, 3], quats [C or 1, G, 4] and scales [G, 3] into C cameras.
 
-    Further inputs are opacities [G], intrinsics [C, 3, 3], cam_from_world [C, 4, 4], `size`
+    Further inputs are opacities [C or 1, G], intrinsics [C, 3, 3], cam_from_world [C, 4, 4], `size`
     (width, height) px and `limits` (near, far, eps2d).
 
     Returns means2d [C, G, 2] px, conics [C, G, 3] px^-2, depths [C, G] scene units and extents
@@ -161,7 +161,7 @@ class _Project(torch.autograd.Function):
             thread_count(shape[0] * shape[1], _PROJECT_GRAIN),
             shape[0] * -(-shape[1] // BLOCK),
             project_forward,
-            *_arrays(means, quats, scales, opacities[:, None], intrinsics, cam_from_world),
+            *_arrays(means, quats, scales, opacities[..., None], intrinsics, cam_from_world),
             size,
             float(near),
             float(far),
@@ -217,7 +217,7 @@ class _Blend(torch.autograd.Function):
     """Blend features [C or 1, G, D] of Gaussians that `_Project` has projected into C cameras.
 
     Further inputs are means2d, conics, depths and extents as `_Project` returns them, opacities
-    [G], `size` (width, height) px and `with_depth`.
+    [C or 1, G], `size` (width, height) px and `with_depth`.
 
     Returns the features [C, H, W, D], alpha [C, H, W] and, if `with_depth`, the depth [C, H, W],
     otherwise an empty tensor.
@@ -239,7 +239,7 @@ class _Blend(torch.autograd.Function):
         arrays = _arrays(
             means2d.flatten(0, 1),
             conics.flatten(0, 1),
-            opacities[:, None],
+            opacities.reshape(-1, 1),
             features.flatten(0, 1),
             depths.reshape(-1, 1),
             extents.flatten(0, 1),
@@ -309,14 +309,14 @@ class _Blend(torch.autograd.Function):
             order,
             *slots,
             sums,
-            *_arrays(conics.flatten(0, 1), opacities[:, None]),
+            *_arrays(conics.flatten(0, 1), opacities.reshape(-1, 1)),
             with_depth,
             tuple(_arrays(*(grad.flatten(0, 1) for grad in grads))),
         )
         return (
             grads[0],
             grads[1],
-            _sum_over_cameras(grads[2].squeeze(-1)),
+            grads[2].squeeze(-1).sum_to_size(opacities.shape),
             grads[3].sum_to_size(features.shape),
             grads[4].squeeze(-1),
             None,
