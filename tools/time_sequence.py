@@ -184,7 +184,7 @@ def compare_forms(sequence: GaussianSequence, width: int, height: int) -> dict[s
     from gsplat import rasterization
 
     posed = sequence.to("cuda").canonical()
-    tensors = [posed.means[0], posed.quats_wxyz[0], posed.scales, posed.opacities]
+    tensors = [posed.means[0], posed.quats_wxyz[0], posed.scales, posed.opacities[0]]
     leaves = [value.detach().clone().requires_grad_() for value in tensors]
     colours = torch.rand(sequence.num_gaussians, 8, device="cuda", requires_grad=True)
     camera = sequence.cameras[0].tensors("cuda")

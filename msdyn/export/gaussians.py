@@ -15,9 +15,17 @@ from msdyn.files import write_json
 from msdyn.geometry import harmonics_basis
 from msdyn.io import write_gaussians_ply
 from msdyn.scene import frame_path
-from msdyn.sequence import Gaussians, GaussianSequence, PartSelection, keep_objects
+from msdyn.sequence import (
+    Gaussians,
+    GaussianSequence,
+    PartSelection,
+    PosedGaussians,
+    keep_objects,
+)
 
 __all__ = ["export_ply", "rotated_harmonics"]
+
+_LEAST_OPACITY = 1e-7
 
 
 @torch.no_grad()
@@ -30,7 +38,8 @@ def export_ply(
     """Write one PLY per time into a folder, and `manifest.json`; return the files.
 
     Values are those of the sequence itself, before activation. Other programs evaluate spherical
-    harmonics in the world, so those of moving Gaussians are rotated with them.
+    harmonics in the world, so those of moving Gaussians are rotated with them. All files have the
+    same Gaussians in the same order; those outside their life span have an opacity of about zero.
 
     Args:
         sequence: the fit.
@@ -47,7 +56,7 @@ def export_ply(
     def static_and_moving(name: str) -> Shaped[np.ndarray, "gaussians ..."]:
         return torch.cat([getattr(static, name), getattr(moving, name)]).cpu()[keep].numpy()
 
-    constant = {name: static_and_moving(name) for name in ("log_scales", "opacity_logits")}
+    log_scales = static_and_moving("log_scales")
     paths = []
     (out / "manifest.json").unlink(missing_ok=True)  # written last, as a mark of completeness
     for number, time in enumerate(tqdm(times, desc="export ply", unit="file")):
@@ -58,7 +67,8 @@ def export_ply(
             means=posed.means[0].cpu()[keep].numpy(),
             quats_wxyz=posed.quats_wxyz[0].cpu()[keep].numpy(),
             harmonics=_harmonics(static, moving, posed.rotations[0]).cpu()[keep].numpy(),
-            **constant,
+            log_scales=log_scales,
+            opacity_logits=_logits(sequence, posed).cpu()[keep].numpy(),
         )
         paths.append(path)
     content = manifest(sequence, times, paths, "gaussians") | {
@@ -68,6 +78,17 @@ def export_ply(
     }
     write_json(out / "manifest.json", content)
     return [*paths, out / "manifest.json"]
+
+
+def _logits(sequence: GaussianSequence, posed: PosedGaussians) -> Float[Tensor, " gaussians"]:
+    """Return the logits of the opacities at the first time, finite."""
+    logits, first = [], 0
+    for part in (sequence.static, sequence.moving):
+        shown = posed.opacities[0, first : first + len(part)]
+        changes = part.life_spans is not None
+        logits.append(torch.logit(shown, eps=_LEAST_OPACITY) if changes else part.opacity_logits)
+        first += len(part)
+    return torch.cat(logits)
 
 
 def _harmonics(

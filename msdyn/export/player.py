@@ -38,9 +38,9 @@ def export_player(
     """Write a self-contained page that plays the sequence; return the file.
 
     The page draws the Gaussians by WebGL, with msdyn's own conventions (blur, opacity cut). Moving
-    Gaussians are stored at the given times, positions quantised to 16 bits of their bounding box
-    and quaternions to 8, and interpolated in between. Colours are those of degree 0, without view
-    dependence.
+    Gaussians are stored at the given times, positions quantised to 16 bits of their bounding box,
+    quaternions and opacities (where they change) to 8, and interpolated in between. Colours are
+    those of degree 0, without view dependence.
 
     Args:
         sequence: the fit.
@@ -73,31 +73,37 @@ def _parts(
     """Return the arrays of the page; those of all Gaussians begin with the static ones."""
     levels = what.num_levels(sequence)
     first = what.select(sequence.at(float(times[0]), levels=levels), sequence)
-    visible = first.opacities > _FAINT
-    static, moving = visible.clone(), visible.clone()
-    static[first.num_static :], moving[: first.num_static] = False, False
-    colours = (first.harmonics[:, 0] * SH_C0 + 0.5).clamp(0, 1)
-    rgba = torch.cat([colours, first.opacities[:, None]], dim=1)
-    positions, quats = [], []
+    positions, quats, opacities = [], [], []
     for time in tqdm(times, desc="export html", unit="time"):
         posed = what.select(sequence.at(float(time), levels=levels), sequence)
-        positions.append(posed.means[0, moving].cpu().numpy())
-        quats.append(_unit(posed.quats_wxyz[0, moving]))
-    paths = np.stack(positions).astype(np.float64)  # [T, M, 3]
+        positions.append(posed.means[0, posed.num_static :].cpu().numpy())
+        quats.append(_unit(posed.quats_wxyz[0, posed.num_static :]))
+        opacities.append(posed.opacities[0].cpu().numpy())
+    opacity = np.stack(opacities)  # [T, G]
+    visible = opacity.max(0) > _FAINT
+    static, moving = visible[: first.num_static], visible[first.num_static :]
+    paths = np.stack(positions)[:, moving].astype(np.float64)  # [T, M, 3]
     low = paths.min((0, 1)) if paths.size else np.zeros(3)
     step = np.maximum((paths.max((0, 1)) - low) / 65535, 1e-12) if paths.size else np.ones(3)
-    both = torch.cat([static.nonzero()[:, 0], moving.nonzero()[:, 0]])
-    return {
-        "fixed_positions": first.means[0, static].cpu().numpy().astype("<f4"),
-        "scales": first.scales[both].cpu().numpy().astype("<f4"),
+    colours = (first.harmonics[:, 0] * SH_C0 + 0.5).clamp(0, 1).cpu().numpy()
+    rgba = np.concatenate([colours, opacity.max(0)[:, None]], axis=1)[visible]
+    parts = {
+        "fixed_positions": first.means[0, : first.num_static].cpu().numpy()[static].astype("<f4"),
+        "scales": first.scales.cpu().numpy()[visible].astype("<f4"),
         "moving_positions": ((paths - low) / step).round().astype("<u2"),
-        "fixed_quats": (_unit(first.quats_wxyz[0, static]) * 32767).round().astype("<i2"),
-        "moving_quats": (np.stack(quats) * 127).round().astype("i1"),
-        "rgba": (rgba[both].cpu().numpy() * 255).round().astype("u1"),
-        "labels": first.labels[both].cpu().numpy().astype("u1"),
+        "fixed_quats": (_unit(first.quats_wxyz[0, : first.num_static])[static] * 32767)
+        .round()
+        .astype("<i2"),
+        "moving_quats": (np.stack(quats)[:, moving] * 127).round().astype("i1"),
+        "rgba": (rgba * 255).round().astype("u1"),
+        "labels": first.labels.cpu().numpy()[visible].astype("u1"),
         "low": low,
         "step": step,
     }
+    if sequence.moving.life_spans is not None:
+        changing = opacity[:, first.num_static :][:, moving]
+        parts["moving_alpha"] = (changing * 255).round().astype("u1")
+    return parts
 
 
 def _unit(quats: Float[Tensor, "gaussians 4"]) -> Float[np.ndarray, "gaussians 4"]:

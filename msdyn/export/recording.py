@@ -126,7 +126,7 @@ def _points(
     pose: Float[np.ndarray, "4 4"] | None = None,
 ) -> Any:
     """Return opaque Gaussians as `rr.Points3D`, in the object frame where a pose is given."""
-    chosen = (chosen & (posed.opacities > _OPAQUE)).cpu()
+    chosen = (chosen & (posed.opacities[0] > _OPAQUE)).cpu()
     positions = posed.means[0].cpu()[chosen].double().numpy()
     if pose is not None:
         positions = (positions - pose[:3, 3]) @ pose[:3, :3]

@@ -67,6 +67,8 @@ class LearningRateConfig:
     """Colours (spherical harmonics of degree 0; a twentieth of this for higher degrees)."""
     blends: float = 1e-2
     """Logits of the blend weights."""
+    life_spans: float = 2e-2
+    """Ends of life spans, in frames."""
     patterns: float = 4e-4
     """6D rotations and translations of the patterns; decays to a tenth of this."""
 
@@ -126,6 +128,9 @@ class FitConfig:
     """Initial number of static Gaussians."""
     moving_gaussians: int = 12_000
     """Initial number of moving Gaussians."""
+    life_spans: Literal["on", "off"] = "on"
+    """Moving Gaussians exist only in the frames to which the tracks carry them; with "off" in all
+    frames, as in the paper."""
     holdout_every: int = 0
     """Hold out every n-th frame for evaluation; 0 for none."""
     device: DeviceName = "auto"
@@ -183,6 +188,7 @@ PRESETS: dict[str, FitConfig] = {
         _DEFAULT,
         epochs=500,
         batch=8,
+        life_spans="off",
         motion=MotionConfig(prefit_steps=1000),
         static_gaussians=100_000,
         moving_gaussians=40_000,

@@ -8,7 +8,7 @@ inherit them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -30,6 +30,7 @@ _NAMES = {
     "quats_wxyz": "quats",
     "opacity_logits": "opacities",
     "harmonics": "harmonics",
+    "life_spans": "life_spans",
 }
 
 
@@ -72,7 +73,6 @@ class GaussianSet:
     strategy: Strategy | None
     limit: int
     reset_every: int = 0
-    names: dict[str, str] = field(default_factory=lambda: dict(_NAMES))
 
     def __len__(self) -> int:
         return len(self.params["means"])
@@ -122,8 +122,9 @@ class GaussianSet:
 
     def store(self, gaussians: Gaussians, sequence: GaussianSequence | None = None) -> None:
         """Assign the parameters (for the moving set also motion and labels) to the modules."""
-        for name, key in self.names.items():
-            setattr(gaussians, name, self.params[key])
+        for name, key in _NAMES.items():
+            if key in self.params:
+                setattr(gaussians, name, self.params[key])
         if sequence is not None:
             sequence.motion.set_gaussians(_motion_part(self.params), _motion_part(self.state))
             sequence.labels = self.state["labels"]
@@ -163,9 +164,10 @@ def _make_set(
         "quats": rates.quats,
         "opacities": rates.opacities,
         "harmonics": rates.harmonics,
+        "life_spans": rates.life_spans,
     }
-    params = {key: getattr(gaussians, name) for name, key in _NAMES.items()}
-    params |= motion_parameters
+    own = {key: getattr(gaussians, name) for name, key in _NAMES.items()}
+    params = {key: value for key, value in own.items() if value is not None} | motion_parameters
     optimisers: dict[str, torch.optim.Optimizer] = {
         key: torch.optim.Adam([{"params": value, "name": key}], lr=lr[key], eps=1e-15, fused=True)
         for key, value in params.items()

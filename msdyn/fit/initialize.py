@@ -10,6 +10,12 @@ from scipy.spatial import KDTree
 
 from msdyn.fit.config import FitConfig
 from msdyn.fit.data import FitData
+from msdyn.fit.life_spans import (
+    Candidates,
+    choose_by_coverage,
+    evidence_of_place,
+    life_spans,
+)
 from msdyn.fit.prefit import prefit_motion
 from msdyn.geometry import SurfaceSamples, sample_normals, world_points_from_depth
 from msdyn.motion import Motion, ObjectSurfaces, TrackedMotion, TrackedScene, motion_class
@@ -21,6 +27,10 @@ __all__ = ["initialize"]
 # Number of frames whose depth maps are sampled for the initial Gaussians.
 _STATIC_FRAMES = 12
 _MOVING_FRAMES = 10
+# The same for Gaussians with life spans.
+_MOVING_FRAMES_OF_LIVES = 64
+# Number of candidates for each initial moving Gaussian, without and with life spans.
+_CANDIDATES, _CANDIDATES_OF_LIVES = 3, 4
 # Frames, and samples per object and frame, for registration across occlusions.
 _SURFACE_FRAMES = 24
 _SURFACE_SAMPLES = 400
@@ -124,15 +134,17 @@ def _moving_gaussians(
     A Gaussian keeps the motion by which its point was mapped, so that its position in the sampled
     frame is the observed one.
     """
-    points, colours, labels, footprints = [], [], [], []
+    lives = config.life_spans == "on"
+    points, colours, labels, footprints, sources = [], [], [], [], []
     motions: list[Motion] = []
     count = config.moving_gaussians
-    chosen = _evenly_spaced(data.frames, _MOVING_FRAMES)
+    chosen = _evenly_spaced(data.frames, _MOVING_FRAMES_OF_LIVES if lives else _MOVING_FRAMES)
+    per_gaussian = _CANDIDATES_OF_LIVES if lives else _CANDIDATES
     for frame in chosen:
         mask = data.mask[frame].cpu().numpy()
         for instance in np.unique(tracks.object):
             area = int((mask == instance).sum())
-            number = 3 * count * area // max(_moving_area(data, chosen), 1)
+            number = per_gaussian * count * area // max(_moving_area(data, chosen), 1)
             sample = _sample_frame(data, frame, mask == instance, number, rng)
             own = np.flatnonzero(tracks.object == instance)
             track_frame = int(np.searchsorted(data.frames, frame))
@@ -142,14 +154,50 @@ def _moving_gaussians(
             footprints.append(sample[2][near])
             labels.append(np.full(len(canonical), instance))
             motions.append(motion)
+            sources.append(np.full(len(canonical), track_frame))
     if not sum(len(p) for p in points):
         none = torch.zeros(0, dtype=torch.long)
         return Gaussians.empty(config.sh_degree), tracked.motion.select(none), none
     position, label = np.concatenate(points), np.concatenate(labels)
+    if lives:
+        candidates = Candidates(
+            position,
+            np.concatenate(colours),
+            label,
+            np.concatenate(sources),
+            np.concatenate(footprints),
+            type(tracked.motion).concatenated(motions),
+        )
+        return _living_gaussians(data, candidates, tracks, tracked, config)
     kept = _subsample(position, np.concatenate(footprints), count, label)
     gaussians = _gaussians(position[kept], np.concatenate(colours)[kept], config.sh_degree)
     motion = type(tracked.motion).concatenated(motions).select(torch.from_numpy(kept))
     return gaussians, motion, torch.from_numpy(label[kept]).long()
+
+
+def _living_gaussians(
+    data: FitData,
+    candidates: Candidates,
+    tracks: LiftedTracks,
+    tracked: TrackedMotion,
+    config: FitConfig,
+) -> tuple[Gaussians, Motion, Int[torch.Tensor, " moving"]]:
+    """Choose Gaussians that cover the objects in every frame, each with its life span."""
+    observations = evidence_of_place(data, candidates, tracks, tracked)
+    spans = life_spans(observations.evidence, candidates.source, data.frames)
+    width = data.mask.shape[2]
+    kept, spacing = choose_by_coverage(
+        observations, spans, candidates.source, data.frames, width, config.moving_gaussians
+    )
+    gaussians = Gaussians.from_points(
+        torch.from_numpy(candidates.points[kept]).float(),
+        torch.from_numpy(candidates.colours[kept]).float(),
+        torch.from_numpy(0.7 * spacing * candidates.footprints[kept]).float(),
+        opacity=0.6,
+        degree=config.sh_degree,
+    ).with_life_spans(torch.from_numpy(spans[kept]).float())
+    index = torch.from_numpy(kept)
+    return gaussians, candidates.motion.select(index), torch.from_numpy(candidates.labels[kept])
 
 
 @torch.no_grad()

@@ -102,13 +102,14 @@ class Painter:
 
         Points that are occluded at this time are left out.
         """
-        chosen = trail_gaussians(self.sequence, _TRAILS, self.objects)
+        frame = self.sequence.timeline.frame_position(time)
+        chosen = trail_gaussians(self.sequence, _TRAILS, frame, self.objects)
         if not len(chosen):
             return image.rgb8
         paths = gaussian_trails(
             self.sequence,
             chosen,
-            self.sequence.timeline.frame_position(time),
+            frame,
             frames=_TRAIL_FRAMES,
             points=_TRAIL_POINTS,
             levels=self.levels,

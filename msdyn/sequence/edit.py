@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Real
 
 from msdyn.errors import InputError
+from msdyn.sequence.life_spans import retimed_life_spans
 from msdyn.sequence.sequence import GaussianSequence
 
 __all__ = ["retime_object", "without_objects"]
@@ -66,9 +67,37 @@ def retime_object(
         )
     times = torch.as_tensor(frames, dtype=torch.float32, device=sequence.device)
     try:
-        return sequence.replaced(motion=motion.retimed(sequence.labels == label, times))
+        retimed = motion.retimed(sequence.labels == label, times)
     except InputError as error:
         raise InputError(f"object {label}: {error}") from error
+    return _with_retimed_lives(sequence.replaced(motion=retimed), label, frames)
+
+
+def _with_retimed_lives(
+    sequence: GaussianSequence, label: int, frames: Real[np.ndarray, " keys"]
+) -> GaussianSequence:
+    """Return the sequence with the life spans of one object remapped, as its motion has been.
+
+    A Gaussian that would exist several times is repeated.
+    """
+    moving = sequence.moving
+    if moving.life_spans is None:
+        return sequence
+    own = (sequence.labels == label).cpu().numpy()
+    spans = moving.life_spans.detach().cpu().numpy()
+    keys = sequence.motion.key_frames.cpu().numpy()
+    chosen, lives = retimed_life_spans(spans[own], keys, frames)
+    index = np.concatenate([np.flatnonzero(~own), np.flatnonzero(own)[chosen]])
+    spans = np.concatenate([spans[~own], lives.astype(np.float32)])
+    order = np.argsort(index, kind="stable")
+    index = torch.from_numpy(index[order]).to(sequence.device)
+    return sequence.replaced(
+        moving=moving.select(index).with_life_spans(
+            torch.from_numpy(spans[order]).to(sequence.device)
+        ),
+        motion=sequence.motion.select(index),
+        labels=sequence.labels[index],
+    )
 
 
 def _check(sequence: GaussianSequence, label: int) -> None:

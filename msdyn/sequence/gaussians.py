@@ -11,10 +11,17 @@ from torch import Tensor, nn
 
 from msdyn.errors import InputError
 from msdyn.geometry import SH_C0, harmonics_basis
+from msdyn.sequence.life_spans import life_window
 
 __all__ = ["Gaussians", "PosedGaussians", "keep_objects"]
 
-_SHAPES = {"means": (3,), "log_scales": (3,), "quats_wxyz": (4,), "opacity_logits": ()}
+_SHAPES = {
+    "means": (3,),
+    "log_scales": (3,),
+    "quats_wxyz": (4,),
+    "opacity_logits": (),
+    "life_spans": (2,),
+}
 
 
 class Gaussians(nn.Module):
@@ -22,7 +29,9 @@ class Gaussians(nn.Module):
 
     Parameters: `means` [G, 3] scene units; `log_scales` [G, 3] of the standard deviations;
     `quats_wxyz` [G, 4], not necessarily unit; `opacity_logits` [G]; `harmonics` [G, (d+1)^2, 3],
-    spherical harmonics coefficients of the colour minus one half.
+    spherical harmonics coefficients of the colour minus one half; and, where Gaussians do not exist
+    all the time, `life_spans` [G, 2], fractional frame indices at which the opacity has risen to
+    one half of its value and fallen to it again, infinite where it does not rise or fall.
 
     Raises:
         InputError: a parameter of a wrong shape.
@@ -33,6 +42,7 @@ class Gaussians(nn.Module):
     quats_wxyz: nn.Parameter
     opacity_logits: nn.Parameter
     harmonics: nn.Parameter
+    life_spans: nn.Parameter | None
 
     def __init__(
         self,
@@ -41,6 +51,7 @@ class Gaussians(nn.Module):
         quats_wxyz: Float[Tensor, "gaussians 4"],
         opacity_logits: Float[Tensor, " gaussians"],
         harmonics: Float[Tensor, "gaussians coefficients 3"],
+        life_spans: Float[Tensor, "gaussians 2"] | None = None,
     ) -> None:
         super().__init__()
         count = len(means)
@@ -50,6 +61,10 @@ class Gaussians(nn.Module):
             "quats_wxyz": quats_wxyz,
             "opacity_logits": opacity_logits,
         }
+        if life_spans is None:
+            self.register_parameter("life_spans", None)
+        else:
+            values["life_spans"] = life_spans
         for name, value in values.items():
             if value.shape != (count, *_SHAPES[name]):
                 raise InputError(
@@ -100,6 +115,17 @@ class Gaussians(nn.Module):
     def __len__(self) -> int:
         return len(self.means)
 
+    def with_life_spans(self, life_spans: Float[Tensor, "gaussians 2"] | None) -> Gaussians:
+        """Return copies that exist during these life spans only; None for always."""
+        return Gaussians(
+            self.means,
+            self.log_scales,
+            self.quats_wxyz,
+            self.opacity_logits,
+            self.harmonics,
+            life_spans,
+        )
+
     def select(self, index: Int[Tensor, " chosen"]) -> Gaussians:
         """Return the Gaussians at an index tensor."""
         return Gaussians(
@@ -108,6 +134,7 @@ class Gaussians(nn.Module):
             self.quats_wxyz[index],
             self.opacity_logits[index],
             self.harmonics[index],
+            None if self.life_spans is None else self.life_spans[index],
         )
 
     @property
@@ -116,7 +143,14 @@ class Gaussians(nn.Module):
 
     @property
     def opacities(self) -> Float[Tensor, " gaussians"]:
+        """Opacity while they exist, in [0, 1]."""
         return self.opacity_logits.sigmoid()
+
+    def opacities_at(self, frames: Float[Tensor, " times"]) -> Float[Tensor, "#times gaussians"]:
+        """Return the opacities at fractional frame indices; one row if they do not change."""
+        if self.life_spans is None:
+            return self.opacities[None]
+        return self.opacities * life_window(self.life_spans, frames)
 
 
 @dataclass(frozen=True)
@@ -127,7 +161,7 @@ class PosedGaussians:
         means: [B, G, 3] scene units.
         quats_wxyz: [B, G, 4], not necessarily unit.
         scales: [G, 3] standard deviations, scene units.
-        opacities: [G] in [0, 1].
+        opacities: [B or 1, G] in [0, 1], one row if all times share them.
         harmonics: [G, (d+1)^2, 3].
         rotations: [B, M, 3, 3] rotations of the moving Gaussians relative to the canonical frame.
             They are the last M Gaussians; the static ones come first.
@@ -137,7 +171,7 @@ class PosedGaussians:
     means: Float[Tensor, "times gaussians 3"]
     quats_wxyz: Float[Tensor, "times gaussians 4"]
     scales: Float[Tensor, "gaussians 3"]
-    opacities: Float[Tensor, " gaussians"]
+    opacities: Float[Tensor, "#times gaussians"]
     harmonics: Float[Tensor, "gaussians coefficients 3"]
     rotations: Float[Tensor, "times moving 3 3"]
     labels: Int[Tensor, " gaussians"]
@@ -161,7 +195,7 @@ class PosedGaussians:
             self.means[:, keep],
             self.quats_wxyz[:, keep],
             self.scales[keep],
-            self.opacities[keep],
+            self.opacities[:, keep],
             self.harmonics[keep],
             self.rotations[:, moving],
             self.labels[keep],
@@ -173,6 +207,7 @@ class PosedGaussians:
             self,
             means=self.means[times],
             quats_wxyz=self.quats_wxyz[times],
+            opacities=self.opacities[times] if len(self.opacities) > 1 else self.opacities,
             rotations=self.rotations[times],
         )
 

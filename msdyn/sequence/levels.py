@@ -10,6 +10,9 @@ from msdyn.sequence.sequence import GaussianSequence
 
 __all__ = ["motion_by_level"]
 
+# Weights of an object of which no Gaussian exists at a time sum to less.
+_LEAST = 1e-12
+
 
 @torch.no_grad()
 def motion_by_level(
@@ -36,13 +39,14 @@ def motion_by_level(
     }
     if not displacements:
         return {}
-    opacities = sequence.moving.opacities.double()
+    opacities = sequence.moving.opacities_at(times).double()  # [T or 1, G]
     coarser = sequence.posed(times, levels=0).means[:, num_static:]
     for level in range(sequence.num_levels):
         finer = sequence.posed(times, levels=level + 1).means[:, num_static:]
         squared = (finer - coarser).double().square().sum(-1)  # [T, G]
         for label, rms in displacements.items():
             weights = opacities * (labels == label)
-            rms[level] = (squared @ weights / weights.sum()).sqrt().cpu().numpy()
+            mean = (squared * weights).sum(1) / weights.sum(1).clamp_min(_LEAST)
+            rms[level] = mean.sqrt().cpu().numpy()
         coarser = finer
     return displacements

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Float, Real
+from jaxtyping import Bool, Float, Float64, Real
+from torch import Tensor
 
 from msdyn.geometry import Rigid, procrustes
 from msdyn.sequence.sequence import GaussianSequence
@@ -21,8 +22,9 @@ def object_motions(
 ) -> dict[int, Rigid[np.ndarray]]:
     """Return the rigid motion of each object relative to the canonical frame.
 
-    It is the least-squares rigid motion of the object's Gaussians, weighted by opacity. So it
-    includes all motion levels and does not depend on how the motion is distributed among them.
+    It is the least-squares rigid motion of the object's Gaussians, weighted by their opacity at
+    each frame (of their lives where none exists at that frame). So it includes all motion levels
+    and does not depend on how the motion is distributed among them.
 
     Args:
         sequence: the fit.
@@ -34,24 +36,35 @@ def object_motions(
     """
     times = torch.as_tensor(np.asarray(frames, float), dtype=torch.float32, device=sequence.device)
     means = sequence.posed(times, levels=levels).means[:, len(sequence.static) :].double()
-    canonical, opacities = sequence.moving.means.double(), sequence.moving.opacities.double()
+    canonical = sequence.moving.means.double()
     motions = {}
     for label in sequence.objects:
         own = sequence.labels == label
-        weights = opacities[own].expand(len(times), -1)
+        weights = _weights(sequence, own, times)
         motions[label] = procrustes(canonical[own][None], means[:, own], weights).rigid.arrays()
     return motions
 
 
+@torch.no_grad()
 def object_centres(sequence: GaussianSequence) -> dict[int, Float[np.ndarray, " 3"]]:
     """Return the opacity-weighted mean of each object's Gaussians in the canonical frame."""
-    canonical = sequence.moving.means.detach().double().cpu().numpy()
-    weight = sequence.moving.opacities.detach().double().cpu().numpy()
-    label = sequence.labels.cpu().numpy()
-    return {
-        int(k): np.average(canonical[label == k], axis=0, weights=weight[label == k])
-        for k in np.unique(label)
-    }
+    canonical = sequence.moving.means.double()
+    time = torch.tensor([float(sequence.canonical_frame)], device=sequence.device)
+    centres = {}
+    for label in sequence.objects:
+        own = sequence.labels == label
+        weights = _weights(sequence, own, time)[0, :, None]
+        centres[label] = ((canonical[own] * weights).sum(0) / weights.sum()).cpu().numpy()
+    return centres
+
+
+def _weights(
+    sequence: GaussianSequence, own: Bool[Tensor, " moving"], times: Float[Tensor, " times"]
+) -> Float64[Tensor, "times own"]:
+    """Return the opacities of some moving Gaussians, of their lives where none exists at a time."""
+    always = sequence.moving.opacities.double()[own]
+    weights = sequence.moving.opacities_at(times).double()[:, own].expand(len(times), -1)
+    return torch.where(weights.sum(1, keepdim=True) > 1e-3 * always.max(), weights, always)
 
 
 def object_poses(

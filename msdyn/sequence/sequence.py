@@ -109,7 +109,8 @@ class GaussianSequence(nn.Module):
 
     def canonical(self) -> PosedGaussians:
         """Return the Gaussians in the canonical frame, without any motion."""
-        return self.posed(torch.zeros(1, device=self.device), levels=0)
+        frame = torch.tensor([float(self.canonical_frame)], device=self.device)
+        return self.posed(frame, levels=0)
 
     def posed(
         self, frames: Float[Tensor, " times"], *, levels: int | None = None
@@ -128,7 +129,7 @@ class GaussianSequence(nn.Module):
             torch.cat([self.static.means.expand(times, -1, -1), means], dim=1),
             torch.cat([self.static.quats_wxyz.expand(times, -1, -1), quats], dim=1),
             torch.cat([self.static.scales, self.moving.scales]),
-            torch.cat([self.static.opacities, self.moving.opacities]),
+            _beside(self.static.opacities_at(frames), self.moving.opacities_at(frames)),
             torch.cat([self.static.harmonics, self.moving.harmonics]),
             rotations,
             torch.cat([self.labels.new_zeros(len(self.static)), self.labels]),
@@ -172,6 +173,7 @@ class GaussianSequence(nn.Module):
                 gaussians.quats_wxyz,
                 gaussians.opacity_logits,
                 gaussians.harmonics,
+                gaussians.life_spans,
             )
 
         return self.replaced(
@@ -201,3 +203,11 @@ class GaussianSequence(nn.Module):
             canonical_frame=self.canonical_frame,
             world_units=self.world_units,
         )
+
+
+def _beside(
+    static: Float[Tensor, "#times static"], moving: Float[Tensor, "#times moving"]
+) -> Float[Tensor, "#times gaussians"]:
+    """Concatenate along the second axis; one row if both have one."""
+    rows = max(len(static), len(moving))
+    return torch.cat([static.expand(rows, -1), moving.expand(rows, -1)], dim=1)

@@ -19,7 +19,7 @@ from msdyn.sequence.sequence import GaussianSequence
 __all__ = ["load_sequence", "save_sequence"]
 
 _FORMAT = "msdyn-sequence"
-_GAUSSIANS = ("means", "log_scales", "quats_wxyz", "opacity_logits", "harmonics")
+_GAUSSIANS = ("means", "log_scales", "quats_wxyz", "opacity_logits", "harmonics", "life_spans")
 # Motion model of files that do not name one (early versions of msdyn).
 _DEFAULT_MOTION = "hierarchy"
 
@@ -31,7 +31,9 @@ def save_sequence(sequence: GaussianSequence, path: str | os.PathLike) -> None:
     tensors: dict[str, torch.Tensor] = {}
     for part in ("static", "moving"):
         for name in _GAUSSIANS:
-            tensors[f"{part}.{name}"] = getattr(getattr(sequence, part), name)
+            value = getattr(getattr(sequence, part), name)
+            if value is not None:
+                tensors[f"{part}.{name}"] = value
     tensors |= sequence.motion.tensors()
     tensors["objects"] = sequence.labels
     tensors["timeline.seconds"] = torch.from_numpy(sequence.timeline.seconds)
@@ -92,11 +94,16 @@ def load_sequence(path: str | os.PathLike, device: str | torch.device = "cpu") -
         raise InputError(f"{path}: {error}") from error
 
 
+def _gaussians(tensors: dict[str, torch.Tensor], prefix: str) -> Gaussians:
+    required = (tensors[prefix + name] for name in _GAUSSIANS[:-1])
+    return Gaussians(*required, tensors.get(prefix + _GAUSSIANS[-1]))
+
+
 def _assemble(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> GaussianSequence:
     motion = motion_class(header.get("motion", _DEFAULT_MOTION)).from_tensors(tensors, header)
     return GaussianSequence(
-        Gaussians(*(tensors[f"static.{name}"] for name in _GAUSSIANS)),
-        Gaussians(*(tensors[f"moving.{name}"] for name in _GAUSSIANS)),
+        _gaussians(tensors, "static."),
+        _gaussians(tensors, "moving."),
         motion,
         tensors["objects"],
         timeline=Timeline(np.asarray(tensors["timeline.seconds"])),

@@ -102,7 +102,7 @@ class SplatSource:
         """Return the buffer of a range of the Gaussians."""
         axes = rotations_from_quats_wxyz(posed.quats_wxyz[0, part]) * posed.scales[part, None]
         covariances = (axes @ axes.mT) * self.scale**2
-        opacities = posed.opacities[part]
+        opacities = posed.opacities[0, part]
         for label in options.hidden:
             opacities = torch.where(posed.labels[part] == label, 0.0, opacities)
         half = covariances.clamp(-_MAX_FLOAT16, _MAX_FLOAT16).flatten(1)[:, _UPPER].half().numpy()

@@ -266,7 +266,7 @@ class Viewer:
             return
         points = gaussian_trails(
             self.sequence,
-            trail_gaussians(self.sequence, _TRAILS),
+            trail_gaussians(self.sequence, _TRAILS, self.state.frame),
             self.state.frame,
             frames=_TRAIL_FRAMES,
             points=_TRAIL_FRAMES + 1,

@@ -47,7 +47,7 @@ def test_the_browser_gets_the_gaussians(sequence):
     size = np.abs(expected).max((1, 2))
     # 16-bit floats have eleven significant bits, also those of small Gaussians.
     assert (np.abs(covariances - expected).max((1, 2)) / size).max() < 2e-3
-    np.testing.assert_allclose(opacities, posed.opacities[first:].detach(), atol=0.003)
+    np.testing.assert_allclose(opacities, posed.opacities[0, first:].detach(), atol=0.003)
     assert colours.min() >= 0 and colours.std() > 0.01
     assert len(source.static(DisplayOptions())) == first
 

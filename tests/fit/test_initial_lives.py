@@ -1,0 +1,141 @@
+"""Life spans of the first Gaussians: evidence, spans, and coverage of what was seen."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from msdyn.fit import initialize as initialisation
+from msdyn.fit import preset
+from msdyn.fit.data import load_fit_data
+from msdyn.fit.life_spans import Observations, choose_by_coverage, life_spans
+from msdyn.render import draw
+from msdyn.scene import Scene
+from msdyn.synthetic import make_scene, render_truth, write_priors
+
+FRAMES = 12
+
+
+@settings(max_examples=80, deadline=None)
+@given(seed=st.integers(0, 2**31), frames=st.integers(1, 9))
+def test_a_life_span_is_the_range_of_the_greatest_evidence(seed, frames):
+    """Compare with the sums of all ranges around the own frame."""
+    rng = np.random.default_rng(seed)
+    evidence = rng.normal(0, 1, (5, frames))
+    source = rng.integers(frames, size=5)
+    clip = np.cumsum(rng.integers(1, 3, frames))
+    spans = life_spans(evidence, source, clip)
+    for i, own in enumerate(source):
+        sums = {
+            (a, b): np.delete(evidence[i] + 0.3, own)[a:b].sum()
+            for a in range(own + 1)
+            for b in range(own, frames)
+        }
+        a, b = max(sums, key=lambda key: sums[key])
+        begin = -np.inf if a == 0 else (clip[a - 1] + clip[a]) / 2
+        end = np.inf if b == frames - 1 else (clip[b] + clip[b + 1]) / 2
+        np.testing.assert_allclose(spans[i], [begin, end])
+
+
+def test_without_evidence_against_it_a_life_is_the_whole_clip():
+    spans = life_spans(np.zeros((2, 5)), np.array([0, 3]), np.arange(5))
+    assert np.isinf(spans).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**31), count=st.integers(1, 200))
+def test_chosen_points_are_as_many_as_allowed_and_cover_the_others(seed, count):
+    rng = np.random.default_rng(seed)
+    points, frames, width = 120, 5, 40
+    pixel = rng.integers(-1, 30 * width, (points, frames))
+    source = rng.integers(frames, size=points)
+    pixel[np.arange(points), source] = rng.integers(0, 30 * width, points)
+    spans = np.full((points, 2), [-np.inf, np.inf])
+    kept, spacing = choose_by_coverage(
+        Observations(np.zeros((points, frames), np.float32), pixel),
+        spans, source, np.arange(frames), width, count,
+    )  # fmt: skip
+    # All live always, so that as many exist in a frame as are chosen.
+    assert len(kept) <= count or spacing >= 30
+    assert spacing >= 1 and len(set(kept.tolist())) == len(kept)
+
+    def cells(index, frame):
+        row, column = np.divmod(pixel[index, frame], width)
+        return set(zip((row / spacing).astype(int), (column / spacing).astype(int), strict=True))
+
+    for i in range(points):
+        frame = source[i]
+        there = kept[pixel[kept, frame] >= 0]
+        assert cells(np.array([i]), frame) <= cells(there, frame)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A rigid object, with exact priors."""
+    folder = tmp_path_factory.mktemp("rigid") / "scene"
+    truth = render_truth(make_scene("rigid", frames=FRAMES, width=128, height=96))
+    write_priors(truth, folder, level="exact", seed=0)
+    return Scene(folder)
+
+
+def initialised(scene, monkeypatch, *, still: bool):
+    """Initialise a fit; `still` replaces the tracked motion by none."""
+    if still:
+
+        def at_rest(tracked, *_arguments, **_options):
+            motion = tracked.motion
+            with torch.no_grad():
+                for value in motion.patterns.translations:
+                    value.zero_()
+                for value in motion.patterns.sixd:
+                    value.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0]).expand_as(value))
+            return tracked
+
+        monkeypatch.setattr(initialisation, "prefit_motion", at_rest)
+    options = preset("quick", moving_gaussians=800, static_gaussians=100)
+    options = replace(options, motion=replace(options.motion, prefit_steps=20))
+    data = load_fit_data(scene, long_side=None, holdout_every=0, device=torch.device("cpu"))
+    info = scene.info
+    return data, initialisation.initialize(data, options, info.timeline, info.world_units)
+
+
+def covered(data, sequence):
+    """Return the mean share, over the frames, of moving pixels that living Gaussians cover."""
+    shares = []
+    with torch.no_grad():
+        for frame in range(FRAMES):
+            posed = sequence.posed(torch.tensor([float(frame)])).only(None, background=False)
+            alpha = draw(posed, data.on_device[torch.tensor([frame])]).alpha[0]
+            shares.append(float((alpha > 0.3)[data.mask[frame] > 0].float().mean()))
+    return np.array(shares)
+
+
+def test_lives_are_long_where_the_tracks_carry(clip, monkeypatch):
+    data, sequence = initialised(clip, monkeypatch, still=False)
+    spans = sequence.moving.life_spans
+    assert spans is not None
+    lengths = (spans[:, 1].clamp(max=FRAMES) - spans[:, 0].clamp(min=-1)).detach()
+    assert lengths.quantile(0.25) > FRAMES
+    assert (covered(data, sequence) > 0.9).all()
+
+
+def test_what_was_seen_is_covered_even_where_the_motion_is_wrong(clip, monkeypatch):
+    data, sequence = initialised(clip, monkeypatch, still=True)
+    spans = sequence.moving.life_spans
+    assert spans is not None
+    lengths = (spans[:, 1].clamp(max=FRAMES) - spans[:, 0].clamp(min=-1)).detach()
+    assert lengths.median() < 0.5 * FRAMES
+    assert (covered(data, sequence) > 0.9).all()
+
+
+def test_without_life_spans_all_gaussians_exist_always(clip):
+    data = load_fit_data(clip, long_side=None, holdout_every=0, device=torch.device("cpu"))
+    options = preset("quick", moving_gaussians=200, static_gaussians=100, life_spans="off")
+    options = replace(options, motion=replace(options.motion, prefit_steps=5))
+    info = clip.info
+    sequence = initialisation.initialize(data, options, info.timeline, info.world_units)
+    assert sequence.moving.life_spans is None
+    assert preset("paper").life_spans == "off"
