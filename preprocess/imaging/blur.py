@@ -23,9 +23,9 @@ TILES = 8
 REACH = 4
 """A frame is compared with the sharpest of this many frames on either side."""
 DIP = 0.35
-"""Natural logarithm of the drop in squared gradients from which a frame counts as blurred. At every
-frame of seven real clips, 384 px wide, the largest drop is .20. Motion blur of 8 px in one frame
-gives .36 to .81, of 12 px .58 or more; of 3 px, which does not disturb optical flow, .29 at most."""
+"""Natural logarithm of the drop in squared gradients above which a frame counts as blurred. In any
+frame of seven real clips, 384 px wide, the drop is .20 at most. Motion blur of 8 px in one frame
+gives .36 to .81, of 12 px .58 or more; of 3 px, which does not disturb flow, .29 at most."""
 SMOOTHING_PX = 1.0
 """Gradients are those of a smoothed image: noise of the sensor stays sharp in a blurred one."""
 FLOOR = 4.0

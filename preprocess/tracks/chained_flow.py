@@ -23,6 +23,7 @@ from msdyn.preprocess.imaging.flow import (
     estimate_flow,
     follow_points,
     grey,
+    look_alike,
     refine_points,
 )
 from msdyn.preprocess.progress import progress
@@ -68,6 +69,7 @@ class FlowTracks(Backend):
         points = _Points(centres)
         recent: deque[tuple[np.ndarray, _Snapshot]] = deque(maxlen=self.anchor_frames)
         stored = deque([points.snapshot()])
+        last_index, last_image, last = 0, grey(scene.image(0)), stored[0]
         errors, bridged = [], []
         for step in self._steps(footage, centres):
             before, frame = points.snapshot(), scene_frame.get(step.after)
@@ -75,19 +77,24 @@ class FlowTracks(Backend):
             moved, error, valid = follow_points(step.pair, points.xy)
             points.advance(moved, error)
             points.keep(valid)
-            skipped = [i for i in range(step.before + 1, step.after) if i in scene_frame]
-            for index in skipped:
-                share = (index - step.before) / (step.after - step.before)
-                stored.append(self._interpolated(before, points.snapshot(), share))
-                bridged.append(scene_frame[index])
+            for index in range(step.before + 1, step.after):
+                if index in scene_frame:
+                    share = (index - step.before) / (step.after - step.before)
+                    stored.append(self._interpolated(before, points.snapshot(), share))
+                    bridged.append(scene_frame[index])
             if len(recent) == self.anchor_frames:
                 points.anchor(recent[0][0], step.pair.second, recent[0][1])
                 points.keep(grid.inside(points.xy))
-            if frame is not None:
-                errors.append(np.sqrt(error[valid]))
-                points.keep(grid.within_capacity(points.xy, self.cell_capacity))
-                points.add(grid.empty_centres(points.xy), frame)
-                stored.append(points.snapshot())
+            if frame is None:
+                continue
+            if step.before != last_index:
+                points.match_again(last_image, step.pair.second, last)
+                points.keep(grid.inside(points.xy))
+            errors.append(np.sqrt(error[valid]))
+            points.keep(grid.within_capacity(points.xy, self.cell_capacity))
+            points.add(grid.empty_centres(points.xy), frame)
+            stored.append(points.snapshot())
+            last_index, last_image, last = step.after, step.pair.second, stored[-1]
         tracks = self._collect(stored, np.array(points.first_frame, np.int32))
         life = tracks.lifetimes
         figures = {
@@ -198,6 +205,22 @@ class _Points:
         """Match the points of an earlier frame again, from its image to the present one."""
         _, old, new = np.intersect1d(past.ids, self.ids, assume_unique=True, return_indices=True)
         self.xy[new] = refine_points(then, now, past.xy[old], self.xy[new])
+
+    def match_again(
+        self,
+        then: UInt8[np.ndarray, "height width"],
+        now: UInt8[np.ndarray, "height width"],
+        past: _Snapshot,
+    ) -> None:
+        """Anchor the points in the frame of the scene before, and drop those that look different.
+
+        Errors of the steps in between add up, and next to an occluder each step is similar.
+        """
+        self.anchor(then, now, past)
+        _, old, new = np.intersect1d(past.ids, self.ids, assume_unique=True, return_indices=True)
+        alike = np.ones(len(self.ids), bool)
+        alike[new] = look_alike(then, now, past.xy[old], self.xy[new])
+        self.keep(alike)
 
     def keep(self, which: Bool[np.ndarray, " points"]) -> None:
         """Drop all other points."""
