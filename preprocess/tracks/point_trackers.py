@@ -134,7 +134,7 @@ def _read_spans(
     footage: Footage, length: int
 ) -> Iterator[tuple[int, UInt8[np.ndarray, "frames height width 3"]]]:
     """Yield the first frame and the images of each span, holding two spans in memory."""
-    frames = progress(footage.images(), "tracks", total=len(footage))
+    frames = iter(progress(footage.images(), "tracks", total=len(footage)))
     held: list[np.ndarray] = []
     start = 0
     for first, last in cut_spans(len(footage), length):
