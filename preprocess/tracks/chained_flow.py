@@ -112,7 +112,7 @@ class FlowTracks(Backend):
 
     def _steps(self, footage: Footage, probes: Float32[np.ndarray, "points 2"]) -> Iterator[Step]:
         """Yield the steps of flow through all frames, behind a progress bar."""
-        images = progress(footage.images(), "tracks", total=len(footage))
+        images = iter(progress(footage.images(), "tracks", total=len(footage)))
         return flow_steps(images, self.flow_between(), probes)
 
     def _interpolated(self, before: _Snapshot, after: _Snapshot, share: float) -> _Snapshot:

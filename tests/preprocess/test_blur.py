@@ -1,6 +1,7 @@
 """Blurred frames: found, bridged by tracks, and not taken for moving objects or for cuts."""
 
 import cv2
+import imageio.v3 as iio
 import numpy as np
 import pytest
 from moving import MARGIN, apply, panning, paste, texture, turn_about, warped, write_scene
@@ -26,6 +27,14 @@ def shaken(image, length, degrees=30.0):
     noise = np.random.default_rng(0).normal(0, 2, image.shape)
     blurred = cv2.filter2D(image, -1, kernel / kernel.sum()) + noise
     return np.clip(blurred, 0, 255).astype(np.uint8)
+
+
+def write_images(folder, frames):
+    """Write images to a folder, and return it."""
+    folder.mkdir()
+    for i, frame in enumerate(frames):
+        iio.imwrite(folder / f"{i}.png", frame)
+    return folder
 
 
 def marked(frames):
@@ -120,8 +129,8 @@ def test_a_blurred_frame_does_not_move(shake, tmp_path):
 def test_blurred_frames_between_the_kept_ones_are_skipped(shake, tmp_path):
     frames, maps = shake
     scene = write_scene(tmp_path / "s", frames[::5])  # 0 5 10 15
-    footage = Footage(scene, steps_between(np.arange(0, 16, 5), 8), np.arange(0, 16, 5))
-    footage = _WithImages(footage.scene, footage.source_frames, footage.kept, frames)
+    kept = np.arange(0, 16, 5)
+    footage = Footage(scene, steps_between(kept, 8), kept, write_images(tmp_path / "all", frames))
     result = FlowTracks().track(scene, footage)
     assert result.figures["bridged_frames"] == [] and result.figures["frames_between"] == 12
     rows, before, after = result.tracks.between(1, 2)
@@ -129,13 +138,6 @@ def test_blurred_frames_between_the_kept_ones_are_skipped(shake, tmp_path):
     error = np.linalg.norm(after - apply(maps[10] @ np.linalg.inv(maps[5]), before), axis=1)[own]
     assert np.quantile(error, 0.95) < 1
     assert len(rows) > 0.8 * len(result.tracks.at(1)[0])
-
-
-class _WithImages(Footage):
-    """Footage of images in memory, in place of a video."""
-
-    def images(self):
-        return iter(self.video)  # pyright: ignore[reportArgumentType]
 
 
 def test_blurred_frames_are_no_cut():
