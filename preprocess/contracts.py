@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 
 from msdyn.geometry import Cameras
+from msdyn.preprocess.frames.footage import Footage
 from msdyn.scene import Scene, Tracks
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "DepthResult",
     "Figures",
     "FileBackend",
+    "Footage",
     "Mask",
     "MaskResult",
     "Masks",
@@ -343,8 +345,15 @@ class BackendInfo(Protocol):
 class TracksBackend(BackendInfo, Protocol):
     """Point tracks through the frames."""
 
-    def track(self, scene: Scene) -> TrackResult:
-        """Return tracks. Of the scene only the frames are there."""
+    def track(self, scene: Scene, footage: Footage | None = None) -> TrackResult:
+        """Return tracks in the frames of the scene.
+
+        Args:
+            scene: of it only the frames are there.
+            footage: the same frames with those of the video between them, so that motion from one
+                to the next is small; None where there are no others. Positions are returned in the
+                frames of the scene alone, those at `footage.kept`.
+        """
         ...
 
 

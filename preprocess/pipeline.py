@@ -14,6 +14,7 @@ import json
 import logging
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from msdyn.preprocess.contracts import (
     TracksBackend,
 )
 from msdyn.preprocess.frames.extract import write_frames
+from msdyn.preprocess.frames.footage import open_footage
 from msdyn.preprocess.frames.sources import source_files
 from msdyn.preprocess.presets import choose_backends
 from msdyn.preprocess.records import REFINED, StageRecords, content_digest, recorded_options
@@ -164,11 +166,13 @@ class _Run:
         if stage == "frames":
             options = dataclasses.asdict(self.config.frames)
             options |= write_frames(self.config.video, self.directory, self.config.frames)
+            options["source_digest"] = self._source_digest
             self.records.stamp(stage, digest, None, options, time.perf_counter() - start)
             return
         scene, world_units = self.records.scene(), None
         if stage == "tracks":
-            figures = write_track_result(scene, self.backends.tracks.track(scene))
+            footage = open_footage(scene, self.config.video, self._source_digest)
+            figures = write_track_result(scene, self.backends.tracks.track(scene, footage))
         elif stage == "masks":
             masks = self.backends.masks.segment(scene, scene.tracks, None)
             figures = write_masks(scene, masks)
@@ -306,7 +310,20 @@ class _Run:
         files = source_files(self.config.video)
         names = [file.name for file in files] if len(files) > 1 else []
         options = dataclasses.asdict(self.config.frames)
-        return _digest([options, names, [content_digest(file) for file in files]])
+        return _digest([options, names, self._contents])
+
+    @cached_property
+    def _contents(self) -> list[str]:
+        """The digest of each file of the video."""
+        return [content_digest(file) for file in source_files(self.config.video)]
+
+    @property
+    def _source_digest(self) -> str | None:
+        """The digest of the content of the video; None if it is gone."""
+        try:
+            return _digest(self._contents)
+        except FileNotFoundError:
+            return None
 
     def _backend_digest(self, stage: BackendStage) -> str:
         """Return the digest of everything that the result of a backend depends on."""

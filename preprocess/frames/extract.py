@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 
 from msdyn.errors import InputError
 from msdyn.preprocess.frames.shots import find_cuts
-from msdyn.preprocess.frames.sources import Source, open_source
+from msdyn.preprocess.frames.sources import Source, open_source, resize_frame
 from msdyn.preprocess.progress import progress
 from msdyn.scene import Timeline, create_scene, frame_path, write_image
 
@@ -83,7 +83,9 @@ def write_frames(video: Path, directory: Path, options: FrameOptions) -> dict[st
         )
     images = progress(source.read(chosen), "frames", total=len(chosen))
     for frame, image in enumerate(images):
-        write_image(frame_path(directory / "images", frame, ".png"), _resize(image, width, height))
+        write_image(
+            frame_path(directory / "images", frame, ".png"), resize_frame(image, width, height)
+        )
     seconds = source.seconds[chosen] - source.seconds[chosen[0]]
     create_scene(
         directory,
@@ -167,14 +169,3 @@ def _fit_size(width: int, height: int, long_side: int) -> tuple[int, int]:
     """Return the size of an image shrunk to a longer side of at most `long_side` px."""
     factor = min(1.0, long_side / max(width, height)) if long_side else 1.0
     return max(1, round(width * factor)), max(1, round(height * factor))
-
-
-def _resize(
-    image: UInt8[np.ndarray, "source_height source_width 3"], width: int, height: int
-) -> UInt8[np.ndarray, "height width 3"]:
-    """Return an image shrunk to a size."""
-    import cv2
-
-    if image.shape[:2] == (height, width):
-        return image
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)

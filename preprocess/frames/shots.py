@@ -2,8 +2,9 @@
 
 Within a shot, however the camera moves, most of an image can be warped to the next one by optical
 flow; across a cut it cannot. A pair of frames is a cut where the correlation of the warped detail
-is low, and much lower than for the pairs around it. Fades and dissolves, which have no single frame
-of transition, are not detected.
+is low, and much lower than for the pairs around it, unless a few blurred frames are the reason: the
+frames before and after those match. Fades and dissolves, which have no single frame of transition,
+are not detected.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ THUMBNAIL_WIDTH = 160
 # .30 between fine random textures.
 MAX_CORRELATION, MIN_DROP = 0.45, 0.35
 NEIGHBOURS = 3
+LONGEST_BLINK = 4  # frames
 SIMILAR = 0.9  # correlation without flow above which a pair is no cut
 MIN_CONTRAST = 2.0  # grey levels; images with less have no detail to compare
 DETAIL_PX = 4.0
@@ -43,8 +45,22 @@ def find_cuts(thumbnails: UInt8[np.ndarray, "frames h w"]) -> Int[np.ndarray, " 
             [correlation[max(0, pair - NEIGHBOURS) : pair], correlation[pair + 1 :][:NEIGHBOURS]]
         )
         if np.median(around) - correlation[pair] > MIN_DROP:
-            cuts.append(pair + 1)
-    return np.array(cuts, int)
+            cuts.append(int(pair) + 1)
+    return np.array([cut for cut in cuts if not _is_blink(thumbnails, cut)], int)
+
+
+def _is_blink(thumbnails: UInt8[np.ndarray, "frames h w"], cut: int) -> bool:
+    """Return whether a frame shortly before a cut matches one shortly after it.
+
+    Then a few frames in between are blurred or overexposed, and there is no cut.
+    """
+    pairs = [(cut - 1, cut + gap) for gap in range(1, LONGEST_BLINK + 1)]
+    pairs += [(cut - 1 - gap, cut) for gap in range(1, LONGEST_BLINK + 1)]
+    return any(
+        _flow_correlation(thumbnails[before], thumbnails[after]) > MAX_CORRELATION
+        for before, after in pairs
+        if before >= 0 and after < len(thumbnails)
+    )
 
 
 def _flow_correlation(first: UInt8[np.ndarray, "h w"], second: UInt8[np.ndarray, "h w"]) -> float:

@@ -15,7 +15,14 @@ from msdyn.files import natural_order
 from msdyn.io import read_video, scan_video
 from msdyn.preprocess.frames.shots import THUMBNAIL_WIDTH
 
-__all__ = ["IMAGE_SUFFIXES", "Source", "open_source", "source_files"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Source",
+    "open_source",
+    "read_source",
+    "resize_frame",
+    "source_files",
+]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -45,9 +52,7 @@ class Source:
         self, frames: Int[np.ndarray, " chosen"]
     ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
         """Yield the chosen frames [H, W, 3] RGB."""
-        if self.files:
-            return (_read_image(self.files[frame]) for frame in frames)
-        return read_video(self.path, frames)
+        return _read(self.path, self.files, frames)
 
 
 def open_source(path: Path, folder_fps: float) -> Source:
@@ -62,11 +67,38 @@ def open_source(path: Path, folder_fps: float) -> Source:
         FileNotFoundError: there is no such file or folder.
         InputError: not a video, cut short, or images of differing sizes.
     """
-    if path.is_file() and not _is_pattern(path):
+    if _is_video(path):
         info = scan_video(path, thumbnail_width=THUMBNAIL_WIDTH)
         assert info.thumbnails is not None
         return Source(info.seconds, info.width, info.height, info.nominal, info.thumbnails, path)
     return _open_images(path, folder_fps)
+
+
+def read_source(
+    path: Path, frames: Int[np.ndarray, " chosen"]
+) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+    """Yield chosen frames [H, W, 3] RGB of a clip that has been opened before.
+
+    Args:
+        path: as of `open_source`; the clip is not checked again.
+        frames: indices, increasing.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        InputError: a frame cannot be read.
+    """
+    return _read(path, () if _is_video(path) else tuple(source_files(path)), frames)
+
+
+def resize_frame(
+    image: UInt8[np.ndarray, "source_height source_width 3"], width: int, height: int
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Return an image shrunk to a size."""
+    import cv2
+
+    if image.shape[:2] == (height, width):
+        return image
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def source_files(path: Path) -> list[Path]:
@@ -89,6 +121,20 @@ def source_files(path: Path) -> list[Path]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file or folder")
     return [path]
+
+
+def _read(
+    path: Path, files: tuple[Path, ...], frames: Int[np.ndarray, " chosen"]
+) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+    """Yield the chosen frames of a video or, if there are any, of image files."""
+    if files:
+        return (_read_image(files[frame]) for frame in frames)
+    return read_video(path, frames)
+
+
+def _is_video(path: Path) -> bool:
+    """Return whether a path is a file, thus a video, not a folder or a pattern."""
+    return path.is_file() and not _is_pattern(path)
 
 
 def _is_pattern(path: Path) -> bool:

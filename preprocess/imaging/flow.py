@@ -16,6 +16,7 @@ __all__ = [
     "estimate_flow",
     "follow_points",
     "grey",
+    "look_alike",
     "refine_points",
     "sample_bilinear",
     "sample_patches",
@@ -94,7 +95,7 @@ def follow_points(
     valid = error < RELATIVE * ((f**2).sum(1) + (b**2).sum(1)) + ABSOLUTE
     moved = refine_points(pair.first, pair.second, xy, xy + f)
     valid &= ((moved >= 0) & (moved <= (width, height))).all(1)
-    return moved, error, valid & (_patch_difference(pair, xy, moved) < MAX_DIFFERENCE)
+    return moved, error, valid & look_alike(pair.first, pair.second, xy, moved)
 
 
 def refine_points(
@@ -163,11 +164,18 @@ def sample_patches(
     return sample_bilinear(smooth, at.reshape(-1, 2)).reshape(len(xy), PATCH**2)
 
 
-def _patch_difference(
-    pair: FlowPair, xy: Float[np.ndarray, "points 2"], moved: Float[np.ndarray, "points 2"]
-) -> Float[np.ndarray, " points"]:
-    """Return the mean squared difference [N] of zero-mean patches, relative to their contrast."""
-    first, second = sample_patches(pair.first, xy), sample_patches(pair.second, moved)
-    first, second = (patch - patch.mean(1, keepdims=True) for patch in (first, second))
-    contrast = ((first**2).mean(1) + (second**2).mean(1)) / 2
-    return ((first - second) ** 2).mean(1) / (contrast + NOISE**2)
+def look_alike(
+    first: UInt8[np.ndarray, "height width"],
+    second: UInt8[np.ndarray, "height width"],
+    xy_first: Float[np.ndarray, "points 2"],
+    xy_second: Float[np.ndarray, "points 2"],
+) -> Bool[np.ndarray, " points"]:
+    """Return whether [N] the patches around two positions [N, 2] px of each point are similar.
+
+    Similar is where the mean squared difference of the zero-mean patches is below `MAX_DIFFERENCE`
+    of their contrast.
+    """
+    a, b = sample_patches(first, xy_first), sample_patches(second, xy_second)
+    a, b = (patch - patch.mean(1, keepdims=True) for patch in (a, b))
+    contrast = ((a**2).mean(1) + (b**2).mean(1)) / 2
+    return ((a - b) ** 2).mean(1) / (contrast + NOISE**2) < MAX_DIFFERENCE

@@ -22,7 +22,15 @@ __all__ = ["REPORT", "write_report"]
 
 REPORT = "preprocess_report.html"
 MAX_POINTS = 1500
-HIDDEN = {"verdict", "source_frames", "source_names", "preset", "why", "path"}
+HIDDEN = {
+    "verdict",
+    "source_frames",
+    "source_names",
+    "source_digest",
+    "preset",
+    "why",
+    "path",
+}
 AXIS = 0.04
 """Length of the drawn optical axes as a fraction of the extent of cameras and points."""
 

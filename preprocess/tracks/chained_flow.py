@@ -3,6 +3,9 @@
 A track is started wherever a cell of the image has no point. It follows the flow while forward and
 backward flow agree, and ends at an occlusion, at the border, or where too many points are in one
 cell. Tracks are short (10 to 30 frames on ordinary clips); a point that reappears is a new track.
+
+Points are followed through the frames of the video between those of the scene too, and over blurred
+frames; positions are kept in the frames of the scene.
 """
 
 from __future__ import annotations
@@ -15,18 +18,23 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int, UInt8
 
 from msdyn.preprocess.contracts import Backend, TrackResult
+from msdyn.preprocess.frames.footage import Footage
 from msdyn.preprocess.imaging.flow import (
-    FlowPair,
     estimate_flow,
     follow_points,
     grey,
+    look_alike,
     refine_points,
 )
 from msdyn.preprocess.progress import progress
 from msdyn.preprocess.registry import register_backend
+from msdyn.preprocess.tracks.bridging import FlowBetween, Step, flow_steps
 from msdyn.scene import Scene, Tracks
 
 __all__ = ["FlowTracks"]
+
+BRIDGED_CONFIDENCE = 0.1
+"""Highest confidence of a position that is interpolated over a blurred frame."""
 
 
 @register_backend("tracks", "flow", needs=("frames",))
@@ -40,52 +48,79 @@ class FlowTracks(Backend):
     cell_capacity: int = 2
     """Most points in a cell; the oldest are kept."""
     anchor_frames: int = 8
-    """Points are matched again to the image this many frames before, against drift."""
+    """Points are matched again to the image this many steps of flow before, against drift."""
     min_life: int = 3
     """Tracks visible in fewer frames are dropped."""
     drift_px: float = 1.5
     """Accumulated forward-backward error at which the confidence of a point is one half."""
 
-    def track(self, scene: Scene) -> TrackResult:
+    def track(self, scene: Scene, footage: Footage | None = None) -> TrackResult:
         """Return tracks through the whole clip.
 
         The figures: `tracks`, their number; `mean_life_frames`; `forward_backward_px`, the median
-        difference of forward and backward flow.
+        difference of forward and backward flow in the steps that end at a frame of the scene;
+        `frames_between`, the number of other frames that points were followed through;
+        `bridged_frames`, the blurred frames of the scene in which positions are interpolated.
         """
+        footage = footage or Footage.of_scene(scene)
+        scene_frame = dict(zip(footage.kept.tolist(), range(len(scene)), strict=True))
         grid = _Grid(scene.size, self.cells)
-        images: deque[np.ndarray] = deque(maxlen=self.anchor_frames + 1)
-        points = _Points(grid.empty_centres(np.zeros((0, 2), np.float32)))
-        history = deque([points.snapshot()])
-        errors = []
-        pairs = progress(self.flows(scene), "tracks", total=len(scene) - 1)
-        for frame, pair in enumerate(pairs, start=1):
-            images.extend([pair.second] if images else [pair.first, pair.second])
-            moved, error, valid = follow_points(pair, points.xy)
-            errors.append(np.sqrt(error[valid]))
+        centres = grid.empty_centres(np.zeros((0, 2), np.float32))
+        points = _Points(centres)
+        recent: deque[tuple[np.ndarray, _Snapshot]] = deque(maxlen=self.anchor_frames)
+        stored = deque([points.snapshot()])
+        last_index, last_image, last = 0, grey(scene.image(0)), stored[0]
+        errors, bridged = [], []
+        for step in self._steps(footage, centres):
+            before, frame = points.snapshot(), scene_frame.get(step.after)
+            recent.append((step.pair.first, before))
+            moved, error, valid = follow_points(step.pair, points.xy)
             points.advance(moved, error)
             points.keep(valid)
-            if frame >= self.anchor_frames:
-                points.anchor(images[0], images[-1], history[-self.anchor_frames])
+            for index in range(step.before + 1, step.after):
+                if index in scene_frame:
+                    share = (index - step.before) / (step.after - step.before)
+                    stored.append(self._interpolated(before, points.snapshot(), share))
+                    bridged.append(scene_frame[index])
+            if len(recent) == self.anchor_frames:
+                points.anchor(recent[0][0], step.pair.second, recent[0][1])
                 points.keep(grid.inside(points.xy))
+            if frame is None:
+                continue
+            if step.before != last_index:
+                points.match_again(last_image, step.pair.second, last)
+                points.keep(grid.inside(points.xy))
+            errors.append(np.sqrt(error[valid]))
             points.keep(grid.within_capacity(points.xy, self.cell_capacity))
             points.add(grid.empty_centres(points.xy), frame)
-            history.append(points.snapshot())
-        tracks = self._collect(history, np.array(points.first_frame, np.int32))
+            stored.append(points.snapshot())
+            last_index, last_image, last = step.after, step.pair.second, stored[-1]
+        tracks = self._collect(stored, np.array(points.first_frame, np.int32))
         life = tracks.lifetimes
         figures = {
             "tracks": len(tracks),
             "mean_life_frames": round(float(life.mean()), 2) if len(tracks) else 0.0,
             "forward_backward_px": round(float(np.median(np.concatenate(errors))), 4),
+            "frames_between": len(footage) - len(scene),
+            "bridged_frames": bridged,
         }
         return TrackResult(tracks, figures)
 
-    def flows(self, scene: Scene) -> Iterator[FlowPair]:
-        """Yield the forward and backward flow between each frame and the next."""
-        before = grey(scene.image(0))
-        for frame in range(1, len(scene)):
-            now = grey(scene.image(frame))
-            yield estimate_flow(before, now)
-            before = now
+    def flow_between(self) -> FlowBetween:
+        """Return the function that estimates the forward and backward flow of two images."""
+        return lambda before, after: estimate_flow(grey(before), grey(after))
+
+    def _steps(self, footage: Footage, probes: Float32[np.ndarray, "points 2"]) -> Iterator[Step]:
+        """Yield the steps of flow through all frames, behind a progress bar."""
+        images = iter(progress(footage.images(), "tracks", total=len(footage)))
+        return flow_steps(images, self.flow_between(), probes)
+
+    def _interpolated(self, before: _Snapshot, after: _Snapshot, share: float) -> _Snapshot:
+        """Return the points of a skipped frame, some share of the way between two others."""
+        _, old, new = np.intersect1d(before.ids, after.ids, assume_unique=True, return_indices=True)
+        xy = before.xy[old] + np.float32(share) * (after.xy[new] - before.xy[old])
+        drift = after.drift[new] + np.float32(self.drift_px**2 * (1 / BRIDGED_CONFIDENCE - 1))
+        return _Snapshot(after.ids[new], xy, drift)
 
     def _collect(
         self, history: deque[_Snapshot], first_frame: Int[np.ndarray, " points"]
@@ -170,6 +205,22 @@ class _Points:
         """Match the points of an earlier frame again, from its image to the present one."""
         _, old, new = np.intersect1d(past.ids, self.ids, assume_unique=True, return_indices=True)
         self.xy[new] = refine_points(then, now, past.xy[old], self.xy[new])
+
+    def match_again(
+        self,
+        then: UInt8[np.ndarray, "height width"],
+        now: UInt8[np.ndarray, "height width"],
+        past: _Snapshot,
+    ) -> None:
+        """Anchor the points in the frame of the scene before, and drop those that look different.
+
+        Errors of the steps in between add up, and next to an occluder each step is similar.
+        """
+        self.anchor(then, now, past)
+        _, old, new = np.intersect1d(past.ids, self.ids, assume_unique=True, return_indices=True)
+        alike = np.ones(len(self.ids), bool)
+        alike[new] = look_alike(then, now, past.xy[old], self.xy[new])
+        self.keep(alike)
 
     def keep(self, which: Bool[np.ndarray, " points"]) -> None:
         """Drop all other points."""

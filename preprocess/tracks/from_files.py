@@ -12,6 +12,7 @@ from msdyn.errors import InputError
 from msdyn.io import read_cotracker, read_tapvid3d
 from msdyn.preprocess.contracts import FileBackend, TrackResult
 from msdyn.preprocess.frame_matching import rows_of_frames
+from msdyn.preprocess.frames.footage import Footage
 from msdyn.preprocess.registry import register_backend
 from msdyn.scene import Observations, Scene, Tracks, npz_keys, read_tracks
 
@@ -23,8 +24,10 @@ __all__ = ["FileTracks"]
 class FileTracks(FileBackend):
     """Tracks in pixels of the video at its full size."""
 
-    def track(self, scene: Scene) -> TrackResult:
+    def track(self, scene: Scene, footage: Footage | None = None) -> TrackResult:
         """Return the tracks in the frames of the scene, in pixels of its images.
+
+        The footage is not used.
 
         The figures: `layout` of the file; `tracks`, their number; `mean_life_frames`; `resampled`,
         the scale from pixels of the video to those of the scene.

@@ -7,8 +7,9 @@ than a network can take are cut into overlapping spans.
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,10 +19,14 @@ from torch import nn
 
 from msdyn.devices import choose_device
 from msdyn.preprocess.contracts import Backend, BackendOptions, TrackResult
+from msdyn.preprocess.frames.footage import Footage
 from msdyn.preprocess.progress import progress
 from msdyn.scene import Observations, Scene, Tracks
 
 __all__ = ["GridTracks", "cut_spans"]
+
+MAX_STEPS = 4
+"""Most steps from one frame of the scene to the next: a span covers at least 20 of them."""
 
 AnyTracker = TypeVar("AnyTracker", bound="GridTracks")
 
@@ -68,7 +73,7 @@ class GridTracks(Backend, abc.ABC):
             device: "cpu", "cuda" or "cuda:N".
         """
 
-    def track(self, scene: Scene) -> TrackResult:
+    def track(self, scene: Scene, footage: Footage | None = None) -> TrackResult:
         """Return tracks through the whole clip.
 
         The figures: `tracks`, their number; `mean_life_frames`; `device`.
@@ -76,15 +81,20 @@ class GridTracks(Backend, abc.ABC):
         Raises:
             InputError: the network cannot be loaded.
         """
+        footage = (footage or Footage.of_scene(scene)).coarser(MAX_STEPS)
         device = str(choose_device(self.device))
         network = self._load().to(device).eval()
         spans = []
-        for first, last in progress(cut_spans(len(scene), self.span), "tracks"):
-            images = np.stack([scene.image(frame) for frame in range(first, last)])
-            starts = [f - first for f in range(first, last) if f % self.every == self.every // 2]
-            queries = _queries(scene.size, self.grid, starts or [(last - first) // 2])
+        for first, images in _read_spans(footage, self.span):
+            kept = footage.kept[(footage.kept >= first) & (footage.kept < first + len(images))]
+            number = np.searchsorted(footage.kept, kept)  # of the frames in the scene
+            starts = kept[number % self.every == self.every // 2]
+            if not len(starts):
+                starts = kept[len(kept) // 2 : len(kept) // 2 + 1]
+            queries = _queries(scene.size, self.grid, (starts - first).tolist())
             with torch.inference_mode():
-                spans.append((first, self._follow(network, images, queries, device)))
+                tracks = self._follow(network, images, queries, device)
+            spans.append(_in_scene(tracks, footage, first))
         tracks = _merged(spans, scene, self.min_life)
         life = tracks.lifetimes
         figures = {
@@ -120,21 +130,43 @@ def _queries(
     return np.concatenate(parts).astype(np.float32)
 
 
-def _merged(spans: list[tuple[int, Tracks]], scene: Scene, min_life: int) -> Tracks:
+def _read_spans(
+    footage: Footage, length: int
+) -> Iterator[tuple[int, UInt8[np.ndarray, "frames height width 3"]]]:
+    """Yield the first frame and the images of each span, holding two spans in memory."""
+    frames = iter(progress(footage.images(), "tracks", total=len(footage)))
+    held: list[np.ndarray] = []
+    start = 0
+    for first, last in cut_spans(len(footage), length):
+        held = held[first - start :]
+        held += islice(frames, last - first - len(held))
+        start = first
+        yield first, np.stack(held)
+
+
+def _in_scene(tracks: Tracks, footage: Footage, first: int) -> Tracks:
+    """Return the tracks of a span that starts at `first`, in the frames of the scene alone."""
+    track, frame, xy, confidence = tracks.observations()
+    number = np.searchsorted(footage.kept, first + frame)
+    own = footage.kept[np.minimum(number, len(footage.kept) - 1)] == first + frame
+    observations = Observations(track[own], number[own], xy[own], confidence[own])
+    unknown = np.full(len(tracks), -1)
+    return Tracks.from_observations(len(footage.kept), observations, unknown, 0 * unknown)
+
+
+def _merged(spans: list[Tracks], scene: Scene, min_life: int) -> Tracks:
     """Return the tracks of all spans, without positions outside of the image and short tracks.
 
     Args:
-        spans: the first frame of each span, and its tracks.
+        spans: the tracks of each span, in the frames of the scene.
         scene: the clip.
         min_life: least number of frames in which a track is visible.
     """
     columns, count = [], 0
-    for first, tracks in spans:
+    for tracks in spans:
         track, frame, xy, confidence = tracks.observations()
         inside = ((xy >= 0) & (xy <= [scene.info.width, scene.info.height])).all(1)
-        columns.append(
-            (count + track[inside], first + frame[inside], xy[inside], confidence[inside])
-        )
+        columns.append((count + track[inside], frame[inside], xy[inside], confidence[inside]))
         count += len(tracks)
     merged = Observations(*(np.concatenate(column) for column in zip(*columns, strict=True)))
     tracks = Tracks.from_observations(len(scene), merged, np.full(count, -1), np.zeros(count))

@@ -8,7 +8,7 @@ Reference: Teed and Deng, "RAFT: Recurrent All-Pairs Field Transforms for Optica
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,8 +23,8 @@ from msdyn.preprocess.checkpoints.torch_hub import hub_weights, load_from_hub
 from msdyn.preprocess.contracts import BackendOptions
 from msdyn.preprocess.imaging.flow import FlowPair, grey
 from msdyn.preprocess.registry import register_backend
+from msdyn.preprocess.tracks.bridging import FlowBetween
 from msdyn.preprocess.tracks.chained_flow import FlowTracks
-from msdyn.scene import Scene
 
 __all__ = ["RaftTracks"]
 
@@ -58,8 +58,8 @@ class RaftTracks(FlowTracks):
     def licence(self) -> str:
         return LICENCE if self.model in _TORCHVISION else "unknown (your own copy)"
 
-    def flows(self, scene: Scene) -> Iterator[FlowPair]:
-        """Yield the forward and backward flow between each frame and the next.
+    def flow_between(self) -> FlowBetween:
+        """Return the function that estimates the forward and backward flow of two images.
 
         Raises:
             MissingExtraError: torchvision is not installed.
@@ -67,12 +67,14 @@ class RaftTracks(FlowTracks):
         """
         device = str(choose_device(self.device))
         network = self._load().to(device).eval()
-        before = scene.image(0)
-        for frame in range(1, len(scene)):
-            now = scene.image(frame)
-            forward, backward = _flow(network, np.stack([before, now]), device)
-            yield FlowPair(grey(before), grey(now), forward, backward)
-            before = now
+
+        def between(
+            before: UInt8[np.ndarray, "height width 3"], after: UInt8[np.ndarray, "height width 3"]
+        ) -> FlowPair:
+            forward, backward = _flow(network, np.stack([before, after]), device)
+            return FlowPair(grey(before), grey(after), forward, backward)
+
+        return between
 
     def _load(self) -> nn.Module:
         if self.model not in _TORCHVISION:

@@ -259,16 +259,17 @@ def test_raft_by_torchvision_and_its_weights(square, monkeypatch, tmp_path):
     trained = Shifts(None)
     trained.step.data = torch.tensor([1.0, 0.5])
     put_weights(trained, url, monkeypatch, tmp_path)
-    pair = next(RaftTracks(model="raft_small", offline=True).flows(scene))
+    images = scene.image(0), scene.image(1)
+    pair = RaftTracks(model="raft_small", offline=True).flow_between()(*images)
     np.testing.assert_array_equal(pair.forward, np.broadcast_to(np.float32([1, 0.5]), (72, 96, 2)))
     np.testing.assert_array_equal(pair.backward, -pair.forward)
     # What follows them is the chain without weights, on the same grey images.
-    own = next(FlowTracks().flows(scene))
+    own = FlowTracks().flow_between()(*images)
     np.testing.assert_array_equal(pair.first, own.first)
     np.testing.assert_array_equal(pair.second, own.second)
     (tmp_path / "checkpoints" / url.rsplit("/", 1)[-1]).unlink()
     with pytest.raises(InputError, match="not on this disk"):
-        next(RaftTracks(model="raft_small", offline=True).flows(scene))
+        RaftTracks(model="raft_small", offline=True).flow_between()
 
 
 def test_the_command_takes_them_and_says_what_is_missing(clip, tmp_path, capsys, monkeypatch):
