@@ -262,7 +262,7 @@ def _seen(data: FitData, frame: int, xyz: Float[np.ndarray, "points 3"]) -> _See
 
 def _smooth(data: FitData, frame: int) -> Float[np.ndarray, "height width 3"]:
     """Return the image of a frame, RGB in [0, 1], averaged over 3x3 pixels."""
-    return uniform_filter(data.rgb[frame].cpu().numpy() / 255, (3, 3, 0))
+    return uniform_filter(data.rgb[frame].cpu().numpy() / 255, 3, axes=(0, 1))
 
 
 def _depth_tolerance(data: FitData, tracks: LiftedTracks, tracked: TrackedMotion) -> float:

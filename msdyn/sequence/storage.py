@@ -19,7 +19,8 @@ from msdyn.sequence.sequence import GaussianSequence
 __all__ = ["load_sequence", "save_sequence"]
 
 _FORMAT = "msdyn-sequence"
-_GAUSSIANS = ("means", "log_scales", "quats_wxyz", "opacity_logits", "harmonics", "life_spans")
+_REQUIRED = ("means", "log_scales", "quats_wxyz", "opacity_logits", "harmonics")
+_GAUSSIANS = (*_REQUIRED, "life_spans")
 # Motion model of files that do not name one (early versions of msdyn).
 _DEFAULT_MOTION = "hierarchy"
 
@@ -95,8 +96,8 @@ def load_sequence(path: str | os.PathLike, device: str | torch.device = "cpu") -
 
 
 def _gaussians(tensors: dict[str, torch.Tensor], prefix: str) -> Gaussians:
-    required = (tensors[prefix + name] for name in _GAUSSIANS[:-1])
-    return Gaussians(*required, tensors.get(prefix + _GAUSSIANS[-1]))
+    required = [tensors[prefix + name] for name in _REQUIRED]
+    return Gaussians(*required, life_spans=tensors.get(f"{prefix}life_spans"))
 
 
 def _assemble(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> GaussianSequence:
