@@ -1,7 +1,7 @@
 """Rendering a Gaussian sequence: images, depth, flow, tracks of pixels and objects."""
 
-from msdyn.render.auto_path import MAX_UNSUPPORTED, AutoPath, auto_path, focus_points
 from msdyn.render.flow import Flow, render_flow
+from msdyn.render.path_choice import MAX_UNSUPPORTED, AutoPath, auto_path, focus_points
 from msdyn.render.pictures import Painter, render_objects
 from msdyn.render.queries import query_objects, query_tracks, rendered_depth
 from msdyn.render.render import RenderedImage, draw, render_image, render_images

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -62,7 +62,7 @@ Base = Literal["mean", "stabilised", "input"]
 _NAMES = {
     "mean": "mean input camera",
     "stabilised": "stabilised input path",
-    "input": "input path",
+    "input": "input cameras",
 }
 
 
@@ -94,6 +94,16 @@ class AutoPath:
         """Whether the share of unsupported pixels is below the limit."""
         return self.unsupported < MAX_UNSUPPORTED
 
+    def record(self) -> dict[str, Any]:
+        """Return all but the cameras, for a JSON file."""
+        return {
+            "base": self.base,
+            "degrees": self.degrees,
+            "unsupported": self.unsupported,
+            "about_objects": self.about_objects,
+            "in_frame": self.in_frame,
+        }
+
     def __str__(self) -> str:
         share = f"{self.unsupported:.1%} of the pixels unsupported"
         focus = "the moving objects" if self.about_objects else "the scene"
@@ -101,7 +111,7 @@ class AutoPath:
         if self.degrees:
             text += f"swinging up to {self.degrees:.0f} degrees about {focus}; {share}"
         else:
-            text += f"without a swing, which would not be supported; {share}"
+            text += f"without a swing, as none is supported; {share}"
         return text if self.in_frame else text + "; moving objects leave the image"
 
 
