@@ -110,7 +110,9 @@ def test_the_mean_camera_and_the_stabilised_one(cameras):
     cosine = mean.cam_from_world[0, 2, :3] @ forward / np.linalg.norm(forward)
     assert cosine > 0.999
     half = stabilised(cameras, np.array([11.5]))
-    np.testing.assert_allclose(half.centres[0], cameras.interpolated([11.5]).centres[0], atol=0.05)
+    np.testing.assert_allclose(
+        half.centres[0], cameras.interpolated(np.array([11.5])).centres[0], atol=0.05
+    )
 
 
 def test_a_crop_enlarges_about_the_principal_point(cameras):

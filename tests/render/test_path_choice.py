@@ -143,7 +143,7 @@ def test_unsupported_pixels_are_those_that_a_card_hid(side):
     card = sheet([-0.3, -0.6, 1.0], [0.6, 0, 0], [0, 1.2, 0], 0.02)
     static = np.concatenate([wall, card])
     scene = without_objects(sequence_of(static, card, np.zeros((4, 3)), scale=0.012))
-    found = InputViews(scene, np.arange(4.0), 96).unsupported(facing([[side, 0, 0]]), 0.0)
+    found = InputViews(scene, np.arange(4.0), 96).unsupported(facing(np.array([[side, 0, 0]])), 0.0)
     x = (np.arange(96) + 0.5 - 48) / FOCAL
     on_card = np.abs(side + x) < 0.3
     at_wall = side + 2 * x
@@ -162,8 +162,8 @@ def test_unsupported_pixels_are_those_that_a_card_hid(side):
 def test_a_camera_in_front_of_a_surface_is_unsupported():
     wall = without_objects(still_mover())
     views = InputViews(wall, np.array([0.0]), 96)
-    assert views.unsupported(facing([[0, 0, 0.5]]), 0.0).mean() < 0.01
-    assert views.unsupported(facing([[0, 0, 2.0]]), 0.0).mean() > 0.99
+    assert views.unsupported(facing(np.array([[0, 0, 0.5]])), 0.0).mean() < 0.01
+    assert views.unsupported(facing(np.array([[0, 0, 2.0]])), 0.0).mean() > 0.99
 
 
 def test_the_swing_is_as_wide_as_the_background_allows():
