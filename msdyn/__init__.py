@@ -11,7 +11,7 @@ from msdyn.version import __version__
 if TYPE_CHECKING:
     from msdyn.fit import FitConfig, fit_scene, preset
     from msdyn.geometry import Cameras, make_path
-    from msdyn.render import render_image, render_images
+    from msdyn.render import auto_path, render_image, render_images
     from msdyn.scene import Scene, read_cameras
     from msdyn.scene import Scene as open_scene
     from msdyn.sequence import GaussianSequence, load_sequence, save_sequence
@@ -22,6 +22,7 @@ __all__ = [
     "FitConfig",
     "GaussianSequence",
     "Scene",
+    "auto_path",
     "fit_scene",
     "load_sequence",
     "make_path",
@@ -38,6 +39,7 @@ _HOMES = {
     "FitConfig": "msdyn.fit",
     "GaussianSequence": "msdyn.sequence",
     "Scene": "msdyn.scene",
+    "auto_path": "msdyn.render",
     "fit_scene": "msdyn.fit",
     "load_sequence": "msdyn.sequence",
     "make_path": "msdyn.geometry",

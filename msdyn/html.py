@@ -130,12 +130,17 @@ def picture(
     return figure(Markup('<img alt="{}" src="{}">').format(caption, source), caption)
 
 
-def video(path: Path) -> Markup:
-    """Return an MP4 file as a video that plays automatically in a loop."""
+def video(path: Path, description: str = "") -> Markup:
+    """Return an MP4 file as a video that plays automatically in a loop.
+
+    Args:
+        path: of the file.
+        description: text for those who do not see the video.
+    """
     source = _data_uri("video/mp4", path.read_bytes())
-    return Markup('<video src="{}" autoplay loop muted playsinline controls></video>').format(
-        source
-    )
+    return Markup(
+        '<video src="{}" aria-label="{}" autoplay loop muted playsinline controls></video>'
+    ).format(source, description)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bool = True) -> Markup:

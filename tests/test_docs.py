@@ -284,7 +284,7 @@ def test_outputs_and_camera_paths():
     outputs = [quoted(row[0])[0] for row in table("docs/rendering.md", "output")]
     assert outputs == list(OUTPUTS)
     paths = [name for row in table("docs/rendering.md", "path") for name in quoted(row[0])]
-    assert set(paths) == set(PATHS)
+    assert set(paths) == {"auto", *PATHS}
 
 
 def test_metrics():

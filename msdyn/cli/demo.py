@@ -30,6 +30,9 @@ def _demo(config: DemoConfig) -> None:
         difference = metrics["bare"]["full"]["mpsnr"] - metrics["recording"]["full"]["mpsnr"]
         print(f"\ndifference of the mp4 alone to the recording: {difference:+.2f} dB")
     folder = config.out / "bare" if config.bare else config.out
+    novel = metrics["bare" if config.bare else "recording"].get("novel_view")
+    if novel:
+        print(f"\nnovel.mp4: {novel['path']}")
     print(f"\nlook at {folder / 'novel.mp4'} and {folder / 'comparison.png'};")
     print(f"the figures are in {config.out / 'metrics.json'}")
 

@@ -70,7 +70,7 @@ def _fit(command: FitCommand) -> None:
     folder = config.out or config.scene / "fit"
     report = write_report(scene, folder, sequence=sequence)
     print(f"{sequence!r}\nwritten to {folder}; see {report}, or")
-    print(f"  msdyn-render {config.out or config.scene} --path orbit --out orbit.mp4")
+    print(f"  msdyn-render {config.out or config.scene} --path auto --out auto.mp4")
 
 
 def _watch(scene: Scene, port: int) -> Callable[[Fitter], None]:

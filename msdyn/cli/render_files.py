@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -44,10 +45,12 @@ class RenderConfig:
     """Camera file of msdyn, nerfstudio or DyCheck, with or without times; several cameras make a
     video. The input camera of that time by default."""
     path: (
-        Literal["input", "stabilised", "orbit", "spiral", "dolly", "away", "bullet-time"] | None
+        Literal["auto", "input", "stabilised", "orbit", "spiral", "dolly", "away", "bullet-time"]
+        | None
     ) = None
-    """Camera path, as a video: the input cameras; the same, smoothed; an arc around the scene; a
-    spiral; towards the scene; away from the input; or an arc at a fixed time."""
+    """Camera path, as a video: auto, about the moving objects, as far as the input supports it; the
+    input cameras; the same, smoothed; an arc around the moving objects; a spiral; towards them;
+    away from the input; or an arc at a fixed time."""
     what: Annotated[PartSelection, tyro.conf.arg(name="")] = field(default_factory=PartSelection)
     out: Path | None = None
     """File to write, .png, .npy or .mp4, or a folder for numbered images; render.png or
@@ -88,9 +91,13 @@ def render_to_files(config: RenderConfig) -> list[Path]:
         camera=config.camera,
         path=config.path,
         frames=config.frames,
+        fps=config.fps,
+        objects=what.labels(sequence),
         video=suffix == ".mp4",
     )
     out = _output_path(config, plan, suffix)
+    if plan.chosen is not None:
+        tqdm.write(f"path auto: {plan.chosen}", file=sys.stderr)
     canvas = _Canvas(painter, plan, config)
     targets = {name: _target(out, name, outputs, config) for name in outputs}
     with ExitStack() as stack:
@@ -210,7 +217,7 @@ class _Canvas:
 
     def record(self, outputs: list[str]) -> dict[str, Any]:
         """Return the description of a folder of images, for `render.json`."""
-        cameras = self.plan.cameras
+        cameras, chosen = self.plan.cameras, self.plan.chosen
         return {
             "format": "msdyn-render",
             "version": 1,
@@ -222,6 +229,7 @@ class _Canvas:
             "intrinsics": cameras.intrinsics.tolist(),
             "world_units": self.painter.sequence.world_units,
             "depth_step": self.depth_step,
+            "auto_path": None if chosen is None else chosen.record(),
         }
 
     def _array_or_image(

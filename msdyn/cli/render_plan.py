@@ -9,12 +9,14 @@ import numpy as np
 from jaxtyping import Real
 
 from msdyn.errors import InputError
-from msdyn.geometry import Cameras, focus_point, make_path
+from msdyn.geometry import Cameras, make_path
 from msdyn.io import read_camera_file
+from msdyn.render import AutoPath, auto_path, focus_points
 from msdyn.sequence import GaussianSequence
 
 __all__ = ["Plan", "make_plan"]
 
+_AUTO = "auto"
 _BULLET_TIME = "bullet-time"
 
 
@@ -26,11 +28,13 @@ class Plan:
         cameras: one per image.
         times: the normalised time of each.
         name: default name of the file.
+        chosen: how the path was chosen, for the path `auto`.
     """
 
     cameras: Cameras
     times: Real[np.ndarray, " images"]
     name: str
+    chosen: AutoPath | None = None
 
     def __len__(self) -> int:
         return len(self.times)
@@ -43,6 +47,8 @@ def make_plan(
     camera: Path | None = None,
     path: str | None = None,
     frames: int | None = None,
+    fps: float | None = None,
+    objects: list[int] | None = None,
     video: bool = False,
 ) -> Plan:
     """Return the cameras and times to render.
@@ -51,8 +57,10 @@ def make_plan(
         sequence: the fit; its cameras are those of the input.
         moments: normalised times, or None if not given.
         camera: a camera file.
-        path: name of a camera path.
+        path: name of a camera path, or "auto".
         frames: number of images.
+        fps: frames per second of the video; those of the clip by default.
+        objects: mask indices of the objects that paths lead around; all of them by default.
         video: play through the clip if neither times nor a number of images are given.
 
     Raises:
@@ -67,7 +75,7 @@ def make_plan(
         raise InputError("render: expected --frames or --times, got both")
     count = frames or len(sequence.timeline)
     if path is not None:
-        return _along_path(sequence, path, moments, count)
+        return _along_path(sequence, path, moments, count, fps, objects)
     if camera is not None:
         return _from_file(sequence, camera, moments, count, play=video or frames is not None)
     if moments is None:
@@ -79,7 +87,12 @@ def make_plan(
 
 
 def _along_path(
-    sequence: GaussianSequence, path: str, moments: Real[np.ndarray, " times"] | None, count: int
+    sequence: GaussianSequence,
+    path: str,
+    moments: Real[np.ndarray, " times"] | None,
+    count: int,
+    fps: float | None,
+    objects: list[int] | None,
 ) -> Plan:
     """Return a plan along a named camera path."""
     cameras = sequence.cameras
@@ -91,14 +104,18 @@ def _along_path(
         times = moments
     else:
         times = np.linspace(0, 1, count) if moments is None else np.full(count, moments[0])
-    focus = focus_point(cameras)
-    if path == _BULLET_TIME:
-        cameras = sequence.camera_at(float(times[0]))
+    if path == _AUTO:
+        seconds = len(times) / (fps or sequence.timeline.fps)
+        chosen = auto_path(sequence, times, seconds=seconds, objects=objects)
+        return Plan(chosen.cameras, times, path, chosen)
     if path == "input":
         # The camera of the same time, interpolated between frames.
         playing = np.linspace(0, 1, len(times)) if moments is None or len(moments) == 1 else times
         positions = sequence.timeline.frame_positions(playing)
         return Plan(cameras.interpolated(positions), times, path)
+    if path == _BULLET_TIME:
+        cameras = sequence.camera_at(float(times[0]))
+    focus = np.median(focus_points(sequence, times, objects), axis=0)
     return Plan(make_path(path, cameras, len(times), focus), times, path)
 
 

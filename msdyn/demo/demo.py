@@ -23,10 +23,9 @@ from msdyn.devices import DeviceName
 from msdyn.evaluate import Variant, evaluate_tracks, evaluate_views
 from msdyn.files import read_json, write_json
 from msdyn.fit import FitConfig, fit_scene, preset
-from msdyn.geometry import make_path
 from msdyn.io import write_video
 from msdyn.preprocess import PreprocessConfig, preprocess_video
-from msdyn.render import render_images
+from msdyn.render import auto_path, render_images
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence
 from msdyn.synthetic import make_scene, render_truth, write_clip
@@ -130,7 +129,7 @@ def _reconstruct(config: DemoConfig, clip: Path, out: Path, *, bare: bool) -> di
     with timer.stage("report"):
         write_report(scene, out / "scene" / "fit", sequence=sequence)
     with timer.stage("render"):
-        _save_video(sequence, out / "novel.mp4")
+        novel = _save_video(sequence, out / "novel.mp4")
         save_comparison_sheet(out / "comparison.png", scene, sequence, truth, align=bare)
     with timer.stage("evaluate"):
         figures = {
@@ -142,6 +141,7 @@ def _reconstruct(config: DemoConfig, clip: Path, out: Path, *, bare: bool) -> di
         **figures,
         "gain_over_frozen_db": figures["full"]["mpsnr"] - figures["frozen"]["mpsnr"],
         "gain_over_levels_1_db": figures["full"]["mpsnr"] - figures["levels_1"]["mpsnr"],
+        "novel_view": novel,
         "seconds": timer.seconds,
     }
 
@@ -170,15 +170,15 @@ def _evaluate(
     return figures
 
 
-def _save_video(sequence: GaussianSequence, path: Path) -> None:
-    """Save a video of the clip from a camera that moves away from the input path."""
+def _save_video(sequence: GaussianSequence, path: Path) -> dict[str, Any]:
+    """Save a video of the clip at half speed along the path `auto`, and return its description."""
     count = 2 * len(sequence.timeline)
-    cameras = make_path("away", sequence.cameras, count)
-    seconds = sequence.timeline.seconds
-    fps = (len(seconds) - 1) / float(seconds[-1] - seconds[0])
-    images = render_images(sequence, cameras, np.linspace(0, 1, count))
+    times = np.linspace(0, 1, count)
+    chosen = auto_path(sequence, times)
+    images = render_images(sequence, chosen.cameras, times)
     progress = tqdm(images, desc=f"render {path.name}", total=count, unit="frame")
-    write_video(path, (image.rgb8 for image in progress), fps)
+    write_video(path, (image.rgb8 for image in progress), sequence.timeline.fps)
+    return {"path": str(chosen), **chosen.record()}
 
 
 class _Timer:

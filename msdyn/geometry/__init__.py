@@ -13,7 +13,16 @@ from msdyn.geometry.cameras import (
     world_points_from_depth,
 )
 from msdyn.geometry.harmonics import SH_C0, harmonics_basis
-from msdyn.geometry.paths import PATHS, focus_point, make_path
+from msdyn.geometry.paths import (
+    PATHS,
+    cropped,
+    focus_point,
+    make_path,
+    mean_camera,
+    smoothing_weights,
+    stabilised,
+    swung,
+)
 from msdyn.geometry.procrustes import (
     Alignment,
     align_camera_paths,
@@ -51,6 +60,7 @@ __all__ = [
     "Similarity",
     "SurfaceSamples",
     "align_camera_paths",
+    "cropped",
     "depth_in_camera",
     "focus_point",
     "harmonics_basis",
@@ -58,6 +68,7 @@ __all__ = [
     "invert_transforms",
     "look_at",
     "make_path",
+    "mean_camera",
     "multiply_quats_wxyz",
     "nearest_pixels",
     "nearest_rotations",
@@ -72,7 +83,10 @@ __all__ = [
     "sample_normals",
     "similarity_from_points",
     "sixd_from_rotations",
+    "smoothing_weights",
+    "stabilised",
     "surface_agreement",
+    "swung",
     "transform_points",
     "unproject",
     "world_points_from_depth",

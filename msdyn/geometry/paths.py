@@ -1,7 +1,8 @@
 """Camera paths for novel views, built from the cameras of a clip.
 
-Every path function takes the cameras of the clip, the focus point [3] in the world and the number
-of frames.
+Every function of `PATHS` takes the cameras of the clip, the focus point [3] in the world and the
+number of frames. `mean_camera`, `stabilised`, `swung` and `cropped` are the parts of the path that
+`msdyn.render.auto_path` chooses.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,20 @@ from msdyn.errors import InputError
 from msdyn.geometry.cameras import Cameras, look_at
 from msdyn.geometry.procrustes import nearest_rotations
 
-__all__ = ["PATHS", "focus_point", "make_path", "turned_about"]
+__all__ = [
+    "PATHS",
+    "cropped",
+    "focus_point",
+    "make_path",
+    "mean_camera",
+    "smoothing_weights",
+    "stabilised",
+    "swung",
+    "turned_about",
+]
+
+_PITCH = 0.4
+"""Largest pitch of an arc, relative to its largest yaw."""
 
 
 def focus_point(cameras: Cameras) -> Float[np.ndarray, " 3"]:
@@ -68,16 +82,75 @@ def _away(
 
 def _stabilised(cameras: Cameras, focus: Float[np.ndarray, " 3"], count: int) -> Cameras:
     """Follow the input cameras, smoothed over time by a Gaussian."""
-    positions = np.linspace(0, len(cameras) - 1, count)
-    width = max(len(cameras) / 12, 1.0)
-    weight = np.exp(-(((positions[:, None] - np.arange(len(cameras))) / width) ** 2) / 2)
-    weight /= weight.sum(1, keepdims=True)  # [count, T]
-    pose = np.tile(np.eye(4), (count, 1, 1))
+    return stabilised(cameras, np.linspace(0, len(cameras) - 1, count))
+
+
+def smoothing_weights(
+    positions: Real[np.ndarray, " positions"], frames: int
+) -> Float[np.ndarray, "positions frames"]:
+    """Return the weights of the frames in a Gaussian average over time at each position.
+
+    The standard deviation is a twelfth of the clip, at least one frame.
+
+    Args:
+        positions: fractional frame indices.
+        frames: number of frames of the clip.
+    """
+    width = max(frames / 12, 1.0)
+    offset = np.asarray(positions, np.float64)[:, None] - np.arange(frames)
+    weight = np.exp(-((offset / width) ** 2) / 2)
+    return weight / weight.sum(1, keepdims=True)
+
+
+def stabilised(cameras: Cameras, positions: Real[np.ndarray, " positions"]) -> Cameras:
+    """Return the input cameras at fractional frame indices, smoothed over time by a Gaussian.
+
+    Args:
+        cameras: the clip's cameras.
+        positions: fractional frame indices.
+    """
+    return _averaged(cameras, smoothing_weights(positions, len(cameras)))
+
+
+def mean_camera(cameras: Cameras) -> Cameras:
+    """Return one camera, the mean of the given ones: of centres, rotations and intrinsics."""
+    return _averaged(cameras, np.full((1, len(cameras)), 1 / len(cameras)))
+
+
+def _averaged(cameras: Cameras, weight: Float[np.ndarray, "count frames"]) -> Cameras:
+    """Return the weighted means of cameras; the weights of each add up to one."""
+    pose = np.tile(np.eye(4), (len(weight), 1, 1))
     mean = np.einsum("ct,tij->cij", weight, cameras.cam_from_world[:, :3, :3])
     pose[:, :3, :3] = nearest_rotations(mean)
     pose[:, :3, 3] = -(pose[:, :3, :3] @ (weight @ cameras.centres)[..., None])[..., 0]
     intrinsics = np.einsum("ct,tij->cij", weight, cameras.intrinsics)
     return Cameras(intrinsics, pose, cameras.width, cameras.height)
+
+
+def swung(
+    base: Cameras, focus: Real[np.ndarray, "cameras 3"], degrees: float, cycles: int = 1
+) -> Cameras:
+    """Rotate each camera about its own focus point, left and right and a little upwards.
+
+    A point at the focus keeps its position in the image. The first and last camera are unchanged.
+
+    Args:
+        base: cameras, without the swing.
+        focus: a world point for each camera.
+        degrees: largest yaw; the largest pitch is two fifths of it.
+        cycles: number of times that the cameras swing to both sides.
+
+    Raises:
+        InputError: as many focus points as cameras are needed.
+    """
+    if np.shape(focus) != (len(base), 3):
+        raise InputError(f"focus: expected shape ({len(base)}, 3), got {np.shape(focus)}")
+    phase = 2 * np.pi * cycles * np.linspace(0, 1, len(base))
+    frames = [
+        turned_about(camera, point, *_arc(degrees, angle))
+        for camera, point, angle in zip(base, focus, phase, strict=True)
+    ]
+    return _stack(frames)
 
 
 def _spiral(
@@ -135,12 +208,20 @@ def _ellipse(
 ) -> Cameras:
     """Rotate the middle camera about the focus: `degrees` of yaw, two fifths of that of pitch."""
     base = cameras[len(cameras) // 2]
+    return _stack([turned_about(base, focus, *_arc(degrees, angle)) for angle in phase])
+
+
+def _arc(degrees: float, phase: float) -> tuple[float, float]:
+    """Return yaw and pitch, in radians, on an ellipse that starts at zero."""
     amplitude = np.deg2rad(degrees)
-    frames = [
-        turned_about(base, focus, amplitude * np.sin(p), 0.4 * amplitude * (1 - np.cos(p)) / 2)
-        for p in phase
-    ]
-    return _stack(frames)
+    return float(amplitude * np.sin(phase)), float(_PITCH * amplitude * (1 - np.cos(phase)) / 2)
+
+
+def cropped(cameras: Cameras, factor: float) -> Cameras:
+    """Return cameras whose images are enlarged about the principal point, their size unchanged."""
+    intrinsics = cameras.intrinsics.copy()
+    intrinsics[:, [0, 1], [0, 1]] *= factor
+    return Cameras(intrinsics, cameras.cam_from_world, cameras.width, cameras.height)
 
 
 def turned_about(

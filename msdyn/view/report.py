@@ -31,6 +31,7 @@ from msdyn.io import write_video
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, load_sequence, object_poses
 from msdyn.view.facts import Facts, gather
+from msdyn.view.novel_view import novel_view
 
 __all__ = ["write_report"]
 
@@ -63,7 +64,9 @@ def write_report(
     name = scene.directory.resolve().name
     text = page(
         f"msdyn: {name}",
-        _head(name, facts),
+        _title(name, facts),
+        novel_view(sequence),
+        _summary(facts),
         section("Reconstruction", _strip(facts)),
         _warnings(facts),
         section("Input, render, error, depth", *_samples(facts)),
@@ -87,9 +90,18 @@ def _soft(text: str) -> Markup:
     return element("p", text, class_="soft")
 
 
-def _head(name: str, facts: Facts) -> Markup:
+def _title(name: str, facts: Facts) -> Markup:
     scene, sequence = facts.scene, facts.sequence
     seconds = float(scene.info.timeline.seconds[-1] - scene.info.timeline.seconds[0])
+    size = (
+        f"{len(scene)} frames of {scene.info.width}x{scene.info.height}, {seconds:.1f} s; world in "
+        f"{_units(facts)}; canonical frame {sequence.canonical_frame}"
+    )
+    return element("h1", name) + _soft(size)
+
+
+def _summary(facts: Facts) -> Markup:
+    sequence = facts.sequence
     psnr = float(np.mean(facts.psnr))
     figures = [
         (f"{psnr:.1f} dB", "PSNR over the clip"),
@@ -100,11 +112,7 @@ def _head(name: str, facts: Facts) -> Markup:
         (_clock(facts.log[-1]["seconds"]) if facts.log else "-", "fit"),
     ]
     boxes = [element("div", element("b", v), element("span", k)) for v, k in figures]
-    size = (
-        f"{len(scene)} frames of {scene.info.width}x{scene.info.height}, {seconds:.1f} s; world in "
-        f"{_units(facts)}; canonical frame {sequence.canonical_frame}"
-    )
-    return element("h1", name) + _soft(size) + element("div", *boxes, class_="figures")
+    return element("div", *boxes, class_="figures")
 
 
 def _strip(facts: Facts) -> Markup:
@@ -121,7 +129,8 @@ def _strip(facts: Facts) -> Markup:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "strip.mp4"
         write_video(path, frames(), fps, crf=26)
-        return video(path) + _soft("left the input, right the reconstruction")
+        caption = "left the input, right the reconstruction"
+        return video(path, caption) + _soft(caption)
 
 
 def _warnings(facts: Facts) -> Markup:

@@ -13,8 +13,8 @@ from scipy.ndimage import maximum_filter, minimum_filter
 from msdyn.cli import render
 from msdyn.colours import object_palette
 from msdyn.files import read_json
-from msdyn.geometry import make_path
-from msdyn.render import render_image, render_objects
+from msdyn.geometry import make_path, transform_points
+from msdyn.render import auto_path, focus_points, render_image, render_objects
 from msdyn.scene import write_cameras
 from msdyn.sequence import save_sequence
 from msdyn.synthetic import make_scene, render_truth
@@ -113,6 +113,38 @@ def test_bullet_time_has_one_time(call, exact):
     # The path begins at the input camera of that time.
     at = exact.camera_at(0.6).cam_from_world[0]
     np.testing.assert_allclose(record["cam_from_world"][0], at, atol=1e-9)
+
+
+def test_the_path_auto_is_chosen_and_described(call, exact, capsys):
+    out = call("--path", "auto", "--frames", "6", out="auto")
+    described = capsys.readouterr().err.splitlines()[0]
+    chosen = auto_path(exact, np.linspace(0, 1, 6))
+    assert described == f"path auto: {chosen}"
+    assert f"{chosen.unsupported:.1%} of the pixels unsupported" in described
+    record = read_json(out / "render.json")
+    assert record["auto_path"] == {
+        "base": chosen.base, "degrees": chosen.degrees, "unsupported": chosen.unsupported,
+        "about_objects": True, "in_frame": True,
+    }  # fmt: skip
+    np.testing.assert_allclose(record["cam_from_world"], chosen.cameras.cam_from_world)
+    np.testing.assert_allclose(record["intrinsics"], chosen.cameras.intrinsics)
+    # About one object, at one time.
+    out = call("--path", "auto", "--frames", "6", "--time", "0.5", "--objects", "1", out="one")
+    record = read_json(out / "render.json")
+    one = auto_path(exact, np.full(6, 0.5), objects=[1])
+    np.testing.assert_allclose(record["cam_from_world"], one.cameras.cam_from_world)
+    assert record["times"] == [0.5] * 6
+    # Other paths have no such record.
+    out = call("--path", "input", "--frames", "2", out="input")
+    assert read_json(out / "render.json")["auto_path"] is None
+
+
+def test_named_paths_lead_around_the_objects(call, exact):
+    out = call("--path", "orbit", "--frames", "8", out="orbit")
+    poses = np.array(read_json(out / "render.json")["cam_from_world"])
+    focus = np.median(focus_points(exact, np.linspace(0, 1, 8)), axis=0)
+    in_camera = transform_points(poses, focus[None, None])[:, 0]
+    np.testing.assert_allclose(in_camera, np.tile(in_camera[0], (8, 1)), atol=1e-9)
 
 
 def test_a_camera_file_with_times(call, exact, tmp_path):

@@ -4,7 +4,19 @@ import numpy as np
 import pytest
 
 from msdyn.errors import InputError
-from msdyn.geometry import PATHS, Cameras, focus_point, look_at, make_path
+from msdyn.geometry import (
+    PATHS,
+    Cameras,
+    cropped,
+    focus_point,
+    look_at,
+    make_path,
+    mean_camera,
+    project,
+    stabilised,
+    swung,
+    transform_points,
+)
 
 FOCUS = np.array([0.5, 0.2, 0.3])
 DOWN = np.array([0, 0, -1.0])
@@ -68,6 +80,47 @@ def test_closed_paths_end_where_they_start(cameras):
     focus = focus_point(cameras)
     distance = np.linalg.norm(dolly.centres - focus, axis=1)
     assert distance[10] == pytest.approx(0.7 * distance[0], rel=0.01)
+
+
+def test_a_swing_keeps_each_focus_at_its_pixel(cameras):
+    focus = FOCUS + 0.1 * np.random.default_rng(1).normal(size=(24, 3))
+    path = swung(cameras, focus, 12.0, cycles=2)
+
+    def pixels(of):
+        return project(of.intrinsics, transform_points(of.cam_from_world, focus[:, None]))[:, 0]
+
+    np.testing.assert_allclose(pixels(path), pixels(cameras), atol=1e-6)
+    relative = path.cam_from_world[:, :3, :3] @ cameras.cam_from_world[:, :3, :3].swapaxes(1, 2)
+    angle = np.degrees(np.arccos((np.trace(relative, axis1=1, axis2=2).clip(-1, 3) - 1) / 2))
+    assert 10 < angle.max() < 14 and angle[0] < 1e-4 > angle[-1]
+    # Of two swings, the second repeats the first.
+    assert (angle > 6).sum() > 10 and angle[11:13].max() < 4
+    # Upwards, never below the input.
+    up = (path.centres - cameras.centres) @ -DOWN
+    assert up.min() > -0.03 and up.max() > 0.1
+    with pytest.raises(InputError, match=r"expected shape \(24, 3\)"):
+        swung(cameras, focus[:3], 12.0)
+
+
+def test_the_mean_camera_and_the_stabilised_one(cameras):
+    mean = mean_camera(cameras)
+    assert len(mean) == 1
+    np.testing.assert_allclose(mean.centres[0], cameras.centres.mean(0), atol=1e-9)
+    forward = cameras.cam_from_world[:, 2, :3].mean(0)
+    cosine = mean.cam_from_world[0, 2, :3] @ forward / np.linalg.norm(forward)
+    assert cosine > 0.999
+    half = stabilised(cameras, np.array([11.5]))
+    np.testing.assert_allclose(
+        half.centres[0], cameras.interpolated(np.array([11.5])).centres[0], atol=0.05
+    )
+
+
+def test_a_crop_enlarges_about_the_principal_point(cameras):
+    points = np.array([[0.1, -0.2, 2.0], [0, 0, 1.0]])
+    before = project(cameras.intrinsics[0], points) - [32, 24]
+    after = project(cropped(cameras, 1.25).intrinsics[0], points) - [32, 24]
+    np.testing.assert_allclose(after, 1.25 * before, atol=1e-9)
+    assert cropped(cameras, 1.25).width == 64
 
 
 def test_interpolated_cameras(cameras):

@@ -1,10 +1,12 @@
 """The report of a fit: its content, self-containedness, and layout in a browser."""
 
+import base64
 import json
 import os
 import re
 import shutil
 
+import av
 import numpy as np
 import pytest
 from browser import Browser
@@ -13,6 +15,7 @@ from msdyn.cli import export, fit
 from msdyn.errors import InputError
 from msdyn.files import read_json, write_json
 from msdyn.html import bars, curve
+from msdyn.render import auto_path, render_image
 from msdyn.scene import Scene, stamp_stage, write_image
 from msdyn.sequence import load_sequence
 from msdyn.view import write_report
@@ -37,12 +40,42 @@ def test_it_is_self_contained_and_complete(scene):
                  "Configuration"):  # fmt: skip
         assert f"<h2>{part}</h2>" in page
     assert len(re.findall(r"<figure><img", page)) == 5 * 4
-    assert page.count("<video") == 1 and page.count("<svg") == 4
+    assert page.count("<video") == 2 and page.count("<svg") == 4
     # Nothing is fetched: every resource is in the page.
     for source in re.findall(r'src="([^"]{0,20})', page):
         assert source.startswith("data:")
     assert not re.findall(r"https?://", page)
     assert "plane &lt;scene&gt;" in page and "<scene>" not in page
+
+
+def test_it_opens_with_a_video_along_the_path_auto(scene, tmp_path):
+    page = text_of(write_report(scene))
+    # Before the figures and any other picture.
+    figure = re.search(r"<figure><video (.*?)></video><figcaption>(.*?)</figcaption>", page)
+    assert figure
+    assert figure.start() < page.index("PSNR over the clip") < page.index("<img")
+    attributes, caption = figure.groups()
+    for word in ("autoplay", "loop", "muted", "playsinline", "controls"):
+        assert re.search(rf"\b{word}\b", attributes.split('"')[-1])
+    sequence = load_sequence(scene.directory)
+    path = auto_path(sequence, np.linspace(0, 1, 24), seconds=2.0)
+    assert caption.startswith(f"Novel view: {path}") and f'aria-label="{caption}"' in attributes
+    assert f"{path.unsupported:.1%} of the pixels unsupported" in caption
+    assert "slowed down 3.3 times" in caption  # six frames at 10 Hz
+    content = re.search(r"data:video/mp4;base64,([^\"]*)", attributes)
+    assert content
+    file = tmp_path / "novel.mp4"
+    file.write_bytes(base64.b64decode(content[1]))
+    assert file.stat().st_size < 2e6
+    with av.open(str(file)) as video:
+        stream = video.streams.video[0]
+        assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
+        frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(stream)]
+        assert float(stream.average_rate) == pytest.approx(12, abs=0.01)
+    assert len(frames) == 24
+    # The texture is noise, of which H.264 at this quality keeps the brightness.
+    middle = render_image(sequence, path.cameras[12], 12 / 23).rgb8
+    assert np.corrcoef(frames[12].mean(-1).ravel(), middle.mean(-1).ravel())[0, 1] > 0.9
 
 
 def test_its_figures_are_those_of_the_fit(scene):
