@@ -30,7 +30,7 @@ from msdyn.geometry import (
 )
 from msdyn.render.render import render_image
 from msdyn.render.support import InputViews
-from msdyn.sequence import GaussianSequence
+from msdyn.sequence import GaussianSequence, living_weights
 
 __all__ = ["MAX_UNSUPPORTED", "AutoPath", "auto_path", "focus_points"]
 
@@ -194,8 +194,8 @@ def _object_centres(
     index = index[:: -(-len(index) // _MAX_POINTS)]
     times = torch.as_tensor(frames, dtype=torch.float32, device=sequence.device)
     points = sequence.paths(index, times).double().cpu().numpy()
-    weight = sequence.moving.opacities[index].double().cpu().numpy()
-    return np.average(points, axis=1, weights=weight)
+    weight = living_weights(sequence, index, times).cpu().numpy()
+    return (points * weight[..., None]).sum(1) / weight.sum(1)[:, None]
 
 
 def _surface_centres(

@@ -4,7 +4,12 @@ from msdyn.sequence.choice import PartSelection, TimeSelection, parse_times
 from msdyn.sequence.edit import retime_object, without_objects
 from msdyn.sequence.gaussians import Gaussians, PosedGaussians, keep_objects
 from msdyn.sequence.levels import motion_by_level
-from msdyn.sequence.objects import object_centres, object_motions, object_poses
+from msdyn.sequence.objects import (
+    living_weights,
+    object_centres,
+    object_motions,
+    object_poses,
+)
 from msdyn.sequence.sequence import GaussianSequence
 from msdyn.sequence.storage import load_sequence, save_sequence
 
@@ -15,6 +20,7 @@ __all__ = [
     "PosedGaussians",
     "TimeSelection",
     "keep_objects",
+    "living_weights",
     "load_sequence",
     "motion_by_level",
     "object_centres",

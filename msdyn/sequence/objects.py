@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64, Real
+from jaxtyping import Bool, Float, Float64, Int, Real
 from torch import Tensor
 
 from msdyn.geometry import Rigid, procrustes
 from msdyn.sequence.sequence import GaussianSequence
 
-__all__ = ["object_centres", "object_motions", "object_poses"]
+__all__ = ["living_weights", "object_centres", "object_motions", "object_poses"]
 
 
 @torch.no_grad()
@@ -40,7 +40,7 @@ def object_motions(
     motions = {}
     for label in sequence.objects:
         own = sequence.labels == label
-        weights = _weights(sequence, own, times)
+        weights = living_weights(sequence, own, times)
         motions[label] = procrustes(canonical[own][None], means[:, own], weights).rigid.arrays()
     return motions
 
@@ -53,15 +53,26 @@ def object_centres(sequence: GaussianSequence) -> dict[int, Float[np.ndarray, " 
     centres = {}
     for label in sequence.objects:
         own = sequence.labels == label
-        weights = _weights(sequence, own, time)[0, :, None]
+        weights = living_weights(sequence, own, time)[0, :, None]
         centres[label] = ((canonical[own] * weights).sum(0) / weights.sum()).cpu().numpy()
     return centres
 
 
-def _weights(
-    sequence: GaussianSequence, own: Bool[Tensor, " moving"], times: Float[Tensor, " times"]
+@torch.no_grad()
+def living_weights(
+    sequence: GaussianSequence,
+    own: Bool[Tensor, " moving"] | Int[Tensor, " own"],
+    times: Float[Tensor, " times"],
 ) -> Float64[Tensor, "times own"]:
-    """Return the opacities of some moving Gaussians, of their lives where none exists at a time."""
+    """Return the opacities of some moving Gaussians as weights, positive at every time.
+
+    At a time at which none of them exists, they are the opacities of their lives.
+
+    Args:
+        sequence: the fit.
+        own: mask or indices of moving Gaussians.
+        times: fractional frame indices.
+    """
     always = sequence.moving.opacities.double()[own]
     weights = sequence.moving.opacities_at(times).double()[:, own].expand(len(times), -1)
     return torch.where(weights.sum(1, keepdim=True) > 1e-3 * always.max(), weights, always)
