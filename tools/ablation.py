@@ -114,15 +114,15 @@ def _config(cell: Cell, size: Size, folder: Path) -> Any:
 
     base = preset("quick")
     row = dict(ROWS[cell.row])
-    losses = row.pop("losses", base.losses)
+    options = {k: row.pop(k) for k in ("losses", "life_spans") if k in row}
     return replace(
         base,
         scene=folder.parent,
         out=folder,
         epochs=size.epochs,
         seed=cell.seed,
-        losses=losses,
         motion=replace(base.motion, **row),
+        **options,
     )
 
 

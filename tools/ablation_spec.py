@@ -16,6 +16,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "full, K=10": {"k_primitive": 10},
     "L1-L4": {"levels": 4},
     "rgb only": {"losses": "rgb"},
+    "no life spans": {"life_spans": "off"},
     "time-varying": {"weights": "time-varying"},
     "single": {"model": "single", "k": 10},
 }
