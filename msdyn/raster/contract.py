@@ -102,7 +102,7 @@ def check_arguments(
         "opacities": (opacities, gaussians),
     }
     for name, (value, *shape) in expected.items():
-        if tuple(value.shape) not in {tuple(shape), (cameras, *shape)}:
+        if tuple(value.shape) not in {tuple(shape), (1, *shape), (cameras, *shape)}:
             raise InputError(
                 f"{name}: expected {shape} or {[cameras, *shape]}, got {list(value.shape)}"
             )

@@ -191,7 +191,7 @@ def test_help_names_every_flag(capsys):
 
 
 def test_an_interruption_exits_130(config, monkeypatch, capsys):
-    def interrupt(self, scene):
+    def interrupt(self, scene, footage):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("msdyn.preprocess.tracks.chained_flow.FlowTracks.track", interrupt)

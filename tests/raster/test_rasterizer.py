@@ -121,6 +121,7 @@ def test_each_argument_may_be_shared_on_its_own(backend, shared):
     """One argument without a camera axis works together with others that have one."""
     scene = random_scene(4, cameras=2, own=True)
     check(with_changes(scene, **{shared: getattr(scene, shared)[0]}), backend)
+    check(with_changes(scene, **{shared: getattr(scene, shared)[:1]}), backend)
 
 
 def one_gaussian(**changes) -> Scene:
