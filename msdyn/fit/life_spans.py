@@ -198,7 +198,7 @@ def choose_by_coverage(
     life = alive.mean(1)
 
     def fits(chosen: Int[np.ndarray, " kept"]) -> bool:
-        return life[chosen].sum() <= count and len(chosen) <= _MOST * count
+        return float(life[chosen].sum()) <= count and len(chosen) <= _MOST * count
 
     if fits(kept):
         return kept, low

@@ -6,6 +6,7 @@ import torch
 from evaluate.exact_fits import three_points
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unchecked import construct_unchecked
 
 from msdyn.errors import InputError
 from msdyn.geometry import project
@@ -94,7 +95,15 @@ def test_removal_keeps_the_life_spans_of_the_others(sequence):
 def test_life_spans_of_another_number_are_refused():
     g = three_points(FRAMES).moving
     with pytest.raises(InputError, match=r"life_spans: expected \[3, 2\], got \[2, 2\]"):
-        Gaussians(g.means, g.log_scales, g.quats_wxyz, g.opacity_logits, g.harmonics, SPANS[:2])
+        construct_unchecked(
+            Gaussians,
+            means=g.means,
+            log_scales=g.log_scales,
+            quats_wxyz=g.quats_wxyz,
+            opacity_logits=g.opacity_logits,
+            harmonics=g.harmonics,
+            life_spans=SPANS[:2],
+        )
 
 
 @settings(max_examples=60, deadline=None)
