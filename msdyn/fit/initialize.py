@@ -10,7 +10,7 @@ from scipy.spatial import KDTree
 
 from msdyn.fit.config import FitConfig
 from msdyn.fit.data import FitData
-from msdyn.fit.life_spans import (
+from msdyn.fit.initial_lives import (
     Candidates,
     choose_by_coverage,
     evidence_of_place,
@@ -119,7 +119,8 @@ def _static_gaussians(data: FitData, config: FitConfig, rng: np.random.Generator
         colours.append(sample[1])
         footprints.append(sample[2])
     kept = _subsample(np.concatenate(points), np.concatenate(footprints), count)
-    return _gaussians(np.concatenate(points)[kept], np.concatenate(colours)[kept], config.sh_degree)
+    position, colour = np.concatenate(points)[kept], np.concatenate(colours)[kept]
+    return _gaussians(position, colour, _spacing(position), config.sh_degree)
 
 
 def _moving_gaussians(
@@ -129,50 +130,71 @@ def _moving_gaussians(
     config: FitConfig,
     rng: np.random.Generator,
 ) -> tuple[Gaussians, Motion, Int[torch.Tensor, " moving"]]:
-    """Sample the objects in frames over the clip and map the points to the canonical frame.
+    """Choose Gaussians among points of the objects in frames over the clip.
 
-    A Gaussian keeps the motion by which its point was mapped, so that its position in the sampled
-    frame is the observed one.
+    A Gaussian keeps the motion by which its point was mapped to the canonical frame, so that its
+    position in the sampled frame is the observed one.
     """
     lives = config.life_spans == "on"
+    candidates = _candidates(
+        data,
+        tracks,
+        tracked,
+        _evenly_spaced(data.frames, _MOVING_FRAMES_OF_LIVES if lives else _MOVING_FRAMES),
+        (_CANDIDATES_OF_LIVES if lives else _CANDIDATES) * config.moving_gaussians,
+        rng,
+    )
+    if candidates is None:
+        none = torch.zeros(0, dtype=torch.long)
+        return Gaussians.empty(config.sh_degree), tracked.motion.select(none), none
+    if lives:
+        gaussians, kept = _living_gaussians(data, candidates, tracks, tracked, config)
+    else:
+        kept = _subsample(
+            candidates.points, candidates.footprints, config.moving_gaussians, candidates.labels
+        )
+        points = candidates.points[kept]
+        gaussians = _gaussians(points, candidates.colours[kept], _spacing(points), config.sh_degree)
+    motion = candidates.motion.select(torch.from_numpy(kept))
+    return gaussians, motion, torch.from_numpy(candidates.labels[kept]).long()
+
+
+def _candidates(
+    data: FitData,
+    tracks: LiftedTracks,
+    tracked: TrackedMotion,
+    frames: list[int],
+    count: int,
+    rng: np.random.Generator,
+) -> Candidates | None:
+    """Sample about `count` points of the objects in some frames; None if there are none."""
     points, colours, labels, footprints, sources = [], [], [], [], []
     motions: list[Motion] = []
-    count = config.moving_gaussians
-    chosen = _evenly_spaced(data.frames, _MOVING_FRAMES_OF_LIVES if lives else _MOVING_FRAMES)
-    per_gaussian = _CANDIDATES_OF_LIVES if lives else _CANDIDATES
-    for frame in chosen:
+    total = max(_moving_area(data, frames), 1)
+    for frame in frames:
         mask = data.mask[frame].cpu().numpy()
         for instance in np.unique(tracks.object):
-            area = int((mask == instance).sum())
-            number = per_gaussian * count * area // max(_moving_area(data, chosen), 1)
+            number = count * int((mask == instance).sum()) // total
             sample = _sample_frame(data, frame, mask == instance, number, rng)
             own = np.flatnonzero(tracks.object == instance)
-            track_frame = int(np.searchsorted(data.frames, frame))
-            canonical, near, motion = _map_back(sample[0], own, tracked, tracks, frame, track_frame)
+            source = int(np.searchsorted(data.frames, frame))
+            canonical, near, motion = _map_back(sample[0], own, tracked, tracks, frame, source)
             points.append(canonical)
             colours.append(sample[1][near])
             footprints.append(sample[2][near])
             labels.append(np.full(len(canonical), instance))
             motions.append(motion)
-            sources.append(np.full(len(canonical), track_frame))
+            sources.append(np.full(len(canonical), source))
     if not sum(len(p) for p in points):
-        none = torch.zeros(0, dtype=torch.long)
-        return Gaussians.empty(config.sh_degree), tracked.motion.select(none), none
-    position, label = np.concatenate(points), np.concatenate(labels)
-    if lives:
-        candidates = Candidates(
-            position,
-            np.concatenate(colours),
-            label,
-            np.concatenate(sources),
-            np.concatenate(footprints),
-            type(tracked.motion).concatenated(motions),
-        )
-        return _living_gaussians(data, candidates, tracks, tracked, config)
-    kept = _subsample(position, np.concatenate(footprints), count, label)
-    gaussians = _gaussians(position[kept], np.concatenate(colours)[kept], config.sh_degree)
-    motion = type(tracked.motion).concatenated(motions).select(torch.from_numpy(kept))
-    return gaussians, motion, torch.from_numpy(label[kept]).long()
+        return None
+    return Candidates(
+        np.concatenate(points),
+        np.concatenate(colours),
+        np.concatenate(labels),
+        np.concatenate(sources),
+        np.concatenate(footprints),
+        type(tracked.motion).concatenated(motions),
+    )
 
 
 def _living_gaussians(
@@ -181,23 +203,21 @@ def _living_gaussians(
     tracks: LiftedTracks,
     tracked: TrackedMotion,
     config: FitConfig,
-) -> tuple[Gaussians, Motion, Int[torch.Tensor, " moving"]]:
-    """Choose Gaussians that cover the objects in every frame, each with its life span."""
+) -> tuple[Gaussians, Int[np.ndarray, " kept"]]:
+    """Choose candidates that cover the objects in every frame; return them, and their indices."""
     observations = evidence_of_place(data, candidates, tracks, tracked)
     spans = life_spans(observations.evidence, candidates.source, data.frames)
     width = data.mask.shape[2]
     kept, spacing = choose_by_coverage(
         observations, spans, candidates.source, data.frames, width, config.moving_gaussians
     )
-    gaussians = Gaussians.from_points(
-        torch.from_numpy(candidates.points[kept]).float(),
-        torch.from_numpy(candidates.colours[kept]).float(),
-        torch.from_numpy(0.7 * spacing * candidates.footprints[kept]).float(),
-        opacity=0.6,
-        degree=config.sh_degree,
-    ).with_life_spans(torch.from_numpy(spans[kept]).float())
-    index = torch.from_numpy(kept)
-    return gaussians, candidates.motion.select(index), torch.from_numpy(candidates.labels[kept])
+    gaussians = _gaussians(
+        candidates.points[kept],
+        candidates.colours[kept],
+        spacing * candidates.footprints[kept],
+        config.sh_degree,
+    )
+    return gaussians.with_life_spans(torch.from_numpy(spans[kept]).float()), kept
 
 
 @torch.no_grad()
@@ -297,16 +317,22 @@ def _subsample(
     return np.sort(kept)
 
 
-def _gaussians(
-    points: Float[np.ndarray, "points 3"], colours: Float[np.ndarray, "points 3"], degree: int
-) -> Gaussians:
-    """Make Gaussians of 0.7 times the mean distance to the three nearest neighbours."""
+def _spacing(points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, " points"]:
+    """Return the mean distance of each point to its three nearest neighbours."""
     if len(points) < 2:
-        spacing = np.full(len(points), 0.01)
-    else:
-        count = min(4, len(points))
-        spacing = KDTree(points).query(points, k=count)[0][:, 1:].mean(1)
-        spacing = spacing.clip(1e-5, 3 * np.median(spacing) + 1e-5)
+        return np.full(len(points), 0.01)
+    count = min(4, len(points))
+    spacing = KDTree(points).query(points, k=count)[0][:, 1:].mean(1)
+    return spacing.clip(1e-5, 3 * np.median(spacing) + 1e-5)
+
+
+def _gaussians(
+    points: Float[np.ndarray, "points 3"],
+    colours: Float[np.ndarray, "points 3"],
+    spacing: Float[np.ndarray, " points"],
+    degree: int,
+) -> Gaussians:
+    """Make Gaussians of 0.7 times the distance to their neighbours."""
     return Gaussians.from_points(
         torch.from_numpy(points).float(),
         torch.from_numpy(colours).float(),

@@ -287,6 +287,12 @@ class Cameras:
         intrinsics[:, 1] *= height / self.height
         return replace(self, intrinsics=intrinsics, width=width, height=height)
 
+    def shrunk(self, long_side: int) -> Cameras:
+        """Return the same cameras for images whose longer side is at most `long_side` px."""
+        factor = min(1.0, long_side / max(self.width, self.height))
+        width, height = (max(1, round(factor * n)) for n in (self.width, self.height))
+        return self.resized(width, height)
+
     def transformed(self, new_from_old: Similarity) -> Cameras:
         """Return the same cameras in the world coordinates of `new_from_old`."""
         cam_from_world = np.zeros_like(self.cam_from_world)

@@ -202,7 +202,7 @@ def _surface_centres(
     sequence: GaussianSequence, frames: Float[np.ndarray, " frames"]
 ) -> Float[np.ndarray, "frames 3"]:
     """Return the median surface point of the input view at each frame, interpolated."""
-    cameras = _reduced(sequence.cameras)
+    cameras = sequence.cameras.shrunk(_SIDE)
     chosen, points = [], []
     for frame in np.unique(np.linspace(0, frames[-1], _VIEWS).round().astype(int)).tolist():
         time = sequence.timeline.time_of_frame(frame)
@@ -306,10 +306,3 @@ def _inside(
     in_camera = np.where(in_front[:, None, None], in_camera, 1.0)
     xy = project(cameras.intrinsics, in_camera)[:, 0] / [cameras.width, cameras.height]
     return in_front & ((xy > margin) & (xy < 1 - margin)).all(1)
-
-
-def _reduced(cameras: Cameras) -> Cameras:
-    """Return the cameras for images of the size at which paths are measured."""
-    scale = min(1.0, _SIDE / max(cameras.width, cameras.height))
-    width, height = (max(1, round(scale * n)) for n in (cameras.width, cameras.height))
-    return cameras.resized(width, height)

@@ -85,7 +85,7 @@ class InputViews:
             camera: one camera, of the size of the input.
             time: normalised.
         """
-        camera = self._reduced(camera)
+        camera = camera.shrunk(self.side)
         image = render_image(self.sequence, camera, time)
         position = self.sequence.timeline.frame_position(time)
         # Most surfaces are in the view of the same time; the others are looked up in the next ones.
@@ -98,7 +98,7 @@ class InputViews:
         return unsupported | unseen
 
     def _view(self, position: float) -> _View:
-        camera = self._reduced(self.sequence.cameras.interpolated(np.array([position])))
+        camera = self.sequence.cameras.interpolated(np.array([position])).shrunk(self.side)
         timeline = self.sequence.timeline
         time = float(np.interp(position, np.arange(len(timeline)), timeline.times))
         image = render_image(self.sequence, camera, time)
@@ -108,8 +108,3 @@ class InputViews:
         shifts = [depth[y : y + height, x : x + width] for y in range(3) for x in range(3)]
         nearest = float(np.percentile(image.depth[known], _NEAREST)) if known.any() else 0.0
         return _View(camera, np.stack(shifts, axis=-1), nearest)
-
-    def _reduced(self, camera: Cameras) -> Cameras:
-        scale = min(1.0, self.side / max(camera.width, camera.height))
-        width, height = (max(1, round(scale * n)) for n in (camera.width, camera.height))
-        return camera.resized(width, height)

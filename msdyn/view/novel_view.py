@@ -37,9 +37,7 @@ def novel_view(sequence: GaussianSequence) -> Markup:
     seconds = max(clip_seconds, _MIN_SECONDS)
     times = np.linspace(0, 1, count)
     path = auto_path(sequence, times, seconds=seconds)
-    scale = min(1.0, _SIDE / max(path.cameras.width, path.cameras.height))
-    width, height = (max(2, round(scale * n)) for n in (path.cameras.width, path.cameras.height))
-    images = render_images(sequence, path.cameras.resized(width, height), times)
+    images = render_images(sequence, path.cameras.shrunk(_SIDE), times)
     bar = tqdm(images, desc="render report", total=count, unit="frame", disable=None, leave=False)
     pictures = [image.rgb8 for image in bar]
     caption = f"Novel view: {path}"

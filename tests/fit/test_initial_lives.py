@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msdyn.fit import initialize as initialisation
 from msdyn.fit import preset
 from msdyn.fit.data import load_fit_data
-from msdyn.fit.life_spans import Observations, choose_by_coverage, life_spans
+from msdyn.fit.initial_lives import Observations, choose_by_coverage, life_spans
 from msdyn.render import draw
 from msdyn.scene import Scene
 from msdyn.synthetic import make_scene, render_truth, write_priors

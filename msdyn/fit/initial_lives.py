@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int, Real
 from scipy.ndimage import uniform_filter
+from tqdm import tqdm
 
 from msdyn.fit.data import FitData
-from msdyn.geometry import nearest_pixels, project, transform_points
+from msdyn.geometry import depth_in_camera, nearest_pixels, project, transform_points
 from msdyn.motion import Motion, TrackedMotion
 from msdyn.scene import IGNORE, LiftedTracks
 
@@ -99,7 +100,7 @@ def evidence_of_place(
     colours = _own_colours(data, candidates)
     evidence = np.zeros((count, len(frames)), np.float32)
     pixel = np.full((count, len(frames)), -1, np.int64)
-    for number, frame in enumerate(frames):
+    for number, frame in enumerate(tqdm(frames, desc="life spans", leave=False)):
         xyz = candidates.motion.positions(points, torch.tensor([float(frame)]))[0]
         seen = _seen(data, int(frame), xyz.double().numpy())
         own = seen.mask == candidates.labels[seen.index]
@@ -268,15 +269,11 @@ def _smooth(data: FitData, frame: int) -> Float[np.ndarray, "height width 3"]:
 def _depth_tolerance(data: FitData, tracks: LiftedTracks, tracked: TrackedMotion) -> float:
     """Return by which fraction the depth of the moved tracks differs from their observed depth."""
     moved = tracked.motion.positions(tracked.points, torch.from_numpy(data.frames).float())
-    observed = tracks.visible.T
-    differences = []
-    for number, frame in enumerate(data.frames):
-        own = np.flatnonzero(observed[number])
-        pose = data.cameras.cam_from_world[frame, 2]
-        z = moved[number, own].double().numpy() @ pose[:3] + pose[3]
-        true = tracks.xyz[own, number] @ pose[:3] + pose[3]
-        differences.append(np.abs(z / np.maximum(true, 1e-9) - 1))
-    found = np.concatenate(differences)
+    poses = data.cameras.cam_from_world[data.frames]
+    observed = depth_in_camera(poses, tracks.xyz.swapaxes(0, 1))
+    expected = depth_in_camera(poses, moved.double().numpy())
+    ratio = expected / np.maximum(observed, 1e-9)
+    found = np.abs(ratio - 1)[tracks.visible.T]
     if not len(found):
         return _DEPTH_TOLERANCE
     return max(_DEPTH_TOLERANCE, float(np.quantile(found, _DEPTH_QUANTILE)))
