@@ -114,7 +114,7 @@ def _config(cell: Cell, size: Size, folder: Path) -> Any:
 
     base = preset("quick")
     row = dict(ROWS[cell.row])
-    options = {k: row.pop(k) for k in ("losses", "life_spans") if k in row}
+    options = {k: row.pop(k) for k in ("losses", "life_spans", "object_depth") if k in row}
     return replace(
         base,
         scene=folder.parent,

@@ -17,6 +17,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "L1-L4": {"levels": 4},
     "rgb only": {"losses": "rgb"},
     "no life spans": {"life_spans": "off"},
+    "given depth": {"object_depth": "given"},
     "time-varying": {"weights": "time-varying"},
     "single": {"model": "single", "k": 10},
 }

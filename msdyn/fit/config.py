@@ -122,6 +122,9 @@ class FitConfig:
     refine: Literal["auto", "both", "cameras", "depth", "none"] = "auto"
     """Refine camera poses, and the scale of each frame's depth, on the static tracks first; auto
     does so unless msdyn-preprocess estimated the cameras by bundle adjustment."""
+    object_depth: Literal["corrected", "given"] = "corrected"
+    """Correct the scale and slope of the depth of each moving object in every frame, so that its
+    parts keep their size as they move; given: keep the depth of the scene, as in the paper."""
     sh_degree: Literal[0, 1, 2, 3] = 0
     """Degree of the spherical harmonics of colour; 0 for view-independent colours."""
     static_gaussians: int = 25_000
@@ -189,6 +192,7 @@ PRESETS: dict[str, FitConfig] = {
         epochs=500,
         batch=8,
         life_spans="off",
+        object_depth="given",
         motion=MotionConfig(prefit_steps=1000),
         static_gaussians=100_000,
         moving_gaussians=40_000,

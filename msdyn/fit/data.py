@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from msdyn.errors import InputError
+from msdyn.fit.object_depth import ObjectDepth
 from msdyn.fit.refine import Refinement, adjust_depth, refine_on_static_tracks
 from msdyn.geometry import Cameras, CameraTensors, Similarity
 from msdyn.scene import IGNORE, LiftedTracks, Scene, lift_tracks
@@ -76,6 +77,20 @@ class FitData:
     @property
     def device(self) -> torch.device:
         return self.rgb.device
+
+    @property
+    def visible_tracks(self) -> LiftedTracks:
+        """Tracks that are visible in a fitted frame."""
+        return self.tracks.select(np.flatnonzero(self.tracks.visible.any(1)))
+
+    def with_object_depth(self, correction: ObjectDepth) -> FitData:
+        """Return the data with corrected depth of the objects in the fitted frames."""
+        depth = self.depth.clone()
+        for number, frame in enumerate(self.frames):
+            known, mask = self.depth[frame].cpu().numpy(), self.mask[frame].cpu().numpy()
+            depth[frame] = torch.from_numpy(correction.correct_map(known, mask, number))
+        tracks = correction.correct_tracks(self.tracks, self.cameras.centres[self.frames])
+        return replace(self, depth=depth, tracks=tracks)
 
     def batch(self, frames: Int[np.ndarray, " frames"]) -> FrameBatch:
         """Return the frames at indices of the clip."""

@@ -109,11 +109,10 @@ class Fitter:
 
     def _start(self) -> None:
         """Initialise, or restore a checkpoint."""
-        data, config = self.data, self.config
-        self.fingerprint = fingerprint(config, self.scene.info.stages)
-        self.sequence = initialize(
-            data, config, self.scene.info.timeline, self.scene.info.world_units
-        ).to(self.device)
+        config, info = self.config, self.scene.info
+        self.fingerprint = fingerprint(config, info.stages)
+        start = initialize(self.data, config, info.timeline, info.world_units)
+        self.data, self.sequence = start.data, start.sequence.to(self.device)
         self.static, self.moving = make_sets(self.sequence, config.rate, config.density, self.steps)
         motion = [p for p in self.sequence.motion.shared_parameters().values() if p.numel()]
         self.motion_optimiser = torch.optim.Adam(
@@ -122,7 +121,7 @@ class Fitter:
             eps=1e-15,
             fused=True,
         )
-        self.objective = Objective(data, config)
+        self.objective = Objective(self.data, config)
         if not config.restart:
             restored = load_checkpoint(
                 self.directory / "checkpoint.safetensors", **self._checkpoint_parts()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
-from scipy.ndimage import binary_erosion
+from jaxtyping import Float, Int
 from scipy.spatial import KDTree
 
 from msdyn.fit.config import FitConfig
@@ -16,9 +17,9 @@ from msdyn.fit.initial_lives import (
     evidence_of_place,
     life_spans,
 )
-from msdyn.fit.prefit import prefit_motion
-from msdyn.geometry import SurfaceSamples, sample_normals, world_points_from_depth
-from msdyn.motion import Motion, ObjectSurfaces, TrackedMotion, TrackedScene, motion_class
+from msdyn.fit.initial_motion import estimate_motion
+from msdyn.fit.sampling import evenly_spaced, sample_frame, subsample
+from msdyn.motion import Motion, TrackedMotion
 from msdyn.scene import IGNORE, LiftedTracks, Timeline, canonical_frame
 from msdyn.sequence import Gaussians, GaussianSequence
 
@@ -31,16 +32,20 @@ _MOVING_FRAMES = 10
 _MOVING_FRAMES_OF_LIVES = 64
 # Number of candidates for each initial moving Gaussian, without and with life spans.
 _CANDIDATES, _CANDIDATES_OF_LIVES = 3, 4
-# Frames, and samples per object and frame, for registration across occlusions.
-_SURFACE_FRAMES = 24
-_SURFACE_SAMPLES = 400
 # Number of nearest tracks from which the motion of a Gaussian is averaged.
 _NEAREST_TRACKS = 6
 
 
+class Initialisation(NamedTuple):
+    """The start of a fit: a sequence, and the data that it is fitted to."""
+
+    sequence: GaussianSequence
+    data: FitData
+
+
 def initialize(
     data: FitData, config: FitConfig, timeline: Timeline, world_units: str
-) -> GaussianSequence:
+) -> Initialisation:
     """Estimate the motion from the tracks, refine it, and place Gaussians on all visible surfaces.
 
     Args:
@@ -49,76 +54,39 @@ def initialize(
         timeline, world_units: of the scene, stored in the sequence.
 
     Returns:
-        A sequence in the world of the fit, on the CPU.
+        A sequence in the world of the fit, on the CPU, and the data with corrected depth.
     """
-    canonical = canonical_frame(data.tracks)  # among the fitted frames
-    tracks = data.tracks.select(np.flatnonzero(data.tracks.visible.any(1)))
-    objects = np.unique(tracks.object)
-    scene = TrackedScene(
-        tracks,
-        canonical,
-        data.frames,
-        surfaces=lambda: _object_surfaces(data, objects, config.seed),
-        seed=config.seed,
-    )
-    tracked = motion_class(config.motion.model).from_tracks(scene, config.motion)
-    tracked = prefit_motion(
-        tracked,
-        tracks,
-        data.cameras[data.frames],
-        config.loss,
-        steps=config.motion.prefit_steps,
-        seed=config.seed,
-    )
+    tracked, object_depth = estimate_motion(data, config)
+    data = data.with_object_depth(object_depth)
+    tracks = data.visible_tracks
     rng = np.random.default_rng(config.seed)
     static = _static_gaussians(data, config, rng)
     moving, motion, labels = _moving_gaussians(data, tracks, tracked, config, rng)
-    return GaussianSequence(
+    sequence = GaussianSequence(
         static,
         moving,
         motion.extended(config.motion),
         labels,
         timeline=timeline,
         cameras=data.cameras,
-        canonical_frame=int(data.frames[canonical]),
+        canonical_frame=int(data.frames[canonical_frame(tracks)]),
         world_units=world_units,
     )
-
-
-def _object_surfaces(
-    data: FitData, objects: Int[np.ndarray, " objects"], seed: int
-) -> ObjectSurfaces | None:
-    """Sample the visible surfaces of the objects in frames over the clip; None without objects."""
-    if not len(objects):
-        return None
-    rng = np.random.default_rng(seed)
-    samples, frames, instances = [], [], []
-    for frame in _evenly_spaced(data.frames, _SURFACE_FRAMES):
-        mask = data.mask[frame].cpu().numpy()
-        for instance in objects:
-            inner = binary_erosion(mask == instance)  # borders are uncertain
-            xyz, rgb, _ = _sample_frame(data, frame, inner, _SURFACE_SAMPLES, rng)
-            samples.append(
-                SurfaceSamples(xyz, rgb, sample_normals(xyz, data.cameras.centres[frame]))
-            )
-            frames.append(np.full(len(xyz), np.searchsorted(data.frames, frame)))
-            instances.append(np.full(len(xyz), instance))
-    all_samples = SurfaceSamples.concatenate(samples)
-    return ObjectSurfaces(all_samples, np.concatenate(frames), np.concatenate(instances))
+    return Initialisation(sequence, data)
 
 
 def _static_gaussians(data: FitData, config: FitConfig, rng: np.random.Generator) -> Gaussians:
     """Sample the static pixels of depth maps of frames over the clip."""
     count = config.static_gaussians
-    chosen = _evenly_spaced(data.frames, _STATIC_FRAMES)
+    chosen = evenly_spaced(data.frames, _STATIC_FRAMES)
     points, colours, footprints = [], [], []
     for frame in chosen:
         own = data.mask[frame].cpu().numpy() == 0
-        sample = _sample_frame(data, frame, own, 3 * count // len(chosen), rng)
+        sample = sample_frame(data, frame, own, 3 * count // len(chosen), rng)
         points.append(sample[0])
         colours.append(sample[1])
         footprints.append(sample[2])
-    kept = _subsample(np.concatenate(points), np.concatenate(footprints), count)
+    kept = subsample(np.concatenate(points), np.concatenate(footprints), count)
     position, colour = np.concatenate(points)[kept], np.concatenate(colours)[kept]
     return _gaussians(position, colour, _spacing(position), config.sh_degree)
 
@@ -140,7 +108,7 @@ def _moving_gaussians(
         data,
         tracks,
         tracked,
-        _evenly_spaced(data.frames, _MOVING_FRAMES_OF_LIVES if lives else _MOVING_FRAMES),
+        evenly_spaced(data.frames, _MOVING_FRAMES_OF_LIVES if lives else _MOVING_FRAMES),
         (_CANDIDATES_OF_LIVES if lives else _CANDIDATES) * config.moving_gaussians,
         rng,
     )
@@ -150,7 +118,7 @@ def _moving_gaussians(
     if lives:
         gaussians, kept = _living_gaussians(data, candidates, tracks, tracked, config)
     else:
-        kept = _subsample(
+        kept = subsample(
             candidates.points, candidates.footprints, config.moving_gaussians, candidates.labels
         )
         points = candidates.points[kept]
@@ -175,7 +143,7 @@ def _candidates(
         mask = data.mask[frame].cpu().numpy()
         for instance in np.unique(tracks.object):
             number = count * int((mask == instance).sum()) // total
-            sample = _sample_frame(data, frame, mask == instance, number, rng)
+            sample = sample_frame(data, frame, mask == instance, number, rng)
             own = np.flatnonzero(tracks.object == instance)
             source = int(np.searchsorted(data.frames, frame))
             canonical, near, motion = _map_back(sample[0], own, tracked, tracks, frame, source)
@@ -267,56 +235,6 @@ def _map_back(
     return canonical.numpy(), kept, averaged
 
 
-def _sample_frame(
-    data: FitData,
-    frame: int,
-    own: Bool[np.ndarray, "height width"],
-    count: int,
-    rng: np.random.Generator,
-) -> tuple[
-    Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"], Float[np.ndarray, " points"]
-]:
-    """Return points, colours and pixel footprints of random pixels of known depth in a mask."""
-    depth = data.depth[frame].cpu().numpy()
-    index = np.flatnonzero((own & (depth > 0)).reshape(-1))
-    index = rng.choice(index, min(count, len(index)), replace=False)
-    points = world_points_from_depth(depth, data.cameras[frame]).reshape(-1, 3)[index]
-    colours = data.rgb[frame].reshape(-1, 3)[torch.from_numpy(index)].cpu().numpy() / 255
-    footprints = depth.reshape(-1)[index] / data.cameras.intrinsics[frame, 0, 0]
-    return points, colours, footprints
-
-
-def _subsample(
-    points: Float[np.ndarray, "points 3"],
-    footprints: Float[np.ndarray, " points"],
-    count: int,
-    label: Int[np.ndarray, " points"] | None = None,
-) -> Int[np.ndarray, " kept"]:
-    """Return the indices of about `count` points, evenly distributed in the images.
-
-    One point is kept per cell of a grid. The cell size is a multiple of the pixel footprint, found
-    by bisection.
-    """
-    if len(points) <= count:
-        return np.arange(len(points))
-    # One grid per octave of footprint, for equal image density of near and far points.
-    octave = np.round(np.log2(np.maximum(footprints, 1e-9)))
-    low, high = 0.0, 12.0
-    kept = np.arange(len(points))
-    for _ in range(14):
-        middle = (low + high) / 2
-        cell = np.floor(points / (2.0 ** (octave + middle - 4))[:, None]).astype(np.int64)
-        keys = np.column_stack([cell, octave.astype(np.int64)])
-        if label is not None:
-            keys = np.column_stack([keys, label])
-        kept = np.unique(keys, axis=0, return_index=True)[1]
-        if len(kept) > count:
-            low = middle
-        else:
-            high = middle
-    return np.sort(kept)
-
-
 def _spacing(points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, " points"]:
     """Return the mean distance of each point to its three nearest neighbours."""
     if len(points) < 2:
@@ -340,11 +258,6 @@ def _gaussians(
         opacity=0.6,
         degree=degree,
     )
-
-
-def _evenly_spaced(frames: Int[np.ndarray, " frames"], count: int) -> list[int]:
-    """Return at most `count` evenly spaced frames, including the first and the last."""
-    return frames[np.unique(np.linspace(0, len(frames) - 1, count).round().astype(int))].tolist()
 
 
 def _moving_area(data: FitData, frames: list[int]) -> int:

@@ -5,7 +5,8 @@ frames. Both blur the background and corrupt the lifted motion. Static tracks co
 static point must project to its track in every frame, at the depth measured there. This is bundle
 adjustment with the depth maps as further observations: Gauss-Newton over the poses, two depth
 parameters per frame, and the points, which are eliminated (Schur complement). Weak priors on the
-corrections fix the gauge.
+corrections fix the gauge. What remains between the depth maps and the points is corrected by a
+smooth function of the image position (`depth_field.py`), in alternation with the adjustment.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from msdyn.geometry import Cameras, nearest_pixels, project, transform_points, unproject
+from msdyn.fit.depth_field import DepthResiduals, choose_smooth_error
+from msdyn.fit.static_observations import MIN_TRACKS, StaticObservations, observe_static_tracks
+from msdyn.geometry import Cameras, project
 from msdyn.scene import Tracks
 
 __all__ = ["Refinement", "adjust_depth", "refine_on_static_tracks"]
@@ -24,10 +27,11 @@ __all__ = ["Refinement", "adjust_depth", "refine_on_static_tracks"]
 # median depth), logarithm of a depth map's scale, and its exponent.
 _EXPECTED = np.array([0.01] * 3 + [0.01] * 3 + [0.05, 0.005])
 _POSE, _DEPTH = slice(0, 6), slice(6, 8)
-_MAX_TRACKS = 1500
 _ITERATIONS = 12
-# The corrections of frames with fewer tracks are interpolated.
-_MIN_TRACKS = 8
+# Alternations between the smooth errors of the depth maps and all else.
+_ROUNDS = 2
+# Rows or columns of the grid of smooth errors along the image's longer side.
+_GRID = 24
 # Lower bounds of the estimated noise: of positions (fraction of the longer side) and of log depth.
 _MIN_NOISE = (1e-4, 1e-4)
 
@@ -39,8 +43,9 @@ class Refinement:
     Attributes:
         cameras: refined, in the world of the input cameras.
         log_scale, exponent: [T] per frame; the corrected depth is
-            exp(log_median + log_scale) * (depth / exp(log_median)) ** (1 + exponent).
+            exp(log_median + log_scale + distortion) * (depth / exp(log_median)) ** (1 + exponent).
         log_median: logarithm of the median depth.
+        distortion: [T, rows, columns] on a grid of cells over the image; None if there is none.
         tracks: number of static tracks used; 0 if there were too few and nothing was changed.
         pixels_before, pixels_after: median reprojection error.
     """
@@ -49,6 +54,7 @@ class Refinement:
     log_scale: Float[np.ndarray, " frames"]
     exponent: Float[np.ndarray, " frames"]
     log_median: float
+    distortion: Float[np.ndarray, "frames rows columns"] | None = None
     tracks: int = 0
     pixels_before: float = 0.0
     pixels_after: float = 0.0
@@ -67,6 +73,7 @@ class Refinement:
             "shift_share_of_depth": float(moved.mean() / np.exp(self.log_median)),
             "depth_scale_min": float(np.exp(self.log_scale.min())),
             "depth_scale_max": float(np.exp(self.log_scale.max())),
+            "depth_distortion": 0.0 if self.distortion is None else float(self.distortion.std()),
         }
 
 
@@ -74,13 +81,25 @@ def adjust_depth(
     depth: Float[np.ndarray, "height width"], refinement: Refinement, frame: int
 ) -> Float[np.ndarray, "height width"]:
     """Return the corrected depth map of a frame; unknown pixels (0) stay unknown."""
-    if not (refinement.log_scale[frame] or refinement.exponent[frame]):
+    log_scale, exponent = refinement.log_scale[frame], refinement.exponent[frame]
+    if not (log_scale or exponent or refinement.distortion is not None):
         return depth
     known = depth > 0
-    power = 1 + refinement.exponent[frame]
     relative = np.log(np.where(known, depth, 1.0)) - refinement.log_median
-    adjusted = np.exp(refinement.log_median + refinement.log_scale[frame] + power * relative)
-    return np.where(known, adjusted, 0.0).astype(depth.dtype)
+    log_depth = refinement.log_median + log_scale + (1 + exponent) * relative
+    if refinement.distortion is not None:
+        log_depth += _resized(refinement.distortion[frame], depth.shape)
+    return np.where(known, np.exp(log_depth), 0.0).astype(depth.dtype)
+
+
+def _resized(
+    cells: Float[np.ndarray, "rows columns"], shape: tuple[int, ...]
+) -> Float[np.ndarray, "height width"]:
+    """Interpolate values at the centres of cells to all pixels."""
+    import torch
+
+    values = torch.from_numpy(cells)[None, None]
+    return torch.nn.functional.interpolate(values, shape, mode="bicubic")[0, 0].numpy()
 
 
 def refine_on_static_tracks(
@@ -108,9 +127,9 @@ def refine_on_static_tracks(
         seed: of the selection of tracks.
 
     Returns:
-        The corrections; unchanged if there are fewer than `_MIN_TRACKS` usable tracks.
+        The corrections; unchanged if there are fewer than `MIN_TRACKS` usable tracks.
     """
-    observations = _observe(tracks, depths, masks, cameras, frames, seed)
+    observations = observe_static_tracks(tracks, depths, masks, cameras, frames, seed)
     known = depths[depths > 0]
     log_median = float(np.log(np.median(known))) if known.size else 0.0
     count = len(cameras)
@@ -119,94 +138,20 @@ def refine_on_static_tracks(
         return unchanged
     solver = _Solver(observations, cameras, log_median, free=_free(poses, depth))
     before = solver.median_pixels()
-    for _ in range(_ITERATIONS):
-        if solver.step() < 1e-3:
-            break
+    solver.solve()
+    distortion = solver.solve_distortion() if depth else None
     visible = np.bincount(observations.frame, minlength=count)
-    correction = _interpolate_missing(solver.correction, visible >= _MIN_TRACKS)
+    correction = _interpolate_missing(solver.correction, visible >= MIN_TRACKS)
     return Refinement(
         _corrected(cameras, correction, solver.unit),
         correction[:, 6],
         correction[:, 7],
         log_median,
+        distortion,
         len(observations.points),
         before,
         solver.median_pixels(),
     )
-
-
-@dataclass(frozen=True)
-class _Observations:
-    """O observations of N points.
-
-    Attributes:
-        point, frame: indices.
-        xy: px.
-        depth: z-depth, 0 unknown.
-        weight: confidence.
-        points: initial world positions of the points.
-    """
-
-    point: Int[np.ndarray, " observations"]
-    frame: Int[np.ndarray, " observations"]
-    xy: Float[np.ndarray, "observations 2"]
-    depth: Float[np.ndarray, " observations"]
-    weight: Float[np.ndarray, " observations"]
-    points: Float[np.ndarray, "points 3"]
-
-
-def _observe(
-    tracks: Tracks,
-    depths: Float[np.ndarray, "clip height width"],
-    masks: UInt8[np.ndarray, "clip height width"],
-    cameras: Cameras,
-    frames: Int[np.ndarray, " frames"],
-    seed: int,
-) -> _Observations | None:
-    """Return the observations of the longest static tracks; None if there are too few tracks."""
-    height, width = depths.shape[1:]
-    use = np.zeros(len(cameras), bool)
-    use[frames] = True
-    number, frame, xy, weight = tracks.observations()
-    lifetime = np.bincount(number[use[frame]], minlength=len(tracks)) * (tracks.object == 0)
-    rng = np.random.default_rng(seed)
-    # In decreasing order of length, with random order among equals.
-    order = np.lexsort((rng.random(len(tracks)), -lifetime))
-    chosen = np.sort(order[: 3 * _MAX_TRACKS])
-    index = np.full(len(tracks), -1)
-    index[chosen] = np.where(lifetime[chosen] > 0, np.arange(len(chosen)), -1)
-    keep = use[frame] & (index[number] >= 0)
-    number, frame, xy = index[number[keep]], frame[keep], xy[keep].astype(np.float64)
-    y, x, inside = nearest_pixels(xy, height, width)
-    inside &= masks[frame, y, x] == 0
-    depth = depths[frame, y, x].astype(np.float64)
-    weight = weight[keep].astype(np.float64).clip(1e-3)
-    # A point needs two observations, and a depth for its initial position.
-    count = np.bincount(number, inside, minlength=len(chosen))
-    with_depth = np.bincount(number, inside & (depth > 0), minlength=len(chosen))
-    good = np.flatnonzero((count >= 2) & (with_depth >= 1))
-    good = good[np.argsort(-count[good], kind="stable")][:_MAX_TRACKS]
-    point_index = np.full(len(chosen), -1)
-    point_index[good] = np.arange(len(good))
-    keep = inside & (point_index[number] >= 0)
-    point, frame, xy, depth = point_index[number[keep]], frame[keep], xy[keep], depth[keep]
-    if len(good) < _MIN_TRACKS:
-        return None
-    world = unproject(cameras.intrinsics[frame], xy[:, None], depth[:, None])
-    world = transform_points(cameras.world_from_cam[frame], world)[:, 0]
-    points = np.zeros((len(good), 3))
-    for axis in range(3):
-        points[:, axis] = _median_by(world[depth > 0, axis], point[depth > 0], len(good))
-    return _Observations(point, frame, xy, depth, weight[keep], points)
-
-
-def _median_by(
-    values: Float[np.ndarray, " values"], group: Int[np.ndarray, " values"], count: int
-) -> Float[np.ndarray, " groups"]:
-    """Return the (lower) median of each group of values; no group is empty."""
-    order = np.lexsort((values, group))
-    size = np.bincount(group, minlength=count)
-    return values[order][np.cumsum(size) - size + (size - 1) // 2]
 
 
 def _free(poses: bool, depth: bool) -> Bool[np.ndarray, " 8"]:
@@ -224,7 +169,7 @@ class _Solver:
 
     def __init__(
         self,
-        observations: _Observations,
+        observations: StaticObservations,
         cameras: Cameras,
         log_median: float,
         free: Bool[np.ndarray, " 8"],
@@ -239,11 +184,50 @@ class _Solver:
         self.correction = np.zeros((len(cameras), 8))
         depth = observations.depth
         self.log_depth = np.log(np.where(depth > 0, depth, 1.0)) - log_median
+        self.distortion = np.zeros(len(depth))
 
     def median_pixels(self) -> float:
         """Return the median reprojection error."""
         offset = self._residuals()[0][:, :2]
         return float(np.median(np.linalg.norm(offset, axis=1)) * self.long_side)
+
+    def solve(self) -> None:
+        """Take steps until they are small."""
+        for _ in range(_ITERATIONS):
+            if self.step() < 1e-3:
+                return
+
+    def solve_distortion(self) -> Float[np.ndarray, "frames rows columns"] | None:
+        """Alternate between the smooth errors of depth and all else; None if there are none.
+
+        Returns:
+            The logarithms of the corrections at the centres of the cells of a grid.
+        """
+        obs = self.observations
+        xy = obs.xy / self.long_side
+        known = np.flatnonzero(obs.depth > 0)
+        model, cells = None, None
+        for _ in range(_ROUNDS):
+            remaining = self._residuals()[0][:, 2] + self.distortion
+            every = DepthResiduals(obs.frame, obs.point, xy, remaining).select(known)
+            model = model or choose_smooth_error(every)
+            if not model.amplitude:
+                return None
+            grid = self._grid()
+            cells = np.zeros((len(self.cameras), *grid.shape[:2]))
+            for frame, given in every.by_frame():
+                cells[frame] = model.predict(given, grid.reshape(-1, 2)).reshape(grid.shape[:2])
+                own = obs.frame == frame
+                self.distortion[own] = model.predict(given, xy[own])
+            self.solve()
+        return cells
+
+    def _grid(self) -> Float[np.ndarray, "rows columns 2"]:
+        """Return the centres of cells over the image, as fractions of its longer side."""
+        size = np.array([self.cameras.width, self.cameras.height]) / self.long_side
+        columns, rows = np.maximum(1, (_GRID * size).round().astype(int))
+        x, y = (np.arange(columns) + 0.5) / columns, (np.arange(rows) + 0.5) / rows
+        return np.stack(np.meshgrid(x * size[0], y * size[1]), axis=-1)
 
     def step(self) -> float:
         """Take one step and return the largest change, in prior standard deviations."""
@@ -307,7 +291,8 @@ class _Solver:
         focal = k[:, [0, 1], [0, 1]] / self.long_side
         projected = project(k, xyz_cam[:, None])[:, 0]
         scale, power = self.correction[obs.frame, 6], 1 + self.correction[obs.frame, 7]
-        depth_residual = np.log(z) - self.log_median - scale - power * self.log_depth
+        predicted = self.log_median + scale + power * self.log_depth + self.distortion
+        depth_residual = np.log(z) - predicted
         residual = np.concatenate(
             [
                 (projected - obs.xy) / self.long_side,

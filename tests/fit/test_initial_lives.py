@@ -8,10 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msdyn.fit import initialize as initialisation
-from msdyn.fit import preset
+from msdyn.fit import initial_motion, preset
 from msdyn.fit.data import load_fit_data
 from msdyn.fit.initial_lives import Observations, choose_by_coverage, life_spans
+from msdyn.fit.initialize import initialize
+from msdyn.fit.object_depth import ObjectDepth
 from msdyn.render import draw
 from msdyn.scene import Scene
 from msdyn.synthetic import make_scene, render_truth, write_priors
@@ -85,21 +86,21 @@ def initialised(scene, monkeypatch, *, still: bool):
     """Initialise a fit; `still` replaces the tracked motion by none."""
     if still:
 
-        def at_rest(tracked, *_arguments, **_options):
+        def at_rest(tracked, tracks, *_arguments, **_options):
             motion = tracked.motion
             with torch.no_grad():
                 for value in motion.patterns.translations:
                     value.zero_()
                 for value in motion.patterns.sixd:
                     value.copy_(torch.tensor([1.0, 0, 0, 0, 1, 0]).expand_as(value))
-            return tracked
+            return tracked, ObjectDepth.none(tracks)
 
-        monkeypatch.setattr(initialisation, "prefit_motion", at_rest)
+        monkeypatch.setattr(initial_motion, "prefit_motion", at_rest)
     options = preset("quick", moving_gaussians=800, static_gaussians=100)
     options = replace(options, motion=replace(options.motion, prefit_steps=20))
     data = load_fit_data(scene, long_side=None, holdout_every=0, device=torch.device("cpu"))
-    info = scene.info
-    return data, initialisation.initialize(data, options, info.timeline, info.world_units)
+    start = initialize(data, options, scene.info.timeline, scene.info.world_units)
+    return start.data, start.sequence
 
 
 def covered(data, sequence):
@@ -135,7 +136,6 @@ def test_without_life_spans_all_gaussians_exist_always(clip):
     data = load_fit_data(clip, long_side=None, holdout_every=0, device=torch.device("cpu"))
     options = preset("quick", moving_gaussians=200, static_gaussians=100, life_spans="off")
     options = replace(options, motion=replace(options.motion, prefit_steps=5))
-    info = clip.info
-    sequence = initialisation.initialize(data, options, info.timeline, info.world_units)
+    sequence = initialize(data, options, clip.info.timeline, clip.info.world_units).sequence
     assert sequence.moving.life_spans is None
     assert preset("paper").life_spans == "off"

@@ -8,7 +8,8 @@ import torch
 
 from msdyn.fit import preset
 from msdyn.fit.data import load_fit_data
-from msdyn.fit.initialize import _object_surfaces, initialize
+from msdyn.fit.initial_motion import _object_surfaces
+from msdyn.fit.initialize import initialize
 from msdyn.geometry import project, transform_points
 from msdyn.scene import Scene
 from msdyn.synthetic import make_scene, render_truth, write_priors
@@ -33,7 +34,7 @@ def test_moving_gaussians_are_on_the_observed_surface_of_their_frame(deforming_c
     data = load_fit_data(
         deforming_cup, long_side=None, holdout_every=0, device=torch.device("cpu"), refine="none"
     )
-    sequence = initialize(
+    sequence, data = initialize(
         data, options, deforming_cup.info.timeline, deforming_cup.info.world_units
     )
     assert len(sequence.moving) > 400

@@ -66,6 +66,26 @@ def test_the_drift_of_depth_scale_is_corrected(truth):
     assert abs(remaining.mean() - 1) < 0.01
 
 
+def test_smooth_distortions_of_depth_are_corrected(truth):
+    level = PriorLevel(depth_distortion=0.03, depth_shift=0.03, depth_noise=0.005)
+    priors = make_priors(truth, replace(level, track_outliers=0.1, pose_degrees=0.2), seed=1)
+    result = refined(priors)
+    assert result.distortion is not None
+    static = truth.clip.masks == 0
+    adjusted = np.stack([adjust_depth(d, result, f) for f, d in enumerate(priors.depths)])
+    before = np.abs(np.log(priors.depths / truth.clip.depths))[static].mean()
+    after = np.abs(np.log(adjusted / truth.clip.depths))[static].mean()
+    assert after < 0.4 * before
+    without = replace(result, distortion=None)
+    scaled = np.stack([adjust_depth(d, without, f) for f, d in enumerate(priors.depths)])
+    assert after < 0.6 * np.abs(np.log(scaled / truth.clip.depths))[static].mean()
+
+
+@pytest.mark.parametrize("level", [PriorLevel(), PriorLevel(depth_noise=0.01, depth_drift=0.02)])
+def test_without_distortion_none_is_found(truth, level):
+    assert refined(make_priors(truth, level)).distortion is None
+
+
 def test_poses_are_improved_by_noisy_tracks_and_depth(truth):
     sensor = replace(
         POSE_NOISE,

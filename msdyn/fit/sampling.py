@@ -1,0 +1,67 @@
+"""Points of known depth in frames."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+
+from msdyn.fit.data import FitData
+from msdyn.geometry import world_points_from_depth
+
+__all__ = ["evenly_spaced", "sample_frame", "subsample"]
+
+
+def evenly_spaced(frames: Int[np.ndarray, " frames"], count: int) -> list[int]:
+    """Return at most `count` evenly spaced frames, including the first and the last."""
+    return frames[np.unique(np.linspace(0, len(frames) - 1, count).round().astype(int))].tolist()
+
+
+def sample_frame(
+    data: FitData,
+    frame: int,
+    own: Bool[np.ndarray, "height width"],
+    count: int,
+    rng: np.random.Generator,
+) -> tuple[
+    Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"], Float[np.ndarray, " points"]
+]:
+    """Return points, colours and pixel footprints of random pixels of known depth in a mask."""
+    depth = data.depth[frame].cpu().numpy()
+    index = np.flatnonzero((own & (depth > 0)).reshape(-1))
+    index = rng.choice(index, min(count, len(index)), replace=False)
+    points = world_points_from_depth(depth, data.cameras[frame]).reshape(-1, 3)[index]
+    colours = data.rgb[frame].reshape(-1, 3)[torch.from_numpy(index)].cpu().numpy() / 255
+    footprints = depth.reshape(-1)[index] / data.cameras.intrinsics[frame, 0, 0]
+    return points, colours, footprints
+
+
+def subsample(
+    points: Float[np.ndarray, "points 3"],
+    footprints: Float[np.ndarray, " points"],
+    count: int,
+    label: Int[np.ndarray, " points"] | None = None,
+) -> Int[np.ndarray, " kept"]:
+    """Return the indices of about `count` points, evenly distributed in the images.
+
+    One point is kept per cell of a grid. The cell size is a multiple of the pixel footprint, found
+    by bisection.
+    """
+    if len(points) <= count:
+        return np.arange(len(points))
+    # One grid per octave of footprint, for equal image density of near and far points.
+    octave = np.round(np.log2(np.maximum(footprints, 1e-9)))
+    low, high = 0.0, 12.0
+    kept = np.arange(len(points))
+    for _ in range(14):
+        middle = (low + high) / 2
+        cell = np.floor(points / (2.0 ** (octave + middle - 4))[:, None]).astype(np.int64)
+        keys = np.column_stack([cell, octave.astype(np.int64)])
+        if label is not None:
+            keys = np.column_stack([keys, label])
+        kept = np.unique(keys, axis=0, return_index=True)[1]
+        if len(kept) > count:
+            low = middle
+        else:
+            high = middle
+    return np.sort(kept)

@@ -1,0 +1,100 @@
+"""Observations of static tracks: image positions and depths of the same points in many frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from msdyn.geometry import Cameras, nearest_pixels, transform_points, unproject
+from msdyn.scene import Tracks
+
+__all__ = ["MIN_TRACKS", "StaticObservations", "observe_static_tracks"]
+
+_MAX_TRACKS = 1500
+# Fewer tracks do not constrain a frame.
+MIN_TRACKS = 8
+
+
+@dataclass(frozen=True)
+class StaticObservations:
+    """O observations of N points.
+
+    Attributes:
+        point, frame: indices.
+        xy: px.
+        depth: z-depth, 0 unknown.
+        weight: confidence.
+        points: initial world positions of the points.
+    """
+
+    point: Int[np.ndarray, " observations"]
+    frame: Int[np.ndarray, " observations"]
+    xy: Float[np.ndarray, "observations 2"]
+    depth: Float[np.ndarray, " observations"]
+    weight: Float[np.ndarray, " observations"]
+    points: Float[np.ndarray, "points 3"]
+
+
+def observe_static_tracks(
+    tracks: Tracks,
+    depths: Float[np.ndarray, "clip height width"],
+    masks: UInt8[np.ndarray, "clip height width"],
+    cameras: Cameras,
+    frames: Int[np.ndarray, " frames"],
+    seed: int,
+) -> StaticObservations | None:
+    """Return the observations of the longest static tracks; None if there are too few tracks.
+
+    Args:
+        tracks: of the whole clip; only those of object 0 on pixels of mask 0 are used.
+        depths: [T, H, W] z-depth, 0 = unknown.
+        masks: [T, H, W] object index.
+        cameras: one per frame.
+        frames: frames in which tracks are observed.
+        seed: of the choice among tracks of equal length.
+    """
+    height, width = depths.shape[1:]
+    use = np.zeros(len(cameras), bool)
+    use[frames] = True
+    number, frame, xy, weight = tracks.observations()
+    lifetime = np.bincount(number[use[frame]], minlength=len(tracks)) * (tracks.object == 0)
+    rng = np.random.default_rng(seed)
+    # In decreasing order of length, with random order among equals.
+    order = np.lexsort((rng.random(len(tracks)), -lifetime))
+    chosen = np.sort(order[: 3 * _MAX_TRACKS])
+    index = np.full(len(tracks), -1)
+    index[chosen] = np.where(lifetime[chosen] > 0, np.arange(len(chosen)), -1)
+    keep = use[frame] & (index[number] >= 0)
+    number, frame, xy = index[number[keep]], frame[keep], xy[keep].astype(np.float64)
+    y, x, inside = nearest_pixels(xy, height, width)
+    inside &= masks[frame, y, x] == 0
+    depth = depths[frame, y, x].astype(np.float64)
+    weight = weight[keep].astype(np.float64).clip(1e-3)
+    # A point needs two observations, and a depth for its initial position.
+    count = np.bincount(number, inside, minlength=len(chosen))
+    with_depth = np.bincount(number, inside & (depth > 0), minlength=len(chosen))
+    good = np.flatnonzero((count >= 2) & (with_depth >= 1))
+    good = good[np.argsort(-count[good], kind="stable")][:_MAX_TRACKS]
+    point_index = np.full(len(chosen), -1)
+    point_index[good] = np.arange(len(good))
+    keep = inside & (point_index[number] >= 0)
+    point, frame, xy, depth = point_index[number[keep]], frame[keep], xy[keep], depth[keep]
+    if len(good) < MIN_TRACKS:
+        return None
+    world = unproject(cameras.intrinsics[frame], xy[:, None], depth[:, None])
+    world = transform_points(cameras.world_from_cam[frame], world)[:, 0]
+    points = np.zeros((len(good), 3))
+    for axis in range(3):
+        points[:, axis] = _median_by(world[depth > 0, axis], point[depth > 0], len(good))
+    return StaticObservations(point, frame, xy, depth, weight[keep], points)
+
+
+def _median_by(
+    values: Float[np.ndarray, " values"], group: Int[np.ndarray, " values"], count: int
+) -> Float[np.ndarray, " groups"]:
+    """Return the (lower) median of each group of values; no group is empty."""
+    order = np.lexsort((values, group))
+    size = np.bincount(group, minlength=count)
+    return values[order][np.cumsum(size) - size + (size - 1) // 2]

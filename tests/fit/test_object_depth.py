@@ -1,0 +1,125 @@
+"""Corrections of the depth of moving objects, against the truth of synthetic scenes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from msdyn.fit import preset
+from msdyn.fit.data import load_fit_data
+from msdyn.fit.initial_motion import estimate_motion
+from msdyn.fit.object_depth import ObjectDepth
+from msdyn.geometry import project, transform_points
+from msdyn.scene import LiftedTracks, Scene, write_depth
+from msdyn.synthetic import make_scene, render_truth, write_priors
+
+FRAMES = 16
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A rigid and a bending object; the depth of each has another scale in every frame."""
+    folder = tmp_path_factory.mktemp("objects") / "scene"
+    truth = render_truth(make_scene("rigid-deformable", frames=FRAMES, width=128, height=96))
+    write_priors(truth, folder, level="exact", seed=0)
+    rng = np.random.default_rng(0)
+    scales = np.exp(0.05 * rng.standard_normal((FRAMES, 3)))
+    scales[:, 0] = 1  # the static scene
+    masks = truth.clip.masks
+    for frame, depth in enumerate(truth.clip.depths):
+        write_depth(folder, frame, depth * scales[frame][masks[frame]].astype(np.float32))
+    return Scene(folder), truth, scales
+
+
+def loaded(scene):
+    return load_fit_data(
+        scene, long_side=None, holdout_every=0, device=torch.device("cpu"), refine="none"
+    )
+
+
+def options(**changes):
+    chosen = preset("quick", **changes)
+    return replace(chosen, motion=replace(chosen.motion, prefit_steps=200))
+
+
+@pytest.mark.slow
+def test_the_scales_of_objects_are_recovered(clip):
+    scene, truth, scales = clip
+    data = loaded(scene)
+    _, correction = estimate_motion(data, options())
+    corrected = data.with_object_depth(correction)
+    masks = truth.clip.masks
+    for number, instance in enumerate(correction.objects):
+        shown = np.array([(mask == instance).sum() > 100 for mask in masks])
+        before = np.log(scales[shown, instance])
+        after = before + correction.log_scale[shown, number, 0]
+        # The second object also bends; in 16 frames, size and bending are partly confounded.
+        assert after.std() < (0.35, 0.7)[number] * before.std()
+        # Independent per frame, so that differences are the errors that motion cannot explain.
+        assert np.abs(np.diff(after)).mean() < 0.2 * np.abs(np.diff(before)).mean()
+        # The mean scale is not observable, and is kept.
+        assert abs(correction.log_scale[shown, number, 0].mean()) < 0.01
+    static = masks == 0
+    np.testing.assert_array_equal(corrected.depth.numpy()[static], data.depth.numpy()[static])
+    relative = corrected.depth.numpy() / corrected.fit_from_scene.scale / truth.clip.depths
+    given = data.depth.numpy() / data.fit_from_scene.scale / truth.clip.depths
+    moving = ~static
+    assert np.abs(np.log(relative[moving])).mean() < 0.6 * np.abs(np.log(given[moving])).mean()
+
+
+@pytest.mark.slow
+def test_exact_depth_is_kept(tmp_path):
+    truth = render_truth(make_scene("rigid", frames=FRAMES, width=128, height=96))
+    write_priors(truth, tmp_path / "scene", level="exact", seed=0)
+    data = loaded(Scene(tmp_path / "scene"))
+    _, correction = estimate_motion(data, options())
+    assert np.abs(correction.log_scale).max() < 0.01
+
+
+@pytest.mark.slow
+def test_without_correction_the_depth_is_that_of_the_scene(clip):
+    data = loaded(clip[0])
+    _, correction = estimate_motion(data, options(object_depth="given"))
+    assert not correction.log_scale.any()
+    assert torch.equal(data.with_object_depth(correction).depth, data.depth)
+    assert preset("paper").object_depth == "given"
+
+
+def test_maps_and_tracks_are_corrected_alike(clip):
+    """A corrected track projects to the same pixel, and lies on the corrected map."""
+    data = loaded(clip[0])
+    rng = np.random.default_rng(0)
+    none = ObjectDepth.none(data.tracks)
+    # Maps are corrected at pixel centres, up to 0.7 px from the tracks: the slopes are moderate.
+    log_scale = rng.standard_normal(none.log_scale.shape) * [0.05, 0.01, 0.01]
+    correction = replace(none, log_scale=log_scale)
+    corrected = data.with_object_depth(correction)
+    for frame in range(FRAMES):
+        seen = np.flatnonzero(data.tracks.visible[:, frame])
+        for tracks in (data.tracks, corrected.tracks):
+            local = transform_points(data.cameras.cam_from_world[frame], tracks.xyz[seen, frame])
+            xy = project(data.cameras.intrinsics[frame], local)
+            np.testing.assert_allclose(xy, data.tracks.xy[seen, frame], atol=1e-3)
+        column, row = np.floor(data.tracks.xy[seen, frame]).astype(int).T
+        own = data.mask[frame].numpy()[row, column] == data.tracks.object[seen]
+        factor = corrected.depth[frame].numpy() / data.depth[frame].numpy()
+        centre = data.cameras.centres[frame]
+        moved = np.linalg.norm(corrected.tracks.xyz[seen, frame] - centre, axis=1)
+        moved /= np.linalg.norm(data.tracks.xyz[seen, frame] - centre, axis=1)
+        np.testing.assert_allclose(moved[own], factor[row, column][own], rtol=5e-3)
+
+
+def test_no_tracks_and_hidden_objects():
+    empty = LiftedTracks(
+        np.zeros((0, 3, 3)), np.zeros((0, 3), bool), np.zeros((0, 3)), np.zeros(0, int),
+        np.zeros((0, 3, 2)),
+    )  # fmt: skip
+    none = ObjectDepth.none(empty)
+    depth = np.ones((4, 5), np.float32)
+    np.testing.assert_array_equal(none.correct_map(depth, np.ones((4, 5), np.uint8), 0), depth)
+    hidden = LiftedTracks(
+        np.zeros((2, 3, 3)), np.zeros((2, 3), bool), np.zeros((2, 3)), np.ones(2, int),
+        np.zeros((2, 3, 2)),
+    )  # fmt: skip
+    assert np.isfinite(ObjectDepth.none(hidden).centre).all()
