@@ -35,6 +35,7 @@ FIGURES = {
         "reprojection_px",
         "triangulation_degrees",
         "focal_px",
+        "focal_error",
     ),
     "depth": ("known", "measured", "assumed", "alignment_error", "reprojection_difference"),
 }
