@@ -16,7 +16,7 @@ from typing import Literal
 
 from msdyn.preprocess.contracts import Verdict
 
-__all__ = ["CameraFigures", "judge_cameras"]
+__all__ = ["CameraFigures", "is_ambiguous", "judge_cameras"]
 
 MIN_REGISTERED = 0.8
 MAX_ERROR_PX = 1.2  # for images up to ERROR_WIDTH wide, and in proportion above
@@ -81,6 +81,16 @@ def judge_cameras(figures: CameraFigures) -> Verdict:
     return Verdict("good") if weak is None else Verdict("usable", *weak)
 
 
+def is_ambiguous(figures: CameraFigures) -> bool:
+    """Return whether a moving camera was solved, but its focal length or depth is ambiguous.
+
+    Such cameras serve where depth is not triangulated from them.
+    """
+    if figures.given or figures.motion != "moving" or _why_unsolved(figures) is not None:
+        return False
+    return _why_ambiguous(figures) is not None
+
+
 def _why_weak(figures: CameraFigures) -> tuple[str, str] | None:
     """Return the reason and the cure where triangulated depth is inexact, else None."""
     if figures.given:
@@ -130,6 +140,11 @@ def _why_poor(figures: CameraFigures) -> tuple[str, str] | None:
         )
     if figures.given:
         return None
+    return _why_unsolved(figures) or _why_ambiguous(figures)
+
+
+def _why_unsolved(figures: CameraFigures) -> tuple[str, str] | None:
+    """Return the reason and the cure where cameras were not found, or fit badly, else None."""
     if figures.motion == "unknown" or figures.registered < MIN_REGISTERED * figures.frames:
         return (
             f"the cameras of only {figures.registered} of {figures.frames} frames were found",
@@ -142,7 +157,7 @@ def _why_poor(figures: CameraFigures) -> tuple[str, str] | None:
             f"expected at most {limit:.2f})",
             FOCAL_CURE,
         )
-    return _why_ambiguous(figures)
+    return None
 
 
 def _why_ambiguous(figures: CameraFigures) -> tuple[str, str] | None:

@@ -28,6 +28,7 @@ from msdyn.preprocess.cameras.reliability import (
     MAX_PLANAR,
     MIN_REGISTERED,
     CameraFigures,
+    is_ambiguous,
     judge_cameras,
 )
 from msdyn.preprocess.contracts import (
@@ -241,6 +242,8 @@ def _solution(
         if figures.focal_error is not None:
             quality["focal_error"] = round(figures.focal_error, 4)
         quality["planar_pairs"] = round(figures.planar, 4)
+    if is_ambiguous(figures):
+        quality["ambiguous"] = True
     return CameraSolution(
         cameras,
         figures.motion,

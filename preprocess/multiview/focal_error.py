@@ -23,7 +23,7 @@ from msdyn.preprocess.contracts import SparsePoints
 
 __all__ = ["focal_error"]
 
-MAX_PARTS, MIN_PART_FRAMES = 4, 3
+MAX_PARTS, MIN_PART_FRAMES = 4, 5
 MIN_POINTS = 20
 STANDARD_ERRORS = 2.0  # stated: about 95 % of all errors are smaller
 DAMPING = 1e-9  # relative; position, rotation and scale of the world are not determined

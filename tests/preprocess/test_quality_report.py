@@ -10,8 +10,9 @@ from moving import panning, write_scene
 from msdyn.cli.preprocess import main
 from msdyn.geometry import Cameras, Similarity
 from msdyn.preprocess import preprocess_video
+from msdyn.preprocess.report.fitness import measure_fitness
 from msdyn.preprocess.report.page import write_report
-from msdyn.preprocess.report.quality import judge_stages, mask_figures, measure_fitness
+from msdyn.preprocess.report.quality import judge_stages, mask_figures
 from msdyn.scene import (
     Scene,
     Tracks,

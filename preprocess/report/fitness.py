@@ -1,0 +1,179 @@
+"""How well the parts of a scene fit one another, and the verdict on a scene as a whole.
+
+For scenes from anywhere: everything is measured on the files themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from msdyn.geometry import nearest_pixels, project, transform_points, unproject
+from msdyn.preprocess.contracts import Verdict
+from msdyn.preprocess.depth.consistency import Agreement, depth_difference
+from msdyn.preprocess.report.quality import (
+    GRADES,
+    judge_agreement,
+    judge_stages,
+    mask_figures,
+)
+from msdyn.scene import STATIC, Scene
+
+__all__ = ["Fitness", "judge_scene", "measure_fitness"]
+
+PAIRS, PAIR_GAP = 12, 4  # pairs of frames whose depth is compared, and frames between them
+WIDTH = 854  # px; limits in px are for images of this width
+FEW_TRACKS = 20
+
+
+@dataclass(frozen=True)
+class Fitness:
+    """One figure of the consistency of the parts of a scene.
+
+    Attributes:
+        name: what was measured.
+        value: as text.
+        verdict: what it means.
+    """
+
+    name: str
+    value: str
+    verdict: Verdict
+
+
+def measure_fitness(scene: Scene) -> list[Fitness]:
+    """Return how consistent a complete scene directory is, as input of a fit.
+
+    Static tracks are lifted by the depth of their first frame and projected into their last; depth
+    is compared between frames; tracks are compared with their masks.
+    """
+    return [*_static_tracks(scene), *_depth_agreement(scene), *_objects(scene)]
+
+
+def judge_scene(scene: Scene, fitness: Sequence[Fitness] | None = None) -> Verdict:
+    """Return the verdict on a scene as the input of a fit.
+
+    The worst grade of its stages and, where the scene is complete, of how these fit one another.
+    All commands take it from here.
+
+    Args:
+        scene: the scene.
+        fitness: as measured already by `measure_fitness`.
+    """
+    verdicts = judge_stages(scene.info.stages)
+    if fitness is None:
+        fitness = measure_fitness(scene) if _is_complete(scene) else ()
+    named = [*verdicts.items(), *((figure.name, figure.verdict) for figure in fitness)]
+    grade = max((verdict.grade for _, verdict in named), key=GRADES.index, default=GRADES[0])
+    found = [(name, verdict) for name, verdict in named if verdict.grade == grade != "good"]
+    reasons = "; ".join(f"{name}: {verdict.reason}" for name, verdict in found)
+    return Verdict(grade, reasons, found[0][1].cure if found else "")
+
+
+def _is_complete(scene: Scene) -> bool:
+    """Return whether a scene has all that is compared."""
+    names = ("tracks.npz", "cameras.json", "depth", "masks")
+    return all((scene.directory / name).exists() for name in names)
+
+
+def _graded(value: float, good: float, usable: float, reason: str, cure: str) -> Verdict:
+    """Return the verdict on a value, by the largest good and the largest usable one."""
+    if value <= good:
+        return Verdict("good")
+    return Verdict("usable" if value <= usable else "poor", reason, cure)
+
+
+def _static_tracks(scene: Scene) -> list[Fitness]:
+    """Return how far static tracks are from where cameras and depth put them."""
+    tracks, cameras = scene.tracks, scene.cameras
+    rows = np.flatnonzero((tracks.object == STATIC) & (tracks.lifetimes >= 3))
+    if not len(rows):
+        verdict = Verdict(
+            "usable",
+            "no track is known to be static, so cameras and depth cannot be checked",
+            "let msdyn-preprocess make the tracks (--tracks flow)",
+        )
+        return [Fitness("static tracks", "none", verdict)]
+    first, last = tracks.start[rows], tracks.stop[rows] - 1
+    errors = []
+    for frame in np.unique(first).tolist():
+        own, end = rows[first == frame], last[first == frame]
+        xy = tracks.look_up(own, frame)[0]
+        depth = scene.depth(frame)
+        row, column, _ = nearest_pixels(xy, *depth.shape)
+        z = depth[row, column]
+        own, end, xy, z = own[z > 0], end[z > 0], xy[z > 0], z[z > 0].astype(np.float64)
+        local = unproject(cameras.intrinsics[frame], xy.astype(np.float64), z)
+        world = transform_points(cameras.world_from_cam[frame], local)
+        there = transform_points(cameras.cam_from_world[end], world[:, None])  # [n, 1, 3]
+        ahead = there[:, 0, 2] > 0
+        projected = project(cameras.intrinsics[end[ahead]], there[ahead])[:, 0]
+        tracked = tracks.look_up(own, end)[0][ahead]
+        errors += np.linalg.norm(projected - tracked, axis=1).tolist()
+    if not errors:
+        return []
+    error = float(np.median(errors))
+    scale = max(scene.info.width / WIDTH, 0.3)
+    verdict = _graded(
+        error / scale,
+        2.0,
+        6.0,
+        f"static points end {error:.1f} px from where cameras and depth put them",
+        "a few px: tracks slip, or depth is coarse; many: check the cameras (of another clip, or "
+        "size?) and the units of the depth",
+    )
+    return [Fitness("static points", f"{error:.2f} px off along their tracks", verdict)]
+
+
+def _depth_agreement(scene: Scene) -> list[Fitness]:
+    """Return how much the depth of different frames differs on the same surface."""
+    if len(scene) <= PAIR_GAP:
+        return []
+    agreement = Agreement()
+    for frame in np.unique(np.linspace(0, len(scene) - 1 - PAIR_GAP, PAIRS).astype(int)).tolist():
+        first, second = (
+            np.where(scene.mask(t) == STATIC, scene.depth(t), 0) for t in (frame, frame + PAIR_GAP)
+        )
+        agreement.add(depth_difference(scene.cameras, frame, first, frame + PAIR_GAP, second))
+    if agreement.difference is None or agreement.disagreeing is None:
+        verdict = Verdict(
+            "poor",
+            "no surface of one frame is found again in another: cameras and depth contradict",
+            "check that depth is z-depth in the units of the cameras",
+        )
+        return [Fitness("depth", "never agrees between frames", verdict)]
+    figures = {
+        "reprojection_difference": agreement.difference,
+        "disagreeing": agreement.disagreeing,
+    }
+    value = (
+        f"differs by {agreement.difference:.2%} between frames, "
+        f"{agreement.disagreeing:.0%} of the pixels by more than 10%"
+    )
+    return [Fitness("depth", value, judge_agreement(figures))]
+
+
+def _objects(scene: Scene) -> list[Fitness]:
+    """Return number, life and agreement with the masks of the tracks of each object."""
+    masks = (scene.mask(t) for t in range(len(scene)))
+    result = []
+    for label, figures in mask_figures(scene.tracks, masks)["tracks_of_objects"].items():
+        count, life, inside = (figures[key] for key in ("tracks", "mean_life_frames", "inside"))
+        verdict = Verdict("good")
+        if count < FEW_TRACKS:
+            verdict = Verdict(
+                "usable",
+                f"object {label} has {count} tracks: its motion is hardly known",
+                "use a larger --long-side, or --tracks cotracker",
+            )
+        elif inside < 0.85:
+            verdict = Verdict(
+                "usable" if inside >= 0.6 else "poor",
+                f"the tracks of object {label} are on its mask only {inside:.0%} of the time",
+                "make masks and tracks of the same frames (--redo masks)",
+            )
+        value = f"{count} tracks, {life:.1f} frames long, {inside:.0%} inside"
+        result.append(Fitness(f"object {label}", value, verdict))
+    return result
