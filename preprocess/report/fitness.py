@@ -21,7 +21,7 @@ from msdyn.preprocess.report.quality import (
 )
 from msdyn.scene import STATIC, Scene
 
-__all__ = ["Fitness", "judge_scene", "measure_fitness"]
+__all__ = ["Fitness", "judge_scene", "measure_fitness", "worst_score"]
 
 PAIRS, PAIR_GAP = 12, 4  # pairs of frames whose depth is compared, and frames between them
 WIDTH = 854  # px; limits in px are for images of this width
@@ -36,11 +36,13 @@ class Fitness:
         name: what was measured.
         value: as text.
         verdict: what it means.
+        score: 0 perfect, 1 the limit of poor; None where it is no measure of cameras and depth.
     """
 
     name: str
     value: str
     verdict: Verdict
+    score: float | None = None
 
 
 def measure_fitness(scene: Scene) -> list[Fitness]:
@@ -70,6 +72,11 @@ def judge_scene(scene: Scene, fitness: Sequence[Fitness] | None = None) -> Verdi
     found = [(name, verdict) for name, verdict in named if verdict.grade == grade != "good"]
     reasons = "; ".join(f"{name}: {verdict.reason}" for name, verdict in found)
     return Verdict(grade, reasons, found[0][1].cure if found else "")
+
+
+def worst_score(fitness: Sequence[Fitness]) -> float:
+    """Return the largest score; 0 without any."""
+    return max((figure.score for figure in fitness if figure.score is not None), default=0.0)
 
 
 def _is_complete(scene: Scene) -> bool:
@@ -124,7 +131,8 @@ def _static_tracks(scene: Scene) -> list[Fitness]:
         "a few px: tracks slip, or depth is coarse; many: check the cameras (of another clip, or "
         "size?) and the units of the depth",
     )
-    return [Fitness("static points", f"{error:.2f} px off along their tracks", verdict)]
+    value = f"{error:.2f} px off along their tracks"
+    return [Fitness("static points", value, verdict, error / scale / 6.0)]
 
 
 def _depth_agreement(scene: Scene) -> list[Fitness]:

@@ -10,12 +10,13 @@ from moving import panning, write_scene
 from msdyn.cli.preprocess import main
 from msdyn.geometry import Cameras, Similarity
 from msdyn.preprocess import preprocess_video
-from msdyn.preprocess.report.fitness import measure_fitness
+from msdyn.preprocess.report.fitness import judge_scene, measure_fitness
 from msdyn.preprocess.report.page import write_report
 from msdyn.preprocess.report.quality import judge_stages, mask_figures
 from msdyn.scene import (
     Scene,
     Tracks,
+    stamp_stage,
     write_cameras,
     write_depth,
     write_mask,
@@ -61,6 +62,36 @@ def test_cameras_of_another_scale_are_poor(copy, capsys):
     assert (
         "check the cameras (of another clip" in out and "not one that a fit would do well on" in out
     )
+
+
+def test_a_stage_that_is_poor_makes_the_scene_poor(copy, capsys):
+    """As after --accept-poor: what was refused once is not fit because its parts agree."""
+    verdict = {"grade": "poor", "reason": "the camera is static", "cure": "move it"}
+    stamp_stage(
+        copy, "cameras", backend="sfm", options={}, input_hash="", seconds=1.0,
+        quality={"motion": "static", "verdict": verdict},
+    )  # fmt: skip
+    stamp_stage(
+        copy, "depth", backend="fused", options={}, input_hash="", seconds=1.0, quality={}
+    )  # fmt: skip
+    assert set(grades(copy).values()) == {"good"}
+    found = judge_scene(Scene(copy))
+    assert (found.grade, found.reason, found.cure) == (
+        "poor", "cameras: the camera is static", "move it"
+    )  # fmt: skip
+    assert main(["--check", str(copy)]) == 3
+    assert "cameras: the camera is static" in capsys.readouterr().out
+
+
+def test_the_verdict_on_an_incomplete_scene_is_that_of_its_stages(tmp_path):
+    scene = write_scene(tmp_path / "scene", panning(12, (40, 60))[0])
+    assert judge_scene(scene).grade == "good"
+    values = {"mean_life_frames": 2.0}
+    stamp_stage(
+        scene.directory, "tracks", backend="x", options={}, input_hash="", seconds=1.0,
+        quality=values,
+    )  # fmt: skip
+    assert judge_scene(Scene(scene.directory)).grade == "poor"
 
 
 def test_poses_given_the_wrong_way_round_are_poor(copy):
@@ -176,6 +207,26 @@ def test_a_camera_that_does_not_move_is_usable_with_depth_of_its_own(motion, bac
     assert verdict.grade == ("usable" if usable else "poor")
     assert ("cannot be triangulated" in verdict.reason) != usable
     assert judge_stages({"cameras": records["cameras"]})["cameras"].grade == "poor"
+
+
+@pytest.mark.parametrize(
+    "backend, depth, grade",
+    [
+        ("fused", {"measured": 0.9}, "poor"),
+        ("small", {"measured": 0.9}, "poor"),  # the network completes triangulated depth
+        ("small", {}, "usable"),
+        ("files", {"known": 1.0}, "usable"),
+    ],
+)
+def test_ambiguous_cameras_are_usable_where_depth_is_not_triangulated(backend, depth, grade):
+    poor = {"grade": "poor", "reason": "the focal length is ambiguous (2 or 3 px): a", "cure": "b"}
+    quality = {"motion": "moving", "ambiguous": True, "verdict": poor}
+    records = {
+        "cameras": {"backend": "sfm", "options": {}, "quality": quality},
+        "depth": {"backend": backend, "options": {}, "quality": depth},
+    }
+    verdict = judge_stages(records)["cameras"]
+    assert verdict.grade == grade and "the focal length is ambiguous (2 or 3 px)" in verdict.reason
 
 
 class Page(HTMLParser):
