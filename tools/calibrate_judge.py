@@ -265,12 +265,13 @@ def _rank(
     rows: list[dict[str, Any]], key: str, sign: int, chosen: Callable[[dict[str, Any]], bool]
 ) -> float | None:
     """Return the rank correlation over the chosen rows; None for fewer than four."""
-    from scipy.stats import spearmanr
+    from scipy.stats import rankdata
 
     own = [row for row in rows if chosen(row)]
     if len(own) < 4:
         return None
-    return sign * float(spearmanr([r["score"] for r in own], [r[key] for r in own])[0])
+    ranks = np.stack([rankdata([r["score"] for r in own]), rankdata([r[key] for r in own])])
+    return sign * float(np.corrcoef(ranks)[0, 1]) if np.ptp(ranks, axis=1).all() else None
 
 
 if __name__ == "__main__":

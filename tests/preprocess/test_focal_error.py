@@ -71,7 +71,7 @@ def test_step_and_variance_are_those_of_all_parameters_together():
     x = np.concatenate(
         [[np.log(FOCAL)], np.zeros(15), cam_from_world[:, :3, 3].ravel(), points.xyz.ravel()]
     )
-    jacobian = approx_fprime(x, residuals, 1e-7)
+    jacobian = np.asarray(approx_fprime(x, residuals, 1e-7))
     inverse = np.linalg.pinv(jacobian.T @ jacobian, rcond=1e-11)
     assert step.size == pytest.approx(-(inverse @ jacobian.T @ residuals(x))[0], rel=0.02)
     assert step.variance == pytest.approx(inverse[0, 0] / weight, rel=0.02)
