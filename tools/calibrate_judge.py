@@ -13,7 +13,9 @@ for a few epochs with every fourth frame held out. Of each fit are kept, in fits
 A fit that is there already is not repeated; scenes are judged anew each time. Printed is a table,
 and Spearman's rank correlation of the score of the judge with each of these: over all runs, within
 the runs of each clip (the mean over clips; a clip has a PSNR of its own), and the lowest value when
-one clip is left out.
+one clip is left out. Then the scores that best separate runs that lose less than so many dB of
+PSNR, compared with the best run of their clip, from those that lose more: that of all clips, the
+share of runs on the wrong side, and the same with the limit chosen without the run's own clip.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float
 from machine import describe_machine
 from tqdm import tqdm
 
@@ -47,6 +50,7 @@ from msdyn.synthetic.write import write_priors
 FRAMES, WIDTH, HEIGHT = 24, 160, 120
 NAMES = ("rigid", "articulated", "two-hands")
 EVERY = 4
+LOSSES = (3.0, 6.0)  # dB
 OUTCOMES = {"psnr": -1, "psnr_moving": -1, "views": -1, "depth": 1}
 """What is measured on a fit, and whether it rises (1) or falls with the badness of the input."""
 
@@ -113,7 +117,8 @@ def main() -> int:
         row = {"clip": run.clip, "level": run.level, **judged(Scene(scene)), **read_json(result)}
         rows.append(row)
         write_json(arguments.out / "rows.json", rows)
-    sys.stdout.write("\n".join([*table(rows), "", *correlations(rows)]) + "\n")
+    lines = [*table(rows), "", *correlations(rows), "", *limits(rows)]
+    sys.stdout.write("\n".join(lines) + "\n")
     return 0
 
 
@@ -272,6 +277,46 @@ def _rank(
         return None
     ranks = np.stack([rankdata([r["score"] for r in own]), rankdata([r[key] for r in own])])
     return sign * float(np.corrcoef(ranks)[0, 1]) if np.ptp(ranks, axis=1).all() else None
+
+
+def limits(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the lines of a Markdown table of limits of the score, by loss of PSNR.
+
+    Of the clips of which there are at least three runs.
+    """
+    clips = [row["clip"] for row in rows]
+    known = [row for row in rows if clips.count(row["clip"]) >= 3]
+    if not known:
+        return []
+    best = {c: max(r["psnr"] for r in known if r["clip"] == c) for c in {r["clip"] for r in known}}
+    scores = np.array([row["score"] for row in known])
+    clip = np.array([row["clip"] for row in known])
+    lost = np.array([best[row["clip"]] - row["psnr"] for row in known])
+    lines = ["| loss, dB | score | wrong | wrong, clip left out |", "|---|---|---|---|"]
+    for loss in LOSSES:
+        bad = lost > loss
+        limit = best_limit(scores, bad)
+        wrong = (scores > limit) != bad
+        unseen = [
+            ((scores > best_limit(scores[clip != c], bad[clip != c])) != bad)[clip == c]
+            for c in best
+        ]
+        cells = [f"{loss:g}", f"{limit:.2f}", f"{wrong.mean():.0%}"]
+        lines.append(f"| {' | '.join(cells)} | {np.concatenate(unseen).mean():.0%} |")
+    return lines
+
+
+def best_limit(scores: Float[np.ndarray, " runs"], bad: Bool[np.ndarray, " runs"]) -> float:
+    """Return the limit above which a score is called bad with the fewest errors.
+
+    Of equally good limits, the one nearest to their middle, in proportion.
+    """
+    values = np.unique(np.maximum(scores, 1e-3))
+    between = np.sqrt(values[:-1] * values[1:])
+    tried = np.concatenate([values[:1] / 2, between, values[-1:] * 2])
+    wrong = np.array([((scores > limit) != bad).sum() for limit in tried])
+    fewest = np.log(tried[wrong == wrong.min()])
+    return float(np.exp(fewest[np.abs(fewest - fewest[[0, -1]].mean()).argmin()]))
 
 
 if __name__ == "__main__":

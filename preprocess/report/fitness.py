@@ -9,22 +9,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 from msdyn.geometry import nearest_pixels, project, transform_points, unproject
 from msdyn.preprocess.contracts import Verdict
 from msdyn.preprocess.depth.consistency import Agreement, depth_difference
 from msdyn.preprocess.report.quality import (
     GRADES,
+    MOST_DISAGREE,
     judge_agreement,
     judge_stages,
     mask_figures,
 )
 from msdyn.scene import STATIC, Scene
 
-__all__ = ["Fitness", "judge_scene", "measure_fitness", "worst_score"]
+__all__ = ["Fitness", "judge_scene", "measure_fitness", "static_track_errors", "worst_score"]
 
 PAIRS, PAIR_GAP = 12, 4  # pairs of frames whose depth is compared, and frames between them
-WIDTH = 854  # px; limits in px are for images of this width
+STEPS = 8  # frames after which the positions of static tracks are compared, at most
+# Error of static tracks, as a share of the longer side of the image.
+GOOD_STATIC, POOR_STATIC = 0.006, 0.025
 FEW_TRACKS = 20
 
 
@@ -94,17 +98,47 @@ def _graded(value: float, good: float, usable: float, reason: str, cure: str) ->
 
 def _static_tracks(scene: Scene) -> list[Fitness]:
     """Return how far static tracks are from where cameras and depth put them."""
-    tracks, cameras = scene.tracks, scene.cameras
-    rows = np.flatnonzero((tracks.object == STATIC) & (tracks.lifetimes >= 3))
-    if not len(rows):
+    errors = static_track_errors(scene)
+    if errors is None:
         verdict = Verdict(
             "usable",
             "no track is known to be static, so cameras and depth cannot be checked",
             "let msdyn-preprocess make the tracks (--tracks flow)",
         )
-        return [Fitness("static tracks", "none", verdict)]
-    first, last = tracks.start[rows], tracks.stop[rows] - 1
-    errors = []
+        return [Fitness("static points", "no static tracks", verdict)]
+    if not len(errors):
+        return []
+    error = float(np.median(errors))
+    share = error / max(scene.size)
+    verdict = _graded(
+        share,
+        GOOD_STATIC,
+        POOR_STATIC,
+        f"static points are {error:.1f} px ({share:.1%} of the image) from where cameras and depth "
+        f"put them {STEPS} frames later",
+        "little: tracks slip, or depth is coarse; much: check the cameras (of another clip, or "
+        "size?) and the units of the depth",
+    )
+    value = f"{error:.2f} px off after {STEPS} frames"
+    return [Fitness("static points", value, verdict, share / POOR_STATIC)]
+
+
+def static_track_errors(scene: Scene) -> Float[np.ndarray, " tracks"] | None:
+    """Return how far (px) static tracks are from where cameras and depth put them.
+
+    Each is lifted by the depth of its first frame and projected into the last of the next few in
+    which it is visible: over its whole life, errors of the tracks themselves would dominate.
+
+    Returns:
+        The error of each track that has depth; None where no static track is long enough.
+    """
+    tracks, cameras = scene.tracks, scene.cameras
+    rows = np.flatnonzero((tracks.object == STATIC) & (tracks.lifetimes >= 3))
+    if not len(rows):
+        return None
+    first = tracks.start[rows]
+    last = np.minimum(tracks.stop[rows] - 1, first + STEPS)
+    errors = [np.zeros(0)]
     for frame in np.unique(first).tolist():
         own, end = rows[first == frame], last[first == frame]
         xy = tracks.look_up(own, frame)[0]
@@ -115,24 +149,11 @@ def _static_tracks(scene: Scene) -> list[Fitness]:
         local = unproject(cameras.intrinsics[frame], xy.astype(np.float64), z)
         world = transform_points(cameras.world_from_cam[frame], local)
         there = transform_points(cameras.cam_from_world[end], world[:, None])  # [n, 1, 3]
-        ahead = there[:, 0, 2] > 0
-        projected = project(cameras.intrinsics[end[ahead]], there[ahead])[:, 0]
-        tracked = tracks.look_up(own, end)[0][ahead]
-        errors += np.linalg.norm(projected - tracked, axis=1).tolist()
-    if not errors:
-        return []
-    error = float(np.median(errors))
-    scale = max(scene.info.width / WIDTH, 0.3)
-    verdict = _graded(
-        error / scale,
-        2.0,
-        6.0,
-        f"static points end {error:.1f} px from where cameras and depth put them",
-        "a few px: tracks slip, or depth is coarse; many: check the cameras (of another clip, or "
-        "size?) and the units of the depth",
-    )
-    value = f"{error:.2f} px off along their tracks"
-    return [Fitness("static points", value, verdict, error / scale / 6.0)]
+        tracked, visible = tracks.look_up(own, end)
+        kept = visible & (there[:, 0, 2] > 0)
+        projected = project(cameras.intrinsics[end[kept]], there[kept])[:, 0]
+        errors.append(np.linalg.norm(projected - tracked[kept], axis=1))
+    return np.concatenate(errors)
 
 
 def _depth_agreement(scene: Scene) -> list[Fitness]:
@@ -151,7 +172,7 @@ def _depth_agreement(scene: Scene) -> list[Fitness]:
             "no surface of one frame is found again in another: cameras and depth contradict",
             "check that depth is z-depth in the units of the cameras",
         )
-        return [Fitness("depth", "never agrees between frames", verdict)]
+        return [Fitness("depth", "never agrees between frames", verdict, 1 / MOST_DISAGREE)]
     figures = {
         "reprojection_difference": agreement.difference,
         "disagreeing": agreement.disagreeing,
@@ -160,7 +181,8 @@ def _depth_agreement(scene: Scene) -> list[Fitness]:
         f"differs by {agreement.difference:.2%} between frames, "
         f"{agreement.disagreeing:.0%} of the pixels by more than 10%"
     )
-    return [Fitness("depth", value, judge_agreement(figures))]
+    score = agreement.disagreeing / MOST_DISAGREE
+    return [Fitness("depth", value, judge_agreement(figures), score)]
 
 
 def _objects(scene: Scene) -> list[Fitness]:

@@ -11,7 +11,7 @@ from msdyn.geometry import nearest_pixels
 from msdyn.preprocess.contracts import Figures, Mask, Verdict
 from msdyn.scene import IGNORE, Tracks
 
-__all__ = ["GRADES", "judge_agreement", "judge_stages", "mask_figures", "worse"]
+__all__ = ["GRADES", "MOST_DISAGREE", "judge_agreement", "judge_stages", "mask_figures", "worse"]
 
 # Share of pixels whose depth differs by more than 10 % between frames. On clips that can be fitted
 # it is 2 to 8 %, on hard ones 14 to 35 %, where each frame has another scale 70 to 90 %.

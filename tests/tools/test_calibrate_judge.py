@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from calibrate_judge import (
     SYNTHETIC,
+    best_limit,
     copied_runs,
     copy_perturbed,
     correlations,
     depth_error,
     judged,
+    limits,
     synthetic_runs,
     table,
 )
@@ -74,6 +76,20 @@ def test_correlations_by_hand():
     wrong = [row("a", s, 20 + s, depth=s) for s in range(4)]
     psnr, *_, depth = correlations(wrong)[2:]
     assert "| -1.00 | -1.00 |" in psnr and "| 1.00 | 1.00 |" in depth
+
+
+def test_limits_by_hand():
+    scores = np.array([0.1, 0.2, 0.8, 1.6])
+    bad = np.array([False, False, True, True])
+    assert best_limit(scores, bad) == pytest.approx(0.4)  # between .2 and .8
+    assert best_limit(scores, ~bad) in (pytest.approx(0.05), pytest.approx(3.2), pytest.approx(0.4))
+    # Clip b loses 3 dB at a score where clip a loses none: one of six is wrong, whatever the limit.
+    rows = [row("a", s, p) for s, p in ((0.1, 30), (0.4, 29.5), (1.0, 25))]
+    rows += [row("b", s, p) for s, p in ((0.1, 20), (0.3, 16.5), (1.0, 15))]
+    three, six = limits(rows)[2:]
+    assert three.split("|")[3].strip() == "17%"
+    assert six == "| 6 | 2.00 | 0% | 0% |"  # nothing loses so much
+    assert limits(rows[:2]) == []
 
 
 def test_the_table_is_ordered_by_score():
