@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,7 +16,7 @@ __all__ = ["GRADES", "MOST_DISAGREE", "judge_agreement", "judge_stages", "mask_f
 # Share of pixels whose depth differs by more than 10 % between frames. On clips that can be fitted
 # it is 2 to 8 %, on hard ones 14 to 35 %, where each frame has another scale 70 to 90 %.
 SOME_DISAGREE, MOST_DISAGREE = 0.15, 0.5
-GRADES = ("good", "usable", "poor")
+GRADES: tuple[Literal["good", "usable", "poor"], ...] = ("good", "usable", "poor")
 
 
 def mask_figures(tracks: Tracks, masks: Iterable[Mask]) -> Figures:
