@@ -29,7 +29,7 @@ PAIRS, PAIR_GAP = 12, 4  # pairs of frames whose depth is compared, and frames b
 STEPS = 8  # frames after which static points are compared
 STATIC_PAIRS, QUARTER_TRACKS = 60, 5
 # Error of static points, as a share of the longer side of the image: above the first, fits lose
-# 3 dB, above the second 6 dB, compared with exact input (tools/calibrate_judge.py).
+# 3 dB, above the second those of synthetic clips lose 6 dB (docs/preprocessing.md).
 GOOD_STATIC, POOR_STATIC = 0.008, 0.02
 FEW_TRACKS = 20
 
