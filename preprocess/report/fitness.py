@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from jaxtyping import Float
@@ -15,11 +16,11 @@ from msdyn.geometry import nearest_pixels, project, transform_points, unproject
 from msdyn.preprocess.contracts import Verdict
 from msdyn.preprocess.depth.consistency import Agreement, depth_difference
 from msdyn.preprocess.report.quality import (
-    GRADES,
     MOST_DISAGREE,
     judge_agreement,
     judge_stages,
     mask_figures,
+    worse,
 )
 from msdyn.scene import STATIC, Scene
 
@@ -74,7 +75,7 @@ def judge_scene(scene: Scene, fitness: Sequence[Fitness] | None = None) -> Verdi
     if fitness is None:
         fitness = measure_fitness(scene) if _is_complete(scene) else ()
     named = [*verdicts.items(), *((figure.name, figure.verdict) for figure in fitness)]
-    grade = max((verdict.grade for _, verdict in named), key=GRADES.index, default=GRADES[0])
+    grade = reduce(worse, (verdict for _, verdict in named), Verdict("good")).grade
     found = [(name, verdict) for name, verdict in named if verdict.grade == grade != "good"]
     reasons = "; ".join(f"{name}: {verdict.reason}" for name, verdict in found)
     return Verdict(grade, reasons, found[0][1].cure if found else "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -11,12 +11,12 @@ from msdyn.geometry import nearest_pixels
 from msdyn.preprocess.contracts import Figures, Mask, Verdict
 from msdyn.scene import IGNORE, Tracks
 
-__all__ = ["GRADES", "MOST_DISAGREE", "judge_agreement", "judge_stages", "mask_figures", "worse"]
+__all__ = ["MOST_DISAGREE", "judge_agreement", "judge_stages", "mask_figures", "worse"]
 
 # Share of pixels whose depth differs by more than 10 % between frames. On clips that can be fitted
 # it is 2 to 8 %, on hard ones 14 to 35 %, where each frame has another scale 70 to 90 %.
 SOME_DISAGREE, MOST_DISAGREE = 0.15, 0.5
-GRADES: tuple[Literal["good", "usable", "poor"], ...] = ("good", "usable", "poor")
+GRADES = ("good", "usable", "poor")
 
 
 def mask_figures(tracks: Tracks, masks: Iterable[Mask]) -> Figures:
