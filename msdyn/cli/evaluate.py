@@ -19,6 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _evaluate(config: EvaluateConfig) -> None:
     result = evaluate_scene(config)
+    if result["input"]["grade"] == "poor":
+        print(f"the input is poor: {result['input']['reason']}")
     frames = result["frames"]
     kind = "kept out of the fit" if frames["kept_out_of_the_fit"] else "of the fit itself"
     print(f"{'what':<34} {'images':>6} {'mPSNR':>7} {'mSSIM':>7} {'mLPIPS':>7} {'SSIM':>7}")

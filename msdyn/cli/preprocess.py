@@ -13,8 +13,9 @@ from msdyn.cli.run import parse, run
 from msdyn.errors import PoorInputError
 from msdyn.preprocess import STAGES, PreprocessConfig, preprocess_video
 from msdyn.preprocess.importers.dycheck import DycheckConfig, preprocess_dycheck
+from msdyn.preprocess.report.fitness import Fitness, judge_scene, measure_fitness
 from msdyn.preprocess.report.page import REPORT
-from msdyn.preprocess.report.quality import Fitness, judge_stages, measure_fitness
+from msdyn.preprocess.report.quality import judge_stages
 from msdyn.scene import Scene, check_scene
 
 __all__ = ["main"]
@@ -35,8 +36,17 @@ FIGURES = {
         "reprojection_px",
         "triangulation_degrees",
         "focal_px",
+        "focal_error",
     ),
-    "depth": ("known", "measured", "assumed", "alignment_error", "reprojection_difference"),
+    "depth": (
+        "known",
+        "measured",
+        "completed",
+        "assumed",
+        "unknown",
+        "alignment_error",
+        "reprojection_difference",
+    ),
 }
 """Figures of each stage in the table, if its record has them."""
 NOT_FIT = "is a scene directory, but not one that a fit would do well on"
@@ -75,8 +85,9 @@ def _preprocess(config: PreprocessConfig) -> int:
     _print_table(scene)
     if not set(STAGES) <= set(scene.info.stages):
         return 0
-    poor = _print_reasons(measure_fitness(scene))
-    if poor and not config.accept_poor:
+    fitness = measure_fitness(scene)
+    _print_reasons(fitness)
+    if judge_scene(scene, fitness).grade == "poor" and not config.accept_poor:
         print(f"{config.directory} {NOT_FIT}; all the same: msdyn-fit {config.directory}")
         return 3
     print(f"next: msdyn-fit {config.directory}")
@@ -101,18 +112,20 @@ def _check(config: CheckConfig) -> int:
     fitness = measure_fitness(scene)
     for figure in fitness:
         print(f"{figure.name:<14} {figure.value}: {figure.verdict.grade}")
-    if _print_reasons(fitness):
+    _print_reasons(fitness)
+    verdict = judge_scene(scene, fitness)
+    if verdict.grade == "poor":
+        print(f"poor: {verdict.reason}")
         print(f"{config.check} {NOT_FIT}")
         return 3
     print(f"{config.check} is a scene directory that msdyn-fit can take")
     return 0
 
 
-def _print_reasons(fitness: list[Fitness]) -> bool:
-    """Print why parts of a scene do not fit one another; return whether one is poor."""
+def _print_reasons(fitness: list[Fitness]) -> None:
+    """Print why parts of a scene do not fit one another."""
     for verdict in (figure.verdict for figure in fitness if figure.verdict.grade != "good"):
         print(f"{verdict.grade}: {verdict.reason}; {verdict.cure}")
-    return any(figure.verdict.grade == "poor" for figure in fitness)
 
 
 def _print_table(scene: Scene) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from msdyn.evaluate.protocol import (
 )
 from msdyn.evaluate.stamp import code_stamp
 from msdyn.files import read_json, without_nan, write_json
+from msdyn.preprocess.report.fitness import judge_scene
 from msdyn.render import RenderedImage
 from msdyn.scene import Scene, View, frame_path
 from msdyn.sequence import GaussianSequence, load_sequence, motion_by_level
@@ -97,6 +98,7 @@ def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
 
     result: dict[str, Any] = {
         "protocol": _protocol(config, scene, truth, sequence, lpips, options),
+        "input": asdict(judge_scene(scene)),
         "frames": {
             "kept_out_of_the_fit": bool(held_out),
             **evaluate_frames(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -26,12 +27,16 @@ from msdyn.fit.data import FitData, load_fit_data
 from msdyn.fit.density import make_sets
 from msdyn.fit.initialize import initialize
 from msdyn.fit.objective import Objective
+from msdyn.preprocess import Verdict
+from msdyn.preprocess.report.fitness import judge_scene
 from msdyn.render import render_image
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, save_sequence
 from msdyn.version import __version__
 
 __all__ = ["Fitter", "fit_scene"]
+
+_log = logging.getLogger(__name__)
 
 _CHECKPOINT_SECONDS = 60.0
 _LOG_EVERY = 20
@@ -100,7 +105,10 @@ class Fitter:
     def run(self) -> GaussianSequence:
         """Initialise or resume, optimise, write the results and return the sequence."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        _write_config(self.directory / "config.json", self.config)
+        verdict = judge_scene(self.scene)
+        if verdict.grade == "poor":
+            _log.warning("warning: %s is poor input: %s", self.scene.directory, verdict.reason)
+        _write_config(self.directory / "config.json", self.config, verdict)
         changes = self.data.refinement.summary(self.scene.cameras)
         write_json(self.directory / "refinement.json", changes)
         self._start()
@@ -254,13 +262,14 @@ class Fitter:
                 iio.imwrite(path, pair)
 
 
-def _write_config(path: Path, config: FitConfig) -> None:
-    """Write the options, versions and seed next to the result."""
+def _write_config(path: Path, config: FitConfig, verdict: Verdict) -> None:
+    """Write the options, the verdict on the input, versions and seed next to the result."""
     options = json.loads(json.dumps(asdict(config), default=str))
     write_json(
         path,
         {
             "options": options,
+            "input": asdict(verdict),
             "msdyn": __version__,
             "torch": torch.__version__,
             "numpy": np.__version__,

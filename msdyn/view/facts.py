@@ -12,6 +12,8 @@ from jaxtyping import Float
 
 from msdyn.errors import InputError
 from msdyn.files import read_json
+from msdyn.preprocess.report.fitness import judge_scene
+from msdyn.preprocess.report.quality import judge_stages
 from msdyn.render import RenderedImage, render_image
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence
@@ -139,11 +141,15 @@ def _tracks(scene: Scene) -> dict[int, float]:
 
 def _warnings(facts: Facts) -> list[Warning]:
     found = []
-    for name, record in facts.scene.info.stages.items():
+    verdict = judge_scene(facts.scene)
+    if verdict.grade == "poor":
+        found.append(Warning(f"the input is poor: {verdict.reason}", verdict.cure))
+    stages = facts.scene.info.stages
+    for name, verdict in judge_stages(stages).items():
+        if verdict.grade == "usable":
+            found.append(Warning(f"{name}: {verdict.reason}", verdict.cure))
+    for name, record in stages.items():
         quality = record.get("quality") or {}
-        verdict = quality.get("verdict") or {}
-        if verdict.get("grade", "good") != "good":
-            found.append(Warning(f"{name}: {verdict.get('reason')}", str(verdict.get("cure"))))
         known = quality.get("known")
         if name == "depth" and isinstance(known, float) and known < _MIN_DEPTH:
             found.append(Warning(

@@ -11,7 +11,8 @@ from jaxtyping import Bool
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras
 from msdyn.io import PosedImages, read_posed_images
-from msdyn.preprocess.cameras.reliability import MIN_REGISTERED
+from msdyn.preprocess.cameras.camera_motion import motion_of_given
+from msdyn.preprocess.cameras.reliability import MIN_REGISTERED, judge_cameras
 from msdyn.preprocess.contracts import (
     BackendOptions,
     CameraSolution,
@@ -54,7 +55,8 @@ class FileCameras(FileBackend):
         """Return the cameras of the frames of the scene, scaled to the size of its images.
 
         The figures: `layout` of the file; `resampled`, the factor of the image size; and where
-        frames have no camera, `registered_frames` of `frames`, `placed_by_tracks`.
+        frames have no camera, `registered_frames` of `frames`, `placed_by_tracks`. A camera that is
+        static or only rotates is judged as one that is estimated.
 
         Args:
             scene: the frames.
@@ -75,8 +77,9 @@ class FileCameras(FileBackend):
         cameras = cameras.resized(width, height)
         quality: Figures = {"layout": posed.layout, "resampled": factor}
         verdict = Verdict("good")
+        static = None if tracks is None else tracks.select(tracks.object == STATIC)
         if not known.all():
-            cameras, placed = _complete(cameras, known, tracks)
+            cameras, placed = _complete(cameras, known, static)
             quality |= {"registered_frames": int(known.sum()), "frames": len(scene)}
             quality |= {"placed_by_tracks": int(placed.sum())}
             usable = (known | placed).mean() >= MIN_REGISTERED
@@ -86,9 +89,16 @@ class FileCameras(FileBackend):
                 f"get one from static tracks ({int(placed.sum())}) or between their neighbours",
                 "give a camera for every frame",
             )
+        figures = motion_of_given(cameras, static)
+        motion = figures.motion if verdict.grade != "poor" else "unknown"
+        if motion != "unknown":
+            verdict = judge_cameras(figures)
+        if np.isfinite(figures.background_px):
+            quality["background_motion_px"] = round(figures.background_px, 3)
+            quality["unexplained_by_turning_degrees"] = round(figures.parallax, 4)
         return CameraSolution(
             cameras,
-            motion="unknown",
+            motion=motion,
             points=SparsePoints.empty(),
             verdict=verdict,
             world_units=self.world_units,
@@ -99,10 +109,10 @@ class FileCameras(FileBackend):
 def _complete(
     cameras: Cameras, known: Bool[np.ndarray, " frames"], tracks: Tracks | None
 ) -> tuple[Cameras, Bool[np.ndarray, " frames"]]:
-    """Return cameras for all frames, and which [T] were estimated from tracks."""
+    """Return cameras for all frames, and which [T] were estimated from static tracks."""
     if tracks is None:
         return interpolate_cameras(cameras, known), np.zeros(len(known), bool)
-    completed = complete_cameras(cameras, known, tracks.select(tracks.object == STATIC))
+    completed = complete_cameras(cameras, known, tracks)
     return completed.cameras, completed.found
 
 

@@ -19,7 +19,18 @@ import numpy as np
 from tqdm import tqdm
 
 from msdyn.geometry import Cameras, Rigid, Similarity, transform_points
-from msdyn.preprocess.cameras.reliability import MIN_REGISTERED, CameraFigures, judge_cameras
+from msdyn.preprocess.cameras.camera_motion import (
+    ROTATING_DEGREES,
+    STATIC_PX,
+    background_motion,
+)
+from msdyn.preprocess.cameras.reliability import (
+    MAX_PLANAR,
+    MIN_REGISTERED,
+    CameraFigures,
+    is_ambiguous,
+    judge_cameras,
+)
 from msdyn.preprocess.contracts import (
     Backend,
     CameraSolution,
@@ -40,20 +51,19 @@ from msdyn.preprocess.multiview.colmap import (
     planar_share,
     polish,
 )
+from msdyn.preprocess.multiview.focal_error import focal_error
 from msdyn.preprocess.multiview.rotation_only import RotationSolution, solve_rotations
 from msdyn.preprocess.multiview.triangulation import triangulation_angles
 from msdyn.preprocess.registry import register_backend
 from msdyn.scene import STATIC, Scene, Tracks
 
-__all__ = ["SfmCameras", "background_motion"]
+__all__ = ["SfmCameras"]
 
 GUESSED_FOCAL = 0.85  # of the longer side: the main camera of a phone filming video
-STATIC_PX, STATIC_GAP = 0.5, 10  # image motion of the background over so many frames
-# Residual of a rotating camera. Below the first it explains the clip; up to the second it does
-# where structure from motion finds no parallax either.
-ROTATING_DEGREES, MAYBE_ROTATING_DEGREES = 0.25, 1.0
+# Residual up to which a rotating camera explains the clip where structure from motion finds no
+# parallax either.
+MAYBE_ROTATING_DEGREES = 1.0
 MIN_ANGLE_DEGREES = 1.5
-MAX_PLANAR = 0.95
 # Focal lengths whose reprojection error is within this factor of the lowest one are candidates.
 CANDIDATE_ERROR = 1.5
 
@@ -102,7 +112,8 @@ class SfmCameras(Backend):
             cameras = static if rotating is None else _rotating_cameras(rotating, scene)
             return _solution(cameras, figures)
 
-        best = polish(mappings[0])
+        # Twice: the scale of the loss follows from the errors, which the first time reduces.
+        best = polish(polish(mappings[0]))
         cameras = Cameras.pinhole(best.focal, width, height, best.cam_from_world)
         completed = complete_cameras(cameras, best.registered, tracks)
         registered = best.registered | completed.found
@@ -116,6 +127,9 @@ class SfmCameras(Backend):
             registered=int(registered.sum()),
             error=best.error,
             angle=float(np.median(angles)) if len(angles) else 0.0,
+            focal_error=focal_error(
+                best.focal, (width / 2, height / 2), best.cam_from_world, best.points
+            ),
             focals=tuple(
                 m.focal for m in mappings if m.error < CANDIDATE_ERROR * mappings[0].error
             ),
@@ -165,21 +179,6 @@ class SfmCameras(Backend):
             found.append(map_cameras(scene, database, focal, folder, seed=self.seed))
             step()
         return sorted((m for m in found if m is not None), key=_rank)
-
-
-def background_motion(tracks: Tracks) -> float:
-    """Return the image motion (px) of the typical static point in ten frames, where it is large.
-
-    The median over the points for each frame, then the 90th percentile over the frames; infinite
-    where no track lives that long. A clip shorter than ten frames is measured from end to end.
-    """
-    gap = min(STATIC_GAP, tracks.num_frames - 1)
-    medians = []
-    for frame in range(tracks.num_frames - gap):
-        rows, here, there = tracks.between(frame, frame + gap)
-        if len(rows):
-            medians.append(float(np.median(np.linalg.norm(there - here, axis=1))))
-    return float(np.percentile(medians, 90)) if medians else float("inf")
 
 
 def _rank(mapping: Mapping) -> tuple[bool, float]:
@@ -240,7 +239,11 @@ def _solution(
     if figures.planar is not None:  # structure from motion was tried
         quality["triangulation_degrees"] = round(figures.angle, 3)
         quality["focal_candidates_px"] = [round(focal, 2) for focal in figures.focals]
+        if figures.focal_error is not None:
+            quality["focal_error"] = round(figures.focal_error, 4)
         quality["planar_pairs"] = round(figures.planar, 4)
+    if is_ambiguous(figures):
+        quality["ambiguous"] = True
     return CameraSolution(
         cameras,
         figures.motion,

@@ -6,7 +6,7 @@ not move rigidly get one depth per frame.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from msdyn.preprocess.contracts import (
     CameraSolution,
     DepthMap,
     DepthResult,
+    Figures,
     Masks,
     Streamed,
 )
@@ -25,6 +26,7 @@ from msdyn.preprocess.depth.fusion import (
     BEFORE_BACKDROP,
     FusionOptions,
     fuse,
+    shares_of_pixels,
     static_body,
 )
 from msdyn.preprocess.imaging.edge_aware_fill import fill
@@ -69,12 +71,7 @@ class FusedDepth(Backend):
         assert tracks is not None and masks is not None and solution is not None
         background = static_body(tracks, solution)
         if background is None:
-            figures = {
-                "measured": 0.0,
-                "assumed": 1.0,
-                "note": "no parallax: a flat backdrop",
-            }
-            return DepthResult(Streamed.of(_backdrop(masks), figures))
+            return DepthResult(Streamed(_backdrop(masks)))
         options = FusionOptions(self.working_side, self.rigid_objects, self.seed)
         maps = fuse(scene, tracks, masks, background, [EdgeCompletion(scene)], options)
         return DepthResult(Streamed(maps))
@@ -115,9 +112,13 @@ class EdgeCompletion:
         """Return nothing: objects get one depth per frame."""
 
 
-def _backdrop(masks: Masks) -> Iterator[DepthMap]:
+def _backdrop(masks: Masks) -> Generator[DepthMap, None, Figures]:
     """Yield depth maps of a plane with the objects in front of it."""
+    counts = np.zeros(256, int)
     for mask in masks:
         depth = np.where(mask == STATIC, BACKDROP, BEFORE_BACKDROP)
         depth = np.where(mask == IGNORE, 0, depth).astype(np.float32)
-        yield DepthMap(depth, np.where(mask == IGNORE, 0, ASSUMED).astype(np.uint8))
+        confidence = np.where(mask == IGNORE, 0, ASSUMED).astype(np.uint8)
+        counts += np.bincount(confidence.reshape(-1), minlength=256)
+        yield DepthMap(depth, confidence)
+    return {**shares_of_pixels(counts), "note": "no parallax: a flat backdrop"}

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int
 from tqdm import tqdm
 
 from msdyn.preprocess.contracts import CameraSolution, DepthMap, Figures, Masks
@@ -42,6 +42,7 @@ __all__ = [
     "Completion",
     "FusionOptions",
     "fuse",
+    "shares_of_pixels",
     "static_body",
 ]
 
@@ -138,11 +139,11 @@ def fuse(
         options: how depth is measured.
 
     Returns:
-        The figures: `measured`, the share of static pixels at working size that other frames
-        confirm; `assumed`, the share of all pixels that are on objects whose depth is not measured;
-        `reprojection_difference` and `disagreeing`, see `Consistency`; `objects`, how the depth of
-        each was found; of several completions `completed_by` and `completion_error`, the mean
-        error of each where measured depth was hidden from it.
+        The figures. Shares of all pixels, which add up to one: `measured`, confirmed by other
+        frames or by the motion of their object; `completed`; `assumed`, on objects whose depth is
+        not measured; `unknown`. `reprojection_difference` and `disagreeing`, see `Consistency`;
+        `objects`, how the depth of each was found; of several completions `completed_by` and
+        `completion_error`, the mean error of each where measured depth was hidden from it.
     """
     factor = min(1.0, options.working_side / max(scene.size))
     size = (round(scene.size[0] * factor), round(scene.size[1] * factor))
@@ -151,7 +152,7 @@ def fuse(
         stack.enter_context(bar)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="msdyn-depth-")))
         with DenseBody(scene, masks, background, size) as body:
-            measured = _measure(masks, body, folder, bar)
+            _measure(masks, body, folder, bar)
         completion, errors = _choose(completions, masks, folder, options.seed)
         surroundings = _complete(masks, completion, folder, bar)
         bodies = {}
@@ -167,11 +168,10 @@ def fuse(
             objects.append(_Object(label, found, dense, reliefs))
 
         consistency = Consistency(background.cameras)
-        shares = []
+        counts = np.zeros(256, int)  # of pixels, by confidence
         for frame in range(len(scene)):
             depth, mask = np.load(frame_path(folder, frame, ".npy")), masks[frame]
             consistency.add(frame, np.where(mask == STATIC, depth, 0))
-            assumed = np.zeros(mask.shape, bool)
             confirmed = np.load(frame_path(folder, frame, _MEASURED))
             confidence = np.where(confirmed, CONFIRMED, COMPLETED).astype(np.uint8)
             for item in objects:
@@ -179,17 +179,15 @@ def fuse(
                 shape = item.measured(frame, own, completion)
                 chosen = item.assumed(frame, own, completion) if shape is None else shape[own]
                 depth[own] = chosen
-                assumed |= own & (shape is None)
                 confidence[own] = ASSUMED if shape is None else OWN_MOTION
             depth[mask == IGNORE] = confidence[mask == IGNORE] = 0
-            shares.append(float(assumed.mean()))
+            counts += np.bincount(confidence.reshape(-1), minlength=256)
             bar.update()
             yield DepthMap(depth, confidence)
     return {
-        "measured": measured,
+        **shares_of_pixels(counts),
         **errors,
         "objects": {str(item.label): item.figures() for item in objects},
-        "assumed": round(float(np.mean(shares)), 4),
         **consistency.figures(),
     }
 
@@ -297,16 +295,24 @@ def _relief_factors(
     return factors * shift, True
 
 
-def _measure(masks: Masks, body: DenseBody, folder: Path, bar: tqdm) -> float:
-    """Write what is measured of the background; return the share of static pixels."""
-    shares = []
-    for frame, mask in enumerate(masks):
+def shares_of_pixels(counts: Int[np.ndarray, " levels"]) -> Figures:
+    """Return the shares that `fuse` describes, from the number of pixels of each confidence."""
+    shares = counts / counts.sum()
+    return {
+        "measured": round(float(shares[CONFIRMED] + shares[OWN_MOTION]), 4),
+        "completed": round(float(shares[COMPLETED]), 4),
+        "assumed": round(float(shares[ASSUMED]), 4),
+        "unknown": round(float(shares[0]), 4),
+    }
+
+
+def _measure(masks: Masks, body: DenseBody, folder: Path, bar: tqdm) -> None:
+    """Write what is measured of the background."""
+    for frame in range(len(masks)):
         inverse, weight = body.measure(frame)
         np.save(frame_path(folder, frame, _INVERSE), inverse)
         np.save(frame_path(folder, frame, _WEIGHT), weight)
-        shares.append(float((weight > 0).mean()) / max(float((mask == STATIC).mean()), 1e-6))
         bar.update()
-    return round(min(float(np.mean(shares)), 1.0), 4)
 
 
 def _measured(

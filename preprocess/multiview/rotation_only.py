@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from msdyn.geometry import Cameras
 from msdyn.scene import Tracks
 
-__all__ = ["RotationSolution", "solve_rotations"]
+__all__ = ["RotationSolution", "rotation_parallax", "solve_rotations"]
 
 GAPS = (1, 2, 4, 8, 16, 32, 64)
 PAIR_TRACKS = 120  # tracks used of each pair of frames
@@ -86,15 +87,37 @@ def solve_rotations(
         focal *= np.exp(change)
         if np.abs(step[:-1]).max() < 1e-7 and abs(change) < 1e-6:
             break
+    error, parallax = _errors(pairs, rotations, focal)
+    return RotationSolution(float(focal), rotations @ rotations[0].T, error, parallax)
+
+
+def rotation_parallax(tracks: Tracks, cameras: Cameras, seed: int = 0) -> float | None:
+    """Return the parallax, as of a `RotationSolution`, that given rotations leave.
+
+    Args:
+        tracks: tracks of static points, px.
+        cameras: one per frame; their mean focal length and principal point are used.
+        seed: of the choice of tracks.
+
+    Returns:
+        Degrees; None where no two frames share enough tracks.
+    """
+    mean = cameras.intrinsics.mean(0)
+    pairs = _match_pairs(tracks, (float(mean[0, 2]), float(mean[1, 2])), seed)
+    if pairs is None:
+        return None
+    rotations = cameras.cam_from_world[:, :3, :3]
+    return _errors(pairs, rotations, float(mean[[0, 1], [0, 1]].mean()))[1]
+
+
+def _errors(
+    pairs: _Pairs, rotations: Float[np.ndarray, "frames 3 3"], focal: float
+) -> tuple[float, float]:
+    """Return the error (px) and the parallax (degrees) of a `RotationSolution`."""
     error = np.linalg.norm(_residual(pairs, rotations, focal)[0], axis=1)
     gap = (pairs.second - pairs.first)[pairs.pair]
     parallax = max(float(np.percentile(error[gap == g], 80)) for g in np.unique(gap))
-    return RotationSolution(
-        float(focal),
-        rotations @ rotations[0].T,
-        float(np.median(error)),
-        float(np.degrees(np.arctan(parallax / focal))),
-    )
+    return float(np.median(error)), float(np.degrees(np.arctan(parallax / focal)))
 
 
 def _match_pairs(tracks: Tracks, centre: tuple[float, float], seed: int) -> _Pairs | None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from msdyn.geometry import Cameras, project, transform_points
+from msdyn.preprocess.cameras.camera_motion import background_motion
 from msdyn.preprocess.cameras.reliability import CameraFigures, judge_cameras
-from msdyn.preprocess.cameras.structure_from_motion import background_motion
 from msdyn.preprocess.contracts import SparsePoints
 from msdyn.preprocess.multiview.absolute_pose import interpolate_cameras
 from msdyn.preprocess.multiview.rotation_only import solve_rotations
@@ -228,7 +228,7 @@ def test_unknown_cameras_lie_between_their_neighbours():
     )
 
 
-GOOD = CameraFigures("moving", 640, 50, 50, 0.5, 9.0, 40.0, 10.0, (500.0, 510.0), 0.1)
+GOOD = CameraFigures("moving", 640, 50, 50, 0.5, 9.0, 40.0, 10.0, (500.0, 510.0), 0.03, 0.1)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,16 @@ GOOD = CameraFigures("moving", 640, 50, 50, 0.5, 9.0, 40.0, 10.0, (500.0, 510.0)
     [
         ({}, "good", ""),
         ({"motion": "static", "background_px": 0.2}, "poor", "camera is static"),
-        ({"motion": "rotating"}, "poor", "turns but hardly moves"),
+        (
+            {"motion": "rotating"},
+            "poor",
+            "rotating in one place (the background moves 40 px in ten",
+        ),
+        (
+            {"motion": "rotating", "background_px": 0.83},
+            "poor",
+            "nearly static (the background moves 0.83",
+        ),
         ({"motion": "unknown", "registered": 0}, "poor", "only 0 of 50 frames"),
         ({"registered": 39}, "poor", "only 39 of 50 frames"),
         ({"registered": 40}, "usable", "10 of 50 frames"),
@@ -246,6 +255,16 @@ GOOD = CameraFigures("moving", 640, 50, 50, 0.5, 9.0, 40.0, 10.0, (500.0, 510.0)
         ({"focals": (600.0, 655.0)}, "good", ""),
         ({"angle": 1.9}, "poor", "1.9 degrees"),
         ({"angle": 3.0}, "usable", "3.0 degrees"),
+        ({"angle": 1.9, "background_px": 74.0}, "poor", "the background moves 74 px in ten frames"),
+        ({"focal_error": None}, "good", ""),
+        ({"focal_error": 0.12}, "usable", "known to 12%"),
+        ({"focal_error": 0.25}, "poor", "ambiguous (known to 25%"),
+        ({"planar": 0.997}, "good", ""),
+        ({"planar": 0.997, "focal_error": None}, "usable", "99.7% of the pairs of frames"),
+        ({"planar": 0.997, "focal_error": 0.06}, "usable", "99.7% of the pairs of frames"),
+        ({"planar": 0.997, "focal_error": 0.12}, "poor", "99.7% of the pairs of frames"),
+        ({"motion": "unknown", "given": True, "planar": None}, "good", ""),
+        ({"motion": "static", "given": True, "background_px": 0.1}, "poor", "camera is static"),
     ],
 )
 def test_verdicts(change, grade, words):

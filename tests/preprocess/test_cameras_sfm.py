@@ -121,7 +121,7 @@ def test_frames_without_features_are_interpolated_and_counted(clip, tmp_path):
 
 def test_frames_of_a_long_clip_find_their_place_between_those_solved_together(clip):
     scene, tracks, rendered, cameras = clip
-    cut = SfmCameras(focal_starts=(0.7,), max_key_frames=7)
+    cut = SfmCameras(focal_starts=(0.7,), max_key_frames=10)
     solution = cut.solve(scene, tracks, rendered.labels)
     assert solution.quality["registered_frames"] == FRAMES and solution.verdict.grade == "good"
     assert path_error(solution.cameras, cameras) < 0.002
@@ -184,6 +184,51 @@ def test_turning_camera_gives_rotations_and_focal_length_alone(tmp_path):
     np.testing.assert_allclose(solution.cameras.centres, 0, atol=1e-12)
     true = Cameras.pinhole(FOCAL, WIDTH, HEIGHT, np.linalg.inv(turns))
     assert turn_error(solution.cameras, true) < 0.05
+
+
+def stated_focal(images, tmp_path, name):
+    """Return the focal length found in images without tracks and masks, and its error, px."""
+    scene = write_scene(tmp_path / name, images)
+    none, count = np.zeros(0), len(images)
+    empty = Tracks.from_dense(
+        np.zeros((0, count, 2)), np.zeros((0, count), bool), np.zeros((0, count)), none, none
+    )
+    quality = SfmCameras().solve(scene, empty, None).quality
+    return quality["focal_px"], quality["focal_px"] * quality["focal_error"]
+
+
+@pytest.mark.slow
+def test_focal_lengths_of_two_halves_agree_within_the_error_stated(tmp_path):
+    frames = 24
+    cameras = sliding_cameras(frames, FOCAL, WIDTH, HEIGHT, reach=1.6)
+    cards = [
+        Card(9, 7, placed(0, 0, 5, frames=frames), seed=1),
+        Card(6, 5, placed(0, 1.1, 3.2, pitch=75, frames=frames), seed=2),
+        Card(1.0, 1.2, placed(-1.2, -0.2, 3.2, yaw=20, frames=frames), seed=3),
+        Card(0.8, 1.0, placed(1.1, 0.1, 2.8, yaw=-15, frames=frames), seed=4),
+    ]
+    images = render(cards, cameras).images
+    first, first_error = stated_focal(images[:12], tmp_path, "first")
+    second, second_error = stated_focal(images[12:], tmp_path, "second")
+    assert abs(first - second) < np.hypot(first_error, second_error)
+    for focal, error in ((first, first_error), (second, second_error)):
+        assert abs(focal - FOCAL) < error < 0.2 * FOCAL
+
+
+@pytest.mark.slow
+def test_halves_of_hand_agree_within_the_error_stated(shared, tmp_path):
+    """They differ by more than 3 %: the first half alone gives a focal length that is too long."""
+    import cv2
+    import imageio.v3 as iio
+
+    frames = list(iio.imiter(shared / "clips" / "hand.mp4", plugin="pyav"))[::2]
+    small = np.stack(
+        [cv2.resize(f, None, fx=0.625, fy=0.625, interpolation=cv2.INTER_AREA) for f in frames]
+    )
+    first, first_error = stated_focal(small[:22], tmp_path, "first")
+    second, second_error = stated_focal(small[22:], tmp_path, "second")
+    assert abs(first - second) < np.hypot(first_error, second_error)
+    assert abs(first - 160.4) < 1.1 * first_error and abs(second - 160.4) < 1.1 * second_error
 
 
 @pytest.mark.slow

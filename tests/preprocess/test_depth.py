@@ -83,6 +83,9 @@ def estimate_with_confidence(clip, masks=None, solution=None, tracks=None, **opt
     assert np.isfinite(depths).all() and (depths >= 0).all()
     assert confidence.shape == depths.shape and confidence.dtype == np.uint8
     assert ((confidence > 0) == (depths > 0)).all()
+    assert figures["unknown"] == pytest.approx((depths == 0).mean(), abs=1e-4)
+    shares = [figures[key] for key in ("measured", "completed", "assumed", "unknown")]
+    assert sum(shares) == pytest.approx(1, abs=3e-4)  # of rounded figures
     return depths, confidence, figures
 
 
@@ -109,7 +112,7 @@ def test_confidence_tells_good_from_bad(clip, measured_maps):
     confirmed, completed = (clip.static & (confidence == level) for level in (255, 128))
     assert (clip.static == (confirmed | completed)).all()
     assert (error[confirmed] > 0.05).mean() < 0.3 * (error[completed] > 0.05).mean()
-    assert confirmed.sum() / clip.static.sum() == pytest.approx(figures["measured"], abs=0.02)
+    assert np.isin(confidence, (255, 160)).mean() == pytest.approx(figures["measured"], abs=1e-4)
     assert set(np.unique(confidence[clip.rendered.labels == 1])) == {160}  # its own motion
 
 
@@ -174,7 +177,8 @@ def test_without_parallax_there_is_a_backdrop(clip, why):
     depths, figures = estimate(clip, masks, solution, tracks)
     expected = np.where(masks == 0, BACKDROP, BEFORE_BACKDROP)
     np.testing.assert_array_equal(depths, np.where(masks == IGNORE, 0, expected).astype(np.float32))
-    assert figures["measured"] == 0 and figures["assumed"] == 1
+    assert figures["measured"] == figures["completed"] == 0
+    assert figures["assumed"] == pytest.approx((masks != IGNORE).mean(), abs=1e-4)
 
 
 def test_odd_masks(clip):

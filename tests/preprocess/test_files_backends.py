@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from moving import write_scene
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras
@@ -13,6 +14,7 @@ from msdyn.preprocess.cameras.from_files import FileCameras
 from msdyn.preprocess.depth.from_files import FileDepth
 from msdyn.preprocess.masks.from_files import FileMasks
 from msdyn.preprocess.multiview.track_labels import assign_objects, number_objects
+from msdyn.preprocess.report.quality import judge_stages
 from msdyn.preprocess.tracks.from_files import FileTracks
 from msdyn.scene import Scene, Tracks, stamp_stage, write_cameras, write_tracks
 
@@ -240,3 +242,57 @@ def test_objects_are_assigned_by_vote():
 def test_objects_are_numbered_and_those_without_a_track_ignored():
     table = number_objects({0, 3, 5, 9, 255}, {-1, 0, 9, 3})
     assert [int(table[i]) for i in (0, 3, 5, 9, 255)] == [0, 1, 255, 2, 255]
+
+
+def still_tracks(step, noise=0.05, frames=12):
+    """Return static tracks that move by `step` (x, y) px per frame, and tracks of an object."""
+    rng = np.random.default_rng(0)
+    start = rng.uniform([5, 5], [WIDTH - 25, HEIGHT - 15], (120, 1, 2))
+    xy = start + np.arange(frames)[:, None] * np.asarray(step) + rng.normal(0, noise, (120, 12, 2))
+    xy[100:] += np.arange(frames)[:, None] * [1.5, 0.5]
+    ones = np.ones((120, frames))
+    label = np.where(np.arange(120) < 100, 0, 1)
+    return Tracks.from_dense(xy, ones > 0, ones, label, np.zeros(120))
+
+
+def test_given_cameras_that_do_not_move_are_judged_as_estimated_ones(tmp_path):
+    scene = write_scene(tmp_path / "scene", np.zeros((12, HEIGHT, WIDTH, 3), np.uint8))
+    rng = np.random.default_rng(1)
+    poses = np.tile(np.eye(4), (12, 1, 1))
+    poses[:, :3, 3] = rng.normal(0, 0.002, (12, 3))  # noise of the user's tracking
+
+    def solve(poses, tracks):
+        write_cameras(tmp_path / "c.json", Cameras.pinhole(60.0, WIDTH, HEIGHT, poses))
+        return FileCameras(tmp_path / "c.json").solve(scene, tracks, None)
+
+    static = solve(poses, still_tracks((0, 0)))
+    assert static.motion == "static" and static.verdict.grade == "poor"
+    assert "the camera is static" in static.verdict.reason
+    assert "guess" not in static.verdict.reason  # the intrinsics are the user's
+    # A pan, by less than a pixel of parallax: seen from afar, all points move alike.
+    turned = poses.copy()
+    angles = -np.arange(12) * 0.7 / 60
+    turned[:, :3, :3] = Rotation.from_rotvec(np.c_[0 * angles, angles, 0 * angles]).as_matrix()
+    rays = (still_tracks((0, 0), 0).at(0)[1] - [WIDTH / 2, HEIGHT / 2]) / 60
+    local = np.c_[rays, np.ones(len(rays))] @ turned[:, :3, :3].swapaxes(1, 2)
+    xy = (60 * local[..., :2] / local[..., 2:] + [WIDTH / 2, HEIGHT / 2]).transpose(1, 0, 2)
+    seen = (xy >= 0).all(-1) & (xy < [WIDTH, HEIGHT]).all(-1)
+    none = np.zeros(len(xy))
+    pan = Tracks.from_dense(np.where(seen[..., None], xy, 0), seen, seen * 1.0, none, none)
+    rotating = solve(turned, pan)
+    assert rotating.motion == "rotating" and "rotating in one place" in rotating.verdict.reason
+    # Cameras that contradict this pan, and tracks that move without rotation, do move.
+    assert solve(poses, pan).motion == "unknown" and solve(poses, pan).verdict.grade == "good"
+    assert solve(np.tile(np.eye(4), (12, 1, 1)), None).motion == "static"
+    centred = turned.copy()
+    centred[:, :3, 3] = 0
+    assert solve(centred, None).motion == "rotating"
+    assert solve(poses, None).motion == "unknown"
+    for solution in (static, rotating):
+        verdict = dataclasses.asdict(solution.verdict)
+        quality = {**solution.quality, "motion": solution.motion, "verdict": verdict}
+        records = {
+            "cameras": {"backend": "files", "options": {}, "quality": quality},
+            "depth": {"backend": "files", "options": {}, "quality": {"known": 1.0}},
+        }
+        assert judge_stages(records)["cameras"].grade == "usable"

@@ -6,15 +6,18 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from moving import panning, write_scene
+from scipy.spatial.transform import Rotation
 
 from msdyn.cli.preprocess import main
 from msdyn.geometry import Cameras, Similarity
 from msdyn.preprocess import preprocess_video
+from msdyn.preprocess.report.fitness import judge_scene, measure_fitness
 from msdyn.preprocess.report.page import write_report
-from msdyn.preprocess.report.quality import judge_stages, mask_figures, measure_fitness
+from msdyn.preprocess.report.quality import judge_stages, mask_figures
 from msdyn.scene import (
     Scene,
     Tracks,
+    stamp_stage,
     write_cameras,
     write_depth,
     write_mask,
@@ -62,6 +65,36 @@ def test_cameras_of_another_scale_are_poor(copy, capsys):
     )
 
 
+def test_a_stage_that_is_poor_makes_the_scene_poor(copy, capsys):
+    """As after --accept-poor: what was refused once is not fit because its parts agree."""
+    verdict = {"grade": "poor", "reason": "the camera is static", "cure": "move it"}
+    stamp_stage(
+        copy, "cameras", backend="sfm", options={}, input_hash="", seconds=1.0,
+        quality={"motion": "static", "verdict": verdict},
+    )  # fmt: skip
+    stamp_stage(
+        copy, "depth", backend="fused", options={}, input_hash="", seconds=1.0, quality={}
+    )  # fmt: skip
+    assert set(grades(copy).values()) == {"good"}
+    found = judge_scene(Scene(copy))
+    assert (found.grade, found.reason, found.cure) == (
+        "poor", "cameras: the camera is static", "move it"
+    )  # fmt: skip
+    assert main(["--check", str(copy)]) == 3
+    assert "cameras: the camera is static" in capsys.readouterr().out
+
+
+def test_the_verdict_on_an_incomplete_scene_is_that_of_its_stages(tmp_path):
+    scene = write_scene(tmp_path / "scene", panning(12, (40, 60))[0])
+    assert judge_scene(scene).grade == "good"
+    values = {"mean_life_frames": 2.0}
+    stamp_stage(
+        scene.directory, "tracks", backend="x", options={}, input_hash="", seconds=1.0,
+        quality=values,
+    )  # fmt: skip
+    assert judge_scene(Scene(scene.directory)).grade == "poor"
+
+
 def test_poses_given_the_wrong_way_round_are_poor(copy):
     cameras = Scene(copy).cameras
     turned = Cameras(cameras.intrinsics, cameras.world_from_cam, cameras.width, cameras.height)
@@ -74,7 +107,7 @@ def test_depth_that_flickers_is_not_good(copy):
     for t in range(len(scene)):
         # Four frames apart, which is what is compared, signs differ.
         write_depth(copy, t, scene.depth(t) * np.float32(1 + 0.04 * (1 if t % 8 < 4 else -1)))
-    assert grades(copy)["depth"] == "poor"
+    assert grades(copy)["depth"] == "usable"
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -85,6 +118,29 @@ def test_frames_each_of_another_scale_are_poor(copy, seed):
     figure = next(f for f in measure_fitness(Scene(copy)) if f.name == "depth")
     assert figure.verdict.grade == "poor"
     assert re.search("four frames later|no surface of one frame", figure.verdict.reason)
+
+
+@pytest.mark.parametrize(
+    "jitter, degrees, grade", [(3.0, 0.0, "good"), (0.0, 0.6, "usable"), (0.0, 3.0, "poor")]
+)
+def test_noise_of_single_tracks_counts_less_than_errors_of_cameras(copy, jitter, degrees, grade):
+    """The first is 3 px per axis, the second .7 and 3.7 px in the middle of the image."""
+    scene, rng = Scene(copy), np.random.default_rng(0)
+    tracks = scene.tracks
+    seen = tracks.observations()
+    xy = seen.xy + rng.normal(0, jitter, seen.xy.shape) if jitter else seen.xy
+    xy = np.clip(xy, 0, [95.9, 71.9])
+    changed = Tracks.from_observations(
+        len(scene), seen._replace(xy=xy.astype(np.float32)), tracks.object, tracks.query_frame
+    )
+    write_tracks(copy / "tracks.npz", changed)
+    poses = scene.cameras.cam_from_world.copy()
+    signs = np.where(np.arange(len(scene)) % 16 < 8, 1, -1)[:, None]
+    turn = Rotation.from_rotvec(signs * [0, degrees / 2, 0], degrees=True).as_matrix()
+    poses[:, :3] = turn @ poses[:, :3]
+    own = scene.cameras
+    write_cameras(copy / "cameras.json", Cameras(own.intrinsics, poses, own.width, own.height))
+    assert grades(copy)["static points"] == grade
 
 
 def test_tracks_off_their_masks_and_few_tracks(copy):
@@ -136,7 +192,7 @@ def test_figures_of_masks_by_hand():
         ("masks", {"stability": 0.5}, "usable"),
         ("depth", {"measured": 0.0}, "poor"),
         ("depth", {"measured": 0.5, "assumed": 0.3}, "usable"),
-        ("depth", {"measured": 0.5, "reprojection_difference": 0.1}, "poor"),
+        ("depth", {"measured": 0.5, "reprojection_difference": 0.1}, "usable"),
         ("depth", {"measured": 0.5, "reprojection_difference": 0.01, "disagreeing": 0.2}, "usable"),
         ("depth", {"measured": 0, "completed_by": "network", "assumed": 0.1}, "usable"),
         ("depth", {"measured": 0, "completed_by": "edges"}, "poor"),
@@ -175,6 +231,26 @@ def test_a_camera_that_does_not_move_is_usable_with_depth_of_its_own(motion, bac
     assert verdict.grade == ("usable" if usable else "poor")
     assert ("cannot be triangulated" in verdict.reason) != usable
     assert judge_stages({"cameras": records["cameras"]})["cameras"].grade == "poor"
+
+
+@pytest.mark.parametrize(
+    "backend, depth, grade",
+    [
+        ("fused", {"measured": 0.9}, "poor"),
+        ("small", {"measured": 0.9}, "poor"),  # the network completes triangulated depth
+        ("small", {}, "usable"),
+        ("files", {"known": 1.0}, "usable"),
+    ],
+)
+def test_ambiguous_cameras_are_usable_where_depth_is_not_triangulated(backend, depth, grade):
+    poor = {"grade": "poor", "reason": "the focal length is ambiguous (2 or 3 px): a", "cure": "b"}
+    quality = {"motion": "moving", "ambiguous": True, "verdict": poor}
+    records = {
+        "cameras": {"backend": "sfm", "options": {}, "quality": quality},
+        "depth": {"backend": backend, "options": {}, "quality": depth},
+    }
+    verdict = judge_stages(records)["cameras"]
+    assert verdict.grade == grade and "the focal length is ambiguous (2 or 3 px)" in verdict.reason
 
 
 class Page(HTMLParser):

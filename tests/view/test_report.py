@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from browser import Browser
 
-from msdyn.cli import export, fit
+from msdyn.cli import evaluate, export, fit
 from msdyn.errors import InputError
 from msdyn.files import read_json, write_json
 from msdyn.html import bars, curve
@@ -128,7 +128,9 @@ def test_warnings_give_advice(scene):
     )  # fmt: skip
     facts = gather(Scene(scene.directory), load_sequence(scene.directory), scene.directory / "fit")
     said = " ".join(w.text for w in facts.warnings)
-    assert "cameras: the camera only turns" in said and "frames 4 fit badly" in said
+    assert (
+        "the input is poor: cameras: the camera only turns" in said and "frames 4 fit badly" in said
+    )
     assert "depth is known for 20%" in said
     assert any(w.cure == "move it sideways" for w in facts.warnings)
     page = text_of(write_report(Scene(scene.directory)))
@@ -158,6 +160,27 @@ def test_every_fit_writes_a_report_and_export_rewrites_it(plane_scene, capsys):
     report.unlink()
     assert export.main([str(plane_scene.directory), "--format", "report"]) == 0
     assert report.is_file() and str(report) in capsys.readouterr().out
+
+
+def test_a_fit_of_poor_input_repeats_the_verdict(plane_scene, caplog, capsys):
+    """In one line at the start, in its records, in its report and in its evaluation."""
+    verdict = {"grade": "poor", "reason": "the camera only rotates", "cure": "move it sideways"}
+    stamp_stage(
+        plane_scene.directory, "cameras", backend="x", options={}, input_hash="", seconds=1.0,
+        quality={"verdict": verdict},
+    )  # fmt: skip
+    options = ["--preset", "quick", "--epochs", "1", "--prefit-steps", "2", "--device", "cpu"]
+    assert fit.main([str(plane_scene.directory), *options]) == 0
+    said = [r.getMessage() for r in caplog.records if "poor input" in r.getMessage()]
+    assert len(said) == 1 and said[0].endswith("cameras: the camera only rotates")
+    folder = plane_scene.directory / "fit"
+    expected = {**verdict, "reason": "cameras: the camera only rotates"}
+    assert read_json(folder / "config.json")["input"] == expected
+    assert "the input is poor: cameras: the camera only rotates" in text_of(folder / "report.html")
+    capsys.readouterr()
+    assert evaluate.main([str(plane_scene.directory), "--no-pictures"]) == 0
+    assert "the input is poor: cameras: the camera only rotates" in capsys.readouterr().out
+    assert read_json(folder / "eval.json")["input"] == expected
 
 
 def test_plots_leave_out_non_finite_values():
