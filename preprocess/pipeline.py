@@ -39,6 +39,7 @@ from msdyn.preprocess.contracts import (
 from msdyn.preprocess.frames.extract import write_frames
 from msdyn.preprocess.frames.footage import open_footage
 from msdyn.preprocess.frames.sources import source_files
+from msdyn.preprocess.masks.background import camera_is_fixed, changed_masks, without_background
 from msdyn.preprocess.presets import choose_backends
 from msdyn.preprocess.records import REFINED, StageRecords, content_digest, recorded_options
 from msdyn.preprocess.registry import find_backend
@@ -189,8 +190,9 @@ class _Run:
 
         In the first case the cameras were solved without masks, and are kept. In the second they
         are solved again with the new masks: tracks of moving objects that the first masks missed
-        were among the static ones. Cameras from files may be noisier than two-view geometry, so
-        they are used only where the backend needs them.
+        were among the static ones. Of cameras that are static or only rotate, the background is
+        known, and is removed from the masks. Cameras from files may be noisier than two-view
+        geometry, so they are used only where the backend needs them.
         """
         masks = self.records.record("masks")
         if not (masks and self.records.record("cameras")) or (self.directory / REFINED).exists():
@@ -199,8 +201,12 @@ class _Run:
         needed = quality.get("needs_cameras", False)  # not in the records of older versions
         good = solution.verdict.grade == "good" and solution.motion == "moving"
         usable = solution.verdict.grade != "poor"
-        wanted = (needed and usable) or (quality.get("better_with_cameras", False) and good)
-        if not wanted or solution.motion in ("static", "rotating"):
+        better = quality.get("better_with_cameras", False)
+        if solution.motion in ("static", "rotating"):
+            if better and camera_is_fixed(solution.cameras):
+                self._remove_background(solution)
+            return
+        if not ((needed and usable) or (better and good)):
             return
         start = time.perf_counter()
         self.ran = True
@@ -218,6 +224,20 @@ class _Run:
         self._stamp("masks", masks["input_hash"], seconds, figures)
         if not needed:
             self._solve_again()
+        (self.directory / REFINED).touch()
+
+    def _remove_background(self, solution: CameraSolution) -> None:
+        """Remove visible background from the present masks, with cameras that have one centre."""
+        record = self.records.record("masks")
+        assert record is not None
+        start = time.perf_counter()
+        self.ran = True
+        self._forget("depth")
+        scene = self.records.scene()
+        masks = without_background(scene, StoredMasks(scene), solution.cameras)
+        figures = write_masks(scene, changed_masks(masks, record["quality"]))
+        seconds = record["seconds"] + time.perf_counter() - start
+        self._stamp("masks", record["input_hash"], seconds, figures)
         (self.directory / REFINED).touch()
 
     def _solve_again(self) -> None:

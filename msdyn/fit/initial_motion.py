@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Int
 from scipy.ndimage import binary_erosion
@@ -15,19 +17,41 @@ from msdyn.geometry import SurfaceSamples, sample_normals
 from msdyn.motion import ObjectSurfaces, TrackedMotion, TrackedScene, motion_class
 from msdyn.scene import canonical_frame
 
-__all__ = ["estimate_motion"]
+__all__ = ["MotionEstimate", "estimate_motion"]
 
 # Frames, and samples per object and frame, for registration across occlusions.
 _SURFACE_FRAMES = 24
 _SURFACE_SAMPLES = 400
+# Corrections of depth below this root mean square (log) do not change the motion.
+_NEGLIGIBLE = 2e-3
 
 
-def estimate_motion(data: FitData, config: FitConfig) -> tuple[TrackedMotion, ObjectDepth]:
+class MotionEstimate(NamedTuple):
+    """The motion of the tracks, the corrections of depth, and the data with these corrections."""
+
+    tracked: TrackedMotion
+    object_depth: ObjectDepth
+    data: FitData
+
+
+def estimate_motion(data: FitData, config: FitConfig) -> MotionEstimate:
     """Estimate the motion of the tracks that are visible in a fitted frame.
 
-    Returns:
-        The motion, and corrections of the objects' depth, which are zero if they are not wanted.
+    Where that corrects the depth of the objects, the motion is estimated again from tracks lifted
+    with the corrected depth: which tracks move together is decided before any correction.
     """
+    correct = config.object_depth == "corrected"
+    tracked, object_depth = _estimate(data, config, correct_depth=correct)
+    data = data.with_object_depth(object_depth)
+    if object_depth.magnitude > _NEGLIGIBLE:
+        tracked, _ = _estimate(data, config, correct_depth=False)
+    return MotionEstimate(tracked, object_depth, data)
+
+
+def _estimate(
+    data: FitData, config: FitConfig, *, correct_depth: bool
+) -> tuple[TrackedMotion, ObjectDepth]:
+    """Estimate the motion once."""
     tracks = data.visible_tracks
     objects = np.unique(tracks.object)
     scene = TrackedScene(
@@ -43,7 +67,7 @@ def estimate_motion(data: FitData, config: FitConfig) -> tuple[TrackedMotion, Ob
         tracks,
         data.cameras[data.frames],
         config.loss,
-        correct_depth=config.object_depth == "corrected",
+        correct_depth=correct_depth,
         steps=config.motion.prefit_steps,
         seed=config.seed,
     )

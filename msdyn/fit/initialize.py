@@ -56,8 +56,7 @@ def initialize(
     Returns:
         A sequence in the world of the fit, on the CPU, and the data with corrected depth.
     """
-    tracked, object_depth = estimate_motion(data, config)
-    data = data.with_object_depth(object_depth)
+    tracked, _, data = estimate_motion(data, config)
     tracks = data.visible_tracks
     rng = np.random.default_rng(config.seed)
     static = _static_gaussians(data, config, rng)

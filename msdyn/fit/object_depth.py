@@ -49,6 +49,12 @@ class ObjectDepth:
     size: Float[np.ndarray, " objects"]
     log_scale: Float[np.ndarray, "frames objects 3"]
 
+    @property
+    def magnitude(self) -> float:
+        """Root mean square of the logarithms of the scales at the centres."""
+        scales = self.log_scale[..., 0]
+        return float(np.sqrt((scales**2).mean())) if scales.size else 0.0
+
     @classmethod
     def none(cls, tracks: LiftedTracks) -> ObjectDepth:
         """Return zero corrections for the objects of the tracks, px as in `tracks.xy`."""

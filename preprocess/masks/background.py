@@ -14,13 +14,13 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int, Shaped, UInt8
 
 from msdyn.geometry import Cameras
-from msdyn.preprocess.contracts import Masks
-from msdyn.preprocess.imaging.connected_components import connected_regions
+from msdyn.preprocess.contracts import Figures, Mask, MaskResult, Masks, Streamed
+from msdyn.preprocess.imaging.connected_components import connected_regions, drop_specks
 from msdyn.preprocess.imaging.mask_stack import MaskStack
 from msdyn.preprocess.progress import progress
 from msdyn.scene import STATIC, Scene
 
-__all__ = ["camera_is_fixed", "without_background"]
+__all__ = ["camera_is_fixed", "changed_masks", "without_background"]
 
 # Frames, evenly over the clip, from which the background is known; the least number of them, and
 # share, in which a pixel must not be masked.
@@ -35,9 +35,12 @@ _MIN_FACTOR, _MAX_CHANGE = 0.55, 0.06
 # Added to grey levels before their logarithm, so that noise in the dark does not dominate.
 _DARK = 8.0
 _UNSEEN = 1000  # instead of a grey level
+# Regions of an object up to this share of its largest one in the frame are dropped.
+_SPECKS = 0.05
 # Margin around masks, px of the half-size image, that is not used as background.
 _MARGIN = 5
 
+_FIGURES = ("views", "homography_inliers", "threshold_px")  # kept when masks change
 _Window = tuple[slice, slice]
 _ALL: _Window = (slice(None), slice(None))
 
@@ -47,28 +50,48 @@ def camera_is_fixed(cameras: Cameras) -> bool:
     return bool(np.ptp(cameras.centres, axis=0).max() < 1e-9)
 
 
-def without_background(scene: Scene, labels: Masks, cameras: Cameras) -> MaskStack:
+def without_background(scene: Scene, masks: Masks, cameras: Cameras) -> MaskStack:
     """Return masks without pixels that show the background, possibly in a shadow.
 
     Only regions that reach the outline of a mask are removed, no holes are made.
 
     Args:
         scene: the frames.
-        labels: [T, h, w] index masks of half size.
+        masks: [T, H, W] index masks.
         cameras: with one centre, see `camera_is_fixed`.
     """
-    background = _Background(scene, labels, cameras)
+    import cv2
 
-    def cleaned(frame: int) -> Shaped[np.ndarray, "half_height half_width"]:
-        moving = labels[frame] != STATIC
+    background = _Background(scene, MaskStack(mask[::2, ::2] for mask in masks), cameras)
+    height, width = scene.size
+
+    def cleaned(frame: int) -> Mask:
+        mask = masks[frame]
+        moving = mask[::2, ::2] != STATIC
         if not moving.any():
-            return labels[frame]
+            return mask
         window = _window(moving)
         shown = np.zeros_like(moving)
         shown[window] = background.shown(frame, window) & moving[window]
-        return np.where(_reaching_outline(shown, moving), STATIC, labels[frame])
+        removed = _reaching_outline(shown, moving).astype(np.float32)
+        enlarged = cv2.resize(removed, (width, height)) > 0.5
+        return drop_specks(np.where(enlarged, STATIC, mask).astype(np.uint8), _SPECKS)
 
-    return MaskStack(cleaned(frame) for frame in progress(range(len(labels)), "masks"))
+    return MaskStack(cleaned(frame) for frame in progress(range(len(masks)), "masks"))
+
+
+def changed_masks(masks: MaskStack, quality: Figures) -> MaskResult:
+    """Return the result of a masks stage whose masks were changed afterwards.
+
+    Args:
+        masks: [T, H, W] the new ones.
+        quality: the figures in the record of the stage.
+    """
+    figures = {name: quality[name] for name in _FIGURES if name in quality}
+    figures["moving_share"] = round(float(np.mean([(m != STATIC).mean() for m in masks])), 4)
+    return MaskResult(
+        Streamed.of(masks, figures), quality["needs_cameras"], quality["better_with_cameras"]
+    )
 
 
 @dataclass(frozen=True)

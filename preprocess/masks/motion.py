@@ -29,7 +29,6 @@ from msdyn.preprocess.imaging.connected_components import (
     fill_from_nearest,
 )
 from msdyn.preprocess.imaging.mask_stack import MaskStack
-from msdyn.preprocess.masks.background import camera_is_fixed, without_background
 from msdyn.preprocess.masks.instances import split_instances
 from msdyn.preprocess.masks.static_tests import (
     Prediction,
@@ -115,8 +114,6 @@ class MotionMasks(Backend):
             moving = many
         assert moving is not None
         labels = split_instances(moving, tracks, scale=2.0, fps=scene.info.fps)
-        if solution is not None and camera_is_fixed(solution.cameras):
-            labels = without_background(scene, labels, solution.cameras)
         figures = {
             "views": "two" if solution is None else "many",
             "homography_inliers": round(two_views.inliers, 4),
