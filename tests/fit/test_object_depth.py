@@ -72,7 +72,9 @@ def test_exact_depth_is_kept(clip, tmp_path):
     write_priors(clip[1], tmp_path / "scene", level="exact", seed=0)
     data = loaded(Scene(tmp_path / "scene"))
     _, correction, _ = estimate_motion(data, options())
-    assert np.abs(correction.log_scale).max() < 0.01
+    # Of the bending object. The other accelerates: part of that is taken for errors of depth.
+    assert np.abs(correction.log_scale[:, 1]).max() < 0.002
+    assert correction.magnitude < 0.01
 
 
 @pytest.mark.slow
