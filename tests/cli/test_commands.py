@@ -1,6 +1,9 @@
 """msdyn-fit and msdyn-render as shell commands: output and errors."""
 
 import json
+import os
+import subprocess
+import sys
 
 import imageio.v3 as iio
 import numpy as np
@@ -209,3 +212,18 @@ def test_depth_of_zero_everywhere_is_an_error(plane_scene, capsys):
         write_depth(plane_scene.directory, frame, np.zeros(plane_scene.size, np.float32))
     assert fit.main([str(plane_scene.directory), *QUICK]) == 2
     assert "depth" in one_line(capsys)
+
+
+def test_waiting_threads_sleep_unless_told_otherwise():
+    """OpenMP reads the variable when torch loads it, so it must be set before."""
+    code = "import os, sys, msdyn.cli; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    own = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    for given, expected in (({}, "PASSIVE False"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE False")):
+        run = subprocess.run(
+            [sys.executable, "-c", code],
+            env=own | given,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert run.stdout.strip() == expected
