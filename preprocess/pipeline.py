@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -32,6 +33,7 @@ from msdyn.preprocess.contracts import (
     DepthBackend,
     DepthResult,
     Figures,
+    MaskResult,
     MasksBackend,
     Stage,
     TracksBackend,
@@ -39,7 +41,7 @@ from msdyn.preprocess.contracts import (
 from msdyn.preprocess.frames.extract import write_frames
 from msdyn.preprocess.frames.footage import open_footage
 from msdyn.preprocess.frames.sources import source_files
-from msdyn.preprocess.masks.background import camera_is_fixed, changed_masks, without_background
+from msdyn.preprocess.masks.background import changed_masks, without_background
 from msdyn.preprocess.presets import choose_backends
 from msdyn.preprocess.records import REFINED, StageRecords, content_digest, recorded_options
 from msdyn.preprocess.registry import find_backend
@@ -203,42 +205,38 @@ class _Run:
         usable = solution.verdict.grade != "poor"
         better = quality.get("better_with_cameras", False)
         if solution.motion in ("static", "rotating"):
-            if better and camera_is_fixed(solution.cameras):
-                self._remove_background(solution)
+            if better and solution.cameras.share_centre:
+                self._replace_masks(
+                    lambda scene: changed_masks(
+                        without_background(scene, StoredMasks(scene), solution.cameras), quality
+                    )
+                )
+                (self.directory / REFINED).touch()
             return
         if not ((needed and usable) or (better and good)):
             return
-        start = time.perf_counter()
-        self.ran = True
-        self._forget("depth")
-        scene = self.records.scene()
-        result = self.backends.masks.segment(scene, scene.tracks, solution)
         # The record keeps the flags of the first masks, in case the cameras are solved again.
-        result = dataclasses.replace(
-            result,
-            needs_cameras=needed,
-            better_with_cameras=quality.get("better_with_cameras", False),
+        flags = {"needs_cameras": needed, "better_with_cameras": better}
+        self._replace_masks(
+            lambda scene: dataclasses.replace(
+                self.backends.masks.segment(scene, scene.tracks, solution), **flags
+            )
         )
-        figures = write_masks(scene, result)
-        seconds = masks["seconds"] + time.perf_counter() - start
-        self._stamp("masks", masks["input_hash"], seconds, figures)
         if not needed:
             self._solve_again()
         (self.directory / REFINED).touch()
 
-    def _remove_background(self, solution: CameraSolution) -> None:
-        """Remove visible background from the present masks, with cameras that have one centre."""
+    def _replace_masks(self, make: Callable[[Scene], MaskResult]) -> None:
+        """Write other masks in place of those of the masks stage, with the same inputs."""
         record = self.records.record("masks")
         assert record is not None
         start = time.perf_counter()
         self.ran = True
         self._forget("depth")
         scene = self.records.scene()
-        masks = without_background(scene, StoredMasks(scene), solution.cameras)
-        figures = write_masks(scene, changed_masks(masks, record["quality"]))
+        figures = write_masks(scene, make(scene))
         seconds = record["seconds"] + time.perf_counter() - start
         self._stamp("masks", record["input_hash"], seconds, figures)
-        (self.directory / REFINED).touch()
 
     def _solve_again(self) -> None:
         """Solve the cameras with the present masks; keep the old ones unless the new are good."""

@@ -23,7 +23,6 @@ from msdyn.evaluate.protocol import (
 )
 from msdyn.evaluate.stamp import code_stamp
 from msdyn.files import read_json, without_nan, write_json
-from msdyn.preprocess.report.fitness import judge_scene
 from msdyn.render import RenderedImage
 from msdyn.scene import Scene, View, frame_path
 from msdyn.sequence import GaussianSequence, load_sequence, motion_by_level
@@ -72,6 +71,8 @@ def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
         FileNotFoundError: no scene, no fit, or no file of weights at a given path.
         InputError: a truth of another clip, or one that does not meet the protocol.
     """
+    from msdyn.preprocess.report.fitness import judge_scene
+
     scene = Scene(config.scene)
     fit = config.fit or scene.directory / "fit"
     sequence = load_sequence(config.fit or scene.directory, choose_device(config.device))

@@ -85,6 +85,8 @@ class FitData:
 
     def with_object_depth(self, correction: ObjectDepth) -> FitData:
         """Return the data with corrected depth of the objects in the fitted frames."""
+        if not correction.log_scale.any():
+            return self
         depth = self.depth.clone()
         for number, frame in enumerate(self.frames):
             known, mask = self.depth[frame].cpu().numpy(), self.mask[frame].cpu().numpy()

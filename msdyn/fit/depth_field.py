@@ -115,9 +115,9 @@ def choose_smooth_error(residuals: DepthResiduals) -> SmoothError:
     candidates = [SmoothError(length, a) for length in _LENGTHS for a in _AMPLITUDES]
     errors, without = np.zeros(len(candidates)), 0.0
     frames = [part for _, part in residuals.by_frame()]
+    if not frames:
+        return NO_ERROR
     for i in np.unique(np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int)):
-        if not frames:
-            return NO_ERROR
         part = frames[i]
         fold = _shuffled(part.point) % _FOLDS
         for hidden in range(_FOLDS):

@@ -27,8 +27,6 @@ from msdyn.fit.data import FitData, load_fit_data
 from msdyn.fit.density import make_sets
 from msdyn.fit.initialize import initialize
 from msdyn.fit.objective import Objective
-from msdyn.preprocess import Verdict
-from msdyn.preprocess.report.fitness import judge_scene
 from msdyn.render import render_image
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, save_sequence
@@ -104,13 +102,13 @@ class Fitter:
 
     def run(self) -> GaussianSequence:
         """Initialise or resume, optimise, write the results and return the sequence."""
+        from msdyn.preprocess.report.fitness import judge_scene
+
         self.directory.mkdir(parents=True, exist_ok=True)
         verdict = judge_scene(self.scene)
         if verdict.grade == "poor":
             _log.warning("warning: %s is poor input: %s", self.scene.directory, verdict.reason)
-        _write_config(self.directory / "config.json", self.config, verdict)
-        changes = self.data.refinement.summary(self.scene.cameras)
-        write_json(self.directory / "refinement.json", changes)
+        _write_config(self.directory / "config.json", self.config, asdict(verdict))
         self._start()
         self._optimise()
         return self._finish()
@@ -121,6 +119,9 @@ class Fitter:
         self.fingerprint = fingerprint(config, info.stages)
         start = initialize(self.data, config, info.timeline, info.world_units)
         self.data, self.sequence = start.data, start.sequence.to(self.device)
+        changes = self.data.refinement.summary(self.scene.cameras)
+        objects = {"objects": start.object_depth.summary()}
+        write_json(self.directory / "refinement.json", changes | objects)
         self.static, self.moving = make_sets(self.sequence, config.rate, config.density, self.steps)
         motion = [p for p in self.sequence.motion.shared_parameters().values() if p.numel()]
         self.motion_optimiser = torch.optim.Adam(
@@ -262,14 +263,14 @@ class Fitter:
                 iio.imwrite(path, pair)
 
 
-def _write_config(path: Path, config: FitConfig, verdict: Verdict) -> None:
+def _write_config(path: Path, config: FitConfig, verdict: dict[str, str]) -> None:
     """Write the options, the verdict on the input, versions and seed next to the result."""
     options = json.loads(json.dumps(asdict(config), default=str))
     write_json(
         path,
         {
             "options": options,
-            "input": asdict(verdict),
+            "input": verdict,
             "msdyn": __version__,
             "torch": torch.__version__,
             "numpy": np.__version__,

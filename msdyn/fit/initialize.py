@@ -18,6 +18,7 @@ from msdyn.fit.initial_lives import (
     life_spans,
 )
 from msdyn.fit.initial_motion import estimate_motion
+from msdyn.fit.object_depth import ObjectDepth
 from msdyn.fit.sampling import evenly_spaced, sample_frame, subsample
 from msdyn.motion import Motion, TrackedMotion
 from msdyn.scene import IGNORE, LiftedTracks, Timeline, canonical_frame
@@ -37,10 +38,11 @@ _NEAREST_TRACKS = 6
 
 
 class Initialisation(NamedTuple):
-    """The start of a fit: a sequence, and the data that it is fitted to."""
+    """The start of a fit: a sequence, the data that it is fitted to, and what was corrected."""
 
     sequence: GaussianSequence
     data: FitData
+    object_depth: ObjectDepth
 
 
 def initialize(
@@ -54,9 +56,10 @@ def initialize(
         timeline, world_units: of the scene, stored in the sequence.
 
     Returns:
-        A sequence in the world of the fit, on the CPU, and the data with corrected depth.
+        A sequence in the world of the fit, on the CPU, the data with corrected depth, and these
+        corrections.
     """
-    tracked, _, data = estimate_motion(data, config)
+    tracked, object_depth, data = estimate_motion(data, config)
     tracks = data.visible_tracks
     rng = np.random.default_rng(config.seed)
     static = _static_gaussians(data, config, rng)
@@ -71,7 +74,7 @@ def initialize(
         canonical_frame=int(data.frames[canonical_frame(tracks)]),
         world_units=world_units,
     )
-    return Initialisation(sequence, data)
+    return Initialisation(sequence, data, object_depth)
 
 
 def _static_gaussians(data: FitData, config: FitConfig, rng: np.random.Generator) -> Gaussians:

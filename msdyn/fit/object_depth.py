@@ -1,8 +1,8 @@
 """Corrections of the depth of moving objects, per object and frame.
 
-A depth map is least reliable on what moves: networks see each frame alone, and other frames do not
-confirm it. An object that keeps its size moves consistently only if its depth has the right scale
-in every frame. The scale and the slope over the image are therefore estimated with the motion
+The depth of moving objects is the least reliable: networks see each frame alone, and other frames
+do not confirm it. An object that keeps its size moves consistently only if its depth has the right
+scale in every frame. The scale and the slope over the image are therefore estimated with the motion
 (`prefit.py`), under a prior whose width is measured: motion is smooth in time, errors of networks
 are not, so that the second differences of an object's depth show the size of the errors. Depth that
 is smooth in time is kept. The mean over time of an object's scale is not observable and is kept.
@@ -10,13 +10,14 @@ is smooth in time is kept. The mean over time of an object's scale is not observ
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from msdyn.motion import noise_of_second_differences
 from msdyn.scene import LiftedTracks
 
 __all__ = ["ObjectDepth", "ObjectDepthModel", "scale_error"]
@@ -42,12 +43,22 @@ class ObjectDepth:
         size: [O] standard deviation of their positions, px.
         log_scale: [F, O, 3] logarithm of the scale at the centre, and its change per `size` along
             x and y.
+        error: [O] of the logarithm of the scale in single frames, see `scale_error`.
     """
 
     objects: Int[np.ndarray, " objects"]
     centre: Float[np.ndarray, "frames objects 2"]
     size: Float[np.ndarray, " objects"]
     log_scale: Float[np.ndarray, "frames objects 3"]
+    error: Float[np.ndarray, " objects"]
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Return the error of each object's depth, and the root mean square of its corrections."""
+        rms = np.sqrt((self.log_scale[..., 0] ** 2).mean(0))
+        return {
+            str(label): {"scale_error": round(float(e), 5), "corrected": round(float(c), 5)}
+            for label, e, c in zip(self.objects, self.error, rms, strict=True)
+        }
 
     @property
     def magnitude(self) -> float:
@@ -66,7 +77,8 @@ class ObjectDepth:
             centre[:, i] = (seen * xy).sum(0) / np.maximum(seen.sum(0), 1)
             spread = (seen * (xy - centre[:, i]) ** 2).sum() / max(2 * int(seen.sum()), 1)
             size[i] = max(float(np.sqrt(spread)), 1.0)
-        return cls(objects, centre, size, np.zeros((frames, len(objects), 3)))
+        log_scale = np.zeros((frames, len(objects), 3))
+        return cls(objects, centre, size, log_scale, np.zeros(len(objects)))
 
     def offsets(
         self,
@@ -145,7 +157,7 @@ def scale_error(
     if len(frames) < _MIN_FRAMES:
         return 0.0
     common = [np.median(second[valid[:, frame], frame]) for frame in frames]
-    return float(1.4826 * np.median(np.abs(common)) / np.sqrt(6))
+    return noise_of_second_differences(np.array(common))
 
 
 class ObjectDepthModel:
@@ -173,10 +185,13 @@ class ObjectDepthModel:
         # Objects that a frame does not show have no correction there.
         seen = np.stack([tracks.visible[self.number == i].sum(0) for i in objects], axis=-1)
         self.shown = torch.from_numpy(seen > 0).float()[..., None]
-        self.evidence = torch.from_numpy(seen / _INDEPENDENT_TRACKS).float()[..., None].clamp_min(1)
+        weight = np.maximum(seen / _INDEPENDENT_TRACKS, 1)
+        self.prior_weight = torch.from_numpy(weight).float()[..., None]
         own = [self.number == i for i in objects]
-        error = [scale_error(distances[i], tracks.visible[i]) for i in own]
-        self.expected = torch.tensor(error)[:, None] * torch.tensor([1.0, _SLOPE, _SLOPE])
+        self.error = np.array([scale_error(distances[i], tracks.visible[i]) for i in own])
+        self.expected = torch.from_numpy(self.error).float()[:, None] * torch.tensor(
+            [1.0, _SLOPE, _SLOPE]
+        )
         self.parameter = torch.zeros(self.start.log_scale.shape, requires_grad=True)
 
     def _log_scale(self) -> Float[Tensor, "frames objects 3"]:
@@ -192,13 +207,12 @@ class ObjectDepthModel:
         own = self._log_scale()[frames][:, torch.from_numpy(self.number)].transpose(0, 1)
         return (own * self.offsets[:, frames]).sum(-1).exp()
 
-    def surprise(self, frames: Int[Tensor, " chosen"]) -> Float[Tensor, ""]:
-        """Return the negative logarithm of the prior of some frames' corrections."""
-        squared = self._centred()[frames].square() * self.evidence[frames]
+    def negative_log_prior(self, frames: Int[Tensor, " chosen"]) -> Float[Tensor, ""]:
+        """Return that of some frames' corrections, up to a constant."""
+        squared = self._centred()[frames].square() * self.prior_weight[frames]
         return 0.5 * (squared * (self.expected > 0)).sum()
 
     def result(self) -> ObjectDepth:
         """Return the corrections."""
         log_scale = self._log_scale().detach().double().numpy()
-        start = self.start
-        return ObjectDepth(start.objects, start.centre, start.size, log_scale)
+        return replace(self.start, log_scale=log_scale, error=self.error)

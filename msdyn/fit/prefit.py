@@ -140,7 +140,7 @@ def _optimise(
         robust = ((error / scale) ** 2 + 1).sqrt() - 1
         penalty = (robust * weight).sum()
         if target.depth is not None:
-            penalty = penalty + target.depth.surprise(chosen)
+            penalty = penalty + target.depth.negative_log_prior(chosen)
         data = scale * penalty / weight.sum().clamp_min(1e-6)
         terms = [loss.weight_of(name, 1.0) * value for name, value in motion.regularisers().items()]
         total = torch.stack([data, *terms]).sum()

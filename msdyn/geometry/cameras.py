@@ -32,6 +32,9 @@ __all__ = [
     "world_points_from_depth",
 ]
 
+_SAME = 1e-9
+"""Difference of centres (scene units) or elements of poses below which they are the same."""
+
 
 def transform_points(
     dst_from_src: Float[Array, "*#batch rows 4"], points: Float[Array, "*#batch points 3"]
@@ -235,6 +238,16 @@ class Cameras:
     def centres(self) -> Float[np.ndarray, "cameras 3"]:
         """[T, 3] camera centres in the world."""
         return self.world_from_cam[:, :3, 3]
+
+    @property
+    def share_centre(self) -> bool:
+        """Whether all have one centre: a camera that is static or only rotates."""
+        return bool(np.ptp(self.centres, axis=0).max() < _SAME)
+
+    @property
+    def share_pose(self) -> bool:
+        """Whether all have one pose."""
+        return bool(np.ptp(self.cam_from_world, axis=0).max() < _SAME)
 
     def interpolated(self, positions: Real[np.ndarray, " positions"]) -> Cameras:
         """Interpolate at fractional indices: centres linearly, rotations along the geodesic.

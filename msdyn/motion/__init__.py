@@ -1,5 +1,6 @@
 """Motion of objects: the motion hierarchy from tracks, and the motion models of sequences."""
 
+from msdyn.motion.alignment import noise_of_second_differences
 from msdyn.motion.config import MotionConfig
 from msdyn.motion.hierarchy import build_hierarchy
 from msdyn.motion.models.hierarchical import MotionField
@@ -32,5 +33,6 @@ __all__ = [
     "build_single",
     "motion_class",
     "motion_names",
+    "noise_of_second_differences",
     "register_motion",
 ]

@@ -17,6 +17,7 @@ __all__ = [
     "huber_weights",
     "inliers",
     "interpolate_missing",
+    "noise_of_second_differences",
     "trajectory_noise",
 ]
 
@@ -94,10 +95,15 @@ def trajectory_noise(
     """
     valid = visible[:, 2:] & visible[:, 1:-1] & visible[:, :-2]
     second = trajectories[:, 2:] - 2 * trajectories[:, 1:-1] + trajectories[:, :-2]
-    if not valid.any():
+    return noise_of_second_differences(second[valid])
+
+
+def noise_of_second_differences(values: Float[np.ndarray, "*values"]) -> float:
+    """Return the standard deviation of white noise with such second differences, 0 without any."""
+    if not values.size:
         return 0.0
     # 1.4826: standard deviation of a normal distribution per median absolute deviation.
-    return float(1.4826 * np.median(np.abs(second[valid])) / np.sqrt(6))
+    return float(1.4826 * np.median(np.abs(values)) / np.sqrt(6))
 
 
 def canonical_positions(

@@ -12,8 +12,6 @@ from jaxtyping import Float
 
 from msdyn.errors import InputError
 from msdyn.files import read_json
-from msdyn.preprocess.report.fitness import judge_scene
-from msdyn.preprocess.report.quality import judge_stages
 from msdyn.render import RenderedImage, render_image
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence
@@ -140,6 +138,9 @@ def _tracks(scene: Scene) -> dict[int, float]:
 
 
 def _warnings(facts: Facts) -> list[Warning]:
+    from msdyn.preprocess.report.fitness import judge_scene
+    from msdyn.preprocess.report.quality import judge_stages
+
     found = []
     verdict = judge_scene(facts.scene)
     if verdict.grade == "poor":

@@ -15,7 +15,6 @@ __all__ = ["ROTATING_DEGREES", "STATIC_PX", "background_motion", "motion_of_give
 
 STATIC_PX, STATIC_GAP = 0.5, 10  # image motion of the background over so many frames
 ROTATING_DEGREES = 0.25  # residual of a rotating camera, below which it explains the clip
-SAME_CENTRE = 1e-9  # scene units
 
 
 def background_motion(tracks: Tracks) -> float:
@@ -55,7 +54,6 @@ def motion_of_given(cameras: Cameras, tracks: Tracks | None) -> CameraFigures:
             return replace(figures, motion="rotating")
     else:
         figures = replace(figures, background_px=float("inf"))
-    if np.ptp(cameras.centres, axis=0).max() < SAME_CENTRE:
-        turns = np.ptp(cameras.cam_from_world[:, :3, :3], axis=0).max() > SAME_CENTRE
-        return replace(figures, motion="rotating" if turns else "static")
+    if cameras.share_centre:
+        return replace(figures, motion="static" if cameras.share_pose else "rotating")
     return figures

@@ -20,7 +20,7 @@ from msdyn.preprocess.imaging.mask_stack import MaskStack
 from msdyn.preprocess.progress import progress
 from msdyn.scene import STATIC, Scene
 
-__all__ = ["camera_is_fixed", "changed_masks", "without_background"]
+__all__ = ["changed_masks", "without_background"]
 
 # Frames, evenly over the clip, from which the background is known; the least number of them, and
 # share, in which a pixel must not be masked.
@@ -45,11 +45,6 @@ _Window = tuple[slice, slice]
 _ALL: _Window = (slice(None), slice(None))
 
 
-def camera_is_fixed(cameras: Cameras) -> bool:
-    """Return whether all cameras have the same centre: static, or rotating only."""
-    return bool(np.ptp(cameras.centres, axis=0).max() < 1e-9)
-
-
 def without_background(scene: Scene, masks: Masks, cameras: Cameras) -> MaskStack:
     """Return masks without pixels that show the background, possibly in a shadow.
 
@@ -58,7 +53,7 @@ def without_background(scene: Scene, masks: Masks, cameras: Cameras) -> MaskStac
     Args:
         scene: the frames.
         masks: [T, H, W] index masks.
-        cameras: with one centre, see `camera_is_fixed`.
+        cameras: with one centre.
     """
     import cv2
 
@@ -113,7 +108,7 @@ class _Background:
         self.frames = np.linspace(0, len(labels) - 1, count).round().astype(int).tolist()
         self.images = [self._image(frame) for frame in self.frames]
         self.static = [self._static(labels[frame]) for frame in self.frames]
-        self.fixed = bool(np.ptp(cameras.cam_from_world, axis=0).max() < 1e-9)
+        self.fixed = cameras.share_pose
         self._same_for_all = self._of(0) if self.fixed else None
         self.noise = self._noise()
 

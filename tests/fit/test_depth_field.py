@@ -56,15 +56,15 @@ def test_outliers_have_little_influence():
     given = residuals(wave, 0.005)
     rng = np.random.default_rng(1)
     outlier = rng.random(len(given.frame)) < 0.1
-    spoilt = DepthResiduals(
+    perturbed = DepthResiduals(
         given.frame, given.point, given.xy, np.where(outlier, 0.6, given.residual)
     )
     model = SmoothError(0.1, 2.0)
     clean_frame, part = next(given.by_frame())
-    spoilt_part = next(spoilt.by_frame())[1]
+    perturbed_part = next(perturbed.by_frame())[1]
     expected = wave(part.xy, clean_frame)
     clean = np.abs(model.predict(part, part.xy) - expected).mean()
-    robust = np.abs(model.predict(spoilt_part, part.xy) - expected).mean()
+    robust = np.abs(model.predict(perturbed_part, part.xy) - expected).mean()
     assert robust < 2 * clean < 0.01
 
 

@@ -34,7 +34,7 @@ def test_moving_gaussians_are_on_the_observed_surface_of_their_frame(deforming_c
     data = load_fit_data(
         deforming_cup, long_side=None, holdout_every=0, device=torch.device("cpu"), refine="none"
     )
-    sequence, data = initialize(
+    sequence, data, _ = initialize(
         data, options, deforming_cup.info.timeline, deforming_cup.info.world_units
     )
     assert len(sequence.moving) > 400

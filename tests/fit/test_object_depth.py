@@ -75,6 +75,8 @@ def test_exact_depth_is_kept(clip, tmp_path):
     # Of the bending object. The other accelerates: part of that is taken for errors of depth.
     assert np.abs(correction.log_scale[:, 1]).max() < 0.002
     assert correction.magnitude < 0.01
+    # As written to refinement.json.
+    assert correction.summary()["2"]["scale_error"] < 0.002 < correction.summary()["1"]["corrected"]
 
 
 @pytest.mark.slow

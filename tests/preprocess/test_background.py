@@ -8,7 +8,7 @@ from moving import iou, texture, write_scene
 from msdyn.geometry import Cameras
 from msdyn.io import write_video
 from msdyn.preprocess import PreprocessConfig, pipeline, preprocess_video
-from msdyn.preprocess.masks.background import camera_is_fixed, without_background
+from msdyn.preprocess.masks.background import without_background
 
 HEIGHT, WIDTH, FRAMES, SIDE, FOCAL = 128, 240, 14, 48, 200.0
 
@@ -65,7 +65,7 @@ def loose(truth, radius=16):
 @pytest.mark.parametrize("plain", [True, False])
 def test_background_and_shadow_leave_the_mask(tmp_path, degrees, shade, plain):
     scene, cameras, truth = clip(tmp_path / "scene", degrees=degrees, shade=shade, plain=plain)
-    assert camera_is_fixed(cameras)
+    assert cameras.share_centre and cameras.share_pose == (degrees == 0)
     labels = loose(truth)
     cleaned = np.asarray(without_background(scene, labels, cameras))
     # What remains is a ring of about a pixel of half the size, as the images are smoothed.
@@ -102,10 +102,10 @@ def test_masks_without_objects_and_short_clips(tmp_path):
     assert not np.asarray(without_background(scene, none, cameras)).any()
 
 
-def test_a_moving_camera_is_not_fixed():
+def test_a_moving_camera_has_many_centres():
     poses = rotations(6.0)
     poses[:, 0, 3] = np.linspace(0, 0.1, FRAMES)
-    assert not camera_is_fixed(Cameras.pinhole(FOCAL, WIDTH, HEIGHT, poses))
+    assert not Cameras.pinhole(FOCAL, WIDTH, HEIGHT, poses).share_centre
 
 
 def test_the_pipeline_removes_the_background(tmp_path, monkeypatch):
