@@ -6,18 +6,17 @@ INSTALLED := .venv/installed
 # wait must not keep a core busy: that alone doubles the time.
 PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n auto --dist worksteal
 
-# Modules are compiled to bytecode where they are first imported (--no-compile below), which halves
-# the time of the installation, and the bytecode is kept, whatever the environment says.
+# Modules are compiled to bytecode where they are first imported (--no-compile below), which saves
+# time, and the bytecode is kept, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-WHOLE_RUNS := $(addprefix tests/preprocess/test_,cameras_sfm.py model_adapters.py pipeline.py \
-	preprocess_command.py)
-SHAPES := $(addprefix tests/,export fit geometry io motion scene sequence) \
-	$(addprefix tests/evaluate/test_,image_metrics.py temporal.py track_metrics.py) \
-	$(addprefix tests/synthetic/test_,animate.py priors.py raycast.py surface_tracks.py) \
-	$(filter-out $(WHOLE_RUNS),$(wildcard tests/preprocess/test_*.py))
+# `make test SHAPES=yes` checks arguments and results against their annotated shapes in the quicker
+# tests (tests/conftest.py says which).
+ifdef SHAPES
+PYTEST += --jaxtyping-packages=msdyn,typecheck.check
+endif
 
-.PHONY: demo test test-shapes check clean
+.PHONY: demo test check clean
 
 demo: $(INSTALLED)
 	$(BIN)/msdyn-demo
@@ -25,18 +24,18 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(PYTEST)
 
-# The quicker tests, with arguments and results checked against their annotated shapes.
-test-shapes: $(INSTALLED)
-	$(PYTEST) --jaxtyping-packages=msdyn,typecheck.check -m "not slow" $(SHAPES)
-
 check: $(INSTALLED) build/typecheck/msdyn/preprocess
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+# uv resolves and installs in a fifth of pip's time; torch is the one that pip finds, and pip does
+# all of it where uv cannot, as behind an index of one's own.
 $(INSTALLED): setup.py constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --no-compile -c constraints.txt -e '.[test]'
+	$(BIN)/pip install --quiet --no-compile -c constraints.txt torch uv
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet -c constraints.txt -e '.[test]' || \
+		$(BIN)/pip install --quiet --no-compile -c constraints.txt -e '.[test]'
 	touch $@
 
 # The folder preprocess/ is installed as msdyn.preprocess; pyright finds it there through this link.

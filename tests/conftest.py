@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import jaxtyping
 import pytest
 from hypothesis import settings
 from tqdm import tqdm
@@ -32,6 +33,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return (*WITHOUT_KERNELS, *LONG, folder).index(folder)
 
     items.sort(key=position)
+
+
+# Where arguments and results are checked against their annotated shapes (`make test SHAPES=yes`),
+# except in slow tests: folders and modules, with tests of whole runs left out.
+SHAPES = ("export", "fit", "geometry", "io", "motion", "preprocess", "scene", "sequence")
+SHAPES_OF = {
+    "evaluate": ("test_image_metrics", "test_temporal", "test_track_metrics"),
+    "synthetic": ("test_animate", "test_priors", "test_raycast", "test_surface_tracks"),
+}
+WHOLE_RUNS = ("test_cameras_sfm", "test_model_adapters", "test_pipeline", "test_preprocess_command")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item):
+    """Let jaxtyping check the shapes of some tests only, where it checks at all."""
+    folder = item.path.relative_to(Path(__file__).parent).parts[0]
+    checked = folder in SHAPES or item.path.stem in SHAPES_OF.get(folder, ())
+    checked &= item.path.stem not in WHOLE_RUNS and item.get_closest_marker("slow") is None
+    jaxtyping.config.update("jaxtyping_disable", not checked)
+    return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -83,24 +83,42 @@ class SmoothError:
 
         Outliers among the observations have little influence (Cauchy's weight function).
         """
-        if not len(given.frame) or not self.amplitude:
+        if not self.amplitude:
             return np.zeros(len(xy))
-        own = self._covariance(given.xy, given.xy)
-        noise = np.ones(len(own))
-        weights = np.zeros(len(own))
-        for _ in range(1 + _REWEIGHTINGS):
-            weights = cho_solve(cho_factor(own + np.diag(noise)), given.residual)
-            error = np.abs(given.residual - own @ weights)
-            typical = 1.4826 * float(np.median(error)) + 1e-9
-            noise = 1 + (error / (2 * typical)) ** 2
-        return self._covariance(xy, given.xy) @ weights
+        own = _squared_distances(given.xy, given.xy)
+        cross = _squared_distances(xy, given.xy)
+        return _krige(self._covariance(own), self._covariance(cross), given.residual)
 
     def _covariance(
-        self, a: Float[np.ndarray, "points 2"], b: Float[np.ndarray, "others 2"]
+        self, squared: Float[np.ndarray, "points others"]
     ) -> Float[np.ndarray, "points others"]:
-        """Return the covariances of the errors at two sets of positions."""
-        squared = ((a[:, None] - b) ** 2).sum(-1)
+        """Return the covariances of the errors of points at squared distances."""
         return self.amplitude**2 * np.exp(-squared / (2 * self.length**2))
+
+
+def _squared_distances(
+    a: Float[np.ndarray, "points 2"], b: Float[np.ndarray, "others 2"]
+) -> Float[np.ndarray, "points others"]:
+    """Return the squared distances between two sets of positions."""
+    return (a[:, :1] - b[:, 0]) ** 2 + (a[:, 1:] - b[:, 1]) ** 2
+
+
+def _krige(
+    own: Float[np.ndarray, "given given"],
+    cross: Float[np.ndarray, "points given"],
+    residual: Float[np.ndarray, " given"],
+) -> Float[np.ndarray, " points"]:
+    """Return the expected errors, given noisy ones and all covariances, without outliers."""
+    noise, weights = np.ones(len(own)), np.zeros(len(own))
+    if not len(own):
+        return cross @ weights
+    for _ in range(1 + _REWEIGHTINGS):
+        factor = cho_factor(own + np.diag(noise), overwrite_a=True, check_finite=False)
+        weights = cho_solve(factor, residual, check_finite=False)
+        error = np.abs(residual - own @ weights)
+        typical = 1.4826 * float(np.median(error)) + 1e-9
+        noise = 1 + (error / (2 * typical)) ** 2
+    return cross @ weights
 
 
 NO_ERROR = SmoothError(1.0, 0.0)
@@ -119,16 +137,24 @@ def choose_smooth_error(residuals: DepthResiduals) -> SmoothError:
         return NO_ERROR
     for i in np.unique(np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int)):
         part = frames[i]
-        fold = _shuffled(part.point) % _FOLDS
-        for hidden in range(_FOLDS):
-            given = part.select(np.flatnonzero(fold != hidden))
-            test = part.select(np.flatnonzero(fold == hidden))
-            without += float(np.abs(test.residual).sum())
-            for number, candidate in enumerate(candidates):
-                remaining = test.residual - candidate.predict(given, test.xy)
-                errors[number] += np.abs(remaining).sum()
+        squared = _squared_distances(part.xy, part.xy)
+        without += float(np.abs(part.residual).sum())
+        for number, candidate in enumerate(candidates):
+            errors[number] += _hidden_error(part, candidate._covariance(squared))
     best = int(errors.argmin())
     return candidates[best] if errors[best] < (1 - _MIN_GAIN) * without else NO_ERROR
+
+
+def _hidden_error(part: DepthResiduals, covariance: Float[np.ndarray, "points points"]) -> float:
+    """Return the sum of absolute residuals that remain, each predicted without its own fold."""
+    fold = _shuffled(part.point) % _FOLDS
+    total = 0.0
+    for hidden in range(_FOLDS):
+        given, test = np.flatnonzero(fold != hidden), np.flatnonzero(fold == hidden)
+        own, cross = covariance[np.ix_(given, given)], covariance[np.ix_(test, given)]
+        predicted = _krige(own, cross, part.residual[given])
+        total += float(np.abs(part.residual[test] - predicted).sum())
+    return total
 
 
 def _shuffled(number: Int[np.ndarray, " points"]) -> Int[np.ndarray, " points"]:

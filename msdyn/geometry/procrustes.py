@@ -80,14 +80,11 @@ def _procrustes(
     source = torch.where(used, source, 0.0)
     target = torch.where(used, target, 0.0)
     total = weights.sum(-1)
-    normalised = (
-        weights / total.clamp_min(torch.finfo(weights.dtype).tiny).unsqueeze(-1)
-    ).unsqueeze(-1)
-    source_mean = (normalised * source).sum(-2)
-    target_mean = (normalised * target).sum(-2)
-    source_centred = source - source_mean.unsqueeze(-2)
-    target_centred = target - target_mean.unsqueeze(-2)
-    covariance = target_centred.mT @ (normalised * source_centred)  # [..., 3, 3]
+    share = weights / total.clamp_min(torch.finfo(weights.dtype).tiny).unsqueeze(-1)
+    row = share.unsqueeze(-2)  # [..., 1, P]: means as products of matrices
+    source_mean, target_mean = row @ source, row @ target
+    source_centred, target_centred = source - source_mean, target - target_mean
+    covariance = (target_centred.mT * row) @ source_centred  # [..., 3, 3]
     identity = torch.eye(3, dtype=covariance.dtype, device=covariance.device)
     if prior is not None:
         covariance = covariance + prior[..., None, None] * identity
@@ -98,15 +95,15 @@ def _procrustes(
     full = u @ (torch.stack([ones, ones, sign], dim=-1).unsqueeze(-1) * vh)
 
     # Singular values below float precision do not count towards the rank.
-    spread = (normalised * (source_centred**2 + target_centred**2)).sum((-2, -1))
+    spread = (row @ (source_centred**2 + target_centred**2)).sum((-2, -1))
     floor = 1e3 * torch.finfo(weights.dtype).eps
     rank = (singular > floor * spread.unsqueeze(-1)).sum(-1)
-    smallest = _smallest_rotation(vh[..., 0, :], u[..., :, 0])
-    degrees_of_freedom = rank.unsqueeze(-1).unsqueeze(-1)
-    rotation = torch.where(
-        degrees_of_freedom >= 2, full, torch.where(degrees_of_freedom == 1, smallest, identity)
-    )
-    translation = target_mean - (rotation @ source_mean.unsqueeze(-1)).squeeze(-1)
+    freedom = rank[..., None, None]
+    rotation = torch.where(freedom >= 2, full, identity)
+    if (rank == 1).any():
+        smallest = _smallest_rotation(vh[..., 0, :], u[..., :, 0])
+        rotation = torch.where(freedom == 1, smallest, rotation)
+    translation = (target_mean.mT - rotation @ source_mean.mT).squeeze(-1)
     empty = total <= 0
     translation = torch.where(empty.unsqueeze(-1), torch.zeros_like(translation), translation)
     rank = torch.where(empty, torch.full_like(rank, -1), rank)
