@@ -6,6 +6,7 @@ import shutil
 import imageio.v3 as iio
 import numpy as np
 import pytest
+from clips import two_boxes
 from evaluate.exact_fits import exact_sequence
 from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
@@ -17,12 +18,11 @@ from msdyn.geometry import make_path, transform_points
 from msdyn.render import auto_path, focus_points, render_image, render_objects
 from msdyn.scene import write_cameras
 from msdyn.sequence import save_sequence
-from msdyn.synthetic import make_scene, render_truth
 
 
 @pytest.fixture(scope="module")
 def truth():
-    return render_truth(make_scene("two-boxes", frames=8, width=64, height=48))
+    return two_boxes(8, 64, 48)
 
 
 @pytest.fixture(scope="module")

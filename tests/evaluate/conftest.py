@@ -3,16 +3,17 @@
 import shutil
 
 import pytest
+from clips import two_boxes
 from exact_fits import exact_sequence, save_fit
 
 from msdyn.scene import Scene
-from msdyn.synthetic import make_scene, render_truth, write_truth
+from msdyn.synthetic import write_truth
 
 
 @pytest.fixture(scope="session")
 def boxes_truth():
     """Two boxes over a table, 8 frames of 64x48, two held-out cameras."""
-    return render_truth(make_scene("two-boxes", frames=8, width=64, height=48))
+    return two_boxes(8, 64, 48)
 
 
 @pytest.fixture(scope="session")

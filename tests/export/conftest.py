@@ -1,16 +1,16 @@
 """A small scene with exact truth, and the sequence that is that truth."""
 
 import pytest
+from clips import two_boxes
 from evaluate.exact_fits import exact_sequence
 
 from msdyn.sequence import save_sequence
-from msdyn.synthetic import make_scene, render_truth
 
 
 @pytest.fixture(scope="session")
 def truth():
     """Two boxes over a table, 8 frames of 96x72."""
-    return render_truth(make_scene("two-boxes", frames=8, width=96, height=72))
+    return two_boxes(8, 96, 72)
 
 
 @pytest.fixture(scope="session")

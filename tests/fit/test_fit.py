@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from clips import two_boxes
 
 from msdyn.errors import InputError
 from msdyn.evaluate import Variant, evaluate_frames, evaluate_tracks, evaluate_views
@@ -16,14 +17,14 @@ from msdyn.fit.density import GaussianSet
 from msdyn.geometry import Cameras, Similarity
 from msdyn.scene import Scene, Tracks, write_cameras, write_depth, write_mask, write_tracks
 from msdyn.sequence import load_sequence
-from msdyn.synthetic import make_scene, render_truth, write_priors
+from msdyn.synthetic import write_priors
 
 
 @pytest.fixture(scope="session")
 def boxes(tmp_path_factory):
     """A scene directory with exact priors: two boxes that move over a table."""
     directory = tmp_path_factory.mktemp("boxes") / "scene"
-    truth = render_truth(make_scene("two-boxes", frames=12, width=96, height=72))
+    truth = two_boxes(12, 96, 72)
     write_priors(truth, directory, level="exact", seed=0)
     return directory
 

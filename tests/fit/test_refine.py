@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from clips import two_boxes
 from scipy.spatial.transform import Rotation
 
 from msdyn.files import read_json
@@ -11,14 +12,14 @@ from msdyn.fit import MotionConfig, fit_scene, preset
 from msdyn.fit.refine import adjust_depth, refine_on_static_tracks
 from msdyn.geometry import Cameras
 from msdyn.scene import Scene, stamp_stage
-from msdyn.synthetic import PriorLevel, make_priors, make_scene, render_truth, write_priors
+from msdyn.synthetic import PriorLevel, make_priors, write_priors
 
 POSE_NOISE = PriorLevel(pose_degrees=0.2, pose_shift=0.005)
 
 
 @pytest.fixture(scope="module")
 def truth():
-    return render_truth(make_scene("two-boxes", frames=10, width=96, height=72))
+    return two_boxes(10, 96, 72)
 
 
 def refined(priors, **options):

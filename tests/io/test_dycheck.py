@@ -6,6 +6,7 @@ import shutil
 import imageio.v3 as iio
 import numpy as np
 import pytest
+from clips import two_boxes
 
 from msdyn.cli.evaluate import main as evaluate
 from msdyn.cli.preprocess import main as preprocess
@@ -16,13 +17,13 @@ from msdyn.fit import FitConfig, MotionConfig, fit_scene
 from msdyn.geometry import project, transform_points
 from msdyn.io import Dycheck, write_dycheck, write_dycheck_views
 from msdyn.scene import Keypoints, Scene, read_keypoints, write_keypoints
-from msdyn.synthetic import make_scene, render_truth, write_truth
+from msdyn.synthetic import write_truth
 
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory):
     """Two boxes with exact truth and two held-out cameras, 8 frames of 64x48."""
-    truth = render_truth(make_scene("two-boxes", frames=8, width=64, height=48))
+    truth = two_boxes(8, 64, 48)
     return Scene(write_truth(truth, tmp_path_factory.mktemp("io") / "boxes"))
 
 

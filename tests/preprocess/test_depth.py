@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -272,10 +273,11 @@ class Wavy:
         return np.stack([next(self.inverse) for _ in images]).astype(np.float32)
 
 
-def estimate_with_network(clip, monkeypatch, error, **options):
+def estimate_with_network(clip, monkeypatch, error, working_side=320, **options):
     network = Wavy(clip.rendered.depths, error)
     monkeypatch.setattr(networks, "load_network", lambda *a, **k: network)
     monkeypatch.setattr(fusion, "solve_rigid_objects", lambda *a, **k: {})
+    monkeypatch.setattr(networks, "FusionOptions", partial(fusion.FusionOptions, working_side))
     tracks = dataclasses.replace(
         clip.tracks, object=assign_objects(clip.tracks, clip.rendered.labels)
     )
@@ -314,9 +316,9 @@ def test_a_network_completes_what_is_measured(clip, monkeypatch):
 
 @pytest.mark.slow
 def test_a_network_that_predicts_worse_than_the_surroundings_is_left_out(clip, monkeypatch):
-    maps, figures = estimate_with_network(clip, monkeypatch, 0.3)
+    maps, figures = estimate_with_network(clip, monkeypatch, 0.3, working_side=128)
     assert figures["completed_by"] == "edges"
     assert figures["objects"] == {"1": {"shape": "one depth per frame", "placed_by": "contact"}}
-    own, _, of_own = estimate_with_confidence(clip, rigid_objects=False)
+    own, _, of_own = estimate_with_confidence(clip, rigid_objects=False, working_side=128)
     np.testing.assert_array_equal(np.stack([item.depth for item in maps]), own)
     assert figures["measured"] == of_own["measured"]

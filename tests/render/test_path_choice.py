@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from clips import two_boxes
 from evaluate.exact_fits import exact_sequence, moving_points
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras, focus_point, look_at, project, transform_points
 from msdyn.render import InputViews, auto_path, focus_points, render_image
 from msdyn.sequence import Gaussians, GaussianSequence
-from msdyn.synthetic import make_scene, render_truth
 from msdyn.synthetic.raycast import Caster, SurfacePoints, pixel_centres, rays_through
 
 SIZE = (96, 72)
@@ -62,7 +62,7 @@ def still_mover(x=0.0, frames=12, travel=0.0, wall=4.0):
 
 @pytest.fixture(scope="module")
 def truth():
-    return render_truth(make_scene("two-boxes", frames=12, width=96, height=72))
+    return two_boxes(12, 96, 72)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Scenes rendered once for all tests of this folder."""
 
 import pytest
+from clips import two_boxes
 
 from msdyn.synthetic import make_scene, render_truth
 
@@ -8,7 +9,7 @@ from msdyn.synthetic import make_scene, render_truth
 @pytest.fixture(scope="session")
 def boxes():
     """Two boxes at 96x72, 12 frames."""
-    return render_truth(make_scene("two-boxes", width=96, height=72))
+    return two_boxes(12, 96, 72)
 
 
 @pytest.fixture(scope="session")

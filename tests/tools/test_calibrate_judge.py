@@ -17,14 +17,15 @@ from calibrate_judge import (
     synthetic_runs,
     table,
 )
+from clips import two_boxes
 
 from msdyn.scene import Scene
-from msdyn.synthetic import make_scene, render_truth, write_truth
+from msdyn.synthetic import write_truth
 
 
 @pytest.fixture(scope="module")
 def truth():
-    return render_truth(make_scene("two-boxes", frames=10, width=96, height=72))
+    return two_boxes(10, 96, 72)
 
 
 @pytest.fixture(scope="module")
