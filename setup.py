@@ -51,6 +51,7 @@ setup(
     ],
     extras_require={
         "preprocess": ["transformers>=4.57", "openexr>=3.3"],
+        "masks": ["onnxruntime>=1.17"],
         "open3d": ["open3d>=0.18"],
         "rerun": ["rerun-sdk>=0.24"],
         "test": [
@@ -61,6 +62,7 @@ setup(
             "scikit-image>=0.22",
             "transformers>=4.57",
             "openexr>=3.3",
+            "onnxruntime>=1.17",
             "rerun-sdk>=0.24",
             "ruff",
             "pyright",

@@ -82,6 +82,9 @@ class PreprocessConfig:
     folders, one per object, of black and white .png."""
     masks_model: str | None = None
     """Checkpoint of the segmentation network: a name on the Hugging Face hub, or a folder."""
+    saliency: Literal["auto", "on", "off"] = "auto"
+    """Correct the outlines of masks by motion with a small network for salient objects (u2netp,
+    Apache-2.0; needs msdyn[masks]). auto: where it is on this disk or can be fetched."""
     prompts: Path | None = None
     """JSON of clicks and boxes on the objects that sam2 or edgetam is to segment."""
     tracks: Annotated[str | None, _backend_choice("tracks")] = None

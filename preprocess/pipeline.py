@@ -15,7 +15,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,7 @@ from msdyn.preprocess.frames.extract import write_frames
 from msdyn.preprocess.frames.footage import open_footage
 from msdyn.preprocess.frames.sources import source_files
 from msdyn.preprocess.masks.background import changed_masks, without_background
+from msdyn.preprocess.masks.saliency import SALIENCY, find_saliency, with_salient_outlines
 from msdyn.preprocess.presets import choose_backends
 from msdyn.preprocess.records import REFINED, StageRecords, content_digest, recorded_options
 from msdyn.preprocess.registry import find_backend
@@ -130,6 +131,7 @@ class _Run:
             stage: find_backend(stage, choice.backend) for stage, choice in self.choices.items()
         }
         self.backends = _Backends.of(self.config)
+        self.saliency = partial(find_saliency, config.saliency, offline=config.preset == "offline")
         self.ran = False
         self._read_solution: CameraSolution | None = None
 
@@ -152,6 +154,8 @@ class _Run:
             )
         for stage in BACKEND_STAGES:
             self.records.refuse_own_output(stage, self.config.options_of(stage).path)
+        if self.config.saliency == "on":  # fail before anything is computed
+            self.saliency()
         for stage in self.config.redo:
             self._forget(stage)
 
@@ -188,33 +192,39 @@ class _Run:
         self._stamp(stage, digest, seconds, figures, world_units=world_units)
 
     def refine_masks(self) -> None:
+        """Make the masks by motion again with the cameras, and correct their outlines, once."""
+        done = self.records.record("masks") and self.records.record("cameras")
+        if not done or (self.directory / REFINED).exists():
+            return
+        by_cameras = self._refine_with_cameras()
+        if self._refine_outlines() or by_cameras:
+            (self.directory / REFINED).touch()
+
+    def _refine_with_cameras(self) -> bool:
         """Segment again with the cameras, where the backend needs them, or where they are good.
 
         In the first case the cameras were solved without masks, and are kept. In the second they
         are solved again with the new masks: tracks of moving objects that the first masks missed
         were among the static ones. Of cameras that are static or only rotate, the background is
-        known, and is removed from the masks. Cameras from files may be noisier than two-view
-        geometry, so they are used only where the backend needs them.
+        known, and is removed. Cameras from files may be noisier than two-view geometry: they are
+        used only where the backend needs them. Returns whether there are other masks.
         """
-        masks = self.records.record("masks")
-        if not (masks and self.records.record("cameras")) or (self.directory / REFINED).exists():
-            return
-        solution, quality = self._solution(), masks["quality"]
+        solution, quality = self._solution(), self.records.quality("masks")
         needed = quality.get("needs_cameras", False)  # not in the records of older versions
         good = solution.verdict.grade == "good" and solution.motion == "moving"
         usable = solution.verdict.grade != "poor"
         better = quality.get("better_with_cameras", False)
         if solution.motion in ("static", "rotating"):
-            if better and solution.cameras.share_centre:
-                self._replace_masks(
-                    lambda scene: changed_masks(
-                        without_background(scene, StoredMasks(scene), solution.cameras), quality
-                    )
+            if not (better and solution.cameras.share_centre):
+                return False
+            self._replace_masks(
+                lambda scene: changed_masks(
+                    without_background(scene, StoredMasks(scene), solution.cameras), quality
                 )
-                (self.directory / REFINED).touch()
-            return
+            )
+            return True
         if not ((needed and usable) or (better and good)):
-            return
+            return False
         # The record keeps the flags of the first masks, in case the cameras are solved again.
         flags = {"needs_cameras": needed, "better_with_cameras": better}
         self._replace_masks(
@@ -224,7 +234,22 @@ class _Run:
         )
         if not needed:
             self._solve_again()
-        (self.directory / REFINED).touch()
+        return True
+
+    def _refine_outlines(self) -> bool:
+        """Correct the outlines of masks by motion with a network; return whether that was done."""
+        quality = self.records.quality("masks")
+        if not (quality.get("needs_cameras") or quality.get("better_with_cameras")):
+            return False  # not by motion
+        if (predict := self.saliency()) is None:
+            return False
+        self._replace_masks(
+            lambda scene: changed_masks(
+                with_salient_outlines(scene, StoredMasks(scene), predict),
+                quality | {"outlines": SALIENCY},
+            )
+        )
+        return True
 
     def _replace_masks(self, make: Callable[[Scene], MaskResult]) -> None:
         """Write other masks in place of those of the masks stage, with the same inputs."""
@@ -356,6 +381,8 @@ class _Run:
                     f"add --only {need}, or leave --only out"
                 )
             parts.append(record["input_hash"])
+        if stage == "masks" and self.config.saliency != "auto":
+            parts.append(self.config.saliency)
         return _digest(parts)
 
     def _forget(self, stage: Stage) -> None:

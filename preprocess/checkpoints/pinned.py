@@ -60,6 +60,14 @@ PINNED = {
             914_272,
             "MIT",
         ),
+        PinnedFile(
+            "u2netp",
+            "u2netp.onnx",
+            "https://github.com/danielgatis/rembg/releases/download/v0.0.0/u2netp.onnx",
+            "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8",
+            4_574_861,
+            "Apache-2.0",
+        ),
     )
 }
 

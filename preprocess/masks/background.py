@@ -40,7 +40,7 @@ _SPECKS = 0.05
 # Margin around masks, px of the half-size image, that is not used as background.
 _MARGIN = 5
 
-_FIGURES = ("views", "homography_inliers", "threshold_px")  # kept when masks change
+_FIGURES = ("views", "homography_inliers", "threshold_px", "outlines")  # kept when masks change
 _Window = tuple[slice, slice]
 _ALL: _Window = (slice(None), slice(None))
 

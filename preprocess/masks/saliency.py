@@ -1,0 +1,194 @@
+"""Outlines of moving objects, corrected by a network that finds salient objects.
+
+Motion is vague at outlines: limbs at rest are lost, shadows and untextured surroundings move along.
+A network for salient objects that is shown an object with its surroundings usually outlines just
+this object. Where it agrees with the motion about what the object is, small regions are taken from
+it: those it adds to the object, and those it removes.
+
+The network is u2netp, the small variant of U2-Net: Qin et al., "U2-Net: Going deeper with nested
+U-structure for salient object detection", 2020.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float32, UInt8
+
+from msdyn.errors import InputError
+from msdyn.preprocess.checkpoints.huggingface import Availability
+from msdyn.preprocess.checkpoints.pinned import find_pinned, pinned_path
+from msdyn.preprocess.contracts import Mask, Masks
+from msdyn.preprocess.imaging.connected_components import connected_regions
+from msdyn.preprocess.imaging.mask_stack import MaskStack
+from msdyn.preprocess.progress import progress
+from msdyn.scene import IGNORE, STATIC, Scene
+
+__all__ = ["SALIENCY", "Predict", "find_saliency", "with_salient_outlines"]
+
+_log = logging.getLogger(__name__)
+
+SALIENCY = "u2netp"
+"""Name of the checkpoint."""
+Predict = Callable[[UInt8[np.ndarray, "height width 3"]], Float32[np.ndarray, "height width"]]
+"""Returns how salient each pixel of an image is, from 0 to 1."""
+
+# Surroundings shown to the network, as a fraction of the sides of the object's box.
+_MARGIN = 0.2
+# Least intersection over union with the mask by motion, in a frame, and in the median frame.
+_MIN_AGREEMENT = 0.7
+# Largest region added or removed, as a share of the mask by motion.
+_MAX_ADDED, _MAX_REMOVED = 0.1, 0.3
+_MIN_AREA = 64  # px
+# Side of the images that the network was trained on, and mean and deviation of their colours.
+_SIDE = 320
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def find_saliency(choice: Literal["auto", "on", "off"], *, offline: bool) -> Predict | None:
+    """Return the network, on the CPU, or None; `offline`, fetch nothing.
+
+    Args:
+        choice: "auto": where the network can be had.
+
+    Raises:
+        InputError: it cannot be had although it is "on".
+    """
+    if choice == "off":
+        return None
+    if importlib.util.find_spec("onnxruntime") is None:
+        found = Availability("no", "onnxruntime is not installed (pip install 'msdyn[masks]')")
+    else:
+        found = find_pinned(SALIENCY, offline=offline)
+    if not found:
+        if choice == "on":
+            raise InputError(f"saliency: on, but {SALIENCY} cannot be had: {found.why}")
+        _log.info("outlines are not corrected: %s", found.why)
+        return None
+    if found.how == "online":
+        _log.warning("outlines: %s: %s (--saliency off fetches nothing)", SALIENCY, found.why)
+    return _load(pinned_path(SALIENCY, offline=offline))
+
+
+def _load(path: Path) -> Predict:
+    """Return the network of a file."""
+    import onnxruntime
+    import torch
+    from PIL import Image
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def predict(image: UInt8[np.ndarray, "height width 3"]) -> Float32[np.ndarray, "height width"]:
+        resized = Image.fromarray(image).resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+        small = np.asarray(resized, np.float32)
+        small = small / max(float(small.max()), 1e-6)
+        given = ((small - _MEAN) / _DEVIATION).transpose(2, 0, 1)[None].astype(np.float32)
+        found = np.asarray(session.run(None, {name: given})[0])[0, 0]
+        low, high = float(found.min()), float(found.max())
+        found = Image.fromarray((found - low) / max(high - low, 1e-6))
+        size = (image.shape[1], image.shape[0])
+        return np.asarray(found.resize(size, Image.Resampling.BILINEAR), np.float32)
+
+    return predict
+
+
+def with_salient_outlines(scene: Scene, masks: Masks, predict: Predict) -> MaskStack:
+    """Return masks of the same objects with their outlines corrected.
+
+    An object is left alone where the network sees something else: in frames in which they do not
+    agree, or in all, if they do not agree in most. No object loses a pixel to another, and ignored
+    pixels stay ignored.
+
+    Args:
+        scene: the frames.
+        masks: [T, H, W] index masks.
+        predict: the network.
+    """
+    frames = range(len(masks))
+    seen = [_seen(scene.image(i), masks[i], predict) for i in progress(frames, "outlines")]
+    agreements: dict[int, list[float]] = {}
+    for objects in seen:
+        for label, one in objects.items():
+            agreements.setdefault(label, []).append(one.agreement)
+    agreed = {n for n, values in agreements.items() if np.median(values) >= _MIN_AGREEMENT}
+
+    def corrected(frame: int) -> Mask:
+        mask = np.array(masks[frame])
+        for label, one in seen[frame].items():
+            if label in agreed and one.agreement >= _MIN_AGREEMENT:
+                _correct(mask[one.window], label, one.salient[0])
+        return mask
+
+    return MaskStack(corrected(frame) for frame in frames)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the network sees of an object in a frame.
+
+    Attributes:
+        window: rows and columns of the image.
+        salient: the one mask of it, compressed.
+        agreement: intersection over union with the mask by motion.
+    """
+
+    window: tuple[slice, slice]
+    salient: MaskStack
+    agreement: float
+
+
+def _seen(
+    image: UInt8[np.ndarray, "height width 3"], mask: Mask, predict: Predict
+) -> dict[int, _Seen]:
+    """Return what the network sees of each object that is not tiny, by its number."""
+    found = {}
+    areas = np.bincount(mask.ravel(), minlength=256)
+    areas[[STATIC, IGNORE]] = 0
+    for label in np.flatnonzero(areas >= _MIN_AREA).tolist():
+        own = mask == label
+        window = _window(own)
+        salient = predict(np.ascontiguousarray(image[window])) >= 0.5
+        both = int((salient & own[window]).sum())
+        union = int((salient | own[window]).sum())
+        found[label] = _Seen(window, MaskStack([salient]), both / union)
+    return found
+
+
+def _window(own: Bool[np.ndarray, "height width"]) -> tuple[slice, slice]:
+    """Return the box of an object and its surroundings."""
+    sides = []
+    for axis, length in ((1, own.shape[0]), (0, own.shape[1])):
+        inside = np.flatnonzero(own.any(axis))
+        low, high = int(inside[0]), int(inside[-1]) + 1
+        margin = int(np.ceil(_MARGIN * (high - low)))
+        sides.append(slice(max(0, low - margin), min(length, high + margin)))
+    return sides[0], sides[1]
+
+
+def _correct(mask: Mask, label: int, salient: Bool[np.ndarray, "height width"]) -> None:
+    """Add small regions to an object of a part of a mask, and remove others, in place."""
+    own = mask == label
+    area = int(own.sum())
+    removed = _small_regions(own & ~salient, _MAX_REMOVED * area)
+    added = _small_regions((mask == STATIC) & salient, _MAX_ADDED * area)
+    mask[removed] = STATIC
+    mask[added] = label
+
+
+def _small_regions(
+    mask: Bool[np.ndarray, "height width"], area: float
+) -> Bool[np.ndarray, "height width"]:
+    """Return the connected regions of at most an area, px."""
+    regions = connected_regions(mask)
+    areas = np.bincount(regions.ravel())
+    return mask & (areas[regions] <= area)
