@@ -239,9 +239,8 @@ class _Run:
     def _refine_outlines(self) -> bool:
         """Correct the outlines of masks by motion with a network; return whether that was done."""
         quality = self.records.quality("masks")
-        if not (quality.get("needs_cameras") or quality.get("better_with_cameras")):
-            return False  # not by motion
-        if (predict := self.saliency()) is None:
+        by_motion = quality.get("needs_cameras") or quality.get("better_with_cameras")
+        if not by_motion or (predict := self.saliency()) is None:
             return False
         self._replace_masks(
             lambda scene: changed_masks(
