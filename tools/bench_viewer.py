@@ -63,9 +63,9 @@ def rates(rendering: str, folder: Path) -> dict[str, float]:
     return found
 
 
-def open_viewer(browser: Browser, viewer: Viewer) -> None:
+def open_viewer(browser: Browser, viewer: Viewer, query: str = "") -> None:
     """Open a viewer, wait until it is connected, and fill the cache of its server."""
-    browser.open(viewer.address)
+    browser.open(viewer.address + query)
     browser.until("!!document.querySelector('canvas')")
     browser.until("document.body.innerText.includes('Connected')")
     for frame in range(len(viewer.sequence.timeline)):

@@ -17,7 +17,8 @@ def shown(folder, port):
     viewer = Viewer(rotating_cloud(3000), port=port, folder=folder)
     try:
         with Browser(folder, 480, 360) as browser:
-            open_viewer(browser, viewer)
+            # viser's page lowers its resolution where drawing is slow, as on a busy machine.
+            open_viewer(browser, viewer, "?fixedDpr=1")
             yield viewer, browser
     finally:
         viewer.stop()
