@@ -60,8 +60,9 @@ def test_in_a_browser(tmp_path, monkeypatch):
                     image = until_equal([browser, plain], tmp_path / f"{frame:.0f}", image)
                 draws = "window.msdynPage?.draws ?? null"
                 assert browser.run(draws) > 0 and plain.run(draws) is None
+        open_viewer(browser, viewer)
         viewer.panel.play(True)
-        assert browser.run(STEPS.format(seconds=1)) > 0
+        assert any(browser.run(STEPS.format(seconds=1)) > 0 for _ in range(30))
         assert browser.errors() == []
         urls = [event["params"]["request"]["url"] for event in browser.events
                 if event.get("method") == "Network.requestWillBeSent"]  # fmt: skip
