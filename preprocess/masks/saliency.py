@@ -41,11 +41,13 @@ Predict = Callable[[UInt8[np.ndarray, "height width 3"]], Float32[np.ndarray, "h
 
 # Surroundings shown to the network, as a fraction of the sides of the object's box.
 _MARGIN = 0.2
-# Least intersection over union with the mask by motion, in a frame, and in the median frame.
+# Least intersection over union with the mask by motion, in a frame, and in the median of some.
+_PROBES = 9
 _MIN_AGREEMENT = 0.7
 # Largest region added or removed, as a share of the mask by motion.
 _MAX_ADDED, _MAX_REMOVED = 0.1, 0.3
-_MIN_AREA = 64  # px
+# Smaller objects, as a share of the image, are left alone.
+_MIN_AREA = 0.003
 # Side of the images that the network was trained on, and mean and deviation of their colours.
 _SIDE = 320
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -114,22 +116,39 @@ def with_salient_outlines(scene: Scene, masks: Masks, predict: Predict) -> MaskS
         masks: [T, H, W] index masks.
         predict: the network.
     """
-    frames = range(len(masks))
-    seen = [_seen(scene.image(i), masks[i], predict) for i in progress(frames, "outlines")]
-    agreements: dict[int, list[float]] = {}
-    for objects in seen:
-        for label, one in objects.items():
-            agreements.setdefault(label, []).append(one.agreement)
-    agreed = {n for n, values in agreements.items() if np.median(values) >= _MIN_AGREEMENT}
+    frames_of: dict[int, list[int]] = {}
+    for frame, mask in enumerate(masks):
+        for label in _objects(mask):
+            frames_of.setdefault(label, []).append(frame)
+    probes = [(i, label) for label, frames in frames_of.items() for i in _spread(frames, _PROBES)]
+    seen = {
+        (frame, label): _seen(scene.image(frame), masks[frame] == label, predict)
+        for frame, label in progress(probes, "objects")
+    }
+    agreed = [
+        label
+        for label in frames_of
+        if np.median([one.agreement for (_, n), one in seen.items() if n == label])
+        >= _MIN_AGREEMENT
+    ]
 
     def corrected(frame: int) -> Mask:
-        mask = np.array(masks[frame])
-        for label, one in seen[frame].items():
-            if label in agreed and one.agreement >= _MIN_AGREEMENT:
-                _correct(mask[one.window], label, one.salient[0])
-        return mask
+        mask, result = masks[frame], np.array(masks[frame])
+        for label in agreed:
+            if frame not in frames_of[label]:
+                continue
+            one = seen.get((frame, label)) or _seen(scene.image(frame), mask == label, predict)
+            if one.agreement >= _MIN_AGREEMENT:
+                _correct(result[one.window], label, one.salient)
+        return result
 
-    return MaskStack(corrected(frame) for frame in frames)
+    return MaskStack(corrected(frame) for frame in progress(range(len(masks)), "outlines"))
+
+
+def _spread(frames: list[int], count: int) -> list[int]:
+    """Return at most `count` of some frames, evenly spread."""
+    chosen = np.unique(np.linspace(0, len(frames) - 1, count).round().astype(int))
+    return [frames[i] for i in chosen]
 
 
 @dataclass(frozen=True)
@@ -138,30 +157,32 @@ class _Seen:
 
     Attributes:
         window: rows and columns of the image.
-        salient: the one mask of it, compressed.
+        salient: [h, w] of them.
         agreement: intersection over union with the mask by motion.
     """
 
     window: tuple[slice, slice]
-    salient: MaskStack
+    salient: Bool[np.ndarray, "height width"]
     agreement: float
 
 
-def _seen(
-    image: UInt8[np.ndarray, "height width 3"], mask: Mask, predict: Predict
-) -> dict[int, _Seen]:
-    """Return what the network sees of each object that is not tiny, by its number."""
-    found = {}
+def _objects(mask: Mask) -> set[int]:
+    """Return the numbers of the objects of a mask that are not tiny."""
     areas = np.bincount(mask.ravel(), minlength=256)
     areas[[STATIC, IGNORE]] = 0
-    for label in np.flatnonzero(areas >= _MIN_AREA).tolist():
-        own = mask == label
-        window = _window(own)
-        salient = predict(np.ascontiguousarray(image[window])) >= 0.5
-        both = int((salient & own[window]).sum())
-        union = int((salient | own[window]).sum())
-        found[label] = _Seen(window, MaskStack([salient]), both / union)
-    return found
+    return set(np.flatnonzero(areas >= _MIN_AREA * mask.size).tolist())
+
+
+def _seen(
+    image: UInt8[np.ndarray, "height width 3"],
+    own: Bool[np.ndarray, "height width"],
+    predict: Predict,
+) -> _Seen:
+    """Return what the network sees of an object with a given mask."""
+    window = _window(own)
+    salient = predict(np.ascontiguousarray(image[window])) >= 0.5
+    both, union = (salient & own[window]).sum(), (salient | own[window]).sum()
+    return _Seen(window, salient, float(both / union))
 
 
 def _window(own: Bool[np.ndarray, "height width"]) -> tuple[slice, slice]:
