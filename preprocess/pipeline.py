@@ -15,7 +15,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ from msdyn.preprocess.frames.extract import write_frames
 from msdyn.preprocess.frames.footage import open_footage
 from msdyn.preprocess.frames.sources import source_files
 from msdyn.preprocess.masks.background import changed_masks, without_background
-from msdyn.preprocess.masks.saliency import SALIENCY, find_saliency, with_salient_outlines
+from msdyn.preprocess.masks.saliency import find_saliency, with_salient_outlines
 from msdyn.preprocess.presets import choose_backends
 from msdyn.preprocess.records import REFINED, StageRecords, content_digest, recorded_options
 from msdyn.preprocess.registry import find_backend
@@ -131,7 +131,8 @@ class _Run:
             stage: find_backend(stage, choice.backend) for stage, choice in self.choices.items()
         }
         self.backends = _Backends.of(self.config)
-        self.saliency = partial(find_saliency, config.saliency, offline=config.preset == "offline")
+        offline = config.preset == "offline"
+        self.saliency = cache(partial(find_saliency, config.saliency, offline=offline))
         self.ran = False
         self._read_solution: CameraSolution | None = None
 
@@ -196,8 +197,7 @@ class _Run:
         done = self.records.record("masks") and self.records.record("cameras")
         if not done or (self.directory / REFINED).exists():
             return
-        by_cameras = self._refine_with_cameras()
-        if self._refine_outlines() or by_cameras:
+        if any([self._refine_with_cameras(), self._refine_outlines()]):
             (self.directory / REFINED).touch()
 
     def _refine_with_cameras(self) -> bool:
@@ -242,12 +242,12 @@ class _Run:
         by_motion = quality.get("needs_cameras") or quality.get("better_with_cameras")
         if not by_motion or (predict := self.saliency()) is None:
             return False
-        self._replace_masks(
-            lambda scene: changed_masks(
-                with_salient_outlines(scene, StoredMasks(scene), predict),
-                quality | {"outlines": SALIENCY},
-            )
-        )
+
+        def corrected(scene: Scene) -> MaskResult:
+            masks, count = with_salient_outlines(scene, StoredMasks(scene), predict)
+            return changed_masks(masks, quality | {"salient_objects": count})
+
+        self._replace_masks(corrected)
         return True
 
     def _replace_masks(self, make: Callable[[Scene], MaskResult]) -> None:

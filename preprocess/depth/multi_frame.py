@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Float32
 from msdyn.geometry import Cameras, nearest_pixels, project, transform_points, unproject
 from msdyn.preprocess.contracts import Masks, SparsePoints
 from msdyn.preprocess.depth.plane_sweep import Picture, match_cost, pick_planes, semi_global
+from msdyn.preprocess.imaging.windows import Window, window_of
 from msdyn.scene import Scene
 
 __all__ = ["DenseBody", "Body", "choose_neighbours"]
@@ -170,7 +171,7 @@ class DenseBody:
         inverse = np.zeros(self._size, np.float32)
         good = np.zeros(self._size, bool)
         reference = self._picture(frame)
-        window = _bounding_box(reference.usable)
+        window = window_of(reference.usable)
         near, middle, far = self._ranges[frame]
         if window is None or not near:
             return inverse, good
@@ -245,15 +246,7 @@ def _depth_ranges(body: Body) -> Float[np.ndarray, "frames 3"]:
     return np.array(ranges)
 
 
-def _bounding_box(usable: Float32[np.ndarray, "h w"]) -> tuple[slice, slice] | None:
-    """Return rows and columns around the nonzero pixels, None where there are none."""
-    rows, columns = np.flatnonzero(usable.any(1)), np.flatnonzero(usable.any(0))
-    if not len(rows):
-        return None
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-
-
-def _cropped(picture: Picture, window: tuple[slice, slice]) -> Picture:
+def _cropped(picture: Picture, window: Window) -> Picture:
     """Return the rows and columns of a window."""
     intrinsics = picture.intrinsics.copy()
     intrinsics[:2, 2] -= window[1].start, window[0].start

@@ -17,6 +17,7 @@ from msdyn.geometry import Cameras
 from msdyn.preprocess.contracts import Figures, Mask, MaskResult, Masks, Streamed
 from msdyn.preprocess.imaging.connected_components import connected_regions, drop_specks
 from msdyn.preprocess.imaging.mask_stack import MaskStack
+from msdyn.preprocess.imaging.windows import Window, window_of
 from msdyn.preprocess.progress import progress
 from msdyn.scene import STATIC, Scene
 
@@ -40,9 +41,13 @@ _SPECKS = 0.05
 # Margin around masks, px of the half-size image, that is not used as background.
 _MARGIN = 5
 
-_FIGURES = ("views", "homography_inliers", "threshold_px", "outlines")  # kept when masks change
-_Window = tuple[slice, slice]
-_ALL: _Window = (slice(None), slice(None))
+_FIGURES = (
+    "views",
+    "homography_inliers",
+    "threshold_px",
+    "salient_objects",
+)  # kept when masks change
+_ALL: Window = (slice(None), slice(None))
 
 
 def without_background(scene: Scene, masks: Masks, cameras: Cameras) -> MaskStack:
@@ -63,9 +68,9 @@ def without_background(scene: Scene, masks: Masks, cameras: Cameras) -> MaskStac
     def cleaned(frame: int) -> Mask:
         mask = masks[frame]
         moving = mask[::2, ::2] != STATIC
-        if not moving.any():
+        window = window_of(moving, _MARGIN)
+        if window is None:
             return mask
-        window = _window(moving)
         shown = np.zeros_like(moving)
         shown[window] = background.shown(frame, window) & moving[window]
         removed = _reaching_outline(shown, moving).astype(np.float32)
@@ -112,7 +117,7 @@ class _Background:
         self._same_for_all = self._of(0) if self.fixed else None
         self.noise = self._noise()
 
-    def shown(self, frame: int, window: _Window) -> Bool[np.ndarray, "height width"]:
+    def shown(self, frame: int, window: Window) -> Bool[np.ndarray, "height width"]:
         """Return where a window of a frame shows the background, possibly in a shadow."""
         import cv2
 
@@ -130,12 +135,12 @@ class _Background:
         darker = (factor < 0) & (factor > np.log(_MIN_FACTOR)) & (change < _MAX_CHANGE)
         return (same | (grey & darker)) & background.known
 
-    def _background(self, frame: int, window: _Window = _ALL) -> _Known:
+    def _background(self, frame: int, window: Window = _ALL) -> _Known:
         if self._same_for_all is None:
             return self._of(frame, window)
         return _Known(self._same_for_all.levels[window], self._same_for_all.known[window])
 
-    def _of(self, frame: int, window: _Window = _ALL) -> _Known:
+    def _of(self, frame: int, window: Window = _ALL) -> _Known:
         """Return the median, over the frames in which they are not masked, of a frame's pixels."""
         shape = self.static[0][window].shape
         levels = np.full((len(self.frames), *shape, 3), _UNSEEN, np.int16)
@@ -200,15 +205,6 @@ class _Background:
         turned = cv2.warpPerspective(image, to_frame, size, flags=cv2.INTER_LINEAR)
         inside = cv2.warpPerspective(static.astype(np.uint8) * 255, to_frame, size)
         return turned, inside > 254
-
-
-def _window(mask: Bool[np.ndarray, "height width"]) -> _Window:
-    """Return the rows and columns of a mask, with a margin."""
-    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    return (
-        slice(max(0, rows[0] - _MARGIN), rows[-1] + 1 + _MARGIN),
-        slice(max(0, columns[0] - _MARGIN), columns[-1] + 1 + _MARGIN),
-    )
 
 
 def _median_of_seen(

@@ -27,22 +27,23 @@ from msdyn.preprocess.checkpoints.pinned import find_pinned, pinned_path
 from msdyn.preprocess.contracts import Mask, Masks
 from msdyn.preprocess.imaging.connected_components import connected_regions
 from msdyn.preprocess.imaging.mask_stack import MaskStack
+from msdyn.preprocess.imaging.windows import Window, window_of
 from msdyn.preprocess.progress import progress
 from msdyn.scene import IGNORE, STATIC, Scene
 
-__all__ = ["SALIENCY", "Predict", "find_saliency", "with_salient_outlines"]
+__all__ = ["Predict", "find_saliency", "with_salient_outlines"]
 
 _log = logging.getLogger(__name__)
 
-SALIENCY = "u2netp"
-"""Name of the checkpoint."""
+_CHECKPOINT = "u2netp"
 Predict = Callable[[UInt8[np.ndarray, "height width 3"]], Float32[np.ndarray, "height width"]]
 """Returns how salient each pixel of an image is, from 0 to 1."""
 
 # Surroundings shown to the network, as a fraction of the sides of the object's box.
 _MARGIN = 0.2
-# Least intersection over union with the mask by motion, in a frame, and in the median of some.
+# Frames in which it is found out whether the network sees an object.
 _PROBES = 9
+# Least intersection over union with the mask by motion, in their median, and in a frame.
 _MIN_AGREEMENT = 0.7
 # Largest region added or removed, as a share of the mask by motion.
 _MAX_ADDED, _MAX_REMOVED = 0.1, 0.3
@@ -67,15 +68,15 @@ def find_saliency(choice: Literal["auto", "on", "off"], *, offline: bool) -> Pre
     if importlib.util.find_spec("onnxruntime") is None:
         found = Availability("no", "onnxruntime is not installed (pip install 'msdyn[masks]')")
     else:
-        found = find_pinned(SALIENCY, offline=offline)
+        found = find_pinned(_CHECKPOINT, offline=offline)
     if not found:
         if choice == "on":
-            raise InputError(f"saliency: on, but {SALIENCY} cannot be had: {found.why}")
+            raise InputError(f"saliency: on, but {_CHECKPOINT} cannot be had: {found.why}")
         _log.info("outlines are not corrected: %s", found.why)
         return None
     if found.how == "online":
-        _log.warning("outlines: %s: %s (--saliency off fetches nothing)", SALIENCY, found.why)
-    return _load(pinned_path(SALIENCY, offline=offline))
+        _log.warning("outlines: %s: %s (--saliency off fetches nothing)", _CHECKPOINT, found.why)
+    return _load(pinned_path(_CHECKPOINT, offline=offline))
 
 
 def _load(path: Path) -> Predict:
@@ -104,17 +105,20 @@ def _load(path: Path) -> Predict:
     return predict
 
 
-def with_salient_outlines(scene: Scene, masks: Masks, predict: Predict) -> MaskStack:
-    """Return masks of the same objects with their outlines corrected.
+def with_salient_outlines(scene: Scene, masks: Masks, predict: Predict) -> tuple[MaskStack, int]:
+    """Correct the outlines of objects.
 
     An object is left alone where the network sees something else: in frames in which they do not
-    agree, or in all, if they do not agree in most. No object loses a pixel to another, and ignored
-    pixels stay ignored.
+    agree, or in all, if they do not agree in most of `_PROBES` frames. No object loses a pixel to
+    another, and ignored pixels stay ignored.
 
     Args:
         scene: the frames.
         masks: [T, H, W] index masks.
         predict: the network.
+
+    Returns:
+        The masks, and the number of objects that the network sees.
     """
     frames_of: dict[int, list[int]] = {}
     for frame, mask in enumerate(masks):
@@ -142,7 +146,8 @@ def with_salient_outlines(scene: Scene, masks: Masks, predict: Predict) -> MaskS
                 _correct(result[one.window], label, one.salient)
         return result
 
-    return MaskStack(corrected(frame) for frame in progress(range(len(masks)), "outlines"))
+    every = progress(range(len(masks)), "outlines")
+    return MaskStack(corrected(frame) for frame in every), len(agreed)
 
 
 def _spread(frames: list[int], count: int) -> list[int]:
@@ -156,12 +161,12 @@ class _Seen:
     """What the network sees of an object in a frame.
 
     Attributes:
-        window: rows and columns of the image.
+        window: of the object and its surroundings.
         salient: [h, w] of them.
         agreement: intersection over union with the mask by motion.
     """
 
-    window: tuple[slice, slice]
+    window: Window
     salient: Bool[np.ndarray, "height width"]
     agreement: float
 
@@ -179,21 +184,11 @@ def _seen(
     predict: Predict,
 ) -> _Seen:
     """Return what the network sees of an object with a given mask."""
-    window = _window(own)
+    window = window_of(own, margin_share=_MARGIN)
+    assert window is not None, "objects have pixels"
     salient = predict(np.ascontiguousarray(image[window])) >= 0.5
     both, union = (salient & own[window]).sum(), (salient | own[window]).sum()
     return _Seen(window, salient, float(both / union))
-
-
-def _window(own: Bool[np.ndarray, "height width"]) -> tuple[slice, slice]:
-    """Return the box of an object and its surroundings."""
-    sides = []
-    for axis, length in ((1, own.shape[0]), (0, own.shape[1])):
-        inside = np.flatnonzero(own.any(axis))
-        low, high = int(inside[0]), int(inside[-1]) + 1
-        margin = int(np.ceil(_MARGIN * (high - low)))
-        sides.append(slice(max(0, low - margin), min(length, high + margin)))
-    return sides[0], sides[1]
 
 
 def _correct(mask: Mask, label: int, salient: Bool[np.ndarray, "height width"]) -> None:

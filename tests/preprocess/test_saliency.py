@@ -12,6 +12,7 @@ from msdyn.cli.preprocess import main
 from msdyn.errors import InputError
 from msdyn.preprocess import pipeline, preprocess_video
 from msdyn.preprocess.checkpoints.pinned import PINNED
+from msdyn.preprocess.imaging.windows import window_of
 from msdyn.preprocess.masks.saliency import find_saliency, with_salient_outlines
 from msdyn.scene import IGNORE
 
@@ -46,7 +47,7 @@ def corrected(tmp_path):
     def correct(salient, masks, predict=white):
         images = np.repeat(salient[..., None], 3, -1).astype(np.uint8) * 255
         scene = write_scene(tmp_path / f"scene{len(list(tmp_path.iterdir()))}", images)
-        return np.asarray(with_salient_outlines(scene, masks, predict))
+        return np.asarray(with_salient_outlines(scene, masks, predict)[0])
 
     return correct
 
@@ -156,11 +157,11 @@ def test_the_pipeline_corrects_outlines_once(config, monkeypatch):
     config = replace(config, masks="motion")
     stages = preprocess_video(config).info.stages
     count = len(calls)
-    assert count >= 6 and stages["masks"]["quality"]["outlines"] == "u2netp"
+    assert count >= 6 and stages["masks"]["quality"]["salient_objects"] == 0
     preprocess_video(config)
     assert len(calls) == count
     again = preprocess_video(replace(config, saliency="off")).info.stages
-    assert "outlines" not in again["masks"]["quality"]
+    assert "salient_objects" not in again["masks"]["quality"]
     preprocess_video(replace(config, masks="none", redo=("masks",)))
     assert len(calls) == count
 
@@ -197,3 +198,18 @@ def test_a_disc_is_salient(u2netp):
         found = u2netp(image)
         assert found.shape == (height, width) and 0 <= found.min() and found.max() <= 1
         assert ((found >= 0.5) & disc).sum() / ((found >= 0.5) | disc).sum() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("margins", "expected"),
+    [
+        ({}, (slice(10, 14), slice(2, 12))),
+        ({"margin_px": 3}, (slice(7, 17), slice(0, 15))),
+        ({"margin_share": 0.2}, (slice(9, 15), slice(0, 14))),
+    ],
+)
+def test_boxes_of_masks(margins, expected):
+    mask = np.zeros((20, 30), bool)
+    mask[10:14, 2:12] = True
+    assert window_of(mask, **margins) == expected
+    assert window_of(np.zeros((20, 30)), **margins) is None
