@@ -12,7 +12,13 @@ import tyro
 from msdyn.devices import DeviceName
 from msdyn.errors import InputError
 from msdyn.plugins import registered_choice
-from msdyn.preprocess.contracts import BACKEND_STAGES, BackendOptions, BackendStage, Stage
+from msdyn.preprocess.contracts import (
+    BACKEND_STAGES,
+    BackendOptions,
+    BackendStage,
+    SaliencyChoice,
+    Stage,
+)
 from msdyn.preprocess.frames.extract import FrameOptions
 from msdyn.preprocess.registry import backend_names, backends, find_backend
 
@@ -82,9 +88,9 @@ class PreprocessConfig:
     folders, one per object, of black and white .png."""
     masks_model: str | None = None
     """Checkpoint of the segmentation network: a name on the Hugging Face hub, or a folder."""
-    saliency: Literal["auto", "on", "off"] = "auto"
-    """Correct the outlines of masks by motion with a small network for salient objects (u2netp,
-    Apache-2.0; needs msdyn[masks]). auto: where it is on this disk or can be fetched."""
+    saliency: SaliencyChoice = "auto"
+    """Help masks by motion with a small network for salient objects (u2netp, Apache-2.0; needs
+    msdyn[masks]). auto: where it is on this disk or can be fetched."""
     prompts: Path | None = None
     """JSON of clicks and boxes on the objects that sam2 or edgetam is to segment."""
     tracks: Annotated[str | None, _backend_choice("tracks")] = None
@@ -172,6 +178,7 @@ class PreprocessConfig:
             prompts=self.prompts,
             world_units=self.world_units,
             intrinsics=self.intrinsics,
+            saliency=self.saliency,
         )
 
     @property

@@ -45,6 +45,7 @@ __all__ = [
     "MaskResult",
     "Masks",
     "MasksBackend",
+    "SaliencyChoice",
     "SparsePoints",
     "Stage",
     "Streamed",
@@ -68,6 +69,7 @@ Mask: TypeAlias = UInt8[np.ndarray, "height width"]
 """0 static, 1..254 objects, 255 ignore."""
 
 CameraMotion = Literal["moving", "rotating", "static", "unknown"]
+SaliencyChoice = Literal["auto", "on", "off"]
 
 Item = TypeVar("Item")
 AnyBackend = TypeVar("AnyBackend", bound="Backend")
@@ -265,6 +267,7 @@ class BackendOptions:
         prompts: file of prompts for a segmentation network.
         world_units: "metric" or "arbitrary", of cameras from files.
         intrinsics: fx fy cx cy in px of the video at full size, for files of cameras without them.
+        saliency: whether masks by motion use a network for salient objects.
     """
 
     name: str
@@ -276,6 +279,7 @@ class BackendOptions:
     prompts: Path | None = None
     world_units: str = "arbitrary"
     intrinsics: tuple[float, float, float, float] | None = None
+    saliency: SaliencyChoice = "auto"
 
 
 class Backend:

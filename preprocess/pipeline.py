@@ -9,13 +9,10 @@ started again, preprocessing resumes with the stage that was interrupted.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -38,13 +35,14 @@ from msdyn.preprocess.contracts import (
     Stage,
     TracksBackend,
 )
+from msdyn.preprocess.digests import InputDigests
 from msdyn.preprocess.frames.extract import write_frames
 from msdyn.preprocess.frames.footage import open_footage
-from msdyn.preprocess.frames.sources import source_files
 from msdyn.preprocess.masks.background import changed_masks, without_background
-from msdyn.preprocess.masks.saliency import find_saliency, with_salient_outlines
+from msdyn.preprocess.masks.motion import MotionMasks
+from msdyn.preprocess.masks.salient_outlines import with_salient_outlines
 from msdyn.preprocess.presets import choose_backends
-from msdyn.preprocess.records import REFINED, StageRecords, content_digest, recorded_options
+from msdyn.preprocess.records import REFINED, StageRecords, recorded_options
 from msdyn.preprocess.registry import find_backend
 from msdyn.preprocess.report.page import REPORT, write_report
 from msdyn.preprocess.results import (
@@ -131,8 +129,7 @@ class _Run:
             stage: find_backend(stage, choice.backend) for stage, choice in self.choices.items()
         }
         self.backends = _Backends.of(self.config)
-        offline = config.preset == "offline"
-        self.saliency = cache(partial(find_saliency, config.saliency, offline=offline))
+        self.digests = InputDigests(self.config, self.records)
         self.ran = False
         self._read_solution: CameraSolution | None = None
 
@@ -155,14 +152,16 @@ class _Run:
             )
         for stage in BACKEND_STAGES:
             self.records.refuse_own_output(stage, self.config.options_of(stage).path)
-        if self.config.saliency == "on":  # fail before anything is computed
-            self.saliency()
         for stage in self.config.redo:
             self._forget(stage)
 
     def bring_up_to_date(self, stage: Stage) -> None:
         """Run a stage unless its record and results are there and no input has changed."""
-        digest = self._frames_digest() if stage == "frames" else self._backend_digest(stage)
+        if stage == "frames":
+            digest = self.digests.frames
+        else:
+            needs = self.specs[stage].needs
+            digest = self.digests.of(stage, self.backends.info(stage), needs)
         record = self.records.record(stage)
         if record and record["input_hash"] == digest and self.records.complete(stage):
             _log.info("%s: up to date", stage)
@@ -174,12 +173,12 @@ class _Run:
         if stage == "frames":
             options = dataclasses.asdict(self.config.frames)
             options |= write_frames(self.config.video, self.directory, self.config.frames)
-            options["source_digest"] = self._source_digest
+            options["source_digest"] = self.digests.source
             self.records.stamp(stage, digest, None, options, time.perf_counter() - start)
             return
         scene, world_units = self.records.scene(), None
         if stage == "tracks":
-            footage = open_footage(scene, self.config.video, self._source_digest)
+            footage = open_footage(scene, self.config.video, self.digests.source)
             figures = write_track_result(scene, self.backends.tracks.track(scene, footage))
         elif stage == "masks":
             masks = self.backends.masks.segment(scene, scene.tracks, None)
@@ -238,13 +237,13 @@ class _Run:
 
     def _refine_outlines(self) -> bool:
         """Correct the outlines of masks by motion with a network; return whether that was done."""
-        quality = self.records.quality("masks")
-        by_motion = quality.get("needs_cameras") or quality.get("better_with_cameras")
-        if not by_motion or (predict := self.saliency()) is None:
+        backend, quality = self.backends.masks, self.records.quality("masks")
+        network = backend.network if isinstance(backend, MotionMasks) else None
+        if network is None:
             return False
 
         def corrected(scene: Scene) -> MaskResult:
-            masks, count = with_salient_outlines(scene, StoredMasks(scene), predict)
+            masks, count = with_salient_outlines(scene, StoredMasks(scene), network.predict)
             return changed_masks(masks, quality | {"salient_objects": count})
 
         self._replace_masks(corrected)
@@ -347,43 +346,6 @@ class _Run:
             self._read_solution = read_solution(self.records.scene())
         return self._read_solution
 
-    def _frames_digest(self) -> str:
-        """Return the digest of everything that the frames depend on."""
-        files = source_files(self.config.video)
-        names = [file.name for file in files] if len(files) > 1 else []
-        options = dataclasses.asdict(self.config.frames)
-        return _digest([options, names, self._contents])
-
-    @cached_property
-    def _contents(self) -> list[str]:
-        """The digest of each file of the video."""
-        return [content_digest(file) for file in source_files(self.config.video)]
-
-    @property
-    def _source_digest(self) -> str | None:
-        """The digest of the content of the video; None if it is gone."""
-        try:
-            return _digest(self._contents)
-        except FileNotFoundError:
-            return None
-
-    def _backend_digest(self, stage: BackendStage) -> str:
-        """Return the digest of everything that the result of a backend depends on."""
-        backend = self.backends.info(stage)
-        options = {k: v for k, v in recorded_options(backend).items() if k != "path"}
-        parts = [backend.name, options, content_digest(backend.path) if backend.path else None]
-        for need in self.specs[stage].needs:
-            record = self.records.record(need)
-            if record is None:
-                raise InputError(
-                    f"{self.directory}: {stage} need the {need} stage, which is not done; "
-                    f"add --only {need}, or leave --only out"
-                )
-            parts.append(record["input_hash"])
-        if stage == "masks" and self.config.saliency != "auto":
-            parts.append(self.config.saliency)
-        return _digest(parts)
-
     def _forget(self, stage: Stage) -> None:
         """Remove the record and the results of a stage and of all that depend on it."""
         forgotten: set[Stage] = {stage}
@@ -393,8 +355,3 @@ class _Run:
         self.records.forget(forgotten)
         if "cameras" in forgotten:
             self._read_solution = None
-
-
-def _digest(parts: list[Any]) -> str:
-    """Return the digest of JSON values."""
-    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()

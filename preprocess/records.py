@@ -134,13 +134,19 @@ class StageRecords:
                 )
 
 
-def recorded_options(backend: BackendInfo) -> dict[str, Any]:
+def recorded_options(backend: object) -> dict[str, Any]:
     """Return the options of a backend (its fields, if it is a dataclass) as JSON values."""
     if not dataclasses.is_dataclass(backend) or isinstance(backend, type):
         return {}
-    hidden = {f.name for f in dataclasses.fields(backend) if not f.metadata.get("option", True)}
-    options = dataclasses.asdict(backend)
-    return {k: str(v) if isinstance(v, Path) else v for k, v in options.items() if k not in hidden}
+    fields = [f.name for f in dataclasses.fields(backend) if f.metadata.get("option", True)]
+    return {name: _recorded(getattr(backend, name)) for name in fields}
+
+
+def _recorded(value: Any) -> Any:
+    """Return an option as a JSON value."""
+    if dataclasses.is_dataclass(value):
+        return recorded_options(value)
+    return str(value) if isinstance(value, Path) else value
 
 
 def content_digest(path: Path) -> str:

@@ -45,6 +45,7 @@ _FIGURES = (
     "views",
     "homography_inliers",
     "threshold_px",
+    "saliency",
     "salient_objects",
 )  # kept when masks change
 _ALL: Window = (slice(None), slice(None))

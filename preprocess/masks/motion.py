@@ -8,19 +8,22 @@ of these are refined at the edges of the image.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 
 from msdyn.geometry import nearest_pixels
 from msdyn.preprocess.contracts import (
     Backend,
+    BackendOptions,
     CameraSolution,
     Figures,
     Mask,
     MaskResult,
     Masks,
+    SaliencyChoice,
     Streamed,
 )
 from msdyn.preprocess.imaging.connected_components import (
@@ -30,6 +33,8 @@ from msdyn.preprocess.imaging.connected_components import (
 )
 from msdyn.preprocess.imaging.mask_stack import MaskStack
 from msdyn.preprocess.masks.instances import split_instances
+from msdyn.preprocess.masks.saliency import Saliency, find_saliency
+from msdyn.preprocess.masks.salient_motion import SalientMotion
 from msdyn.preprocess.masks.static_tests import (
     Prediction,
     StaticPoints,
@@ -48,6 +53,9 @@ GEOMETRY_WEIGHT, PHOTOMETRY_WEIGHT = 3.0, 2.0
 PHOTOMETRY_MARGIN, PHOTOMETRY_MARGIN_WITH_CAMERAS = 1.0, 0.5
 """The photometric log odds are zero where a patch matches this much better (log) than that of the
 median track: less where cameras predict the path of a static point, which two views do badly."""
+MAX_SURE, SALIENT_EDGE = 0.98, 0.5
+"""Pixels move with at most this probability by the tracks around them, and their own saliency then
+counts with at most this log ratio: it decides at outlines, where tracks are of both sides."""
 SPREADS_PX = (2.0, 4.0, 8.0, 16.0)
 """Standard deviations of the Gaussians that interpolate tracks over the half-size image; a coarser
 one counts where tracks are too sparse for the finer ones."""
@@ -85,26 +93,46 @@ class MotionMasks(Backend):
     """Where homographies fit less than this share of the tracks, two views do not suffice."""
     band_px: int = 7
     """An outline may move by this much to an edge, in px of an image 854 px wide."""
+    saliency: SaliencyChoice = "off"
+    """Whether a network for salient objects is used: "auto", where it can be had."""
+    offline: bool = field(default=False, metadata={"option": False})
+
+    @classmethod
+    def from_options(cls, options: BackendOptions) -> MotionMasks:
+        """Return the backend.
+
+        Raises:
+            InputError: saliency is "on", but the network cannot be had.
+        """
+        made = cls(saliency=options.saliency, offline=options.offline)
+        if made.saliency == "on":
+            _ = made.network  # fail before anything is computed
+        return made
+
+    @cached_property
+    def network(self) -> Saliency | None:
+        """The network for salient objects."""
+        return find_saliency(self.saliency, offline=self.offline)
 
     def segment(self, scene: Scene, tracks: Tracks, solution: CameraSolution | None) -> MaskResult:
         """Return the masks.
 
         The figures: `views`, "two" or "many"; `homography_inliers`, see `TwoViewMotion`;
         `threshold_px`, the score at which a track is as likely to move as not; `moving_share` of
-        the pixels.
+        the pixels; with a network, `saliency`, see `SalientMotion.strength`.
         """
         two_views = two_view_motion(tracks)
         enough = two_views.inliers >= self.min_homography_inliers
         moving: Masks | None = None
-        threshold = 0.0
+        found: Figures = {}
         if solution is None or enough:
-            moving, threshold = self._moving(
+            moving, found = self._moving(
                 scene, tracks, two_views.scores, two_views.predict, PHOTOMETRY_MARGIN
             )
         if solution is not None:
             points = StaticPoints(tracks, solution.cameras)
             scores = np.sqrt(points.distances * two_views.epipolar)
-            many, threshold = self._moving(
+            many, found = self._moving(
                 scene, tracks, scores, points.predict, PHOTOMETRY_MARGIN_WITH_CAMERAS
             )
             if moving is not None:
@@ -117,7 +145,7 @@ class MotionMasks(Backend):
         figures = {
             "views": "two" if solution is None else "many",
             "homography_inliers": round(two_views.inliers, 4),
-            "threshold_px": round(threshold, 3),
+            **found,
         }
         return MaskResult(
             Streamed(self._outlines(scene, labels, figures)),
@@ -132,8 +160,8 @@ class MotionMasks(Backend):
         scores: Float[np.ndarray, " tracks"],
         predict: Prediction,
         margin: float,
-    ) -> tuple[MaskStack, float]:
-        """Return which half-size pixels [T, h, w] move, and the threshold of the scores in px."""
+    ) -> tuple[MaskStack, Figures]:
+        """Return which half-size pixels [T, h, w] move, and figures."""
         threshold = self._threshold(scores, scene.info.width)
         geometry = np.log(np.maximum(scores, 1e-6) / threshold)
         photometry = photometric_scores(scene, tracks, predict)
@@ -141,8 +169,23 @@ class MotionMasks(Backend):
         photometry = np.where(np.isfinite(photometry), photometry - typical, 0.0)
         log_odds = GEOMETRY_WEIGHT * geometry
         log_odds -= PHOTOMETRY_WEIGHT * (photometry + margin)
-        maps = (interpolate_odds(tracks, log_odds, t, scene.size) for t in range(len(scene)))
-        return MaskStack(close_holes(frame > 0.5, SMALL) for frame in maps), threshold
+        figures: Figures = {"threshold_px": round(threshold, 3)}
+        salient = None
+        if self.network is not None:
+            salient = SalientMotion(self.network, scene, tracks, log_odds)
+            log_odds = log_odds + salient.of_tracks()
+            figures["saliency"] = round(salient.strength, 3)
+
+        def moves(frame: int) -> Bool[np.ndarray, "half_height half_width"]:
+            odds = interpolate_odds(tracks, log_odds, frame, scene.size)
+            if salient is None:
+                return odds > 0.5
+            odds = odds.clip(1 - MAX_SURE, MAX_SURE)
+            evidence = salient.of_pixels(frame).clip(-SALIENT_EDGE, SALIENT_EDGE)
+            return np.log(odds / (1 - odds)) + evidence > 0
+
+        maps = (close_holes(moves(frame), SMALL) for frame in range(len(scene)))
+        return MaskStack(maps), figures
 
     def _threshold(self, scores: Float[np.ndarray, " tracks"], width: int) -> float:
         """Return the score in px at which a track is as likely to move as not."""

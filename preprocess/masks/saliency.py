@@ -1,60 +1,68 @@
-"""Outlines of moving objects, corrected by a network that finds salient objects.
+"""A small network that finds salient objects: the things in an image that one looks at first.
 
-Motion is vague at outlines: limbs at rest are lost, shadows and untextured surroundings move along.
-A network for salient objects that is shown an object with its surroundings usually outlines just
-this object. Where it agrees with the motion about what the object is, small regions are taken from
-it: those it adds to the object, and those it removes.
-
-The network is u2netp, the small variant of U2-Net: Qin et al., "U2-Net: Going deeper with nested
-U-structure for salient object detection", 2020.
+It is u2netp, the small variant of U2-Net: Qin et al., "U2-Net: Going deeper with nested U-structure
+for salient object detection", 2020.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import logging
+import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Float32, UInt8
 
 from msdyn.errors import InputError
 from msdyn.preprocess.checkpoints.huggingface import Availability
 from msdyn.preprocess.checkpoints.pinned import find_pinned, pinned_path
-from msdyn.preprocess.contracts import Mask, Masks
-from msdyn.preprocess.imaging.connected_components import connected_regions
-from msdyn.preprocess.imaging.mask_stack import MaskStack
-from msdyn.preprocess.imaging.windows import Window, window_of
-from msdyn.preprocess.progress import progress
-from msdyn.scene import IGNORE, STATIC, Scene
+from msdyn.preprocess.contracts import SaliencyChoice
+from msdyn.scene import Scene
 
-__all__ = ["Predict", "find_saliency", "with_salient_outlines"]
+__all__ = ["Predict", "Saliency", "find_saliency"]
 
 _log = logging.getLogger(__name__)
 
 _CHECKPOINT = "u2netp"
-Predict = Callable[[UInt8[np.ndarray, "height width 3"]], Float32[np.ndarray, "height width"]]
+Predict: TypeAlias = Callable[
+    [UInt8[np.ndarray, "height width 3"]], Float32[np.ndarray, "height width"]
+]
 """Returns how salient each pixel of an image is, from 0 to 1."""
 
-# Surroundings shown to the network, as a fraction of the sides of the object's box.
-_MARGIN = 0.2
-# Frames in which it is found out whether the network sees an object.
-_PROBES = 9
-# Least intersection over union with the mask by motion, in their median, and in a frame.
-_MIN_AGREEMENT = 0.7
-# Largest region added or removed, as a share of the mask by motion.
-_MAX_ADDED, _MAX_REMOVED = 0.1, 0.3
-# Smaller objects, as a share of the image, are left alone.
-_MIN_AREA = 0.003
 # Side of the images that the network was trained on, and mean and deviation of their colours.
 _SIDE = 320
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def find_saliency(choice: Literal["auto", "on", "off"], *, offline: bool) -> Predict | None:
+class Saliency:
+    """The network, and what it found in whole frames.
+
+    Attributes:
+        predict: the network.
+    """
+
+    def __init__(self, predict: Predict) -> None:
+        self.predict = predict
+        self._found: dict[tuple[Path, int], bytes] = {}
+
+    def of_frame(self, scene: Scene, frame: int) -> UInt8[np.ndarray, "half_height half_width"]:
+        """Return how salient [H/2, W/2] a frame is, 0 to 255, at half its size; computed once."""
+        from PIL import Image
+
+        height, width = (-(-side // 2) for side in scene.size)
+        key = scene.directory, frame
+        if key not in self._found:
+            found = np.round(255 * self.predict(scene.image(frame))).astype(np.uint8)
+            small = Image.fromarray(found).resize((width, height), Image.Resampling.BILINEAR)
+            self._found[key] = zlib.compress(small.tobytes(), 1)
+        found = np.frombuffer(zlib.decompress(self._found[key]), np.uint8)
+        return found.reshape(height, width)
+
+
+def find_saliency(choice: SaliencyChoice, *, offline: bool) -> Saliency | None:
     """Return the network, on the CPU, or None; `offline`, fetch nothing.
 
     Args:
@@ -72,11 +80,11 @@ def find_saliency(choice: Literal["auto", "on", "off"], *, offline: bool) -> Pre
     if not found:
         if choice == "on":
             raise InputError(f"saliency: on, but {_CHECKPOINT} cannot be had: {found.why}")
-        _log.info("outlines are not corrected: %s", found.why)
+        _log.info("masks without saliency: %s", found.why)
         return None
     if found.how == "online":
-        _log.warning("outlines: %s: %s (--saliency off fetches nothing)", _CHECKPOINT, found.why)
-    return _load(pinned_path(_CHECKPOINT, offline=offline))
+        _log.warning("saliency: %s: %s (--saliency off fetches nothing)", _CHECKPOINT, found.why)
+    return Saliency(_load(pinned_path(_CHECKPOINT, offline=offline)))
 
 
 def _load(path: Path) -> Predict:
@@ -103,108 +111,3 @@ def _load(path: Path) -> Predict:
         return np.asarray(found.resize(size, Image.Resampling.BILINEAR), np.float32)
 
     return predict
-
-
-def with_salient_outlines(scene: Scene, masks: Masks, predict: Predict) -> tuple[MaskStack, int]:
-    """Correct the outlines of objects.
-
-    An object is left alone where the network sees something else: in frames in which they do not
-    agree, or in all, if they do not agree in most of `_PROBES` frames. No object loses a pixel to
-    another, and ignored pixels stay ignored.
-
-    Args:
-        scene: the frames.
-        masks: [T, H, W] index masks.
-        predict: the network.
-
-    Returns:
-        The masks, and the number of objects that the network sees.
-    """
-    frames_of: dict[int, list[int]] = {}
-    for frame, mask in enumerate(masks):
-        for label in _objects(mask):
-            frames_of.setdefault(label, []).append(frame)
-    probes = [(i, label) for label, frames in frames_of.items() for i in _spread(frames, _PROBES)]
-    seen = {
-        (frame, label): _seen(scene.image(frame), masks[frame] == label, predict)
-        for frame, label in progress(probes, "objects")
-    }
-    agreed = [
-        label
-        for label in frames_of
-        if np.median([one.agreement for (_, n), one in seen.items() if n == label])
-        >= _MIN_AGREEMENT
-    ]
-
-    def corrected(frame: int) -> Mask:
-        mask, result = masks[frame], np.array(masks[frame])
-        for label in agreed:
-            if frame not in frames_of[label]:
-                continue
-            one = seen.get((frame, label)) or _seen(scene.image(frame), mask == label, predict)
-            if one.agreement >= _MIN_AGREEMENT:
-                _correct(result[one.window], label, one.salient)
-        return result
-
-    every = progress(range(len(masks)), "outlines")
-    return MaskStack(corrected(frame) for frame in every), len(agreed)
-
-
-def _spread(frames: list[int], count: int) -> list[int]:
-    """Return at most `count` of some frames, evenly spread."""
-    chosen = np.unique(np.linspace(0, len(frames) - 1, count).round().astype(int))
-    return [frames[i] for i in chosen]
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What the network sees of an object in a frame.
-
-    Attributes:
-        window: of the object and its surroundings.
-        salient: [h, w] of them.
-        agreement: intersection over union with the mask by motion.
-    """
-
-    window: Window
-    salient: Bool[np.ndarray, "height width"]
-    agreement: float
-
-
-def _objects(mask: Mask) -> set[int]:
-    """Return the numbers of the objects of a mask that are not tiny."""
-    areas = np.bincount(mask.ravel(), minlength=256)
-    areas[[STATIC, IGNORE]] = 0
-    return set(np.flatnonzero(areas >= _MIN_AREA * mask.size).tolist())
-
-
-def _seen(
-    image: UInt8[np.ndarray, "height width 3"],
-    own: Bool[np.ndarray, "height width"],
-    predict: Predict,
-) -> _Seen:
-    """Return what the network sees of an object with a given mask."""
-    window = window_of(own, margin_share=_MARGIN)
-    assert window is not None, "objects have pixels"
-    salient = predict(np.ascontiguousarray(image[window])) >= 0.5
-    both, union = (salient & own[window]).sum(), (salient | own[window]).sum()
-    return _Seen(window, salient, float(both / union))
-
-
-def _correct(mask: Mask, label: int, salient: Bool[np.ndarray, "height width"]) -> None:
-    """Add small regions to an object of a part of a mask, and remove others, in place."""
-    own = mask == label
-    area = int(own.sum())
-    removed = _small_regions(own & ~salient, _MAX_REMOVED * area)
-    added = _small_regions((mask == STATIC) & salient, _MAX_ADDED * area)
-    mask[removed] = STATIC
-    mask[added] = label
-
-
-def _small_regions(
-    mask: Bool[np.ndarray, "height width"], area: float
-) -> Bool[np.ndarray, "height width"]:
-    """Return the connected regions of at most an area, px."""
-    regions = connected_regions(mask)
-    areas = np.bincount(regions.ravel())
-    return mask & (areas[regions] <= area)

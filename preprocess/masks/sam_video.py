@@ -64,6 +64,8 @@ class SamMasks(Backend):
     """A name on the hub, or a folder."""
     path: Path | None = None
     """The user's prompts; without, the prompts are from the masks of `MotionMasks`."""
+    motion: MotionMasks = MotionMasks()
+    """What moves, and so is prompted."""
     offline: bool = field(default=False, metadata={"option": False})
     device: str = field(default="auto", metadata={"option": False})
 
@@ -77,6 +79,7 @@ class SamMasks(Backend):
             options.name,
             options.model,
             options.prompts,
+            MotionMasks.from_options(options),
             offline=options.offline,
             device=options.device,
         )
@@ -101,7 +104,7 @@ class SamMasks(Backend):
             figures: Figures = {"prompted_by": "file"}
             prompts = read_prompts(self.path, scene)
         else:
-            motion = MotionMasks().segment(scene, tracks, solution)
+            motion = self.motion.segment(scene, tracks, solution)
             if solution is None and motion.needs_cameras:
                 return motion
             prompts = prompts_from_masks(motion.masks)

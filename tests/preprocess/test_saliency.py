@@ -1,4 +1,4 @@
-"""Correction of outlines by a network for salient objects, here one that knows the truth."""
+"""What a network for salient objects, here one that knows the truth, says about motion."""
 
 import hashlib
 import importlib.util
@@ -6,15 +6,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from moving import write_scene
+from moving import iou, panning, paste, texture, write_scene
 
 from msdyn.cli.preprocess import main
 from msdyn.errors import InputError
-from msdyn.preprocess import pipeline, preprocess_video
+from msdyn.preprocess import preprocess_video
 from msdyn.preprocess.checkpoints.pinned import PINNED
 from msdyn.preprocess.imaging.windows import window_of
-from msdyn.preprocess.masks.saliency import find_saliency, with_salient_outlines
-from msdyn.scene import IGNORE
+from msdyn.preprocess.masks import motion
+from msdyn.preprocess.masks.motion import MotionMasks
+from msdyn.preprocess.masks.saliency import Saliency, find_saliency
+from msdyn.preprocess.masks.salient_motion import SalientMotion
+from msdyn.preprocess.masks.salient_outlines import with_salient_outlines
+from msdyn.preprocess.tracks.chained_flow import FlowTracks
+from msdyn.scene import IGNORE, Tracks
 
 FRAMES, HEIGHT, WIDTH = 5, 60, 80
 
@@ -142,8 +147,8 @@ def test_the_command_fails_before_anything_is_computed(clip, tmp_path, capsys):
     assert not out.exists()
 
 
-def test_the_pipeline_corrects_outlines_once(config, monkeypatch):
-    """Of masks by motion; again without, where that is asked for, and never others."""
+def test_the_pipeline_asks_the_network_about_every_frame_once(config, monkeypatch):
+    """Of masks by motion, and then about their objects; again without, where that is asked for."""
     calls = []
 
     def predict(image):
@@ -151,17 +156,20 @@ def test_the_pipeline_corrects_outlines_once(config, monkeypatch):
         return np.ones(image.shape[:2], np.float32)  # agrees with nothing
 
     def found(choice, *, offline):
-        return None if choice == "off" else predict
+        return None if choice == "off" else Saliency(predict)
 
-    monkeypatch.setattr(pipeline, "find_saliency", found)
+    monkeypatch.setattr(motion, "find_saliency", found)
     config = replace(config, masks="motion")
-    stages = preprocess_video(config).info.stages
+    scene = preprocess_video(config)
+    whole = [shape for shape in calls if shape[:2] == scene.size]
+    assert len(whole) == len(scene) and len(calls) >= len(whole) + 6
+    quality = scene.info.stages["masks"]["quality"]
+    assert quality["salient_objects"] == 0 and quality["saliency"] == 0
     count = len(calls)
-    assert count >= 6 and stages["masks"]["quality"]["salient_objects"] == 0
     preprocess_video(config)
     assert len(calls) == count
     again = preprocess_video(replace(config, saliency="off")).info.stages
-    assert "salient_objects" not in again["masks"]["quality"]
+    assert not {"salient_objects", "saliency"} & set(again["masks"]["quality"])
     preprocess_video(replace(config, masks="none", redo=("masks",)))
     assert len(calls) == count
 
@@ -185,7 +193,9 @@ def u2netp(shared, monkeypatch):
     # The digest that the package rembg expects of the same file.
     assert hashlib.md5(content).hexdigest() == "8e83ca70e441ab06c318d82300c84806"
     monkeypatch.setenv("MSDYN_WEIGHTS", str(path.parent))
-    return find_saliency("on", offline=True)
+    found = find_saliency("on", offline=True)
+    assert found is not None
+    return found.predict
 
 
 def test_a_disc_is_salient(u2netp):
@@ -198,6 +208,144 @@ def test_a_disc_is_salient(u2netp):
         found = u2netp(image)
         assert found.shape == (height, width) and 0 <= found.min() and found.max() <= 1
         assert ((found >= 0.5) & disc).sum() / ((found >= 0.5) | disc).sum() > 0.9
+
+
+def standing(count, frames=FRAMES):
+    """Return tracks of a grid over the whole image, none of which moves."""
+    y, x = np.mgrid[1 : HEIGHT : HEIGHT / count, 1 : WIDTH : WIDTH / count].reshape(2, -1)
+    xy = np.repeat(np.stack([x, y], 1)[:, None], frames, 1)
+    shown = np.ones(xy.shape[:2], bool)
+    return Tracks.from_dense(xy, shown, shown * 1.0, np.zeros(len(xy)), np.zeros(len(xy)))
+
+
+@pytest.fixture
+def evidence(tmp_path):
+    """A function that makes the evidence of a clip that is white where it is salient."""
+
+    def make(salient, tracks, log_odds):
+        images = np.repeat(salient[..., None], 3, -1).astype(np.uint8) * 255
+        scene = write_scene(tmp_path / f"scene{len(list(tmp_path.iterdir()))}", images)
+        return SalientMotion(Saliency(white), scene, tracks, log_odds)
+
+    return make
+
+
+def left(frames=FRAMES):
+    half = np.zeros((frames, HEIGHT, WIDTH), bool)
+    half[:, :, : WIDTH // 2] = True
+    return half
+
+
+def odds_of(tracks, moving, size=4.0):
+    """Return log odds that say that the tracks move that are on `moving` in the first frame."""
+    rows, xy = tracks.at(0)
+    odds = np.zeros(len(tracks))
+    odds[rows] = np.where(moving[0][xy[:, 1].astype(int), xy[:, 0].astype(int)], size, -size)
+    return odds
+
+
+def test_saliency_is_evidence_where_it_goes_with_the_motion(evidence):
+    """By the formula: the odds among tracks as salient, and 20 average ones, to those of all."""
+    tracks = standing(20)
+    odds = odds_of(tracks, left())
+    found = evidence(left(), tracks, odds)
+    moves = 1 / (1 + np.exp(-4))
+    # A column of 20 tracks next to the border between the halves is less clearly not salient.
+    on_left, at_border, on_right = (
+        np.log((n * p + 10) / (n * (1 - p) + 10))
+        for n, p in ((200, moves), (20, 1 - moves), (180, 1 - moves))
+    )
+    pixels = found.of_pixels(2)
+    assert pixels.shape == (HEIGHT // 2, WIDTH // 2)
+    np.testing.assert_allclose(pixels[:, :19], on_left)
+    np.testing.assert_allclose(pixels[:, 20], at_border)
+    np.testing.assert_allclose(pixels[:, 21:], on_right)
+    expected = {value.round(9) for value in (on_left, at_border, on_right)}
+    assert set(found.of_tracks().round(9)) == expected
+    assert ((found.of_tracks() > 0) == (odds > 0)).all() and on_left > 2
+
+
+def test_where_still_things_are_salient_the_evidence_is_the_opposite(evidence):
+    tracks = standing(20)
+    odds = odds_of(tracks, left())
+    np.testing.assert_allclose(
+        evidence(~left(), tracks, odds).of_pixels(0), evidence(left(), tracks, odds).of_pixels(0)
+    )
+    assert (evidence(~left(), tracks, odds).of_tracks()[odds > 0] > 2).all()
+
+
+@pytest.mark.parametrize("case", ["unrelated", "constant", "uncertain", "unknown", "nothing moves"])
+def test_saliency_says_nothing(evidence, case):
+    """Where it has nothing to do with motion, or no motion is certain."""
+    tracks, salient = standing(20), left()
+    top = np.zeros_like(salient)
+    top[:, : HEIGHT // 2] = True
+    odds = odds_of(tracks, top)
+    if case == "constant":
+        salient[:] = True
+    elif case == "uncertain":
+        odds = odds_of(tracks, left(), size=1.0)
+    elif case == "unknown":
+        odds[:] = np.nan
+    elif case == "nothing moves":
+        odds[:] = -5.0
+    found = evidence(salient, tracks, odds)
+    assert found.strength < 0.05 and np.abs(found.of_tracks()).max() < 0.05
+
+
+def test_few_tracks_say_little(evidence):
+    strengths = []
+    for count in (2, 6, 20):
+        tracks = standing(count)
+        strengths.append(evidence(left(), tracks, odds_of(tracks, left())).strength)
+    assert 0 < strengths[0] < 0.25 and strengths[0] < strengths[1] < strengths[2]
+
+
+def test_one_odd_frame_does_not_change_the_tracks(evidence):
+    tracks, salient = standing(20), left()
+    odds = odds_of(tracks, salient)
+    before = evidence(salient, tracks, odds).of_tracks()
+    salient[3] = np.random.default_rng(0).random((HEIGHT, WIDTH)) < 0.5
+    found = evidence(salient, tracks, odds)
+    np.testing.assert_allclose(found.of_tracks(), before)
+    assert np.abs(found.of_pixels(3)).mean() < 0.6 < np.abs(found.of_pixels(2)).mean()
+
+
+def test_a_map_is_half_as_large_and_computed_once(tmp_path):
+    images = np.zeros((2, 61, 81, 3), np.uint8)
+    images[1, :, 40:] = 255
+    scene = write_scene(tmp_path / "scene", images)
+    calls = []
+    saliency = Saliency(lambda image: (calls.append(image), white(image))[1])
+    for _ in range(2):
+        assert (
+            saliency.of_frame(scene, 0).shape == (31, 41) and not saliency.of_frame(scene, 0).any()
+        )
+        second = saliency.of_frame(scene, 1)
+        assert (second[:, :19] == 0).all() and (second[:, 22:] == 255).all()
+    assert len(calls) == 2
+
+
+def test_flat_parts_of_what_moves_are_found(tmp_path):
+    """A square with a flat lower half over a flat wall: only saliency knows where it ends."""
+    frames, height, width = 14, 120, 160
+    clip, _ = panning(frames, (height, width), degrees=0.2, shift=(1.2, 0.3))
+    clip[:, 60:] = 128
+    sprite = texture(60, 44, seed=4)
+    sprite[28:] = 135
+    pasted = [paste(image, sprite, (20 + 4 * t, 34)) for t, image in enumerate(clip)]
+    scene = write_scene(tmp_path / "s", np.stack([image for image, _ in pasted]))
+    tracks = FlowTracks().track(scene).tracks
+    truth = {image.tobytes(): true for image, true in pasted}
+    network = Saliency(lambda image: truth[image.tobytes()].astype(np.float32))
+    overlaps = []
+    for saliency in (None, network):
+        backend = MotionMasks()
+        backend.__dict__["network"] = saliency
+        masks = backend.segment(scene, tracks, None).masks
+        overlaps.append(np.mean([iou(m > 0, t) for m, (_, t) in zip(masks, pasted, strict=True)]))
+    # Measured: 0.46 and 0.60.
+    assert overlaps[1] > overlaps[0] + 0.1
 
 
 @pytest.mark.parametrize(
