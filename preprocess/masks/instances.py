@@ -32,7 +32,7 @@ __all__ = ["split_instances"]
 # the frames in which it is visible.
 MIN_MASS, MIN_PRESENCE = 0.1, 0.25
 # Minimum area of a region that starts an object, as a share of the mean moving area per frame.
-MIN_REGION = 0.15
+MIN_REGION = 0.05
 # Labels that share a region in a larger share of their common frames are one object. Regions of
 # smooth motion appear and disappear with the motion, so for them it is half.
 MAX_TOGETHER, MAX_TOGETHER_IN_MOTION = 0.9, 0.5

@@ -7,9 +7,10 @@ of these are refined at the edges of the image.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
@@ -41,7 +42,7 @@ from msdyn.preprocess.masks.static_tests import (
     looks_static,
     photometric_scores,
 )
-from msdyn.preprocess.multiview.two_view import two_view_motion
+from msdyn.preprocess.multiview.two_view import TwoViewMotion, two_view_motion
 from msdyn.preprocess.progress import progress
 from msdyn.preprocess.registry import register_backend
 from msdyn.scene import STATIC, Scene, Tracks
@@ -121,27 +122,21 @@ class MotionMasks(Backend):
         `threshold_px`, the score at which a track is as likely to move as not; `moving_share` of
         the pixels; with a network, `saliency`, see `SalientMotion.strength`.
         """
-        two_views = two_view_motion(tracks)
+        two, fps = self._two_views(scene, tracks), scene.info.fps
+        two_views = two.motion
         enough = two_views.inliers >= self.min_homography_inliers
-        moving: Masks | None = None
-        found: Figures = {}
-        if solution is None or enough:
-            moving, found = self._moving(
-                scene, tracks, two_views.scores, two_views.predict, PHOTOMETRY_MARGIN
-            )
-        if solution is not None:
+        if solution is None:
+            moving, found = two.moving
+        else:
             points = StaticPoints(tracks, solution.cameras)
             scores = np.sqrt(points.distances * two_views.epipolar)
-            many, found = self._moving(
+            moving, found = self._moving(
                 scene, tracks, scores, points.predict, PHOTOMETRY_MARGIN_WITH_CAMERAS
             )
-            if moving is not None:
-                fps = scene.info.fps
-                only_two = _only_in_two_views(moving, many, tracks, points, fps)
-                many = MaskStack(a | b for a, b in zip(many, only_two, strict=True))
-            moving = many
-        assert moving is not None
-        labels = split_instances(moving, tracks, scale=2.0, fps=scene.info.fps)
+            if enough:
+                only_two = _only_in_two_views(two.moving[0], moving, tracks, points, fps)
+                moving = MaskStack(a | b for a, b in zip(moving, only_two, strict=True))
+        labels = split_instances(moving, tracks, scale=2.0, fps=fps)
         figures = {
             "views": "two" if solution is None else "many",
             "homography_inliers": round(two_views.inliers, 4),
@@ -152,6 +147,26 @@ class MotionMasks(Backend):
             needs_cameras=not enough,
             better_with_cameras=solution is None,
         )
+
+    def _two_views(self, scene: Scene, tracks: Tracks) -> _TwoViews:
+        """Return what two views say: the last result, where it is of the same scene and tracks.
+
+        The masks of a clip are made twice, the second time with cameras.
+        """
+        last = self._results[-1] if self._results else None
+        if last is None or not last.is_of(scene, tracks):
+            motion = two_view_motion(tracks)
+
+            def find_moving() -> tuple[MaskStack, Figures]:
+                return self._moving(scene, tracks, motion.scores, motion.predict, PHOTOMETRY_MARGIN)
+
+            last = _TwoViews(scene.directory, motion, find_moving)
+            self._results[:] = [last]
+        return last
+
+    @cached_property
+    def _results(self) -> list[_TwoViews]:
+        return []
 
     def _moving(
         self,
@@ -208,6 +223,34 @@ class MotionMasks(Backend):
             shares.append(float((mask > 0).mean()))
             yield mask
         return figures | {"moving_share": round(float(np.mean(shares)), 4)}
+
+
+@dataclass(frozen=True)
+class _TwoViews:
+    """What two views say of the motion in a scene.
+
+    Attributes:
+        directory: of the scene.
+        motion: of its tracks.
+        find_moving: returns `moving`.
+    """
+
+    directory: Path
+    motion: TwoViewMotion
+    find_moving: Callable[[], tuple[MaskStack, Figures]]
+
+    @cached_property
+    def moving(self) -> tuple[MaskStack, Figures]:
+        """Which half-size pixels [T, h, w] move, and figures."""
+        return self.find_moving()
+
+    def is_of(self, scene: Scene, tracks: Tracks) -> bool:
+        """Return whether this is of a scene and tracks, whatever their objects."""
+        names = ("start", "stop", "run_xy", "run_visible")
+        own = self.motion.tracks
+        return self.directory == scene.directory and all(
+            np.array_equal(getattr(own, name), getattr(tracks, name)) for name in names
+        )
 
 
 def _only_in_two_views(

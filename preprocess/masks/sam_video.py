@@ -64,7 +64,7 @@ class SamMasks(Backend):
     """A name on the hub, or a folder."""
     path: Path | None = None
     """The user's prompts; without, the prompts are from the masks of `MotionMasks`."""
-    motion: MotionMasks = MotionMasks()
+    motion: MotionMasks = field(default_factory=MotionMasks)
     """What moves, and so is prompted."""
     offline: bool = field(default=False, metadata={"option": False})
     device: str = field(default="auto", metadata={"option": False})

@@ -1,5 +1,7 @@
 """Masks on layered clips whose moving parts are known exactly."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -26,6 +28,7 @@ from msdyn.preprocess.imaging.connected_components import (
     fill_from_nearest,
     smooth_regions,
 )
+from msdyn.preprocess.masks import motion
 from msdyn.preprocess.masks.instances import VELOCITY_FRAMES, _Component, split_instances
 from msdyn.preprocess.masks.motion import (
     MotionMasks,
@@ -171,6 +174,34 @@ def test_strong_parallax_needs_cameras_and_cameras_resolve_it(tmp_path):
     )
     # Measured: 0.98, and 0.16 from two views.
     assert overlap > 0.93 and before < 0.5
+
+
+def test_two_views_are_looked_at_once(square, monkeypatch):
+    """Once for the masks without and with cameras; again for other tracks or another scene."""
+    scene, tracks = square
+    calls = []
+
+    def counted(given):
+        calls.append(given)
+        return two_view_motion(given)
+
+    monkeypatch.setattr(motion, "two_view_motion", counted)
+    height, width = scene.size
+    poses = np.tile(np.eye(4), (len(scene), 1, 1))
+    poses[:, 0, 3] = -0.01 * np.arange(len(scene))  # one px a frame at depth 1
+    cameras = Cameras.pinhole(100.0, width, height, poses)
+    solution = CameraSolution(cameras, "moving", SparsePoints.empty(), Verdict("good"))
+    backend = MotionMasks()
+    backend.segment(scene, tracks, None)
+    again = backend.segment(scene, replace(tracks, object=np.ones(len(tracks))), solution)
+    assert len(calls) == 1
+    fresh = MotionMasks().segment(scene, tracks, solution)
+    assert len(calls) == 2
+    for mask, same in zip(again.masks, fresh.masks, strict=True):
+        np.testing.assert_array_equal(mask, same)
+    backend.segment(scene, tracks.select(np.arange(len(tracks) - 1)), None)
+    backend.segment(scene, replace(tracks, run_xy=tracks.run_xy + 1), None)
+    assert len(calls) == 4
 
 
 def test_masks_of_a_clip_too_short_for_any_pair(tmp_path):
