@@ -346,12 +346,15 @@ def test_regions_of_smooth_motion():
 
 
 @pytest.mark.parametrize("by_motion", [True, False])
-@pytest.mark.parametrize("speed", [3.0, 0.0])
-def test_what_always_touches_is_split_where_it_slides_if_asked_to(by_motion, speed):
-    """Two halves of a region in static masks; the right one slides down along the left one."""
+@pytest.mark.parametrize(("speed", "border"), [(3.0, 80), (0.0, 80), (3.0, 132)])
+def test_what_always_touches_is_split_where_it_slides_if_asked_to(by_motion, speed, border):
+    """Two parts of a region in static masks; the right one slides down along the left one.
+
+    They are equally large, or the right one is a bag beside the one who carries it.
+    """
     y, x = np.mgrid[4:96:4, 4:156:4].reshape(2, -1)
     start = np.repeat(np.stack([x, y], 1)[:, None], 12, axis=1).astype(float)
-    xy = start + np.where(x > 80, speed, 0)[:, None, None] * [0, 1] * np.arange(12)[:, None]
+    xy = start + np.where(x > border, speed, 0)[:, None, None] * [0, 1] * np.arange(12)[:, None]
     seen, none = (xy[..., 1] < 96), np.zeros(len(xy))
     tracks = Tracks.from_dense(xy * seen[..., None], seen, seen * 1.0, none, none)
     moving = np.zeros((12, 50, 80), bool)
@@ -361,11 +364,11 @@ def test_what_always_touches_is_split_where_it_slides_if_asked_to(by_motion, spe
         np.testing.assert_array_equal(labels, moving)
         return
     assert labels.max() == 2
-    left, right = labels[0, 25, 10], labels[0, 25, 60]
+    left, right = labels[0, 25, 10], labels[0, 25, 72]
     assert left != right
     # The upper right runs out of tracks.
-    assert (labels[:, 2:48, 2:36] == left).mean() > 0.95
-    assert (labels[:6, 24:48, 44:78] == right).mean() > 0.95
+    assert (labels[:, 2:48, 2 : border // 2 - 4] == left).mean() > 0.95
+    assert (labels[:6, 24:48, border // 2 + 4 : 78] == right).mean() > 0.95
 
 
 def test_what_two_views_alone_see_stays_whole_or_goes():
