@@ -30,7 +30,7 @@ _PROBES = 9
 # Least intersection over union with the mask by motion, in their median, and in a frame.
 _MIN_AGREEMENT = 0.7
 # Largest region added or removed, as a share of the mask by motion.
-_MAX_ADDED, _MAX_REMOVED = 0.1, 0.3
+_MAX_CHANGED = 0.1
 # Smaller objects, as a share of the image, are left alone.
 _MIN_AREA = 0.003
 
@@ -125,8 +125,8 @@ def _correct(mask: Mask, label: int, salient: Bool[np.ndarray, "height width"]) 
     """Add small regions to an object of a part of a mask, and remove others, in place."""
     own = mask == label
     area = int(own.sum())
-    removed = _small_regions(own & ~salient, _MAX_REMOVED * area)
-    added = _small_regions((mask == STATIC) & salient, _MAX_ADDED * area)
+    removed = _small_regions(own & ~salient, _MAX_CHANGED * area)
+    added = _small_regions((mask == STATIC) & salient, _MAX_CHANGED * area)
     mask[removed] = STATIC
     mask[added] = label
 
