@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import functools
+import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,9 @@ from tqdm import tqdm
 
 # Without progress bars, the standard error stream of commands has nothing but error messages.
 tqdm.__init__ = functools.partialmethod(tqdm.__init__, disable=True)
+
+# The user's weights are for the user: what tests need of them, they name.
+os.environ.pop("MSDYN_WEIGHTS", None)
 
 # No deadline: the time of an example varies too much.
 settings.register_profile("msdyn", deadline=None, max_examples=25, derandomize=True)

@@ -1,7 +1,7 @@
 """Measure accuracy and speed of weight-free preprocessing on clips with ground truth.
 
     python tools/eval_preprocess.py --json figures.json
-    python tools/eval_preprocess.py --only camel --until masks --sheets sheets
+    python tools/eval_preprocess.py --only camel --until masks --sheets sheets --saliency on
 
 Real clips are read from --clips (camel.mp4, camel_masks/, camel_joints.json, duck.mp4, hand.mp4,
 hand_poses_llff.json); other names are synthetic scenes, which are rendered first. A clip whose
@@ -30,7 +30,7 @@ import sys
 import tempfile
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real, UInt8
@@ -47,6 +47,7 @@ from msdyn.geometry import (
     unproject,
 )
 from msdyn.preprocess import STAGES, WITHOUT_WEIGHTS, PreprocessConfig, preprocess_video
+from msdyn.preprocess.contracts import SaliencyChoice
 from msdyn.preprocess.imaging.flow import estimate_flow, follow_points, grey, refine_points
 from msdyn.preprocess.tracks.chained_flow import FlowTracks
 from msdyn.scene import Scene, Tracks
@@ -66,6 +67,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", default=["camel", "duck", "hand", "demo"])
     parser.add_argument("--frames", type=int, help="frames of synthetic scenes")
     parser.add_argument("--until", choices=STAGES[2:], default="depth", help="last stage to run")
+    parser.add_argument("--saliency", choices=get_args(SaliencyChoice), default="off")
     parser.add_argument("--work", type=Path, help="keep the scene directories in this folder")
     parser.add_argument("--sheets", type=Path, help="write contact sheets to this folder")
     parser.add_argument("--json", type=Path, help="add the figures to this file")
@@ -82,7 +84,13 @@ def main() -> int:
                 video = work / f"{name}-clip" / "clip.mp4"
             chosen = STAGES[: STAGES.index(arguments.until) + 1]
             try:
-                options = PreprocessConfig(video, work / name, only=chosen, **WITHOUT_WEIGHTS)
+                options = PreprocessConfig(
+                    video,
+                    work / name,
+                    only=chosen,
+                    saliency=arguments.saliency,
+                    **WITHOUT_WEIGHTS,
+                )
                 scene = preprocess_video(options)
             except PoorInputError:
                 scene = Scene(work / name)

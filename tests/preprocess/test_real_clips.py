@@ -23,6 +23,7 @@ def camel(shared, tmp_path_factory):
     folder = tmp_path_factory.mktemp("camel") / "camel"
     arguments = [str(shared / "clips" / "camel.mp4"), "--out", str(folder), "--preset", "offline"]
     arguments += ["--end", f"{(FRAMES - 0.5) / 24}", "--long-side", str(WIDTH)]
+    arguments += ["--depth", "fused", "--saliency", "off"]
     with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
         code = main(arguments)
     return arguments, code, out.getvalue(), err.getvalue()
@@ -65,6 +66,7 @@ def test_a_turning_camera_is_told_in_one_line_and_accepted_on_demand(camel, caps
 def test_an_ambiguous_focal_length_is_told_in_one_line(shared, tmp_path, capsys):
     arguments = [str(shared / "clips" / "duck.mp4"), "--out", str(tmp_path / "duck")]
     arguments += ["--max-frames", "10", "--long-side", "256", "--masks", "none"]
+    arguments += ["--depth", "fused"]
     assert main(arguments) == 3
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "the focal length is ambiguous" in err
