@@ -23,12 +23,12 @@ from msdyn.preprocess.contracts import (
 )
 from msdyn.preprocess.depth.fusion import (
     ASSUMED,
-    BEFORE_BACKDROP,
     FusionOptions,
     fuse,
     shares_of_pixels,
     static_body,
 )
+from msdyn.preprocess.depth.objects import BEFORE_BACKDROP
 from msdyn.preprocess.imaging.edge_aware_fill import fill
 from msdyn.preprocess.registry import register_backend
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks

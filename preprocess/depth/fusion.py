@@ -4,9 +4,8 @@
    confirms it: along image edges, or by a network (`Completion`), whichever predicts measured depth
    better that is hidden from it.
 2. Objects that move rigidly are measured likewise, relative to themselves, and scaled to the depth
-   of what they touch. All others have the relief that the completion gives them, or one depth per
-   frame; their distance is that of what they touch or of what surrounds them, smoothed over time.
-   Those pixels are "assumed".
+   of what they touch. All others are placed by what they touch (`objects`); their pixels are
+   "assumed".
 
 A first pass over the frames measures the background, a second one completes it and finds the
 surroundings of each object, a third one adds the objects. Between them, depth is stored on disk.
@@ -19,35 +18,31 @@ import tempfile
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Float32, Int
 from tqdm import tqdm
 
 from msdyn.preprocess.contracts import CameraSolution, DepthMap, Figures, Masks
 from msdyn.preprocess.depth.consistency import Consistency
 from msdyn.preprocess.depth.multi_frame import MIN_POINTS, Body, DenseBody
+from msdyn.preprocess.depth.objects import Completion, place_objects
 from msdyn.preprocess.depth.rigid_objects import bring_to_scale, solve_rigid_objects
-from msdyn.preprocess.depth.support import Surroundings, read_surroundings, smooth_depths
+from msdyn.preprocess.depth.support import Surroundings, read_surroundings
 from msdyn.preprocess.multiview.static_points import static_points
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks, frame_path
 
 __all__ = [
     "ASSUMED",
-    "BEFORE_BACKDROP",
     "COMPLETED",
     "CONFIRMED",
     "OWN_MOTION",
-    "Completion",
     "FusionOptions",
     "fuse",
     "shares_of_pixels",
     "static_body",
 ]
 
-# Depth of objects of which nothing is known, where the background has a typical depth of 1.
-BEFORE_BACKDROP = 0.9
 # Confidence of the depth of a pixel: assumed, on an object; an object measured by its own rigid
 # motion, scaled to what it touches; completed; confirmed by other frames.
 ASSUMED, OWN_MOTION, COMPLETED, CONFIRMED = 64, 160, 128, 255
@@ -55,43 +50,6 @@ _INVERSE, _WEIGHT, _MEASURED = "-inverse.npy", "-weight.npy", "-measured.npy"
 # To compare completions, half of the cells of this side, in units of the longer side of the image,
 # are hidden in so many frames. A factor (its logarithm) above the last is as bad as any.
 HIDDEN_CELL, TEST_FRAMES, WORST = 1 / 8, 6, 0.5
-MIN_CONTACTS = 3  # frames in which the ground below an object is visible
-# A contact that would move the relief of an object further than this is a wrong contact.
-MAX_SHIFT = 1.5
-
-
-@runtime_checkable
-class Completion(Protocol):
-    """What gives depth where nothing is measured.
-
-    Attributes:
-        name: for the record.
-    """
-
-    name: str
-
-    def complete(
-        self,
-        frame: int,
-        inverse: Float32[np.ndarray, "h w"],
-        weight: Float32[np.ndarray, "h w"],
-        own: Bool[np.ndarray, "height width"],
-    ) -> tuple[Float32[np.ndarray, "height width"], Bool[np.ndarray, "height width"]]:
-        """Return the depth [H, W] of a body everywhere, and where it is that of measured pixels.
-
-        Pixels off the body have meaningless values.
-
-        Args:
-            frame: the frame.
-            inverse: [h, w] measured inverse depth, at working size.
-            weight: [h, w] its weight, 0 where nothing is measured.
-            own: [H, W] the pixels of the body.
-        """
-        ...
-
-    def relief(self, frame: int) -> Float32[np.ndarray, "height width"] | None:
-        """Return depth [H, W] that holds on each object up to a factor, None without any."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -158,14 +116,12 @@ def fuse(
         bodies = {}
         if options.rigid_objects:
             bodies = solve_rigid_objects(scene, tracks, masks, background, seed=options.seed)
-        objects = []
+        measured = {}
         for label, found in surroundings.items():
-            dense = None
             scaled = bring_to_scale(bodies[label], found) if label in bodies else None
             if scaled is not None:
-                dense = stack.enter_context(DenseBody(scene, masks, scaled, size))
-            reliefs = None if dense else _relief_depths(masks, completion, label, found)
-            objects.append(_Object(label, found, dense, reliefs))
+                measured[label] = stack.enter_context(DenseBody(scene, masks, scaled, size))
+        objects = place_objects(masks, completion, surroundings, measured)
 
         consistency = Consistency(background.cameras)
         counts = np.zeros(256, int)  # of pixels, by confidence
@@ -190,109 +146,6 @@ def fuse(
         "objects": {str(item.label): item.figures() for item in objects},
         **consistency.figures(),
     }
-
-
-class _Object:
-    """The depth of one object.
-
-    Attributes:
-        label: its index in the masks.
-    """
-
-    def __init__(
-        self,
-        label: int,
-        surroundings: list[Surroundings | None],
-        body: DenseBody | None,
-        reliefs: Float[np.ndarray, "frames 2"] | None,
-    ) -> None:
-        """Estimate the depth of an object.
-
-        Args:
-            label: its index in the masks.
-            surroundings: of every frame.
-            body: measures it where it moves rigidly.
-            reliefs: [T, 2] depth of the relief of the completion at its foot and on the whole
-                object, 0 where unknown; None without a relief.
-        """
-        contacts = np.array([found.contact if found else 0.0 for found in surroundings])
-        holders = np.array([found.holder if found else 0.0 for found in surroundings])
-        hangs = sum(found.hangs for found in surroundings if found)
-        self.label = label
-        self._body = body
-        self._factors: np.ndarray | None = None
-        self._touches = int((contacts > 0).sum()) >= max(MIN_CONTACTS, hangs)
-        if reliefs is not None:
-            self._factors, self._touches = _relief_factors(reliefs, contacts, self._touches)
-        smooth = smooth_depths(contacts if self._touches else holders)
-        self._placed = np.where(smooth > 0, smooth, BEFORE_BACKDROP)
-
-    def figures(self) -> Figures:
-        """Return how the shape and the position were found."""
-        if self._factors is not None:
-            place = "contact" if self._touches else "network"
-            return {"shape": "network", "placed_by": place}
-        return {
-            "shape": "own rigid motion" if self._body else "one depth per frame",
-            "placed_by": "contact" if self._touches else "border",
-        }
-
-    def measured(
-        self, frame: int, own: Bool[np.ndarray, "height width"], completion: Completion
-    ) -> Float32[np.ndarray, "height width"] | None:
-        """Return its measured depth [H, W] on its pixels `own`, None where nothing is measured."""
-        if self._body is None:
-            return None
-        inverse, weight = self._body.measure(frame)
-        return completion.complete(frame, inverse, weight, own)[0] if weight.any() else None
-
-    def assumed(
-        self, frame: int, own: Bool[np.ndarray, "height width"], completion: Completion
-    ) -> float | Float32[np.ndarray, " pixels"]:
-        """Return its assumed depth on its pixels `own` [H, W]: one for all, or one for each."""
-        relief = None if self._factors is None else completion.relief(frame)
-        if relief is None or self._factors is None:
-            return float(self._placed[frame])
-        return relief[own] * np.float32(self._factors[frame])
-
-
-def _relief_depths(
-    masks: Masks, completion: Completion, label: int, surroundings: list[Surroundings | None]
-) -> Float[np.ndarray, "frames 2"] | None:
-    """Return the median depth of the relief at the foot of an object, and on all of it."""
-    depths = np.zeros((len(surroundings), 2))
-    for frame, found in enumerate(surroundings):
-        if found is None:
-            continue
-        relief = completion.relief(frame)
-        if relief is None:
-            return None
-        own = masks[frame] == label
-        foot = own[found.foot[0] : found.foot[1]]
-        depths[frame, 1] = np.median(relief[own])
-        if foot.any():
-            depths[frame, 0] = np.median(relief[found.foot[0] : found.foot[1]][foot])
-    return depths
-
-
-def _relief_factors(
-    reliefs: Float[np.ndarray, "frames 2"], contacts: Float[np.ndarray, " frames"], touches: bool
-) -> tuple[Float[np.ndarray, " frames"], bool]:
-    """Return what to multiply a relief by in each frame [T], and whether contacts determine it.
-
-    The factors remove what is not smooth in the distance of the object. Contacts with the ground
-    scale it, unless they contradict the relief.
-    """
-    foot, whole = reliefs.T
-    smooth = smooth_depths(whole)
-    factors = np.divide(smooth, whole, out=np.ones_like(whole), where=whole > 0)
-    both = (contacts > 0) & (foot > 0)
-    if not (touches and both.any()):
-        return factors, False
-    shift = float(np.median(contacts[both] / (factors * foot)[both]))
-    if not 1 / MAX_SHIFT < shift < MAX_SHIFT:
-        return factors, False
-    return factors * shift, True
 
 
 def shares_of_pixels(counts: Int[np.ndarray, " levels"]) -> Figures:

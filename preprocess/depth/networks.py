@@ -50,7 +50,8 @@ from msdyn.preprocess.depth.aligned_depth import (
 )
 from msdyn.preprocess.depth.consistency import Consistency
 from msdyn.preprocess.depth.fused import EdgeCompletion
-from msdyn.preprocess.depth.fusion import Completion, FusionOptions, fuse, static_body
+from msdyn.preprocess.depth.fusion import FusionOptions, fuse, static_body
+from msdyn.preprocess.depth.objects import Completion
 from msdyn.preprocess.depth.scale_alignment import InverseDepthFit
 from msdyn.preprocess.multiview.static_points import static_points
 from msdyn.preprocess.progress import progress

@@ -12,9 +12,9 @@ from msdyn.preprocess.checkpoints.placement import Placement
 from msdyn.preprocess.contracts import CameraSolution, SparsePoints, Verdict
 from msdyn.preprocess.depth import fusion, networks
 from msdyn.preprocess.depth.fused import BACKDROP, FusedDepth
-from msdyn.preprocess.depth.fusion import BEFORE_BACKDROP
 from msdyn.preprocess.depth.multi_frame import Body, DenseBody
 from msdyn.preprocess.depth.networks import ModelDepth
+from msdyn.preprocess.depth.objects import BEFORE_BACKDROP
 from msdyn.preprocess.depth.rigid_objects import solve_rigid_objects
 from msdyn.preprocess.multiview.track_labels import assign_objects
 from msdyn.preprocess.multiview.triangulation import reprojection_error, triangulate_tracks
