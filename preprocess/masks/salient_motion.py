@@ -2,10 +2,10 @@
 
 Things that move are often salient: a person, an animal, a tool in a hand. How often is different in
 every clip, and in every frame: a network may find the animal in one frame, and a toy beside it in
-the next. So the probability of a saliency, given that a pixel moves or that it does not, is counted
-on the tracks of the frame whose motion is certain. The ratio of both is evidence on all others:
-pixels without texture, limbs at rest, the clothes of someone who moves a hand, and shadows. Where
-saliency has nothing to do with motion, the ratio is 1, and nothing changes.
+the next. So it is counted on the tracks of each frame whose motion is certain: what are the odds
+that they move where the image is as salient as here, relative to those of all? That ratio is
+evidence on tracks and pixels without texture, on limbs at rest, on the clothes of someone who moves
+a hand, and on shadows. Where saliency has nothing to do with motion, it is 1, and nothing changes.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _log_ratios(
     interval: Int[np.ndarray, " certain"],
     moves: Float[np.ndarray, " certain"],
 ) -> Float[np.ndarray, " intervals"]:
-    """Return the log of the ratio of the probabilities of each interval, if moving and if static.
+    """Return the log of the ratio of the odds of motion in each interval to those of all tracks.
 
     Args:
         interval: of each track.
