@@ -18,7 +18,6 @@ from msdyn.preprocess.contracts import (
     Masks,
     SparsePoints,
     Stage,
-    Streamed,
     TrackResult,
     Verdict,
 )
@@ -32,6 +31,7 @@ from msdyn.preprocess.registry import (
     find_backend,
     register_backend,
 )
+from msdyn.preprocess.streamed import Streamed
 
 __all__ = [
     "BACKEND_STAGES",

@@ -8,21 +8,22 @@ The stages run in this order, each reading from the scene directory what the one
 The masks stage also sets `Tracks.object`, the object that each track lies on.
 
 A backend computes; the pipeline writes, stamps and caches. Masks and depth maps are streamed frame
-by frame, so that memory does not grow with the length of the clip.
+by frame (`Streamed`), so that memory does not grow with the length of the clip.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, get_args, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, TypeVar, get_args, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 
 from msdyn.geometry import Cameras
 from msdyn.preprocess.frames.footage import Footage
+from msdyn.preprocess.streamed import Figures, Streamed
 from msdyn.scene import Scene, Tracks
 
 __all__ = [
@@ -48,7 +49,6 @@ __all__ = [
     "SaliencyChoice",
     "SparsePoints",
     "Stage",
-    "Streamed",
     "TrackResult",
     "TracksBackend",
     "Verdict",
@@ -62,62 +62,15 @@ BackendStage = Literal["tracks", "masks", "cameras", "depth"]
 BACKEND_STAGES: tuple[BackendStage, ...] = get_args(BackendStage)
 """The stages that have backends."""
 
-Figures: TypeAlias = dict[str, Any]
-"""Quality figures by name: JSON values for the record of a stage in `scene.json`."""
-
 Mask: TypeAlias = UInt8[np.ndarray, "height width"]
 """0 static, 1..254 objects, 255 ignore."""
 
 CameraMotion = Literal["moving", "rotating", "static", "unknown"]
 SaliencyChoice = Literal["auto", "on", "off"]
 
-Item = TypeVar("Item")
 AnyBackend = TypeVar("AnyBackend", bound="Backend")
 AnyInfo = TypeVar("AnyInfo", bound="BackendInfo")
 AnyFileBackend = TypeVar("AnyFileBackend", bound="FileBackend")
-
-
-class Streamed(Generic[Item]):
-    """One item per frame, computed as it is taken, and figures that are known after the last one.
-
-    An iterator over what a generator yields; the figures are what the generator returns.
-    """
-
-    def __init__(self, items: Generator[Item, None, Figures]) -> None:
-        self._items = items
-        self._figures: Figures | None = None
-
-    @classmethod
-    def of(cls, items: Iterable[Item], figures: Figures) -> Streamed[Item]:
-        """Return a stream of items whose figures are known beforehand."""
-
-        def generate() -> Generator[Item, None, Figures]:
-            yield from items
-            return figures
-
-        return cls(generate())
-
-    def __iter__(self) -> Iterator[Item]:
-        return self
-
-    def __next__(self) -> Item:
-        try:
-            return next(self._items)
-        except StopIteration as end:
-            if self._figures is None:  # next() on an exhausted generator returns None
-                self._figures = end.value
-            raise
-
-    @property
-    def figures(self) -> Figures:
-        """The figures.
-
-        Raises:
-            RuntimeError: not all items have been taken.
-        """
-        if self._figures is None:
-            raise RuntimeError("the figures are known once every item has been taken")
-        return self._figures
 
 
 @dataclass(frozen=True)

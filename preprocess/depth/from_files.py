@@ -20,7 +20,6 @@ from msdyn.preprocess.contracts import (
     Figures,
     FileBackend,
     Masks,
-    Streamed,
 )
 from msdyn.preprocess.frame_matching import (
     frame_files,
@@ -30,6 +29,7 @@ from msdyn.preprocess.frame_matching import (
 )
 from msdyn.preprocess.progress import progress
 from msdyn.preprocess.registry import register_backend
+from msdyn.preprocess.streamed import Streamed
 from msdyn.scene import Scene, Tracks
 
 __all__ = ["FileDepth"]

@@ -19,7 +19,6 @@ from msdyn.preprocess.contracts import (
     DepthResult,
     Figures,
     Masks,
-    Streamed,
 )
 from msdyn.preprocess.depth.fusion import (
     ASSUMED,
@@ -31,6 +30,7 @@ from msdyn.preprocess.depth.fusion import (
 from msdyn.preprocess.depth.objects import BEFORE_BACKDROP
 from msdyn.preprocess.imaging.edge_aware_fill import fill
 from msdyn.preprocess.registry import register_backend
+from msdyn.preprocess.streamed import Streamed
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks
 
 __all__ = ["EdgeCompletion", "FusedDepth"]

@@ -39,7 +39,6 @@ from msdyn.preprocess.contracts import (
     DepthResult,
     Figures,
     Masks,
-    Streamed,
     Verdict,
 )
 from msdyn.preprocess.depth.aligned_depth import (
@@ -56,6 +55,7 @@ from msdyn.preprocess.depth.scale_alignment import InverseDepthFit
 from msdyn.preprocess.multiview.static_points import static_points
 from msdyn.preprocess.progress import progress
 from msdyn.preprocess.registry import register_backend
+from msdyn.preprocess.streamed import Streamed
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks, frame_path
 
 __all__ = ["DepthNetwork", "ModelDepth", "load_network", "register_depth_network"]

@@ -14,11 +14,17 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int, Shaped, UInt8
 
 from msdyn.geometry import Cameras
-from msdyn.preprocess.contracts import Figures, Mask, MaskResult, Masks, Streamed
+from msdyn.preprocess.contracts import (
+    Figures,
+    Mask,
+    MaskResult,
+    Masks,
+)
 from msdyn.preprocess.imaging.connected_components import connected_regions, drop_specks
 from msdyn.preprocess.imaging.mask_stack import MaskStack
 from msdyn.preprocess.imaging.windows import Window, window_of
 from msdyn.preprocess.progress import progress
+from msdyn.preprocess.streamed import Streamed
 from msdyn.scene import STATIC, Scene
 
 __all__ = ["changed_masks", "without_background"]

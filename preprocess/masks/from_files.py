@@ -16,11 +16,11 @@ from msdyn.preprocess.contracts import (
     FileBackend,
     Mask,
     MaskResult,
-    Streamed,
 )
 from msdyn.preprocess.frame_matching import frame_files, nearest, scale_factor
 from msdyn.preprocess.progress import progress
 from msdyn.preprocess.registry import register_backend
+from msdyn.preprocess.streamed import Streamed
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks
 
 __all__ = ["FileMasks"]

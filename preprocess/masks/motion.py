@@ -25,7 +25,6 @@ from msdyn.preprocess.contracts import (
     MaskResult,
     Masks,
     SaliencyChoice,
-    Streamed,
 )
 from msdyn.preprocess.imaging.connected_components import (
     close_holes,
@@ -45,6 +44,7 @@ from msdyn.preprocess.masks.static_tests import (
 from msdyn.preprocess.multiview.two_view import TwoViewMotion, two_view_motion
 from msdyn.preprocess.progress import progress
 from msdyn.preprocess.registry import register_backend
+from msdyn.preprocess.streamed import Streamed
 from msdyn.scene import STATIC, Scene, Tracks
 
 __all__ = ["MotionMasks", "NoMasks", "interpolate_odds"]

@@ -33,12 +33,12 @@ from msdyn.preprocess.contracts import (
     Figures,
     Mask,
     MaskResult,
-    Streamed,
 )
 from msdyn.preprocess.masks.motion import MotionMasks
 from msdyn.preprocess.masks.prompts import Prompt, prompts_from_masks, read_prompts
 from msdyn.preprocess.progress import progress
 from msdyn.preprocess.registry import register_backend
+from msdyn.preprocess.streamed import Streamed
 from msdyn.scene import STATIC, Scene, Tracks, frame_path
 
 __all__ = ["EdgeTamMasks", "Sam2Masks", "SamMasks"]
