@@ -142,6 +142,10 @@ class PreprocessConfig:
                 raise InputError(
                     f"prompts: given, but masks is {chosen}; use --masks {' or '.join(networks)}"
                 )
+        if self.saliency == "on" and self.masks in ("none", "files"):
+            raise InputError(
+                f"saliency: on, but masks is {self.masks}; use --masks motion, or leave it out"
+            )
 
     def _check_backend(self, stage: BackendStage) -> None:
         """Check the options of a stage's backend: its name, path and checkpoint."""

@@ -149,6 +149,16 @@ def test_the_command_fails_before_anything_is_computed(clip, tmp_path, capsys):
     assert not out.exists()
 
 
+@pytest.mark.parametrize("masks", ["none", "files"])
+def test_masks_that_cannot_use_it_are_told(masks, tmp_path, capsys):
+    arguments = ["clip.mp4", "--saliency", "on", "--masks", masks]
+    arguments += ["--masks-path", str(tmp_path)] * (masks == "files")
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and f"saliency: on, but masks is {masks}; use --masks" in error
+
+
 def test_the_pipeline_asks_the_network_about_every_frame_once(config, monkeypatch):
     """Of masks by motion, and then about their objects; again without, where that is asked for."""
     calls = []
