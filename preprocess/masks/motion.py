@@ -153,7 +153,7 @@ class MotionMasks(Backend):
 
         The masks of a clip are made twice, the second time with cameras.
         """
-        last = self._results[-1] if self._results else None
+        last = self._last_two_views[0] if self._last_two_views else None
         if last is None or not last.is_of(scene, tracks):
             motion = two_view_motion(tracks)
 
@@ -161,11 +161,12 @@ class MotionMasks(Backend):
                 return self._moving(scene, tracks, motion.scores, motion.predict, PHOTOMETRY_MARGIN)
 
             last = _TwoViews(scene.directory, motion, find_moving)
-            self._results[:] = [last]
+            self._last_two_views[:] = [last]
         return last
 
     @cached_property
-    def _results(self) -> list[_TwoViews]:
+    def _last_two_views(self) -> list[_TwoViews]:
+        """The last result of `_two_views`, if any; a list, as the backend is frozen."""
         return []
 
     def _moving(
