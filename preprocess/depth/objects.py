@@ -173,7 +173,7 @@ class _Relief:
     Attributes:
         whole, foot: [T] its median depth on the whole object and on its foot, 0 where unknown.
         area: [T] px.
-        bottom: the mean of the object's lowest row.
+        bottom: the object's lowest row, the mean of the frames in which it is visible.
         contacts: [T] depth of the ground it is on, 0 where that is not visible or not believed.
     """
 
@@ -204,7 +204,7 @@ def _read_relief(
 ) -> _Relief | None:
     """Return the relief on an object, None where the completion gives none."""
     whole, foot, area = np.zeros((3, len(surroundings)))
-    bottoms = [0]
+    bottoms = []
     for frame, found in enumerate(surroundings):
         if found is None:
             continue
@@ -218,7 +218,7 @@ def _read_relief(
             foot[frame] = np.median(relief[lowest][own[lowest]])
         bottoms.append(found.foot[1])
     contacts = _contacts(surroundings) * _touches(surroundings)
-    return _Relief(whole, foot, area, float(np.mean(bottoms)), contacts)
+    return _Relief(whole, foot, area, float(np.mean(bottoms or [0])), contacts)
 
 
 def _common_factors(reliefs: Sequence[_Relief]) -> Float[np.ndarray, " frames"]:

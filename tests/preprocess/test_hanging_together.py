@@ -64,6 +64,20 @@ def test_a_bag_stays_with_the_man_who_carries_it():
     assert figures[1]["placed_by"] == figures[2]["placed_by"] == "network"
 
 
+def test_the_lowest_decides_however_seldom_it_is_seen():
+    masks, depths = man_with_bag()
+    masks[:, 45:] = 0
+    masks[:3, :, 30:] = 0
+    masks[3:, 40:47, 30:45] = 2
+    depths = np.where(masks > 0, 2.0, 5.0).astype(np.float32)
+    found = {
+        1: [Surroundings(ground=2.4, ring=5.0, holder=4.0, foot=(38, 45))] * FRAMES,
+        2: [Surroundings(ground=2.9, ring=5.0, holder=4.0, foot=(42, 47))] * FRAMES,
+    }
+    placed, _ = place(masks, depths, found)
+    np.testing.assert_allclose(placed[masks > 0], 2.9, rtol=1e-6)
+
+
 def apart(masks, depths):
     """Move the bag away in most frames."""
     masks[1:, :, 30:45] = 0
