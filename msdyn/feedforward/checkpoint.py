@@ -1,0 +1,196 @@
+"""Weights: our own files, the released checkpoint, and VGGT-1B.
+
+Ours are safetensors files whose header holds the config. The released names differ from ours by
+prefixes only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+from msdyn.errors import InputError
+from msdyn.feedforward.config import ModelConfig
+from msdyn.feedforward.model import Movies
+from msdyn.files import atomic_path
+
+__all__ = ["load_model", "load_vggt", "published_names", "save_model"]
+
+_FORMAT = "msdyn-feedforward"
+# Prefixes, the first match counts: ours, in the released checkpoint.
+_PUBLISHED = (("aggregator.", "backbone.backbone."), ("", "backbone."))
+# Prefixes, the first match counts: in VGGT, ours.
+_VGGT = (
+    ("aggregator.patch_embed.", "encoder."),
+    ("aggregator.", "aggregator."),
+    ("depth_head.", "depth_head."),
+    ("point_head.", "motion_head."),
+)
+_VGGT_UNUSED = ("camera_head.", "track_head.")
+
+
+def published_names(names: Iterable[str]) -> dict[str, str]:
+    """Return the name in the released checkpoint of each of our parameters."""
+    renamed = {}
+    for name in names:
+        ours, theirs = next(rule for rule in _PUBLISHED if name.startswith(rule[0]))
+        renamed[name] = theirs + name[len(ours) :]
+    return renamed
+
+
+def save_model(
+    model: Movies, path: str | os.PathLike, *, about: Mapping[str, Any] | None = None
+) -> None:
+    """Write a network atomically.
+
+    Args:
+        model: the network.
+        path: of the safetensors file.
+        about: further facts for the header, as JSON: how it was trained.
+    """
+    from safetensors.torch import save_file
+
+    header = {"version": 1, "config": model.config.to_json(), "about": dict(about or {})}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in _weights(model).items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"format": _FORMAT, "header": json.dumps(header)})
+
+
+def load_model(path: str | os.PathLike, *, dtype: torch.dtype | None = None) -> Movies:
+    """Read a network, on the CPU, for inference.
+
+    Args:
+        path: a file of `save_model`, or the released checkpoint (safetensors or PyTorch).
+        dtype: of the weights; that of the file by default.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: another file, or weights that do not fit the config.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file of weights")
+    tensors, metadata = _read(path)
+    if metadata.get("format") == _FORMAT:
+        header = json.loads(metadata["header"])
+        if header["version"] != 1:
+            raise InputError(f"{path}: version: expected 1, got {header['version']}; update msdyn")
+        config = ModelConfig.from_json(header["config"])
+    else:
+        is_static = not any(name.startswith("backbone.motion_head.") for name in tensors)
+        config = ModelConfig.published_static() if is_static else ModelConfig.published_network()
+    model = _on_meta(config)
+    if metadata.get("format") != _FORMAT:
+        ours = {theirs: name for name, theirs in published_names(_weights(model)).items()}
+        tensors = {ours.get(name, name): value for name, value in tensors.items()}
+    _assign(model, tensors, path, dtype)
+    return model.eval()
+
+
+def load_vggt(model: Movies, path: str | os.PathLike) -> list[str]:
+    """Initialise those parts of a network that VGGT-1B has; its point head starts the motion.
+
+    Args:
+        model: a network of VGGT's sizes; its own parameters are overwritten.
+        path: VGGT's checkpoint (safetensors or PyTorch).
+
+    Returns:
+        The names of the parameters that the checkpoint does not have.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: another file, or weights of other shapes.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file of weights")
+    expected = _weights(model)
+    found: dict[str, Tensor] = {}
+    for name, value in _read(path)[0].items():
+        if name.startswith(_VGGT_UNUSED):
+            continue
+        rule = next((rule for rule in _VGGT if name.startswith(rule[0])), None)
+        ours = "" if rule is None else rule[1] + name[len(rule[0]) :]
+        if ours in expected:
+            found[ours] = value
+    if not found:
+        raise InputError(f"{path}: expected the weights of VGGT-1B, got none of its names")
+    _check_shapes(expected, found, path)
+    for name, value in found.items():
+        expected[name].data.copy_(value)
+    return sorted(expected.keys() - found.keys())
+
+
+def _on_meta(config: ModelConfig) -> Movies:
+    """Return a network without memory for its weights."""
+    with torch.device("meta"):
+        return Movies(config)
+
+
+def _weights(model: Movies) -> dict[str, Tensor]:
+    return dict(model.state_dict(keep_vars=True))
+
+
+def _assign(
+    model: Movies, tensors: Mapping[str, Tensor], path: Path, dtype: torch.dtype | None
+) -> None:
+    """Give a network on the meta device its weights, without a second copy in memory."""
+    expected = _weights(model)
+    missing = sorted(expected.keys() - tensors.keys())
+    if missing:
+        raise InputError(
+            f"{path}: {len(missing)} of {len(expected)} weights are missing ({missing[0]}, ...)"
+        )
+    unknown = sorted(tensors.keys() - expected.keys())
+    if unknown:
+        raise InputError(f"{path}: {len(unknown)} unknown weights ({unknown[0]}, ...)")
+    _check_shapes(expected, tensors, path)
+    converted = {
+        name: value if dtype is None else value.to(dtype) for name, value in tensors.items()
+    }
+    model.load_state_dict(converted, assign=True)
+
+
+def _check_shapes(
+    expected: Mapping[str, Shaped[Tensor, "..."]],
+    found: Mapping[str, Shaped[Tensor, "..."]],
+    path: Path,
+) -> None:
+    for name, value in found.items():
+        if value.shape != expected[name].shape:
+            raise InputError(
+                f"{path}: {name}: expected {list(expected[name].shape)}, got {list(value.shape)}"
+            )
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return tensors and metadata of a safetensors file, or of a PyTorch file of tensors only."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
+    except (SafetensorError, OSError):
+        pass  # not safetensors
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path}: not a file of weights ({error})") from error
+    while isinstance(stored, Mapping) and len(stored) < 16:  # wrapped: {"model": {...}}
+        inner = [value for value in stored.values() if isinstance(value, Mapping)]
+        if len(inner) != 1:
+            break
+        stored = inner[0]
+    if not isinstance(stored, Mapping):
+        raise InputError(f"{path}: expected weights by name, got {type(stored).__name__}")
+    tensors = {str(name): value for name, value in stored.items() if isinstance(value, Tensor)}
+    return tensors, {}

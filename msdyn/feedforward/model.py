@@ -1,0 +1,274 @@
+"""The feed-forward network: from a posed clip to one Gaussian per pixel, and its motion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from msdyn.feedforward.aggregator import Aggregator
+from msdyn.feedforward.config import ModelConfig
+from msdyn.feedforward.dpt import DptHead
+from msdyn.feedforward.embeddings import plucker_coordinates, time_encoding
+from msdyn.feedforward.encoder import ImageEncoder
+from msdyn.feedforward.splats import (
+    ATTRIBUTES,
+    SplatterPixels,
+    activate,
+    depth_of,
+    has_moved,
+    points_from_depth,
+)
+
+__all__ = ["ClipTensors", "Features", "Movies", "PixelMotion", "StaticPixels"]
+
+
+@dataclass(frozen=True)
+class ClipTensors:
+    """The input: posed frames in the canonical world, whose scale is normalised.
+
+    Attributes:
+        images: RGB in [0, 1], sides multiples of the patch.
+        world_from_cam: OpenCV axes; that of frame 0 is the identity.
+        intrinsics: (fx/W, fy/H, cx/W, cy/H).
+        times: in [0, 1].
+    """
+
+    images: Float[Tensor, "scenes frames 3 height width"]
+    world_from_cam: Float[Tensor, "scenes frames 4 4"]
+    intrinsics: Float[Tensor, "scenes frames 4"]
+    times: Float[Tensor, "scenes frames"]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width, px."""
+        return self.images.shape[-2], self.images.shape[-1]
+
+    def to(self, device: torch.device | str) -> ClipTensors:
+        return ClipTensors(
+            self.images.to(device),
+            self.world_from_cam.to(device),
+            self.intrinsics.to(device),
+            self.times.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the heads read.
+
+    Attributes:
+        clip: the input.
+        layers: patch tokens by the index of the pair of blocks.
+        grid: rows and columns of patches.
+    """
+
+    clip: ClipTensors
+    layers: dict[int, Float[Tensor, "scenes frames patches channels"]]
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class StaticPixels:
+    """The prediction for the frames' own times.
+
+    Attributes:
+        depth: z-depth.
+        depth_confidence: at least 1.
+        points: in the canonical world.
+        attributes: raw.
+    """
+
+    depth: Float[Tensor, "scenes frames height width"]
+    depth_confidence: Float[Tensor, "scenes frames height width"]
+    points: Float[Tensor, "scenes frames height width 3"]
+    attributes: Float[Tensor, "scenes frames height width 11"]
+
+
+@dataclass(frozen=True)
+class PixelMotion:
+    """The prediction for a query time.
+
+    Attributes:
+        displacement: from the position at the frame's own time, in the canonical world.
+        confidence: of the displacement, at least 1.
+        attributes: raw output for the attributes; None if they do not change.
+    """
+
+    displacement: Float[Tensor, "scenes frames height width 3"]
+    confidence: Float[Tensor, "scenes frames height width"]
+    attributes: Float[Tensor, "scenes frames height width 11"] | None
+
+
+class Movies(nn.Module):
+    """MoVieS: one network for appearance, geometry and motion of a posed video.
+
+    Attributes:
+        frame_chunk: frames that a head processes at once; None for all. The result is the same.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.frame_chunk: int | None = None
+        self.encoder = ImageEncoder(config)
+        if config.plucker:
+            self.plucker_embed = PluckerEmbedding(config)
+            # One group: normalises over channels, frames and space together.
+            self.plucker_ln = nn.GroupNorm(1, config.width)
+            nn.init.zeros_(self.plucker_ln.weight)
+            if config.published:
+                nn.init.zeros_(self.plucker_embed.net.weight)
+                nn.init.zeros_(self.plucker_embed.net.bias)
+        self.aggregator = Aggregator(config)
+        tokens = 2 * config.width
+        self.depth_head = DptHead(config, tokens, 1, timed=False)
+        self.splat_head = DptHead(config, tokens, ATTRIBUTES, timed=False, shortcut=3)
+        if config.motion:
+            self.motion_head = DptHead(config, tokens, 3, timed=True)
+            if config.attribute_motion != "none":
+                self.motion_splat_head = DptHead(
+                    config, tokens, ATTRIBUTES, timed=True, shortcut=ATTRIBUTES
+                )
+
+    def encode(self, clip: ClipTensors) -> Features:
+        """Return the features of a clip, which all heads share."""
+        scenes, frames = clip.images.shape[:2]
+        patch = self.config.patch
+        grid = (clip.size[0] // patch, clip.size[1] // patch)
+        patches = self.encoder(clip.images.flatten(0, 1)).unflatten(0, (scenes, frames))
+        if self.config.plucker:
+            patches = patches + self._camera_features(clip).to(patches.dtype)
+        layers = self.aggregator(
+            patches, grid, clip.world_from_cam, clip.intrinsics, self._encodable(clip.times)
+        )
+        return Features(clip, layers, grid)
+
+    def static(self, features: Features) -> StaticPixels:
+        """Return depth and appearance at the frames' own times."""
+        clip = features.clip
+        raw, confidence = self._apply(self.depth_head, features)
+        depth = depth_of(raw[:, :, 0])
+        attributes, _ = self._apply(self.splat_head, features, shortcut=clip.images)
+        return StaticPixels(
+            depth,
+            confidence,
+            points_from_depth(depth, clip.world_from_cam, clip.intrinsics),
+            attributes.movedim(2, -1),
+        )
+
+    def move(
+        self, features: Features, static: StaticPixels, query_times: Float[Tensor, " scenes"]
+    ) -> PixelMotion:
+        """Return the motion of all pixels of all frames to a query time of each scene."""
+        query = time_encoding(self._encodable(query_times))
+        displacement, confidence = self._apply(self.motion_head, features, query=query)
+        attributes = None
+        if self.config.attribute_motion != "none":
+            raw, _ = self._apply(
+                self.motion_splat_head,
+                features,
+                query=query,
+                shortcut=static.attributes.movedim(-1, 2),
+            )
+            attributes = raw.movedim(2, -1)
+        return PixelMotion(displacement.movedim(2, -1), confidence, attributes)
+
+    def gaussians(
+        self, features: Features, static: StaticPixels, motion: PixelMotion | None = None
+    ) -> SplatterPixels:
+        """Return the Gaussians at the query time of a motion; None for without motion."""
+        raw, means = static.attributes, static.points
+        if motion is not None:
+            means = means + motion.displacement
+            if motion.attributes is not None and self.config.attribute_motion == "add":
+                raw = raw + motion.attributes  # Eq. 1
+            elif motion.attributes is not None:
+                moved = has_moved(motion.displacement)
+                raw = torch.where(moved[..., None], motion.attributes, raw)
+        focal = features.clip.intrinsics[..., 0] * features.clip.size[1]
+        return activate(
+            raw,
+            means,
+            scale_unit=self.config.scale_unit,
+            pixel_width=static.depth / focal[..., None, None],
+        )
+
+    def _camera_features(
+        self, clip: ClipTensors
+    ) -> Float[Tensor, "scenes frames patches channels"]:
+        """Return the Plücker embeddings of the patches."""
+        rays = plucker_coordinates(clip.world_from_cam, clip.intrinsics, *clip.size)
+        embedded = self.plucker_ln(self.plucker_embed(rays.movedim(2, 1)))  # [B, C, F, h, w]
+        return embedded.movedim(1, -1).flatten(2, 3)
+
+    def _encodable(self, times: Tensor) -> Tensor:
+        """Return times as the network was trained with them.
+
+        The released network computes their sines in bfloat16, where 2^9 t is wrong by radians
+        unless t itself is a bfloat16 number.
+        """
+        if self.config.published and torch.is_autocast_enabled(times.device.type):
+            return times.to(torch.get_autocast_dtype(times.device.type)).float()
+        return times
+
+    def _apply(
+        self,
+        head: DptHead,
+        features: Features,
+        *,
+        query: Float[Tensor, "scenes numbers"] | None = None,
+        shortcut: Float[Tensor, "scenes frames inputs height width"] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return [B, F, outputs, H, W] and [B, F, H, W] of a head, in chunks of frames."""
+        frames = features.clip.images.shape[1]
+        parts = [
+            self._apply_chunk(head, features, chunk, query, shortcut)
+            for chunk in _chunks(frames, self.frame_chunk)
+        ]
+        outputs, confidences = zip(*parts, strict=True)
+        return torch.cat(outputs, dim=1), torch.cat(confidences, dim=1)
+
+    def _apply_chunk(
+        self,
+        head: DptHead,
+        features: Features,
+        chunk: slice,
+        query: Tensor | None,
+        shortcut: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        layers = [
+            features.layers[index][:, chunk].flatten(0, 1) for index in self.config.head_layers
+        ]
+        scenes = features.clip.images.shape[0]
+        frames = len(layers[0]) // scenes
+        raw, confidence = head(
+            layers,
+            features.grid,
+            features.clip.size,
+            query=None if query is None else query.repeat_interleave(frames, dim=0),
+            shortcut=None if shortcut is None else shortcut[:, chunk].flatten(0, 1),
+        )
+        return raw.unflatten(0, (scenes, frames)), confidence.unflatten(0, (scenes, frames))
+
+
+class PluckerEmbedding(nn.Module):
+    """A convolution of Plücker coordinates over patches, stored with a time dimension of one."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        size = (1, config.patch, config.patch)
+        self.net = nn.Conv3d(6, config.width, size, stride=size)
+
+    def forward(
+        self, rays: Float[Tensor, "scenes 6 frames height width"]
+    ) -> Float[Tensor, "scenes width frames rows columns"]:
+        return self.net(rays)
+
+
+def _chunks(count: int, size: int | None) -> Iterator[slice]:
+    size = count if size is None else max(1, size)
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
