@@ -23,7 +23,22 @@ from msdyn.feedforward.splats import (
     points_from_depth,
 )
 
-__all__ = ["ClipTensors", "Features", "Movies", "PixelMotion", "StaticPixels"]
+__all__ = [
+    "ClipTensors",
+    "Features",
+    "Movies",
+    "PixelMotion",
+    "StaticPixels",
+    "needs_float32",
+]
+
+# Of times, cameras and the outputs, which bfloat16 would round too coarsely.
+_FLOAT32 = ("time_embed.", "extra_embed.", "output_conv2.", "shortcut.")
+
+
+def needs_float32(name: str) -> bool:
+    """Return whether a weight, by its name, stays in float32 in a network of lower precision."""
+    return any(part in name for part in _FLOAT32)
 
 
 @dataclass(frozen=True)
@@ -150,9 +165,9 @@ class Movies(nn.Module):
     def static(self, features: Features) -> StaticPixels:
         """Return depth and appearance at the frames' own times."""
         clip = features.clip
-        raw, confidence = self._apply(self.depth_head, features)
+        raw, confidence = self._run_head(self.depth_head, features)
         depth = depth_of(raw[:, :, 0])
-        attributes, _ = self._apply(self.splat_head, features, shortcut=clip.images)
+        attributes, _ = self._run_head(self.splat_head, features, shortcut=clip.images)
         return StaticPixels(
             depth,
             confidence,
@@ -165,10 +180,10 @@ class Movies(nn.Module):
     ) -> PixelMotion:
         """Return the motion of all pixels of all frames to a query time of each scene."""
         query = time_encoding(self._encodable(query_times))
-        displacement, confidence = self._apply(self.motion_head, features, query=query)
+        displacement, confidence = self._run_head(self.motion_head, features, query=query)
         attributes = None
         if self.config.attribute_motion != "none":
-            raw, _ = self._apply(
+            raw, _ = self._run_head(
                 self.motion_splat_head,
                 features,
                 query=query,
@@ -215,7 +230,7 @@ class Movies(nn.Module):
             return times.to(torch.get_autocast_dtype(times.device.type)).float()
         return times
 
-    def _apply(
+    def _run_head(
         self,
         head: DptHead,
         features: Features,
@@ -226,13 +241,13 @@ class Movies(nn.Module):
         """Return [B, F, outputs, H, W] and [B, F, H, W] of a head, in chunks of frames."""
         frames = features.clip.images.shape[1]
         parts = [
-            self._apply_chunk(head, features, chunk, query, shortcut)
+            self._run_chunk(head, features, chunk, query, shortcut)
             for chunk in _chunks(frames, self.frame_chunk)
         ]
         outputs, confidences = zip(*parts, strict=True)
         return torch.cat(outputs, dim=1), torch.cat(confidences, dim=1)
 
-    def _apply_chunk(
+    def _run_chunk(
         self,
         head: DptHead,
         features: Features,
@@ -265,7 +280,7 @@ class PluckerEmbedding(nn.Module):
 
     def forward(
         self, rays: Float[Tensor, "scenes 6 frames height width"]
-    ) -> Float[Tensor, "scenes width frames rows columns"]:
+    ) -> Float[Tensor, "scenes channels frames rows columns"]:
         return self.net(rays)
 
 
