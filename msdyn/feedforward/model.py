@@ -202,7 +202,7 @@ class Movies(nn.Module):
             if motion.attributes is not None and self.config.attribute_motion == "add":
                 raw = raw + motion.attributes  # Eq. 1
             elif motion.attributes is not None:
-                moved = has_moved(motion.displacement)
+                moved = has_moved(motion.displacement, self.config.moving)
                 raw = torch.where(moved[..., None], motion.attributes, raw)
         focal = features.clip.intrinsics[..., 0] * features.clip.size[1]
         return activate(
