@@ -218,6 +218,7 @@ def test_the_options_found_are_those_of_the_commands():
 
 
 def test_backends():
+    import msdyn.feedforward.backends  # noqa: F401  registers itself
     from msdyn.preprocess import BACKEND_STAGES, backends
     from msdyn.preprocess.checkpoints.huggingface import CHECKPOINTS
 

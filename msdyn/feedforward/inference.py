@@ -9,16 +9,17 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from tqdm import tqdm
 
 from msdyn.feedforward.embeddings import rotated
 from msdyn.feedforward.model import ClipTensors, Features, Movies, StaticPixels
 from msdyn.feedforward.normalise import canonical_cameras, mean_distance, scaled_cameras
 from msdyn.feedforward.splats import SplatterPixels
-from msdyn.feedforward.windows import WindowPixels
+from msdyn.feedforward.windows import WindowPixels, match_scales
 from msdyn.geometry import Cameras, multiply_quats_wxyz, quats_wxyz_from_rotations
 from msdyn.scene import Scene
 
-__all__ = ["Precision", "input_size", "predict_window"]
+__all__ = ["Precision", "input_size", "predict_window", "predict_windows"]
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -47,6 +48,34 @@ def input_size(width: int, height: int, long_side: int, patch: int) -> tuple[int
     return rounded(width), rounded(height)
 
 
+def predict_windows(
+    model: Movies,
+    scene: Scene,
+    chosen: Sequence[Sequence[int]],
+    *,
+    size: tuple[int, int],
+    scale: float | None,
+    device: torch.device,
+    precision: Precision = "auto",
+    use_depth: bool = True,
+) -> tuple[list[WindowPixels], list[dict[str, float]]]:
+    """Predict several windows and bring them to one scale; see `predict_window`, `match_scales`."""
+    windows = [
+        predict_window(
+            model,
+            scene,
+            frames,
+            size=size,
+            scale=scale,
+            device=device,
+            precision=precision,
+            use_depth=use_depth,
+        )
+        for frames in tqdm(chosen, desc="predict", unit="window", disable=len(chosen) == 1)
+    ]
+    return match_scales(windows)
+
+
 @torch.inference_mode()
 def predict_window(
     model: Movies,
@@ -57,6 +86,7 @@ def predict_window(
     scale: float | None,
     device: torch.device,
     precision: Precision = "auto",
+    use_depth: bool = True,
 ) -> WindowPixels:
     """Predict a Gaussian per pixel of some frames, and its positions at all of their times.
 
@@ -70,6 +100,7 @@ def predict_window(
             predicted points are at unit mean distance.
         device: of the computation.
         precision: of the tokens; bfloat16 on a GPU and for large networks by default.
+        use_depth: whether the scene's depth maps may set the scale.
 
     Returns:
         The prediction in the world of the scene, on the CPU.
@@ -82,7 +113,7 @@ def predict_window(
     canonical = canonical_cameras(poses)
     times = torch.as_tensor(scene.info.timeline.times[frames])
     times = (times - times[0]) / (times[-1] - times[0])
-    if scale is None:
+    if scale is None and use_depth:
         scale = _scale_of_depth(scene, frames, canonical, intrinsics)
 
     def clip_at(scale: float) -> ClipTensors:

@@ -136,8 +136,8 @@ class Movies(nn.Module):
             self.plucker_ln = nn.GroupNorm(1, config.width)
             nn.init.zeros_(self.plucker_ln.weight)
             if config.published:
-                nn.init.zeros_(self.plucker_embed.net.weight)
-                nn.init.zeros_(self.plucker_embed.net.bias)
+                for value in self.plucker_embed.net.parameters():
+                    nn.init.zeros_(value)
         self.aggregator = Aggregator(config)
         tokens = 2 * config.width
         self.depth_head = DptHead(config, tokens, 1, timed=False)

@@ -16,10 +16,10 @@ from tqdm import tqdm
 from msdyn.devices import DeviceName, choose_device
 from msdyn.errors import InputError
 from msdyn.feedforward.assemble import Pruning, assemble
-from msdyn.feedforward.inference import Precision, input_size, predict_window
+from msdyn.feedforward.inference import Precision, input_size, predict_windows
 from msdyn.feedforward.model import Movies
-from msdyn.feedforward.pretrained import find_model
-from msdyn.feedforward.windows import choose_windows, match_scales
+from msdyn.feedforward.pretrained import DEFAULT_MODEL, find_model
+from msdyn.feedforward.windows import choose_windows
 from msdyn.files import write_json
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, save_sequence
@@ -34,7 +34,7 @@ class PredictConfig:
 
     scene: tyro.conf.Positional[Path] = Path()
     """Scene directory with frames and cameras; the current directory by default."""
-    model: str = "small"
+    model: str = DEFAULT_MODEL
     """File of weights (ours, or the released MoVieS checkpoint), or the name of a network that
     comes with msdyn."""
     frames: int = 13
@@ -103,19 +103,15 @@ def predict_scene(scene: Scene, config: PredictConfig | None = None) -> Gaussian
         model.config.patch,
     )
     chosen = choose_windows(len(scene), config.frames, config.every, config.overlap)
-    windows = [
-        predict_window(
-            model,
-            scene,
-            frames,
-            size=size,
-            scale=config.scale,
-            device=device,
-            precision=config.precision,
-        )
-        for frames in tqdm(chosen, desc="predict", unit="window", disable=len(chosen) == 1)
-    ]
-    windows, residuals = match_scales(windows)
+    windows, residuals = predict_windows(
+        model,
+        scene,
+        chosen,
+        size=size,
+        scale=config.scale,
+        device=device,
+        precision=config.precision,
+    )
 
     def progress(frames: Iterable[int]) -> Iterable[int]:
         return tqdm(frames, desc="join", unit="frame", disable=len(chosen) == 1)

@@ -10,11 +10,14 @@ from msdyn.errors import InputError
 from msdyn.feedforward.checkpoint import load_model, read_about
 from msdyn.feedforward.model import Movies
 
-__all__ = ["FoundModel", "find_model", "model_names"]
+__all__ = ["DEFAULT_MODEL", "FoundModel", "find_model", "model_names"]
+
+DEFAULT_MODEL = "small"
 
 _FOLDER = Path(__file__).parent / "weights"
 _PUBLISHED_LONG_SIDE = 518
-PUBLISHED_NOTE = "The released MoVieS weights derive from VGGT-1B: treat them as non-commercial."
+_PUBLISHED_LICENCE = "non-commercial (derived from VGGT-1B)"
+_PUBLISHED_NOTE = "The released MoVieS weights derive from VGGT-1B: treat them as non-commercial."
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,12 @@ class FoundModel:
     @property
     def note(self) -> str:
         """What a user should know of these weights."""
-        return str(self.about.get("note", "" if self.about else PUBLISHED_NOTE))
+        return str(self.about.get("note", "" if self.about else _PUBLISHED_NOTE))
+
+    @property
+    def licence(self) -> str:
+        """Licence of the weights."""
+        return str(self.about.get("licence", "unknown" if self.about else _PUBLISHED_LICENCE))
 
     def load(self) -> Movies:
         """Read the network, on the CPU, for inference."""

@@ -24,6 +24,7 @@ __all__ = [
     "key_frames_of",
     "match_scales",
     "owners",
+    "pixels_of",
     "trajectories",
 ]
 
@@ -222,7 +223,7 @@ def _hand_on(
     frame = shared[-1] if forward else shared[0]
     here = following.frames.index(frame)
     moved = result[:, keys.index(frame)]
-    pixel, on_surface = _pixels_of(following, here, start + moved)
+    pixel, on_surface = pixels_of(following, here, start + moved)
     beyond = [f for f in following.frames if (f > frame if forward else f < frame)]
     for key in beyond:
         column = following.frames.index(key)
@@ -230,7 +231,7 @@ def _hand_on(
         result[:, keys.index(key)] = moved + onward * on_surface[:, None]
 
 
-def _pixels_of(
+def pixels_of(
     window: WindowPixels, position: int, points: Float[Tensor, "points 3"]
 ) -> tuple[Int[Tensor, " points"], Bool[Tensor, " points"]]:
     """Return the pixel of a frame at which each point is, and whether it is on the surface there.

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from feedforward.oracle import SCALE, Oracle
+from oracle_network import SCALE, Oracle
 
 from msdyn.cli import evaluate, export, predict, render
 from msdyn.errors import InputError
@@ -38,7 +38,7 @@ def scene(truth, tmp_path_factory):
 
 
 def predicted(truth, scene, chosen, factors=None):
-    oracle = Oracle(truth, chosen, factors)
+    oracle = Oracle(truth.spec, chosen, factors)
     return [
         predict_window(oracle, scene, frames, size=SIZE, scale=SCALE, device=torch.device("cpu"))
         for frames in list(chosen)
@@ -178,16 +178,16 @@ def test_without_depth_the_scale_is_that_which_is_predicted(truth, scene, tmp_pa
         """Predicts as if trained with unit mean distance: of cameras at any scale, that depth."""
 
         def encode(self, clip):
-            self.windows, self.depth_factors = [[0, 6, 11]], [1.0]
+            self.windows, self.factors = [[0, 6, 11]], [1.0]
             features = super().encode(clip)
             moved = np.linalg.norm(self.cameras.centres[-1] - self.cameras.centres[0])
             scale = moved / float(clip.world_from_cam[0, -1, :3, 3].norm())
             asked.append(scale)
-            self.factor = 1 / scale
+            self.unit = scale
             return features
 
     window = predict_window(
-        Scaled(truth, []), Scene(folder), [0, 6, 11], size=SIZE, scale=None,
+        Scaled(truth.spec, []), Scene(folder), [0, 6, 11], size=SIZE, scale=None,
         device=torch.device("cpu"),
     )  # fmt: skip
     assert len(asked) > 1
@@ -208,7 +208,7 @@ def test_without_depth_the_scale_is_that_which_is_predicted(truth, scene, tmp_pa
 
 def test_a_static_camera_has_no_scale(truth):
     static = Cameras.pinhole(100.0, 8, 8, np.eye(4)[None].repeat(3, 0))
-    oracle = Oracle(truth, [])
+    oracle = Oracle(truth.spec, [])
     assert inference._consistent_scale(oracle, oracle.encode, static) == 1.0
 
 
