@@ -21,6 +21,7 @@ from msdyn.feedforward.pretrained import DEFAULT_MODEL, find_model
 from msdyn.feedforward.windows import (
     WindowPixels,
     choose_windows,
+    default_overlap,
     owners,
     pixels_of,
     trajectories,
@@ -45,7 +46,6 @@ from msdyn.scene import Scene, Tracks
 
 __all__ = ["NetworkDepth", "NetworkMasks", "NetworkTracks"]
 
-_FRAMES, _OVERLAP = 13, 3
 _QUERY_EVERY = 4
 """Frames between those in which tracks start."""
 
@@ -78,7 +78,7 @@ class _Network(Backend):
         windows, _ = predict_windows(
             model,
             scene,
-            choose_windows(len(scene), _FRAMES, 1, _OVERLAP),
+            choose_windows(len(scene), found.frames, 1, default_overlap(found.frames)),
             size=size,
             scale=None,
             device=device,

@@ -19,7 +19,7 @@ from msdyn.feedforward.assemble import Pruning, assemble
 from msdyn.feedforward.inference import Precision, input_size, predict_windows
 from msdyn.feedforward.model import Movies
 from msdyn.feedforward.pretrained import DEFAULT_MODEL, find_model
-from msdyn.feedforward.windows import choose_windows
+from msdyn.feedforward.windows import choose_windows, default_overlap
 from msdyn.files import write_json
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, save_sequence
@@ -37,12 +37,13 @@ class PredictConfig:
     model: str = DEFAULT_MODEL
     """File of weights (ours, or the released MoVieS checkpoint), or the name of a network that
     comes with msdyn."""
-    frames: int = 13
-    """Input frames of a window, which the network sees at once."""
+    frames: int | None = None
+    """Input frames of a window, which the network sees at once; by default as many as in its
+    training."""
     every: int | None = None
     """Distance of the input frames; by default as one window needs to span the clip, at most 4."""
-    overlap: int = 3
-    """Input frames that neighbouring windows share."""
+    overlap: int | None = None
+    """Input frames that neighbouring windows share; a quarter of them by default."""
     long_side: int | None = None
     """Longer side of the network's images, px; that of its training by default."""
     scale: float | None = None
@@ -61,11 +62,6 @@ class PredictConfig:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise InputError(f"{name}: expected at least {least}, got {value}")
-        if self.overlap >= self.frames:
-            raise InputError(
-                f"overlap: expected less than {self.frames}, the frames of a window, got "
-                f"{self.overlap}"
-            )
         if self.scale is not None and not 0 < self.scale < float("inf"):
             raise InputError(f"scale: expected a positive number, got {self.scale}")
         for name, value in (("opacity", self.prune.opacity), ("voxel", self.prune.voxel)):
@@ -102,7 +98,9 @@ def predict_scene(scene: Scene, config: PredictConfig | None = None) -> Gaussian
         config.long_side or found.long_side,
         model.config.patch,
     )
-    chosen = choose_windows(len(scene), config.frames, config.every, config.overlap)
+    frames = config.frames or found.frames
+    overlap = default_overlap(frames) if config.overlap is None else config.overlap
+    chosen = choose_windows(len(scene), frames, config.every, overlap)
     windows, residuals = predict_windows(
         model,
         scene,

@@ -15,7 +15,7 @@ __all__ = ["DEFAULT_MODEL", "FoundModel", "find_model", "model_names"]
 DEFAULT_MODEL = "small"
 
 _FOLDER = Path(__file__).parent / "weights"
-_PUBLISHED_LONG_SIDE = 518
+_PUBLISHED_LONG_SIDE, _PUBLISHED_FRAMES = 518, 13
 _PUBLISHED_LICENCE = "non-commercial (derived from VGGT-1B)"
 _PUBLISHED_NOTE = "The released MoVieS weights derive from VGGT-1B: treat them as non-commercial."
 
@@ -36,6 +36,11 @@ class FoundModel:
     def long_side(self) -> int:
         """Longer side of the images that the network was trained for, px."""
         return int(self.about.get("long_side", _PUBLISHED_LONG_SIDE))
+
+    @property
+    def frames(self) -> int:
+        """Frames of a window in training."""
+        return int(self.about.get("frames", _PUBLISHED_FRAMES))
 
     @property
     def note(self) -> str:

@@ -21,6 +21,7 @@ from msdyn.geometry import Cameras
 __all__ = [
     "WindowPixels",
     "choose_windows",
+    "default_overlap",
     "key_frames_of",
     "match_scales",
     "owners",
@@ -67,6 +68,11 @@ class WindowPixels:
             displacements=factor * self.displacements,
             scale=factor * self.scale,
         )
+
+
+def default_overlap(length: int) -> int:
+    """Return the number of input frames that windows of a length share by default."""
+    return max(1, length // 4)
 
 
 def choose_windows(frames: int, length: int, every: int | None, overlap: int) -> list[list[int]]:

@@ -28,7 +28,7 @@ def knowing(truth, monkeypatch):
     """Put a network that knows the truth in place of those of files."""
 
     class Found:
-        long_side, licence = WIDTH, "none"
+        long_side, frames, licence = WIDTH, 13, "none"
 
         def load(self):
             oracle = Oracle(truth.spec, choose_windows(FRAMES, 13, 1, 3))
