@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from msdyn.feedforward.aggregator import Aggregator
 from msdyn.feedforward.config import ModelConfig
+from msdyn.feedforward.correlation import Correlation, CorrelationCue
 from msdyn.feedforward.dpt import DptHead
 from msdyn.feedforward.embeddings import plucker_coordinates, time_encoding
 from msdyn.feedforward.encoder import ImageEncoder
@@ -64,11 +65,13 @@ class Features:
         clip: the input.
         layers: patch tokens by the index of the pair of blocks.
         grid: rows and columns of patches.
+        correlation: matches between the frames, if the network computes them.
     """
 
     clip: ClipTensors
     layers: dict[int, Float[Tensor, "scenes frames patches channels"]]
     grid: tuple[int, int]
+    correlation: Correlation | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,8 @@ class Movies(nn.Module):
             if config.published:
                 nn.init.zeros_(self.plucker_embed.net.weight)
                 nn.init.zeros_(self.plucker_embed.net.bias)
+        if config.correlation:
+            self.correlation_cue = CorrelationCue(config)
         self.aggregator = Aggregator(config)
         tokens = 2 * config.width
         self.depth_head = DptHead(config, tokens, 1, timed=False)
@@ -142,10 +147,16 @@ class Movies(nn.Module):
         patches = self.encoder(clip.images.flatten(0, 1)).unflatten(0, (scenes, frames))
         if self.config.plucker:
             patches = patches + self._camera_features(clip).to(patches.dtype)
+        correlation = None
+        if self.config.correlation:
+            cue, correlation = self.correlation_cue(
+                clip.images, clip.world_from_cam, clip.intrinsics, clip.times
+            )
+            patches = patches + cue.to(patches.dtype)
         layers = self.aggregator(
             patches, grid, clip.world_from_cam, clip.intrinsics, self._encodable(clip.times)
         )
-        return Features(clip, layers, grid)
+        return Features(clip, layers, grid, correlation)
 
     def static(self, features: Features) -> StaticPixels:
         """Return depth and appearance at the frames' own times."""
