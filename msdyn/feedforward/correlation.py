@@ -16,17 +16,23 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import gelu, normalize
+from torch.nn.functional import gelu, grid_sample, normalize
 
 from msdyn.feedforward.config import ModelConfig
 from msdyn.feedforward.embeddings import pixel_rays
 
-__all__ = ["Correlation", "CorrelationCue"]
+__all__ = ["MOTION_CHANNELS", "Correlation", "CorrelationCue", "MotionCue"]
 
 _CHANNELS = 64
 _HIDDEN = 64
+_PARALLAX_NOISE = 3e-4
+"""Regularises inverse depths from small parallax, in units of the focal length, squared."""
 _PAIR_NUMBERS = 26
 """Numbers that describe a match, see `CorrelationCue._describe`."""
+_MOTION_NUMBERS = 21
+"""Numbers that describe a lifted match, see `MotionCue.forward`."""
+MOTION_CHANNELS = 2 * _HIDDEN + 4
+"""Channels of the features of `MotionCue`."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +57,21 @@ class CorrelationCue(nn.Module):
         super().__init__()
         self.cell = config.patch // 2
         self.stem = nn.Conv2d(3, 32, 3, padding=1)
-        self.reduce = nn.Conv2d(32, _CHANNELS, self.cell, stride=self.cell)
+        first = 2 if self.cell % 2 == 0 else 1
+        second = self.cell // first
+        self.middle = nn.Conv2d(32, 48, 3, stride=first, padding=1)
+        size = max(second, 3)
+        self.reduce = nn.Conv2d(48, _CHANNELS, size, stride=second, padding=(size - second + 1) // 2)
         self.refine = nn.ModuleList(
-            nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1) for _ in range(2)
+            nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1) for _ in range(3)
         )
         self.project = nn.Conv2d(_CHANNELS, _CHANNELS, 1)
-        self.log_sharpness = nn.Parameter(torch.tensor(2.5))
-        self.no_match = nn.Parameter(torch.tensor(4.0))
+        self.log_sharpness = nn.Parameter(torch.tensor(3.0))
+        self.no_match = nn.Parameter(torch.tensor(0.4))
         self.encode_pair = nn.Sequential(
             nn.Linear(_PAIR_NUMBERS, _HIDDEN), nn.GELU(), nn.Linear(_HIDDEN, _HIDDEN), nn.GELU()
         )
-        self.to_tokens = nn.Conv2d(2 * _HIDDEN, config.width, 2, stride=2)
+        self.to_tokens = nn.Conv2d(2 * _HIDDEN + 2, config.width, 2, stride=2)
 
     def forward(
         self,
@@ -72,14 +82,17 @@ class CorrelationCue(nn.Module):
     ) -> tuple[Float[Tensor, "scenes frames patches channels"], Correlation]:
         """Return features to add to the patch tokens, and the matches."""
         matches = self.match(images)
-        described = self._describe(matches, world_from_cam, intrinsics, times)
+        described, equations = self._describe(matches, world_from_cam, intrinsics, times)
         encoded = self.encode_pair(described)  # [B, F, F, N, hidden]
         frames = images.shape[1]
         others = ~torch.eye(frames, dtype=torch.bool, device=images.device)
         others = others[:, :, None, None]
         mean = (encoded * others).sum(dim=2) / max(frames - 1, 1)
         largest = encoded.masked_fill(~others, 0).amax(dim=2)
-        features = torch.cat([mean, largest], dim=-1)  # [B, F, N, 2 hidden]
+        along, length = equations.sum(dim=2).split(1, dim=-1)
+        inverse_depth = (along / (length + _PARALLAX_NOISE)).clamp(-1, 5)
+        triangulated = torch.cat([inverse_depth, 3 * (length + 1e-6).sqrt()], dim=-1)
+        features = torch.cat([mean, largest, triangulated], dim=-1)  # [B, F, N, channels]
         maps = features.flatten(0, 1).mT.unflatten(2, matches.grid)
         tokens = self.to_tokens(maps).flatten(2).mT
         return tokens.unflatten(0, images.shape[:2]), matches
@@ -87,14 +100,18 @@ class CorrelationCue(nn.Module):
     def match(self, images: Float[Tensor, "scenes frames 3 height width"]) -> Correlation:
         """Return the matches between all frames."""
         x = self.stem(2 * images.flatten(0, 1) - 1)
+        x = self.middle(gelu(x))
         x = self.reduce(gelu(x))
         for layer in self.refine:
             x = x + layer(gelu(x))
         rows, columns = x.shape[-2:]
-        features = normalize(self.project(x).flatten(2), dim=1).unflatten(0, images.shape[:2])
+        features = self.project(x).flatten(2).unflatten(0, images.shape[:2])  # [B, F, c, N]
+        # What all cells of the clip have in common says nothing about which ones match.
+        features = normalize(features - features.mean(dim=(1, 3), keepdim=True), dim=2)
         similarity = torch.einsum("bicn,bjcm->bijnm", features, features)
-        logits = similarity * self.log_sharpness.exp()
-        none = self.no_match.expand(*logits.shape[:-1], 1)
+        sharpness = self.log_sharpness.exp()
+        logits = similarity * sharpness
+        none = (self.no_match * sharpness).expand(*logits.shape[:-1], 1)
         log_probabilities = torch.cat([logits, none], dim=-1).log_softmax(dim=-1)
         probabilities = logits.softmax(dim=-1)
         positions = probabilities @ _cell_positions(rows, columns, images.device)
@@ -106,8 +123,14 @@ class CorrelationCue(nn.Module):
         world_from_cam: Float[Tensor, "scenes frames 4 4"],
         intrinsics: Float[Tensor, "scenes frames 4"],
         times: Float[Tensor, "scenes frames"],
-    ) -> Float[Tensor, "scenes frames frames cells numbers"]:
-        """Return the geometry of each match: positions, rays, baseline, times, confidence."""
+    ) -> tuple[
+        Float[Tensor, "scenes frames frames cells numbers"],
+        Float[Tensor, "scenes frames frames cells 2"],
+    ]:
+        """Return the geometry of each match: positions, rays, baseline, times, confidence.
+
+        Second, the two sides of its normal equation of the inverse depth.
+        """
         rows, columns = matches.grid
         rotation, centre = world_from_cam[..., :3, :3], world_from_cam[..., :3, 3]
         half = matches.positions.new_tensor([columns, rows]) / 2
@@ -127,23 +150,28 @@ class CorrelationCue(nn.Module):
         turned = world @ rotation[:, :, None]
         turned = turned[..., :2] / turned[..., 2:].clamp_min(0.1)
         parallax = turned - own_ray[:, :, None, :, :2]
-        # Distance from the epipolar plane: zero for what is static.
-        residual = (torch.linalg.cross(own_world, world) * baseline).sum(-1, keepdim=True)
+        # If static, parallax = (inverse depth) * slope.
         in_camera = baseline @ rotation[:, :, None]
+        slope = turned * in_camera[..., 2:] - in_camera[..., :2]
+        along = (parallax * slope).sum(-1, keepdim=True)
+        length = slope.square().sum(-1, keepdim=True)
+        inverse_depth = (along / (length + _PARALLAX_NOISE)).clamp(-1, 5)
+        residual = parallax - inverse_depth * slope
+        visible = 1 - matches.log_probabilities[..., -1:].exp()
         own_time, time = times[:, :, None], times[:, None, :]
         gap = time - own_time
         clock = torch.stack([own_time.expand_as(gap), time.expand_as(gap), gap], dim=-1)
         clock = clock[..., None, :].expand(*ray.shape[:-1], 3)
-        visible = 1 - matches.log_probabilities[..., -1:].exp()
         peak = matches.log_probabilities[..., :-1].amax(dim=-1, keepdim=True).exp()
         flow = position - own_position
-        return torch.cat(
+        described = torch.cat(
             [
-                own_position, flow, 5 * parallax, 10 * residual, own_world, world, 5 * in_camera,
-                5 * baseline, clock, visible, peak, visible * flow,
+                own_position, flow, 5 * parallax, 10 * residual, inverse_depth, 3 * (length + 1e-6).sqrt(),
+                own_world, world, 5 * in_camera, clock, visible, peak, visible * flow,
             ],
             dim=-1,
         )  # fmt: skip
+        return described, torch.cat([visible * along, visible * length], dim=-1)
 
 
 def _cell_positions(
@@ -155,3 +183,99 @@ def _cell_positions(
         indexing="ij",
     )
     return torch.stack([column, row], dim=-1).flatten(0, 1)
+
+
+class MotionCue(nn.Module):
+    """Lifts matches to 3D displacements and encodes them for the motion heads.
+
+    A cell's point and that of its match, both by the predicted depth, differ by the displacement to
+    the time of the other frame. The displacement to the query time lies between those to the
+    frames; which ones count, and how much, is learned.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encode_pair = nn.Sequential(
+            nn.Linear(_MOTION_NUMBERS, _HIDDEN), nn.GELU(), nn.Linear(_HIDDEN, _HIDDEN), nn.GELU()
+        )
+        self.score = nn.Linear(_HIDDEN, 1)
+
+    def forward(
+        self,
+        matches: Correlation,
+        points: Float[Tensor, "scenes frames height width 3"],
+        world_from_cam: Float[Tensor, "scenes frames 4 4"],
+        intrinsics: Float[Tensor, "scenes frames 4"],
+        times: Float[Tensor, "scenes frames"],
+        query_times: Float[Tensor, " scenes"],
+    ) -> Float[Tensor, "images channels rows columns"]:
+        """Return features of the cells of all frames.
+
+        Args:
+            matches: between the frames.
+            points: of the pixels, in the canonical world, at the frames' own times.
+            world_from_cam, intrinsics, times: of the frames.
+            query_times: of the scenes.
+        """
+        scenes, frames = times.shape
+        rows, columns = matches.grid
+        half = points.new_tensor([columns, rows]) / 2
+        own_place = (_cell_positions(rows, columns, half.device) + 0.5) / half - 1
+        own_place = own_place.expand(scenes, frames, 1, rows * columns, 2)
+        own = _sample(points, own_place)  # [B, F, 1, N, 3]
+        # Places in frame j, of the matches of the cells of all frames i.
+        places = (matches.positions + 0.5) / half - 1
+        found = _sample(points, places.transpose(1, 2)).transpose(1, 2)  # [B, F, F, N, 3]
+        displacement = found - own
+        # Where the cell would be in frame j if it were static.
+        rotation, centre = world_from_cam[..., :3, :3], world_from_cam[..., :3, 3]
+        in_camera = (own - centre[:, None, :, None]) @ rotation[:, None]
+        plane = in_camera[..., :2] / in_camera[..., 2:].clamp_min(0.1)
+        still = plane * intrinsics[:, None, :, None, :2] + intrinsics[:, None, :, None, 2:]
+        residual = places - (2 * still - 1).clamp(-2, 2)
+        own_time, time = times[:, :, None], times[:, None, :]
+        gap, wanted = time - own_time, query_times[:, None, None] - own_time
+        ratio = wanted * gap / (gap.square() + 0.01)
+        clock = torch.stack(
+            torch.broadcast_tensors(
+                own_time, time, query_times[:, None, None], gap, wanted, wanted - gap,
+                (wanted - gap).abs(), ratio,
+            ),
+            dim=-1,
+        )  # fmt: skip
+        clock = clock[..., None, :].expand(*displacement.shape[:-1], -1)
+        estimate = ratio[..., None, None] * displacement
+        visible = 1 - matches.log_probabilities[..., -1:].exp()
+        peak = matches.log_probabilities[..., :-1].amax(dim=-1, keepdim=True).exp()
+        described = torch.cat(
+            [
+                5 * displacement, 5 * estimate, 5 * residual, visible, peak, clock,
+                own.expand_as(found),
+            ],
+            dim=-1,
+        )  # fmt: skip
+        encoded = self.encode_pair(described)  # [B, F, F, N, hidden]
+        same = torch.eye(frames, dtype=torch.bool, device=times.device)[:, :, None, None]
+        weights = self.score(encoded).masked_fill(same, -1e4).softmax(dim=2)
+        features = torch.cat(
+            [
+                (weights * encoded).sum(dim=2),
+                encoded.masked_fill(same, 0).mean(dim=2),
+                (weights * 5 * estimate).sum(dim=2),
+                (weights * visible).sum(dim=2),
+            ],
+            dim=-1,
+        )
+        return features.flatten(0, 1).mT.unflatten(2, matches.grid)
+
+
+def _sample(
+    points: Float[Tensor, "scenes frames height width 3"],
+    places: Float[Tensor, "scenes frames others cells 2"],
+) -> Float[Tensor, "scenes frames others cells 3"]:
+    """Return points interpolated at positions in [-1, 1] of the frames of dimension 1."""
+    sampled = grid_sample(
+        points.flatten(0, 1).movedim(-1, 1), places.flatten(0, 1), padding_mode="border",
+        align_corners=False,
+    )  # fmt: skip
+    return sampled.movedim(1, -1).unflatten(0, points.shape[:2])

@@ -31,12 +31,21 @@ class DptHead(nn.Module):
         outputs: channels of the output.
         timed: whether the output depends on a query time.
         shortcut: channels of the input of the shortcut; 0 for none.
+        cue: channels of further features, of twice the resolution of the patches, that are added
+            to the second level; 0 for none.
 
     Reference: Ranftl et al., "Vision transformers for dense prediction", 2021; paper, 3.2.2.
     """
 
     def __init__(
-        self, config: ModelConfig, tokens: int, outputs: int, *, timed: bool, shortcut: int = 0
+        self,
+        config: ModelConfig,
+        tokens: int,
+        outputs: int,
+        *,
+        timed: bool,
+        shortcut: int = 0,
+        cue: int = 0,
     ) -> None:
         super().__init__()
         features, channels = config.head_features, config.head_channels
@@ -57,6 +66,8 @@ class DptHead(nn.Module):
             ]
         )
         self.scratch = Fusion(channels, features, outputs + 1, add_rectified=config.published)
+        if cue:
+            self.cue = nn.Conv2d(cue, channels[1], 1)
         self.has_shortcut = shortcut > 0
         if shortcut:
             self.shortcut = nn.Sequential(
@@ -73,6 +84,7 @@ class DptHead(nn.Module):
         *,
         query: Float[Tensor, "images numbers"] | None = None,
         shortcut: Float[Tensor, "images inputs height width"] | None = None,
+        cue: Float[Tensor, "images features rows columns"] | None = None,
     ) -> tuple[Float[Tensor, "images outputs height width"], Float[Tensor, "images height width"]]:
         """Return the raw output and the confidence (at least 1).
 
@@ -82,8 +94,11 @@ class DptHead(nn.Module):
             size: height and width of the image, px.
             query: the encoded query time of each image, for heads that are `timed`.
             shortcut: the input of the shortcut, for heads that have one.
+            cue: further features, for heads that have a cue.
         """
         levels = self.levels(layers, grid, size, query=query)
+        if cue is not None:
+            levels[1] = levels[1] + self.cue(cue)
         fused = self.scratch.fused(levels)
         # In bfloat16 the output, as the logarithm of depths, would be rounded to steps of 1/256.
         with torch.autocast(fused.device.type, enabled=False):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from msdyn.feedforward.aggregator import Aggregator
 from msdyn.feedforward.config import ModelConfig
-from msdyn.feedforward.correlation import Correlation, CorrelationCue
+from msdyn.feedforward.correlation import MOTION_CHANNELS, Correlation, CorrelationCue, MotionCue
 from msdyn.feedforward.dpt import DptHead
 from msdyn.feedforward.embeddings import plucker_coordinates, time_encoding
 from msdyn.feedforward.encoder import ImageEncoder
@@ -133,7 +133,10 @@ class Movies(nn.Module):
         self.depth_head = DptHead(config, tokens, 1, timed=False)
         self.splat_head = DptHead(config, tokens, ATTRIBUTES, timed=False, shortcut=3)
         if config.motion:
-            self.motion_head = DptHead(config, tokens, 3, timed=True)
+            cue = MOTION_CHANNELS if config.correlation else 0
+            self.motion_head = DptHead(config, tokens, 3, timed=True, cue=cue)
+            if config.correlation:
+                self.motion_cue = MotionCue()
             if config.attribute_motion != "none":
                 self.motion_splat_head = DptHead(
                     config, tokens, ATTRIBUTES, timed=True, shortcut=ATTRIBUTES
@@ -176,7 +179,15 @@ class Movies(nn.Module):
     ) -> PixelMotion:
         """Return the motion of all pixels of all frames to a query time of each scene."""
         query = time_encoding(self._encodable(query_times))
-        displacement, confidence = self._apply(self.motion_head, features, query=query)
+        cue = None
+        if features.correlation is not None:
+            clip = features.clip
+            cue = self.motion_cue(
+                features.correlation, static.points.detach(), clip.world_from_cam,
+                clip.intrinsics, clip.times, query_times,
+            )  # fmt: skip
+            cue = cue.unflatten(0, clip.times.shape)
+        displacement, confidence = self._apply(self.motion_head, features, query=query, cue=cue)
         attributes = None
         if self.config.attribute_motion != "none":
             raw, _ = self._apply(
@@ -233,11 +244,12 @@ class Movies(nn.Module):
         *,
         query: Float[Tensor, "scenes numbers"] | None = None,
         shortcut: Float[Tensor, "scenes frames inputs height width"] | None = None,
+        cue: Float[Tensor, "scenes frames features rows columns"] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return [B, F, outputs, H, W] and [B, F, H, W] of a head, in chunks of frames."""
         frames = features.clip.images.shape[1]
         parts = [
-            self._apply_chunk(head, features, chunk, query, shortcut)
+            self._apply_chunk(head, features, chunk, query, shortcut, cue)
             for chunk in _chunks(frames, self.frame_chunk)
         ]
         outputs, confidences = zip(*parts, strict=True)
@@ -250,6 +262,7 @@ class Movies(nn.Module):
         chunk: slice,
         query: Tensor | None,
         shortcut: Tensor | None,
+        cue: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         layers = [
             features.layers[index][:, chunk].flatten(0, 1) for index in self.config.head_layers
@@ -262,6 +275,7 @@ class Movies(nn.Module):
             features.clip.size,
             query=None if query is None else query.repeat_interleave(frames, dim=0),
             shortcut=None if shortcut is None else shortcut[:, chunk].flatten(0, 1),
+            cue=None if cue is None else cue[:, chunk].flatten(0, 1),
         )
         return raw.unflatten(0, (scenes, frames)), confidence.unflatten(0, (scenes, frames))
 

@@ -264,7 +264,8 @@ def true_matches(
             moved.flatten(1, 2), batch.clip.world_from_cam[:, later],
             batch.clip.intrinsics[:, later], batch.clip.size,
         )  # fmt: skip
-        positions.append((pixels / cell - 0.5).view(*moved.shape[:-1], 2))
+        # The pixel's centre is half a pixel from the cell's, here as there.
+        positions.append(((pixels - 0.5) / cell - 0.5).view(*moved.shape[:-1], 2))
         surface = _nearest(batch.depth[:, later], pixels)
         seen = (depth < (1 + _OCCLUDED) * surface) & _inside(pixels, batch.clip.size) & (depth > 0)
         visible.append(seen.view(moved.shape[:-1]))

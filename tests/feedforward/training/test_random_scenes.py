@@ -128,11 +128,10 @@ def test_the_world_is_canonical(batch):
 
 
 def test_matches_of_a_frame_in_itself_are_its_cells(batch):
-    """The pixel at the centre of a cell of even size is half a pixel off."""
     positions, visible = true_matches(batch, 4)
     own = positions[:, torch.arange(3), torch.arange(3)]
     row, column = torch.meshgrid(torch.arange(6.0), torch.arange(6.0), indexing="ij")
-    expected = torch.stack([column, row], dim=-1).flatten(0, 1) + 0.125
+    expected = torch.stack([column, row], dim=-1).flatten(0, 1)
     torch.testing.assert_close(own, expected.expand_as(own), atol=1e-3, rtol=0)
     assert visible[:, torch.arange(3), torch.arange(3)].all()
 
