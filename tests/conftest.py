@@ -41,7 +41,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 # Where arguments and results are checked against their annotated shapes (`make test SHAPES=yes`),
 # except in slow tests: folders and modules, with tests of whole runs left out.
-SHAPES = ("export", "fit", "geometry", "io", "motion", "preprocess", "scene", "sequence")
+SHAPES = (
+    "export",
+    "feedforward",
+    "fit",
+    "geometry",
+    "io",
+    "motion",
+    "preprocess",
+    "scene",
+    "sequence",
+)
 SHAPES_OF = {
     "evaluate": ("test_image_metrics", "test_temporal", "test_track_metrics"),
     "synthetic": ("test_animate", "test_priors", "test_raycast", "test_surface_tracks"),

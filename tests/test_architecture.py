@@ -29,6 +29,7 @@ LAYERS = [
     ["msdyn.motion"],
     ["msdyn.sequence"],
     ["msdyn.render"],
+    ["msdyn.feedforward"],
     ["msdyn.fit"],
     ["msdyn.evaluate", "msdyn.export", "msdyn.view"],
     ["msdyn.demo", "msdyn.notebook"],
@@ -36,7 +37,11 @@ LAYERS = [
 ]
 LEVEL = {name: level for level, row in enumerate(LAYERS) for name in row}
 # What people do with a sequence knows the sequence, not how it came about.
-FORBIDDEN = {(a, "msdyn.fit") for a in ("msdyn.evaluate", "msdyn.export", "msdyn.view")}
+FORBIDDEN = {
+    (a, b)
+    for a in ("msdyn.evaluate", "msdyn.export", "msdyn.view")
+    for b in ("msdyn.fit", "msdyn.feedforward")
+} | {("msdyn.fit", "msdyn.feedforward")}
 # Only these may import gsplat; heavy packages are imported where they are used.
 GSPLAT = {"msdyn/raster/gsplat_cuda.py", "msdyn/fit/density.py"}
 HEAVY = {"gsplat", "transformers", "pycolmap", "viser", "open3d", "cv2", "trimesh", "embreex", "av"}

@@ -89,8 +89,8 @@ class Aggregator(nn.Module):
         for index, (frame_block, global_block) in enumerate(
             zip(self.frame_blocks, self.global_blocks, strict=True)
         ):
-            own = self._apply(frame_block, tokens, positions)  # [B F, tokens, width]
-            joint = self._apply(
+            own = self._run(frame_block, tokens, positions)  # [B F, tokens, width]
+            joint = self._run(
                 global_block, own.reshape(scenes, -1, own.shape[-1]), all_positions
             ).reshape(own.shape)
             if index in self.config.head_layers:
@@ -118,7 +118,7 @@ class Aggregator(nn.Module):
         tokens.append(learned.expand(scenes, -1, -1, -1))
         return torch.cat([token.to(tokens[0].dtype) for token in tokens], dim=2)
 
-    def _apply(self, block: nn.Module, tokens: Tensor, positions: Tensor) -> Tensor:
+    def _run(self, block: nn.Module, tokens: Tensor, positions: Tensor) -> Tensor:
         if self.recompute and torch.is_grad_enabled():
             return checkpoint(block, tokens, positions, use_reentrant=False)
         return block(tokens, positions)

@@ -68,10 +68,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name in ("head_layers", "head_channels"):
-            value = tuple(getattr(self, name))
-            object.__setattr__(self, name, value)
-            if len(value) != 4:
-                raise InputError(f"{name}: expected 4 numbers, got {len(value)}")
+            if len(getattr(self, name)) != 4:
+                raise InputError(f"{name}: expected 4 numbers, got {len(getattr(self, name))}")
         if not max(self.head_layers) < self.pairs:
             raise InputError(
                 f"head_layers: expected numbers below {self.pairs}, the pairs of blocks, got "
@@ -148,12 +146,13 @@ class ModelConfig:
             InputError: an unknown field, or a value of the wrong type.
         """
         defaults = {field.name: field.default for field in fields(cls)}
+        values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         for name, value in values.items():
             if name not in defaults:
                 raise InputError(f"model config: expected one of {', '.join(defaults)}, got {name}")
             expected = type(defaults[name])
             if expected is tuple:
-                valid = isinstance(value, (list, tuple)) and all(type(n) is int for n in value)
+                valid = type(value) is tuple and all(type(n) is int for n in value)
             else:
                 valid = type(value) is expected or (expected is float and type(value) is int)
             if not valid:

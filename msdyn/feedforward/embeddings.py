@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import normalize
 
 __all__ = [
     "POSE_NUMBERS",
@@ -19,6 +20,7 @@ __all__ = [
     "plucker_coordinates",
     "pose_encoding",
     "rotate_by_position",
+    "rotated",
     "time_encoding",
 ]
 
@@ -35,6 +37,13 @@ def time_encoding(times: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch 20"]:
     octaves = 2.0 ** torch.arange(_TIME_OCTAVES, dtype=times.dtype, device=times.device)
     angles = times[..., None] * octaves
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+def rotated(
+    rotation: Float[Tensor, "*#batch 3 3"], vectors: Float[Tensor, "*#batch 3"]
+) -> Float[Tensor, "*#batch 3"]:
+    """Rotate vectors, in their own precision under autocast too (a matrix product would not be)."""
+    return (rotation * vectors[..., None, :]).sum(-1)
 
 
 def pixel_rays(
@@ -57,10 +66,8 @@ def plucker_coordinates(
     width: int,
 ) -> Float[Tensor, "*batch 6 height width"]:
     """Return (o x d, d) of the ray of each pixel: o its camera centre, d its unit direction."""
-    rays = torch.einsum(
-        "...ij,...hwj->...hwi", world_from_cam[..., :3, :3], pixel_rays(intrinsics, height, width)
-    )
-    directions = torch.nn.functional.normalize(rays, dim=-1)
+    rays = pixel_rays(intrinsics, height, width)
+    directions = normalize(rotated(world_from_cam[..., None, None, :3, :3], rays), dim=-1)
     centres = world_from_cam[..., None, None, :3, 3].expand_as(directions)
     moments = torch.linalg.cross(centres, directions)
     return torch.cat([moments, directions], dim=-1).movedim(-1, -3)
@@ -73,7 +80,7 @@ def pose_encoding(
     from roma import rotmat_to_unitquat
 
     rotation = world_from_cam[..., :3, :3].mT
-    translation = -(rotation @ world_from_cam[..., :3, 3:])[..., 0]
+    translation = -rotated(rotation, world_from_cam[..., :3, 3])
     quats_xyzw = rotmat_to_unitquat(rotation.reshape(-1, 3, 3)).reshape(*rotation.shape[:-2], 4)
     # Both signs are the same rotation: the one with a positive real part is encoded.
     quats_xyzw = torch.where(quats_xyzw[..., 3:] < 0, -quats_xyzw, quats_xyzw)

@@ -24,7 +24,22 @@ from msdyn.feedforward.splats import (
     points_from_depth,
 )
 
-__all__ = ["ClipTensors", "Features", "Movies", "PixelMotion", "StaticPixels"]
+__all__ = [
+    "ClipTensors",
+    "Features",
+    "Movies",
+    "PixelMotion",
+    "StaticPixels",
+    "needs_float32",
+]
+
+# Of times, cameras and the outputs, which bfloat16 would round too coarsely.
+_FLOAT32 = ("time_embed.", "extra_embed.", "output_conv2.", "shortcut.")
+
+
+def needs_float32(name: str) -> bool:
+    """Return whether a weight, by its name, stays in float32 in a network of lower precision."""
+    return any(part in name for part in _FLOAT32)
 
 
 @dataclass(frozen=True)
@@ -164,9 +179,9 @@ class Movies(nn.Module):
     def static(self, features: Features) -> StaticPixels:
         """Return depth and appearance at the frames' own times."""
         clip = features.clip
-        raw, confidence = self._apply(self.depth_head, features)
+        raw, confidence = self._run_head(self.depth_head, features)
         depth = depth_of(raw[:, :, 0])
-        attributes, _ = self._apply(self.splat_head, features, shortcut=clip.images)
+        attributes, _ = self._run_head(self.splat_head, features, shortcut=clip.images)
         return StaticPixels(
             depth,
             confidence,
@@ -187,10 +202,10 @@ class Movies(nn.Module):
                 clip.intrinsics, clip.times, query_times,
             )  # fmt: skip
             cue = cue.unflatten(0, clip.times.shape)
-        displacement, confidence = self._apply(self.motion_head, features, query=query, cue=cue)
+        displacement, confidence = self._run_head(self.motion_head, features, query=query, cue=cue)
         attributes = None
         if self.config.attribute_motion != "none":
-            raw, _ = self._apply(
+            raw, _ = self._run_head(
                 self.motion_splat_head,
                 features,
                 query=query,
@@ -237,7 +252,7 @@ class Movies(nn.Module):
             return times.to(torch.get_autocast_dtype(times.device.type)).float()
         return times
 
-    def _apply(
+    def _run_head(
         self,
         head: DptHead,
         features: Features,
@@ -249,13 +264,13 @@ class Movies(nn.Module):
         """Return [B, F, outputs, H, W] and [B, F, H, W] of a head, in chunks of frames."""
         frames = features.clip.images.shape[1]
         parts = [
-            self._apply_chunk(head, features, chunk, query, shortcut, cue)
+            self._run_chunk(head, features, chunk, query, shortcut, cue)
             for chunk in _chunks(frames, self.frame_chunk)
         ]
         outputs, confidences = zip(*parts, strict=True)
         return torch.cat(outputs, dim=1), torch.cat(confidences, dim=1)
 
-    def _apply_chunk(
+    def _run_chunk(
         self,
         head: DptHead,
         features: Features,
@@ -290,7 +305,7 @@ class PluckerEmbedding(nn.Module):
 
     def forward(
         self, rays: Float[Tensor, "scenes 6 frames height width"]
-    ) -> Float[Tensor, "scenes width frames rows columns"]:
+    ) -> Float[Tensor, "scenes channels frames rows columns"]:
         return self.net(rays)
 
 

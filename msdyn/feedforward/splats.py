@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import normalize, softplus
 
-from msdyn.feedforward.embeddings import pixel_rays
+from msdyn.feedforward.embeddings import pixel_rays, rotated
 
 __all__ = [
     "ATTRIBUTES",
@@ -80,8 +79,8 @@ def points_from_depth(
 ) -> Float[Tensor, "*batch height width 3"]:
     """Return the world points of all pixel centres at a z-depth; intrinsics are normalised."""
     in_camera = pixel_rays(intrinsics, *depth.shape[-2:]) * depth[..., None]
-    rotation, centre = world_from_cam[..., :3, :3], world_from_cam[..., :3, 3]
-    return torch.einsum("...ij,...hwj->...hwi", rotation, in_camera) + centre[..., None, None, :]
+    pose = world_from_cam[..., None, None, :, :]
+    return rotated(pose[..., :3, :3], in_camera) + pose[..., :3, 3]
 
 
 def has_moved(

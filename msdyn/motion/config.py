@@ -17,7 +17,8 @@ class MotionConfig:
     """Options of the motion of moving Gaussians."""
 
     model: Annotated[str, registered_choice(motion_names, "motion")] = "hierarchy"
-    """hierarchy: the levels below; single: one flat layer of bases, as in shape-of-motion."""
+    """hierarchy: the levels below; single: one flat layer of bases, as in shape-of-motion;
+    displacements: a trajectory of its own for every Gaussian, which nothing shares."""
     levels: Literal[1, 2, 3, 4] = 3
     """Motion levels: 1 objects, 2 and sparse primitives, 3 and fine grains, 4 and a free residual
     of every Gaussian."""
