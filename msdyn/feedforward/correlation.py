@@ -21,16 +21,23 @@ from torch.nn.functional import gelu, grid_sample, normalize
 from msdyn.feedforward.config import ModelConfig
 from msdyn.feedforward.embeddings import pixel_rays
 
-__all__ = ["MOTION_CHANNELS", "Correlation", "CorrelationCue", "MotionCue"]
+__all__ = ["CUE_CHANNELS", "MOTION_CHANNELS", "Correlation", "CorrelationCue", "MotionCue"]
 
 _CHANNELS = 64
 _HIDDEN = 64
+_WINDOW = 1
+"""Cells, in each direction, about the best match that determine its position."""
+_FINE_REACH = 2
+"""Half width, in fine cells, of the window in which matches are refined."""
+_FINE_CHANNELS = 32
 _PARALLAX_NOISE = 3e-4
 """Regularises inverse depths from small parallax, in units of the focal length, squared."""
 _PAIR_NUMBERS = 26
 """Numbers that describe a match, see `CorrelationCue._describe`."""
 _MOTION_NUMBERS = 21
 """Numbers that describe a lifted match, see `MotionCue.forward`."""
+CUE_CHANNELS = 2 * _HIDDEN + 2
+"""Channels of the features of cells of `CorrelationCue`."""
 MOTION_CHANNELS = 2 * _HIDDEN + 4
 """Channels of the features of `MotionCue`."""
 
@@ -66,12 +73,19 @@ class CorrelationCue(nn.Module):
             nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1) for _ in range(3)
         )
         self.project = nn.Conv2d(_CHANNELS, _CHANNELS, 1)
+        self.fine = nn.Sequential(
+            nn.GELU(),
+            nn.Conv2d(48, 48, 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(48, _FINE_CHANNELS, 3, padding=1),
+        )
+        self.fine_log_sharpness = nn.Parameter(torch.tensor(3.0))
         self.log_sharpness = nn.Parameter(torch.tensor(3.0))
         self.no_match = nn.Parameter(torch.tensor(0.4))
         self.encode_pair = nn.Sequential(
             nn.Linear(_PAIR_NUMBERS, _HIDDEN), nn.GELU(), nn.Linear(_HIDDEN, _HIDDEN), nn.GELU()
         )
-        self.to_tokens = nn.Conv2d(2 * _HIDDEN + 2, config.width, 2, stride=2)
+        self.to_tokens = nn.Conv2d(CUE_CHANNELS, config.width, 2, stride=2)
 
     def forward(
         self,
@@ -79,9 +93,18 @@ class CorrelationCue(nn.Module):
         world_from_cam: Float[Tensor, "scenes frames 4 4"],
         intrinsics: Float[Tensor, "scenes frames 4"],
         times: Float[Tensor, "scenes frames"],
-    ) -> tuple[Float[Tensor, "scenes frames patches channels"], Correlation]:
-        """Return features to add to the patch tokens, and the matches."""
-        matches = self.match(images)
+        matches: Correlation | None = None,
+    ) -> tuple[
+        Float[Tensor, "scenes frames patches channels"],
+        Float[Tensor, "scenes frames features rows columns"],
+        Correlation,
+    ]:
+        """Return features to add to the patch tokens, those of the cells, and the matches.
+
+        Matches may be given, if they have been computed before.
+        """
+        if matches is None:
+            matches = self.match(images)
         described, equations = self._describe(matches, world_from_cam, intrinsics, times)
         encoded = self.encode_pair(described)  # [B, F, F, N, hidden]
         frames = images.shape[1]
@@ -90,17 +113,22 @@ class CorrelationCue(nn.Module):
         mean = (encoded * others).sum(dim=2) / max(frames - 1, 1)
         largest = encoded.masked_fill(~others, 0).amax(dim=2)
         along, length = equations.sum(dim=2).split(1, dim=-1)
-        inverse_depth = (along / (length + _PARALLAX_NOISE)).clamp(-1, 5)
-        triangulated = torch.cat([inverse_depth, 3 * (length + 1e-6).sqrt()], dim=-1)
+        inverse_depth = (along / (length + _PARALLAX_NOISE)).clamp(0.2, 5)
+        triangulated = torch.cat([-inverse_depth.log(), 3 * (length + 1e-6).sqrt()], dim=-1)
         features = torch.cat([mean, largest, triangulated], dim=-1)  # [B, F, N, channels]
         maps = features.flatten(0, 1).mT.unflatten(2, matches.grid)
         tokens = self.to_tokens(maps).flatten(2).mT
-        return tokens.unflatten(0, images.shape[:2]), matches
+        return (
+            tokens.unflatten(0, images.shape[:2]),
+            maps.unflatten(0, images.shape[:2]),
+            matches,
+        )
 
     def match(self, images: Float[Tensor, "scenes frames 3 height width"]) -> Correlation:
         """Return the matches between all frames."""
         x = self.stem(2 * images.flatten(0, 1) - 1)
         x = self.middle(gelu(x))
+        fine = self.fine(x).unflatten(0, images.shape[:2])
         x = self.reduce(gelu(x))
         for layer in self.refine:
             x = x + layer(gelu(x))
@@ -113,9 +141,44 @@ class CorrelationCue(nn.Module):
         logits = similarity * sharpness
         none = (self.no_match * sharpness).expand(*logits.shape[:-1], 1)
         log_probabilities = torch.cat([logits, none], dim=-1).log_softmax(dim=-1)
-        probabilities = logits.softmax(dim=-1)
-        positions = probabilities @ _cell_positions(rows, columns, images.device)
+        # The mean position of a window about the best match: far-off alternatives do not bias it.
+        cells = _cell_positions(rows, columns, images.device)
+        near = (cells[:, None] - cells).abs().amax(dim=-1) <= _WINDOW  # [N, N]
+        probabilities = logits.masked_fill(~near[logits.argmax(dim=-1)], -1e4).softmax(dim=-1)
+        positions = probabilities @ cells
+        positions = self._refined(fine, positions.detach(), (rows, columns))
         return Correlation(log_probabilities, positions, (rows, columns))
+
+    def _refined(
+        self,
+        fine: Float[Tensor, "scenes frames channels fine_rows fine_columns"],
+        positions: Float[Tensor, "scenes frames frames cells 2"],
+        grid: tuple[int, int],
+    ) -> Float[Tensor, "scenes frames frames cells 2"]:
+        """Return positions refined by features of higher resolution, in a small window."""
+        scenes, frames = fine.shape[:2]
+        fine = fine - fine.mean(dim=(1, 3, 4), keepdim=True)
+        fine = normalize(fine, dim=2).flatten(0, 1)  # [B F, c, 2 h, 2 w]
+        half = positions.new_tensor([grid[1], grid[0]]) / 2
+        cells = (_cell_positions(*grid, positions.device) + 0.5) / half - 1
+        own = grid_sample(
+            fine, cells.expand(len(fine), 1, -1, -1), padding_mode="border", align_corners=False
+        )[:, :, 0].unflatten(0, (scenes, frames))  # [B, F, c, N]
+        steps = torch.arange(-_FINE_REACH, _FINE_REACH + 1, device=positions.device)
+        row, column = torch.meshgrid(steps, steps, indexing="ij")
+        step = grid[1] / fine.shape[-1]  # of a fine cell, in cells
+        offsets = torch.stack([column, row], dim=-1).flatten(0, 1) * step  # [K, 2]
+        places = (positions[..., None, :] + offsets + 0.5) / half - 1  # [B, i, j, N, K, 2]
+        found = grid_sample(
+            fine,
+            places.transpose(1, 2).flatten(0, 1).flatten(1, 2),
+            padding_mode="zeros",
+            align_corners=False,
+        )  # [B j, c, i N, K]
+        found = found.unflatten(0, (scenes, frames)).unflatten(3, (frames, -1))
+        similarity = torch.einsum("bicn,bjcink->bijnk", own, found)
+        weights = (similarity * self.fine_log_sharpness.exp()).softmax(dim=-1)
+        return positions + weights @ offsets
 
     def _describe(
         self,

@@ -11,7 +11,13 @@ from torch import Tensor, nn
 
 from msdyn.feedforward.aggregator import Aggregator
 from msdyn.feedforward.config import ModelConfig
-from msdyn.feedforward.correlation import MOTION_CHANNELS, Correlation, CorrelationCue, MotionCue
+from msdyn.feedforward.correlation import (
+    CUE_CHANNELS,
+    MOTION_CHANNELS,
+    Correlation,
+    CorrelationCue,
+    MotionCue,
+)
 from msdyn.feedforward.dpt import DptHead
 from msdyn.feedforward.embeddings import plucker_coordinates, time_encoding
 from msdyn.feedforward.encoder import ImageEncoder
@@ -81,12 +87,14 @@ class Features:
         layers: patch tokens by the index of the pair of blocks.
         grid: rows and columns of patches.
         correlation: matches between the frames, if the network computes them.
+        cue: features of the matches, of twice the resolution of the patches.
     """
 
     clip: ClipTensors
     layers: dict[int, Float[Tensor, "scenes frames patches channels"]]
     grid: tuple[int, int]
     correlation: Correlation | None = None
+    cue: Float[Tensor, "scenes frames features rows columns"] | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +153,8 @@ class Movies(nn.Module):
             self.correlation_cue = CorrelationCue(config)
         self.aggregator = Aggregator(config)
         tokens = 2 * config.width
-        self.depth_head = DptHead(config, tokens, 1, timed=False)
+        cue = CUE_CHANNELS if config.correlation else 0
+        self.depth_head = DptHead(config, tokens, 1, timed=False, cue=cue)
         self.splat_head = DptHead(config, tokens, ATTRIBUTES, timed=False, shortcut=3)
         if config.motion:
             cue = MOTION_CHANNELS if config.correlation else 0
@@ -157,42 +166,56 @@ class Movies(nn.Module):
                     config, tokens, ATTRIBUTES, timed=True, shortcut=ATTRIBUTES
                 )
 
-    def encode(self, clip: ClipTensors) -> Features:
-        """Return the features of a clip, which all heads share."""
+    def encode(self, clip: ClipTensors, *, matches: Correlation | None = None) -> Features:
+        """Return the features of a clip, which all heads share.
+
+        Matches between the frames may be given, if they have been computed before.
+        """
         scenes, frames = clip.images.shape[:2]
         patch = self.config.patch
         grid = (clip.size[0] // patch, clip.size[1] // patch)
         patches = self.encoder(clip.images.flatten(0, 1)).unflatten(0, (scenes, frames))
         if self.config.plucker:
             patches = patches + self._camera_features(clip).to(patches.dtype)
-        correlation = None
+        correlation = cue = None
         if self.config.correlation:
-            cue, correlation = self.correlation_cue(
-                clip.images, clip.world_from_cam, clip.intrinsics, clip.times
+            added, cue, correlation = self.correlation_cue(
+                clip.images, clip.world_from_cam, clip.intrinsics, clip.times, matches
             )
-            patches = patches + cue.to(patches.dtype)
+            patches = patches + added.to(patches.dtype)
         layers = self.aggregator(
             patches, grid, clip.world_from_cam, clip.intrinsics, self._encodable(clip.times)
         )
-        return Features(clip, layers, grid, correlation)
+        return Features(clip, layers, grid, correlation, cue)
 
-    def static(self, features: Features) -> StaticPixels:
-        """Return depth and appearance at the frames' own times."""
+    def static(self, features: Features, *, appearance: bool = True) -> StaticPixels:
+        """Return depth and appearance at the frames' own times.
+
+        Without `appearance`, the attributes are zero: for losses of depth and motion alone.
+        """
         clip = features.clip
-        raw, confidence = self._run_head(self.depth_head, features)
+        raw, confidence = self._run_head(self.depth_head, features, cue=features.cue)
         depth = depth_of(raw[:, :, 0])
-        attributes, _ = self._run_head(self.splat_head, features, shortcut=clip.images)
-        return StaticPixels(
-            depth,
-            confidence,
-            points_from_depth(depth, clip.world_from_cam, clip.intrinsics),
-            attributes.movedim(2, -1),
-        )
+        if appearance:
+            attributes, _ = self._run_head(self.splat_head, features, shortcut=clip.images)
+            attributes = attributes.movedim(2, -1)
+        else:
+            attributes = depth.new_zeros(1).expand(*depth.shape, ATTRIBUTES)
+        points = points_from_depth(depth, clip.world_from_cam, clip.intrinsics)
+        return StaticPixels(depth, confidence, points, attributes)
 
     def move(
-        self, features: Features, static: StaticPixels, query_times: Float[Tensor, " scenes"]
+        self,
+        features: Features,
+        static: StaticPixels,
+        query_times: Float[Tensor, " scenes"],
+        *,
+        appearance: bool = True,
     ) -> PixelMotion:
-        """Return the motion of all pixels of all frames to a query time of each scene."""
+        """Return the motion of all pixels of all frames to a query time of each scene.
+
+        Without `appearance`, the attributes do not change: for losses of depth and motion alone.
+        """
         query = time_encoding(self._encodable(query_times))
         cue = None
         if features.correlation is not None:
@@ -204,7 +227,7 @@ class Movies(nn.Module):
             cue = cue.unflatten(0, clip.times.shape)
         displacement, confidence = self._run_head(self.motion_head, features, query=query, cue=cue)
         attributes = None
-        if self.config.attribute_motion != "none":
+        if appearance and self.config.attribute_motion != "none":
             raw, _ = self._run_head(
                 self.motion_splat_head,
                 features,

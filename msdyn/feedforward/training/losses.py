@@ -28,6 +28,8 @@ __all__ = [
 
 _GRADIENT_SCALES = 4
 _DISTRIBUTION_WEIGHT = 10.0
+_REACH = 1.5
+"""Largest error, in cells, of a matched position that the refinement can correct."""
 
 
 def depth_loss(
@@ -108,7 +110,9 @@ def match_loss(
     targets: Float[Tensor, "scenes frames frames cells 2"],
     visible: Bool[Tensor, "scenes frames frames cells"],
 ) -> Float[Tensor, ""]:
-    """Return the cross entropy of the matches between different frames.
+    """Return the cross entropy of the matches between different frames, and the position error.
+
+    Positions count where they are in reach of the true one, whose error is a distance in cells.
 
     Args:
         correlation: predicted matches.
@@ -132,7 +136,10 @@ def match_loss(
     nll = torch.where(visible, nll, -correlation.log_probabilities[..., -1])
     frames = targets.shape[1]
     others = ~torch.eye(frames, dtype=torch.bool, device=targets.device)
-    return nll[:, others].mean()
+    error = ((correlation.positions - targets).square().sum(-1) + 1e-6).sqrt()
+    in_reach = (visible & (error.detach() < _REACH))[:, others]
+    error = (error[:, others] * in_reach).sum() / in_reach.sum().clamp_min(1)
+    return nll[:, others].mean() + error
 
 
 def rendering_loss(

@@ -45,7 +45,7 @@ class SceneOptions:
     """Largest rotation of a mover over the clip, rad."""
     curve: float = 0.3
     """Amplitude of the path's curvature, relative to its length."""
-    camera_travel: tuple[float, float] = (0.05, 0.35)
+    camera_travel: tuple[float, float] = (0.1, 0.6)
     """Length of the camera's path over the clip; (0, 0) for a static camera."""
     camera_rotation: float = 0.1
     """Largest rotation of the camera over the clip besides looking at the content, rad."""
@@ -162,9 +162,9 @@ def random_scenes(options: SceneOptions, count: int, generator: torch.Generator)
     rate = direction(OBJECTS) * uniform(0, options.rotation, OBJECTS)[..., None]
 
     # The room contains the cameras, and is turned about them.
-    near = torch.stack([uniform(-1.6, -0.8), uniform(-1.3, -0.7), uniform(-1.2, -0.8)], dim=-1)
-    far = torch.stack([uniform(0.8, 1.6), uniform(0.45, 0.9), uniform(1.5, 2.4)], dim=-1)
-    tilt = torch.stack([uniform(-0.1, 0.4), uniform(-0.6, 0.6), uniform(-0.1, 0.1)], dim=-1)
+    near = torch.stack([uniform(-1.6, -0.9), uniform(-1.4, -0.8), uniform(-1.2, -0.8)], dim=-1)
+    far = torch.stack([uniform(0.9, 1.6), uniform(0.8, 1.2), uniform(1.5, 2.4)], dim=-1)
+    tilt = torch.stack([uniform(-0.5, 0.1), uniform(-0.6, 0.6), uniform(-0.1, 0.1)], dim=-1)
     room_rotation = rotations_from_rotvecs(tilt)
     middle = (room_rotation @ ((near + far) / 2)[..., None])[..., 0]
 
