@@ -61,6 +61,9 @@ class ModelConfig:
     """Unit of the predicted scales: .001 as published, or a pixel's width at the depth."""
     correlation: bool = False
     """Add matches between frames to the patch tokens; not in the published network."""
+    detail: bool = False
+    """Give the heads features of the images of four times the resolution of the patches, so that
+    they see the borders of objects; not in the published network."""
     published: bool = False
     """Reproduce what trained weights of the released network rely on: residual units that add
     relu(x), times rounded to bfloat16 if the network computes in it, both layers of the Plücker

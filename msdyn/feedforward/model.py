@@ -18,7 +18,7 @@ from msdyn.feedforward.correlation import (
     CorrelationCue,
     MotionCue,
 )
-from msdyn.feedforward.dpt import DptHead
+from msdyn.feedforward.dpt import DetailNetwork, DptHead
 from msdyn.feedforward.embeddings import plucker_coordinates, time_encoding
 from msdyn.feedforward.encoder import ImageEncoder
 from msdyn.feedforward.splats import (
@@ -88,6 +88,7 @@ class Features:
         grid: rows and columns of patches.
         correlation: matches between the frames, if the network computes them.
         cue: features of the matches, of twice the resolution of the patches.
+        detail: features of the images, of four times the resolution of the patches.
     """
 
     clip: ClipTensors
@@ -95,6 +96,7 @@ class Features:
     grid: tuple[int, int]
     correlation: Correlation | None = None
     cue: Float[Tensor, "scenes frames features rows columns"] | None = None
+    detail: Float[Tensor, "scenes frames details fine_rows fine_columns"] | None = None
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,8 @@ class Movies(nn.Module):
                 nn.init.zeros_(self.plucker_embed.net.bias)
         if config.correlation:
             self.correlation_cue = CorrelationCue(config)
+        if config.detail:
+            self.detail = DetailNetwork()
         self.aggregator = Aggregator(config)
         tokens = 2 * config.width
         cue = CUE_CHANNELS if config.correlation else 0
@@ -186,7 +190,10 @@ class Movies(nn.Module):
         layers = self.aggregator(
             patches, grid, clip.world_from_cam, clip.intrinsics, self._encodable(clip.times)
         )
-        return Features(clip, layers, grid, correlation, cue)
+        detail = None
+        if self.config.detail:
+            detail = self.detail(clip.images.flatten(0, 1), grid).unflatten(0, (scenes, frames))
+        return Features(clip, layers, grid, correlation, cue, detail)
 
     def static(self, features: Features, *, appearance: bool = True) -> StaticPixels:
         """Return depth and appearance at the frames' own times.
@@ -314,6 +321,7 @@ class Movies(nn.Module):
             query=None if query is None else query.repeat_interleave(frames, dim=0),
             shortcut=None if shortcut is None else shortcut[:, chunk].flatten(0, 1),
             cue=None if cue is None else cue[:, chunk].flatten(0, 1),
+            detail=None if features.detail is None else features.detail[:, chunk].flatten(0, 1),
         )
         return raw.unflatten(0, (scenes, frames)), confidence.unflatten(0, (scenes, frames))
 

@@ -25,7 +25,7 @@ def small_on_cpu(steps: int, *, seed: int = 0) -> TrainingConfig:
         steps: in total; a few thousand take an hour on one core.
         seed: of weights and scenes.
     """
-    model = replace(ModelConfig.small(), correlation=True, attribute_motion="none")
+    model = replace(ModelConfig.small(), correlation=True, detail=True, attribute_motion="none")
     batch = BatchOptions(scenes=2, frames=4, queries=3, targets=False)
     scenes = SceneOptions(mover_share=(0.06, 0.3))
     matches = LossWeights(depth=0, match=1, motion=0)

@@ -164,7 +164,7 @@ def random_scenes(options: SceneOptions, count: int, generator: torch.Generator)
     # The room contains the cameras, and is turned about them.
     near = torch.stack([uniform(-1.6, -0.9), uniform(-1.4, -0.8), uniform(-1.2, -0.8)], dim=-1)
     far = torch.stack([uniform(0.9, 1.6), uniform(0.8, 1.2), uniform(1.5, 2.4)], dim=-1)
-    tilt = torch.stack([uniform(-0.5, 0.1), uniform(-0.6, 0.6), uniform(-0.1, 0.1)], dim=-1)
+    tilt = torch.stack([uniform(-0.1, 0.4), uniform(-0.6, 0.6), uniform(-0.1, 0.1)], dim=-1)
     room_rotation = rotations_from_rotvecs(tilt)
     middle = (room_rotation @ ((near + far) / 2)[..., None])[..., 0]
 

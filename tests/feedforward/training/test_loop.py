@@ -24,6 +24,7 @@ TINY = dataclasses.replace(
     head_channels=(4, 4, 8, 8),
     head_features=8,
     correlation=True,
+    detail=True,
 )
 BATCH = BatchOptions(scenes=1, frames=2, size=16, queries=2)
 STAGES = (
