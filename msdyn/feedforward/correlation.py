@@ -68,10 +68,10 @@ class CorrelationCue(nn.Module):
         second = self.cell // first
         self.middle = nn.Conv2d(32, 48, 3, stride=first, padding=1)
         size = max(second, 3)
-        self.reduce = nn.Conv2d(48, _CHANNELS, size, stride=second, padding=(size - second + 1) // 2)
-        self.refine = nn.ModuleList(
-            nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1) for _ in range(3)
+        self.reduce = nn.Conv2d(
+            48, _CHANNELS, size, stride=second, padding=(size - second + 1) // 2
         )
+        self.refine = nn.ModuleList(nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1) for _ in range(3))
         self.project = nn.Conv2d(_CHANNELS, _CHANNELS, 1)
         self.fine = nn.Sequential(
             nn.GELU(),
@@ -218,6 +218,7 @@ class CorrelationCue(nn.Module):
         slope = turned * in_camera[..., 2:] - in_camera[..., :2]
         along = (parallax * slope).sum(-1, keepdim=True)
         length = slope.square().sum(-1, keepdim=True)
+        certainty = 3 * (length + 1e-6).sqrt()
         inverse_depth = (along / (length + _PARALLAX_NOISE)).clamp(-1, 5)
         residual = parallax - inverse_depth * slope
         visible = 1 - matches.log_probabilities[..., -1:].exp()
@@ -229,7 +230,7 @@ class CorrelationCue(nn.Module):
         flow = position - own_position
         described = torch.cat(
             [
-                own_position, flow, 5 * parallax, 10 * residual, inverse_depth, 3 * (length + 1e-6).sqrt(),
+                own_position, flow, 5 * parallax, 10 * residual, inverse_depth, certainty,
                 own_world, world, 5 * in_camera, clock, visible, peak, visible * flow,
             ],
             dim=-1,
@@ -237,9 +238,7 @@ class CorrelationCue(nn.Module):
         return described, torch.cat([visible * along, visible * length], dim=-1)
 
 
-def _cell_positions(
-    rows: int, columns: int, device: torch.device
-) -> Float[Tensor, "cells 2"]:
+def _cell_positions(rows: int, columns: int, device: torch.device) -> Float[Tensor, "cells 2"]:
     row, column = torch.meshgrid(
         torch.arange(rows, device=device, dtype=torch.float32),
         torch.arange(columns, device=device, dtype=torch.float32),

@@ -7,7 +7,7 @@ times, H x W pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -97,16 +97,6 @@ class TrainingBatch:
         shift = torch.where(self.moving.flatten(2)[..., None], moved - points, 0.0)
         return shift.view(*self.depth.shape, 3)
 
-    def to(self, device: torch.device | str) -> TrainingBatch:
-        """Return the batch on a device."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return TrainingBatch(
-            **{
-                name: value if value is None else value.to(device)
-                for name, value in values.items()
-            }
-        )
-
 
 def random_batch(
     scene_options: SceneOptions, options: BatchOptions, generator: torch.Generator
@@ -124,9 +114,7 @@ def random_batch(
         )
         queries = times.gather(1, chosen)
     else:
-        queries = torch.rand(
-            (options.scenes, options.queries), generator=generator, device=device
-        )
+        queries = torch.rand((options.scenes, options.queries), generator=generator, device=device)
     return render_batch(scenes, times, queries, options.size, targets=options.targets)
 
 
@@ -172,7 +160,9 @@ def render_batch(
     moving_of = torch.cat([scenes.moving, scenes.moving.new_zeros(len(depth), 1)], dim=1)
     moving = moving_of.gather(1, index.flatten(1)).view(depth.shape)
     return TrainingBatch(
-        clip=ClipTensors(images[:, : times.shape[1]], canonical(world_from_cam), frame_intrinsics, times),
+        clip=ClipTensors(
+            images[:, : times.shape[1]], canonical(world_from_cam), frame_intrinsics, times
+        ),
         depth=depth / scale[:, None, None, None],
         moving=moving,
         objects=index,

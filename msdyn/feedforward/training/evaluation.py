@@ -76,9 +76,7 @@ def evaluate(model: Movies, batches: list[TrainingBatch]) -> dict[str, float]:
             for name, image in (("", moved), ("_without_motion", fixed), ("_nearest", frame)):
                 add("psnr" + name, _psnr(image, target))
     model.train(was_training)
-    return {
-        name: sums[name] / max(sums[name + "#"], 1) for name in sums if not name.endswith("#")
-    }
+    return {name: sums[name] / max(sums[name + "#"], 1) for name in sums if not name.endswith("#")}
 
 
 def evaluate_unseen(

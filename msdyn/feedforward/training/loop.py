@@ -104,7 +104,7 @@ class Trainer:
         self.config = config
         self.device = torch.device(device)
         torch.manual_seed(config.seed)
-        self.model = initialised(Movies(config.model)).to(self.device).train()
+        self.model = _initialised(Movies(config.model)).to(self.device).train()
         matcher = [p for n, p in self.model.named_parameters() if n.startswith("correlation_cue.")]
         known = {id(p) for p in matcher}
         others = [p for p in self.model.parameters() if id(p) not in known]
@@ -252,13 +252,14 @@ class Trainer:
         return self._pool[key]
 
 
-def initialised(model: Movies) -> Movies:
+def _initialised(model: Movies) -> Movies:
     """Reduce the initial output of the motion head, whose ideal is near zero for most pixels."""
     if model.config.motion:
-        last = model.motion_head.scratch.output_conv2[-1]
         with torch.no_grad():
-            last.weight.mul_(0.1)
-            last.bias.zero_()
+            for parameter, factor in zip(
+                model.motion_head.scratch.output_conv2[-1].parameters(), (0.1, 0.0), strict=True
+            ):  # weight, bias
+                parameter.mul_(factor)
     return model
 
 
@@ -267,7 +268,9 @@ def _with_other_colours(batch: TrainingBatch, generator: torch.Generator) -> Tra
     order = torch.randperm(3, generator=generator, device=generator.device)
     clip = replace(batch.clip, images=batch.clip.images[:, :, order])
     targets = batch.target_images
-    return replace(batch, clip=clip, target_images=None if targets is None else targets[:, :, order])
+    return replace(
+        batch, clip=clip, target_images=None if targets is None else targets[:, :, order]
+    )
 
 
 def _append(path: Path, entry: dict[str, Any]) -> None:

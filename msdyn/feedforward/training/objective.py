@@ -79,9 +79,7 @@ def losses(
     static = model.static(features, appearance=weights.rendering > 0)
     if weights.depth:
         valid = torch.ones_like(batch.moving).flatten(0, 1)
-        squared, gradient = depth_loss(
-            static.depth.flatten(0, 1), batch.depth.flatten(0, 1), valid
-        )
+        squared, gradient = depth_loss(static.depth.flatten(0, 1), batch.depth.flatten(0, 1), valid)
         values["depth"] = weights.depth * (squared + gradient)
     if weights.log_depth:
         error = (static.depth.log() - batch.depth.log()).abs().mean()
@@ -121,7 +119,17 @@ def draw(
         own = gaussians.of_scene(scene)
         fx, fy, cx, cy = batch.clip.intrinsics[scene, 0]
         intrinsics = torch.stack(
-            [fx * width, 0 * fx, cx * width, 0 * fx, fy * height, cy * height, 0 * fx, 0 * fx, 1 + 0 * fx]
+            [
+                fx * width,
+                0 * fx,
+                cx * width,
+                0 * fx,
+                fy * height,
+                cy * height,
+                0 * fx,
+                0 * fx,
+                1 + 0 * fx,
+            ]
         ).view(1, 3, 3)
         cam_from_world = torch.linalg.inv(batch.target_world_from_cam[scene, query])[None]
         rendering = rasterize(

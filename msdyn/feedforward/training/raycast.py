@@ -90,9 +90,7 @@ def cast_rays(
     unit = local / own_sizes.view_as(local).clamp_min(_TINY)
     face = unit.abs().argmax(dim=-1, keepdim=True)
     flat = torch.zeros_like(unit).scatter_(-1, face, unit.gather(-1, face).sign())
-    round_ = torch.nn.functional.normalize(
-        unit / own_sizes.view_as(local).clamp_min(_TINY), dim=-1
-    )
+    round_ = torch.nn.functional.normalize(unit / own_sizes.view_as(local).clamp_min(_TINY), dim=-1)
     normal = torch.where((index < boxes)[..., None], flat, round_)
     wall = torch.zeros_like(unit).scatter_(
         -1, room_axis[..., None], -room_direction.gather(-1, room_axis[..., None]).sign()

@@ -56,9 +56,7 @@ def test_a_run_leaves_weights_and_a_log(tmp_path):
     trainer.run(tmp_path, watch=lambda trainer: {"epe": 1.0})
     model = load_model(tmp_path / "model.safetensors")
     assert model.config == TINY
-    assert torch.equal(
-        torch.cat([p.flatten() for p in model.parameters()]), weights(trainer)
-    )
+    assert torch.equal(torch.cat([p.flatten() for p in model.parameters()]), weights(trainer))
     entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     stages = [entry["stage"] for entry in entries if "stage" in entry]
     assert stages == ["matches", "motion", "rendering"]

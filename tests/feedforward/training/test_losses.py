@@ -30,9 +30,7 @@ def test_the_depth_loss_is_the_published_one(recorded):
         )
         torch.testing.assert_close(squared, recorded["depth_loss.mse_part"][index])
         torch.testing.assert_close(gradient, recorded["depth_loss.gradient_as_used"][index])
-        torch.testing.assert_close(
-            squared + gradient, recorded["depth_loss.total_as_used"][index]
-        )
+        torch.testing.assert_close(squared + gradient, recorded["depth_loss.total_as_used"][index])
 
 
 def test_the_motion_loss_is_the_published_one(recorded):
