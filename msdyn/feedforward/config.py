@@ -61,6 +61,11 @@ class ModelConfig:
     """Unit of the predicted scales: .001 as published, or a pixel's width at the depth."""
     moving: float = 0.005
     """Displacement from which a Gaussian has moved, in the normalised world (released code)."""
+    correlation: bool = False
+    """Add matches between frames to the patch tokens; not in the published network."""
+    detail: bool = False
+    """Give the heads features of the images of four times the resolution of the patches, so that
+    they see the borders of objects; not in the published network."""
     published: bool = False
     """Reproduce what trained weights of the released network rely on: residual units that add
     relu(x), times rounded to bfloat16 if the network computes in it, both layers of the Plücker
@@ -78,6 +83,8 @@ class ModelConfig:
         for name, heads in (("encoder_heads", self.encoder_heads), ("heads", self.heads)):
             if heads < 1 or self.width % heads:
                 raise InputError(f"{name}: expected a divisor of {self.width}, got {heads}")
+        if self.correlation and self.patch % 2:
+            raise InputError(f"patch: expected an even number with correlation, got {self.patch}")
         if self.width // self.heads % 4:
             raise InputError(
                 f"heads: expected {self.width}/heads to be a multiple of 4 for the rotary "

@@ -12,8 +12,10 @@ from torch.nn.functional import interpolate, relu
 from msdyn.feedforward.config import ModelConfig
 from msdyn.feedforward.embeddings import TIME_NUMBERS, grid_embedding
 
-__all__ = ["DptHead"]
+__all__ = ["DETAIL_CHANNELS", "DetailNetwork", "DptHead"]
 
+DETAIL_CHANNELS = 32
+"""Channels of the features of `DetailNetwork`."""
 _HIDDEN = 32
 _EMBEDDING_WEIGHT = 0.1
 
@@ -31,12 +33,21 @@ class DptHead(nn.Module):
         outputs: channels of the output.
         timed: whether the output depends on a query time.
         shortcut: channels of the input of the shortcut; 0 for none.
+        cue: channels of further features, of twice the resolution of the patches, that are added
+            to the second level; 0 for none.
 
     Reference: Ranftl et al., "Vision transformers for dense prediction", 2021; paper, 3.2.2.
     """
 
     def __init__(
-        self, config: ModelConfig, tokens: int, outputs: int, *, timed: bool, shortcut: int = 0
+        self,
+        config: ModelConfig,
+        tokens: int,
+        outputs: int,
+        *,
+        timed: bool,
+        shortcut: int = 0,
+        cue: int = 0,
     ) -> None:
         super().__init__()
         features, channels = config.head_features, config.head_channels
@@ -57,6 +68,10 @@ class DptHead(nn.Module):
             ]
         )
         self.scratch = Fusion(channels, features, outputs + 1, add_rectified=config.published)
+        if cue:
+            self.cue = nn.Conv2d(cue, channels[1], 1)
+        if config.detail:
+            self.detail = nn.Conv2d(DETAIL_CHANNELS, channels[0], 1)
         self.has_shortcut = shortcut > 0
         if shortcut:
             self.shortcut = nn.Sequential(
@@ -73,6 +88,8 @@ class DptHead(nn.Module):
         *,
         query: Float[Tensor, "images numbers"] | None = None,
         shortcut: Float[Tensor, "images inputs height width"] | None = None,
+        cue: Float[Tensor, "images features rows columns"] | None = None,
+        detail: Float[Tensor, "images details fine_rows fine_columns"] | None = None,
     ) -> tuple[Float[Tensor, "images outputs height width"], Float[Tensor, "images height width"]]:
         """Return the raw output and the confidence (at least 1).
 
@@ -82,8 +99,14 @@ class DptHead(nn.Module):
             size: height and width of the image, px.
             query: the encoded query time of each image, for heads that are `timed`.
             shortcut: the input of the shortcut, for heads that have one.
+            cue: further features, for heads that have a cue.
+            detail: features of the images, of four times the resolution of the patches.
         """
         levels = self.levels(layers, grid, size, query=query)
+        if cue is not None:
+            levels[1] = levels[1] + self.cue(cue)
+        if detail is not None:
+            levels[0] = levels[0] + self.detail(detail)
         fused = self.scratch.fused(levels)
         # In bfloat16 the output, as the logarithm of depths, would be rounded to steps of 1/256.
         with torch.autocast(fused.device.type, enabled=False):
@@ -116,6 +139,28 @@ class DptHead(nn.Module):
             x = project(x.mT.unflatten(2, grid))
             maps.append(resize(_with_positions(x, size)))
         return maps
+
+
+class DetailNetwork(nn.Module):
+    """Local features of images, of four times the resolution of the patches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(3, DETAIL_CHANNELS, 3, stride=2, padding=1),
+            nn.GELU(),
+            nn.Conv2d(DETAIL_CHANNELS, DETAIL_CHANNELS, 3, padding=1),
+            nn.GELU(),
+        )
+
+    def forward(
+        self, images: Float[Tensor, "images 3 height width"], grid: tuple[int, int]
+    ) -> Float[Tensor, "images details fine_rows fine_columns"]:
+        features = self.convolutions(2 * images - 1)
+        size = (4 * grid[0], 4 * grid[1])
+        if features.shape[-2:] == size:
+            return features
+        return interpolate(features, size, mode="bilinear", align_corners=False)
 
 
 class Fusion(nn.Module):

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from msdyn.feedforward.aggregator import Aggregator
 from msdyn.feedforward.config import ModelConfig
-from msdyn.feedforward.dpt import DptHead
+from msdyn.feedforward.correlation import (
+    CUE_CHANNELS,
+    MOTION_CHANNELS,
+    Correlation,
+    CorrelationCue,
+    MotionCue,
+)
+from msdyn.feedforward.dpt import DetailNetwork, DptHead
 from msdyn.feedforward.embeddings import plucker_coordinates, time_encoding
 from msdyn.feedforward.encoder import ImageEncoder
 from msdyn.feedforward.splats import (
@@ -79,11 +86,17 @@ class Features:
         clip: the input.
         layers: patch tokens by the index of the pair of blocks.
         grid: rows and columns of patches.
+        correlation: matches between the frames, if the network computes them.
+        cue: features of the matches, of twice the resolution of the patches.
+        detail: features of the images, of four times the resolution of the patches.
     """
 
     clip: ClipTensors
     layers: dict[int, Float[Tensor, "scenes frames patches channels"]]
     grid: tuple[int, int]
+    correlation: Correlation | None = None
+    cue: Float[Tensor, "scenes frames features rows columns"] | None = None
+    detail: Float[Tensor, "scenes frames details fine_rows fine_columns"] | None = None
 
 
 @dataclass(frozen=True)
@@ -138,51 +151,90 @@ class Movies(nn.Module):
             if config.published:
                 for value in self.plucker_embed.net.parameters():
                     nn.init.zeros_(value)
+        if config.correlation:
+            self.correlation_cue = CorrelationCue(config)
+        if config.detail:
+            self.detail = DetailNetwork()
         self.aggregator = Aggregator(config)
         tokens = 2 * config.width
-        self.depth_head = DptHead(config, tokens, 1, timed=False)
+        cue = CUE_CHANNELS if config.correlation else 0
+        self.depth_head = DptHead(config, tokens, 1, timed=False, cue=cue)
         self.splat_head = DptHead(config, tokens, ATTRIBUTES, timed=False, shortcut=3)
         if config.motion:
-            self.motion_head = DptHead(config, tokens, 3, timed=True)
+            cue = MOTION_CHANNELS if config.correlation else 0
+            self.motion_head = DptHead(config, tokens, 3, timed=True, cue=cue)
+            if config.correlation:
+                self.motion_cue = MotionCue()
             if config.attribute_motion != "none":
                 self.motion_splat_head = DptHead(
                     config, tokens, ATTRIBUTES, timed=True, shortcut=ATTRIBUTES
                 )
 
-    def encode(self, clip: ClipTensors) -> Features:
-        """Return the features of a clip, which all heads share."""
+    def encode(self, clip: ClipTensors, *, matches: Correlation | None = None) -> Features:
+        """Return the features of a clip, which all heads share.
+
+        Matches between the frames may be given, if they have been computed before.
+        """
         scenes, frames = clip.images.shape[:2]
         patch = self.config.patch
         grid = (clip.size[0] // patch, clip.size[1] // patch)
         patches = self.encoder(clip.images.flatten(0, 1)).unflatten(0, (scenes, frames))
         if self.config.plucker:
             patches = patches + self._camera_features(clip).to(patches.dtype)
+        correlation = cue = None
+        if self.config.correlation:
+            added, cue, correlation = self.correlation_cue(
+                clip.images, clip.world_from_cam, clip.intrinsics, clip.times, matches
+            )
+            patches = patches + added.to(patches.dtype)
         layers = self.aggregator(
             patches, grid, clip.world_from_cam, clip.intrinsics, self._encodable(clip.times)
         )
-        return Features(clip, layers, grid)
+        detail = None
+        if self.config.detail:
+            detail = self.detail(clip.images.flatten(0, 1), grid).unflatten(0, (scenes, frames))
+        return Features(clip, layers, grid, correlation, cue, detail)
 
-    def static(self, features: Features) -> StaticPixels:
-        """Return depth and appearance at the frames' own times."""
+    def static(self, features: Features, *, appearance: bool = True) -> StaticPixels:
+        """Return depth and appearance at the frames' own times.
+
+        Without `appearance`, the attributes are zero: for losses of depth and motion alone.
+        """
         clip = features.clip
-        raw, confidence = self._run_head(self.depth_head, features)
+        raw, confidence = self._run_head(self.depth_head, features, cue=features.cue)
         depth = depth_of(raw[:, :, 0])
-        attributes, _ = self._run_head(self.splat_head, features, shortcut=clip.images)
-        return StaticPixels(
-            depth,
-            confidence,
-            points_from_depth(depth, clip.world_from_cam, clip.intrinsics),
-            attributes.movedim(2, -1),
-        )
+        if appearance:
+            attributes, _ = self._run_head(self.splat_head, features, shortcut=clip.images)
+            attributes = attributes.movedim(2, -1)
+        else:
+            attributes = depth.new_zeros(1).expand(*depth.shape, ATTRIBUTES)
+        points = points_from_depth(depth, clip.world_from_cam, clip.intrinsics)
+        return StaticPixels(depth, confidence, points, attributes)
 
     def move(
-        self, features: Features, static: StaticPixels, query_times: Float[Tensor, " scenes"]
+        self,
+        features: Features,
+        static: StaticPixels,
+        query_times: Float[Tensor, " scenes"],
+        *,
+        appearance: bool = True,
     ) -> PixelMotion:
-        """Return the motion of all pixels of all frames to a query time of each scene."""
+        """Return the motion of all pixels of all frames to a query time of each scene.
+
+        Without `appearance`, the attributes do not change: for losses of depth and motion alone.
+        """
         query = time_encoding(self._encodable(query_times))
-        displacement, confidence = self._run_head(self.motion_head, features, query=query)
+        cue = None
+        if features.correlation is not None:
+            clip = features.clip
+            cue = self.motion_cue(
+                features.correlation, static.points.detach(), clip.world_from_cam,
+                clip.intrinsics, clip.times, query_times,
+            )  # fmt: skip
+            cue = cue.unflatten(0, clip.times.shape)
+        displacement, confidence = self._run_head(self.motion_head, features, query=query, cue=cue)
         attributes = None
-        if self.config.attribute_motion != "none":
+        if appearance and self.config.attribute_motion != "none":
             raw, _ = self._run_head(
                 self.motion_splat_head,
                 features,
@@ -237,11 +289,12 @@ class Movies(nn.Module):
         *,
         query: Float[Tensor, "scenes numbers"] | None = None,
         shortcut: Float[Tensor, "scenes frames inputs height width"] | None = None,
+        cue: Float[Tensor, "scenes frames features rows columns"] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return [B, F, outputs, H, W] and [B, F, H, W] of a head, in chunks of frames."""
         frames = features.clip.images.shape[1]
         parts = [
-            self._run_chunk(head, features, chunk, query, shortcut)
+            self._run_chunk(head, features, chunk, query, shortcut, cue)
             for chunk in _chunks(frames, self.frame_chunk)
         ]
         outputs, confidences = zip(*parts, strict=True)
@@ -254,6 +307,7 @@ class Movies(nn.Module):
         chunk: slice,
         query: Tensor | None,
         shortcut: Tensor | None,
+        cue: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         layers = [
             features.layers[index][:, chunk].flatten(0, 1) for index in self.config.head_layers
@@ -266,6 +320,8 @@ class Movies(nn.Module):
             features.clip.size,
             query=None if query is None else query.repeat_interleave(frames, dim=0),
             shortcut=None if shortcut is None else shortcut[:, chunk].flatten(0, 1),
+            cue=None if cue is None else cue[:, chunk].flatten(0, 1),
+            detail=None if features.detail is None else features.detail[:, chunk].flatten(0, 1),
         )
         return raw.unflatten(0, (scenes, frames)), confidence.unflatten(0, (scenes, frames))
 

@@ -1,0 +1,40 @@
+"""The curriculum with which the small network learns on a CPU.
+
+What makes motion start, measured: an explicit correlation between frames that is trained first,
+with true matches; depth as the error of its logarithm, which does not diverge; and displacements
+lifted from matches and depth. Without the correlation, motion stays at zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from msdyn.feedforward.config import ModelConfig
+from msdyn.feedforward.training.batches import BatchOptions
+from msdyn.feedforward.training.loop import Stage, TrainingConfig
+from msdyn.feedforward.training.objective import LossWeights
+from msdyn.feedforward.training.random_scenes import SceneOptions
+
+__all__ = ["small_on_cpu"]
+
+
+def small_on_cpu(steps: int, *, seed: int = 0) -> TrainingConfig:
+    """Return the curriculum of the small network at 64 px, 4 frames.
+
+    Args:
+        steps: in total; a few thousand take an hour on one core.
+        seed: of weights and scenes.
+    """
+    model = replace(ModelConfig.small(), correlation=True, detail=True, attribute_motion="none")
+    batch = BatchOptions(scenes=2, frames=4, queries=3, targets=False)
+    scenes = SceneOptions(mover_share=(0.06, 0.3))
+    matches = LossWeights(depth=0, match=1, motion=0)
+    geometry = LossWeights(depth=0, log_depth=1, match=0, motion=2)
+    full = replace(geometry, distribution=2, rendering=2)
+    stages = (
+        Stage("matches", 0.15, matches, scenes, replace(batch, scenes=4), reuse=3),
+        Stage("frame times", 0.2, geometry, scenes, replace(batch, query_times="frames"), reuse=3),
+        Stage("random times", 0.25, replace(geometry, distribution=2), scenes, batch, reuse=3),
+        Stage("rendering", 0.4, full, scenes, replace(batch, targets=True), reuse=3),
+    )
+    return TrainingConfig(model, stages, steps, rate=8e-4, matcher_rate=2.5, seed=seed)

@@ -1,0 +1,100 @@
+"""Figures of a network on unseen random scenes, each beside that of a trivial prediction."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from msdyn.feedforward.model import Movies
+from msdyn.feedforward.training.batches import BatchOptions, TrainingBatch, random_batch
+from msdyn.feedforward.training.objective import draw
+from msdyn.feedforward.training.random_scenes import SceneOptions
+
+__all__ = ["UNSEEN_SEED", "evaluate", "evaluate_unseen", "unseen_batches"]
+
+UNSEEN_SEED = 9_000_000_000_000
+"""Seeds from here on are not those of training batches, which are hashed from small numbers."""
+
+
+def unseen_batches(
+    scenes: SceneOptions, options: BatchOptions, count: int, *, seed: int = UNSEEN_SEED
+) -> list[TrainingBatch]:
+    """Return batches of scenes that training has not seen; always the same for a seed."""
+    return [
+        random_batch(scenes, options, torch.Generator().manual_seed(seed + index))
+        for index in range(math.ceil(count / options.scenes))
+    ]
+
+
+@torch.no_grad()
+def evaluate(model: Movies, batches: list[TrainingBatch]) -> dict[str, float]:
+    """Return errors and, for comparison, those of trivial predictions.
+
+    The result has `epe` of moving pixels and `epe_zero` of zero motion (normalised units),
+    `epe_static` of static pixels, `moving_within_third` the share of moving pixels whose error is
+    below a third of their displacement, `absrel` of depth and `absrel_constant` of the clip's true
+    mean depth. If the batches have target images, it has PSNR (dB, the mean over images) at the
+    query times from the second camera: `psnr`, `psnr_without_motion` of the same Gaussians, and
+    `psnr_nearest` of the input frame nearest in time.
+    """
+    was_training = model.training
+    model.eval()
+    sums: dict[str, float] = {}
+
+    def add(name: str, values: Tensor) -> None:
+        sums[name] = sums.get(name, 0.0) + float(values.sum())
+        sums[name + "#"] = sums.get(name + "#", 0.0) + values.numel()
+
+    for batch in batches:
+        features = model.encode(batch.clip)
+        static = model.static(features, appearance=batch.target_images is not None)
+        add("absrel", (static.depth - batch.depth).abs() / batch.depth)
+        mean = batch.depth.mean(dim=(1, 2, 3), keepdim=True)
+        add("absrel_constant", (mean - batch.depth).abs() / batch.depth)
+        for query in range(batch.query_times.shape[1]):
+            times = batch.query_times[:, query]
+            drawn = batch.target_images is not None
+            motion = model.move(features, static, times, appearance=drawn)
+            true = batch.motion(query)
+            error = (motion.displacement - true).norm(dim=-1)
+            length = true.norm(dim=-1)
+            add("epe", error[batch.moving])
+            add("epe_zero", length[batch.moving])
+            add("epe_static", error[~batch.moving])
+            far = batch.moving & (length > 0.02)
+            add("moving_within_third", (error < length / 3)[far].float())
+            if batch.target_images is None:
+                continue
+            target = batch.target_images[:, query].movedim(1, -1)
+            moved = draw(model.gaussians(features, static, motion), batch, query)
+            fixed = draw(model.gaussians(features, static), batch, query)
+            nearest = (batch.clip.times - times[:, None]).abs().argmin(dim=1)
+            frame = batch.clip.images[torch.arange(len(nearest)), nearest].movedim(1, -1)
+            for name, image in (("", moved), ("_without_motion", fixed), ("_nearest", frame)):
+                add("psnr" + name, _psnr(image, target))
+    model.train(was_training)
+    return {name: sums[name] / max(sums[name + "#"], 1) for name in sums if not name.endswith("#")}
+
+
+def evaluate_unseen(
+    model: Movies,
+    scenes: SceneOptions,
+    *,
+    count: int = 32,
+    frames: int = 4,
+    size: int = 64,
+    targets: bool = True,
+) -> dict[str, float]:
+    """Return `evaluate` on fixed unseen scenes with random query times."""
+    options = BatchOptions(scenes=4, frames=frames, size=size, queries=2, targets=targets)
+    return evaluate(model, unseen_batches(scenes, options, count))
+
+
+def _psnr(
+    images: Float[Tensor, "scenes height width 3"], true: Float[Tensor, "scenes height width 3"]
+) -> Float[Tensor, " scenes"]:
+    error = (images.clamp(0, 1) - true).square().mean(dim=(1, 2, 3))
+    return -10 * error.clamp_min(1e-10).log10()

@@ -1,0 +1,60 @@
+"""Losses against the recorded outputs of the published code."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from msdyn.feedforward.training.losses import (
+    balanced_motion_loss,
+    depth_loss,
+    distribution_loss,
+    motion_loss,
+    point_loss,
+)
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    path = Path(__file__).parents[4] / "shared" / "movies" / "parity" / "components.safetensors"
+    if not path.is_file():
+        pytest.skip("needs ../shared/movies/parity with outputs of the published code")
+    return load_file(path)
+
+
+def test_the_depth_loss_is_the_published_one(recorded):
+    for index in range(2):
+        squared, gradient = depth_loss(
+            *(recorded[f"depth_loss.{name}"][index] for name in ("pred", "true", "mask"))
+        )
+        torch.testing.assert_close(squared, recorded["depth_loss.mse_part"][index])
+        torch.testing.assert_close(gradient, recorded["depth_loss.gradient_as_used"][index])
+        torch.testing.assert_close(squared + gradient, recorded["depth_loss.total_as_used"][index])
+
+
+def test_the_motion_loss_is_the_published_one(recorded):
+    predicted, true = recorded["motion_loss.pred"], recorded["motion_loss.true"]
+    torch.testing.assert_close(point_loss(predicted, true), recorded["motion_loss.point"])
+    torch.testing.assert_close(
+        distribution_loss(predicted, true), recorded["motion_loss.distribution"]
+    )
+    torch.testing.assert_close(motion_loss(predicted, true), recorded["motion_loss.total"])
+
+
+@pytest.mark.parametrize("kind, expected", [("l1", 1.0), ("squared", 9.0), ("distance", 3.0)])
+def test_moving_pixels_have_half_of_the_weight(kind, expected):
+    """One moving pixel of ten with an error of (3, 0, 0); the static ones are exact."""
+    true = torch.zeros(10, 3)
+    predicted = true.clone()
+    predicted[4, 0] = 3
+    moving = torch.arange(10) == 4
+    loss = balanced_motion_loss(predicted, true, moving, kind=kind)
+    torch.testing.assert_close(loss, torch.tensor(expected), atol=2e-3, rtol=0)
+
+
+def test_without_moving_pixels_the_motion_loss_is_that_of_the_static_ones():
+    loss = balanced_motion_loss(
+        torch.ones(4, 3), torch.zeros(4, 3), torch.zeros(4, dtype=torch.bool), kind="l1"
+    )
+    assert loss == 1
