@@ -75,6 +75,7 @@ setup(
             "msdyn-preprocess=msdyn.cli.preprocess:main",
             "msdyn-fit=msdyn.cli.fit:main",
             "msdyn-predict=msdyn.cli.predict:main",
+            "msdyn-train=msdyn.cli.train:main",
             "msdyn-render=msdyn.cli.render:main",
             "msdyn-export=msdyn.cli.export:main",
             "msdyn-view=msdyn.cli.view:main",
