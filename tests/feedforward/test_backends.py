@@ -15,7 +15,7 @@ from msdyn.scene import Scene
 from msdyn.synthetic import make_scene, render_truth, write_clip, write_truth
 from msdyn.synthetic.raycast import Caster, rays_through
 
-FRAMES, WIDTH, HEIGHT = 16, 128, 96
+FRAMES, WIDTH, HEIGHT = 15, 96, 72
 
 
 @pytest.fixture(scope="module")
