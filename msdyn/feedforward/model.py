@@ -278,8 +278,10 @@ class Movies(nn.Module):
         The released network computes their sines in bfloat16, where 2^9 t is wrong by radians
         unless t itself is a bfloat16 number.
         """
-        if self.config.published and torch.is_autocast_enabled(times.device.type):
-            return times.to(torch.get_autocast_dtype(times.device.type)).float()
+        device = times.device.type
+        available = torch.amp.is_autocast_available(device)  # not on the meta device
+        if self.config.published and available and torch.is_autocast_enabled(device):
+            return times.to(torch.get_autocast_dtype(device)).float()
         return times
 
     def _run_head(
