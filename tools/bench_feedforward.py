@@ -16,6 +16,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,11 @@ def main() -> int:
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(measure(arguments)))
+        (frames,), (precision,) = arguments.frames, arguments.precision
+        config, size = NETWORKS[arguments.network](), arguments.size
+        print(
+            json.dumps(measure(config, frames, size, precision, arguments.device, arguments.chunk))
+        )
         return 0
     rows = []
     print("| frames | size | precision | encode | static | query | peak memory |")
@@ -68,13 +73,30 @@ def _in_process(arguments: argparse.Namespace, frames: int, precision: str) -> d
 
 
 @torch.inference_mode()
-def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the seconds of each part of a pass, after one to warm up on a GPU, and the memory."""
-    (frames,), (precision,) = arguments.frames, arguments.precision
-    width, height = arguments.size
-    device, half = torch.device(arguments.device), precision == "bfloat16"
-    model = _random_network(NETWORKS[arguments.network](), device, half)
-    model.frame_chunk = arguments.chunk
+def measure(
+    config: ModelConfig,
+    frames: int,
+    size: Sequence[int],
+    precision: str,
+    device_name: str,
+    chunk: int | None = None,
+) -> dict[str, Any]:
+    """Return the seconds of each part of a pass, after one to warm up on a GPU, and the memory.
+
+    Args:
+        config: of the network.
+        frames: input frames.
+        size: width and height, px.
+        precision: "float32" or "bfloat16".
+        device_name: "cpu" or "cuda".
+        chunk: frames that a head processes at once; None for all.
+    """
+    width, height = size
+    device, half = torch.device(device_name), precision == "bfloat16"
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    model = _random_network(config, device, half)
+    model.frame_chunk = chunk
     clip = ClipTensors(
         torch.rand(1, frames, 3, height, width),
         torch.eye(4).expand(1, frames, 4, 4),
