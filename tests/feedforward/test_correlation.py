@@ -74,17 +74,32 @@ def test_true_matches_and_depth_lift_to_the_true_displacement():
         log_probabilities=matches.log_probabilities[:, ::3, ::3],
         positions=matches.positions[:, ::3, ::3],
     )
-    features = cue(
+    features, _ = cue(
         two, batch.points[:, ::3], clip.world_from_cam[:, ::3], clip.intrinsics[:, ::3],
         clip.times[:, ::3], clip.times[:, 3],
     )  # fmt: skip
-    estimate = features.unflatten(0, (3, 2))[:, 0, -4:-1].flatten(2).mT / 5
+    estimate = features.unflatten(0, (3, 2))[:, 0, -7:-4].flatten(2).mT / 5
     true = batch.motion_to_frame(3)[:, 0, 2::4, 2::4].flatten(1, 2)
     moving = batch.moving[:, 0, 2::4, 2::4].flatten(1)
     seen = two.log_probabilities[:, 0, 1, :, -1] < -1
     chosen = moving & seen
     error, length = (estimate - true)[chosen].norm(dim=-1), true[chosen].norm(dim=-1)
     assert error.median() < 0.15 * length.median()
+
+
+def test_without_trust_the_first_estimate_is_zero_and_at_the_own_time_it_is_too():
+    batch = random_batch(SceneOptions(), BatchOptions(scenes=2, targets=False), generator(1))
+    clip, cue = batch.clip, MotionCue()
+
+    def first(query):
+        cameras = (clip.world_from_cam, clip.intrinsics, clip.times)
+        return cue(exact(batch), batch.points, *cameras, torch.full((2,), query))[1].detach()
+
+    own_time = first(0.0).unflatten(0, (2, 4))[:, 0]
+    assert own_time.abs().max() == 0
+    assert first(1.0).abs().max() > 0.01
+    torch.nn.init.constant_(cue.trust.bias, -100)
+    assert first(1.0).abs().max() < 1e-6
 
 
 def test_gradients_are_finite_with_a_static_camera():

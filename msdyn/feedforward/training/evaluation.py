@@ -51,7 +51,9 @@ def evaluate(model: Movies, batches: list[TrainingBatch]) -> dict[str, float]:
     for batch in batches:
         features = model.encode(batch.clip)
         static = model.static(features, appearance=batch.target_images is not None)
-        add("absrel", (static.depth - batch.depth).abs() / batch.depth)
+        relative = (static.depth - batch.depth).abs() / batch.depth
+        add("absrel", relative)
+        add("absrel_moving", relative[batch.moving])
         mean = batch.depth.mean(dim=(1, 2, 3), keepdim=True)
         add("absrel_constant", (mean - batch.depth).abs() / batch.depth)
         for query in range(batch.query_times.shape[1]):
