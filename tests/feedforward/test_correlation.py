@@ -105,7 +105,7 @@ def test_without_trust_the_first_estimate_is_zero_and_at_the_own_time_it_is_too(
 def test_gradients_are_finite_with_a_static_camera():
     """Without a baseline there is no parallax, whose square root would have no gradient."""
     torch.manual_seed(0)
-    still = SceneOptions(camera_travel=(0, 0), camera_rotation=0)
+    still = SceneOptions(camera_travel=(0.0, 0.0), camera_rotation=0.0)
     batch = random_batch(still, BatchOptions(scenes=1, size=32, targets=False), generator())
     model = Movies(dataclasses.replace(CONFIG, head_channels=(8, 8, 8, 8), head_features=8))
     features = model.encode(batch.clip)

@@ -163,7 +163,7 @@ def test_a_seed_determines_the_batch():
 
 
 def test_a_static_camera_and_pure_translation():
-    still = SceneOptions(camera_travel=(0, 0), camera_rotation=0, rotation=0, curve=0)
+    still = SceneOptions(camera_travel=(0.0, 0.0), camera_rotation=0.0, rotation=0.0, curve=0.0)
     batch = random_batch(still, BatchOptions(scenes=3, frames=2, size=16), generator())
     torch.testing.assert_close(
         batch.clip.world_from_cam[:, 0], batch.clip.world_from_cam[:, 1], atol=1e-6, rtol=0
