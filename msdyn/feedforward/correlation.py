@@ -32,9 +32,9 @@ _FINE_REACH = 2
 _FINE_CHANNELS = 32
 _PARALLAX_NOISE = 3e-4
 """Regularises inverse depths from small parallax, in units of the focal length, squared."""
-_PAIR_NUMBERS = 26
+_PAIR_NUMBERS = 28
 """Numbers that describe a match, see `CorrelationCue._describe`."""
-_MOTION_NUMBERS = 24
+_MOTION_NUMBERS = 26
 """Numbers that describe a lifted match, see `MotionCue.forward`."""
 _INITIAL_TRUST = -1.0
 """Logit of the weight of lifted displacements at initialisation."""
@@ -57,6 +57,21 @@ class Correlation:
     log_probabilities: Float[Tensor, "scenes frames frames cells choices"]
     positions: Float[Tensor, "scenes frames frames cells 2"]
     grid: tuple[int, int]
+
+    def consistency(self) -> Float[Tensor, "scenes frames frames cells 2"]:
+        """Return how well matches there and back agree: exp(-d^2) and min(d, 3), d in cells.
+
+        Most of what is matched wrongly does not come back to where it started.
+        """
+        rows, columns = self.grid
+        nearest = self.positions.detach().round()
+        nearest = nearest.clamp_min(0).minimum(nearest.new_tensor([columns - 1, rows - 1]))
+        index = (nearest[..., 1] * columns + nearest[..., 0]).long()[..., None]
+        back = self.positions.transpose(1, 2).gather(3, index.expand(-1, -1, -1, -1, 2))
+        returned = back + self.positions - nearest
+        own = _cell_positions(rows, columns, nearest.device)
+        distance = ((returned - own).square().sum(dim=-1, keepdim=True) + 1e-6).sqrt()
+        return torch.cat([(-distance.square()).exp(), distance.clamp_max(3)], dim=-1)
 
 
 class CorrelationCue(nn.Module):
@@ -234,6 +249,7 @@ class CorrelationCue(nn.Module):
             [
                 own_position, flow, 5 * parallax, 10 * residual, inverse_depth, certainty,
                 own_world, world, 5 * in_camera, clock, visible, peak, visible * flow,
+                matches.consistency(),
             ],
             dim=-1,
         )  # fmt: skip
@@ -331,7 +347,7 @@ class MotionCue(nn.Module):
         described = torch.cat(
             [
                 5 * displacement, 5 * estimate, 5 * residual, visible, peak, clock,
-                own.expand_as(found), 5 * across,
+                own.expand_as(found), 5 * across, matches.consistency(),
             ],
             dim=-1,
         )  # fmt: skip

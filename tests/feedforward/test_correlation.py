@@ -47,6 +47,19 @@ def test_probabilities_sum_to_one():
     torch.testing.assert_close(total, torch.ones_like(total))
 
 
+def test_matches_there_and_back_of_static_surfaces_agree_where_they_are_visible():
+    batch = random_batch(
+        SceneOptions(movers=(0, 0)), BatchOptions(scenes=2, targets=False), generator()
+    )
+    matches = exact(batch)
+    visible = matches.log_probabilities[..., -1] < -1
+    agreement, distance = matches.consistency().unbind(-1)
+    assert agreement[visible].median() > 0.98
+    assert distance[visible].median() < 0.1
+    wrong = dataclasses.replace(matches, positions=matches.positions + 2)
+    assert wrong.consistency()[..., 0].median() < 0.1
+
+
 def test_true_matches_triangulate_static_scenes():
     """Of what moves little parallax is left, so the camera's path is long here."""
     options = SceneOptions(movers=(0, 0), camera_travel=(0.5, 0.6))
