@@ -22,7 +22,9 @@ setup(
         *(f"msdyn.{name}" for name in find_packages(include=["preprocess", "preprocess.*"])),
     ],
     package_dir={"msdyn.preprocess": "preprocess"},
-    package_data={"msdyn": ["py.typed", "*.js", "export/*.html", "view/*.js"]},
+    package_data={
+        "msdyn": ["py.typed", "*.js", "export/*.html", "view/*.js", "feedforward/weights/*"]
+    },
     install_requires=[
         "torch>=2.4",
         "numpy>=1.26",
@@ -72,6 +74,8 @@ setup(
         "console_scripts": [
             "msdyn-preprocess=msdyn.cli.preprocess:main",
             "msdyn-fit=msdyn.cli.fit:main",
+            "msdyn-predict=msdyn.cli.predict:main",
+            "msdyn-train=msdyn.cli.train:main",
             "msdyn-render=msdyn.cli.render:main",
             "msdyn-export=msdyn.cli.export:main",
             "msdyn-view=msdyn.cli.view:main",

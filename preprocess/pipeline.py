@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,7 @@ from msdyn.preprocess.masks.motion import MotionMasks
 from msdyn.preprocess.masks.salient_outlines import with_salient_outlines
 from msdyn.preprocess.presets import choose_backends
 from msdyn.preprocess.records import REFINED, StageRecords, recorded_options
-from msdyn.preprocess.registry import find_backend
+from msdyn.preprocess.registry import BackendSpec, find_backend
 from msdyn.preprocess.report.page import REPORT, write_report
 from msdyn.preprocess.results import (
     StoredMasks,
@@ -78,8 +78,8 @@ def preprocess_video(config: PreprocessConfig) -> Scene:
     run.prepare()
     chosen = config.only or STAGES
     try:
-        for stage in STAGES[:-1]:
-            if stage in chosen:
+        for stage in ("frames", *run.reads):
+            if stage in chosen and stage != "depth":
                 run.bring_up_to_date(stage)
         if "masks" in chosen:
             run.refine_masks()
@@ -91,6 +91,39 @@ def preprocess_video(config: PreprocessConfig) -> Scene:
         raise
     run.report()
     return Scene(run.directory)
+
+
+def stage_order(
+    specs: Mapping[BackendStage, BackendSpec[Any]],
+) -> dict[BackendStage, tuple[Stage, ...]]:
+    """Return what each stage reads, in an order in which each comes after the stages it reads.
+
+    The order is that of `STAGES`, unless a backend needs a later stage, as tracks that need
+    cameras. Stages that only help a backend are read unless they need it in turn.
+
+    Raises:
+        InputError: stages need each other.
+    """
+    order: dict[BackendStage, tuple[Stage, ...]] = {}
+    helped = True
+    while len(order) < len(specs):
+        done = {"frames", *order}
+        for stage in BACKEND_STAGES:
+            reads = specs[stage].needs + (specs[stage].helped_by if helped else ())
+            if stage not in order and done.issuperset(reads):
+                order[stage] = reads
+                helped = True
+                break
+        else:
+            if not helped:
+                first = next(stage for stage in BACKEND_STAGES if stage not in order)
+                missing = ", ".join(sorted(set(specs[first].needs) - done))
+                raise InputError(
+                    f"{first}: this backend needs {missing}, which need {first}; give these from "
+                    f"files, as with --cameras files --cameras-path PATH"
+                )
+            helped = False
+    return order
 
 
 @dataclass(frozen=True)
@@ -128,6 +161,7 @@ class _Run:
         self.specs = {
             stage: find_backend(stage, choice.backend) for stage, choice in self.choices.items()
         }
+        self.reads = stage_order(self.specs)
         self.backends = _Backends.of(self.config)
         self.digests = InputDigests(self.config, self.records)
         self.ran = False
@@ -160,8 +194,7 @@ class _Run:
         if stage == "frames":
             digest = self.digests.frames
         else:
-            needs = self.specs[stage].needs
-            digest = self.digests.of(stage, self.backends.info(stage), needs)
+            digest = self.digests.of(stage, self.backends.info(stage), self.reads[stage])
         record = self.records.record(stage)
         if record and record["input_hash"] == digest and self.records.complete(stage):
             _log.info("%s: up to date", stage)
@@ -316,7 +349,7 @@ class _Run:
 
     def _solve(self) -> CameraSolution:
         """Return the result of the cameras backend for the present tracks and masks."""
-        scene, needs = self.records.scene(), self.specs["cameras"].needs
+        scene, needs = self.records.scene(), self.reads["cameras"]
         tracks = scene.tracks if "tracks" in needs else None
         masks = StoredMasks(scene) if "masks" in needs else None
         if masks is not None and self.records.quality("masks").get("needs_cameras"):
@@ -328,7 +361,7 @@ class _Run:
 
     def _estimate_depth(self, scene: Scene) -> DepthResult:
         """Return the result of the depth backend."""
-        needs = self.specs["depth"].needs
+        needs = self.reads["depth"]
         return self.backends.depth.estimate(
             scene,
             scene.tracks if "tracks" in needs else None,
@@ -349,8 +382,8 @@ class _Run:
     def _forget(self, stage: Stage) -> None:
         """Remove the record and the results of a stage and of all that depend on it."""
         forgotten: set[Stage] = {stage}
-        for later in BACKEND_STAGES:
-            if forgotten & set(self.specs[later].needs):
+        for later, reads in self.reads.items():
+            if forgotten & set(reads):
                 forgotten.add(later)
         self.records.forget(forgotten)
         if "cameras" in forgotten:

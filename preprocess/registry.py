@@ -41,6 +41,7 @@ class BackendSpec(Generic[Made_co]):
     Attributes:
         make: returns the backend of some options.
         needs: the stages whose results it uses; when one of them changes, it runs again.
+        helped_by: further stages whose results it uses if these do not need it in turn.
         model: its default checkpoint, None without weights.
         triangulates: it triangulates depth, and so is not run with poor cameras.
     """
@@ -49,6 +50,7 @@ class BackendSpec(Generic[Made_co]):
     needs: Needs
     model: str | None = None
     triangulates: bool = False
+    helped_by: Needs = ()
 
 
 _SPECS: dict[BackendStage, dict[str, BackendSpec[Any]]] = {
@@ -74,7 +76,12 @@ def register_backend(
 ) -> Callable[[type[OfMasks]], type[OfMasks]]: ...
 @overload
 def register_backend(
-    stage: Literal["cameras"], name: str, *, needs: Needs, model: str | None = ...
+    stage: Literal["cameras"],
+    name: str,
+    *,
+    needs: Needs,
+    model: str | None = ...,
+    helped_by: Needs = ...,
 ) -> Callable[[type[OfCameras]], type[OfCameras]]: ...
 @overload
 def register_backend(
@@ -92,6 +99,7 @@ def register_backend(
     needs: Needs,
     model: str | None = None,
     triangulates: bool = False,
+    helped_by: Needs = (),
 ) -> Callable[[Any], Any]:
     """Return the decorator that makes a backend of a stage known by a name.
 
@@ -102,12 +110,13 @@ def register_backend(
         model: its default checkpoint, None without weights.
         triangulates: it triangulates depth from the motion of the cameras, and so is not run with
             poor ones.
+        helped_by: further stages that the backend uses if these do not need it in turn.
     """
 
     def register(cls: Any) -> Any:
         if "name" not in getattr(cls, "__dataclass_fields__", {}):
             cls.name = name
-        _SPECS[stage][name] = BackendSpec(cls.from_options, needs, model, triangulates)
+        _SPECS[stage][name] = BackendSpec(cls.from_options, needs, model, triangulates, helped_by)
         return cls
 
     return register

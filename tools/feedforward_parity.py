@@ -215,7 +215,7 @@ def _network(
         # Rounding decides about displacements at the threshold.
         length = motion.displacement.norm(dim=-1)[0]
         clear = (length - 0.005).abs() > 1e-6
-        moved = has_moved(motion.displacement)[0][clear]
+        moved = has_moved(motion.displacement, TINY.moving)[0][clear]
         yield Comparison(
             f"network: moved, {name}", moved, recorded["moving_mask"][0, number][clear]
         )

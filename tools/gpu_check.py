@@ -6,7 +6,8 @@
 
 1. the tests marked `gpu`: gsplat against the float64 oracle and the CPU kernels, with gradients
 2. rendering: frames per second with motion evaluated for every frame, and time to the first frame
-3. a fit of a 150-frame clip of 480x360 with the paper's options, and a profile of its steps
+3. the feed-forward network of the published size, with random weights: seconds and memory
+4. a fit of a 150-frame clip of 480x360 with the paper's options, and a profile of its steps
 
 Neither a network nor an installed msdyn is needed. A part whose requirements are missing (pytest,
 CUDA, gsplat, the scene) is reported as skipped; the exit code is 1 if a part failed. The file is
@@ -118,6 +119,23 @@ def check_rendering(size: Size, quick: bool) -> dict[str, Any]:
     return result
 
 
+def check_feedforward(size: Size) -> dict[str, Any]:
+    """Time one pass of the feed-forward network, for several clips."""
+    from bench_feedforward import measure
+
+    from msdyn.feedforward import ModelConfig
+
+    if size is QUICK:
+        return {"passes": [measure(ModelConfig.small(), 3, (64, 48), "float32", size.device)]}
+    config = ModelConfig.published_network()
+    clips = ((4, (224, 224)), (13, (224, 224)), (13, (518, 294)), (13, (518, 518)))
+    return {
+        "passes": [
+            measure(config, frames, shape, "bfloat16", size.device) for frames, shape in clips
+        ]
+    }
+
+
 def make_scene(path: Path, size: Size) -> None:
     """Render a synthetic scene into a directory, or into an archive where the name ends in .zip."""
     from msdyn.scene import Scene, frame_path, write_depth, write_image
@@ -191,7 +209,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--only",
         nargs="+",
-        choices=("tests", "rendering", "fit"),
+        choices=("tests", "rendering", "feedforward", "fit"),
         help="parts to run; default: all",
     )
     parser.add_argument(
@@ -211,6 +229,7 @@ def main(arguments: list[str] | None = None) -> int:
     parts: dict[str, Callable[[], Any]] = {
         "tests": lambda: run_tests(options.quick),
         "rendering": lambda: check_rendering(size, options.quick),
+        "feedforward": lambda: check_feedforward(size),
         "fit": lambda: check_fit(size, options.scene, options.fit_seconds, options.quick),
     }
     failed = False

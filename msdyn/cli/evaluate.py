@@ -39,9 +39,8 @@ def _evaluate(config: EvaluateConfig) -> None:
         print(f"mLPIPS: {result['protocol']['lpips']}")
     units = "m" if result["protocol"]["world_units"] == "metric" else "scene units"
     _print_motion(result, units)
-    fit = config.fit or config.scene / "fit"
     pictures = ", pictures beside it in eval/" if config.pictures else ""
-    print(f"written to {fit / 'eval.json'}{pictures}")
+    print(f"written to {config.folder / 'eval.json'}{pictures}")
 
 
 def _print_motion(result: dict[str, Any], units: str) -> None:

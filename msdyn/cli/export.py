@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from msdyn.cli.run import parse, run
+from msdyn.errors import InputError
 from msdyn.export.run import ExportConfig, Exported, export_scene
 
 DESCRIPTION = (
@@ -18,6 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _export(config: ExportConfig) -> None:
     if config.format == "report":
+        if config.source != "fit":
+            raise InputError("report: shows a fit; expected --from fit, got --from predict")
         # The layers `export` and `view` must not import each other.
         from msdyn.scene import Scene
         from msdyn.view import write_report

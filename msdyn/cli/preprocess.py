@@ -11,6 +11,7 @@ from typing import Any
 
 from msdyn.cli.run import parse, run
 from msdyn.errors import PoorInputError
+from msdyn.feedforward import backends as _network_backends  # noqa: F401  registers them
 from msdyn.preprocess import STAGES, PreprocessConfig, preprocess_video
 from msdyn.preprocess.importers.dycheck import DycheckConfig, preprocess_dycheck
 from msdyn.preprocess.report.fitness import Fitness, judge_scene, measure_fitness

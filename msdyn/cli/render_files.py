@@ -24,7 +24,13 @@ from msdyn.io import VideoWriter
 from msdyn.render import RenderedImage
 from msdyn.render.pictures import OUTPUTS, Painter
 from msdyn.scene import frame_path
-from msdyn.sequence import GaussianSequence, PartSelection, TimeSelection, load_sequence
+from msdyn.sequence import (
+    GaussianSequence,
+    PartSelection,
+    SequenceSource,
+    TimeSelection,
+    load_sequence,
+)
 
 __all__ = ["RenderConfig", "render_to_files"]
 
@@ -64,6 +70,8 @@ class RenderConfig:
     """Frames per second of the video; those of the clip by default."""
     device: DeviceName = "auto"
     """Device to render on; auto takes a GPU if there is one."""
+    source: SequenceSource = "fit"
+    """Sequence of the scene directory: the fit, or the prediction of msdyn-predict."""
 
 
 def render_to_files(config: RenderConfig) -> list[Path]:
@@ -79,7 +87,7 @@ def render_to_files(config: RenderConfig) -> list[Path]:
         raise InputError(
             f"--output: expected some of {', '.join(OUTPUTS)}, each once, got {config.output!r}"
         )
-    sequence = load_sequence(config.scene, choose_device(config.device))
+    sequence = load_sequence(config.scene, choose_device(config.device), source=config.source)
     what = config.what
     painter = Painter(
         sequence, what.num_levels(sequence), what.labels(sequence), what.background == "on"

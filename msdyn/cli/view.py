@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import tyro
 
 from msdyn.cli.run import parse, run
+from msdyn.sequence.choice import SequenceSource
 
 if TYPE_CHECKING:
     from msdyn.view import Viewer
@@ -30,6 +31,8 @@ class ViewConfig:
     """Address to listen on: by default for this computer only; 0.0.0.0 lets others connect."""
     port: int = 8080
     """Port to listen on, or the next free one."""
+    source: SequenceSource = "fit"
+    """Sequence of the scene directory: the fit, or the prediction of msdyn-predict."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,7 +56,7 @@ def open_viewer(config: ViewConfig) -> Viewer:
     from msdyn.sequence import load_sequence
     from msdyn.view import Viewer
 
-    sequence = load_sequence(config.scene)
+    sequence = load_sequence(config.scene, source=config.source)
     has_images = (config.scene / "scene.json").is_file()
     return Viewer(
         sequence,
@@ -61,7 +64,9 @@ def open_viewer(config: ViewConfig) -> Viewer:
         host=config.host,
         port=config.port,
         folder=config.scene if config.scene.is_dir() else config.scene.parent,
-        export=lambda name: str(export_scene(ExportConfig(config.scene, cast(Any, name)))),
+        export=lambda name: str(
+            export_scene(ExportConfig(config.scene, cast(Any, name), source=config.source))
+        ),
         formats=tuple(name for name in FORMATS if name != "report"),
     )
 

@@ -25,7 +25,7 @@ from msdyn.evaluate.stamp import code_stamp
 from msdyn.files import read_json, without_nan, write_json
 from msdyn.render import RenderedImage
 from msdyn.scene import Scene, View, frame_path
-from msdyn.sequence import GaussianSequence, load_sequence, motion_by_level
+from msdyn.sequence import GaussianSequence, SequenceSource, load_sequence, motion_by_level
 
 __all__ = ["EvaluateConfig", "evaluate_scene"]
 
@@ -59,6 +59,13 @@ class EvaluateConfig:
     """Save input, render and error side by side."""
     device: DeviceName = "auto"
     """Device to render on; auto takes a GPU if there is one."""
+    source: SequenceSource = "fit"
+    """Sequence of the scene directory: the fit, or the prediction of msdyn-predict."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the sequence, to which the figures are written too."""
+        return self.fit or self.scene / self.source
 
 
 def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
@@ -74,8 +81,9 @@ def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
     from msdyn.preprocess.report.fitness import judge_scene
 
     scene = Scene(config.scene)
-    fit = config.fit or scene.directory / "fit"
-    sequence = load_sequence(config.fit or scene.directory, choose_device(config.device))
+    fit = config.folder
+    device = choose_device(config.device)
+    sequence = load_sequence(config.fit or scene.directory, device, source=config.source)
     truth = Scene(config.truth) if config.truth else scene
     options = _fit_options(fit / "config.json")
     if config.protocol == "dycheck":

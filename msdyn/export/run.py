@@ -22,7 +22,13 @@ from msdyn.export.points import export_points
 from msdyn.export.recording import export_rrd
 from msdyn.export.tracks import export_tracks
 from msdyn.render import grid_points, point_tracks
-from msdyn.sequence import GaussianSequence, PartSelection, TimeSelection, load_sequence
+from msdyn.sequence import (
+    GaussianSequence,
+    PartSelection,
+    SequenceSource,
+    TimeSelection,
+    load_sequence,
+)
 
 __all__ = ["FORMATS", "ExportConfig", "Exported", "export_as", "export_scene", "export_sequence"]
 
@@ -59,6 +65,8 @@ class ExportConfig:
     """Device to render on; auto takes a GPU if there is one."""
     moving_px: float = 1.0
     """flow: a pixel is moving where its flow differs from that of the camera by more than this."""
+    source: SequenceSource = "fit"
+    """Sequence of the scene directory: the fit, or the prediction of msdyn-predict."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,7 @@ def export_scene(config: ExportConfig) -> Exported:
         FileNotFoundError: there is no fit.
         InputError: contradictory options, or objects or levels that the sequence does not have.
     """
-    sequence = load_sequence(config.scene, choose_device(config.device))
+    sequence = load_sequence(config.scene, choose_device(config.device), source=config.source)
     out = config.out
     if out is None:
         folder = config.scene if config.scene.is_dir() else config.scene.parent

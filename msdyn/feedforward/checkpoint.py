@@ -20,7 +20,7 @@ from msdyn.feedforward.config import ModelConfig
 from msdyn.feedforward.model import Movies, needs_float32
 from msdyn.files import atomic_path
 
-__all__ = ["load_model", "load_vggt", "published_names", "save_model"]
+__all__ = ["load_model", "load_vggt", "published_names", "read_about", "save_model"]
 
 _FORMAT = "msdyn-feedforward"
 # Prefixes, the first match counts: ours, in the released checkpoint.
@@ -92,6 +92,18 @@ def load_model(path: str | os.PathLike, *, dtype: torch.dtype | None = None) -> 
         tensors = {ours.get(name, name): value for name, value in tensors.items()}
     _assign(model, tensors, path, dtype)
     return model.eval()
+
+
+def read_about(path: str | os.PathLike) -> dict[str, Any]:
+    """Return what `save_model` was told about a network; empty for other files."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError):
+        return {}
+    return json.loads(metadata["header"])["about"] if metadata.get("format") == _FORMAT else {}
 
 
 def load_vggt(model: Movies, path: str | os.PathLike) -> list[str]:

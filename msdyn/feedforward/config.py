@@ -59,6 +59,8 @@ class ModelConfig:
     `replace` those of Gaussians that have moved, as in the released code, or `none`."""
     scale_unit: Literal["constant", "pixel"] = "pixel"
     """Unit of the predicted scales: .001 as published, or a pixel's width at the depth."""
+    moving: float = 0.005
+    """Displacement from which a Gaussian has moved, in the normalised world (released code)."""
     correlation: bool = False
     """Add matches between frames to the patch tokens; not in the published network."""
     detail: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from jaxtyping import Float
@@ -109,7 +110,9 @@ class DptHead(nn.Module):
             levels[0] = levels[0] + self.detail(detail)
         fused = self.scratch.fused(levels)
         # In bfloat16 the output, as the logarithm of depths, would be rounded to steps of 1/256.
-        with torch.autocast(fused.device.type, enabled=False):
+        device = fused.device.type
+        available = torch.amp.is_autocast_available(device)  # not on the meta device
+        with torch.autocast(device, enabled=False) if available else nullcontext():
             raw = self.scratch.output(fused.float(), size)
             if self.has_shortcut and shortcut is not None:
                 raw = raw + self.shortcut(shortcut.float())

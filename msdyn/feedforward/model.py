@@ -150,8 +150,8 @@ class Movies(nn.Module):
             self.plucker_ln = nn.GroupNorm(1, config.width)
             nn.init.zeros_(self.plucker_ln.weight)
             if config.published:
-                nn.init.zeros_(self.plucker_embed.net.weight)
-                nn.init.zeros_(self.plucker_embed.net.bias)
+                for value in self.plucker_embed.net.parameters():
+                    nn.init.zeros_(value)
         if config.correlation:
             self.correlation_cue = CorrelationCue(config)
         if config.detail:
@@ -262,7 +262,7 @@ class Movies(nn.Module):
             if motion.attributes is not None and self.config.attribute_motion == "add":
                 raw = raw + motion.attributes  # Eq. 1
             elif motion.attributes is not None:
-                moved = has_moved(motion.displacement)
+                moved = has_moved(motion.displacement, self.config.moving)
                 raw = torch.where(moved[..., None], motion.attributes, raw)
         focal = features.clip.intrinsics[..., 0] * features.clip.size[1]
         return activate(
@@ -286,8 +286,10 @@ class Movies(nn.Module):
         The released network computes their sines in bfloat16, where 2^9 t is wrong by radians
         unless t itself is a bfloat16 number.
         """
-        if self.config.published and torch.is_autocast_enabled(times.device.type):
-            return times.to(torch.get_autocast_dtype(times.device.type)).float()
+        device = times.device.type
+        available = torch.amp.is_autocast_available(device)  # not on the meta device
+        if self.config.published and available and torch.is_autocast_enabled(device):
+            return times.to(torch.get_autocast_dtype(device)).float()
         return times
 
     def _run_head(

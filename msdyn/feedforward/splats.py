@@ -17,7 +17,6 @@ from msdyn.feedforward.embeddings import pixel_rays, rotated
 
 __all__ = [
     "ATTRIBUTES",
-    "MOVING",
     "SplatterPixels",
     "activate",
     "depth_of",
@@ -27,8 +26,6 @@ __all__ = [
 
 ATTRIBUTES = 11
 """Channels of raw attributes."""
-MOVING = 0.005
-"""Displacement from which a Gaussian has moved, in the normalised world (released code)."""
 _NEAREST, _FARTHEST = 0.001, 100.0
 _SCALE_UNIT, _LARGEST_SCALE = 0.001, 0.3
 
@@ -83,9 +80,7 @@ def points_from_depth(
     return rotated(pose[..., :3, :3], in_camera) + pose[..., :3, 3]
 
 
-def has_moved(
-    displacement: Float[Tensor, "*batch 3"], threshold: float = MOVING
-) -> Bool[Tensor, "*batch"]:
+def has_moved(displacement: Float[Tensor, "*batch 3"], threshold: float) -> Bool[Tensor, "*batch"]:
     """Return which displacements are at least a threshold long."""
     return displacement.norm(dim=-1) >= threshold
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -25,10 +26,19 @@ _VERSION = 2
 _IRRELEVANT = ("scene", "out", "restart", "device")
 
 
-def fingerprint(config: FitConfig, stages: dict[str, Any]) -> str:
-    """Return a string that is equal for fits with equal options to equal scenes."""
+def fingerprint(config: FitConfig, stages: dict[str, Any], directory: Path) -> str:
+    """Return a string that is equal for fits with equal options to equal scenes.
+
+    Args:
+        config: the options.
+        stages: records of the scene's stages.
+        directory: of the scene, with the prediction, if the fit starts from that.
+    """
     options = {k: v for k, v in asdict(config).items() if k not in _IRRELEVANT}
     hashes = {name: record.get("input_hash") for name, record in stages.items()}
+    if config.init != "tracks":
+        content = (directory / "predict" / "sequence.safetensors").read_bytes()
+        hashes["predict"] = hashlib.blake2b(content, digest_size=16).hexdigest()
     return json.dumps([options, hashes], sort_keys=True, default=str)
 
 

@@ -127,6 +127,9 @@ class FitConfig:
     parts keep their size as they move; given: keep the depth of the scene, as in the paper."""
     sh_degree: Literal[0, 1, 2, 3] = 0
     """Degree of the spherical harmonics of colour; 0 for view-independent colours."""
+    init: Literal["tracks", "predict", "both"] = "tracks"
+    """Start from the tracks and depth maps; or from the prediction of msdyn-predict: patterns from
+    its trajectories, instead of the tracks (predict) or beside them (both), and its Gaussians."""
     static_gaussians: int = 25_000
     """Initial number of static Gaussians."""
     moving_gaussians: int = 12_000

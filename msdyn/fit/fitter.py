@@ -29,7 +29,7 @@ from msdyn.fit.initialize import initialize
 from msdyn.fit.objective import Objective
 from msdyn.render import render_image
 from msdyn.scene import Scene
-from msdyn.sequence import GaussianSequence, save_sequence
+from msdyn.sequence import GaussianSequence, load_sequence, save_sequence
 from msdyn.version import __version__
 
 __all__ = ["Fitter", "fit_scene"]
@@ -109,15 +109,16 @@ class Fitter:
         if verdict.grade == "poor":
             _log.warning("warning: %s is poor input: %s", self.scene.directory, verdict.reason)
         _write_config(self.directory / "config.json", self.config, asdict(verdict))
-        self._start()
+        self.start()
         self._optimise()
         return self._finish()
 
-    def _start(self) -> None:
+    def start(self) -> None:
         """Initialise, or restore a checkpoint."""
         config, info = self.config, self.scene.info
-        self.fingerprint = fingerprint(config, info.stages)
-        start = initialize(self.data, config, info.timeline, info.world_units)
+        predicted = self._prediction()
+        self.fingerprint = fingerprint(config, info.stages, self.scene.directory)
+        start = initialize(self.data, config, info.timeline, info.world_units, predicted)
         self.data, self.sequence = start.data, start.sequence.to(self.device)
         changes = self.data.refinement.summary(self.scene.cameras)
         objects = {"objects": start.object_depth.summary()}
@@ -155,6 +156,18 @@ class Fitter:
         """Update the sequence with the current parameters, which density control replaces."""
         self.static.store(self.sequence.static)
         self.moving.store(self.sequence.moving, self.sequence)
+
+    def _prediction(self) -> GaussianSequence | None:
+        """Return the prediction to start from, in the world of the fit, if one is wanted."""
+        if self.config.init == "tracks":
+            return None
+        predicted = load_sequence(self.scene.directory, source="predict")
+        if len(predicted.timeline) != len(self.scene):
+            raise InputError(
+                f"{self.scene.directory / 'predict'}: expected a prediction of "
+                f"{len(self.scene)} frames, got {len(predicted.timeline)}; repeat msdyn-predict"
+            )
+        return predicted.rescaled(self.data.fit_from_scene)
 
     def _optimise(self) -> None:
         saved = time.perf_counter()

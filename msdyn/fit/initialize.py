@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from msdyn.fit.initial_lives import (
 )
 from msdyn.fit.initial_motion import estimate_motion
 from msdyn.fit.object_depth import ObjectDepth
+from msdyn.fit.predicted_start import joined_tracks, predicted_points, predicted_tracks
 from msdyn.fit.sampling import evenly_spaced, sample_frame, subsample
 from msdyn.motion import Motion, TrackedMotion
 from msdyn.scene import IGNORE, LiftedTracks, Timeline, canonical_frame
@@ -46,24 +48,44 @@ class Initialisation(NamedTuple):
 
 
 def initialize(
-    data: FitData, config: FitConfig, timeline: Timeline, world_units: str
+    data: FitData,
+    config: FitConfig,
+    timeline: Timeline,
+    world_units: str,
+    predicted: GaussianSequence | None = None,
 ) -> Initialisation:
     """Estimate the motion from the tracks, refine it, and place Gaussians on all visible surfaces.
+
+    With a prediction, trajectories and Gaussians are its own; see `FitConfig.init`.
 
     Args:
         data: input data of the fit.
         config: options of the fit.
         timeline, world_units: of the scene, stored in the sequence.
+        predicted: a sequence of the same clip, in the world of the fit.
 
     Returns:
         A sequence in the world of the fit, on the CPU, the data with corrected depth, and these
         corrections.
     """
+    rng = np.random.default_rng(config.seed)
+    given = data
+    if predicted is not None:
+        tracks = predicted_tracks(predicted, data, rng)
+        if config.init == "both":
+            tracks = joined_tracks(data.tracks, tracks)
+        data = replace(data, tracks=tracks)
     tracked, object_depth, data = estimate_motion(data, config)
     tracks = data.visible_tracks
-    rng = np.random.default_rng(config.seed)
-    static = _static_gaussians(data, config, rng)
-    moving, motion, labels = _moving_gaussians(data, tracks, tracked, config, rng)
+    if predicted is None:
+        static = _static_gaussians(data, config, rng)
+        moving, motion, labels = _moving_gaussians(data, tracks, tracked, config, rng)
+    else:
+        # The losses keep the tracks of the scene.
+        data = given.with_object_depth(object_depth)
+        static, moving, motion, labels = _predicted_gaussians(
+            predicted, data, tracks, tracked, config
+        )
     sequence = GaussianSequence(
         static,
         moving,
@@ -75,6 +97,44 @@ def initialize(
         world_units=world_units,
     )
     return Initialisation(sequence, data, object_depth)
+
+
+def _predicted_gaussians(
+    predicted: GaussianSequence,
+    data: FitData,
+    tracks: LiftedTracks,
+    tracked: TrackedMotion,
+    config: FitConfig,
+) -> tuple[Gaussians, Gaussians, Motion, Int[torch.Tensor, " moving"]]:
+    """Place Gaussians on the points of a prediction, moving ones by way of its canonical frame."""
+    source = int(np.abs(data.frames - predicted.canonical_frame).argmin())
+    frame = int(data.frames[source])
+    found = predicted_points(
+        predicted, data, frame, static=config.static_gaussians, moving=config.moving_gaussians
+    )
+    rest = found.labels == 0
+    static = _gaussians(
+        found.points[rest], found.colours[rest], _spacing(found.points[rest]), config.sh_degree
+    )
+    points, colours, labels = [], [], []
+    motions: list[Motion] = []
+    for instance in np.unique(tracks.object):
+        own = np.flatnonzero(found.labels == instance)
+        of_object = np.flatnonzero(tracks.object == instance)
+        canonical, kept, motion = _map_back(
+            found.points[own], of_object, tracked, tracks, frame, source
+        )
+        points.append(canonical)
+        colours.append(found.colours[own][kept])
+        labels.append(np.full(len(canonical), instance))
+        motions.append(motion)
+    if not sum(len(part) for part in points):
+        none = torch.zeros(0, dtype=torch.long)
+        return static, Gaussians.empty(config.sh_degree), tracked.motion.select(none), none
+    position = np.concatenate(points)
+    moving = _gaussians(position, np.concatenate(colours), _spacing(position), config.sh_degree)
+    joined = type(tracked.motion).concatenated(motions)
+    return static, moving, joined, torch.from_numpy(np.concatenate(labels)).long()
 
 
 def _static_gaussians(data: FitData, config: FitConfig, rng: np.random.Generator) -> Gaussians:

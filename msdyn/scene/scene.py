@@ -10,6 +10,7 @@
     views/<name>/       held-out cameras for evaluation: images/, cameras.json, covisible/,
                         tracks3d.npz
     fit/                output of a fit
+    predict/            output of the feed-forward network
 
 Readers validate shape, type, range and finiteness; an error names file, key, expected and actual.
 """

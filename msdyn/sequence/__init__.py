@@ -1,6 +1,6 @@
 """Gaussians and Gaussian sequences."""
 
-from msdyn.sequence.choice import PartSelection, TimeSelection, parse_times
+from msdyn.sequence.choice import PartSelection, SequenceSource, TimeSelection, parse_times
 from msdyn.sequence.edit import retime_object, without_objects
 from msdyn.sequence.gaussians import Gaussians, PosedGaussians, keep_objects
 from msdyn.sequence.levels import motion_by_level
@@ -18,6 +18,7 @@ __all__ = [
     "Gaussians",
     "PartSelection",
     "PosedGaussians",
+    "SequenceSource",
     "TimeSelection",
     "keep_objects",
     "living_weights",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
+import tyro
 from jaxtyping import Float
 
 from msdyn.errors import InputError
@@ -13,7 +14,10 @@ from msdyn.scene import Timeline
 from msdyn.sequence.gaussians import PosedGaussians
 from msdyn.sequence.sequence import GaussianSequence
 
-__all__ = ["PartSelection", "TimeSelection", "parse_times"]
+__all__ = ["PartSelection", "SequenceSource", "TimeSelection", "parse_times"]
+
+SequenceSource: TypeAlias = Annotated[Literal["fit", "predict"], tyro.conf.arg(name="from")]
+"""The type of the option `--from`: which sequence of a scene directory is meant."""
 
 
 @dataclass(frozen=True)

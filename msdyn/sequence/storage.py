@@ -21,6 +21,8 @@ __all__ = ["load_sequence", "save_sequence"]
 _FORMAT = "msdyn-sequence"
 _REQUIRED = ("means", "log_scales", "quats_wxyz", "opacity_logits", "harmonics")
 _GAUSSIANS = (*_REQUIRED, "life_spans")
+# What the folders of a scene directory contain.
+_RESULTS = {"fit": "fit", "predict": "prediction"}
 # Motion model of files that do not name one (early versions of msdyn).
 _DEFAULT_MOTION = "hierarchy"
 
@@ -54,15 +56,19 @@ def save_sequence(sequence: GaussianSequence, path: str | os.PathLike) -> None:
         save_file(content, temporary, metadata={"format": _FORMAT, "header": json.dumps(header)})
 
 
-def load_sequence(path: str | os.PathLike, device: str | torch.device = "cpu") -> GaussianSequence:
+def load_sequence(
+    path: str | os.PathLike, device: str | torch.device = "cpu", *, source: str = "fit"
+) -> GaussianSequence:
     """Read a sequence written by `save_sequence`.
 
     Args:
-        path: the file, its folder, or a scene directory, from which `fit/` is read.
+        path: the file, its folder, or a scene directory.
         device: of the tensors.
+        source: the folder of a scene directory that is read: "fit", or "predict" for the
+            prediction of the feed-forward network.
 
     Raises:
-        FileNotFoundError: there is no such file, or the scene has no fit yet.
+        FileNotFoundError: there is no such file, or the scene has no fit (or prediction) yet.
         InputError: the file is of another format or version, or incomplete.
     """
     from safetensors import SafetensorError, safe_open
@@ -71,9 +77,12 @@ def load_sequence(path: str | os.PathLike, device: str | torch.device = "cpu") -
     if path.is_dir():
         folder, path = path, path / "sequence.safetensors"
         if not path.is_file():
-            path = folder / "fit" / "sequence.safetensors"
+            path = folder / source / "sequence.safetensors"
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: no fit yet; make one with `msdyn-fit {folder}`")
+            raise FileNotFoundError(
+                f"{path}: no {_RESULTS.get(source, source)} yet; make one with "
+                f"`msdyn-{source} {folder}`"
+            )
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:

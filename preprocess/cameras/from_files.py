@@ -33,7 +33,7 @@ MODEL_STEP_PX = 16.0
 """Networks round sizes to multiples of 14 or 16 px."""
 
 
-@register_backend("cameras", "files", needs=("frames", "tracks", "masks"))
+@register_backend("cameras", "files", needs=("frames",), helped_by=("tracks", "masks"))
 @dataclass(frozen=True)
 class FileCameras(FileBackend):
     """Cameras from a file or folder, their world and scale kept.

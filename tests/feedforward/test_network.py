@@ -53,7 +53,8 @@ def make(config=TINY, seed=0):
 def predict(model, clip, query=0.5):
     features = model.encode(clip)
     static = model.static(features)
-    motion = model.move(features, static, torch.full((len(clip.times),), query))
+    times = torch.full((len(clip.times),), query, device=clip.times.device)
+    motion = model.move(features, static, times)
     return static, motion, model.gaussians(features, static, motion)
 
 
@@ -171,6 +172,20 @@ def test_bfloat16_is_close_and_its_outputs_are_float32():
     torch.testing.assert_close(static.depth, exact, rtol=0.05, atol=0.02)
     # Not rounded to bfloat16: neighbouring depths differ.
     assert static.depth.unique().numel() > 0.9 * static.depth.numel()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_a_gpu_agrees_with_the_cpu(precision):
+    model, clip = make(), random_clip(2, 4)
+    expected = predict(model, clip)[2]
+    model.to("cuda")
+    with torch.autocast("cuda", precision, enabled=precision != torch.float32):
+        found = predict(model, clip.to("cuda"))[2]
+    bound = 1e-3 if precision == torch.float32 else 0.05
+    torch.testing.assert_close(found.means.cpu(), expected.means, rtol=bound, atol=bound)
+    torch.testing.assert_close(found.colours.cpu(), expected.colours, rtol=bound, atol=bound)
 
 
 def test_times_are_rounded_for_trained_weights_only():

@@ -86,7 +86,7 @@ def test_time_varying_weights(plane_scene, tmp_path):
 def test_equal_weights_in_all_frames_agree_with_constant_weights(plane_scene, tmp_path):
     """Values and gradients agree."""
     fitter = Fitter(plane_scene, config(tmp_path))
-    fitter._start()
+    fitter.start()
     sequence = fitter.sequence
     field, weights = sequence.motion.patterns, sequence.motion.weights
     keys = len(field.key_frames)
@@ -120,7 +120,7 @@ def test_one_flat_layer(plane_scene, tmp_path):
 
 def test_colour_loss_only(plane_scene, tmp_path):
     fitter = Fitter(plane_scene, config(tmp_path, losses="rgb"))
-    fitter._start()
+    fitter.start()
     terms, _, _ = fitter.objective(fitter.sequence, fitter.data.frames[:1], 0)
     assert set(terms) == {"rgb"}
 
@@ -139,7 +139,7 @@ def test_opacities_are_reset(plane_scene, tmp_path):
     options = config(tmp_path)
     density = replace(options.density, reset_every=20, start=0.0, stop=1.0, every=1000)
     fitter = Fitter(plane_scene, replace(options, density=density))
-    fitter._start()
+    fitter.start()
     largest = []
     for _ in range(22):
         fitter._one_step(fitter._frames_of(fitter.step))

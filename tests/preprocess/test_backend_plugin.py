@@ -136,8 +136,8 @@ def test_help_lists_plugins(plugin, capsys):
         main(["--help"])
     assert error.value.code == 0
     text = "".join(capsys.readouterr().out.replace("│", "").split())  # lines are wrapped
-    names = "fused,toy,files,depth-anything,depth-anything-metric,depth-pro,small,zoedepth"
-    assert f"--depth{{{names}}}fused:" in text
+    names = "fused,toy,files,depth-anything,depth-anything-metric,depth-pro,feedforward,"
+    assert f"--depth{{{names}small,zoedepth}}fused:" in text
     assert "alignedtothescaleofthecameras.(default:None)" in text
 
 

@@ -35,6 +35,9 @@ def test_the_whole_script_on_a_cpu(gpu_check, tmp_path):
     assert fps["gaussians"] == 1500 and fps["image"] == [64, 48]
     assert all(fps[name] > 0 for name in ("colour", "everything", "on_host", "batches_of_8"))
 
+    (network,) = result["feedforward"]["passes"]
+    assert network["frames"] == 3 and network["encode"] > 0 and network["gib"] > 0
+
     fit = result["fit"]
     assert fit["finished"] and fit["steps"] == fit["steps_of_the_whole"] == 24
     assert fit["frames"] == 4 and fit["image"] == [64, 48] and fit["batch"] == 2
@@ -68,7 +71,7 @@ def test_a_failed_part_is_reported_and_does_not_stop_the_others(gpu_check, tmp_p
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_without_cuda_the_parts_that_need_it_are_skipped(gpu_check, tmp_path):
     report = tmp_path / "report.json"
-    assert gpu_check.main(["--only", "rendering", "fit", "--json", str(report)]) == 0
+    assert gpu_check.main(["--only", "rendering", "feedforward", "fit", "--json", str(report)]) == 0
     result = json.loads(report.read_text())
-    for part in ("rendering", "fit"):
+    for part in ("rendering", "feedforward", "fit"):
         assert "no CUDA device" in result[part]["skipped"]

@@ -20,11 +20,16 @@ UNSEEN_SEED = 9_000_000_000_000
 
 
 def unseen_batches(
-    scenes: SceneOptions, options: BatchOptions, count: int, *, seed: int = UNSEEN_SEED
+    scenes: SceneOptions,
+    options: BatchOptions,
+    count: int,
+    *,
+    seed: int = UNSEEN_SEED,
+    device: torch.device | str = "cpu",
 ) -> list[TrainingBatch]:
     """Return batches of scenes that training has not seen; always the same for a seed."""
     return [
-        random_batch(scenes, options, torch.Generator().manual_seed(seed + index))
+        random_batch(scenes, options, torch.Generator(device).manual_seed(seed + index))
         for index in range(math.ceil(count / options.scenes))
     ]
 

@@ -12,7 +12,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,10 @@ from msdyn.files import atomic_path
 
 __all__ = ["Stage", "Trainer", "TrainingConfig"]
 
+_NOTE = (
+    "This small network is a demonstration, trained on random synthetic scenes of rigid objects; "
+    "for real clips, give the released MoVieS weights with --model FILE."
+)
 _POOL = 24
 """Batches that are kept to be used again."""
 
@@ -129,6 +133,7 @@ class Trainer:
         *,
         until: int | None = None,
         watch: Callable[[Trainer], dict[str, float]] | None = None,
+        each: Callable[[Trainer], object] | None = None,
     ) -> None:
         """Train to the end, or to a step, writing checkpoints, weights and a log to a folder.
 
@@ -136,6 +141,7 @@ class Trainer:
             folder: gets `checkpoint.pt`, `model.safetensors` and `log.jsonl`.
             until: step to stop at, the end by default.
             watch: evaluation whose result is logged with every checkpoint.
+            each: called after every step.
 
         Raises:
             InputError: too many steps in a row have no finite gradient.
@@ -149,6 +155,8 @@ class Trainer:
             for name, value in self.train_step().items():
                 sums[name] = sums.get(name, 0.0) + value
             count += 1
+            if each is not None:
+                each(self)
             if self.step % self.config.log_every == 0:
                 entry: dict[str, Any] = {"step": self.step, "stage": stage}
                 entry |= {name: value / count for name, value in sums.items()}
@@ -195,10 +203,22 @@ class Trainer:
             "gradient": float(norm)
         }
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """How the network was trained, and what to say to its users, for the file of weights."""
+        batch = self.config.stages[-1].batch
+        return {
+            "long_side": batch.size,
+            "frames": batch.frames,
+            "licence": "Apache-2.0",
+            "note": _NOTE,
+            "step": self.step,
+            "training": {k: v for k, v in asdict(self.config).items() if k != "model"},
+        }
+
     def save(self, folder: Path) -> None:
         """Write the weights, and all that resuming needs."""
-        about = {"step": self.step, "steps": self.config.steps, "stage": self._stage.name}
-        save_model(self.model, folder / "model.safetensors", about=about)
+        save_model(self.model, folder / "model.safetensors", about=self.about)
         state = {
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),

@@ -1,0 +1,33 @@
+"""`msdyn-predict`: predict a Gaussian sequence with the feed-forward network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msdyn.cli.run import parse, run
+from msdyn.feedforward.predict import PredictConfig
+
+DESCRIPTION = (
+    "Predict a Gaussian sequence for a scene directory with the feed-forward network (MoVieS), "
+    "from its frames and cameras. All other commands read the result with --from predict."
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    return run(_predict, parse(PredictConfig, argv, "msdyn-predict", DESCRIPTION))
+
+
+def _predict(config: PredictConfig) -> None:
+    from msdyn.feedforward.predict import predict_scene
+    from msdyn.feedforward.pretrained import find_model
+    from msdyn.scene import Scene
+
+    sequence = predict_scene(Scene(config.scene), config)
+    note = find_model(config.model).note
+    if note:
+        print(note)
+    folder = config.out or config.scene / "predict"
+    print(f"{sequence!r}\nwritten to {folder}; see it with")
+    source = config.out or f"{config.scene} --from predict"
+    print(f"  msdyn-render {source} --path auto --out auto.mp4")

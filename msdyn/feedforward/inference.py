@@ -1,0 +1,241 @@
+"""Running the network on frames and cameras of a scene."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from msdyn.feedforward.embeddings import rotated
+from msdyn.feedforward.model import ClipTensors, Features, Movies, StaticPixels
+from msdyn.feedforward.normalise import canonical_cameras, mean_distance, scaled_cameras
+from msdyn.feedforward.splats import SplatterPixels
+from msdyn.feedforward.windows import WindowPixels, match_scales
+from msdyn.geometry import Cameras, multiply_quats_wxyz, quats_wxyz_from_rotations
+from msdyn.scene import Scene
+
+__all__ = ["Precision", "input_size", "predict_window", "predict_windows"]
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+_LARGE = 10**8
+"""Parameters from which a network computes in bfloat16 on a CPU."""
+_SCALE_ROUNDS = 3
+_SAME_SCALE = 0.02
+
+
+def input_size(width: int, height: int, long_side: int, patch: int) -> tuple[int, int]:
+    """Return width and height of the images given to the network, multiples of `patch`.
+
+    The image is resized, not cropped: normalised intrinsics stay exact when the aspect ratio
+    changes by the rounding.
+
+    Args:
+        width, height: of the frames.
+        long_side: upper limit of the longer side, px.
+        patch: side of a patch.
+    """
+    factor = long_side / max(width, height)
+
+    def rounded(side: int) -> int:
+        return max(patch, round(factor * side / patch) * patch)
+
+    return rounded(width), rounded(height)
+
+
+def predict_windows(
+    model: Movies,
+    scene: Scene,
+    chosen: Sequence[Sequence[int]],
+    *,
+    size: tuple[int, int],
+    scale: float | None,
+    device: torch.device,
+    precision: Precision = "auto",
+    use_depth: bool = True,
+) -> tuple[list[WindowPixels], list[dict[str, float]]]:
+    """Predict several windows and bring them to one scale; see `predict_window`, `match_scales`."""
+    windows = [
+        predict_window(
+            model,
+            scene,
+            frames,
+            size=size,
+            scale=scale,
+            device=device,
+            precision=precision,
+            use_depth=use_depth,
+        )
+        for frames in tqdm(chosen, desc="predict", unit="window", disable=len(chosen) == 1)
+    ]
+    return match_scales(windows)
+
+
+@torch.inference_mode()
+def predict_window(
+    model: Movies,
+    scene: Scene,
+    frames: Sequence[int],
+    *,
+    size: tuple[int, int],
+    scale: float | None,
+    device: torch.device,
+    precision: Precision = "auto",
+    use_depth: bool = True,
+) -> WindowPixels:
+    """Predict a Gaussian per pixel of some frames, and its positions at all of their times.
+
+    Args:
+        model: the network, on the device.
+        scene: its images and cameras, and its depth maps if it has some, are used.
+        frames: at least two.
+        size: width and height of the network's images.
+        scale: mean distance of the points to the first camera, in scene units, if known. By
+            default it is that of the scene's depth maps, or without these the one with which the
+            predicted points are at unit mean distance.
+        device: of the computation.
+        precision: of the tokens; bfloat16 on a GPU and for large networks by default.
+        use_depth: whether the scene's depth maps may set the scale.
+
+    Returns:
+        The prediction in the world of the scene, on the CPU.
+    """
+    frames = list(frames)
+    cameras = scene.cameras[frames].resized(*size)
+    images = torch.stack([_resized(scene.image(frame), size) for frame in frames])
+    poses = torch.as_tensor(cameras.world_from_cam)
+    intrinsics = _normalised_intrinsics(cameras)
+    canonical = canonical_cameras(poses)
+    times = torch.as_tensor(scene.info.timeline.times[frames])
+    times = (times - times[0]) / (times[-1] - times[0])
+    if scale is None and use_depth:
+        scale = _scale_of_depth(scene, frames, canonical, intrinsics)
+
+    def clip_at(scale: float) -> ClipTensors:
+        return ClipTensors(
+            images[None],
+            scaled_cameras(canonical, scale)[None].float(),
+            intrinsics[None].float(),
+            times[None].float(),
+        ).to(device)
+
+    with _autocast(model, device, precision):
+        if scale is None:
+            scale = _consistent_scale(model, clip_at, cameras)
+        features = model.encode(clip_at(scale))
+        static = model.static(features)
+        displacements, splats = _moved(model, features, static)
+    return _in_world(frames, cameras, scale, static.depth[0].float().cpu(), splats, displacements)
+
+
+def _moved(
+    model: Movies, features: Features, static: StaticPixels
+) -> tuple[Float[Tensor, "frames height width keys 3"], SplatterPixels]:
+    """Return displacements to all frames' times, and Gaussians at the frames' own times."""
+    frames = features.clip.times.shape[1]
+    if not model.config.motion:
+        gaussians = model.gaussians(features, static)
+        shape = (*static.depth.shape[1:], frames, 3)
+        return torch.zeros(shape), _on_cpu(gaussians)
+    columns, own = [], []
+    for key in range(frames):
+        motion = model.move(features, static, features.clip.times[:, key])
+        columns.append(motion.displacement[0].float().cpu())
+        # Appearance is that at the frame's own time; positions start undisplaced there.
+        posed = _on_cpu(model.gaussians(features, static, motion))
+        own.append([getattr(posed, name)[key] for name in SplatterPixels.__dataclass_fields__])
+    splats = SplatterPixels(*(torch.stack(values) for values in zip(*own, strict=True)))
+    displacements = torch.stack(columns, dim=3)
+    first = torch.stack([displacements[key, :, :, key] for key in range(frames)])
+    return displacements - first[:, :, :, None], splats
+
+
+def _on_cpu(gaussians: SplatterPixels) -> SplatterPixels:
+    values = (getattr(gaussians, name) for name in SplatterPixels.__dataclass_fields__)
+    return SplatterPixels(*(value[0].float().cpu() for value in values))
+
+
+def _in_world(
+    frames: list[int],
+    cameras: Cameras,
+    scale: float,
+    depth: Float[Tensor, "frames height width"],
+    splats: SplatterPixels,
+    displacements: Float[Tensor, "frames height width keys 3"],
+) -> WindowPixels:
+    """Undo the normalisation: from the canonical world to that of the scene."""
+    first = torch.as_tensor(cameras.world_from_cam[0], dtype=torch.float32)
+    rotation, centre = first[:3, :3], first[:3, 3]
+    turned = quats_wxyz_from_rotations(rotation).expand(splats.quats_wxyz.shape)
+    world = SplatterPixels(
+        scale * rotated(rotation, splats.means) + centre,
+        splats.colours,
+        scale * splats.scales,
+        multiply_quats_wxyz(turned, splats.quats_wxyz),
+        splats.opacities,
+    )
+    return WindowPixels(
+        frames, cameras, scale * depth, world, scale * rotated(rotation, displacements), scale
+    )
+
+
+def _resized(image: np.ndarray, size: tuple[int, int]) -> Float[Tensor, "3 height width"]:
+    values = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+    width, height = size
+    resized = torch.nn.functional.interpolate(
+        values, (height, width), mode="bilinear", antialias=True, align_corners=False
+    )
+    return resized[0].clamp(0, 1)
+
+
+def _normalised_intrinsics(cameras: Cameras) -> Float[Tensor, "frames 4"]:
+    k = cameras.intrinsics
+    values = np.stack([k[:, 0, 0], k[:, 1, 1], k[:, 0, 2], k[:, 1, 2]], axis=-1)
+    return torch.as_tensor(values / np.array([cameras.width, cameras.height] * 2))
+
+
+def _scale_of_depth(
+    scene: Scene,
+    frames: Sequence[int],
+    canonical: Float[Tensor, "frames 4 4"],
+    intrinsics: Float[Tensor, "frames 4"],
+) -> float | None:
+    """Return the mean distance of the points of the scene's depth maps; None without any."""
+    try:
+        depth = torch.from_numpy(np.stack([scene.depth(frame) for frame in frames])).double()
+    except FileNotFoundError:
+        return None
+    if not (depth > 0).any():
+        return None
+    return mean_distance(depth, depth > 0, canonical, intrinsics)
+
+
+def _consistent_scale(
+    model: Movies, clip_at: Callable[[float], ClipTensors], cameras: Cameras
+) -> float:
+    """Return the scale with which the predicted points are at unit mean distance.
+
+    With a static camera, every scale is; it is then one.
+    """
+    if cameras.share_centre:
+        return 1.0
+    # Cameras move by a tenth of the distance of the scene, to start with.
+    scale = 10 * float(np.linalg.norm(cameras.centres - cameras.centres[0], axis=1).max())
+    for _ in range(_SCALE_ROUNDS):
+        points = model.static(model.encode(clip_at(scale))).points
+        distance = float(points.double().norm(dim=-1).mean())
+        scale *= distance
+        if abs(distance - 1) < _SAME_SCALE:
+            break
+    return scale
+
+
+def _autocast(model: Movies, device: torch.device, precision: Precision) -> torch.autocast:
+    is_large = sum(value.numel() for value in model.parameters()) >= _LARGE
+    half = precision == "bfloat16" or (precision == "auto" and (device.type == "cuda" or is_large))
+    return torch.autocast(device.type, torch.bfloat16, enabled=half)
