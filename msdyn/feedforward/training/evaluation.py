@@ -79,7 +79,9 @@ def evaluate(model: Movies, batches: list[TrainingBatch]) -> dict[str, float]:
             moved = draw(model.gaussians(features, static, motion), batch, query)
             fixed = draw(model.gaussians(features, static), batch, query)
             nearest = (batch.clip.times - times[:, None]).abs().argmin(dim=1)
-            frame = batch.clip.images[torch.arange(len(nearest)), nearest].movedim(1, -1)
+            frame = batch.clip.images[
+                torch.arange(len(nearest), device=times.device), nearest
+            ].movedim(1, -1)
             for name, image in (("", moved), ("_without_motion", fixed), ("_nearest", frame)):
                 add("psnr" + name, _psnr(image, target))
     model.train(was_training)

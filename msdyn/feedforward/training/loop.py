@@ -255,7 +255,8 @@ class Trainer:
         """
         index, repeats = divmod(self.step, stage.reuse)
         if repeats:
-            back = torch.randint(_POOL, (1,), generator=self._generator(2, self.step)).item()
+            generator = self._generator(2, self.step)
+            back = torch.randint(_POOL, (1,), generator=generator, device=self.device)
             index = max(index - int(back), 0)
             while self.config.stages[self.config.stage(index * stage.reuse)] != stage:
                 index += 1
