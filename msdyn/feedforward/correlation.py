@@ -32,13 +32,15 @@ _FINE_REACH = 2
 _FINE_CHANNELS = 32
 _PARALLAX_NOISE = 3e-4
 """Regularises inverse depths from small parallax, in units of the focal length, squared."""
-_PAIR_NUMBERS = 26
+_PAIR_NUMBERS = 28
 """Numbers that describe a match, see `CorrelationCue._describe`."""
-_MOTION_NUMBERS = 21
+_MOTION_NUMBERS = 26
 """Numbers that describe a lifted match, see `MotionCue.forward`."""
+_INITIAL_TRUST = -1.0
+"""Logit of the weight of lifted displacements at initialisation."""
 CUE_CHANNELS = 2 * _HIDDEN + 2
 """Channels of the features of cells of `CorrelationCue`."""
-MOTION_CHANNELS = 2 * _HIDDEN + 4
+MOTION_CHANNELS = 2 * _HIDDEN + 7
 """Channels of the features of `MotionCue`."""
 
 
@@ -55,6 +57,21 @@ class Correlation:
     log_probabilities: Float[Tensor, "scenes frames frames cells choices"]
     positions: Float[Tensor, "scenes frames frames cells 2"]
     grid: tuple[int, int]
+
+    def consistency(self) -> Float[Tensor, "scenes frames frames cells 2"]:
+        """Return how well matches there and back agree: exp(-d^2) and min(d, 3), d in cells.
+
+        Most of what is matched wrongly does not come back to where it started.
+        """
+        rows, columns = self.grid
+        nearest = self.positions.detach().round()
+        nearest = nearest.clamp_min(0).minimum(nearest.new_tensor([columns - 1, rows - 1]))
+        index = (nearest[..., 1] * columns + nearest[..., 0]).long()[..., None]
+        back = self.positions.transpose(1, 2).gather(3, index.expand(-1, -1, -1, -1, 2))
+        returned = back + self.positions - nearest
+        own = _cell_positions(rows, columns, nearest.device)
+        distance = ((returned - own).square().sum(dim=-1, keepdim=True) + 1e-6).sqrt()
+        return torch.cat([(-distance.square()).exp(), distance.clamp_max(3)], dim=-1)
 
 
 class CorrelationCue(nn.Module):
@@ -232,6 +249,7 @@ class CorrelationCue(nn.Module):
             [
                 own_position, flow, 5 * parallax, 10 * residual, inverse_depth, certainty,
                 own_world, world, 5 * in_camera, clock, visible, peak, visible * flow,
+                matches.consistency(),
             ],
             dim=-1,
         )  # fmt: skip
@@ -261,6 +279,10 @@ class MotionCue(nn.Module):
             nn.Linear(_MOTION_NUMBERS, _HIDDEN), nn.GELU(), nn.Linear(_HIDDEN, _HIDDEN), nn.GELU()
         )
         self.score = nn.Linear(_HIDDEN, 1)
+        # In the displacement at the cell's own depth, and in what the match's depth adds.
+        self.trust = nn.Linear(MOTION_CHANNELS, 2)
+        nn.init.zeros_(self.trust.weight)
+        nn.init.constant_(self.trust.bias, _INITIAL_TRUST)
 
     def forward(
         self,
@@ -270,8 +292,10 @@ class MotionCue(nn.Module):
         intrinsics: Float[Tensor, "scenes frames 4"],
         times: Float[Tensor, "scenes frames"],
         query_times: Float[Tensor, " scenes"],
-    ) -> Float[Tensor, "images channels rows columns"]:
-        """Return features of the cells of all frames.
+    ) -> tuple[
+        Float[Tensor, "images channels rows columns"], Float[Tensor, "images 3 rows columns"]
+    ]:
+        """Return features of the cells of all frames, and a first estimate of their displacement.
 
         Args:
             matches: between the frames.
@@ -289,6 +313,16 @@ class MotionCue(nn.Module):
         places = (matches.positions + 0.5) / half - 1
         found = _sample(points, places.transpose(1, 2)).transpose(1, 2)  # [B, F, F, N, 3]
         displacement = found - own
+        # Without the depth of the match, which is less certain: the point of its ray at the cell's
+        # own depth, in the cell's camera.
+        axis, start = (
+            world_from_cam[:, :, None, None, :3, 2],
+            world_from_cam[:, None, :, None, :3, 3],
+        )
+        ray = self._rays(places, world_from_cam, intrinsics)
+        forward = (ray * axis).sum(-1, keepdim=True).clamp_min(0.1)
+        reach = ((own - start) * axis).sum(-1, keepdim=True) / forward
+        lateral = (start + reach * ray - own).clamp(-2, 2)
         # Where the cell would be in frame j if it were static.
         rotation, centre = world_from_cam[..., :3, :3], world_from_cam[..., :3, 3]
         in_camera = (own - centre[:, None, :, None]) @ rotation[:, None]
@@ -307,12 +341,13 @@ class MotionCue(nn.Module):
         )  # fmt: skip
         clock = clock[..., None, :].expand(*displacement.shape[:-1], -1)
         estimate = ratio[..., None, None] * displacement
+        across = ratio[..., None, None] * lateral
         visible = 1 - matches.log_probabilities[..., -1:].exp()
         peak = matches.log_probabilities[..., :-1].amax(dim=-1, keepdim=True).exp()
         described = torch.cat(
             [
                 5 * displacement, 5 * estimate, 5 * residual, visible, peak, clock,
-                own.expand_as(found),
+                own.expand_as(found), 5 * across, matches.consistency(),
             ],
             dim=-1,
         )  # fmt: skip
@@ -325,10 +360,30 @@ class MotionCue(nn.Module):
                 encoded.masked_fill(same, 0).mean(dim=2),
                 (weights * 5 * estimate).sum(dim=2),
                 (weights * visible).sum(dim=2),
+                (weights * 5 * across).sum(dim=2),
             ],
             dim=-1,
         )
-        return features.flatten(0, 1).mT.unflatten(2, matches.grid)
+        trust = self.trust(features).sigmoid()  # [B, F, N, 2]
+        sideways = (weights * across).sum(dim=2)
+        rest = (weights * (estimate - across)).sum(dim=2).clamp(-1, 1)
+        first = trust[..., :1] * sideways + trust[..., 1:] * rest
+        return (
+            features.flatten(0, 1).mT.unflatten(2, matches.grid),
+            first.flatten(0, 1).mT.unflatten(2, matches.grid),
+        )
+
+    @staticmethod
+    def _rays(
+        places: Float[Tensor, "scenes frames others cells 2"],
+        world_from_cam: Float[Tensor, "scenes others 4 4"],
+        intrinsics: Float[Tensor, "scenes others 4"],
+    ) -> Float[Tensor, "scenes frames others cells 3"]:
+        """Return directions, in the world, through positions in [-1, 1] of the other frames."""
+        focal, offset = intrinsics[:, None, :, None, :2], intrinsics[:, None, :, None, 2:]
+        plane = ((places + 1) / 2 - offset) / focal
+        ray = torch.cat([plane, torch.ones_like(plane[..., :1])], dim=-1)
+        return ray @ world_from_cam[:, None, :, :3, :3].mT
 
 
 def _sample(

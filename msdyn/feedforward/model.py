@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from msdyn.feedforward.aggregator import Aggregator
 from msdyn.feedforward.config import ModelConfig
@@ -224,15 +225,22 @@ class Movies(nn.Module):
         Without `appearance`, the attributes do not change: for losses of depth and motion alone.
         """
         query = time_encoding(self._encodable(query_times))
-        cue = None
+        cue = first = None
         if features.correlation is not None:
             clip = features.clip
-            cue = self.motion_cue(
-                features.correlation, static.points.detach(), clip.world_from_cam,
-                clip.intrinsics, clip.times, query_times,
-            )  # fmt: skip
+            cue, first = self.motion_cue(
+                features.correlation,
+                static.points.detach(),
+                clip.world_from_cam,
+                clip.intrinsics,
+                clip.times,
+                query_times,
+            )
             cue = cue.unflatten(0, clip.times.shape)
+            first = interpolate(first, clip.size, mode="bilinear", align_corners=False)
         displacement, confidence = self._run_head(self.motion_head, features, query=query, cue=cue)
+        if first is not None:
+            displacement = displacement + first.unflatten(0, displacement.shape[:2])
         attributes = None
         if appearance and self.config.attribute_motion != "none":
             raw, _ = self._run_head(

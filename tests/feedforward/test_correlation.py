@@ -47,6 +47,19 @@ def test_probabilities_sum_to_one():
     torch.testing.assert_close(total, torch.ones_like(total))
 
 
+def test_matches_there_and_back_of_static_surfaces_agree_where_they_are_visible():
+    batch = random_batch(
+        SceneOptions(movers=(0, 0)), BatchOptions(scenes=2, targets=False), generator()
+    )
+    matches = exact(batch)
+    visible = matches.log_probabilities[..., -1] < -1
+    agreement, distance = matches.consistency().unbind(-1)
+    assert agreement[visible].median() > 0.98
+    assert distance[visible].median() < 0.1
+    wrong = dataclasses.replace(matches, positions=matches.positions + 2)
+    assert wrong.consistency()[..., 0].median() < 0.1
+
+
 def test_true_matches_triangulate_static_scenes():
     """Of what moves little parallax is left, so the camera's path is long here."""
     options = SceneOptions(movers=(0, 0), camera_travel=(0.5, 0.6))
@@ -74,11 +87,11 @@ def test_true_matches_and_depth_lift_to_the_true_displacement():
         log_probabilities=matches.log_probabilities[:, ::3, ::3],
         positions=matches.positions[:, ::3, ::3],
     )
-    features = cue(
+    features, _ = cue(
         two, batch.points[:, ::3], clip.world_from_cam[:, ::3], clip.intrinsics[:, ::3],
         clip.times[:, ::3], clip.times[:, 3],
     )  # fmt: skip
-    estimate = features.unflatten(0, (3, 2))[:, 0, -4:-1].flatten(2).mT / 5
+    estimate = features.unflatten(0, (3, 2))[:, 0, -7:-4].flatten(2).mT / 5
     true = batch.motion_to_frame(3)[:, 0, 2::4, 2::4].flatten(1, 2)
     moving = batch.moving[:, 0, 2::4, 2::4].flatten(1)
     seen = two.log_probabilities[:, 0, 1, :, -1] < -1
@@ -87,10 +100,25 @@ def test_true_matches_and_depth_lift_to_the_true_displacement():
     assert error.median() < 0.15 * length.median()
 
 
+def test_without_trust_the_first_estimate_is_zero_and_at_the_own_time_it_is_too():
+    batch = random_batch(SceneOptions(), BatchOptions(scenes=2, targets=False), generator(1))
+    clip, cue = batch.clip, MotionCue()
+
+    def first(query):
+        cameras = (clip.world_from_cam, clip.intrinsics, clip.times)
+        return cue(exact(batch), batch.points, *cameras, torch.full((2,), query))[1].detach()
+
+    own_time = first(0.0).unflatten(0, (2, 4))[:, 0]
+    assert own_time.abs().max() == 0
+    assert first(1.0).abs().max() > 0.01
+    torch.nn.init.constant_(cue.trust.bias, -100)
+    assert first(1.0).abs().max() < 1e-6
+
+
 def test_gradients_are_finite_with_a_static_camera():
     """Without a baseline there is no parallax, whose square root would have no gradient."""
     torch.manual_seed(0)
-    still = SceneOptions(camera_travel=(0, 0), camera_rotation=0)
+    still = SceneOptions(camera_travel=(0.0, 0.0), camera_rotation=0.0)
     batch = random_batch(still, BatchOptions(scenes=1, size=32, targets=False), generator())
     model = Movies(dataclasses.replace(CONFIG, head_channels=(8, 8, 8, 8), head_features=8))
     features = model.encode(batch.clip)

@@ -28,13 +28,14 @@ def small_on_cpu(steps: int, *, seed: int = 0) -> TrainingConfig:
     model = replace(ModelConfig.small(), correlation=True, detail=True, attribute_motion="none")
     batch = BatchOptions(scenes=2, frames=4, queries=3, targets=False)
     scenes = SceneOptions(mover_share=(0.06, 0.3))
-    matches = LossWeights(depth=0, match=1, motion=0)
-    geometry = LossWeights(depth=0, log_depth=1, match=0, motion=2)
-    full = replace(geometry, distribution=2, rendering=2)
+    matches = LossWeights(depth=0.0, match=1.0, motion=0.0)
+    geometry = LossWeights(depth=0.0, log_depth=1.0, match=0.0, motion=2.0)
+    joint = replace(geometry, distribution=20.0)
+    full = replace(joint, rendering=5.0)
     stages = (
         Stage("matches", 0.15, matches, scenes, replace(batch, scenes=4), reuse=3),
         Stage("frame times", 0.2, geometry, scenes, replace(batch, query_times="frames"), reuse=3),
-        Stage("random times", 0.25, replace(geometry, distribution=2), scenes, batch, reuse=3),
-        Stage("rendering", 0.4, full, scenes, replace(batch, targets=True), reuse=3),
+        Stage("random times", 0.2, joint, scenes, batch, reuse=3),
+        Stage("rendering", 0.45, full, scenes, replace(batch, targets=True), reuse=3),
     )
     return TrainingConfig(model, stages, steps, rate=8e-4, matcher_rate=2.5, seed=seed)

@@ -56,7 +56,9 @@ def evaluate(model: Movies, batches: list[TrainingBatch]) -> dict[str, float]:
     for batch in batches:
         features = model.encode(batch.clip)
         static = model.static(features, appearance=batch.target_images is not None)
-        add("absrel", (static.depth - batch.depth).abs() / batch.depth)
+        relative = (static.depth - batch.depth).abs() / batch.depth
+        add("absrel", relative)
+        add("absrel_moving", relative[batch.moving])
         mean = batch.depth.mean(dim=(1, 2, 3), keepdim=True)
         add("absrel_constant", (mean - batch.depth).abs() / batch.depth)
         for query in range(batch.query_times.shape[1]):
@@ -77,7 +79,9 @@ def evaluate(model: Movies, batches: list[TrainingBatch]) -> dict[str, float]:
             moved = draw(model.gaussians(features, static, motion), batch, query)
             fixed = draw(model.gaussians(features, static), batch, query)
             nearest = (batch.clip.times - times[:, None]).abs().argmin(dim=1)
-            frame = batch.clip.images[torch.arange(len(nearest)), nearest].movedim(1, -1)
+            frame = batch.clip.images[
+                torch.arange(len(nearest), device=times.device), nearest
+            ].movedim(1, -1)
             for name, image in (("", moved), ("_without_motion", fixed), ("_nearest", frame)):
                 add("psnr" + name, _psnr(image, target))
     model.train(was_training)

@@ -69,7 +69,7 @@ class TrainingConfig:
     """Largest norm of the gradient."""
     seed: int = 0
     bad_steps: int = 50
-    """Steps in a row without finite gradients after which training stops with an error."""
+    """Steps in a row without finite loss and gradients after which training stops with an error."""
     log_every: int = 50
     save_every: int = 200
 
@@ -101,7 +101,7 @@ class Trainer:
     Attributes:
         model: the network.
         step: number of finished steps.
-        skipped: steps without an update, because a gradient was not finite.
+        skipped: steps without an update, because the loss or its gradient was not finite.
     """
 
     def __init__(self, config: TrainingConfig, device: torch.device | str = "cpu") -> None:
@@ -188,7 +188,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = factor * group["factor"]
         self.step += 1
-        if not bool(norm.isfinite()):
+        if not bool(norm.isfinite() & total.isfinite()):
             self.skipped += 1
             self._bad_in_a_row += 1
             if self._bad_in_a_row >= config.bad_steps:
@@ -255,7 +255,8 @@ class Trainer:
         """
         index, repeats = divmod(self.step, stage.reuse)
         if repeats:
-            back = torch.randint(_POOL, (1,), generator=self._generator(2, self.step)).item()
+            generator = self._generator(2, self.step)
+            back = torch.randint(_POOL, (1,), generator=generator, device=self.device)
             index = max(index - int(back), 0)
             while self.config.stages[self.config.stage(index * stage.reuse)] != stage:
                 index += 1

@@ -17,6 +17,7 @@ from torch import Tensor
 from msdyn.feedforward.correlation import Correlation
 
 __all__ = [
+    "balanced_log_depth_loss",
     "balanced_motion_loss",
     "depth_loss",
     "distribution_loss",
@@ -99,10 +100,32 @@ def balanced_motion_loss(
         values = error.square().sum(dim=-1)
     else:
         values = (error.square().sum(dim=-1) + 1e-6).sqrt() - 1e-3
+    on_moving, on_static = _means(values, moving)
+    return on_moving + on_static
+
+
+def balanced_log_depth_loss(
+    predicted: Float[Tensor, "*batch"],
+    true: Float[Tensor, "*batch"],
+    moving: Bool[Tensor, "*batch"],
+) -> Float[Tensor, ""]:
+    """Return the mean absolute error of log depth, moving and static pixels with equal weight.
+
+    Unlike a squared error of depth it cannot explode where the network predicts its logarithm. The
+    depth of moving objects, which parallax does not show, matters most for the motion.
+    """
+    on_moving, on_static = _means((predicted.log() - true.log()).abs(), moving)
+    return (on_moving + on_static) / 2
+
+
+def _means(
+    values: Float[Tensor, "*batch"], moving: Bool[Tensor, "*batch"]
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Return the means over moving and over static pixels; 0 where there are none."""
     weights = moving.to(values.dtype)
     on_moving = (values * weights).sum() / weights.sum().clamp_min(1)
     on_static = (values * (1 - weights)).sum() / (1 - weights).sum().clamp_min(1)
-    return on_moving + on_static
+    return on_moving, on_static
 
 
 def match_loss(

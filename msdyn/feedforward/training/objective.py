@@ -15,6 +15,7 @@ from msdyn.feedforward.model import Movies
 from msdyn.feedforward.splats import SplatterPixels
 from msdyn.feedforward.training.batches import TrainingBatch, true_matches
 from msdyn.feedforward.training.losses import (
+    balanced_log_depth_loss,
     balanced_motion_loss,
     depth_loss,
     distribution_loss,
@@ -36,7 +37,7 @@ class LossWeights:
     depth: float = 1.0
     """Of squared error and gradient term."""
     log_depth: float = 0.0
-    """Of the mean absolute error of the logarithm of depth."""
+    """Of the absolute error of the logarithm of depth, over moving and static pixels."""
     match: float = 0.3
     """Of the matches between frames, if the network computes them. With weight 0 the matching
     network is fixed, and its matches are computed once per batch."""
@@ -82,8 +83,9 @@ def losses(
         squared, gradient = depth_loss(static.depth.flatten(0, 1), batch.depth.flatten(0, 1), valid)
         values["depth"] = weights.depth * (squared + gradient)
     if weights.log_depth:
-        error = (static.depth.log() - batch.depth.log()).abs().mean()
-        values["log_depth"] = weights.log_depth * error
+        values["log_depth"] = weights.log_depth * balanced_log_depth_loss(
+            static.depth, batch.depth, batch.moving
+        )
     motion = None
     if weights.motion:
         motion = model.move(

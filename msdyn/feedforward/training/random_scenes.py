@@ -147,7 +147,7 @@ def random_scenes(options: SceneOptions, count: int, generator: torch.Generator)
     focal = uniform(*options.focal)
     z = torch.where(is_mover, uniform(0.6, 1.1, OBJECTS), uniform(0.7, 1.7, OBJECTS))
     spread = torch.where(is_mover, 0.25, 0.5)[None, :, None]
-    in_image = uniform(-1, 1, OBJECTS, 2) * spread  # of the side, from the centre of the image
+    in_image = uniform(-1.0, 1.0, OBJECTS, 2) * spread  # of the side, from the centre of the image
     centres = torch.cat([in_image * (z / focal[:, None])[..., None], z[..., None]], dim=-1)
     share = torch.where(
         is_mover, uniform(*options.mover_share, OBJECTS), uniform(0.02, 0.1, OBJECTS)
@@ -159,7 +159,7 @@ def random_scenes(options: SceneOptions, count: int, generator: torch.Generator)
     step = direction(OBJECTS) * flat * uniform(*options.travel, OBJECTS)[..., None]
     step = step * moving[..., None]
     bend = direction(OBJECTS) * step.norm(dim=-1, keepdim=True)
-    rate = direction(OBJECTS) * uniform(0, options.rotation, OBJECTS)[..., None]
+    rate = direction(OBJECTS) * uniform(0.0, options.rotation, OBJECTS)[..., None]
 
     # The room contains the cameras, and is turned about them.
     near = torch.stack([uniform(-1.6, -0.9), uniform(-1.4, -0.8), uniform(-1.2, -0.8)], dim=-1)
@@ -178,13 +178,13 @@ def random_scenes(options: SceneOptions, count: int, generator: torch.Generator)
         centres=centres,
         travel=step,
         curve=options.curve * 0.25 * bend,
-        rotation=direction(OBJECTS) * uniform(0, math.pi, OBJECTS)[..., None],
+        rotation=direction(OBJECTS) * uniform(0.0, math.pi, OBJECTS)[..., None],
         rotation_rate=rate * moving[..., None],
         world_from_room=_matrices(room_rotation, middle),
         room_half_size=(far - near) / 2,
         camera_travel=camera_step * sideways,
         camera_curve=camera_bend * sideways,
-        camera_rotation=direction() * uniform(0, options.camera_rotation)[:, None],
+        camera_rotation=direction() * uniform(0.0, options.camera_rotation)[:, None],
         target=target,
         side=direction() * sideways * uniform(*options.side)[:, None],
         focal=focal,

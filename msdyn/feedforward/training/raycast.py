@@ -74,9 +74,10 @@ def cast_rays(
     )  # [B, V, K, N]
     room_rotation = world_from_room[:, None, :3, :3]
     room_origin = (centres - world_from_room[:, None, :3, 3])[:, :, None] @ room_rotation
-    room_direction = directions @ room_rotation  # [B, V, N, 3]
+    # Parallel to a wall, a ray leaves through it at a large distance, not at a negative one.
+    room_direction = _nonzero(directions @ room_rotation)  # [B, V, N, 3]
     room_size = room_half_size[:, None, None]
-    exits = (room_size * room_direction.sign() - room_origin) / _nonzero(room_direction)
+    exits = (room_size * room_direction.sign() - room_origin) / room_direction
     room_depth, room_axis = exits.min(dim=-1)
     depth, index = torch.cat([depths, room_depth[:, :, None]], dim=2).min(dim=2)
 

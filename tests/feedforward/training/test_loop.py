@@ -28,9 +28,9 @@ TINY = dataclasses.replace(
 )
 BATCH = BatchOptions(scenes=1, frames=2, size=16, queries=2)
 STAGES = (
-    Stage("matches", 1, LossWeights(depth=0, motion=0), batch=BATCH),
-    Stage("motion", 1, LossWeights(log_depth=1, distribution=1), batch=BATCH),
-    Stage("rendering", 1, LossWeights(rendering=1), batch=BATCH),
+    Stage("matches", 1.0, LossWeights(depth=0.0, motion=0.0), batch=BATCH),
+    Stage("motion", 1.0, LossWeights(log_depth=1.0, distribution=1.0), batch=BATCH),
+    Stage("rendering", 1.0, LossWeights(rendering=1.0), batch=BATCH),
 )
 CONFIG = TrainingConfig(TINY, STAGES, steps=9, warmup=2, log_every=3, save_every=4)
 

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from msdyn.feedforward.training.losses import (
+    balanced_log_depth_loss,
     balanced_motion_loss,
     depth_loss,
     distribution_loss,
@@ -58,3 +59,11 @@ def test_without_moving_pixels_the_motion_loss_is_that_of_the_static_ones():
         torch.ones(4, 3), torch.zeros(4, 3), torch.zeros(4, dtype=torch.bool), kind="l1"
     )
     assert loss == 1
+
+
+def test_the_depth_of_one_moving_pixel_counts_as_much_as_that_of_all_static_ones():
+    true = torch.full((10,), 2.0)
+    moving = torch.arange(10) == 3
+    predicted = torch.where(moving, 2 * torch.e, 2.0)
+    loss = balanced_log_depth_loss(predicted, true, moving)
+    torch.testing.assert_close(loss, torch.tensor(0.5))

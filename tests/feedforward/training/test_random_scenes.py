@@ -74,6 +74,20 @@ def test_rays_end_at_the_first_surface(scenes):
     assert behind.float().mean() > 0.98  # the others graze an edge
 
 
+def test_a_ray_parallel_to_walls_ends_at_the_wall_in_front():
+    room = torch.eye(4)[None]
+    room[0, :3, 3] = torch.tensor([0.2, -0.3, 0.5])
+    hits = cast_rays(
+        torch.zeros(1, 1, 3),
+        torch.tensor([0.0, 0.0, 1.0]).view(1, 1, 1, 3),
+        torch.eye(4).expand(1, 1, OBJECTS, 4, 4),
+        torch.zeros(1, OBJECTS, 3),
+        room,
+        torch.tensor([[1.0, 1.0, 1.5]]),
+    )
+    torch.testing.assert_close(hits.depth, torch.full((1, 1, 1), 2.0))
+
+
 def test_moved_points_are_on_the_surface_at_their_time(scenes, batch):
     """A ray from camera j to a point moved to time j ends there, or at an occluder."""
     times = batch.clip.times
@@ -149,7 +163,7 @@ def test_a_seed_determines_the_batch():
 
 
 def test_a_static_camera_and_pure_translation():
-    still = SceneOptions(camera_travel=(0, 0), camera_rotation=0, rotation=0, curve=0)
+    still = SceneOptions(camera_travel=(0.0, 0.0), camera_rotation=0.0, rotation=0.0, curve=0.0)
     batch = random_batch(still, BatchOptions(scenes=3, frames=2, size=16), generator())
     torch.testing.assert_close(
         batch.clip.world_from_cam[:, 0], batch.clip.world_from_cam[:, 1], atol=1e-6, rtol=0
