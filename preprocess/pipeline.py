@@ -116,7 +116,8 @@ def stage_order(
                 break
         else:
             if not helped:
-                first = next(stage for stage in BACKEND_STAGES if stage not in order)
+                left: list[BackendStage] = [s for s in BACKEND_STAGES if s not in order]
+                first = left[0]
                 missing = ", ".join(sorted(set(specs[first].needs) - done))
                 raise InputError(
                     f"{first}: this backend needs {missing}, which need {first}; give these from "
@@ -158,7 +159,7 @@ class _Run:
         self.directory = config.directory
         self.records = StageRecords(config.directory)
         self.config, self.choices = choose_backends(config, self.records.record)
-        self.specs = {
+        self.specs: dict[BackendStage, BackendSpec[Any]] = {
             stage: find_backend(stage, choice.backend) for stage, choice in self.choices.items()
         }
         self.reads = stage_order(self.specs)
