@@ -45,7 +45,11 @@ def published_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def save_model(
-    model: Movies, path: str | os.PathLike, *, about: Mapping[str, Any] | None = None
+    model: Movies,
+    path: str | os.PathLike,
+    *,
+    about: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> None:
     """Write a network atomically.
 
@@ -53,22 +57,26 @@ def save_model(
         model: the network.
         path: of the safetensors file.
         about: further facts for the header, as JSON: how it was trained.
+        dtype: of the weights in the file.
     """
     from safetensors.torch import save_file
 
     header = {"version": 1, "config": model.config.to_json(), "about": dict(about or {})}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in _weights(model).items()}
+    tensors = {
+        name: value.detach().to("cpu", dtype).contiguous()
+        for name, value in _weights(model).items()
+    }
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={"format": _FORMAT, "header": json.dumps(header)})
 
 
-def load_model(path: str | os.PathLike, *, dtype: torch.dtype | None = None) -> Movies:
+def load_model(path: str | os.PathLike, *, dtype: torch.dtype = torch.float32) -> Movies:
     """Read a network, on the CPU, for inference.
 
     Args:
         path: a file of `save_model`, or the released checkpoint (safetensors or PyTorch).
-        dtype: of the weights, that of the file by default; those that `needs_float32` names stay
-            in float32.
+        dtype: of the weights, whatever it is in the file; those that `needs_float32` names stay in
+            float32.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -150,9 +158,7 @@ def _weights(model: Movies) -> dict[str, Tensor]:
     return dict(model.state_dict(keep_vars=True))
 
 
-def _assign(
-    model: Movies, tensors: Mapping[str, Tensor], path: Path, dtype: torch.dtype | None
-) -> None:
+def _assign(model: Movies, tensors: Mapping[str, Tensor], path: Path, dtype: torch.dtype) -> None:
     """Give a network on the meta device its weights, without a second copy in memory."""
     expected = _weights(model)
     missing = sorted(expected.keys() - tensors.keys())
@@ -164,12 +170,11 @@ def _assign(
     if unknown:
         raise InputError(f"{path}: {len(unknown)} unknown weights ({unknown[0]}, ...)")
     _check_shapes(expected, tensors, path)
-    if dtype is not None:
-        tensors = {
-            name: value.to(torch.float32 if needs_float32(name) else dtype)
-            for name, value in tensors.items()
-        }
-    model.load_state_dict(tensors, assign=True)
+    converted = {
+        name: value.to(torch.float32 if needs_float32(name) else dtype)
+        for name, value in tensors.items()
+    }
+    model.load_state_dict(converted, assign=True)
 
 
 def _check_shapes(

@@ -54,6 +54,9 @@ class PredictConfig:
     """Folder to write; `predict` in the scene directory by default."""
     precision: Precision = "auto"
     """Precision of the network's tokens: bfloat16 on a GPU and for large networks by default."""
+    compiled: Annotated[bool, tyro.conf.arg(name="compile")] = False
+    """Compile encoder and aggregator with torch.compile first; pays off for many windows of a large
+    network."""
     device: DeviceName = "auto"
     """Device to predict on; auto takes a GPU if there is one."""
 
@@ -91,6 +94,9 @@ def predict_scene(scene: Scene, config: PredictConfig | None = None) -> Gaussian
     device = choose_device(config.device)
     found = find_model(config.model)
     model = found.load().to(device)
+    if config.compiled:
+        model.encoder.compile()
+        model.aggregator.compile()
     started = time.perf_counter()
     size = input_size(
         scene.info.width,

@@ -29,6 +29,8 @@ __all__ = [
     "trajectories",
 ]
 
+_OWN_SCALE = 0.05
+"""Weight of the scale that each window has by its cameras, against that of a neighbour."""
 _SAME_SURFACE = 0.05
 """Relative difference of depth up to which a point is on the surface seen in a pixel."""
 
@@ -135,27 +137,28 @@ def match_scales(
 ) -> tuple[list[WindowPixels], list[dict[str, float]]]:
     """Bring the depth of all windows to one scale, at the frames that neighbours share.
 
+    Least squares on the logarithms of the factors: of neighbours' differences, which are observed,
+    and, with a small weight, of their size, because each window has a scale by its cameras, and
+    errors of a long chain would add up.
+
     Returns:
-        The windows, scaled by factors whose mean logarithm is zero, and for each pair of neighbours
-        the factor between them, and what remains: `depth`, the median relative difference of depth,
+        The windows, scaled, and for each pair of neighbours the observed factor between them, and
+        what remains: `depth`, the median relative difference of depth,
         and `displacement`, the median difference of displacements between shared frames where
         either window has a displacement, relative to the larger of the two.
     """
-    logs = [0.0]
-    for first, second in zip(windows, windows[1:], strict=False):
-        logs.append(logs[-1] + _log_ratio(first, second))
-    mean = sum(logs) / len(logs)
-    scaled = [
-        window.scaled(float(np.exp(value - mean)))
-        for window, value in zip(windows, logs, strict=True)
-    ]
+    ratios = [_log_ratio(a, b) for a, b in zip(windows, windows[1:], strict=False)]
+    difference = np.diff(np.eye(len(windows)), axis=0)  # [pairs, windows]
+    normal = difference.T @ difference + _OWN_SCALE * np.eye(len(windows))
+    factors = np.exp(np.linalg.solve(normal, difference.T @ np.array(ratios)))
+    scaled = [window.scaled(float(factor)) for window, factor in zip(windows, factors, strict=True)]
     residuals = []
     for number, (first, second) in enumerate(zip(scaled, scaled[1:], strict=False)):
         own, other = _shared(first, second)
         depth = (first.depth[own] / second.depth[other]).log().abs().median()
         residuals.append(
             {
-                "factor": float(np.exp(logs[number + 1] - logs[number])),
+                "factor": float(np.exp(ratios[number])),
                 "depth": float(depth),
                 "displacement": _displacement_residual(first, second),
             }

@@ -50,6 +50,11 @@ def test_a_round_trip_keeps_weights_and_config(model, tmp_path):
     loaded = load_model(tmp_path / "model.safetensors")
     assert loaded.config == model.config and same(model, loaded) and not loaded.training
     assert not any(value.is_meta for value in loaded.state_dict().values())
+    save_model(model, tmp_path / "half.safetensors", dtype=torch.float16)
+    close = load_model(tmp_path / "half.safetensors")
+    weight = close.encoder.patch_embed.proj.weight
+    assert weight.dtype == torch.float32
+    torch.testing.assert_close(weight, model.encoder.patch_embed.proj.weight, atol=1e-3, rtol=1e-3)
     half = load_model(tmp_path / "model.safetensors", dtype=torch.bfloat16)
     assert half.encoder.cls_token.dtype == torch.bfloat16
     assert half.depth_head.scratch.output_conv2[2].weight.dtype == torch.float32
