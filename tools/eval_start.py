@@ -35,6 +35,7 @@ FRAMES = 20  # an epoch is as many steps, after which a fit reports
 EPOCHS = (2, 5, 20)
 EXACT, NOISY = Errors(), Errors(depth=0.05, motion=0.2)
 SIDE = 160
+STARTS = ("tracks", "exact", "noisy", "network")
 
 
 def main() -> int:
@@ -42,6 +43,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", default=["rigid", "articulated", "deformable"])
     parser.add_argument("--priors", nargs="+", default=["sensor"])
     parser.add_argument("--model", help="file of weights, or name, of a trained network")
+    parser.add_argument("--starts", nargs="+", choices=STARTS, default=STARTS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -69,11 +71,13 @@ def _starts(truth: Truth, scene: Scene, arguments: argparse.Namespace):
     options = replace(
         preset("quick"), scene=scene.directory, seed=arguments.seed, epochs=EPOCHS[-1]
     )
-    yield "tracks", _figures(scene, options, None)
+    if "tracks" in arguments.starts:
+        yield "tracks", _figures(scene, options, None)
     for label, errors in (("exact", EXACT), ("noisy", NOISY)):
-        predicted = _predict(truth, scene, errors)
-        yield f"predicted, {label}", _figures(scene, options, predicted)
-    if arguments.model:
+        if label in arguments.starts:
+            predicted = _predict(truth, scene, errors)
+            yield f"predicted, {label}", _figures(scene, options, predicted)
+    if arguments.model and "network" in arguments.starts:
         predicted = predict_scene(scene, PredictConfig(scene.directory, model=arguments.model))
         yield "predicted, network", _figures(scene, options, predicted)
 

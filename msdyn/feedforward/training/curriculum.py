@@ -2,7 +2,8 @@
 
 What makes motion start, measured: an explicit correlation between frames that is trained first,
 with true matches; depth as the error of its logarithm, which does not diverge; and displacements
-lifted from matches and depth. Without the correlation, motion stays at zero.
+lifted from matches and depth. Without the correlation, motion stayed at zero in runs of the same
+length (docs/feedforward_training.md).
 """
 
 from __future__ import annotations
