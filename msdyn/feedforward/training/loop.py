@@ -152,7 +152,12 @@ class Trainer:
         count, start = 0, time.monotonic()
         while self.step < end:
             stage = self._stage.name
-            for name, value in self.train_step().items():
+            try:
+                values = self.train_step()
+            except KeyboardInterrupt:
+                self.save(folder)
+                raise
+            for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value
             count += 1
             if each is not None:
@@ -187,8 +192,8 @@ class Trainer:
         factor = config.rate * config.rate_factor(self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = factor * group["factor"]
-        self.step += 1
         if not bool(norm.isfinite() & total.isfinite()):
+            self.step += 1
             self.skipped += 1
             self._bad_in_a_row += 1
             if self._bad_in_a_row >= config.bad_steps:
@@ -199,6 +204,7 @@ class Trainer:
             return {}
         self._bad_in_a_row = 0
         self.optimiser.step()
+        self.step += 1
         return {name: float(value.detach()) for name, value in values.items()} | {
             "gradient": float(norm)
         }
@@ -230,12 +236,22 @@ class Trainer:
             torch.save(state, temporary)
 
     def restore(self, path: Path) -> None:
-        """Continue from a checkpoint of `save`, of a run with the same config."""
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.skipped = state["step"], state["skipped"]
-        self._bad_in_a_row = state["bad_in_a_row"]
+        """Continue from a checkpoint of `save`, of a run with the same config.
+
+        Raises:
+            InputError: the file is not such a checkpoint.
+        """
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            self.model.load_state_dict(state["model"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.step, self.skipped = state["step"], state["skipped"]
+            self._bad_in_a_row = state["bad_in_a_row"]
+        except Exception as error:  # of any kind: the reader trusts what the file says of itself
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"{path}: not a checkpoint of this run ({reason}); remove it to begin again"
+            ) from error
 
     @property
     def _stage(self) -> Stage:

@@ -74,6 +74,25 @@ def test_an_interrupted_run_gives_the_same_weights(tiny, tmp_path):
     assert record["training"]["steps"] == 6
 
 
+def test_an_interruption_keeps_the_steps_and_a_damaged_checkpoint_is_told(tiny, tmp_path, capsys):
+    out = tmp_path / "run"
+    arguments = [str(out), "--steps", "6", "--save-every", "100", "--device", "cpu"]
+    step = run.Trainer.train_step
+
+    def interrupted(self):
+        if self.step == 4:
+            raise KeyboardInterrupt
+        return step(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run.Trainer, "train_step", interrupted)
+        assert command.main(arguments) == 130
+    assert find_model(str(out / "model.safetensors")).about["step"] == 4
+    (out / "checkpoint.pt").write_bytes(b"rubbish")
+    assert command.main(arguments) == 2
+    assert "not a checkpoint of this run" in capsys.readouterr().err
+
+
 def test_options_out_of_range(tmp_path):
     with pytest.raises(InputError, match="steps: expected at least 1, got 0"):
         TrainCommandConfig(tmp_path, steps=0)
