@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from msdyn.version import __version__
 
 if TYPE_CHECKING:
+    from msdyn.feedforward.predict import PredictConfig, predict_scene
     from msdyn.fit import FitConfig, fit_scene, preset
     from msdyn.geometry import Cameras, make_path
     from msdyn.render import auto_path, render_image, render_images
@@ -21,12 +22,14 @@ __all__ = [
     "Cameras",
     "FitConfig",
     "GaussianSequence",
+    "PredictConfig",
     "Scene",
     "auto_path",
     "fit_scene",
     "load_sequence",
     "make_path",
     "open_scene",
+    "predict_scene",
     "preset",
     "read_cameras",
     "render_image",
@@ -38,11 +41,13 @@ _HOMES = {
     "Cameras": "msdyn.geometry",
     "FitConfig": "msdyn.fit",
     "GaussianSequence": "msdyn.sequence",
+    "PredictConfig": "msdyn.feedforward.predict",
     "Scene": "msdyn.scene",
     "auto_path": "msdyn.render",
     "fit_scene": "msdyn.fit",
     "load_sequence": "msdyn.sequence",
     "make_path": "msdyn.geometry",
+    "predict_scene": "msdyn.feedforward.predict",
     "preset": "msdyn.fit",
     "read_cameras": "msdyn.scene",
     "render_image": "msdyn.render",
@@ -52,7 +57,7 @@ _HOMES = {
 
 
 # With these one gets a sequence, whose methods for notebooks are then to be there.
-_OF_SEQUENCES = ("GaussianSequence", "fit_scene", "load_sequence")
+_OF_SEQUENCES = ("GaussianSequence", "fit_scene", "load_sequence", "predict_scene")
 
 
 def __getattr__(name: str) -> Any:
