@@ -25,16 +25,22 @@ from msdyn.scene import Timeline
 from msdyn.sequence import Gaussians, GaussianSequence
 from msdyn.view import Viewer, page
 
-# Counts the times shown by the page within some seconds, by the number next to the slider.
-STEPS = """new Promise(done => {{
+# The number next to the slider.
+TIME_BOX = "[...document.querySelectorAll('input')].find(i => i.value !== '' && !isNaN(i.value))"
+# Counts the times that it shows within some seconds.
+STEPS = (
+    """new Promise(done => {{
   const seen = [], begun = performance.now();
-  const box = [...document.querySelectorAll('input')].find(i => i.value !== '' && !isNaN(i.value));
+  const box = """
+    + TIME_BOX
+    + """;
   (function look() {{
     if (seen[seen.length - 1] !== box.value) seen.push(box.value);
     if (performance.now() - begun < 1000 * {seconds}) requestAnimationFrame(look);
     else done((seen.length - 1) / {seconds});
   }})();
 }})"""
+)
 
 
 def main() -> int:
@@ -68,6 +74,7 @@ def open_viewer(browser: Browser, viewer: Viewer, query: str = "") -> None:
     browser.open(viewer.address + query)
     browser.until("!!document.querySelector('canvas')")
     browser.until("document.body.innerText.includes('Connected')")
+    browser.until(f"!!{TIME_BOX}")  # the panel comes after the connection
     for frame in range(len(viewer.sequence.timeline)):
         viewer.source.moving(float(frame), viewer.state.display)
 
