@@ -26,7 +26,7 @@ from oracle_network import Oracle
 
 from msdyn.feedforward import Movies
 from msdyn.feedforward.assemble import Pruning, assemble
-from msdyn.feedforward.inference import input_size, predict_window
+from msdyn.feedforward.inference import input_size, predict_window, resized_image
 from msdyn.feedforward.pretrained import FoundModel, find_model
 from msdyn.feedforward.training.curriculum import small_on_cpu
 from msdyn.feedforward.training.evaluation import evaluate, unseen_batches
@@ -145,12 +145,7 @@ def _image_figures(
 
 
 def _small(image: np.ndarray, size: tuple[int, int]) -> Float[np.ndarray, "height width 3"]:
-    values = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-    width, height = size
-    resized = torch.nn.functional.interpolate(
-        values, (height, width), mode="bilinear", antialias=True, align_corners=False
-    )
-    return resized[0].permute(1, 2, 0).clamp(0, 1).numpy()
+    return resized_image(image, size).permute(1, 2, 0).numpy()
 
 
 def _print(name: str, row: dict[str, float]) -> None:

@@ -40,7 +40,6 @@ class _Pixels:
     displacements: Float[Tensor, "gaussians keys 3"]
     labels: Int[Tensor, " gaussians"]
     pixel_width: Float[Tensor, " gaussians"]
-    frame: Int[Tensor, " gaussians"]
 
     def select(self, keep: Bool[Tensor, " gaussians"]) -> _Pixels:
         return _Pixels(
@@ -48,7 +47,6 @@ class _Pixels:
             self.displacements[keep],
             self.labels[keep],
             self.pixel_width[keep],
-            self.frame[keep],
         )
 
 
@@ -123,19 +121,11 @@ def _pixels(
     window = windows[number]
     camera = window.cameras[position]
     frame = window.frames[position]
-    splats = SplatterPixels(
-        *(
-            getattr(window.splats, name)[position].flatten(0, 1)
-            for name in SplatterPixels.__dataclass_fields__
-        )
-    )
-    count = len(splats.opacities)
     return _Pixels(
-        splats,
+        window.splats.mapped(lambda value: value[position].flatten(0, 1)),
         trajectories(windows, number, position, keys),
         _labels(scene, frame, window.depth.shape[1:]),
         window.depth[position].flatten() / float(camera.intrinsics[0, 0, 0]),
-        torch.full((count,), frame),
     )
 
 
@@ -153,15 +143,11 @@ def _labels(scene: Scene, frame: int, size: Sequence[int]) -> Int[Tensor, " pixe
 
 
 def _concatenated(parts: Sequence[_Pixels]) -> _Pixels:
-    names = SplatterPixels.__dataclass_fields__
     return _Pixels(
-        SplatterPixels(
-            *(torch.cat([getattr(part.splats, name) for part in parts]) for name in names)
-        ),
+        SplatterPixels.joined([part.splats for part in parts]),
         torch.cat([part.displacements for part in parts]),
         torch.cat([part.labels for part in parts]),
         torch.cat([part.pixel_width for part in parts]),
-        torch.cat([part.frame for part in parts]),
     )
 
 
@@ -204,7 +190,6 @@ def _merged(pixels: _Pixels, factor: float) -> _Pixels:
         pixels.displacements[member],
         pixels.labels[member],
         pixels.pixel_width[member],
-        pixels.frame[member],
     )
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
@@ -19,7 +19,7 @@ from msdyn.feedforward.windows import WindowPixels, match_scales
 from msdyn.geometry import Cameras, multiply_quats_wxyz, quats_wxyz_from_rotations
 from msdyn.scene import Scene
 
-__all__ = ["Precision", "input_size", "predict_window", "predict_windows"]
+__all__ = ["Precision", "input_size", "predict_window", "predict_windows", "resized_image"]
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -107,7 +107,7 @@ def predict_window(
     """
     frames = list(frames)
     cameras = scene.cameras[frames].resized(*size)
-    images = torch.stack([_resized(scene.image(frame), size) for frame in frames])
+    images = torch.stack([resized_image(scene.image(frame), size) for frame in frames])
     poses = torch.as_tensor(cameras.world_from_cam)
     intrinsics = _normalised_intrinsics(cameras)
     canonical = canonical_cameras(poses)
@@ -148,16 +148,15 @@ def _moved(
         columns.append(motion.displacement[0].float().cpu())
         # Appearance is that at the frame's own time; positions start undisplaced there.
         posed = _on_cpu(model.gaussians(features, static, motion))
-        own.append([getattr(posed, name)[key] for name in SplatterPixels.__dataclass_fields__])
-    splats = SplatterPixels(*(torch.stack(values) for values in zip(*own, strict=True)))
+        own.append(posed.mapped(lambda value, key=key: value[key]))
+    splats = SplatterPixels.joined(own, torch.stack)
     displacements = torch.stack(columns, dim=3)
     first = torch.stack([displacements[key, :, :, key] for key in range(frames)])
     return displacements - first[:, :, :, None], splats
 
 
 def _on_cpu(gaussians: SplatterPixels) -> SplatterPixels:
-    values = (getattr(gaussians, name) for name in SplatterPixels.__dataclass_fields__)
-    return SplatterPixels(*(value[0].float().cpu() for value in values))
+    return gaussians.mapped(lambda value: value[0].float().cpu())
 
 
 def _in_world(
@@ -184,7 +183,10 @@ def _in_world(
     )
 
 
-def _resized(image: np.ndarray, size: tuple[int, int]) -> Float[Tensor, "3 height width"]:
+def resized_image(
+    image: UInt8[np.ndarray, "rows columns 3"], size: tuple[int, int]
+) -> Float[Tensor, "3 height width"]:
+    """Return an image as the network is given it: RGB in [0, 1], of a width and height."""
     values = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     width, height = size
     resized = torch.nn.functional.interpolate(

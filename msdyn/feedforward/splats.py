@@ -6,9 +6,11 @@ scale 3, rotation 4 (wxyz), opacity 1. Positions and rotations are in the canoni
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import normalize, softplus
@@ -48,20 +50,25 @@ class SplatterPixels:
     quats_wxyz: Float[Tensor, "*batch 4"]
     opacities: Float[Tensor, "*batch"]
 
+    @classmethod
+    def joined(
+        cls, parts: Sequence[SplatterPixels], join: Callable[[list[Tensor]], Tensor] = torch.cat
+    ) -> SplatterPixels:
+        """Return several sets as one, by default one after the other."""
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: join([getattr(part, name) for part in parts]) for name in names})
+
+    def mapped(self, function: Callable[[Tensor], Tensor]) -> SplatterPixels:
+        """Return the result of a function of each tensor."""
+        return self.joined([self], lambda values: function(values[0]))
+
     def of_scene(self, index: int) -> SplatterPixels:
         """Return all Gaussians of one scene in one dimension: by frame, row, column."""
-        values = {}
-        for field in fields(self):
-            value = getattr(self, field.name)[index]
-            channels = value.shape[3:]
-            values[field.name] = value.reshape(-1, *channels)
-        return SplatterPixels(**values)
+        return self.mapped(lambda value: value[index].flatten(0, 2))
 
     def select(self, keep: Bool[Tensor, " gaussians"]) -> SplatterPixels:
         """Return the Gaussians of a mask."""
-        return SplatterPixels(
-            **{field.name: getattr(self, field.name)[keep] for field in fields(self)}
-        )
+        return self.mapped(lambda value: value[keep])
 
 
 def depth_of(raw: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:

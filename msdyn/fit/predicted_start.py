@@ -16,7 +16,7 @@ from msdyn.fit.data import FitData
 from msdyn.fit.sampling import subsample
 from msdyn.geometry import SH_C0, nearest_pixels, project, transform_points
 from msdyn.scene import LiftedTracks
-from msdyn.sequence import GaussianSequence
+from msdyn.sequence import Gaussians, GaussianSequence
 
 __all__ = ["PredictedPoints", "joined_tracks", "predicted_points", "predicted_tracks"]
 
@@ -133,7 +133,7 @@ def predicted_points(
 
 
 def _chosen(
-    gaussians, means: Float[torch.Tensor, "gaussians 3"], data: FitData, count: int
+    gaussians: Gaussians, means: Float[torch.Tensor, "gaussians 3"], data: FitData, count: int
 ) -> Int[np.ndarray, " chosen"]:
     """Return the indices of about `count` opaque Gaussians, evenly spread in the images."""
     opaque = np.flatnonzero((gaussians.opacities > _OPAQUE).numpy())

@@ -61,7 +61,7 @@ def test_matches_there_and_back_of_static_surfaces_agree_where_they_are_visible(
 
 
 def test_true_matches_triangulate_static_scenes():
-    """Of what moves little parallax is left, so the camera's path is long here."""
+    """The camera's path is long, so that most pixels have parallax."""
     options = SceneOptions(movers=(0, 0), camera_travel=(0.5, 0.6))
     batch = random_batch(options, BatchOptions(scenes=3, targets=False), generator())
     cue = CorrelationCue(CONFIG)

@@ -115,24 +115,13 @@ def draw(
 ) -> Float[Tensor, "scenes height width 3"]:
     """Return what the second cameras see of Gaussians at a query time."""
     height, width = batch.clip.size
-    intrinsics = torch.zeros(3, 3, device=gaussians.means.device)
+    sides = batch.clip.intrinsics.new_tensor([width, height])
     images = []
     for scene in range(len(batch.query_times)):
         own = gaussians.of_scene(scene)
-        fx, fy, cx, cy = batch.clip.intrinsics[scene, 0]
-        intrinsics = torch.stack(
-            [
-                fx * width,
-                0 * fx,
-                cx * width,
-                0 * fx,
-                fy * height,
-                cy * height,
-                0 * fx,
-                0 * fx,
-                1 + 0 * fx,
-            ]
-        ).view(1, 3, 3)
+        focal, centre = batch.clip.intrinsics[scene, 0].split(2)
+        intrinsics = torch.diag(torch.cat([focal * sides, sides.new_ones(1)]))[None]
+        intrinsics[0, :2, 2] = centre * sides
         cam_from_world = torch.linalg.inv(batch.target_world_from_cam[scene, query])[None]
         rendering = rasterize(
             own.means,
