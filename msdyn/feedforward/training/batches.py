@@ -8,7 +8,7 @@ times, H x W pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,7 +20,21 @@ from msdyn.feedforward.splats import points_from_depth
 from msdyn.feedforward.training.random_scenes import RandomScenes, SceneOptions, random_scenes
 from msdyn.feedforward.training.raycast import Hits, cast_rays
 
-__all__ = ["BatchOptions", "TrainingBatch", "random_batch", "render_batch", "true_matches"]
+__all__ = [
+    "MOTION_KINDS",
+    "BatchOptions",
+    "MotionKind",
+    "TrackedMotion",
+    "TrainingBatch",
+    "random_batch",
+    "render_batch",
+    "true_matches",
+]
+
+MotionKind = Literal["poses", "tracks", "static", "unknown"]
+"""What is known of the motion of a clip: a pose of each object, tracks of points, that nothing
+moves, or nothing."""
+MOTION_KINDS: tuple[MotionKind, ...] = get_args(MotionKind)
 
 _SUPERSAMPLING = 2
 _AMBIENT = 0.55
@@ -47,6 +61,19 @@ class BatchOptions:
 
 
 @dataclass(frozen=True)
+class TrackedMotion:
+    """Motion that is known of tracked points, each at the pixel nearest to it.
+
+    Attributes:
+        displacement: from the frame's own time to the query time; 0 where it is not known.
+        known: pixels with a track that is visible there, and finite at the query time.
+    """
+
+    displacement: Float[Tensor, "scenes queries frames height width 3"]
+    known: Bool[Tensor, "scenes queries frames height width"]
+
+
+@dataclass(frozen=True)
 class TrainingBatch:
     """Input and ground truth.
 
@@ -55,12 +82,18 @@ class TrainingBatch:
         depth: z-depth of the input frames.
         moving: pixels of the input frames that show a moving object.
         objects: index of the object at each pixel, `poses.shape[2]` - 1 for static surfaces.
-        frame_poses: world_from_object at the frames' times, of the moving objects; the last is
-            the identity.
+        frame_poses: world_from_object at the frames' times, of the moving objects, affine; the
+            last is the identity.
         query_times: of the targets.
         query_poses: world_from_object at the query times.
-        target_images: what the second camera sees at the query times; None if not rendered.
-        target_world_from_cam: of the second camera.
+        target_images: what the targets' camera sees at the query times; None if not rendered.
+        target_world_from_cam: of the targets' camera: the second one, or that of the clip.
+        target_intrinsics: (fx/W, fy/H, cx/W, cy/H) of the targets.
+        valid: pixels whose depth is known; None for all.
+        tracked: motion of scenes in which it is known of tracks only; None if there are none.
+        kind: what is known of the motion of each scene, an index into `MOTION_KINDS`; None for
+            the poses of all objects.
+        depth_weight, motion_weight: factors of the losses of each scene; None for 1.
     """
 
     clip: ClipTensors
@@ -72,6 +105,22 @@ class TrainingBatch:
     query_poses: Float[Tensor, "scenes queries objects 4 4"]
     target_images: Float[Tensor, "scenes queries 3 height width"] | None
     target_world_from_cam: Float[Tensor, "scenes queries 4 4"]
+    target_intrinsics: Float[Tensor, "scenes queries 4"]
+    valid: Bool[Tensor, "scenes frames height width"] | None = None
+    tracked: TrackedMotion | None = None
+    kind: Int[Tensor, " scenes"] | None = None
+    depth_weight: Float[Tensor, " scenes"] | None = None
+    motion_weight: Float[Tensor, " scenes"] | None = None
+
+    def __len__(self) -> int:
+        """Scenes."""
+        return len(self.query_times)
+
+    def has_kind(self, kind: MotionKind) -> Bool[Tensor, " scenes"]:
+        """Return the scenes of whose motion this is known."""
+        if self.kind is None:
+            return torch.full((len(self),), kind == "poses", device=self.depth.device)
+        return self.kind == MOTION_KINDS.index(kind)
 
     @property
     def points(self) -> Float[Tensor, "scenes frames height width 3"]:
@@ -79,8 +128,20 @@ class TrainingBatch:
         return points_from_depth(self.depth, self.clip.world_from_cam, self.clip.intrinsics)
 
     def motion(self, query: int) -> Float[Tensor, "scenes frames height width 3"]:
-        """Return the exact displacement of all input pixels to a query time."""
-        return self._motion(self.query_poses[:, query])
+        """Return the true displacement of the input pixels to a query time, where it is known."""
+        motion = self._motion(self.query_poses[:, query])
+        if self.tracked is not None:
+            tracked = self.has_kind("tracks")[:, None, None, None, None]
+            motion = torch.where(tracked, self.tracked.displacement[:, query], motion)
+        return motion
+
+    def known(self, query: int) -> Bool[Tensor, "scenes frames height width"]:
+        """Return the input pixels whose displacement to a query time is known."""
+        known = ~self.has_kind("unknown")[:, None, None, None].expand(self.depth.shape)
+        if self.tracked is not None:
+            tracked = self.has_kind("tracks")[:, None, None, None]
+            known = torch.where(tracked, self.tracked.known[:, query], known)
+        return known
 
     def motion_to_frame(self, frame: int) -> Float[Tensor, "scenes frames height width 3"]:
         """Return the exact displacement of all input pixels to the time of an input frame."""
@@ -171,6 +232,7 @@ def render_batch(
         query_poses=with_static(scenes.world_from_object(query_times)),
         target_images=images[:, times.shape[1] :] if targets else None,
         target_world_from_cam=canonical(side_from),
+        target_intrinsics=intrinsics[:, None].expand(-1, query_times.shape[1], -1),
     )
 
 
@@ -221,11 +283,11 @@ def _images(
 
 
 def _inverse(poses: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
-    """Return inverses of rigid transforms."""
+    """Return inverses of affine transforms."""
     inverse = poses.clone()
-    rotation = poses[..., :3, :3].mT
-    inverse[..., :3, :3] = rotation
-    inverse[..., :3, 3] = -(rotation @ poses[..., :3, 3:])[..., 0]
+    linear = torch.linalg.inv(poses[..., :3, :3])
+    inverse[..., :3, :3] = linear
+    inverse[..., :3, 3] = -(linear @ poses[..., :3, 3:])[..., 0]
     return inverse
 
 

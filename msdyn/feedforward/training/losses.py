@@ -23,9 +23,12 @@ __all__ = [
     "distribution_loss",
     "match_loss",
     "motion_loss",
+    "plain_motion_loss",
     "point_loss",
     "rendering_loss",
 ]
+
+MotionError = Literal["l1", "squared", "distance"]
 
 _GRADIENT_SCALES = 4
 _DISTRIBUTION_WEIGHT = 10.0
@@ -81,8 +84,9 @@ def balanced_motion_loss(
     predicted: Float[Tensor, "*batch 3"],
     true: Float[Tensor, "*batch 3"],
     moving: Bool[Tensor, "*batch"],
+    known: Bool[Tensor, "*batch"],
     *,
-    kind: Literal["l1", "squared", "distance"] = "distance",
+    kind: MotionError = "distance",
 ) -> Float[Tensor, ""]:
     """Return the error of displacements, averaged over moving and static pixels separately.
 
@@ -91,48 +95,63 @@ def balanced_motion_loss(
     Args:
         predicted, true: displacements.
         moving: pixels of moving objects.
+        known: pixels whose true displacement is known.
         kind: of the error: absolute per axis, squared distance, or distance.
     """
+    values = _motion_errors(predicted, true, kind)
+    return _mean(values, moving & known) + _mean(values, ~moving & known)
+
+
+def plain_motion_loss(
+    predicted: Float[Tensor, "*batch 3"],
+    true: Float[Tensor, "*batch 3"],
+    moving: Bool[Tensor, "*batch"],
+    known: Bool[Tensor, "*batch"],
+    *,
+    kind: MotionError = "l1",
+) -> Float[Tensor, ""]:
+    """Return the mean error of all known displacements; arguments as `balanced_motion_loss`."""
+    return _mean(_motion_errors(predicted, true, kind), known)
+
+
+def _motion_errors(
+    predicted: Float[Tensor, "*batch 3"], true: Float[Tensor, "*batch 3"], kind: MotionError
+) -> Float[Tensor, "*batch"]:
     error = predicted - true
     if kind == "l1":
-        values = error.abs().mean(dim=-1)
-    elif kind == "squared":
-        values = error.square().sum(dim=-1)
-    else:
-        values = (error.square().sum(dim=-1) + 1e-6).sqrt() - 1e-3
-    on_moving, on_static = _means(values, moving)
-    return on_moving + on_static
+        return error.abs().mean(dim=-1)
+    if kind == "squared":
+        return error.square().sum(dim=-1)
+    return (error.square().sum(dim=-1) + 1e-6).sqrt() - 1e-3
 
 
 def balanced_log_depth_loss(
     predicted: Float[Tensor, "*batch"],
     true: Float[Tensor, "*batch"],
     moving: Bool[Tensor, "*batch"],
+    valid: Bool[Tensor, "*batch"],
 ) -> Float[Tensor, ""]:
     """Return the mean absolute error of log depth, moving and static pixels with equal weight.
 
     Unlike a squared error of depth it cannot explode where the network predicts its logarithm. The
-    depth of moving objects, which parallax does not show, matters most for the motion.
+    depth of moving objects, which parallax does not show, matters most for the motion. Only valid
+    pixels count.
     """
-    on_moving, on_static = _means((predicted.log() - true.log()).abs(), moving)
-    return (on_moving + on_static) / 2
+    values = (predicted.log() - torch.where(valid, true, 1.0).log()).abs()
+    return (_mean(values, moving & valid) + _mean(values, ~moving & valid)) / 2
 
 
-def _means(
-    values: Float[Tensor, "*batch"], moving: Bool[Tensor, "*batch"]
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Return the means over moving and over static pixels; 0 where there are none."""
-    weights = moving.to(values.dtype)
-    on_moving = (values * weights).sum() / weights.sum().clamp_min(1)
-    on_static = (values * (1 - weights)).sum() / (1 - weights).sum().clamp_min(1)
-    return on_moving, on_static
+def _mean(values: Float[Tensor, "*batch"], chosen: Bool[Tensor, "*batch"]) -> Float[Tensor, ""]:
+    """Return the mean over the chosen pixels; 0 if there are none."""
+    weights = chosen.to(values.dtype)
+    return (values * weights).sum() / weights.sum().clamp_min(1)
 
 
 def match_loss(
     correlation: Correlation,
     targets: Float[Tensor, "scenes frames frames cells 2"],
     visible: Bool[Tensor, "scenes frames frames cells"],
-) -> Float[Tensor, ""]:
+) -> Float[Tensor, " scenes"]:
     """Return the cross entropy of the matches between different frames, and the position error.
 
     Positions count where they are in reach of the true one, whose error is a distance in cells.
@@ -161,13 +180,12 @@ def match_loss(
     others = ~torch.eye(frames, dtype=torch.bool, device=targets.device)
     error = ((correlation.positions - targets).square().sum(-1) + 1e-6).sqrt()
     in_reach = (visible & (error.detach() < _REACH))[:, others]
-    error = (error[:, others] * in_reach).sum() / in_reach.sum().clamp_min(1)
-    return nll[:, others].mean() + error
+    error = (error[:, others] * in_reach).sum((1, 2)) / in_reach.sum((1, 2)).clamp_min(1)
+    return nll[:, others].mean((1, 2)) + error
 
 
 def rendering_loss(
-    rendered: Float[Tensor, "images height width 3"],
-    images: Float[Tensor, "images 3 height width"],
+    rendered: Float[Tensor, "height width 3"], image: Float[Tensor, "3 height width"]
 ) -> Float[Tensor, ""]:
-    """Return the mean squared error of rendered images."""
-    return (rendered - images.movedim(1, -1)).square().mean()
+    """Return the mean squared error of a rendered image."""
+    return (rendered - image.movedim(0, -1)).square().mean()

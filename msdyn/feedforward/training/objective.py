@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from msdyn.errors import InputError
@@ -20,14 +22,22 @@ from msdyn.feedforward.training.losses import (
     depth_loss,
     distribution_loss,
     match_loss,
+    plain_motion_loss,
     rendering_loss,
 )
 from msdyn.raster import rasterize
 
-__all__ = ["LossWeights", "draw", "losses"]
+__all__ = ["LossWeights", "PerceptualLoss", "draw", "losses"]
 
 _DISTRIBUTION_PIXELS = 1024
 _MOVING_SHARE = 0.4
+
+
+PerceptualLoss = Callable[
+    [Float[Tensor, "images 3 height width"], Float[Tensor, "images 3 height width"]],
+    Float[Tensor, " images"],
+]
+"""A perceptual distance of images in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +52,18 @@ class LossWeights:
     """Of the matches between frames, if the network computes them. With weight 0 the matching
     network is fixed, and its matches are computed once per batch."""
     motion: float = 10.0
-    """Of the displacements, over moving and static pixels."""
+    """Of the displacements."""
     motion_error: Literal["l1", "squared", "distance"] = "distance"
     """How displacements are compared."""
+    balanced: bool = True
+    """Average displacements over moving and static pixels separately, and draw pixels of both for
+    the distribution loss; else over all, as published."""
     distribution: float = 0.0
     """Of the inner products of displacements."""
     rendering: float = 0.0
-    """Of images at the query times, from the second camera."""
+    """Of images at the query times, squared error."""
+    perceptual: float = 0.0
+    """Of their LPIPS, relative to the squared error; published: 0.5."""
 
 
 def losses(
@@ -59,8 +74,12 @@ def losses(
     generator: torch.Generator,
     *,
     matches: Correlation | None = None,
+    perceptual: PerceptualLoss | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
     """Return the losses of a batch at one of its query times, each times its weight.
+
+    Each is the mean over the scenes of a loss of a scene alone, so that the mean of the losses of
+    the parts of a batch, of equal size, is the loss of the whole.
 
     Args:
         model: the network.
@@ -69,45 +88,88 @@ def losses(
         weights: of the losses.
         generator: for the draw of pixels of the distribution loss.
         matches: between the frames, if they have been computed before.
+        perceptual: LPIPS, for its loss.
     """
     features = model.encode(batch.clip, matches=matches)
     values: dict[str, Tensor] = {}
     if weights.match and features.correlation is not None:
         positions, visible = true_matches(batch, model.correlation_cue.cell)
-        values["match"] = weights.match * match_loss(features.correlation, positions, visible)
+        exact = batch.has_kind("poses") | batch.has_kind("static")
+        values["match"] = (
+            weights.match * exact * match_loss(features.correlation, positions, visible)
+        )
     if not (weights.depth or weights.log_depth):
-        return values
+        return _means(values)
     static = model.static(features, appearance=weights.rendering > 0)
+    scale = 1.0 if batch.depth_weight is None else batch.depth_weight
+    valid = torch.ones_like(batch.moving) if batch.valid is None else batch.valid
     if weights.depth:
-        valid = torch.ones_like(batch.moving).flatten(0, 1)
-        squared, gradient = depth_loss(static.depth.flatten(0, 1), batch.depth.flatten(0, 1), valid)
-        values["depth"] = weights.depth * (squared + gradient)
+        squared, gradient = _by_scene(depth_loss, static.depth, batch.depth, valid)
+        values["depth"] = weights.depth * scale * (squared + gradient)
     if weights.log_depth:
-        values["log_depth"] = weights.log_depth * balanced_log_depth_loss(
-            static.depth, batch.depth, batch.moving
+        values["log_depth"] = (
+            weights.log_depth
+            * scale
+            * _by_scene(balanced_log_depth_loss, static.depth, batch.depth, batch.moving, valid)
         )
     motion = None
-    if weights.motion:
+    if weights.motion or weights.rendering and model.config.motion:
         motion = model.move(
             features, static, batch.query_times[:, query], appearance=weights.rendering > 0
         )
-        true = batch.motion(query)
-        values["motion"] = weights.motion * balanced_motion_loss(
-            motion.displacement, true, batch.moving, kind=weights.motion_error
-        )
-        if weights.distribution:
-            values["distribution"] = weights.distribution * _distribution(
-                motion.displacement, true, batch.moving, generator
-            )
+    if motion is not None and weights.motion:
+        values |= _motion_losses(motion.displacement, batch, query, weights, generator)
     if weights.rendering:
         if batch.target_images is None:
             raise InputError("rendering: expected a batch with target images")
-        gaussians = model.gaussians(features, static, motion)
-        rendered = draw(gaussians, batch, query)
-        values["rendering"] = weights.rendering * rendering_loss(
-            rendered, batch.target_images[:, query]
+        rendered = draw(model.gaussians(features, static, motion), batch, query)
+        targets = batch.target_images[:, query]
+        values["rendering"] = weights.rendering * _by_scene(rendering_loss, rendered, targets)
+        if weights.perceptual and perceptual is not None:
+            values["perceptual"] = (
+                weights.rendering
+                * weights.perceptual
+                * perceptual(rendered.movedim(-1, 1), targets)
+            )
+    return _means(values)
+
+
+def _motion_losses(
+    displacement: Float[Tensor, "scenes frames height width 3"],
+    batch: TrainingBatch,
+    query: int,
+    weights: LossWeights,
+    generator: torch.Generator,
+) -> dict[str, Float[Tensor, " scenes"]]:
+    scale = 1.0 if batch.motion_weight is None else batch.motion_weight
+    true, known = batch.motion(query), batch.known(query)
+    kind = weights.motion_error
+    compare = balanced_motion_loss if weights.balanced else plain_motion_loss
+    values = {
+        "motion": weights.motion
+        * scale
+        * _by_scene(partial(compare, kind=kind), displacement, true, batch.moving, known)
+    }
+    if weights.distribution:
+        draw_pixels = partial(_drawn_distribution, balanced=weights.balanced, generator=generator)
+        values["distribution"] = (
+            weights.distribution
+            * scale
+            * _by_scene(draw_pixels, displacement, true, batch.moving, known)
         )
     return values
+
+
+def _by_scene(function: Callable[..., Any], *tensors: Shaped[Tensor, "scenes ..."]) -> Any:
+    """Return what a function gives for each scene alone, stacked; for a pair, a pair."""
+    results = [function(*own) for own in zip(*tensors, strict=True)]
+    if isinstance(results[0], tuple):
+        return tuple(torch.stack(part) for part in zip(*results, strict=True))
+    return torch.stack(results)
+
+
+def _means(values: dict[str, Float[Tensor, " scenes"]]) -> dict[str, Float[Tensor, ""]]:
+    return {name: value.mean() for name, value in values.items()}
 
 
 def draw(
@@ -119,7 +181,7 @@ def draw(
     images = []
     for scene in range(len(batch.query_times)):
         own = gaussians.of_scene(scene)
-        focal, centre = batch.clip.intrinsics[scene, 0].split(2)
+        focal, centre = batch.target_intrinsics[scene, query].split(2)
         intrinsics = torch.diag(torch.cat([focal * sides, sides.new_ones(1)]))[None]
         intrinsics[0, :2, 2] = centre * sides
         cam_from_world = torch.linalg.inv(batch.target_world_from_cam[scene, query])[None]
@@ -138,21 +200,26 @@ def draw(
     return torch.stack(images)
 
 
-def _distribution(
-    predicted: Float[Tensor, "scenes frames height width 3"],
-    true: Float[Tensor, "scenes frames height width 3"],
-    moving: Tensor,
+def _drawn_distribution(
+    predicted: Float[Tensor, "frames height width 3"],
+    true: Float[Tensor, "frames height width 3"],
+    moving: Bool[Tensor, "frames height width"],
+    known: Bool[Tensor, "frames height width"],
+    *,
+    balanced: bool,
     generator: torch.Generator,
 ) -> Float[Tensor, ""]:
-    """Return the distribution loss of a draw of pixels of each scene, 40 % of them moving."""
-    parts = []
-    for own_predicted, own_true, own_moving in zip(
-        predicted.flatten(1, 3), true.flatten(1, 3), moving.flatten(1), strict=True
-    ):
-        share = own_moving.float().mean().clamp(0.01, 0.99)
-        weights = torch.where(own_moving, _MOVING_SHARE / share, (1 - _MOVING_SHARE) / (1 - share))
-        chosen = torch.multinomial(
-            weights, min(_DISTRIBUTION_PIXELS, len(weights)), generator=generator
+    """Return the distribution loss of a draw of pixels of a scene, if balanced 40 % moving."""
+    known = known.flatten()
+    if not known.any():
+        return 0.0 * predicted.sum()
+    weights = known.float()
+    if balanced:
+        share = moving.flatten()[known].float().mean().clamp(0.01, 0.99)
+        ratio = torch.where(
+            moving.flatten(), _MOVING_SHARE / share, (1 - _MOVING_SHARE) / (1 - share)
         )
-        parts.append(distribution_loss(own_predicted[chosen], own_true[chosen]))
-    return torch.stack(parts).mean()
+        weights = weights * ratio
+    count = min(_DISTRIBUTION_PIXELS, int(known.sum()))
+    chosen = torch.multinomial(weights, count, generator=generator)
+    return distribution_loss(predicted.flatten(0, 2)[chosen], true.flatten(0, 2)[chosen])
