@@ -1,6 +1,12 @@
 """The feed-forward network (MoVieS): one Gaussian per pixel and its motion, in one pass."""
 
-from msdyn.feedforward.checkpoint import load_model, load_vggt, published_names, save_model
+from msdyn.feedforward.checkpoint import (
+    load_model,
+    load_vggt,
+    published_names,
+    save_model,
+    start_from,
+)
 from msdyn.feedforward.config import ModelConfig
 from msdyn.feedforward.model import ClipTensors, Features, Movies, PixelMotion, StaticPixels
 from msdyn.feedforward.splats import SplatterPixels
@@ -17,4 +23,5 @@ __all__ = [
     "load_vggt",
     "published_names",
     "save_model",
+    "start_from",
 ]

@@ -20,7 +20,14 @@ from msdyn.feedforward.config import ModelConfig
 from msdyn.feedforward.model import Movies, needs_float32
 from msdyn.files import atomic_path
 
-__all__ = ["load_model", "load_vggt", "published_names", "read_about", "save_model"]
+__all__ = [
+    "load_model",
+    "load_vggt",
+    "published_names",
+    "read_about",
+    "save_model",
+    "start_from",
+]
 
 _FORMAT = "msdyn-feedforward"
 # Prefixes, the first match counts: ours, in the released checkpoint.
@@ -142,6 +149,36 @@ def load_vggt(model: Movies, path: str | os.PathLike) -> list[str]:
             found[ours] = value
     if not found:
         raise InputError(f"{path}: expected the weights of VGGT-1B, got none of its names")
+    _check_shapes(expected, found, path)
+    for name, value in found.items():
+        expected[name].data.copy_(value)
+    return sorted(expected.keys() - found.keys())
+
+
+def start_from(model: Movies, path: str | os.PathLike) -> list[str]:
+    """Initialise a network with the weights of another: of ours, the released one or VGGT-1B.
+
+    Weights of the same names are taken; what the other network has besides is not used, so that a
+    network with motion can start from one of the static stage.
+
+    Args:
+        model: its own parameters are overwritten.
+        path: a file of `save_model`, the released checkpoint, or that of VGGT-1B.
+
+    Returns:
+        The names of the parameters that the file does not have.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: another file, or weights of other shapes.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file of weights")
+    if any(name.startswith(_VGGT_UNUSED) for name in _read(path)[0]):
+        return load_vggt(model, path)
+    expected, given = _weights(model), load_model(path).state_dict()
+    found = {name: value for name, value in given.items() if name in expected}
     _check_shapes(expected, found, path)
     for name, value in found.items():
         expected[name].data.copy_(value)

@@ -16,6 +16,7 @@ from msdyn.feedforward import (
     load_vggt,
     published_names,
     save_model,
+    start_from,
 )
 
 SIZES = {
@@ -103,6 +104,8 @@ def test_vggt_initialises_what_it_has(tmp_path, model):
     missing = load_vggt(model, tmp_path / "vggt.safetensors")
     for name, value in model.state_dict().items():
         assert (name in missing) != bool((value == 0.25).all()), name
+    again = Movies(model.config)
+    assert start_from(again, tmp_path / "vggt.safetensors") == missing
     assert {name.split(".")[0] for name in missing} == {
         "aggregator", "motion_head", "plucker_embed", "plucker_ln", "splat_head",
         "motion_splat_head",
@@ -164,3 +167,23 @@ def test_weights_must_fit_the_config(model, tmp_path):
         save_file(tensors, path, metadata={**metadata, "header": json.dumps(broken)})
         with pytest.raises(InputError, match="version|width"):
             load_model(path)
+
+
+def test_a_network_with_motion_starts_from_the_static_stage(model, tmp_path):
+    config = dataclasses.replace(
+        model.config, motion=False, time_token=False, attribute_motion="none"
+    )
+    torch.manual_seed(5)
+    static = Movies(config)
+    save_model(static, tmp_path / "static.safetensors")
+    missing = start_from(model, tmp_path / "static.safetensors")
+    weights = model.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in static.state_dict().items())
+    assert {name.split(".")[0] for name in missing} == {
+        "aggregator", "motion_head", "motion_splat_head"
+    }  # fmt: skip
+    narrow = Movies(dataclasses.replace(config, width=16, encoder_heads=1, heads=1))
+    with pytest.raises(InputError, match="expected"):
+        start_from(narrow, tmp_path / "static.safetensors")
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        start_from(model, tmp_path / "other.safetensors")

@@ -19,10 +19,11 @@ from typing import Any
 import torch
 
 from msdyn.errors import InputError
-from msdyn.feedforward.checkpoint import save_model
+from msdyn.feedforward.checkpoint import save_model, start_from
 from msdyn.feedforward.config import ModelConfig
 from msdyn.feedforward.correlation import Correlation
 from msdyn.feedforward.model import Movies
+from msdyn.feedforward.pretrained import find_model
 from msdyn.feedforward.training.batches import BatchOptions, TrainingBatch, random_batch
 from msdyn.feedforward.training.objective import LossWeights, losses
 from msdyn.feedforward.training.random_scenes import SceneOptions
@@ -67,6 +68,8 @@ class TrainingConfig:
     weight_decay: float = 0.01
     clip: float = 1.0
     """Largest norm of the gradient."""
+    initial: str | None = None
+    """Weights to start from (`start_from`): the name of a network, or a file."""
     seed: int = 0
     bad_steps: int = 50
     """Steps in a row without finite loss and gradients after which training stops with an error."""
@@ -108,7 +111,10 @@ class Trainer:
         self.config = config
         self.device = torch.device(device)
         torch.manual_seed(config.seed)
-        self.model = _initialised(Movies(config.model)).to(self.device).train()
+        self.model = _initialised(Movies(config.model))
+        if config.initial is not None:
+            start_from(self.model, find_model(config.initial).path)
+        self.model.to(self.device).train()
         matcher = [p for n, p in self.model.named_parameters() if n.startswith("correlation_cue.")]
         known = {id(p) for p in matcher}
         others = [p for p in self.model.parameters() if id(p) not in known]

@@ -80,3 +80,12 @@ def test_a_step_without_finite_gradient_changes_nothing_and_many_stop(tmp_path):
     assert torch.equal(weights(trainer).nan_to_num(7), before)
     with pytest.raises(InputError, match="no finite gradient in 3 steps"):
         trainer.run(tmp_path)
+
+
+def test_a_run_starts_from_given_weights(tmp_path):
+    Trainer(CONFIG).save(tmp_path)
+    config = dataclasses.replace(CONFIG, seed=1, initial=str(tmp_path / "model.safetensors"))
+    assert torch.equal(weights(Trainer(config)), weights(Trainer(CONFIG)))
+    assert not torch.equal(
+        weights(Trainer(dataclasses.replace(config, initial=None))), weights(Trainer(CONFIG))
+    )
