@@ -57,6 +57,7 @@ def save_model(
     *,
     about: Mapping[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a network atomically.
 
@@ -65,13 +66,14 @@ def save_model(
         path: of the safetensors file.
         about: further facts for the header, as JSON: how it was trained.
         dtype: of the weights in the file.
+        weights: all of them, if the network has been divided among processes.
     """
     from safetensors.torch import save_file
 
     header = {"version": 1, "config": model.config.to_json(), "about": dict(about or {})}
     tensors = {
         name: value.detach().to("cpu", dtype).contiguous()
-        for name, value in _weights(model).items()
+        for name, value in (weights or _weights(model)).items()
     }
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={"format": _FORMAT, "header": json.dumps(header)})

@@ -6,9 +6,10 @@ from msdyn.feedforward.training.batches import (
     random_batch,
     true_matches,
 )
+from msdyn.feedforward.training.config import Stage, TrainingConfig
 from msdyn.feedforward.training.curriculum import small_on_cpu
 from msdyn.feedforward.training.evaluation import evaluate, evaluate_unseen, unseen_batches
-from msdyn.feedforward.training.loop import Stage, Trainer, TrainingConfig
+from msdyn.feedforward.training.loop import Trainer
 from msdyn.feedforward.training.objective import LossWeights, draw, losses
 from msdyn.feedforward.training.random_scenes import RandomScenes, SceneOptions, random_scenes
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from msdyn.feedforward.config import ModelConfig
 from msdyn.feedforward.training.batches import BatchOptions
-from msdyn.feedforward.training.loop import Stage, TrainingConfig
+from msdyn.feedforward.training.config import Stage, TrainingConfig
 from msdyn.feedforward.training.objective import LossWeights
 from msdyn.feedforward.training.random_scenes import SceneOptions
 
@@ -39,4 +39,5 @@ def small_on_cpu(steps: int, *, seed: int = 0) -> TrainingConfig:
         Stage("random times", 0.2, joint, scenes, batch, reuse=3),
         Stage("rendering", 0.45, full, scenes, replace(batch, targets=True), reuse=3),
     )
-    return TrainingConfig(model, stages, steps, rate=8e-4, matcher_rate=2.5, seed=seed)
+    matcher = (("correlation_cue.", 2.5),)
+    return TrainingConfig(model, stages, steps, rate=8e-4, rate_factors=matcher, seed=seed)

@@ -1,18 +1,16 @@
-"""The training loop: a curriculum of stages over random scenes.
+"""The training loop: a curriculum of stages, on one device or in several processes.
 
-The batch of a step and all other random numbers of the step depend on the seed and the number of
-the step only, so that a resumed run is the same, bit for bit, as one without interruption (on one
-device).
+The batches of a step and all other random numbers of the step depend on the seed, the number of the
+step and that of the part only. A resumed run is the same, bit for bit, as one without interruption
+(on one device), and a run in several processes the same as one in a single process, but for
+rounding errors.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,82 +18,25 @@ import torch
 
 from msdyn.errors import InputError
 from msdyn.feedforward.checkpoint import save_model, start_from
-from msdyn.feedforward.config import ModelConfig
-from msdyn.feedforward.correlation import Correlation
 from msdyn.feedforward.model import Movies
 from msdyn.feedforward.pretrained import find_model
-from msdyn.feedforward.training.batches import BatchOptions, TrainingBatch, random_batch
-from msdyn.feedforward.training.objective import LossWeights, losses
-from msdyn.feedforward.training.random_scenes import SceneOptions
-from msdyn.files import atomic_path
+from msdyn.feedforward.training.checkpoints import full_weights, restore_state, save_state
+from msdyn.feedforward.training.config import Stage, TrainingConfig
+from msdyn.feedforward.training.objective import PerceptualLoss
+from msdyn.feedforward.training.parallel import ParallelObjective, Processes
+from msdyn.feedforward.training.records import Records
+from msdyn.feedforward.training.sources import (
+    BatchSource,
+    numbered_generator,
+    with_other_colours,
+)
 
-__all__ = ["Stage", "Trainer", "TrainingConfig"]
+__all__ = ["Trainer"]
 
 _NOTE = (
     "This small network is a demonstration, trained on random synthetic scenes of rigid objects; "
     "for real clips, give the released MoVieS weights with --model FILE."
 )
-_POOL = 24
-"""Batches that are kept to be used again."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A part of the training."""
-
-    name: str
-    share: float
-    """Of the steps."""
-    weights: LossWeights
-    scenes: SceneOptions = field(default_factory=SceneOptions)
-    batch: BatchOptions = field(default_factory=BatchOptions)
-    reuse: int = 2
-    """Steps per new batch; the others repeat recent batches with other colours and query times."""
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """Everything that determines a training run."""
-
-    model: ModelConfig
-    stages: tuple[Stage, ...]
-    steps: int
-    rate: float = 1e-3
-    """Peak learning rate of AdamW; after the warm-up it falls to zero as a cosine."""
-    matcher_rate: float = 1.0
-    """Factor of the learning rate of the matching network."""
-    warmup: int = 100
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    """Largest norm of the gradient."""
-    initial: str | None = None
-    """Weights to start from (`start_from`): the name of a network, or a file."""
-    seed: int = 0
-    bad_steps: int = 50
-    """Steps in a row without finite loss and gradients after which training stops with an error."""
-    log_every: int = 50
-    save_every: int = 200
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise InputError(f"steps: expected at least 1, got {self.steps}")
-        if not self.stages or any(stage.share <= 0 for stage in self.stages):
-            raise InputError("stages: expected at least one, with positive shares")
-
-    def stage(self, step: int) -> int:
-        """Return the index of the stage of a step."""
-        total = sum(stage.share for stage in self.stages)
-        end = 0.0
-        for index, stage in enumerate(self.stages):
-            end += stage.share / total * self.steps
-            if step < round(end):
-                return index
-        return len(self.stages) - 1
-
-    def rate_factor(self, step: int) -> float:
-        """Return the factor of the learning rate at a step: warm-up, then a cosine to zero."""
-        warm = min(1.0, (step + 1) / max(self.warmup, 1))
-        return warm * 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1)))
 
 
 class Trainer:
@@ -107,53 +48,67 @@ class Trainer:
         skipped: steps without an update, because the loss or its gradient was not finite.
     """
 
-    def __init__(self, config: TrainingConfig, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        processes: Processes | None = None,
+        *,
+        perceptual: PerceptualLoss | None = None,
+    ) -> None:
+        """Make the network, with random weights or those of `config.initial`.
+
+        Args:
+            config: of the run.
+            processes: this one and the others; by default it is alone, on the CPU.
+            perceptual: LPIPS, for stages with its loss.
+
+        Raises:
+            InputError: weights that do not fit, or parts that the processes cannot divide.
+        """
         self.config = config
-        self.device = torch.device(device)
+        self.processes = processes or Processes()
+        self.perceptual = perceptual
+        self._own_parts = self.processes.own_parts(config.parts)
         torch.manual_seed(config.seed)
         self.model = _initialised(Movies(config.model))
         if config.initial is not None:
             start_from(self.model, find_model(config.initial).path)
-        self.model.to(self.device).train()
-        matcher = [p for n, p in self.model.named_parameters() if n.startswith("correlation_cue.")]
-        known = {id(p) for p in matcher}
-        others = [p for p in self.model.parameters() if id(p) not in known]
-        groups = [
-            {"params": others, "lr": 0.0, "factor": 1.0},
-            {"params": matcher, "lr": 0.0, "factor": config.matcher_rate},
-        ]
+        self.model.aggregator.recompute = config.recompute
+        for name, parameter in self.model.named_parameters():
+            if all(name.startswith(stage.frozen) for stage in config.stages):
+                parameter.requires_grad_(False)
+        self.model.to(self.processes.device).train()
+        self._objective = ParallelObjective(self.model, self.processes)
         self.optimiser = torch.optim.AdamW(
-            [group for group in groups if group["params"]],
-            betas=(0.9, 0.95),
-            weight_decay=config.weight_decay,
+            _groups(self.model, config), betas=(0.9, 0.95), weight_decay=config.weight_decay
         )
+        self._source = BatchSource(config, self.processes.device)
         self.step = 0
         self.skipped = 0
         self._bad_in_a_row = 0
-        self._pool: OrderedDict[tuple[int, int], tuple[TrainingBatch, Correlation | None]]
-        self._pool = OrderedDict()
 
     def run(
         self,
         folder: Path,
         *,
         until: int | None = None,
-        watch: Callable[[Trainer], dict[str, float]] | None = None,
+        watch: Callable[[Trainer, Records | None], dict[str, float]] | None = None,
         each: Callable[[Trainer], object] | None = None,
     ) -> None:
         """Train to the end, or to a step, writing checkpoints, weights and a log to a folder.
 
         Args:
-            folder: gets `checkpoint.pt`, `model.safetensors` and `log.jsonl`.
+            folder: gets `model.safetensors`, a checkpoint, `log.jsonl` and TensorBoard's files.
             until: step to stop at, the end by default.
-            watch: evaluation whose result is logged with every checkpoint.
+            watch: evaluation whose result is logged with every checkpoint; all processes call it,
+                the first one with the log.
             each: called after every step.
 
         Raises:
             InputError: too many steps in a row have no finite gradient.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         end = self.config.steps if until is None else until
+        records = Records(folder) if self.processes.first else None
         sums: dict[str, float] = {}
         count, start = 0, time.monotonic()
         while self.step < end:
@@ -161,7 +116,8 @@ class Trainer:
             try:
                 values = self.train_step()
             except KeyboardInterrupt:
-                self.save(folder)
+                if self.processes.count == 1:
+                    self.save(folder)
                 raise
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + value
@@ -172,34 +128,38 @@ class Trainer:
                 entry: dict[str, Any] = {"step": self.step, "stage": stage}
                 entry |= {name: value / count for name, value in sums.items()}
                 entry |= {"seconds_per_step": (time.monotonic() - start) / count}
-                _append(folder / "log.jsonl", entry | {"skipped": self.skipped})
+                if records is not None:
+                    records.add(entry | {"skipped": self.skipped})
                 sums, count, start = {}, 0, time.monotonic()
             if self.step % self.config.save_every == 0 or self.step == end:
                 self.save(folder)
-                if watch is not None:
-                    _append(folder / "log.jsonl", {"step": self.step, "unseen": watch(self)})
+                figures = watch(self, records) if watch is not None else {}
+                if records is not None and figures:
+                    records.add({"step": self.step, "unseen": figures})
+                self.processes.wait()
                 start = time.monotonic() if count == 0 else start
+        if records is not None:
+            records.close()
 
     def train_step(self) -> dict[str, float]:
-        """Do one step and return the values of the losses."""
+        """Do one step and return the values of the losses, over all processes."""
         config, stage = self.config, self._stage
-        generator = self._generator(1, self.step)
-        batch, matches = self._batch(stage)
-        batch = _with_other_colours(batch, generator)
-        query = int(
-            torch.randint(stage.batch.queries, (1,), generator=generator, device=self.device)
-        )
-        values = losses(self.model, batch, query, stage.weights, generator, matches=matches)
-        total = torch.stack(list(values.values())).sum()
         self.optimiser.zero_grad(set_to_none=True)
-        total.backward()
+        sums: dict[str, float] = {}
+        for part in self._own_parts:
+            for name, value in self._add_gradient(stage, part).items():
+                sums[name] = sums.get(name, 0.0) + value / len(self._own_parts)
+        values = self.processes.mean(sums)
+        for name, parameter in self.model.named_parameters():
+            if name.startswith(stage.frozen):
+                parameter.grad = None
         parameters = [p for p in self.model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip)
+        norm = float(_whole(torch.nn.utils.clip_grad_norm_(parameters, config.clip)))
         factor = config.rate * config.rate_factor(self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = factor * group["factor"]
-        if not bool(norm.isfinite() & total.isfinite()):
-            self.step += 1
+        self.step += 1
+        if not torch.tensor([norm, *values.values()]).isfinite().all():
             self.skipped += 1
             self._bad_in_a_row += 1
             if self._bad_in_a_row >= config.bad_steps:
@@ -210,10 +170,29 @@ class Trainer:
             return {}
         self._bad_in_a_row = 0
         self.optimiser.step()
-        self.step += 1
-        return {name: float(value.detach()) for name, value in values.items()} | {
-            "gradient": float(norm)
-        }
+        return values | {"gradient": norm}
+
+    def _add_gradient(self, stage: Stage, part: int) -> dict[str, float]:
+        """Add the gradient of a part of this process and return its losses."""
+        device = self.processes.device
+        generator = numbered_generator(self.config.seed, 1, self.step, part, device=device)
+        batch, matches = self._source.batch(self.step, part, self.model)
+        batch = with_other_colours(batch, generator)
+        queries = batch.query_times.shape[1]
+        query = int(torch.randint(queries, (1,), generator=generator, device=device))
+        values = self._objective(
+            batch,
+            query,
+            stage.weights,
+            generator,
+            matches=matches,
+            perceptual=self.perceptual,
+            half=self.config.precision == "bfloat16",
+            last=part == self._own_parts[-1],
+        )
+        total = torch.stack(list(values.values())).sum()
+        (total / len(self._own_parts)).backward()
+        return {name: float(value.detach()) for name, value in values.items()}
 
     @property
     def about(self) -> dict[str, Any]:
@@ -229,17 +208,11 @@ class Trainer:
         }
 
     def save(self, folder: Path) -> None:
-        """Write the weights, and all that resuming needs."""
-        save_model(self.model, folder / "model.safetensors", about=self.about)
-        state = {
-            "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-            "skipped": self.skipped,
-            "bad_in_a_row": self._bad_in_a_row,
-        }
-        with atomic_path(folder / "checkpoint.pt") as temporary:
-            torch.save(state, temporary)
+        """Write the weights, and all that resuming needs; all processes call it."""
+        weights = full_weights(self.model, self.processes)
+        if self.processes.first:
+            save_model(self.model, folder / "model.safetensors", about=self.about, weights=weights)
+        save_state(folder, self.model, self.optimiser, self._counters, self.processes)
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint of `save`, of a run with the same config.
@@ -247,52 +220,35 @@ class Trainer:
         Raises:
             InputError: the file is not such a checkpoint.
         """
-        try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-            self.model.load_state_dict(state["model"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.step, self.skipped = state["step"], state["skipped"]
-            self._bad_in_a_row = state["bad_in_a_row"]
-        except Exception as error:  # of any kind: the reader trusts what the file says of itself
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(
-                f"{path}: not a checkpoint of this run ({reason}); remove it to begin again"
-            ) from error
+        counters = restore_state(path, self.model, self.optimiser, self._counters, self.processes)
+        self.step, self.skipped = counters["step"], counters["skipped"]
+        self._bad_in_a_row = counters["bad_in_a_row"]
+
+    @property
+    def _counters(self) -> dict[str, int]:
+        return {
+            "step": self.step, "skipped": self.skipped, "bad_in_a_row": self._bad_in_a_row
+        }  # fmt: skip
 
     @property
     def _stage(self) -> Stage:
         return self.config.stages[self.config.stage(self.step)]
 
-    def _generator(self, *numbers: int) -> torch.Generator:
-        """Return a generator of random numbers that belongs to the seed and the given numbers."""
-        seed = self.config.seed
-        for number in numbers:
-            seed = (seed * 1_000_003 + number + 1) % 2**63
-        return torch.Generator(self.device).manual_seed(seed)
 
-    def _batch(self, stage: Stage) -> tuple[TrainingBatch, Correlation | None]:
-        """Return the batch of this step: a new one, or one of the recent ones of its stage.
+def _groups(model: Movies, config: TrainingConfig) -> list[dict[str, Any]]:
+    """Return the parameters by the factor of their learning rate."""
+    groups: dict[float, list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        groups.setdefault(config.part_factor(name), []).append(parameter)
+    return [
+        {"params": parameters, "lr": 0.0, "factor": factor}
+        for factor, parameters in sorted(groups.items())
+    ]
 
-        With it come its matches, if the stage does not train them.
-        """
-        index, repeats = divmod(self.step, stage.reuse)
-        if repeats:
-            generator = self._generator(2, self.step)
-            back = torch.randint(_POOL, (1,), generator=generator, device=self.device)
-            index = max(index - int(back), 0)
-            while self.config.stages[self.config.stage(index * stage.reuse)] != stage:
-                index += 1
-        key = (self.config.stages.index(stage), index)
-        if key not in self._pool:
-            generator = self._generator(3, *key)
-            batch, matches = random_batch(stage.scenes, stage.batch, generator), None
-            if self.config.model.correlation and not stage.weights.match:
-                with torch.no_grad():
-                    matches = self.model.correlation_cue.match(batch.clip.images)
-            self._pool[key] = batch, matches
-            while len(self._pool) > 2 * _POOL:
-                self._pool.popitem(last=False)
-        return self._pool[key]
+
+def _whole(value: torch.Tensor) -> torch.Tensor:
+    """Return a number that may be divided among processes."""
+    return value.full_tensor() if hasattr(value, "full_tensor") else value  # type: ignore[operator]
 
 
 def _initialised(model: Movies) -> Movies:
@@ -304,18 +260,3 @@ def _initialised(model: Movies) -> Movies:
             ):  # weight, bias
                 parameter.mul_(factor)
     return model
-
-
-def _with_other_colours(batch: TrainingBatch, generator: torch.Generator) -> TrainingBatch:
-    """Permute the colour channels of all images."""
-    order = torch.randperm(3, generator=generator, device=generator.device)
-    clip = replace(batch.clip, images=batch.clip.images[:, :, order])
-    targets = batch.target_images
-    return replace(
-        batch, clip=clip, target_images=None if targets is None else targets[:, :, order]
-    )
-
-
-def _append(path: Path, entry: dict[str, Any]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
 from msdyn.errors import InputError
 from msdyn.feedforward.correlation import Correlation
@@ -27,7 +27,7 @@ from msdyn.feedforward.training.losses import (
 )
 from msdyn.raster import rasterize
 
-__all__ = ["LossWeights", "PerceptualLoss", "draw", "losses"]
+__all__ = ["LossWeights", "Objective", "PerceptualLoss", "draw", "losses"]
 
 _DISTRIBUTION_PIXELS = 1024
 _MOVING_SHARE = 0.4
@@ -75,6 +75,7 @@ def losses(
     *,
     matches: Correlation | None = None,
     perceptual: PerceptualLoss | None = None,
+    half: bool = False,
 ) -> dict[str, Float[Tensor, ""]]:
     """Return the losses of a batch at one of its query times, each times its weight.
 
@@ -89,8 +90,11 @@ def losses(
         generator: for the draw of pixels of the distribution loss.
         matches: between the frames, if they have been computed before.
         perceptual: LPIPS, for its loss.
+        half: compute the network in bfloat16; losses and rendering are float32.
     """
-    features = model.encode(batch.clip, matches=matches)
+    network = torch.autocast(batch.depth.device.type, torch.bfloat16, enabled=half)
+    with network:
+        features = model.encode(batch.clip, matches=matches)
     values: dict[str, Tensor] = {}
     if weights.match and features.correlation is not None:
         positions, visible = true_matches(batch, model.correlation_cue.cell)
@@ -100,7 +104,8 @@ def losses(
         )
     if not (weights.depth or weights.log_depth):
         return _means(values)
-    static = model.static(features, appearance=weights.rendering > 0)
+    with network:
+        static = model.static(features, appearance=weights.rendering > 0)
     scale = 1.0 if batch.depth_weight is None else batch.depth_weight
     valid = torch.ones_like(batch.moving) if batch.valid is None else batch.valid
     if weights.depth:
@@ -114,9 +119,10 @@ def losses(
         )
     motion = None
     if weights.motion or weights.rendering and model.config.motion:
-        motion = model.move(
-            features, static, batch.query_times[:, query], appearance=weights.rendering > 0
-        )
+        with network:
+            motion = model.move(
+                features, static, batch.query_times[:, query], appearance=weights.rendering > 0
+            )
     if motion is not None and weights.motion:
         values |= _motion_losses(motion.displacement, batch, query, weights, generator)
     if weights.rendering:
@@ -132,6 +138,24 @@ def losses(
                 * perceptual(rendered.movedim(-1, 1), targets)
             )
     return _means(values)
+
+
+class Objective(nn.Module):
+    """`losses` as a module, so that processes can average the gradients of what it calls."""
+
+    def __init__(self, model: Movies) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        batch: TrainingBatch,
+        query: int,
+        weights: LossWeights,
+        generator: torch.Generator,
+        **options: Any,
+    ) -> dict[str, Float[Tensor, ""]]:
+        return losses(self.model, batch, query, weights, generator, **options)
 
 
 def _motion_losses(

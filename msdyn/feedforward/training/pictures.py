@@ -23,12 +23,13 @@ _ENLARGED = 2
 
 
 @torch.no_grad()
-def save_sheet(model: Movies, batch: TrainingBatch, path: Path) -> None:
+def save_sheet(model: Movies, batch: TrainingBatch, path: Path | None) -> None:
     """Write a PNG with a row for each scene of a batch with targets, at its first query time.
 
     From left to right: the first and the last input frame; for each of them, true and predicted
     depth; for each of them, true and predicted displacement, its components as colours; the target
-    image, the rendering, the rendering without motion, and the input frame nearest in time.
+    image, the rendering, the rendering without motion, and the input frame nearest in time. With no
+    path, the network runs, as in the process that writes, but nothing is written.
     """
     was_training = model.training
     model.eval()
@@ -57,9 +58,11 @@ def save_sheet(model: Movies, batch: TrainingBatch, path: Path) -> None:
         rows.append(torch.cat([torch.nn.functional.pad(c, (0, 0, 0, _GAP)) for c in cells], dim=1))
     sheet = torch.cat([torch.nn.functional.pad(row, (0, 0, 0, 0, 0, _GAP)) for row in rows])
     pixels = (sheet.clamp(0, 1) * 255).round().byte().cpu().numpy()
-    with atomic_path(path) as temporary:
-        iio.imwrite(temporary, pixels.repeat(_ENLARGED, 0).repeat(_ENLARGED, 1), extension=".png")
     model.train(was_training)
+    if path is not None:
+        enlarged = pixels.repeat(_ENLARGED, 0).repeat(_ENLARGED, 1)
+        with atomic_path(path) as temporary:
+            iio.imwrite(temporary, enlarged, extension=".png")
 
 
 def _depth(depth: Float[Tensor, "height width"]) -> Float[Tensor, "height width 3"]:

@@ -9,7 +9,8 @@ import torch
 from msdyn.errors import InputError
 from msdyn.feedforward import ModelConfig, load_model
 from msdyn.feedforward.training.batches import BatchOptions
-from msdyn.feedforward.training.loop import Stage, Trainer, TrainingConfig
+from msdyn.feedforward.training.config import Stage, TrainingConfig
+from msdyn.feedforward.training.loop import Trainer
 from msdyn.feedforward.training.objective import LossWeights
 
 TINY = dataclasses.replace(
@@ -53,7 +54,7 @@ def test_resuming_is_bit_for_bit(tmp_path):
 
 def test_a_run_leaves_weights_and_a_log(tmp_path):
     trainer = Trainer(CONFIG)
-    trainer.run(tmp_path, watch=lambda trainer: {"epe": 1.0})
+    trainer.run(tmp_path, watch=lambda trainer, records: {"epe": 1.0})
     model = load_model(tmp_path / "model.safetensors")
     assert model.config == TINY
     assert torch.equal(torch.cat([p.flatten() for p in model.parameters()]), weights(trainer))
