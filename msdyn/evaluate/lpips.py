@@ -1,8 +1,9 @@
-"""LPIPS, the learned perceptual distance, on AlexNet features; and the search for its weights.
+"""LPIPS, the learned perceptual distance; and the search for its weights.
 
-The weights are not part of msdyn: the convolutions of torchvision's AlexNet and the linear heads of
-LPIPS v0.1. Without them the metric is not available; it is never replaced by another number, and
-nothing is downloaded unless requested.
+The weights are not part of msdyn: the convolutions of torchvision's AlexNet, or VGG-16, and the
+linear heads of LPIPS v0.1. The metric is with AlexNet; as a loss, VGG-16 is usual. Without weights
+the metric is not available; it is never replaced by another number, and nothing is downloaded
+unless requested.
 
 Reference: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric",
 2018; masked as in Gao et al., "Monocular Dynamic View Synthesis: A Reality Check", 2022.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +32,44 @@ LPIPS_MISSING = "not available: no weights found; give --lpips FEATURES HEADS, o
 
 Weights = Mapping[str, Shaped[Tensor, "*_shape"]]
 
-# The convolutions of AlexNet by their index in `features`: stride, padding, and whether a 3x3
-# max pooling of stride 2 precedes. The features compared are those after each ReLU.
-_CONVOLUTIONS = {0: (4, 2, False), 3: (1, 2, True), 6: (1, 1, True), 8: (1, 1, False),
-                 10: (1, 1, False)}  # fmt: skip
-_CHANNELS = (64, 192, 384, 256, 256)
+
+@dataclass(frozen=True)
+class _Convolution:
+    """A convolution of a network, by its index in `features`; a ReLU follows it."""
+
+    index: int
+    channels: int
+    kernel: int = 3
+    stride: int = 1
+    padding: int = 1
+    pool: int = 0
+    """Side of the max pooling of stride 2 that precedes; 0 for none."""
+    compared: bool = True
+    """Whether LPIPS compares the features after the ReLU."""
+
+
+_ALEXNET = (
+    _Convolution(0, 64, kernel=11, stride=4, padding=2),
+    _Convolution(3, 192, kernel=5, padding=2, pool=3),
+    _Convolution(6, 384, pool=3),
+    _Convolution(8, 256),
+    _Convolution(10, 256),
+)
+_VGG16 = (
+    _Convolution(0, 64, compared=False),
+    _Convolution(2, 64),
+    _Convolution(5, 128, pool=2, compared=False),
+    _Convolution(7, 128),
+    _Convolution(10, 256, pool=2, compared=False),
+    _Convolution(12, 256, compared=False),
+    _Convolution(14, 256),
+    _Convolution(17, 512, pool=2, compared=False),
+    _Convolution(19, 512, compared=False),
+    _Convolution(21, 512),
+    _Convolution(24, 512, pool=2, compared=False),
+    _Convolution(26, 512, compared=False),
+    _Convolution(28, 512),
+)
 # Mean and standard deviation of the training images, for values in [-1, 1].
 _MEAN = (-0.030, -0.088, -0.188)
 _STD = (0.458, 0.448, 0.450)
@@ -55,7 +90,7 @@ _PACKAGED_HEADS = {
 
 
 class Lpips:
-    """The network of LPIPS v0.1 with AlexNet, on a CPU.
+    """The network of LPIPS v0.1, with AlexNet or VGG-16.
 
     Attributes:
         source: names and digests of the files with the weights.
@@ -64,24 +99,34 @@ class Lpips:
     def __init__(self, weights: Weights, source: str = "given") -> None:
         """Take weights by name: `features.N.weight`, `features.N.bias`, `lin0.model.1.weight`...
 
+        The first convolution tells whether they are of AlexNet or VGG-16.
+
         Raises:
             InputError: a tensor is missing or of another shape.
         """
         self.source = source
-        self._layers = []
+        first = weights.get("features.0.weight")
+        is_vgg = first is not None and first.shape[-1] == 3
+        self._network = _VGG16 if is_vgg else _ALEXNET
+        self._layers: list[tuple[Tensor, Tensor]] = []
+        self._heads: list[Tensor] = []
         inputs = 3
-        for level, index in enumerate(_CONVOLUTIONS):
-            channels, kernel = _CHANNELS[level], {0: 11, 3: 5}.get(index, 3)
-            self._layers.append(
-                (
-                    _checked_weight(
-                        weights, f"features.{index}.weight", (channels, inputs, kernel, kernel)
-                    ),
-                    _checked_weight(weights, f"features.{index}.bias", (channels,)),
-                    _checked_weight(weights, f"lin{level}.model.1.weight", (1, channels, 1, 1)),
-                )
-            )
-            inputs = channels
+        for layer in self._network:
+            name, size = f"features.{layer.index}", layer.kernel
+            shape = (layer.channels, inputs, size, size)
+            weight = _checked_weight(weights, f"{name}.weight", shape)
+            bias = _checked_weight(weights, f"{name}.bias", (layer.channels,))
+            self._layers.append((weight, bias))
+            if layer.compared:
+                head = f"lin{len(self._heads)}.model.1.weight"
+                self._heads.append(_checked_weight(weights, head, (1, layer.channels, 1, 1)))
+            inputs = layer.channels
+
+    def to(self, device: torch.device | str) -> Lpips:
+        """Move the weights to a device, and return the network."""
+        self._layers = [(weight.to(device), bias.to(device)) for weight, bias in self._layers]
+        self._heads = [head.to(device) for head in self._heads]
+        return self
 
     def __call__(self, image: Image, truth: Image, mask: Mask | None = None) -> float:
         """Return DyCheck's mLPIPS of two RGB images in [0, 1]; NaN for an empty mask.
@@ -105,34 +150,55 @@ class Lpips:
         Raises:
             InputError: images of less than 31 pixels a side.
         """
-        height, width = image.shape[:2]
+        device = self._heads[0].device
+        pair = torch.from_numpy(np.stack([image, truth])).float().permute(0, 3, 1, 2).to(device)
+        return self._maps(pair[:1], pair[1:])[0].cpu().numpy()
+
+    def between(
+        self,
+        images: Float[Tensor, "images 3 height width"],
+        true: Float[Tensor, "images 3 height width"],
+    ) -> Float[Tensor, " images"]:
+        """Return the perceptual distances of images in [0, 1], differentiable, for a loss.
+
+        Raises:
+            InputError: images of less than 31 pixels a side.
+        """
+        return self._maps(images, true).mean(dim=(1, 2))
+
+    def _maps(
+        self,
+        images: Float[Tensor, "images 3 height width"],
+        true: Float[Tensor, "images 3 height width"],
+    ) -> Float[Tensor, "images height width"]:
+        height, width = images.shape[-2:]
         if min(height, width) < _MIN_SIDE:
             raise InputError(
                 f"lpips: expected at least {_MIN_SIDE} pixels a side, got {width}x{height}"
             )
-        pair = torch.from_numpy(np.stack([image, truth]) * 2 - 1).float().permute(0, 3, 1, 2)
-        x = (pair - torch.tensor(_MEAN)[:, None, None]) / torch.tensor(_STD)[:, None, None]
-        total = torch.zeros(1, 1, height, width)
-        settings = _CONVOLUTIONS.values()
-        for (weight, bias, head), (stride, padding, pool) in zip(
-            self._layers, settings, strict=True
-        ):
-            if pool:
-                x = F.max_pool2d(x, 3, 2)
-            x = F.relu(F.conv2d(x, weight, bias, stride, padding))
-            features = _normalised(x)
-            distance = F.conv2d((features[:1] - features[1:]) ** 2, head)
-            total += F.interpolate(distance, (height, width), mode="bilinear", align_corners=False)
-        return total[0, 0].numpy()
+        mean, std = (images.new_tensor(value)[:, None, None] for value in (_MEAN, _STD))
+        x = (torch.cat([images, true]) * 2 - 1 - mean) / std
+        total = images.new_zeros(len(images), 1, height, width)
+        heads = iter(self._heads)
+        for layer, (weight, bias) in zip(self._network, self._layers, strict=True):
+            if layer.pool:
+                x = F.max_pool2d(x, layer.pool, 2)
+            x = F.relu(F.conv2d(x, weight, bias, layer.stride, layer.padding))
+            if layer.compared:
+                ours, theirs = _normalised(x).chunk(2)
+                distance = F.conv2d((ours - theirs) ** 2, next(heads))
+                size = (height, width)
+                total = total + F.interpolate(distance, size, mode="bilinear", align_corners=False)
+        return total[:, 0]
 
 
 def load_lpips(paths: Sequence[Path] = (), *, download: bool = False) -> Lpips | None:
     """Find the weights of LPIPS and return the network, or None where there are none.
 
     Args:
-        paths: files that together hold the convolutions of AlexNet and the heads. By default they
-            are searched for in torch hub's folder of checkpoints, and the heads also in an
-            installed `lpips` or `torchmetrics`.
+        paths: files that together hold the convolutions of AlexNet, or VGG-16, and the heads. By
+            default those of AlexNet are searched for in torch hub's folder of checkpoints, and the
+            heads also in an installed `lpips` or `torchmetrics`.
         download: fetch missing files (from pytorch.org and github.com) through torch hub.
 
     Raises:
@@ -158,14 +224,15 @@ def load_lpips(paths: Sequence[Path] = (), *, download: bool = False) -> Lpips |
 
 def _normalised(x: Float[Tensor, "batch channels h w"]) -> Float[Tensor, "batch channels h w"]:
     """Scale the feature vector of each pixel to unit length."""
-    return x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10)
+    # Not the square root itself, whose gradient is infinite where all features are zero.
+    return x / (x.square().sum(1, keepdim=True) + 1e-20).sqrt()
 
 
 def _checked_weight(weights: Weights, name: str, shape: tuple[int, ...]) -> Float[Tensor, "*shape"]:
     """Return one of the weights, which must have a shape."""
     if name not in weights:
         raise InputError(
-            f"lpips weights: {name} is missing; expected features.N.* of AlexNet and "
+            f"lpips weights: {name} is missing; expected features.N.* of AlexNet or VGG-16, and "
             "linN.model.1.weight of LPIPS v0.1"
         )
     if tuple(weights[name].shape) != shape:

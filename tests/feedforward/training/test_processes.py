@@ -87,5 +87,5 @@ def test_the_gradient_of_two_parts_is_that_of_a_double_batch():
         assert trainer._add_gradient(stage, part) == values[part]
         for parameter, gradient in both.items():
             if parameter.grad is not None:
-                gradient -= parameter.grad
+                gradient.sub_(parameter.grad)
     assert max(float(gradient.abs().max()) for gradient in both.values()) < 1e-6
