@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -45,8 +46,10 @@ _UNREADABLE = (
     EOFError,
     zlib.error,
     zipfile.BadZipFile,
-    NotImplementedError,
+    RuntimeError,  # an encrypted or unsupported zip
+    OverflowError,
     KeyError,
+    struct.error,
     Image.DecompressionBombError,
 )
 

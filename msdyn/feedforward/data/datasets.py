@@ -35,11 +35,12 @@ DATASETS: dict[str, DatasetInfo] = {
     "vkitti2": DatasetInfo(500, 1.0, 0.0, 1),
     "stereo4d": DatasetInfo(1, 0.2, 0.2, 5),
 }
-"""The data sets of MoVieS, Table 1; weights and strides are those of the released code."""
+"""The data sets of MoVieS, Table 1, by name without separators; weights and strides are those of
+the released code."""
 
 _DEFAULT = DatasetInfo()
 
 
 def dataset_info(name: str) -> DatasetInfo:
-    """Return what is listed for a data set, or the defaults."""
-    return DATASETS.get(name, _DEFAULT)
+    """Return what is listed for a data set, or the defaults; `-`, `_` and case do not matter."""
+    return DATASETS.get(name.lower().replace("-", "").replace("_", ""), _DEFAULT)

@@ -109,7 +109,10 @@ def read_index(path: Path) -> list[ClipEntry]:
         InputError: the index is damaged, of another version, or not that of the tar beside it.
     """
     tar = path.with_name(path.name.removesuffix(INDEX_SUFFIX) + ".tar")
-    content = read_json(path)
+    try:
+        content = read_json(path)
+    except RecursionError as error:
+        raise InputError(f"{path}: not an index of clips (nested too deeply)") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path}: format: expected {FORMAT!r}; not an index of clips")
     if content.get("version") != VERSION:

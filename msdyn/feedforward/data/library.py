@@ -44,7 +44,7 @@ class ClipLibrary:
             folders = [folders]
         self.entries: list[ClipEntry] = []
         self.redrawn = 0
-        self._usable: dict[tuple[str, int], list[ClipEntry]] = {}
+        self._usable: dict[tuple[str, int], tuple[list[ClipEntry], np.ndarray]] = {}
         for folder in map(Path, folders):
             if not folder.is_dir():
                 raise FileNotFoundError(f"{folder}: no such folder of clips")
@@ -86,16 +86,32 @@ class ClipLibrary:
         return StoredClip(self._by_key[key])
 
     def usable(self, options: ClipBatchOptions) -> list[ClipEntry]:
-        """Return the clips that may be in a batch: of the kind asked for, and long enough."""
+        """Return the clips that may be in a batch: of the kind asked for, and long enough.
+
+        Raises:
+            InputError: there are none.
+        """
+        return self._usable_and_repeats(options)[0]
+
+    def _usable_and_repeats(self, options: ClipBatchOptions) -> tuple[list[ClipEntry], np.ndarray]:
         kind = (options.only, options.frames[1])
         if kind not in self._usable:
-            self._usable[kind] = [
+            usable = [
                 entry
                 for entry in self.entries
                 if entry.inputs >= options.frames[1]
                 and (options.only == "all" or is_static(entry) == (options.only == "static"))
             ]
-        return self._usable[kind]
+            repeats = np.array([dataset_info(entry.dataset).repeat for entry in usable], np.int64)
+            self._usable[kind] = usable, repeats
+        usable, repeats = self._usable[kind]
+        if not usable:
+            which = "" if options.only == "all" else f"{options.only} "
+            raise InputError(
+                f"clips: expected {which}clips with at least {options.frames[1]} input frames, got "
+                f"none among {len(self)}"
+            )
+        return usable, repeats
 
     def batch(
         self,
@@ -123,13 +139,8 @@ class ClipLibrary:
         Raises:
             InputError: no clip is usable, or a clip cannot be read or has no usable frames.
         """
-        usable = self.usable(options)
-        if not usable:
-            raise InputError(
-                f"clips: expected {options.only} clips with at least {options.frames[1]} input "
-                f"frames, got none among {len(self)}"
-            )
-        sampler = ClipSampler([dataset_info(e.dataset).repeat for e in usable], seed)
+        usable, repeats = self._usable_and_repeats(options)
+        sampler = ClipSampler(repeats, seed)
         shape = random_shape(options, _generator(seed, _SHARED, number))
         entries, samples = [], []
         for scene in range(options.scenes):

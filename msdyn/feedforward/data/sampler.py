@@ -7,9 +7,9 @@ changes from epoch to epoch.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Int64
 
 from msdyn.errors import InputError
 
@@ -25,7 +25,7 @@ class ClipSampler:
         epoch_length: draws per epoch.
     """
 
-    def __init__(self, repeats: Sequence[int], seed: int) -> None:
+    def __init__(self, repeats: Int64[np.ndarray, " clips"], seed: int) -> None:
         """Prepare to draw.
 
         Args:
@@ -35,9 +35,9 @@ class ClipSampler:
         Raises:
             InputError: there are no clips, or a repeat below 1.
         """
-        if not repeats or min(repeats) < 1:
+        if len(repeats) == 0 or repeats.min() < 1:
             raise InputError("sampler: expected clips, each drawn at least once per epoch")
-        self._ends = np.cumsum(np.asarray(repeats, np.int64))
+        self._ends = np.cumsum(repeats)
         self.seed = seed
         self.epoch_length = int(self._ends[-1])
 

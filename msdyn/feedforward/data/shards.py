@@ -40,6 +40,8 @@ __all__ = ["ClipWriter", "index_paths"]
 
 _BLOCK = 512
 _SHARD_BYTES = 2**30
+_FLAT = 1e-12
+"""Determinant below which a pose cannot be inverted."""
 
 
 def index_paths(folder: Path) -> list[Path]:
@@ -68,7 +70,7 @@ class ClipWriter:
         """Open a folder for writing.
 
         Args:
-            folder: made if it does not exist.
+            folder: made with the first clip, if it does not exist.
             shard_bytes: a new shard is begun when the present one has this size.
             image_format: of the images.
             quality: of JPEG, at most 100.
@@ -84,7 +86,6 @@ class ClipWriter:
         self.shard_bytes = shard_bytes
         self.image_format: ImageFormat = image_format
         self.quality = quality
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._keys = {e.key for path in index_paths(self.folder) for e in read_index(path)}
         self._file: IO[bytes] | None = None
         self._temporary = Path()
@@ -118,8 +119,7 @@ class ClipWriter:
         key = f"{clip.dataset}/{clip.name}"
         if key in self._keys:
             raise InputError(f"{self.folder}: has a clip {key} already; choose another name")
-        if len(clip) == 0 or (clip.target is not None and clip.target.all()):
-            raise InputError(f"clip {clip.name}: expected at least one frame that may be input")
+        _check_clip(clip)
         file = self._open_shard()
         start = file.tell()
         try:
@@ -206,6 +206,7 @@ class ClipWriter:
 
     def _open_shard(self) -> IO[bytes]:
         if self._file is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(prefix=".clips-", suffix=".tmp", dir=self.folder)
             self._temporary = Path(name)
             self._file = os.fdopen(handle, "w+b")
@@ -243,6 +244,21 @@ class ClipWriter:
             with contextlib.suppress(OSError):
                 self._temporary.unlink(missing_ok=True)
         self._file, self._entries = None, []
+
+
+def _check_clip(clip: Clip) -> None:
+    """Check what `Clip` does not."""
+    inputs = np.ones(len(clip), bool) if clip.target is None else ~clip.target
+    if not inputs.any():
+        raise InputError(f"clip {clip.name}: expected at least one frame that may be input")
+    times = np.asarray(clip.times)
+    if not np.isfinite(times).all() or (np.diff(times[inputs]) <= 0).any():
+        raise InputError(f"clip {clip.name}: times: expected increasing numbers")
+    if clip.poses is not None:
+        # Both are of no use for points, and cannot be undone.
+        finite = np.isfinite(clip.poses).all()
+        if not finite or (np.abs(np.linalg.det(clip.poses[..., :3, :3])) < _FLAT).any():
+            raise InputError(f"clip {clip.name}: poses: expected finite, invertible matrices")
 
 
 def _check_frame(frame: ClipFrame, size: tuple[int, int], objects: int, index: int) -> None:
