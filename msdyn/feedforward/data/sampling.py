@@ -55,8 +55,8 @@ def choose_frames(
     """Choose input frames, evenly spaced in a window of the clip, and output frames within it.
 
     Outputs are of the target view, if the clip has frames of it in the window. In a quarter of the
-    samples they may be at the times of inputs, else they are not, if there are others. They differ
-    if there are enough.
+    samples they may be at the times of inputs, else they are not, if there are enough others. They
+    differ if the window has enough frames.
 
     Args:
         clip: with at least `frames` frames that may be input.
@@ -89,7 +89,7 @@ def choose_frames(
     at_input = np.isin(times[window], times[inputs])
     if query_times == "frames":
         pool = window[at_input] if at_input.any() else inputs
-    elif generator.random() >= _WITH_INPUTS and not at_input.all():
+    elif generator.random() >= _WITH_INPUTS and (~at_input).sum() >= queries:
         pool = window[~at_input]
     else:
         pool = window

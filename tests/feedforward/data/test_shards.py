@@ -300,7 +300,9 @@ def test_damaged_members_are_one_line(member, tmp_path):
 
     for start, end in ((0, size), (size // 2, size), (size // 3, size // 3 + 4)):
         data[:] = whole
-        data[offset + start : offset + end] = bytes(b ^ 0x5A for b in data[offset + start : offset + end])
+        data[offset + start : offset + end] = bytes(
+            b ^ 0x5A for b in data[offset + start : offset + end]
+        )
         entry.tar.write_bytes(bytes(data))
         with pytest.raises(InputError) as error:
             read()

@@ -15,7 +15,7 @@ STEP = 0.1
 def wall_frame(index):
     """A wall at z-depth 4 whose colour tells the frame; depth is unknown in a corner."""
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    image[..., 0] = 8 * index
+    image[..., 0] = 6 * index
     image[..., 1] = np.arange(WIDTH) * 10
     image[..., 2] = np.arange(HEIGHT)[:, None] * 15
     depth = np.full((HEIGHT, WIDTH), WALL, np.float32)
