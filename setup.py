@@ -76,6 +76,7 @@ setup(
             "msdyn-fit=msdyn.cli.fit:main",
             "msdyn-predict=msdyn.cli.predict:main",
             "msdyn-train=msdyn.cli.train:main",
+            "msdyn-clips=msdyn.cli.clips:main",
             "msdyn-render=msdyn.cli.render:main",
             "msdyn-export=msdyn.cli.export:main",
             "msdyn-view=msdyn.cli.view:main",

@@ -49,8 +49,11 @@ def parse(
     except SystemExit as end:
         # Of a value that the config rejects, the config's message; of an option that cannot be
         # read, that of tyro, which lists similar options.
-        if isinstance(end.__context__, InputError):
-            _print_error(str(end.__context__))
+        cause: BaseException | None = end.__context__
+        while cause is not None and not isinstance(cause, InputError):
+            cause = cause.__context__  # tyro has several in a row where there are subcommands
+        if cause is not None:
+            _print_error(str(cause))
         else:
             sys.stderr.write(messages.getvalue())
         raise

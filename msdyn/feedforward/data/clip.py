@@ -16,9 +16,9 @@ from jaxtyping import Bool, Float, Float32, Float64, UInt8
 from msdyn.errors import InputError
 from msdyn.feedforward.training.batches import MOTION_KINDS, MotionKind
 
-__all__ = ["Clip", "ClipFrame", "ClipTracks"]
+__all__ = ["CLIP_NAME", "Clip", "ClipFrame", "ClipTracks"]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+CLIP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _LARGEST_ANGLE = 1e-3
 """Largest deviation of a camera's rotation from orthonormal, per entry."""
 
@@ -85,7 +85,7 @@ class Clip:
 
     def __post_init__(self) -> None:
         for label, value in (("name", self.name), ("data set", self.dataset)):
-            if not _NAME.fullmatch(value):
+            if not CLIP_NAME.fullmatch(value):
                 raise InputError(f"clip: {label}: expected letters, digits, _ and -, got {value!r}")
         if self.motion not in MOTION_KINDS:
             raise InputError(

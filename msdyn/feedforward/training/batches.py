@@ -28,6 +28,7 @@ __all__ = [
     "TrainingBatch",
     "random_batch",
     "render_batch",
+    "render_views",
     "true_matches",
 ]
 
@@ -188,9 +189,7 @@ def render_batch(
     targets: bool,
 ) -> TrainingBatch:
     """Return input frames at `times`, and targets at the query times, of given scenes."""
-    intrinsics = torch.stack(
-        [scenes.focal, scenes.focal, *(torch.full_like(scenes.focal, 0.5),) * 2], dim=-1
-    )
+    intrinsics = scenes.intrinsics
     world_from_cam = scenes.world_from_camera(times)
     side_from = scenes.world_from_camera(query_times, side=True)
     exact = _cast(scenes, world_from_cam, intrinsics, times, size)
@@ -234,6 +233,33 @@ def render_batch(
         target_world_from_cam=canonical(side_from),
         target_intrinsics=intrinsics[:, None].expand(-1, query_times.shape[1], -1),
     )
+
+
+def render_views(
+    scenes: RandomScenes,
+    times: Float[Tensor, "scenes views"],
+    size: int,
+    *,
+    side: bool,
+) -> tuple[
+    Float[Tensor, "scenes views 3 height width"],
+    Float[Tensor, "scenes views height width"],
+    Int[Tensor, "scenes views height width"],
+]:
+    """Return images, z-depth and objects that a camera sees, in the world of the scenes.
+
+    Args:
+        scenes: the scenes; the index of an object is `scenes.moving.shape[1]` for the room.
+        times: of the views.
+        size: side of the images, px.
+        side: from the second camera.
+    """
+    intrinsics = scenes.intrinsics
+    cameras = scenes.world_from_camera(times, side=side)
+    exact = _cast(scenes, cameras, intrinsics, times, size)
+    shape = (*times.shape, size, size)
+    images = _images(scenes, cameras, intrinsics, times, size)
+    return images, exact.depth.view(shape), exact.index.view(shape)
 
 
 def _cast(

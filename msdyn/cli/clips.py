@@ -1,0 +1,98 @@
+"""`msdyn-clips`: write, list and show clips to train the feed-forward network on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import tyro
+
+from msdyn.cli.run import parse, run
+from msdyn.feedforward.data.datasets import dataset_info
+from msdyn.feedforward.data.library import ClipLibrary
+from msdyn.feedforward.data.run import (
+    ConvertCommand,
+    ListCommand,
+    RandomCommand,
+    SceneCommand,
+    ShowCommand,
+    show,
+    write_dataset,
+    write_random,
+    write_scenes,
+)
+
+DESCRIPTION = (
+    "Write clips to train the feed-forward network on, in tar shards: random scenes, scene "
+    "directories of msdyn or public data sets; list and show them. docs/training_data.md describes "
+    "the format."
+)
+COMMANDS = {
+    "random": RandomCommand,
+    "scene": SceneCommand,
+    "convert": ConvertCommand,
+    "list": ListCommand,
+    "show": ShowCommand,
+}
+_Command: Any = (
+    Annotated[RandomCommand, tyro.conf.subcommand("random")]
+    | Annotated[SceneCommand, tyro.conf.subcommand("scene")]
+    | Annotated[ConvertCommand, tyro.conf.subcommand("convert")]
+    | Annotated[ListCommand, tyro.conf.subcommand("list")]
+    | Annotated[ShowCommand, tyro.conf.subcommand("show")]
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    return run(_clips, parse(_Command, argv, "msdyn-clips", DESCRIPTION))
+
+
+def _clips(
+    config: RandomCommand | SceneCommand | ConvertCommand | ListCommand | ShowCommand,
+) -> None:
+    match config:
+        case ListCommand():
+            _list(config)
+        case ShowCommand():
+            show(config)
+            print(f"written to {config.out}")
+        case RandomCommand():
+            _print_written(write_random(config), config.out)
+        case SceneCommand():
+            _print_written(write_scenes(config), config.out)
+        case ConvertCommand():
+            _print_written(write_dataset(config), config.out)
+
+
+def _print_written(counts: tuple[int, int], folder: object) -> None:
+    written, had = counts
+    before = f"; {had} were there before" if had else ""
+    print(f"{written} clips written to {folder}{before}")
+
+
+def _list(config: ListCommand) -> None:
+    entries = ClipLibrary(config.folder).entries
+    width = max(len(entry.key) for entry in entries)
+    print(f"{'clip':<{width}} {'frames':>6} {'targets':>7} {'size':>9} {'motion':>8} {'depth':>5}")
+    for entry in entries[: config.limit]:
+        print(
+            f"{entry.key:<{width}} {entry.inputs:>6} {entry.targets:>7} "
+            f"{f'{entry.width}x{entry.height}':>9} {entry.motion:>8} "
+            f"{'yes' if entry.has_depth else 'no':>5}"
+        )
+    if len(entries) > config.limit:
+        print(f"... {len(entries) - config.limit} more (--limit)")
+    clips = Counter(entry.dataset for entry in entries)
+    frames: Counter[str] = Counter()
+    for entry in entries:
+        frames[entry.dataset] += entry.frames
+    for name, count in sorted(clips.items()):
+        info = dataset_info(name)
+        print(
+            f"{name}: {count} clips, {frames[name]} frames; {info.repeat} draws of each per epoch, "
+            f"weights of depth {info.depth_weight} and motion {info.motion_weight}"
+        )
+    size = sum(path.stat().st_size for path in {entry.tar for entry in entries})
+    print(f"{len(entries)} clips in {len({e.tar for e in entries})} shards, {size / 1e6:.1f} MB")

@@ -1,0 +1,189 @@
+"""Writing, listing and showing clips: the work of `msdyn-clips`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tqdm import tqdm
+
+from msdyn.errors import InputError
+from msdyn.feedforward.data.clip import Clip
+from msdyn.feedforward.data.codes import ImageFormat
+from msdyn.feedforward.data.convert import converter_names, find_converter
+from msdyn.feedforward.data.library import ClipLibrary
+from msdyn.feedforward.data.own_scenes import random_clips, scene_clip
+from msdyn.feedforward.data.shards import ClipWriter
+from msdyn.feedforward.data.sheet import save_clip_sheet
+from msdyn.plugins import registered_choice
+
+__all__ = [
+    "ConvertCommand",
+    "ListCommand",
+    "RandomCommand",
+    "SceneCommand",
+    "ShardOptions",
+    "ShowCommand",
+    "write_clips",
+]
+
+
+@dataclass(frozen=True)
+class ShardOptions:
+    """How clips are stored."""
+
+    shard_mb: float = 1000.0
+    """Size of a shard, 10^6 bytes; the last clip may exceed it."""
+    images: ImageFormat = "jpg"
+    """Format of the images."""
+    quality: int = 95
+    """Quality of JPEG."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.shard_mb < 1e9:
+            raise InputError(f"shard-mb: expected a positive number, got {self.shard_mb}")
+        if not 1 <= self.quality <= 100:
+            raise InputError(f"quality: expected 1 to 100, got {self.quality}")
+
+
+@dataclass(frozen=True)
+class RandomCommand:
+    """Write clips of random scenes with exact depth and motion, seen by two cameras."""
+
+    out: tyro.conf.Positional[Path]
+    """Folder of shards; clips that it has are not made again."""
+    count: int = 100
+    """Clips."""
+    frames: int = 24
+    """Frames of each camera."""
+    size: int = 64
+    """Side of the images, px."""
+    seed: int = 0
+    """Of the first clip; the others have the seeds after it."""
+    shards: Annotated[ShardOptions, tyro.conf.arg(name="")] = field(default_factory=ShardOptions)
+
+    def __post_init__(self) -> None:
+        for name in ("count", "frames", "size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.seed < 0:
+            raise InputError(f"seed: expected at least 0, got {self.seed}")
+
+
+@dataclass(frozen=True)
+class SceneCommand:
+    """Write scene directories of msdyn as clips, with their held-out cameras and 3D tracks."""
+
+    scenes: tyro.conf.Positional[tuple[Path, ...]]
+    """Scene directories."""
+    out: Path
+    """Folder of shards; clips that it has are not written again."""
+    name: str | None = None
+    """Name of the clip of a single scene; that of its folder by default."""
+    shards: Annotated[ShardOptions, tyro.conf.arg(name="")] = field(default_factory=ShardOptions)
+
+    def __post_init__(self) -> None:
+        if not self.scenes:
+            raise InputError("scenes: expected at least one scene directory")
+        if self.name is not None and len(self.scenes) > 1:
+            raise InputError(f"name: expected a single scene, got {len(self.scenes)}")
+
+
+@dataclass(frozen=True)
+class ConvertCommand:
+    """Write a public data set as clips."""
+
+    dataset: Annotated[tyro.conf.Positional[str], registered_choice(converter_names)]
+    """Data set."""
+    source: tyro.conf.Positional[Path]
+    """Its folder."""
+    out: tyro.conf.Positional[Path]
+    """Folder of shards; clips that it has are not written again."""
+    shards: Annotated[ShardOptions, tyro.conf.arg(name="")] = field(default_factory=ShardOptions)
+
+
+@dataclass(frozen=True)
+class ListCommand:
+    """List the clips of a folder, and what they are in training."""
+
+    folder: tyro.conf.Positional[Path]
+    """Folder of shards."""
+    limit: int = 50
+    """Clips that are listed; the sums are of all."""
+
+    def __post_init__(self) -> None:
+        if self.limit < 0:
+            raise InputError(f"limit: expected at least 0, got {self.limit}")
+
+
+@dataclass(frozen=True)
+class ShowCommand:
+    """Write a contact sheet of a clip: images, depth, motion, target view."""
+
+    folder: tyro.conf.Positional[Path]
+    """Folder of shards."""
+    clip: tyro.conf.Positional[str]
+    """The clip, as `DATASET/NAME`."""
+    out: Path
+    """PNG."""
+    frames: int = 6
+    """Columns."""
+
+    def __post_init__(self) -> None:
+        if self.frames < 1:
+            raise InputError(f"frames: expected at least 1, got {self.frames}")
+
+
+def write_clips(
+    clips: Iterable[Clip], folder: Path, options: ShardOptions, total: int | None = None
+) -> tuple[int, int]:
+    """Write clips to a folder, except those that it has, with a progress bar.
+
+    Args:
+        clips: the clips.
+        folder: of shards.
+        options: of the shards.
+        total: clips, for the progress bar.
+
+    Returns:
+        Clips written and clips that the folder had.
+    """
+    written = had = 0
+    with ClipWriter(
+        folder,
+        shard_bytes=max(1, round(1e6 * options.shard_mb)),
+        image_format=options.images,
+        quality=options.quality,
+    ) as writer:
+        for clip in tqdm(clips, "clips", total, unit="clip"):
+            if f"{clip.dataset}/{clip.name}" in writer:
+                had += 1
+            else:
+                writer.add(clip)
+                written += 1
+    return written, had
+
+
+def write_random(config: RandomCommand) -> tuple[int, int]:
+    """Write clips of random scenes; return as `write_clips`."""
+    clips = random_clips(config.count, config.frames, config.size, seed=config.seed)
+    return write_clips(clips, config.out, config.shards, config.count)
+
+
+def write_scenes(config: SceneCommand) -> tuple[int, int]:
+    """Write scene directories; return as `write_clips`."""
+    clips = (scene_clip(scene, config.name) for scene in config.scenes)
+    return write_clips(clips, config.out, config.shards, len(config.scenes))
+
+
+def write_dataset(config: ConvertCommand) -> tuple[int, int]:
+    """Write a public data set; return as `write_clips`."""
+    return write_clips(find_converter(config.dataset)(config.source), config.out, config.shards)
+
+
+def show(config: ShowCommand) -> None:
+    """Write the contact sheet of a clip."""
+    save_clip_sheet(ClipLibrary(config.folder).clip(config.clip), config.out, config.frames)
