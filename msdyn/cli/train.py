@@ -1,16 +1,33 @@
-"""`msdyn-train`: train the small feed-forward network."""
+"""`msdyn-train`: train the feed-forward network."""
 
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Sequence
 
 from msdyn.cli.run import parse, run
-from msdyn.feedforward.training.run import TrainCommandConfig
+from msdyn.feedforward.training.command import TrainCommandConfig
 
 DESCRIPTION = (
-    "Train the small feed-forward network on random scenes, which are made as training goes. The "
-    "same command resumes an interrupted run; msdyn-predict --model OUT/model.safetensors uses it."
+    "Train the feed-forward network: the small one on random scenes, which are made as training "
+    "goes, or a stage of the paper's training on clips. The same command resumes an interrupted "
+    "run; torchrun --nproc-per-node N -m msdyn.cli.train shares it among N processes. "
+    "msdyn-predict --model OUT/model.safetensors uses the result."
+)
+
+
+# Figure, its name, and the trivial predictions that are beside it.
+_LINES: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
+    ("motion of moving pixels", "epe", (("epe_zero", "zero motion"),)),
+    ("motion of static pixels", "epe_static", ()),
+    ("depth (AbsRel)", "absrel", (("absrel_constant", "mean depth"),)),
+    (
+        "PSNR at other times, dB",
+        "psnr",
+        (("psnr_without_motion", "without motion"), ("psnr_nearest", "nearest input frame")),
+    ),
 )
 
 
@@ -20,19 +37,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(config: TrainCommandConfig) -> None:
+    from msdyn.evaluate import load_lpips
     from msdyn.feedforward.training.run import train
 
     logging.basicConfig(format="%(message)s", level=logging.INFO)
-    figures = train(config)
-    print(f"{config.steps} steps; on unseen scenes, beside trivial predictions:")
-    print(f"  motion of moving pixels  {figures['epe']:.4f}, zero motion {figures['epe_zero']:.4f}")
-    print(f"  motion of static pixels  {figures['epe_static']:.4f}")
+    lpips = load_lpips(config.lpips) if config.lpips else None
+    perceptual = None if lpips is None else lambda device: lpips.to(device).between
+    figures = train(config, perceptual=perceptual)
+    if int(os.environ.get("RANK", "0")):
+        return
     print(
-        f"  depth (AbsRel)           {figures['absrel']:.3f}, "
-        f"mean depth {figures['absrel_constant']:.3f}"
+        f"{config.steps} steps{'; on unseen scenes, beside trivial predictions:' * bool(figures)}"
     )
-    print(
-        f"  PSNR at other times      {figures['psnr']:.2f} dB, without motion "
-        f"{figures['psnr_without_motion']:.2f}, nearest input frame {figures['psnr_nearest']:.2f}"
-    )
+    for label, name, beside in _LINES:
+        if name in figures:
+            others = [f"{text} {figures[key]:.4g}" for key, text in beside if key in figures]
+            print(f"  {label:<24} {', '.join([f'{figures[name]:.4g}', *others])}")
     print(f"weights, log and pictures in {config.out}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,6 +8,7 @@ from typing import Literal
 
 from msdyn.errors import InputError
 from msdyn.feedforward.config import ModelConfig
+from msdyn.feedforward.data.batch import ClipBatchOptions
 from msdyn.feedforward.training.batches import BatchOptions
 from msdyn.feedforward.training.objective import LossWeights
 from msdyn.feedforward.training.random_scenes import SceneOptions
@@ -25,8 +26,13 @@ class Stage:
     weights: LossWeights
     scenes: SceneOptions = field(default_factory=SceneOptions)
     batch: BatchOptions = field(default_factory=BatchOptions)
+    clips: ClipBatchOptions | None = None
+    """Batches of the clips of `TrainingConfig.data`, instead of random scenes."""
     reuse: int = 2
-    """Steps per new batch; the others repeat recent batches with other colours and query times."""
+    """Steps per new batch; the others repeat recent batches with other query times and, of random
+    scenes, other colours."""
+    all_queries: bool = False
+    """Average the losses over all query times of a batch, not at a random one of them."""
     frozen: tuple[str, ...] = ()
     """Beginnings of the names of parameters that this stage does not train."""
 
@@ -39,6 +45,8 @@ class TrainingConfig:
     model: ModelConfig
     stages: tuple[Stage, ...]
     steps: int
+    data: tuple[str, ...] = ()
+    """Folders of clips, for stages that use them."""
     parts: int = 1
     """Batches of a step, whose mean is minimised; they are divided among the processes, and those
     of a process are computed one after the other."""
@@ -68,6 +76,8 @@ class TrainingConfig:
                 raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if not self.stages or any(stage.share <= 0 for stage in self.stages):
             raise InputError("stages: expected at least one, with positive shares")
+        if not self.data and any(stage.clips is not None for stage in self.stages):
+            raise InputError("data: expected folders of clips for this recipe; see msdyn-clips")
 
     def stage(self, step: int) -> int:
         """Return the index of the stage of a step."""

@@ -42,8 +42,10 @@ def evaluate(model: Movies, batches: list[TrainingBatch]) -> dict[str, float]:
     `epe_static` of static pixels, `moving_within_third` the share of moving pixels whose error is
     below a third of their displacement, `absrel` of depth and `absrel_constant` of the clip's true
     mean depth. If the batches have target images, it has PSNR (dB, the mean over images) at the
-    query times from the second camera: `psnr`, `psnr_without_motion` of the same Gaussians, and
-    `psnr_nearest` of the input frame nearest in time.
+    query times from the targets' camera: `psnr`, `psnr_without_motion` of the same Gaussians, and
+    `psnr_nearest` of the input frame nearest in time. Pixels whose depth or motion is not known do
+    not count, and a figure without any pixel is left out, as are those of motion of a network
+    without it.
     """
     was_training = model.training
     model.eval()
@@ -54,25 +56,30 @@ def evaluate(model: Movies, batches: list[TrainingBatch]) -> dict[str, float]:
         sums[name + "#"] = sums.get(name + "#", 0.0) + values.numel()
 
     for batch in batches:
+        drawn = batch.target_images is not None
         features = model.encode(batch.clip)
-        static = model.static(features, appearance=batch.target_images is not None)
-        relative = (static.depth - batch.depth).abs() / batch.depth
-        add("absrel", relative)
-        add("absrel_moving", relative[batch.moving])
-        mean = batch.depth.mean(dim=(1, 2, 3), keepdim=True)
-        add("absrel_constant", (mean - batch.depth).abs() / batch.depth)
+        static = model.static(features, appearance=drawn)
+        valid = torch.ones_like(batch.moving) if batch.valid is None else batch.valid
+        true_depth = torch.where(valid, batch.depth, 1.0)
+        relative = (static.depth - true_depth).abs() / true_depth
+        add("absrel", relative[valid])
+        add("absrel_moving", relative[batch.moving & valid])
+        count = valid.sum(dim=(1, 2, 3), keepdim=True).clamp_min(1)
+        mean = (batch.depth * valid).sum(dim=(1, 2, 3), keepdim=True) / count
+        add("absrel_constant", ((mean - true_depth).abs() / true_depth)[valid])
         for query in range(batch.query_times.shape[1]):
             times = batch.query_times[:, query]
-            drawn = batch.target_images is not None
-            motion = model.move(features, static, times, appearance=drawn)
-            true = batch.motion(query)
-            error = (motion.displacement - true).norm(dim=-1)
-            length = true.norm(dim=-1)
-            add("epe", error[batch.moving])
-            add("epe_zero", length[batch.moving])
-            add("epe_static", error[~batch.moving])
-            far = batch.moving & (length > 0.02)
-            add("moving_within_third", (error < length / 3)[far].float())
+            motion = None
+            if model.config.motion:
+                motion = model.move(features, static, times, appearance=drawn)
+                true, known = batch.motion(query), batch.known(query)
+                error = (motion.displacement - true).norm(dim=-1)
+                length = true.norm(dim=-1)
+                add("epe", error[batch.moving & known])
+                add("epe_zero", length[batch.moving & known])
+                add("epe_static", error[~batch.moving & known])
+                far = batch.moving & known & (length > 0.02)
+                add("moving_within_third", (error < length / 3)[far].float())
             if batch.target_images is None:
                 continue
             target = batch.target_images[:, query].movedim(1, -1)
@@ -85,7 +92,7 @@ def evaluate(model: Movies, batches: list[TrainingBatch]) -> dict[str, float]:
             for name, image in (("", moved), ("_without_motion", fixed), ("_nearest", frame)):
                 add("psnr" + name, _psnr(image, target))
     model.train(was_training)
-    return {name: sums[name] / max(sums[name + "#"], 1) for name in sums if not name.endswith("#")}
+    return {name: sums[name] / sums[name + "#"] for name in sums if sums.get(name + "#", 0)}
 
 
 def evaluate_unseen(

@@ -9,7 +9,7 @@ rounding errors.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -177,12 +177,14 @@ class Trainer:
         device = self.processes.device
         generator = numbered_generator(self.config.seed, 1, self.step, part, device=device)
         batch, matches = self._source.batch(self.step, part, self.model)
-        batch = with_other_colours(batch, generator)
-        queries = batch.query_times.shape[1]
-        query = int(torch.randint(queries, (1,), generator=generator, device=device))
+        if stage.clips is None:
+            batch = with_other_colours(batch, generator)
+        queries: Sequence[int] = range(batch.query_times.shape[1])
+        if not stage.all_queries:
+            queries = torch.randint(len(queries), (1,), generator=generator, device=device).tolist()
         values = self._objective(
             batch,
-            query,
+            queries,
             stage.weights,
             generator,
             matches=matches,
@@ -197,12 +199,14 @@ class Trainer:
     @property
     def about(self) -> dict[str, Any]:
         """How the network was trained, and what to say to its users, for the file of weights."""
-        batch = self.config.stages[-1].batch
+        last = self.config.stages[-1]
+        clips = last.clips
+        note = _NOTE if clips is None else f"Trained by msdyn-train on clips; step {self.step}."
         return {
-            "long_side": batch.size,
-            "frames": batch.frames,
-            "licence": "Apache-2.0",
-            "note": _NOTE,
+            "long_side": last.batch.size if clips is None else clips.long_side,
+            "frames": last.batch.frames if clips is None else clips.frames[1],
+            "licence": "Apache-2.0" if clips is None else "that of the clips and initial weights",
+            "note": note,
             "step": self.step,
             "training": {k: v for k, v in asdict(self.config).items() if k != "model"},
         }

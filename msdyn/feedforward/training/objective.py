@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from msdyn.errors import InputError
 from msdyn.feedforward.correlation import Correlation
-from msdyn.feedforward.model import Movies
+from msdyn.feedforward.model import Movies, StaticPixels
 from msdyn.feedforward.splats import SplatterPixels
 from msdyn.feedforward.training.batches import TrainingBatch, true_matches
 from msdyn.feedforward.training.losses import (
@@ -69,7 +69,7 @@ class LossWeights:
 def losses(
     model: Movies,
     batch: TrainingBatch,
-    query: int,
+    queries: Sequence[int],
     weights: LossWeights,
     generator: torch.Generator,
     *,
@@ -77,7 +77,7 @@ def losses(
     perceptual: PerceptualLoss | None = None,
     half: bool = False,
 ) -> dict[str, Float[Tensor, ""]]:
-    """Return the losses of a batch at one of its query times, each times its weight.
+    """Return the losses of a batch at some of its query times, each times its weight.
 
     Each is the mean over the scenes of a loss of a scene alone, so that the mean of the losses of
     the parts of a batch, of equal size, is the loss of the whole.
@@ -85,7 +85,7 @@ def losses(
     Args:
         model: the network.
         batch: with ground truth.
-        query: index of the query time.
+        queries: indices of query times, over which losses of motion and rendering are averaged.
         weights: of the losses.
         generator: for the draw of pixels of the distribution loss.
         matches: between the frames, if they have been computed before.
@@ -106,8 +106,30 @@ def losses(
         return _means(values)
     with network:
         static = model.static(features, appearance=weights.rendering > 0)
+    values |= _depth_losses(static, batch, weights)
+    for query in queries:
+        motion = None
+        if model.config.motion and (weights.motion or weights.rendering):
+            times = batch.query_times[:, query]
+            with network:
+                motion = model.move(features, static, times, appearance=weights.rendering > 0)
+        own: dict[str, Tensor] = {}
+        if motion is not None and weights.motion:
+            own |= _motion_losses(motion.displacement, batch, query, weights, generator)
+        if weights.rendering:
+            gaussians = model.gaussians(features, static, motion)
+            own |= _rendering_losses(gaussians, batch, query, weights, perceptual)
+        for name, value in own.items():
+            values[name] = values.get(name, 0.0) + value / len(queries)
+    return _means(values)
+
+
+def _depth_losses(
+    static: StaticPixels, batch: TrainingBatch, weights: LossWeights
+) -> dict[str, Float[Tensor, " scenes"]]:
     scale = 1.0 if batch.depth_weight is None else batch.depth_weight
     valid = torch.ones_like(batch.moving) if batch.valid is None else batch.valid
+    values = {}
     if weights.depth:
         squared, gradient = _by_scene(depth_loss, static.depth, batch.depth, valid)
         values["depth"] = weights.depth * scale * (squared + gradient)
@@ -117,27 +139,24 @@ def losses(
             * scale
             * _by_scene(balanced_log_depth_loss, static.depth, batch.depth, batch.moving, valid)
         )
-    motion = None
-    if weights.motion or weights.rendering and model.config.motion:
-        with network:
-            motion = model.move(
-                features, static, batch.query_times[:, query], appearance=weights.rendering > 0
-            )
-    if motion is not None and weights.motion:
-        values |= _motion_losses(motion.displacement, batch, query, weights, generator)
-    if weights.rendering:
-        if batch.target_images is None:
-            raise InputError("rendering: expected a batch with target images")
-        rendered = draw(model.gaussians(features, static, motion), batch, query)
-        targets = batch.target_images[:, query]
-        values["rendering"] = weights.rendering * _by_scene(rendering_loss, rendered, targets)
-        if weights.perceptual and perceptual is not None:
-            values["perceptual"] = (
-                weights.rendering
-                * weights.perceptual
-                * perceptual(rendered.movedim(-1, 1), targets)
-            )
-    return _means(values)
+    return values
+
+
+def _rendering_losses(
+    gaussians: SplatterPixels,
+    batch: TrainingBatch,
+    query: int,
+    weights: LossWeights,
+    perceptual: PerceptualLoss | None,
+) -> dict[str, Float[Tensor, " scenes"]]:
+    if batch.target_images is None:
+        raise InputError("rendering: expected a batch with target images")
+    rendered, targets = draw(gaussians, batch, query), batch.target_images[:, query]
+    values = {"rendering": weights.rendering * _by_scene(rendering_loss, rendered, targets)}
+    if weights.perceptual and perceptual is not None:
+        distances = perceptual(rendered.movedim(-1, 1), targets)
+        values["perceptual"] = weights.rendering * weights.perceptual * distances
+    return values
 
 
 class Objective(nn.Module):
@@ -150,12 +169,12 @@ class Objective(nn.Module):
     def forward(
         self,
         batch: TrainingBatch,
-        query: int,
+        queries: Sequence[int],
         weights: LossWeights,
         generator: torch.Generator,
         **options: Any,
     ) -> dict[str, Float[Tensor, ""]]:
-        return losses(self.model, batch, query, weights, generator, **options)
+        return losses(self.model, batch, queries, weights, generator, **options)
 
 
 def _motion_losses(
@@ -169,11 +188,12 @@ def _motion_losses(
     true, known = batch.motion(query), batch.known(query)
     kind = weights.motion_error
     compare = balanced_motion_loss if weights.balanced else plain_motion_loss
-    values = {
-        "motion": weights.motion
-        * scale
-        * _by_scene(partial(compare, kind=kind), displacement, true, batch.moving, known)
-    }
+    error = _by_scene(partial(compare, kind=kind), displacement, true, batch.moving, known)
+    if not weights.balanced:
+        # Released code: of scenes in which nothing moves, the length of displacements.
+        length = displacement.norm(dim=-1).mean(dim=(1, 2, 3))
+        error = torch.where(batch.has_kind("static"), length, error)
+    values = {"motion": weights.motion * scale * error}
     if weights.distribution:
         draw_pixels = partial(_drawn_distribution, balanced=weights.balanced, generator=generator)
         values["distribution"] = (

@@ -35,9 +35,9 @@ def save_sheet(model: Movies, batch: TrainingBatch, path: Path | None) -> None:
     model.eval()
     features = model.encode(batch.clip)
     static = model.static(features)
-    times = batch.query_times[:, 0]
-    motion = model.move(features, static, times)
-    true = batch.motion(0)
+    times, true = batch.query_times[:, 0], batch.motion(0)
+    motion = model.move(features, static, times) if model.config.motion else None
+    displacement = torch.zeros_like(true) if motion is None else motion.displacement
     moved = draw(model.gaussians(features, static, motion), batch, 0)
     still = draw(model.gaussians(features, static), batch, 0)
     nearest = (batch.clip.times - times[:, None]).abs().argmin(dim=1)
@@ -51,7 +51,7 @@ def save_sheet(model: Movies, batch: TrainingBatch, path: Path | None) -> None:
         for frame in (0, -1):
             cells += [
                 _motion(true[scene, frame]),
-                _motion(motion.displacement[scene, frame]),
+                _motion(displacement[scene, frame]),
             ]
         target = batch.target_images[scene, 0].movedim(0, -1)
         cells += [target, moved[scene], still[scene], images[nearest[scene]]]

@@ -1,4 +1,4 @@
-"""Where batches come from: random scenes, made as training goes, some of them used several times.
+"""Where batches come from: random scenes, made as training goes, or clips; some are used again.
 
 The batch of a step depends on the seed, the number of the step and that of the part only.
 """
@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 
 from msdyn.feedforward.correlation import Correlation
+from msdyn.feedforward.data.library import ClipLibrary
 from msdyn.feedforward.model import Movies
 from msdyn.feedforward.training.batches import TrainingBatch, random_batch
 from msdyn.feedforward.training.config import Stage, TrainingConfig
@@ -36,7 +37,8 @@ class BatchSource:
     def __init__(self, config: TrainingConfig, device: torch.device) -> None:
         self.config = config
         self.device = device
-        self._pool: OrderedDict[tuple[int, ...], tuple[TrainingBatch, Correlation | None]]
+        self._library = ClipLibrary(config.data) if config.data else None
+        self._pool: OrderedDict[tuple[int, int, int], tuple[TrainingBatch, Correlation | None]]
         self._pool = OrderedDict()
 
     def batch(
@@ -64,7 +66,17 @@ class BatchSource:
                 self._pool.popitem(last=False)
         return self._pool[key]
 
-    def _new(self, stage: Stage, key: tuple[int, ...]) -> TrainingBatch:
+    def _new(self, stage: Stage, key: tuple[int, int, int]) -> TrainingBatch:
+        stage_index, number, part = key
+        if stage.clips is not None and self._library is not None:
+            return self._library.batch(
+                stage.clips,
+                seed=self.config.seed + stage_index,
+                number=number,
+                device=self.device,
+                rank=part,
+                processes=self.config.parts,
+            )
         generator = numbered_generator(self.config.seed, 3, *key, device=self.device)
         return random_batch(stage.scenes, stage.batch, generator)
 

@@ -85,7 +85,7 @@ def test_a_batch_of_clips_has_losses(folder):
         WHOLE, frames=(2, 3), query_times="random", long_side=16, scenes=2
     )
     batch = ClipLibrary(folder).batch(options, seed=0, number=5)
-    values = losses(model, batch, 0, LossWeights(rendering=1.0, log_depth=1.0), generator())
+    values = losses(model, batch, [0], LossWeights(rendering=1.0, log_depth=1.0), generator())
     assert {"depth", "log_depth", "motion", "rendering"} <= set(values)
     total = sum(values.values())
     assert torch.isfinite(total)

@@ -13,7 +13,7 @@ from msdyn.feedforward.training.batches import (
     TrackedMotion,
     random_batch,
 )
-from msdyn.feedforward.training.objective import LossWeights, losses
+from msdyn.feedforward.training.objective import LossWeights, draw, losses
 from msdyn.feedforward.training.random_scenes import SceneOptions
 
 WEIGHTS = LossWeights(log_depth=1.0, rendering=1.0)
@@ -53,8 +53,8 @@ def part(batch, chosen):
 def test_losses_are_the_mean_of_those_of_the_scenes(model, batch, balanced):
     """So that processes which share a batch minimise the loss of the whole batch."""
     weights = dataclasses.replace(WEIGHTS, balanced=balanced)
-    whole = losses(model, batch, 0, weights, generator())
-    alone = [losses(model, part(batch, [i]), 0, weights, generator()) for i in range(3)]
+    whole = losses(model, batch, [0], weights, generator())
+    alone = [losses(model, part(batch, [i]), [0], weights, generator()) for i in range(3)]
     assert set(whole) == {"match", "depth", "log_depth", "motion", "rendering"}
     for name, value in whole.items():
         expected = torch.stack([own[name] for own in alone]).mean()
@@ -68,8 +68,8 @@ def test_weights_of_data_sets_scale_the_losses_of_their_scenes(model, batch):
         depth_weight=torch.tensor([1.0, 0.0, 0.5]),
         motion_weight=torch.tensor([0.0, 2.0, 0.0]),
     )
-    values = losses(model, weighted, 0, WEIGHTS, generator())
-    own = [losses(model, scene, 0, WEIGHTS, generator()) for scene in (one, two, three)]
+    values = losses(model, weighted, [0], WEIGHTS, generator())
+    own = [losses(model, scene, [0], WEIGHTS, generator()) for scene in (one, two, three)]
     torch.testing.assert_close(
         values["log_depth"], (own[0]["log_depth"] + own[2]["log_depth"] / 2) / 3
     )
@@ -92,6 +92,62 @@ def test_where_nothing_is_known_of_the_motion_its_losses_are_zero(model, batch):
     kinds = torch.full((3,), MOTION_KINDS.index("unknown"))
     unknown = dataclasses.replace(batch, kind=kinds)
     weights = dataclasses.replace(WEIGHTS, distribution=1.0, match=0.0)
-    values = losses(model, unknown, 0, weights, generator())
+    values = losses(model, unknown, [0], weights, generator())
     assert values["motion"] == 0 and values["distribution"] == 0
     assert sum(values.values()).isfinite()
+
+
+def test_losses_of_several_query_times_are_averaged(model):
+    batch = random_batch(SceneOptions(), BatchOptions(2, frames=2, size=16, queries=2), generator())
+    both = losses(model, batch, [0, 1], WEIGHTS, generator())
+    one, other = (losses(model, batch, [query], WEIGHTS, generator()) for query in (0, 1))
+    for name, value in both.items():
+        torch.testing.assert_close(value, (one[name] + other[name]) / 2)
+
+
+def test_published_motion_of_static_scenes_is_the_length_of_displacements(model, batch):
+    static = dataclasses.replace(
+        batch,
+        kind=torch.full((3,), MOTION_KINDS.index("static")),
+        query_poses=batch.frame_poses[:, :1],
+        frame_poses=batch.frame_poses[:, :1].expand_as(batch.frame_poses),
+    )
+    weights = LossWeights(match=0.0, motion=2.0, motion_error="l1", balanced=False)
+    features = model.encode(static.clip)
+    motion = model.move(features, model.static(features), static.query_times[:, 0])
+    expected = 2 * motion.displacement.norm(dim=-1).mean()
+    value = losses(model, static, [0], weights, generator())["motion"]
+    torch.testing.assert_close(value, expected)
+
+
+def test_the_perceptual_loss_is_relative_to_the_rendering_loss(model, batch):
+    weights = dataclasses.replace(WEIGHTS, rendering=3.0, perceptual=0.5)
+
+    def brightness(images, true):
+        assert images.shape == true.shape == (3, 3, 16, 16)
+        return (images - true).mean(dim=(1, 2, 3))
+
+    with_it = losses(model, batch, [0], weights, generator(), perceptual=brightness)
+    assert "perceptual" not in losses(model, batch, [0], weights, generator())
+    features = model.encode(batch.clip)
+    static = model.static(features)
+    motion = model.move(features, static, batch.query_times[:, 0])
+    image = draw(model.gaussians(features, static, motion), batch, 0)
+    expected = 1.5 * (image.mean() - batch.target_images[:, 0].mean())
+    torch.testing.assert_close(with_it["perceptual"], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_static_network_learns_depth_and_rendering():
+    torch.manual_seed(0)
+    config = dataclasses.replace(TINY, motion=False, time_token=False, attribute_motion="none")
+    options = BatchOptions(2, frames=2, size=16)
+    batch = random_batch(SceneOptions(movers=(0, 0)), options, generator())
+    values = losses(Movies(config), batch, [0], WEIGHTS, generator())
+    assert set(values) == {"match", "depth", "log_depth", "rendering"}
+
+
+def test_half_precision_changes_the_losses_little(model, batch):
+    values = losses(model, batch, [0], WEIGHTS, generator())
+    half = losses(model, batch, [0], WEIGHTS, generator(), half=True)
+    for name, value in values.items():
+        torch.testing.assert_close(half[name], value, rtol=0.1, atol=1e-3)

@@ -2,18 +2,22 @@
 
 import dataclasses
 import json
+import shutil
 
 import imageio.v3 as iio
 import pytest
 import torch
-from feedforward.training.test_loop import CONFIG
+from feedforward.training.test_loop import CONFIG, TINY
 
 from msdyn.cli import train as command
+from msdyn.cli.clips import main as make_clips
 from msdyn.errors import InputError
-from msdyn.feedforward import load_model
+from msdyn.feedforward import Movies, load_model
 from msdyn.feedforward.pretrained import find_model
-from msdyn.feedforward.training import run
-from msdyn.feedforward.training.run import TrainCommandConfig, train
+from msdyn.feedforward.training import command as options
+from msdyn.feedforward.training import published, run
+from msdyn.feedforward.training.command import TrainCommandConfig
+from msdyn.feedforward.training.run import train
 
 
 @pytest.fixture
@@ -22,7 +26,9 @@ def tiny(monkeypatch):
     monkeypatch.setattr(run, "_UNSEEN", 4)
     monkeypatch.setattr(run, "_SHEET", 2)
     monkeypatch.setattr(
-        run, "small_on_cpu", lambda steps, seed: dataclasses.replace(CONFIG, steps=steps, seed=seed)
+        options,
+        "small_on_cpu",
+        lambda steps, seed: dataclasses.replace(CONFIG, steps=steps, seed=seed),
     )
 
 
@@ -96,3 +102,65 @@ def test_an_interruption_keeps_the_steps_and_a_damaged_checkpoint_is_told(tiny, 
 def test_options_out_of_range(tmp_path):
     with pytest.raises(InputError, match="steps: expected at least 1, got 0"):
         TrainCommandConfig(tmp_path, steps=0)
+
+
+def test_the_papers_stages_need_clips(tmp_path, capsys):
+    assert command.main([str(tmp_path / "run"), "--recipe", "static"]) == 2
+    assert "data: expected folders of clips" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        command.main([str(tmp_path / "run"), "--data", str(tmp_path)])
+    assert "expected with one of the recipes static" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_the_papers_stages_follow_one_another(tmp_path, capsys, monkeypatch):
+    """Static scenes, then dynamic ones from the weights of the static stage, on clips of ours."""
+    monkeypatch.setattr(run, "_UNSEEN", 2)
+    monkeypatch.setattr(run, "_SHEET", 1)
+    monkeypatch.setattr(options.ModelConfig, "small", lambda: dataclasses.replace(TINY, patch=8))
+    clips = tmp_path / "clips"
+    assert make_clips(["random", str(clips), "--count", "3", "--seed", "1"]) == 0
+    common = ["--network", "small", "--data", str(clips), "--validation", str(clips)]
+    common += ["--steps", "2", "--scenes", "1", "--parts", "2", "--queries", "2", "--warmup", "1"]
+    common += ["--frames", "2", "2", "--long-side", "32", "--device", "cpu"]
+    static, dynamic = tmp_path / "static", tmp_path / "dynamic"
+    assert command.main([str(static), "--recipe", "static", *common]) == 2
+    assert "expected static clips" in capsys.readouterr().err
+    shutil.rmtree(static)
+    monkeypatch.setattr(
+        published, "_CLIPS", published._CLIPS | {"static": published._CLIPS["views"]}
+    )
+    assert command.main([str(static), "--recipe", "static", *common]) == 0
+    assert "motion of moving" not in capsys.readouterr().out
+    trained = load_model(static / "model.safetensors")
+    assert not trained.config.motion
+    initial = ["--initial", str(static / "model.safetensors")]
+    assert command.main([str(dynamic), "--recipe", "dynamic", *common, *initial]) == 0
+    assert "motion of moving pixels" in capsys.readouterr().out
+    model = load_model(dynamic / "model.safetensors")
+    assert model.config.motion and model.config.time_token
+    log = [json.loads(line) for line in (dynamic / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["unseen"]["epe_zero"] > 0
+    # The encoder is frozen in the static stage only.
+    torch.manual_seed(0)
+    start = Movies(trained.config).encoder.state_dict()
+    assert all(torch.equal(v, start[k]) for k, v in trained.encoder.state_dict().items())
+    assert not all(torch.equal(v, start[k]) for k, v in model.encoder.state_dict().items())
+
+
+def test_a_published_stage_is_the_papers():
+    training = published.published_stage("resolution", 5000, ("clips",))
+    clips = training.stages[0].clips
+    assert clips.scenes * training.parts == 256
+    assert (clips.frames, clips.long_side, clips.aspect, clips.patch) == (
+        (2, 13), 518, (0.5, 2.0), 14
+    )  # fmt: skip
+    assert training.rate == 1e-5 and training.weight_decay == 0.05 and training.warmup == 1000
+    with torch.device("meta"):
+        names = [name for name, _ in Movies(training.model).named_parameters()]
+    full = {name.split(".")[0] for name in names if training.part_factor(name) == 1}
+    assert full == {"splat_head", "motion_splat_head", "aggregator", "motion_head"}
+    assert training.part_factor("encoder.cls_token") == 0.1
+    assert training.part_factor("motion_head.time_embed.weight") == 1
+    assert training.part_factor("motion_head.norm.weight") == 0.1

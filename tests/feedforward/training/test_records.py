@@ -1,0 +1,38 @@
+"""The log of a run, as lines and as curves of TensorBoard."""
+
+import json
+import sys
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+from msdyn.feedforward.training.records import Records
+
+
+def test_an_entry_is_a_line_and_curves(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    records = Records(tmp_path)
+    records.add({"step": 10, "stage": "matches", "depth": 0.5})
+    records.add({"step": 20, "stage": "matches", "depth": 0.25})
+    records.add({"step": 20, "unseen": {"epe": 0.125}})
+    iio.imwrite(tmp_path / "sheet.png", np.full((4, 6, 3), 200, np.uint8))
+    records.add_picture("unseen", tmp_path / "sheet.png", 20)
+    records.close()
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert lines[0] == {"step": 10, "stage": "matches", "depth": 0.5} and len(lines) == 3
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    curve = [(event.step, event.value) for event in events.Scalars("training/depth")]
+    assert curve == [(10, 0.5), (20, 0.25)]
+    assert [event.value for event in events.Scalars("unseen/epe")] == [0.125]
+    assert events.Images("unseen")[0].width == 6
+
+
+def test_without_tensorboard_there_are_lines_only(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    records = Records(tmp_path)
+    records.add({"step": 1, "depth": 0.5})
+    records.add_picture("unseen", tmp_path / "missing.png", 1)
+    records.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl"]
