@@ -40,13 +40,13 @@ def save_state(
 ) -> None:
     """Write weights, moments and counters; all processes call it."""
     if processes.sharded:
-        from torch.distributed import checkpoint
         from torch.distributed.checkpoint.state_dict import get_state_dict
+        from torch.distributed.checkpoint.state_dict_saver import save
 
         weights, moments = get_state_dict(model, optimiser)
         state = {"model": weights, "optimiser": moments, _COUNTERS: counters}
         new = folder / f"{_FOLDER}.new"
-        checkpoint.save(state, checkpoint_id=new)
+        save(state, checkpoint_id=new)
         processes.wait()
         if processes.first:
             shutil.rmtree(folder / _FOLDER, ignore_errors=True)
@@ -97,22 +97,23 @@ def restore_state(
 def _read_divided(
     path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, counters: dict[str, int]
 ) -> dict[str, Any]:
-    from torch.distributed import checkpoint
     from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
     from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+    from torch.distributed.checkpoint.state_dict_loader import load
 
     weights, moments = get_state_dict(model, optimiser)
     state = {"model": weights, "optimiser": moments, _COUNTERS: dict(counters)}
     # Parameters that no step has trained have no moments.
     planner = DefaultLoadPlanner(allow_partial_load=True)
-    checkpoint.load(state, checkpoint_id=path, planner=planner)
+    load(state, checkpoint_id=path, planner=planner)
     set_state_dict(
         model,
         optimiser,
         model_state_dict=state["model"],
         optim_state_dict=state["optimiser"],
     )
-    stored = checkpoint.FileSystemReader(path).read_metadata().state_dict_metadata
+    stored = FileSystemReader(path).read_metadata().state_dict_metadata
     for name, parameter in model.named_parameters():
         if f"model.{name}" not in stored:
             raise ValueError(f"{name} is missing")
@@ -128,4 +129,5 @@ def full_weights(model: nn.Module, processes: Processes) -> dict[str, torch.Tens
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    return dict(get_model_state_dict(model, options=options))
+    gathered = get_model_state_dict(model, options=options)
+    return {name: value for name, value in gathered.items() if isinstance(value, torch.Tensor)}
