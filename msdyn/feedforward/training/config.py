@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from typing import Literal
@@ -79,15 +80,16 @@ class TrainingConfig:
         if not self.data and any(stage.clips is not None for stage in self.stages):
             raise InputError("data: expected folders of clips for this recipe; see msdyn-clips")
 
+    @property
+    def ends(self) -> list[int]:
+        """The step after the last one of each stage."""
+        total = sum(stage.share for stage in self.stages)
+        shares = itertools.accumulate(stage.share for stage in self.stages)
+        return [round(share / total * self.steps) for share in shares]
+
     def stage(self, step: int) -> int:
         """Return the index of the stage of a step."""
-        total = sum(stage.share for stage in self.stages)
-        end = 0.0
-        for index, stage in enumerate(self.stages):
-            end += stage.share / total * self.steps
-            if step < round(end):
-                return index
-        return len(self.stages) - 1
+        return next((i for i, end in enumerate(self.ends) if step < end), len(self.stages) - 1)
 
     def rate_factor(self, step: int) -> float:
         """Return the factor of the learning rate at a step: warm-up, then a cosine to zero."""

@@ -48,14 +48,15 @@ class BatchSource:
 
         With it come the matches between its frames, if the stage does not train them.
         """
-        stage = self.config.stages[self.config.stage(step)]
+        number = self.config.stage(step)
+        stage = self.config.stages[number]
         index, repeats = divmod(step, stage.reuse)
         if repeats:
             generator = numbered_generator(self.config.seed, 2, step, part)
-            index = max(index - int(torch.randint(_POOL, (1,), generator=generator)), 0)
-            while self.config.stages[self.config.stage(index * stage.reuse)] != stage:
-                index += 1
-        key = (self.config.stages.index(stage), index, part)
+            back = int(torch.randint(_POOL, (1,), generator=generator))
+            first = self.config.ends[number - 1] // stage.reuse if number else 0
+            index = max(index - back, first)
+        key = (number, index, part)
         if key not in self._pool:
             batch, matches = self._new(stage, key), None
             if model.config.correlation and not stage.weights.match:

@@ -90,3 +90,12 @@ def test_a_run_starts_from_given_weights(tmp_path):
     assert not torch.equal(
         weights(Trainer(dataclasses.replace(config, initial=None))), weights(Trainer(CONFIG))
     )
+
+
+def test_stages_of_fewer_steps_than_batches_are_used(tmp_path):
+    """A stage may begin and end between the steps at which batches are new."""
+    stages = tuple(dataclasses.replace(stage, reuse=5) for stage in CONFIG.stages)
+    trainer = Trainer(dataclasses.replace(CONFIG, stages=stages, steps=4))
+    assert trainer.config.ends == [1, 3, 4]
+    trainer.run(tmp_path)
+    assert trainer.step == 4
