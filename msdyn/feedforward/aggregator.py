@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from msdyn.feedforward.attention import Block
+from msdyn.feedforward.attention import Block, run_block
 from msdyn.feedforward.config import ModelConfig
 from msdyn.feedforward.embeddings import (
     POSE_NUMBERS,
@@ -89,9 +88,14 @@ class Aggregator(nn.Module):
         for index, (frame_block, global_block) in enumerate(
             zip(self.frame_blocks, self.global_blocks, strict=True)
         ):
-            own = self._run(frame_block, tokens, positions)  # [B F, tokens, width]
-            joint = self._run(
-                global_block, own.reshape(scenes, -1, own.shape[-1]), all_positions
+            own = run_block(
+                frame_block, tokens, positions, recompute=self.recompute
+            )  # [B F, tokens, width]
+            joint = run_block(
+                global_block,
+                own.reshape(scenes, -1, own.shape[-1]),
+                all_positions,
+                recompute=self.recompute,
             ).reshape(own.shape)
             if index in self.config.head_layers:
                 both = torch.cat([own, joint], dim=-1)[:, special.shape[2] :]
@@ -117,8 +121,3 @@ class Aggregator(nn.Module):
         learned = torch.cat([self.camera_token, self.register_token], dim=2)[:, later]
         tokens.append(learned.expand(scenes, -1, -1, -1))
         return torch.cat([token.to(tokens[0].dtype) for token in tokens], dim=2)
-
-    def _run(self, block: nn.Module, tokens: Tensor, positions: Tensor) -> Tensor:
-        if self.recompute and torch.is_grad_enabled():
-            return checkpoint(block, tokens, positions, use_reentrant=False)
-        return block(tokens, positions)

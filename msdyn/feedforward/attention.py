@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.checkpoint import checkpoint
 
 from msdyn.feedforward.embeddings import rotate_by_position
 
-__all__ = ["Block"]
+__all__ = ["Block", "run_block"]
 
 _MLP_RATIO = 4
 
@@ -95,3 +96,12 @@ class Block(nn.Module):
     ) -> Float[Tensor, "batch tokens width"]:
         x = x + self.ls1(self.attn(self.norm1(x), positions))
         return x + self.ls2(self.mlp(self.norm2(x)))
+
+
+def run_block(
+    block: nn.Module, tokens: Tensor, positions: Tensor | None = None, *, recompute: bool
+) -> Tensor:
+    """Return a block's output, whose activations are computed again for gradients if asked for."""
+    if recompute and torch.is_grad_enabled():
+        return checkpoint(block, tokens, positions, use_reentrant=False)
+    return block(tokens, positions)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from msdyn.feedforward.attention import Block
+from msdyn.feedforward.attention import Block, run_block
 from msdyn.feedforward.config import ModelConfig
 
 __all__ = ["ImageEncoder"]
@@ -28,6 +28,7 @@ class ImageEncoder(nn.Module):
         width, cells = config.width, config.position_grid**2
         self.grid = config.position_grid
         self.patch = config.patch
+        self.recompute = False
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + cells, width))
         self.register_tokens = nn.Parameter(torch.zeros(1, config.registers, width))
@@ -60,7 +61,7 @@ class ImageEncoder(nn.Module):
         registers = self.register_tokens.expand(count, -1, -1)
         tokens = torch.cat([tokens[:, :1], registers, tokens[:, 1:]], dim=1)
         for block in self.blocks:
-            tokens = block(tokens)
+            tokens = run_block(block, tokens, recompute=self.recompute)
         return tokens
 
     def _positions(self, rows: int, columns: int) -> Float[Tensor, "1 tokens channels"]:

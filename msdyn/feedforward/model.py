@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from torch.utils.checkpoint import checkpoint
 
 from msdyn.feedforward.aggregator import Aggregator
 from msdyn.feedforward.config import ModelConfig
@@ -137,6 +139,8 @@ class Movies(nn.Module):
 
     Attributes:
         frame_chunk: frames that a head processes at once; None for all. The result is the same.
+        recompute: activations of blocks and heads for gradients instead of keeping them, to save
+            memory in training.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -170,6 +174,14 @@ class Movies(nn.Module):
                 self.motion_splat_head = DptHead(
                     config, tokens, ATTRIBUTES, timed=True, shortcut=ATTRIBUTES
                 )
+
+    @property
+    def recompute(self) -> bool:
+        return self.aggregator.recompute
+
+    @recompute.setter
+    def recompute(self, value: bool) -> None:
+        self.aggregator.recompute = self.encoder.recompute = value
 
     def encode(self, clip: ClipTensors, *, matches: Correlation | None = None) -> Features:
         """Return the features of a clip, which all heads share.
@@ -303,8 +315,11 @@ class Movies(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return [B, F, outputs, H, W] and [B, F, H, W] of a head, in chunks of frames."""
         frames = features.clip.images.shape[1]
+        run = self._run_chunk
+        if self.recompute and torch.is_grad_enabled():
+            run = partial(checkpoint, run, use_reentrant=False)
         parts = [
-            self._run_chunk(head, features, chunk, query, shortcut, cue)
+            run(head, features, chunk, query, shortcut, cue)
             for chunk in _chunks(frames, self.frame_chunk)
         ]
         outputs, confidences = zip(*parts, strict=True)

@@ -73,7 +73,7 @@ class Trainer:
         self.model = _initialised(Movies(config.model))
         if config.initial is not None:
             start_from(self.model, find_model(config.initial).path)
-        self.model.aggregator.recompute = config.recompute
+        self.model.recompute = config.recompute
         for name, parameter in self.model.named_parameters():
             if all(name.startswith(stage.frozen) for stage in config.stages):
                 parameter.requires_grad_(False)

@@ -18,6 +18,7 @@ WITHOUT_MATCHES = dataclasses.replace(
     TWO_PARTS,
     model=dataclasses.replace(CONFIG.model, correlation=False),
     stages=CONFIG.stages[1:],
+    recompute=True,
 )
 CONFIGS = {"ddp": TWO_PARTS, "fsdp": WITHOUT_MATCHES}
 
