@@ -1,0 +1,98 @@
+"""msdyn-clips as a shell command."""
+
+from dataclasses import replace
+
+import imageio.v3 as iio
+import pytest
+from clips import two_boxes
+from feedforward.data.toy_clips import posed_clip, tracked_clip, wall_clip
+
+from msdyn.cli import clips
+from msdyn.feedforward.data import ClipLibrary, ClipWriter
+from msdyn.feedforward.data.convert import register_converter
+from msdyn.synthetic import write_truth
+
+
+def lines(capsys, *arguments, code=0):
+    assert clips.main([str(argument) for argument in arguments]) == code
+    captured = capsys.readouterr()
+    return (captured.err if code else captured.out).strip().splitlines()
+
+
+def test_random_scenes_are_written_listed_and_shown(tmp_path, capsys):
+    options = ("--count", 2, "--frames", 3, "--size", 16)
+    assert lines(capsys, "random", tmp_path, *options) == [f"2 clips written to {tmp_path}"]
+    options = ("--count", 3, *options[2:])
+    again = f"1 clips written to {tmp_path}; 2 were there before"
+    assert lines(capsys, "random", tmp_path, *options) == [again]
+    listed = lines(capsys, "list", tmp_path, "--limit", 2)
+    assert listed[1].split() == ["random/000000", "3", "3", "16x16", "poses", "yes"]
+    assert listed[3] == "... 1 more (--limit)"
+    assert listed[4].startswith("random: 3 clips, 18 frames; 1 draws of each per epoch")
+    assert listed[5].startswith("3 clips in 2 shards")
+    sheet = tmp_path / "sheet.png"
+    lines(capsys, "show", tmp_path, "random/000001", "--out", sheet, "--frames", 2)
+    assert iio.imread(sheet).shape == (5 * 164, 2 * 164, 3)
+
+
+@pytest.mark.parametrize("clip", [wall_clip(), tracked_clip(), posed_clip()])
+def test_a_sheet_has_a_row_for_all_that_a_clip_has(clip, tmp_path, capsys):
+    with ClipWriter(tmp_path) as writer:
+        writer.add(clip)
+    lines(capsys, "show", tmp_path, f"toy/{clip.name}", "--out", tmp_path / "a.png")
+    rows = {"static": 2, "tracks": 3, "poses": 4}[clip.motion]
+    assert iio.imread(tmp_path / "a.png").shape[0] == rows * (107 + 4)
+
+
+def test_scene_directories(tmp_path, capsys):
+    scene = write_truth(two_boxes(4, 48, 36), tmp_path / "boxes")
+    out = tmp_path / "out"
+    written = lines(capsys, "scene", scene, "--out", out, "--name", "b", "--images", "png")
+    assert written == [f"1 clips written to {out}"]
+    assert [entry.key for entry in ClipLibrary(out).entries] == ["msdyn/b"]
+    (error,) = lines(capsys, "scene", tmp_path, "--out", tmp_path / "none", code=2)
+    assert "not a scene directory" in error
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_registered_data_set_is_converted_and_resumed(tmp_path, capsys):
+    @register_converter("toyset", layout="anything")
+    def convert(source):
+        for name in ("a", "b"):
+            yield replace(wall_clip(name), dataset=source.name)
+
+    source = tmp_path / "source"
+    source.mkdir()
+    out = tmp_path / "out"
+    assert lines(capsys, "convert", "toyset", source, out) == [f"2 clips written to {out}"]
+    expected = f"0 clips written to {out}; 2 were there before"
+    assert lines(capsys, "convert", "toyset", source, out) == [expected]
+    with pytest.raises(SystemExit) as end:
+        clips.main(["convert", "nothing", str(source), str(out)])
+    assert end.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("random", "x", "--count", "0"), "error: count: expected at least 1, got 0"),
+        (("random", "x", "--quality", "0"), "error: quality: expected 1 to 100, got 0"),
+        (("scene", "a", "b", "--out", "x", "--name", "c"), "error: name: expected a single scene"),
+    ],
+)
+def test_a_value_out_of_range_is_one_line(arguments, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        clips.main(arguments)
+    error = capsys.readouterr().err.strip()
+    assert end.value.code == 2 and error.startswith(message) and "\n" not in error
+
+
+def test_folders_and_clips_that_are_not_there(tmp_path, capsys):
+    (error,) = lines(capsys, "list", tmp_path / "nothing", code=2)
+    assert "no such folder" in error
+    (error,) = lines(capsys, "list", tmp_path, code=2)
+    assert "expected shards" in error
+    with ClipWriter(tmp_path) as writer:
+        writer.add(wall_clip())
+    (error,) = lines(capsys, "show", tmp_path, "toy/x", "--out", tmp_path / "a.png", code=2)
+    assert "clip toy/x: expected one of 1 clips" in error
