@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Union
 
 import tyro
 
@@ -35,13 +35,9 @@ COMMANDS = {
     "list": ListCommand,
     "show": ShowCommand,
 }
-_Command: Any = (
-    Annotated[RandomCommand, tyro.conf.subcommand("random")]
-    | Annotated[SceneCommand, tyro.conf.subcommand("scene")]
-    | Annotated[ConvertCommand, tyro.conf.subcommand("convert")]
-    | Annotated[ListCommand, tyro.conf.subcommand("list")]
-    | Annotated[ShowCommand, tyro.conf.subcommand("show")]
-)
+_Command: Any = Union[
+    *(Annotated[config, tyro.conf.subcommand(name)] for name, config in COMMANDS.items())
+]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

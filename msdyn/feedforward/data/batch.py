@@ -53,7 +53,6 @@ class ClipBatchOptions:
                 raise InputError(f"{name}: expected at least 1, got {getattr(self, name)}")
         for name in ("frames", "aspect", "crop"):
             low, high = getattr(self, name)
-            object.__setattr__(self, name, (low, high))  # JSON has lists
             if not 0 < low <= high < math.inf:
                 raise InputError(f"{name}: expected 0 < smallest <= largest, got {low}, {high}")
         if self.frames[0] < 1 or self.crop[1] > 1:
