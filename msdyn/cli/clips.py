@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Any, Union
@@ -17,6 +18,7 @@ from msdyn.feedforward.data.run import (
     RandomCommand,
     SceneCommand,
     ShowCommand,
+    WrittenClips,
     show,
     write_dataset,
     write_random,
@@ -48,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _clips(
     config: RandomCommand | SceneCommand | ConvertCommand | ListCommand | ShowCommand,
 ) -> None:
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
     match config:
         case ListCommand():
             _list(config)
@@ -62,10 +65,10 @@ def _clips(
             _print_written(write_dataset(config), config.out)
 
 
-def _print_written(counts: tuple[int, int], folder: object) -> None:
-    written, had = counts
-    before = f"; {had} were there before" if had else ""
-    print(f"{written} clips written to {folder}{before}")
+def _print_written(clips: WrittenClips, folder: object) -> None:
+    before = f"; {clips.before} were there before" if clips.before else ""
+    damaged = f"; {clips.damaged} left out" if clips.damaged else ""
+    print(f"{clips.written} clips written to {folder}{before}{damaged}")
 
 
 def _list(config: ListCommand) -> None:

@@ -1,8 +1,10 @@
 """msdyn-clips as a shell command."""
 
+import json
 from dataclasses import replace
 
 import imageio.v3 as iio
+import numpy as np
 import pytest
 from clips import two_boxes
 from feedforward.data.toy_clips import posed_clip, tracked_clip, wall_clip
@@ -70,6 +72,33 @@ def test_a_registered_data_set_is_converted_and_resumed(tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         clips.main(["convert", "nothing", str(source), str(out)])
     assert end.value.code == 2
+
+
+def test_damaged_clips_may_be_left_out(tmp_path, capsys, caplog):
+    def lost(index):
+        raise FileNotFoundError(f"/data/{index}.png: no such file")
+
+    @register_converter("torn", layout="anything")
+    def convert(source):
+        yield wall_clip("a")
+        yield wall_clip("b", frame=lost)
+        yield wall_clip("c")
+
+    out = tmp_path / "out"
+    (error,) = lines(capsys, "convert", "torn", tmp_path, out, code=2)
+    assert "/data/0.png" in error
+    written = lines(capsys, "convert", "torn", tmp_path, out, "--skip-damaged")
+    assert written == [f"1 clips written to {out}; 1 were there before; 1 left out"]
+    assert "left out: /data/0.png: no such file" in caplog.text
+    assert [entry.name for entry in ClipLibrary(out).entries] == ["a", "c"]
+
+
+def test_options_of_random_scenes(tmp_path, capsys):
+    options = ("--count", 1, "--frames", 2, "--size", 16, "--dataset", "still")
+    lines(capsys, "random", tmp_path, *options, "--scenes.camera-travel", 0, 0)
+    clip = ClipLibrary(tmp_path).clip("still/000000")
+    np.testing.assert_allclose(clip.world_from_cam[0, :3, 3], clip.world_from_cam[1, :3, 3])
+    assert json.loads(clip.about["options"])["camera_travel"] == [0, 0]
 
 
 @pytest.mark.parametrize(

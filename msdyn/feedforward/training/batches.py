@@ -137,8 +137,13 @@ class TrainingBatch:
         return motion
 
     def known(self, query: int) -> Bool[Tensor, "scenes frames height width"]:
-        """Return the input pixels whose displacement to a query time is known."""
+        """Return the input pixels whose displacement to a query time is known.
+
+        The pose of an object gives that of its pixels with depth.
+        """
         known = ~self.has_kind("unknown")[:, None, None, None].expand(self.depth.shape)
+        if self.valid is not None:
+            known = known & (self.valid | ~self.moving)
         if self.tracked is not None:
             tracked = self.has_kind("tracks")[:, None, None, None]
             known = torch.where(tracked, self.tracked.known[:, query], known)
@@ -189,7 +194,9 @@ def render_batch(
     targets: bool,
 ) -> TrainingBatch:
     """Return input frames at `times`, and targets at the query times, of given scenes."""
-    intrinsics = scenes.intrinsics
+    intrinsics = torch.stack(
+        [scenes.focal, scenes.focal, *(torch.full_like(scenes.focal, 0.5),) * 2], dim=-1
+    )
     world_from_cam = scenes.world_from_camera(times)
     side_from = scenes.world_from_camera(query_times, side=True)
     exact = _cast(scenes, world_from_cam, intrinsics, times, size)
@@ -233,33 +240,6 @@ def render_batch(
         target_world_from_cam=canonical(side_from),
         target_intrinsics=intrinsics[:, None].expand(-1, query_times.shape[1], -1),
     )
-
-
-def render_views(
-    scenes: RandomScenes,
-    times: Float[Tensor, "scenes views"],
-    size: int,
-    *,
-    side: bool,
-) -> tuple[
-    Float[Tensor, "scenes views 3 height width"],
-    Float[Tensor, "scenes views height width"],
-    Int[Tensor, "scenes views height width"],
-]:
-    """Return images, z-depth and objects that a camera sees, in the world of the scenes.
-
-    Args:
-        scenes: the scenes; the index of an object is `scenes.moving.shape[1]` for the room.
-        times: of the views.
-        size: side of the images, px.
-        side: from the second camera.
-    """
-    intrinsics = scenes.intrinsics
-    cameras = scenes.world_from_camera(times, side=side)
-    exact = _cast(scenes, cameras, intrinsics, times, size)
-    shape = (*times.shape, size, size)
-    images = _images(scenes, cameras, intrinsics, times, size)
-    return images, exact.depth.view(shape), exact.index.view(shape)
 
 
 def _cast(
@@ -377,3 +357,27 @@ def _nearest(
     column = pixels[..., 0].floor().clamp(0, width - 1).long()
     row = pixels[..., 1].floor().clamp(0, height - 1).long()
     return maps.flatten(1).gather(1, row * width + column)
+
+
+def render_views(
+    scenes: RandomScenes, times: Float[Tensor, "scenes views"], size: int, *, side: bool
+) -> tuple[
+    Float[Tensor, "scenes views 3 height width"],
+    Float[Tensor, "scenes views height width"],
+    Int[Tensor, "scenes views height width"],
+]:
+    """Return images, z-depth and objects that a camera sees, in the world of the scenes.
+
+    Args:
+        scenes: the scenes; the index of the room is the number of objects.
+        times: of the views.
+        size: side of the images, px.
+        side: from the second camera.
+    """
+    half = torch.full_like(scenes.focal, 0.5)
+    intrinsics = torch.stack([scenes.focal, scenes.focal, half, half], dim=-1)
+    cameras = scenes.world_from_camera(times, side=side)
+    exact = _cast(scenes, cameras, intrinsics, times, size)
+    shape = (*times.shape, size, size)
+    images = _images(scenes, cameras, intrinsics, times, size)
+    return images, exact.depth.view(shape), exact.index.view(shape)

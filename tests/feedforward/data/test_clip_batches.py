@@ -258,6 +258,21 @@ def test_the_motion_of_tracks(toys):
     assert found > 5
 
 
+def test_the_motion_of_a_moving_object_is_known_with_its_depth(tmp_path):
+    posed = posed_clip()
+
+    def frame(index):
+        own = posed.frame(index)
+        own.depth[6] = 0
+        return own
+
+    with ClipWriter(tmp_path) as writer:
+        writer.add(dataclasses.replace(posed, frame=frame))
+    batch = ClipLibrary(tmp_path).batch(TOY, seed=0, number=0)
+    assert (batch.moving & ~batch.valid).any() and (~batch.moving & ~batch.valid).any()
+    assert torch.equal(batch.known(0), batch.valid | ~batch.moving)
+
+
 def test_a_track_is_at_the_pixel_that_shows_it(tmp_path):
     """Of the camera at x = 0, a point at (0.2, 0, 4) with the focal length .8 W: column .54 W."""
     clip = tracked_clip()
