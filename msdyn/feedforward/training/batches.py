@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from msdyn.feedforward.embeddings import pixel_rays
@@ -310,11 +310,13 @@ def true_matches(
 
     Returns:
         Positions (column, row) in cells, cell centres at whole numbers, and whether the point is
-        visible in frame j.
+        visible in frame j. Positions are NaN where depth that is not known decides.
     """
     frames = batch.depth.shape[1]
     middle = slice(cell // 2, None, cell)
     points = batch.points
+    valid = torch.ones_like(batch.moving) if batch.valid is None else batch.valid
+    own_valid = valid[:, :, middle, middle].flatten(2)
     positions, visible = [], []
     for later in range(frames):
         moved = (points + batch.motion_to_frame(later))[:, :, middle, middle].flatten(2, 3)
@@ -322,11 +324,15 @@ def true_matches(
             moved.flatten(1, 2), batch.clip.world_from_cam[:, later],
             batch.clip.intrinsics[:, later], batch.clip.size,
         )  # fmt: skip
+        in_image = _inside(pixels, batch.clip.size) & (depth > 0)
+        known = _nearest(valid[:, later], pixels) | ~in_image
+        known = known.view(moved.shape[:-1]) & own_valid
         # The pixel's centre is half a pixel from the cell's, here as there.
-        positions.append(((pixels - 0.5) / cell - 0.5).view(*moved.shape[:-1], 2))
+        position = ((pixels - 0.5) / cell - 0.5).view(*moved.shape[:-1], 2)
+        positions.append(torch.where(known[..., None], position, torch.nan))
         surface = _nearest(batch.depth[:, later], pixels)
-        seen = (depth < (1 + _OCCLUDED) * surface) & _inside(pixels, batch.clip.size) & (depth > 0)
-        visible.append(seen.view(moved.shape[:-1]))
+        seen = (depth < (1 + _OCCLUDED) * surface) & in_image
+        visible.append(seen.view(moved.shape[:-1]) & known)
     return torch.stack(positions, dim=2), torch.stack(visible, dim=2)
 
 
@@ -350,8 +356,8 @@ def _inside(pixels: Float[Tensor, "*batch 2"], size: tuple[int, int]) -> Bool[Te
 
 
 def _nearest(
-    maps: Float[Tensor, "scenes height width"], pixels: Float[Tensor, "scenes points 2"]
-) -> Float[Tensor, "scenes points"]:
+    maps: Shaped[Tensor, "scenes height width"], pixels: Float[Tensor, "scenes points 2"]
+) -> Shaped[Tensor, "scenes points"]:
     """Return the values at the pixels that contain given positions, clamped to the image."""
     height, width = maps.shape[-2:]
     column = pixels[..., 0].floor().clamp(0, width - 1).long()
