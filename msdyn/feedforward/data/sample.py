@@ -71,7 +71,9 @@ class ClipSample:
 
 def is_static(entry: ClipEntry) -> bool:
     """Return whether nothing moves in a clip."""
-    return entry.motion == "static" or dataset_info(entry.dataset).static
+    return entry.motion == "static" or (
+        entry.motion == "unknown" and dataset_info(entry.dataset).static
+    )
 
 
 def draw_sample(
