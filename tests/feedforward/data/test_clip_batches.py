@@ -65,7 +65,7 @@ def test_a_scene_through_a_shard_is_the_scene_rendered(scenes, tmp_path, image_f
         int((first - own).abs().mean(1).argmin()) for own in batch.clip.images[:, 0].flatten(1)
     ]
     assert sorted(order) == [0, 1, 2]
-    # Eight bits; JPEG of quality 95 errs by up to 0.06 where colours change from pixel to pixel.
+    # Eight bits; JPEG of quality 95 errs by up to 0.08 where colours change from pixel to pixel.
     image_error = 0.5 / 255 + 1e-6 if image_format == "png" else 0.1
     for name in ("images", "world_from_cam", "intrinsics", "times"):
         atol = image_error if name == "images" else 1e-4
