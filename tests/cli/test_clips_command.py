@@ -1,6 +1,8 @@
 """msdyn-clips as a shell command."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import imageio.v3 as iio
@@ -19,6 +21,11 @@ def lines(capsys, *arguments, code=0):
     assert clips.main([str(argument) for argument in arguments]) == code
     captured = capsys.readouterr()
     return (captured.err if code else captured.out).strip().splitlines()
+
+
+def test_the_command_is_imported_alone():
+    """In a process of its own: clips and training import modules of each other."""
+    subprocess.run([sys.executable, "-c", "import msdyn.cli.clips"], check=True)
 
 
 def test_random_scenes_are_written_listed_and_shown(tmp_path, capsys):
