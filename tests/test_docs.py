@@ -158,8 +158,10 @@ def options_of(command: str) -> frozenset[str]:
 
     def parse(config_type, argv, prog, description, default=None):
         kwargs = {} if default is None else {"default": default}
-        with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
-            tyro.cli(config_type, args=["--help"], prog=prog, **kwargs)
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            for subcommand in ([], *([name] for name in getattr(module, "COMMANDS", ()))):
+                with contextlib.suppress(SystemExit):
+                    tyro.cli(config_type, args=[*subcommand, "--help"], prog=prog, **kwargs)
         left = re.findall(r"^[│ ]*((?:-h, )?--.*?)(?:  |│|$)", out.getvalue(), re.MULTILINE)
         found.update(OPTION.findall("\n".join(left)))
 
@@ -247,6 +249,16 @@ def test_importers():
     modules = {path.stem for path in (ROOT / "preprocess/importers").glob("*.py")} - {"__init__"}
     named = set(re.findall(r"--from ([a-z]+)", "\n".join(TEXTS.values())))
     assert named - {"fit", "predict"} == modules  # sequences, of other commands
+
+
+def test_training_data_sets():
+    from msdyn.feedforward.data.datasets import DATASETS, DatasetInfo
+
+    *listed, other = table("docs/training_data.md", "data set", "draws per epoch")
+    assert [quoted(row[0])[0] for row in listed] == list(DATASETS)
+    for row, info in zip([*listed, other], [*DATASETS.values(), DatasetInfo()], strict=True):
+        numbers = (info.repeat, info.depth_weight, info.motion_weight, info.stride)
+        assert tuple(map(float, row[1:5])) == numbers and (row[5] == "yes") == info.static
 
 
 def test_motion_models_and_fit_presets():

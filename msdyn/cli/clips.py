@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Union
 
 import tyro
 
@@ -17,6 +18,7 @@ from msdyn.feedforward.data.run import (
     RandomCommand,
     SceneCommand,
     ShowCommand,
+    WrittenClips,
     show,
     write_dataset,
     write_random,
@@ -35,13 +37,9 @@ COMMANDS = {
     "list": ListCommand,
     "show": ShowCommand,
 }
-_Command: Any = (
-    Annotated[RandomCommand, tyro.conf.subcommand("random")]
-    | Annotated[SceneCommand, tyro.conf.subcommand("scene")]
-    | Annotated[ConvertCommand, tyro.conf.subcommand("convert")]
-    | Annotated[ListCommand, tyro.conf.subcommand("list")]
-    | Annotated[ShowCommand, tyro.conf.subcommand("show")]
-)
+_Command: Any = Union[
+    *(Annotated[config, tyro.conf.subcommand(name)] for name, config in COMMANDS.items())
+]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _clips(
     config: RandomCommand | SceneCommand | ConvertCommand | ListCommand | ShowCommand,
 ) -> None:
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
     match config:
         case ListCommand():
             _list(config)
@@ -66,10 +65,10 @@ def _clips(
             _print_written(write_dataset(config), config.out)
 
 
-def _print_written(counts: tuple[int, int], folder: object) -> None:
-    written, had = counts
-    before = f"; {had} were there before" if had else ""
-    print(f"{written} clips written to {folder}{before}")
+def _print_written(clips: WrittenClips, folder: object) -> None:
+    before = f"; {clips.before} were there before" if clips.before else ""
+    damaged = f"; {clips.damaged} left out" if clips.damaged else ""
+    print(f"{clips.written} clips written to {folder}{before}{damaged}")
 
 
 def _list(config: ListCommand) -> None:

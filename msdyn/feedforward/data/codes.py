@@ -103,10 +103,11 @@ def decode_depth(
     data: bytes, size: tuple[int, int], limits: tuple[float, float]
 ) -> Float32[np.ndarray, "height width"]:
     """Return a depth map, 0 for unknown; arguments and errors as `decode_image`."""
-    steps = _decode(data, size, "I;16").astype(np.float64)
+    steps = _decode(data, size, "I;16")
     low, high = limits
-    depth = low * np.exp((steps - 1) / _STEPS * math.log(high / low))
-    return np.where(steps > 0, depth, 0).astype(np.float32)
+    table = low * np.exp((np.arange(_STEPS + 2) - 1) / _STEPS * math.log(high / low))
+    table[0] = 0
+    return table.astype(np.float32)[steps]
 
 
 def encode_objects(objects: UInt8[np.ndarray, "height width"]) -> bytes:

@@ -11,7 +11,6 @@ against the size of the tar before it is read.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -197,14 +196,15 @@ def _entry(clip: Any, tar: Path, tar_bytes: int) -> ClipEntry:
 
 def _spans(columns: list[list[Any]], tar_bytes: int, label: str) -> Int64[np.ndarray, "spans 2"]:
     """Return offsets and sizes, all within the tar."""
-    for offset, size in zip(*columns, strict=True):
-        if not (_is_count(offset) and _is_count(size) and offset + size <= tar_bytes):
-            raise InputError(
-                f"{label}: expected offset and size within {tar_bytes} bytes, got {offset!r}, "
-                f"{size!r}"
-            )
-    return np.array(columns, np.int64).T
+    try:
+        spans = np.array(columns).T
+    except ValueError:
+        spans = np.array([])  # of lists in lists
+    # Whole numbers above 2^63 have another type; those up to the size of the tar can be added.
+    if spans.dtype != np.int64 or (spans < 0).any() or (spans > tar_bytes - spans[:, ::-1]).any():
+        raise InputError(f"{label}: expected offsets and sizes within {tar_bytes} bytes")
+    return spans
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < math.inf
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

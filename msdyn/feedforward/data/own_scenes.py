@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +25,15 @@ _LICENCE = "Apache-2.0"
 
 
 def random_clips(
-    count: int, frames: int, size: int, *, options: SceneOptions | None = None, seed: int = 0
+    count: int,
+    frames: int,
+    size: int,
+    *,
+    options: SceneOptions | None = None,
+    seed: int = 0,
+    dataset: str = "random",
 ) -> Iterator[Clip]:
-    """Yield clips of random scenes, each with its own seed.
+    """Yield clips of random scenes, each with its own seed, which is its name.
 
     Args:
         count: clips.
@@ -33,11 +41,15 @@ def random_clips(
         size: side of the images, px.
         options: of the scenes.
         seed: of the first clip; the others have the seeds after it.
+        dataset: of the clips.
     """
+    options = options or SceneOptions()
+    about = {"options": json.dumps(asdict(options))}
     for number in range(seed, seed + count):
         generator = torch.Generator().manual_seed(number)
-        scenes = random_scenes(options or SceneOptions(), 1, generator)
-        yield from clips_of_scenes(scenes, frames, size, first=number)
+        scenes = random_scenes(options, 1, generator)
+        for clip in clips_of_scenes(scenes, frames, size, first=number):
+            yield replace(clip, dataset=dataset, about=clip.about | about)
 
 
 def clips_of_scenes(
@@ -54,14 +66,15 @@ def clips_of_scenes(
     moments = torch.linspace(0, 1, frames).expand(len(scenes.focal), -1)
     cameras = torch.cat([scenes.world_from_camera(moments, side=s) for s in (False, True)], dim=1)
     poses = torch.cat([scenes.world_from_object(moments)] * 2, dim=1)
-    intrinsics = scenes.intrinsics[:, None].expand(-1, 2 * frames, -1)
+    half = torch.full_like(scenes.focal, 0.5)
+    intrinsics = torch.stack([scenes.focal, scenes.focal, half, half], dim=-1)
     for scene in range(len(scenes.focal)):
         yield Clip(
             name=f"{first + scene:06d}",
             dataset="random",
             times=np.tile(moments[scene].double().numpy(), 2),
             world_from_cam=cameras[scene].double().numpy(),
-            intrinsics=intrinsics[scene].double().numpy(),
+            intrinsics=np.tile(intrinsics[scene].double().numpy(), (2 * frames, 1)),
             motion="poses",
             frame=_RandomFrame(_one(scenes, scene), frames, size),
             poses=poses[scene].double().numpy(),

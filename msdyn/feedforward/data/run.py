@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from msdyn.feedforward.data.library import ClipLibrary
 from msdyn.feedforward.data.own_scenes import random_clips, scene_clip
 from msdyn.feedforward.data.shards import ClipWriter
 from msdyn.feedforward.data.sheet import save_clip_sheet
+from msdyn.feedforward.training.random_scenes import SceneOptions
 from msdyn.plugins import registered_choice
 
 __all__ = [
@@ -27,8 +29,15 @@ __all__ = [
     "SceneCommand",
     "ShardOptions",
     "ShowCommand",
+    "WrittenClips",
+    "show",
     "write_clips",
+    "write_dataset",
+    "write_random",
+    "write_scenes",
 ]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,11 @@ class RandomCommand:
     size: int = 64
     """Side of the images, px."""
     seed: int = 0
-    """Of the first clip; the others have the seeds after it."""
+    """Of the first clip; the others have the seeds after it, which are their names."""
+    dataset: str = "random"
+    """Name of the data set of the clips: clips of other options need another one."""
+    scenes: SceneOptions = field(default_factory=SceneOptions)
+    """What is drawn at random."""
     shards: Annotated[ShardOptions, tyro.conf.arg(name="")] = field(default_factory=ShardOptions)
 
     def __post_init__(self) -> None:
@@ -102,6 +115,8 @@ class ConvertCommand:
     """Its folder."""
     out: tyro.conf.Positional[Path]
     """Folder of shards; clips that it has are not written again."""
+    skip_damaged: bool = False
+    """Report clips that cannot be read and go on without them, instead of stopping."""
     shards: Annotated[ShardOptions, tyro.conf.arg(name="")] = field(default_factory=ShardOptions)
 
 
@@ -137,9 +152,26 @@ class ShowCommand:
             raise InputError(f"frames: expected at least 1, got {self.frames}")
 
 
+@dataclass(frozen=True)
+class WrittenClips:
+    """What has been done."""
+
+    written: int
+    """Clips written."""
+    before: int
+    """Clips that the folder had."""
+    damaged: int
+    """Clips left out, because they cannot be read."""
+
+
 def write_clips(
-    clips: Iterable[Clip], folder: Path, options: ShardOptions, total: int | None = None
-) -> tuple[int, int]:
+    clips: Iterable[Clip],
+    folder: Path,
+    options: ShardOptions,
+    *,
+    total: int | None = None,
+    skip_damaged: bool = False,
+) -> WrittenClips:
     """Write clips to a folder, except those that it has, with a progress bar.
 
     Args:
@@ -147,11 +179,9 @@ def write_clips(
         folder: of shards.
         options: of the shards.
         total: clips, for the progress bar.
-
-    Returns:
-        Clips written and clips that the folder had.
+        skip_damaged: leave out clips of which a frame cannot be read, with a warning.
     """
-    written = had = 0
+    written = before = damaged = 0
     with ClipWriter(
         folder,
         shard_bytes=max(1, round(1e6 * options.shard_mb)),
@@ -160,28 +190,39 @@ def write_clips(
     ) as writer:
         for clip in tqdm(clips, "clips", total, unit="clip"):
             if f"{clip.dataset}/{clip.name}" in writer:
-                had += 1
-            else:
+                before += 1
+                continue
+            try:
                 writer.add(clip)
+            except (InputError, FileNotFoundError) as error:
+                if not skip_damaged:
+                    raise
+                _log.warning("left out: %s", error)
+                damaged += 1
+            else:
                 written += 1
-    return written, had
+    return WrittenClips(written, before, damaged)
 
 
-def write_random(config: RandomCommand) -> tuple[int, int]:
-    """Write clips of random scenes; return as `write_clips`."""
-    clips = random_clips(config.count, config.frames, config.size, seed=config.seed)
-    return write_clips(clips, config.out, config.shards, config.count)
+def write_random(config: RandomCommand) -> WrittenClips:
+    """Write clips of random scenes."""
+    clips = random_clips(
+        config.count, config.frames, config.size,
+        options=config.scenes, seed=config.seed, dataset=config.dataset,
+    )  # fmt: skip
+    return write_clips(clips, config.out, config.shards, total=config.count)
 
 
-def write_scenes(config: SceneCommand) -> tuple[int, int]:
-    """Write scene directories; return as `write_clips`."""
+def write_scenes(config: SceneCommand) -> WrittenClips:
+    """Write scene directories."""
     clips = (scene_clip(scene, config.name) for scene in config.scenes)
-    return write_clips(clips, config.out, config.shards, len(config.scenes))
+    return write_clips(clips, config.out, config.shards, total=len(config.scenes))
 
 
-def write_dataset(config: ConvertCommand) -> tuple[int, int]:
-    """Write a public data set; return as `write_clips`."""
-    return write_clips(find_converter(config.dataset)(config.source), config.out, config.shards)
+def write_dataset(config: ConvertCommand) -> WrittenClips:
+    """Write a public data set."""
+    clips = find_converter(config.dataset)(config.source)
+    return write_clips(clips, config.out, config.shards, skip_damaged=config.skip_damaged)
 
 
 def show(config: ShowCommand) -> None:

@@ -71,7 +71,9 @@ class ClipSample:
 
 def is_static(entry: ClipEntry) -> bool:
     """Return whether nothing moves in a clip."""
-    return entry.motion == "static" or dataset_info(entry.dataset).static
+    return entry.motion == "static" or (
+        entry.motion == "unknown" and dataset_info(entry.dataset).static
+    )
 
 
 def draw_sample(
@@ -186,9 +188,9 @@ def _sample(
         moves = np.append((np.abs(change) > _POSE_CHANGES).any(axis=(0, 2, 3)), False)
         moving = moves[objects]
     elif clip.entry.motion == "tracks":
-        displacement, known = _tracked(clip, choice, first, scale, cameras, intrinsics, crop.size)
-        length = np.linalg.norm(displacement, axis=-1)
-        moving = (length > _TRACK_MOVES).any(axis=0)
+        displacement, known, moving = _tracked(
+            clip, choice, first, scale, cameras, intrinsics, crop.size
+        )
     identity = np.broadcast_to(np.eye(4), (len(clip), 1, 4, 4))
     poses = np.concatenate([poses, identity], axis=1).astype(np.float32)
     return ClipSample(
@@ -257,10 +259,12 @@ def _tracked(
 ) -> tuple[
     Float32[np.ndarray, "queries frames height width 3"],
     Bool[np.ndarray, "queries frames height width"],
+    Bool[np.ndarray, "frames height width"],
 ]:
     """Return the displacement of the tracks to the query times, at the pixels that show them.
 
-    Of several tracks in a pixel, the nearest to the camera counts.
+    Also return where it is known, and the pixels whose track moves. Of several tracks in a pixel,
+    the nearest to the camera counts.
     """
     from_world = np.linalg.inv(first)
 
@@ -270,6 +274,7 @@ def _tracked(
     later = np.stack([canonical(clip.tracks(frame)[0]) for frame in choice.outputs.tolist()])
     shape = (len(choice.outputs), len(choice.inputs), *size)
     displacement, known = np.zeros((*shape, 3), np.float32), np.zeros(shape, bool)
+    moving = np.zeros(shape[1:], bool)
     for index, frame in enumerate(choice.inputs.tolist()):
         points, visible = clip.tracks(frame)
         points = canonical(points)
@@ -284,7 +289,10 @@ def _tracked(
         shown = shown[np.argsort(-z[shown], kind="stable")]  # the nearest is written last
         row, column, chosen = row[shown], column[shown], np.flatnonzero(usable)[shown]
         shift = later[:, chosen] - points[chosen]
-        finite = np.isfinite(shift).all(axis=-1)
-        displacement[:, index, row, column] = np.where(np.expand_dims(finite, -1), shift, 0)
-        known[:, index, row, column] = finite
-    return displacement, known
+        finite = np.all(np.isfinite(shift), axis=-1, keepdims=True)
+        shift = np.where(finite, shift, 0)
+        displacement[:, index, row, column] = shift
+        known[:, index, row, column] = finite[..., 0]
+        moves = np.linalg.norm(shift, axis=-1) > _TRACK_MOVES
+        moving[index, row, column] = moves.any(axis=0)
+    return displacement, known, moving

@@ -262,12 +262,16 @@ def _check_clip(clip: Clip) -> None:
 
 
 def _check_frame(frame: ClipFrame, size: tuple[int, int], objects: int, index: int) -> None:
-    maps = {"image": frame.image, "depth": frame.depth, "objects": frame.objects}
-    for name, value in maps.items():
-        if value is not None and value.shape[:2] != size:
+    maps = {
+        "image": (frame.image, np.uint8, (*size, 3)),
+        "depth": (frame.depth, np.float32, size),
+        "objects": (frame.objects, np.uint8, size),
+    }
+    for name, (value, dtype, shape) in maps.items():
+        if value is not None and (value.dtype != dtype or value.shape != shape):
             raise InputError(
-                f"frame {index}: {name}: expected {size[1]} x {size[0]}, got "
-                f"{value.shape[1]} x {value.shape[0]}"
+                f"frame {index}: {name}: expected {np.dtype(dtype)} {shape}, got {value.dtype} "
+                f"{value.shape}"
             )
     if frame.objects is not None and int(frame.objects.max(initial=0)) > objects:
         raise InputError(

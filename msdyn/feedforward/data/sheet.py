@@ -110,7 +110,7 @@ def _trails(
         place[~visible | (local[:, 2] <= 0)] = np.nan
         places.append(place * [width, height])
     stacked = np.stack(places, axis=1)  # [N, columns, 2]
-    shown = np.flatnonzero(np.isfinite(stacked).all(-1).any(1))
+    shown = np.flatnonzero(np.any(np.isfinite(stacked[..., 0]), axis=1))
     shown = shown[:: max(1, len(shown) // _TRACKS)]
     colours = _hues(len(shown))
     return [

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from msdyn.feedforward.embeddings import pixel_rays
@@ -137,8 +137,13 @@ class TrainingBatch:
         return motion
 
     def known(self, query: int) -> Bool[Tensor, "scenes frames height width"]:
-        """Return the input pixels whose displacement to a query time is known."""
+        """Return the input pixels whose displacement to a query time is known.
+
+        The pose of an object gives that of its pixels with depth.
+        """
         known = ~self.has_kind("unknown")[:, None, None, None].expand(self.depth.shape)
+        if self.valid is not None:
+            known = known & (self.valid | ~self.moving)
         if self.tracked is not None:
             tracked = self.has_kind("tracks")[:, None, None, None]
             known = torch.where(tracked, self.tracked.known[:, query], known)
@@ -189,7 +194,9 @@ def render_batch(
     targets: bool,
 ) -> TrainingBatch:
     """Return input frames at `times`, and targets at the query times, of given scenes."""
-    intrinsics = scenes.intrinsics
+    intrinsics = torch.stack(
+        [scenes.focal, scenes.focal, *(torch.full_like(scenes.focal, 0.5),) * 2], dim=-1
+    )
     world_from_cam = scenes.world_from_camera(times)
     side_from = scenes.world_from_camera(query_times, side=True)
     exact = _cast(scenes, world_from_cam, intrinsics, times, size)
@@ -233,33 +240,6 @@ def render_batch(
         target_world_from_cam=canonical(side_from),
         target_intrinsics=intrinsics[:, None].expand(-1, query_times.shape[1], -1),
     )
-
-
-def render_views(
-    scenes: RandomScenes,
-    times: Float[Tensor, "scenes views"],
-    size: int,
-    *,
-    side: bool,
-) -> tuple[
-    Float[Tensor, "scenes views 3 height width"],
-    Float[Tensor, "scenes views height width"],
-    Int[Tensor, "scenes views height width"],
-]:
-    """Return images, z-depth and objects that a camera sees, in the world of the scenes.
-
-    Args:
-        scenes: the scenes; the index of an object is `scenes.moving.shape[1]` for the room.
-        times: of the views.
-        size: side of the images, px.
-        side: from the second camera.
-    """
-    intrinsics = scenes.intrinsics
-    cameras = scenes.world_from_camera(times, side=side)
-    exact = _cast(scenes, cameras, intrinsics, times, size)
-    shape = (*times.shape, size, size)
-    images = _images(scenes, cameras, intrinsics, times, size)
-    return images, exact.depth.view(shape), exact.index.view(shape)
 
 
 def _cast(
@@ -330,11 +310,13 @@ def true_matches(
 
     Returns:
         Positions (column, row) in cells, cell centres at whole numbers, and whether the point is
-        visible in frame j.
+        visible in frame j. Positions are NaN where depth that is not known decides.
     """
     frames = batch.depth.shape[1]
     middle = slice(cell // 2, None, cell)
     points = batch.points
+    valid = torch.ones_like(batch.moving) if batch.valid is None else batch.valid
+    own_valid = valid[:, :, middle, middle].flatten(2)
     positions, visible = [], []
     for later in range(frames):
         moved = (points + batch.motion_to_frame(later))[:, :, middle, middle].flatten(2, 3)
@@ -342,11 +324,15 @@ def true_matches(
             moved.flatten(1, 2), batch.clip.world_from_cam[:, later],
             batch.clip.intrinsics[:, later], batch.clip.size,
         )  # fmt: skip
+        in_image = _inside(pixels, batch.clip.size) & (depth > 0)
+        known = _nearest(valid[:, later], pixels) | ~in_image
+        known = known.view(moved.shape[:-1]) & own_valid
         # The pixel's centre is half a pixel from the cell's, here as there.
-        positions.append(((pixels - 0.5) / cell - 0.5).view(*moved.shape[:-1], 2))
+        position = ((pixels - 0.5) / cell - 0.5).view(*moved.shape[:-1], 2)
+        positions.append(torch.where(known[..., None], position, torch.nan))
         surface = _nearest(batch.depth[:, later], pixels)
-        seen = (depth < (1 + _OCCLUDED) * surface) & _inside(pixels, batch.clip.size) & (depth > 0)
-        visible.append(seen.view(moved.shape[:-1]))
+        seen = (depth < (1 + _OCCLUDED) * surface) & in_image
+        visible.append(seen.view(moved.shape[:-1]) & known)
     return torch.stack(positions, dim=2), torch.stack(visible, dim=2)
 
 
@@ -370,10 +356,34 @@ def _inside(pixels: Float[Tensor, "*batch 2"], size: tuple[int, int]) -> Bool[Te
 
 
 def _nearest(
-    maps: Float[Tensor, "scenes height width"], pixels: Float[Tensor, "scenes points 2"]
-) -> Float[Tensor, "scenes points"]:
+    maps: Shaped[Tensor, "scenes height width"], pixels: Float[Tensor, "scenes points 2"]
+) -> Shaped[Tensor, "scenes points"]:
     """Return the values at the pixels that contain given positions, clamped to the image."""
     height, width = maps.shape[-2:]
     column = pixels[..., 0].floor().clamp(0, width - 1).long()
     row = pixels[..., 1].floor().clamp(0, height - 1).long()
     return maps.flatten(1).gather(1, row * width + column)
+
+
+def render_views(
+    scenes: RandomScenes, times: Float[Tensor, "scenes views"], size: int, *, side: bool
+) -> tuple[
+    Float[Tensor, "scenes views 3 height width"],
+    Float[Tensor, "scenes views height width"],
+    Int[Tensor, "scenes views height width"],
+]:
+    """Return images, z-depth and objects that a camera sees, in the world of the scenes.
+
+    Args:
+        scenes: the scenes; the index of the room is the number of objects.
+        times: of the views.
+        size: side of the images, px.
+        side: from the second camera.
+    """
+    half = torch.full_like(scenes.focal, 0.5)
+    intrinsics = torch.stack([scenes.focal, scenes.focal, half, half], dim=-1)
+    cameras = scenes.world_from_camera(times, side=side)
+    exact = _cast(scenes, cameras, intrinsics, times, size)
+    shape = (*times.shape, size, size)
+    images = _images(scenes, cameras, intrinsics, times, size)
+    return images, exact.depth.view(shape), exact.index.view(shape)

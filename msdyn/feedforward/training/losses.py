@@ -158,12 +158,15 @@ def match_loss(
 
     Args:
         correlation: predicted matches.
-        targets: true positions (column, row) in frame j of the cells of frame i, in cells.
+        targets: true positions (column, row) in frame j of the cells of frame i, in cells; NaN
+            where they are not known.
         visible: where the point is visible in frame j; elsewhere "no match" is correct.
     """
     rows, columns = correlation.grid
+    known = targets.isfinite().all(dim=-1)
+    targets = targets.nan_to_num()
     size = targets.new_tensor([columns - 1, rows - 1])
-    position = targets.nan_to_num().clamp_min(0).minimum(size)
+    position = targets.clamp_min(0).minimum(size)
     low = position.floor().minimum(size - 1)
     fraction = position - low
     nll = targets.new_zeros(targets.shape[:-1])
@@ -179,9 +182,11 @@ def match_loss(
     frames = targets.shape[1]
     others = ~torch.eye(frames, dtype=torch.bool, device=targets.device)
     error = ((correlation.positions - targets).square().sum(-1) + 1e-6).sqrt()
-    in_reach = (visible & (error.detach() < _REACH))[:, others]
+    in_reach = (visible & known & (error.detach() < _REACH))[:, others]
     error = (error[:, others] * in_reach).sum((1, 2)) / in_reach.sum((1, 2)).clamp_min(1)
-    return nll[:, others].mean((1, 2)) + error
+    share = known[:, others].to(nll.dtype).mean((1, 2))
+    nll = (nll * known)[:, others].mean((1, 2)) / torch.where(share > 0, share, 1.0)
+    return nll + error
 
 
 def rendering_loss(

@@ -94,12 +94,6 @@ class RandomScenes:
     textures: Textures
     light: Float[Tensor, "scenes 3"]
 
-    @property
-    def intrinsics(self) -> Float[Tensor, "scenes 4"]:
-        """(fx/W, fy/H, cx/W, cy/H) of both cameras."""
-        centre = torch.full_like(self.focal, 0.5)
-        return torch.stack([self.focal, self.focal, centre, centre], dim=-1)
-
     def world_from_object(
         self, times: Float[Tensor, "scenes views"]
     ) -> Float[Tensor, "scenes views objects 4 4"]:

@@ -195,7 +195,7 @@ def test_a_frame_of_another_size_is_refused(tmp_path):
     def frame(index):
         return ClipFrame(np.zeros((HEIGHT, WIDTH - (index == 2), 3), np.uint8))
 
-    with pytest.raises(InputError, match="wall: frame 2: image: expected 24 x 16, got 23 x 16"):
+    with pytest.raises(InputError, match="wall: frame 2: image: expected uint8 .16, 24, 3., got"):
         write(tmp_path, wall_clip(frame=frame))
 
 
@@ -233,6 +233,11 @@ DAMAGE = {
     "member beyond the end": lambda c: c["clips"][0]["members"].update({"meta.json": [0, 10**9]}),
     "member before the start": lambda c: c["clips"][0]["members"].update({"meta.json": [-9, 5]}),
     "frame beyond the end": lambda c: frame_sizes(c).__setitem__(2, 10**15),
+    "frame whose end is beyond": lambda c: frame_sizes(c).__setitem__(-1, c["bytes"] - 1),
+    "frame of a huge number": lambda c: frame_sizes(c).__setitem__(2, 2**63),
+    "frame of a list": lambda c: frame_sizes(c).__setitem__(2, [1]),
+    "frame of text": lambda c: frame_sizes(c).__setitem__(2, "9"),
+    "negative size": lambda c: frame_sizes(c).__setitem__(2, -1),
     "frame of no number": lambda c: frame_sizes(c).__setitem__(2, 1.5),
     "frame without image": lambda c: frame_sizes(c).__setitem__(2, 0),
     "fewer frames": lambda c: frame_sizes(c).pop(),
