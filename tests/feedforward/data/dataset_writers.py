@@ -1,6 +1,10 @@
 """Tiny data sets in the layouts of the public ones, written by their documentation."""
 
+import gzip
+import json
+
 import numpy as np
+import torch
 from PIL import Image
 
 
@@ -42,3 +46,66 @@ def write_pointodyssey(root, scene, split="train", name="cab_e_ego2", hidden=(),
         extrinsics=scene.cam_from_world.astype(np.float32),
     )
     return folder
+
+
+def write_dynamic_replica(
+    root, scene, split="valid", camera="left", norm="ndc_isotropic", hidden=()
+):
+    """Write a sequence of one camera; return its annotations, for changes, and their file."""
+    folder = root / split
+    name, stored = "e0ff8f-3_obj", []
+    width, height = scene.width, scene.height
+    unit = np.array([width, height]) / 2
+    if norm == "ndc_isotropic":
+        unit = np.full(2, min(width, height) / 2)
+    to_pytorch3d = np.diag([-1, -1, 1])  # x left, y up
+    for i in range(len(scene)):
+        paths = {
+            "image": f"{name}_source_{camera}/images/{name}_source_{camera}-{i:04d}.png",
+            "depth": f"{name}_source_{camera}/depths/{name}_source_{camera}_{i:04d}.geometric.png",
+            "trajectories": f"{name}_source_{camera}/trajectories/{i:06d}.pth",
+        }
+        save_image(folder / paths["image"], scene.image(i))
+        depth = scene.depth(i, sky=0).astype(np.float16).view(np.uint16)
+        save_image(folder / paths["depth"], depth)
+        pixels, z = scene.pixels(i)
+        visible = scene.inside(i)
+        visible[[track for frame, track in hidden if frame == i]] = False
+        (folder / paths["trajectories"]).parent.mkdir(parents=True, exist_ok=True)
+        torch.save(
+            {
+                "traj_2d": torch.tensor(np.c_[pixels, z], dtype=torch.float32),
+                "traj_3d_world": torch.tensor(scene.tracks[i], dtype=torch.float32),
+                "verts_inds_vis": torch.tensor(visible),
+                "img": torch.tensor(scene.image(i)),
+                "instances": torch.zeros(len(z)),
+            },
+            folder / paths["trajectories"],
+        )
+        pose = scene.cam_from_world[i]
+        focal, centre = scene.intrinsics[:2], scene.intrinsics[2:]
+        stored.append(
+            {
+                "sequence_name": name,
+                "frame_number": i,
+                "frame_timestamp": i / 30,
+                "camera_name": camera,
+                "image": {"path": paths["image"], "size": [height, width]},
+                "depth": {"path": paths["depth"], "scale_adjustment": 1.0},
+                "trajectories": {"path": paths["trajectories"]},
+                "viewpoint": {
+                    "R": (to_pytorch3d @ pose[:3, :3]).T.tolist(),  # rows times R
+                    "T": (to_pytorch3d @ pose[:3, 3]).tolist(),
+                    "focal_length": (focal / unit).tolist(),
+                    "principal_point": ((np.array([width, height]) / 2 - centre) / unit).tolist(),
+                    "intrinsics_format": norm,
+                },
+            }
+        )
+    path = folder / f"frame_annotations_{split}.jgz"
+    write_jgz(path, stored[::-1])  # the order of frames is that of their numbers
+    return stored, path
+
+
+def write_jgz(path, content):
+    path.write_bytes(gzip.compress(json.dumps(content).encode()))

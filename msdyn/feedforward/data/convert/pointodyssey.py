@@ -13,7 +13,7 @@ tracks. Sequences have some 2000 frames; they are split into parts of at most 30
 that are visible in the part.
 
 Reference: the layout and the scale of depth as read by `datasets_preprocess/
-preprocess_point_odyssey.py` of github.com/CUT3R/CUT3R (keys and split folders) and
+preprocess_point_odyssey.py` of github.com/ShenhanQian/CUT3R (a fork of CUT3R) and
 `datasets/pointodysseydataset_3d.py` of github.com/aharley/pips2 (cams_T_world = extrinsics); metres
 and world coordinates as the authors say in issues 16 and 19 of github.com/y-zheng18/point_odyssey,
 whose `utils/reprojection.py` unprojects depth as z-depth.
