@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from msdyn.io import write_video
+
 
 def save_image(path, image, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -109,3 +111,28 @@ def write_dynamic_replica(
 
 def write_jgz(path, content):
     path.write_bytes(gzip.compress(json.dumps(content).encode()))
+
+
+def write_stereo4d(root, scene, clip="-a_b3_66957", split="train"):
+    """Write a clip whose tracks are known where they are in the image; return npz and video."""
+    inside = np.array([scene.inside(i) for i in range(len(scene))])
+    known = [np.flatnonzero(inside[:, track]) for track in range(inside.shape[1])]
+    path = root / split / f"{clip}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(
+        path,
+        name=clip,
+        camera2world=scene.world_from_cam[:, :3],
+        timestamps=np.arange(len(scene)) * 33333 + 66957,
+        track_lengths=np.array([len(frames) for frames in known]),
+        track_indices=np.concatenate(known),
+        track_coordinates=np.concatenate(
+            [scene.tracks[frames, track] for track, frames in enumerate(known)]
+        ).astype(np.float32),
+        rectified2rig=np.tile(np.eye(3), (2, 1, 1)),
+        fov_bounds=np.array([-90, 90, -90, 90.0]),
+    )
+    video = root / "processed" / clip / f"{clip}-left_rectified.mp4"
+    video.parent.mkdir(parents=True, exist_ok=True)
+    write_video(video, [scene.image(i) for i in range(len(scene))], 30, crf=4)
+    return path, video
