@@ -6,6 +6,7 @@ import json
 import numpy as np
 import torch
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from msdyn.io import write_video
 
@@ -136,3 +137,109 @@ def write_stereo4d(root, scene, clip="-a_b3_66957", split="train"):
     video.parent.mkdir(parents=True, exist_ok=True)
     write_video(video, [scene.image(i) for i in range(len(scene))], 30, crf=4)
     return path, video
+
+
+def write_tartanair(root, scene, cameras=("left",), folder="office/Easy/P001", sky=10000.0):
+    """Write a trajectory; both cameras are the same."""
+    folder = root / folder
+    opencv_from_ned = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]])  # right, down, forward
+    for camera in cameras:
+        lines = []
+        (folder / f"depth_{camera}").mkdir(parents=True)
+        for i in range(len(scene)):
+            save_image(folder / f"image_{camera}/{i:06d}_{camera}.png", scene.image(i))
+            depth = scene.depth(i, sky=sky).astype(np.float32)
+            np.save(folder / f"depth_{camera}/{i:06d}_{camera}_depth.npy", depth)
+            pose = scene.world_from_cam[i]
+            # In a NED world too, so that neither the order nor the sign of axes goes unnoticed.
+            rotation = opencv_from_ned.T @ pose[:3, :3] @ opencv_from_ned
+            position = opencv_from_ned.T @ pose[:3, 3]
+            numbers = [*position, *Rotation.from_matrix(rotation).as_quat()]  # x y z w
+            lines.append(" ".join(f"{number:.9e}" for number in numbers))
+        (folder / f"pose_{camera}.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def write_vkitti2(root, scene, cameras=(0,), start=0, sequence="Scene01/15-deg-left", split=False):
+    """Write a sequence; `split` puts each archive into a folder of its own."""
+    rgb, depth, text = (
+        root / f"vkitti_2.0.3_{name}" / sequence if split else root / sequence
+        for name in ("rgb", "depth", "textgt")
+    )
+    k = ["frame cameraID K[0,0] K[1,1] K[0,2] K[1,2]"]
+    rt = ["frame cameraID r1,1 r1,2 r1,3 t1 r2,1 r2,2 r2,3 t2 r3,1 r3,2 r3,3 t3 0 0 0 1"]
+    for i in range(len(scene)):
+        for camera in cameras:
+            number, end = start + i, f"Camera_{camera}"
+            path = rgb / f"frames/rgb/{end}/rgb_{number:05d}.jpg"
+            save_image(path, scene.image(i), quality=97, subsampling=0)
+            stored = np.minimum(scene.depth(i, sky=1e4) * 100, 65535).round().astype(np.uint16)
+            save_image(depth / f"frames/depth/{end}/depth_{number:05d}.png", stored)
+            intrinsics = scene.intrinsics - [0, 0, 0.5, 0.5]  # pixel centres are whole numbers
+            pose = scene.cam_from_world[i].ravel()
+            k.append(" ".join(map(str, [number, camera, *intrinsics])))
+            rt.append(" ".join(map(str, [number, camera, *pose])))
+    text.mkdir(parents=True, exist_ok=True)
+    (text / "intrinsic.txt").write_text("\n".join(k) + "\n")
+    (text / "extrinsic.txt").write_text("\n".join(rt) + "\n")
+    return rgb
+
+
+def write_realestate10k(root, scene, clip="0000cc6d8b108390", split="train", suffix=".jpg"):
+    """Write a clip whose lines are not in the order of time; return its text file."""
+    lines = []
+    for i in range(len(scene)):
+        time = 52553000 + 33367 * i
+        save_image(root / split / clip / f"{time}{suffix}", scene.image(i))
+        k = scene.intrinsics / ([scene.width, scene.height] * 2)
+        numbers = [time, *k, 0, 0, *scene.cam_from_world[i, :3].ravel()]
+        lines.append(
+            " ".join(f"{number:.9f}" if n else str(time) for n, number in enumerate(numbers))
+        )
+    path = root / split / f"{clip}.txt"
+    path.write_text("\n".join(["https://www.youtube.com/watch?v=-aldZQifF2U", *lines[::-1]]) + "\n")
+    return path
+
+
+def write_spring(root, scene, sequence="0004", split="train"):
+    """Write a sequence; frames count from 1."""
+    import h5py
+
+    folder = root / split / sequence
+    (folder / "disp1_left").mkdir(parents=True)
+    (folder / "cam_data").mkdir()
+    for i in range(len(scene)):
+        save_image(folder / f"frame_left/frame_left_{i + 1:04d}.png", scene.image(i))
+        disparity = scene.intrinsics[0] * 0.065 / scene.depth(i, finer=2, sky=np.inf)
+        disparity[-2:, -2:] = np.nan
+        with h5py.File(folder / f"disp1_left/disp1_left_{i + 1:04d}.dsp5", "w") as file:
+            file.create_dataset("disparity", data=disparity.astype(np.float32), compression="gzip")
+    np.savetxt(folder / "cam_data/intrinsics.txt", np.tile(scene.intrinsics, (len(scene), 1)))
+    np.savetxt(folder / "cam_data/extrinsics.txt", scene.cam_from_world.reshape(-1, 16))
+    return folder
+
+
+def write_matrixcity(root, scene, block="small_city/aerial/train/block_1", start=0, rgb=False):
+    """Write a block; the scene's unit is a metre."""
+    import OpenEXR
+
+    folder = root / block
+    (folder / "depth").mkdir(parents=True)
+    frames = []
+    for i in range(len(scene)):
+        name = f"{start + i:04d}"
+        save_image(folder / ("rgb" if rgb else ".") / f"{name}.png", scene.image(i))
+        stored = np.minimum(scene.depth(i, sky=np.inf) * 100, 65504).astype(np.float16)
+        channels = {"RGB": np.repeat(stored[..., None], 3, -1)}
+        header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+        OpenEXR.File(header, channels).write(str(folder / f"depth/{name}.exr"))
+        pose = scene.world_from_cam[i] @ np.diag([1, -1, -1, 1])  # y up, z back
+        pose[:3, :3] /= 100
+        frames.append({"frame_index": start + i, "rot_mat": pose.tolist()})
+    angle = 2 * np.arctan(scene.width / 2 / scene.intrinsics[0])
+    write_matrixcity_json(folder, {"camera_angle_x": angle, "frames": frames[::-1]})
+    return folder
+
+
+def write_matrixcity_json(folder, content):
+    (folder / "transforms.json").write_text(json.dumps(content))

@@ -36,6 +36,7 @@ __all__ = [
     "read_rgb",
     "read_text",
     "required_file",
+    "rows_of",
     "seen_in_image",
 ]
 
@@ -139,6 +140,26 @@ def read_numbers(path: Path, columns: int, skip: int = 0) -> Float64[np.ndarray,
         if words := line.split():
             rows.append(line_of_numbers(path, number, words, columns))
     return np.array(rows, np.float64).reshape(len(rows), columns)
+
+
+def rows_of(
+    path: Path, table: Float64[np.ndarray, "rows columns"], frames: Sequence[int]
+) -> Float64[np.ndarray, "times columns"]:
+    """Return the rows of frames whose numbers count from 0.
+
+    Args:
+        path: of the table, for the message.
+        table: a row per frame.
+        frames: numbers, at least one, in increasing order.
+
+    Raises:
+        InputError: the table has fewer rows.
+    """
+    if frames[-1] >= len(table):
+        raise InputError(
+            f"{path}: expected {frames[-1] + 1} lines, one per frame, got {len(table)}"
+        )
+    return table[list(frames)]
 
 
 def line_of_numbers(path: Path, number: int, words: Sequence[str], count: int) -> list[float]:

@@ -115,21 +115,26 @@ def _tracks(
     """Return the positions and visibility of the tracks [T, N, ...]; None if there are none."""
     if 0 in _shape(path, "trajs_3d"):
         return None
-    arrays = load_npz(path, ("trajs_3d", "trajs_2d", "visibs", "valids"))
-    count = arrays["trajs_3d"].shape[1] if arrays["trajs_3d"].ndim == 3 else -1
-    points = _rows(path, "trajs_3d", arrays["trajs_3d"], frames, (count, 3)).astype(np.float32)
-    pixels = _rows(path, "trajs_2d", arrays["trajs_2d"], frames, (count, 2))
-    valid = _rows(path, "valids", arrays["valids"], frames, (count,)) > 0.5
-    visible = _rows(path, "visibs", arrays["visibs"], frames, (count,)) > 0.5
+    stored = _array(path, "trajs_3d")
+    count = stored.shape[1] if stored.ndim == 3 else -1
+    points = _rows(path, "trajs_3d", stored, frames, (count, 3)).astype(np.float32, copy=False)
+    del stored  # half a gigabyte in long sequences
+    valid = _rows(path, "valids", _array(path, "valids"), frames, (count,)) > 0.5
+    visible = _rows(path, "visibs", _array(path, "visibs"), frames, (count,)) > 0.5
     valid &= np.isfinite(points).all(-1)
     visible &= valid
-    points = np.where(valid[..., None], points, np.nan)
+    points[~valid] = np.nan
+    pixels = _rows(path, "trajs_2d", _array(path, "trajs_2d"), frames, (count, 2))
     first = int(visible.any(1).argmax())
     check_projection(
         path, points[first], pixels[first], visible[first], world_from_cam[first],
         intrinsics[first], width, height,
     )  # fmt: skip
     return points, visible & seen_in_image(points, world_from_cam, intrinsics)
+
+
+def _array(path: Path, key: str) -> np.ndarray:
+    return load_npz(path, (key,))[key]
 
 
 def _rows(
