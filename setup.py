@@ -54,6 +54,7 @@ setup(
     extras_require={
         "preprocess": ["transformers>=4.57", "openexr>=3.3"],
         "masks": ["onnxruntime>=1.17"],
+        "datasets": ["h5py>=3"],
         "open3d": ["open3d>=0.18"],
         "rerun": ["rerun-sdk>=0.24"],
         "test": [
@@ -65,6 +66,7 @@ setup(
             "transformers>=4.57",
             "openexr>=3.3",
             "onnxruntime>=1.17",
+            "h5py>=3",
             "rerun-sdk>=0.24",
             "ruff",
             "pyright",
