@@ -201,21 +201,28 @@ def write_realestate10k(root, scene, clip="0000cc6d8b108390", split="train", suf
     return path
 
 
-def write_spring(root, scene, sequence="0004", split="train"):
-    """Write a sequence; frames count from 1."""
+def write_spring(root, scene, sequence="0004", split="train", camera="left", cameras_of=None):
+    """Write a camera of a sequence; frames count from 1.
+
+    Args:
+        scene: seen by the camera.
+        cameras_of: the scene seen by the left camera, if the camera is the right one.
+    """
     import h5py
 
     folder = root / split / sequence
-    (folder / "disp1_left").mkdir(parents=True)
-    (folder / "cam_data").mkdir()
+    (folder / f"disp1_{camera}").mkdir(parents=True)
+    (folder / "cam_data").mkdir(exist_ok=True)
     for i in range(len(scene)):
-        save_image(folder / f"frame_left/frame_left_{i + 1:04d}.png", scene.image(i))
+        save_image(folder / f"frame_{camera}/frame_{camera}_{i + 1:04d}.png", scene.image(i))
         disparity = scene.intrinsics[0] * 0.065 / scene.depth(i, finer=2, sky=np.inf)
         disparity[-2:, -2:] = np.nan
-        with h5py.File(folder / f"disp1_left/disp1_left_{i + 1:04d}.dsp5", "w") as file:
+        path = folder / f"disp1_{camera}/disp1_{camera}_{i + 1:04d}.dsp5"
+        with h5py.File(path, "w") as file:
             file.create_dataset("disparity", data=disparity.astype(np.float32), compression="gzip")
+    left = (cameras_of or scene).cam_from_world
     np.savetxt(folder / "cam_data/intrinsics.txt", np.tile(scene.intrinsics, (len(scene), 1)))
-    np.savetxt(folder / "cam_data/extrinsics.txt", scene.cam_from_world.reshape(-1, 16))
+    np.savetxt(folder / "cam_data/extrinsics.txt", left.reshape(-1, 16))
     return folder
 
 

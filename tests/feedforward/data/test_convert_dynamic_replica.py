@@ -43,6 +43,23 @@ def test_cameras_of_a_sequence_are_clips_of_their_own(tmp_path):
     check_depth(found["valid_e0ff8f-3_obj_right"], right)
 
 
+def test_cameras_without_tracks_have_unknown_motion(tmp_path):
+    scene = make_disc(2)
+    frames, path = write_dynamic_replica(tmp_path, scene)
+    files = sorted(tmp_path.rglob("*.pth"))
+    files[0].unlink()
+    with pytest.raises(InputError, match="000000.pth: no such file"):
+        list(convert(tmp_path))
+    files[1].unlink()
+    for trajectories in (frames[0]["trajectories"], {"path": ""}, {"path": None}, None):
+        for frame in frames:
+            frame["trajectories"] = trajectories
+        write_jgz(path, frames)
+        (clip,) = convert(tmp_path)
+        assert clip.motion == "unknown" and clip.tracks is None
+        check_depth(clip, scene)
+
+
 def viewpoint(**changes):
     return lambda frames: frames[1]["viewpoint"].update(changes)
 

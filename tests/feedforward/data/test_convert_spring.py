@@ -1,6 +1,8 @@
 """Spring's layout, written from a scene of known truth."""
 
+import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from dataset_writers import write_spring
 
 from msdyn.errors import InputError, MissingExtraError
 from msdyn.feedforward.data.convert import find_converter
+from msdyn.geometry import invert_transforms
 
 h5py = pytest.importorskip("h5py")
 convert = find_converter("spring")
@@ -18,12 +21,30 @@ def test_cameras_and_depth_are_those_of_the_scene(tmp_path):
     scene = make_disc()
     write_spring(tmp_path, scene)
     (clip,) = convert(tmp_path)
-    assert clip.name == "train_0004" and clip.motion == "unknown"
+    assert clip.name == "train_0004_left" and clip.motion == "unknown"
     assert clip.times.tolist() == [1, 2, 3]
     check_cameras(clip, scene)
     check_images(clip, scene)
     check_depth(clip, scene, rtol=6e-3)  # a quarter of a pixel
     assert clip.frame(0).depth[-1, -1] == 0  # NaN
+
+
+def test_the_right_camera_is_beside_the_left_one(tmp_path):
+    left = make_disc(2)
+    moved = left.world_from_cam.copy()
+    moved[:, :3, 3] += 0.065 * moved[:, :3, 0]
+    right = replace(left, world_from_cam=moved)
+    write_spring(tmp_path, left)
+    folder = write_spring(tmp_path, right, camera="right", cameras_of=left)
+    first, second = convert(tmp_path)
+    assert second.name == "train_0004_right"
+    check_cameras(second, right)
+    check_images(second, right)
+    check_depth(second, right, rtol=6e-3)
+    between = invert_transforms(first.world_from_cam) @ second.world_from_cam
+    np.testing.assert_allclose(between[:, :3, 3], [[0.065, 0, 0]] * 2, atol=1e-9)
+    shutil.rmtree(folder / "disp1_left")
+    assert [clip.name for clip in convert(tmp_path)] == ["train_0004_right"]
 
 
 def test_depth_is_that_of_every_second_row_and_column(tmp_path):

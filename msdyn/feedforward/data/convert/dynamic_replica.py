@@ -12,13 +12,16 @@
 Cameras follow PyTorch3D: x_cam = x_world R + T for row vectors, x left, y up, z forward;
 intrinsics are in its normalised device coordinates (`ndc_isotropic`: of half the shorter side,
 `ndc_norm_image_bounds`: of half of each side), positive left and up of the image's centre. The
-motion of a camera without trajectories is unknown. Tensors are read by torch with `weights_only`.
-3D tracks must project to the 2D tracks, which would tell cameras of another convention.
+motion of a camera without trajectories is unknown (MoVieS uses the left cameras, which have them;
+frames without them in a camera that has them are an error). Tensors are read by torch with
+`weights_only`. 3D tracks must project to the 2D tracks, which would tell cameras of another
+convention.
 
 Reference: `notebooks/Dynamic_Replica_demo.ipynb` and `datasets/dynamic_stereo_datasets.py` of
 github.com/facebookresearch/dynamic_stereo; the keys of trajectories as read by
-`cotracker/datasets/dr_dataset.py` of github.com/facebookresearch/co-tracker; the conversion of
-cameras as in `datasets_preprocess/preprocess_dynamic_replica.py` of github.com/ShenhanQian/CUT3R.
+`cotracker/datasets/dr_dataset.py` of github.com/facebookresearch/co-tracker; folders and the
+conversion of cameras as in `data_processing/wai_processing/scripts/conversion/dynamicreplica.py` of
+github.com/facebookresearch/map-anything.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ import json
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -106,7 +110,7 @@ def _clip(path: Path, name: str, frames: list[dict[str, Any]]) -> Clip:
         _read_depth,
     )
     tracks = None
-    if all(frame.get("trajectories") for frame in frames):
+    if any(map(partial(_has_tracks, path), frames)):
         tracks = _tracks(path, frames, world_from_cam, intrinsics, width, height)
     return Clip(
         name,
@@ -119,6 +123,12 @@ def _clip(path: Path, name: str, frames: list[dict[str, Any]]) -> Clip:
         tracks=tracks,
         about=dict(_ABOUT),
     )
+
+
+def _has_tracks(path: Path, frame: dict[str, Any]) -> bool:
+    part = frame.get("trajectories")
+    name = part.get("path") if isinstance(part, dict) else None
+    return isinstance(name, str) and bool(name) and (path.parent / name).is_file()
 
 
 def _tracks(

@@ -12,11 +12,12 @@ unknown. Some sequences have no 3D tracks: the motion of their clips is unknown.
 tracks. Sequences have some 2000 frames; they are split into parts of at most 300, with the tracks
 that are visible in the part.
 
-Reference: the layout and the scale of depth as read by `datasets_preprocess/
-preprocess_point_odyssey.py` of github.com/ShenhanQian/CUT3R (a fork of CUT3R) and
-`datasets/pointodysseydataset_3d.py` of github.com/aharley/pips2 (cams_T_world = extrinsics); metres
-and world coordinates as the authors say in issues 16 and 19 of github.com/y-zheng18/point_odyssey,
-whose `utils/reprojection.py` unprojects depth as z-depth.
+Reference: `dust3r/datasets/pointodyssey.py` of github.com/Junyi42/monst3r and
+`datasets_preprocess/preprocess_point_odyssey.py` of github.com/ShenhanQian/CUT3R (a fork of CUT3R)
+for names, keys and the scale of depth; `datasets/pointodysseydataset_3d.py` of
+github.com/aharley/pips2 (cams_T_world = extrinsics); metres and world coordinates as the authors
+say in issues 16 and 19 of github.com/y-zheng18/point_odyssey, whose `utils/reprojection.py`
+unprojects depth as z-depth.
 """
 
 from __future__ import annotations

@@ -5,17 +5,17 @@
                                                          of the image
     <split>/<sequence>/cam_data/intrinsics.txt           a line per frame: fx fy cx cy, px
     <split>/<sequence>/cam_data/extrinsics.txt           a line per frame: a 4x4 matrix by rows,
-                                                         world to camera, OpenCV axes
+                                                         world to left camera, OpenCV axes, metres
 
-Z-depth is fx times the baseline of 0.065 m over the disparity of every second row and column, as by
-the authors, which is that of a point a quarter of a pixel up and left of the pixel's centre.
-Disparity 0 is sky, NaN unknown. Only the left camera has parameters. Sequences without disparity
-(the test split) are left out. The motion is unknown: scene flow is not read.
+and the same with `right`, whose camera is 0.065 m to the right of the left one. Cameras without
+disparity, and the test split, are left out. Z-depth is fx times 0.065 m over the disparity of every
+second row and column, as by the authors, which is that of a point a quarter of a pixel up and left
+of the pixel's centre. Disparity 0 is sky, NaN unknown. The motion is unknown: scene flow is not
+read. That the principal point of a centred image is at half of its size is assumed.
 
 Reference: `dataloader.py` and `pointcloud.py` (`get_depth`) of github.com/cv-stuttgart/spring_utils
-for layout, disparity and intrinsics; extrinsics as read by `datasets_preprocess/
-preprocess_spring.py` of github.com/ShenhanQian/CUT3R (a fork of CUT3R), which inverts them to
-camera to world. That the principal point of a centred image is at half of its size is assumed.
+for layout, disparity and intrinsics; cameras as in `data_processing/wai_processing/scripts/
+conversion/spring.py` of github.com/facebookresearch/map-anything.
 """
 
 from __future__ import annotations
@@ -56,15 +56,18 @@ _ABOUT = {"source": "https://spring-benchmark.org", "licence": "CC BY 4.0"}
     "disp1_left/disp1_left_0001.dsp5 and cam_data/intrinsics.txt, extrinsics.txt",
 )
 def clips(source: Path) -> Iterator[Clip]:
-    """Yield the left camera of the sequences with disparity."""
-    for folder in find_folders(source, "disp1_left", 2):
+    """Yield one clip per sequence and camera with disparity."""
+    for folder in find_folders(source, "disp1_*", 2):
         _load_h5py()
-        yield _clip(folder)
+        for camera in ("left", "right"):
+            if (folder / f"disp1_{camera}").is_dir():
+                yield _clip(folder, camera)
 
 
-def _clip(folder: Path) -> Clip:
-    images = numbered_files(folder / "frame_left", r"frame_left_(\d+)\.png")
-    disparities = numbered_files(folder / "disp1_left", r"disp1_left_(\d+)\.dsp5")
+def _clip(folder: Path, camera: str) -> Clip:
+    images = numbered_files(folder / f"frame_{camera}", rf"frame_{camera}_(\d+)\.png")
+    disparity_folder = folder / f"disp1_{camera}"
+    disparities = numbered_files(disparity_folder, rf"disp1_{camera}_(\d+)\.dsp5")
     frames = list(images)
     if frames[0] < 1:
         raise InputError(f"{images[frames[0]]}: expected frames numbered from 1")
@@ -73,15 +76,12 @@ def _clip(folder: Path) -> Clip:
     path = folder / "cam_data" / "extrinsics.txt"
     intrinsics = folder / "cam_data" / "intrinsics.txt"
     pixels = rows_of(intrinsics, read_numbers(intrinsics, 4), rows)
-    world_from_cam, normalised = clip_cameras(
-        path,
-        pixels,
-        rows_of(path, read_numbers(path, 16), rows).reshape(-1, 4, 4),
-        width,
-        height,
-    )
+    cam_from_world = rows_of(path, read_numbers(path, 16), rows).reshape(-1, 4, 4)
+    if camera == "right":
+        cam_from_world[:, 0, 3] -= _BASELINE
+    world_from_cam, normalised = clip_cameras(path, pixels, cam_from_world, width, height)
     return Clip(
-        clip_name(folder.parent.name, folder.name),
+        clip_name(folder.parent.name, folder.name, camera),
         "spring",
         np.array(frames, np.float64),
         world_from_cam,
@@ -91,7 +91,7 @@ def _clip(folder: Path) -> Clip:
             tuple(images.values()),
             width,
             height,
-            matching(frames, disparities, folder / "disp1_left"),
+            matching(frames, disparities, disparity_folder),
             partial(_read_depth, pixels[:, 0]),
         ),
         about=dict(_ABOUT),

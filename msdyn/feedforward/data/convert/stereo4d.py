@@ -12,10 +12,11 @@
 The data set has no video: it is made from the original one by that script, with its default field
 of view, which no file records. Clips without it are left out. Tracks are known only where they are
 visible. No depth is published; that of a frame is the z-depth of its tracks, at their pixels, as
-the authors' own depth maps of tracks.
+the authors' own depth maps of tracks and as MoVieS does.
 
 Reference: `README.md`, `rectify.py`, `utils.py` (`load_dataset_npz`, `world_2_pix_np`) and
-`track_optimization.py` of github.com/Stereo4d/stereo4d-code.
+`track_optimization.py` of github.com/Stereo4d/stereo4d-code; depth as in
+`src/data/stereo4d_dataset.py` of github.com/chenguolin/MoVieS.
 """
 
 from __future__ import annotations
