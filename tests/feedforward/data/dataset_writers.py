@@ -160,8 +160,13 @@ def write_tartanair(root, scene, cameras=("left",), folder="office/Easy/P001", s
     return folder
 
 
-def write_vkitti2(root, scene, cameras=(0,), start=0, sequence="Scene01/15-deg-left", split=False):
-    """Write a sequence; `split` puts each archive into a folder of its own."""
+def write_vkitti2(root, scene, right=None, start=0, sequence="Scene01/15-deg-left", split=False):
+    """Write a sequence.
+
+    Args:
+        right: the scene seen by Camera_1; without by default.
+        split: put each archive into a folder of its own.
+    """
     rgb, depth, text = (
         root / f"vkitti_2.0.3_{name}" / sequence if split else root / sequence
         for name in ("rgb", "depth", "textgt")
@@ -169,14 +174,14 @@ def write_vkitti2(root, scene, cameras=(0,), start=0, sequence="Scene01/15-deg-l
     k = ["frame cameraID K[0,0] K[1,1] K[0,2] K[1,2]"]
     rt = ["frame cameraID r1,1 r1,2 r1,3 t1 r2,1 r2,2 r2,3 t2 r3,1 r3,2 r3,3 t3 0 0 0 1"]
     for i in range(len(scene)):
-        for camera in cameras:
+        for camera, seen in enumerate([scene] if right is None else [scene, right]):
             number, end = start + i, f"Camera_{camera}"
             path = rgb / f"frames/rgb/{end}/rgb_{number:05d}.jpg"
-            save_image(path, scene.image(i), quality=97, subsampling=0)
-            stored = np.minimum(scene.depth(i, sky=1e4) * 100, 65535).round().astype(np.uint16)
+            save_image(path, seen.image(i), quality=97, subsampling=0)
+            stored = np.minimum(seen.depth(i, sky=1e4) * 100, 65535).round().astype(np.uint16)
             save_image(depth / f"frames/depth/{end}/depth_{number:05d}.png", stored)
-            intrinsics = scene.intrinsics - [0, 0, 0.5, 0.5]  # pixel centres are whole numbers
-            pose = scene.cam_from_world[i].ravel()
+            intrinsics = seen.intrinsics - [0, 0, 0.5, 0.5]  # pixel centres are whole numbers
+            pose = seen.cam_from_world[i].ravel()
             k.append(" ".join(map(str, [number, camera, *intrinsics])))
             rt.append(" ".join(map(str, [number, camera, *pose])))
     text.mkdir(parents=True, exist_ok=True)

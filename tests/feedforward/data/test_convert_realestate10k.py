@@ -38,6 +38,14 @@ def test_images_of_another_size_and_in_another_folder(tmp_path):
     assert clip.frame(1).image.shape == (12, 16, 3)
 
 
+def test_a_clip_of_one_frame(tmp_path):
+    scene = make_disc(1)
+    write_realestate10k(tmp_path, scene)
+    (clip,) = convert(tmp_path)
+    check_cameras(clip, scene)
+    check_images(clip, scene, atol=25)
+
+
 def test_frames_and_clips_without_images_are_left_out(tmp_path):
     scene = make_disc()
     path = write_realestate10k(tmp_path, scene)

@@ -1,5 +1,7 @@
 """Virtual KITTI 2's layout, written from a scene of known truth."""
 
+from dataclasses import replace
+
 import pytest
 from dataset_scene import check_cameras, check_depth, check_images, make_disc
 from dataset_writers import write_vkitti2
@@ -22,16 +24,18 @@ def test_cameras_and_depth_are_those_of_the_scene(tmp_path, split):
 
 
 def test_cameras_variations_and_numbers(tmp_path):
-    scene = make_disc(3)
-    write_vkitti2(tmp_path, scene, (0, 1), start=98)
+    scene, right = make_disc(3), make_disc(4)
+    right = replace(right, world_from_cam=right.world_from_cam[1:])
+    write_vkitti2(tmp_path, scene, right, start=98)
     write_vkitti2(tmp_path, scene, sequence="Scene20/fog")
     first, second, third = convert(tmp_path)
     names = [clip.name for clip in (first, second, third)]
     assert names == ["Scene01_15-deg-left_0", "Scene01_15-deg-left_1", "Scene20_fog_0"]
     assert second.times.tolist() == [98, 99, 100]
-    check_cameras(second, scene)
-    check_depth(second, scene, rtol=2e-3)
-    check_images(second, scene, atol=6)
+    for clip, seen in ((first, scene), (second, right)):
+        check_cameras(clip, seen)
+        check_depth(clip, seen, rtol=2e-3)
+        check_images(clip, seen, atol=6)
 
 
 def test_a_sequence_of_one_frame(tmp_path):

@@ -9,7 +9,8 @@
 and Camera_1. Text files have a line of names first. All archives may be unpacked into one folder,
 or each into a folder of its name (`vkitti_2.0.3_rgb`, `vkitti_2.0.3_depth`, `vkitti_2.0.3_textgt`).
 Pixel centres are whole numbers: the principal point (620.5, 187) is the centre of 1242x375 px; a
-half is added to it. Depth of 65535 (sky, 655.35 m) is unknown, as is the motion of cars.
+half is added to it. Depth of 65535 (sky, 655.35 m) is unknown, as is the motion of cars. That depth
+is not the length of rays is assumed.
 
 Reference: europe.naverlabs.com/research/computer-vision/proxy-virtual-worlds-vkitti-2; lines of the
 text files as in `scripts/create_vkitti2_metadata.py` of github.com/hturki/suds, which inverts the
