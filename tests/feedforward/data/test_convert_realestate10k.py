@@ -59,6 +59,9 @@ def test_frames_and_clips_without_images_are_left_out(tmp_path):
     check_cameras(clip, scene, [0, 2])
     for image in path.with_suffix("").glob("5*"):
         image.unlink()
+    with pytest.raises(InputError, match="90.txt: no line has the timestamp of one of the 1 im"):
+        list(convert(tmp_path))
+    (path.with_suffix("") / "7.jpg").unlink()
     with pytest.raises(InputError, match="found no sequence of realestate10k"):
         list(convert(tmp_path))
 

@@ -2,9 +2,16 @@
 
 import numpy as np
 import pytest
+from dataset_scene import make_disc
+from dataset_writers import write_vkitti2
 
 from msdyn.errors import InputError
-from msdyn.feedforward.data.convert import converter_names, find_converter, register_converter
+from msdyn.feedforward.data.convert import (
+    converter_names,
+    find_converter,
+    register_converter,
+    vkitti2,
+)
 from msdyn.feedforward.data.convert import registry as registry_module
 from msdyn.feedforward.data.convert.files import (
     clip_name,
@@ -35,6 +42,39 @@ def test_registry(tmp_path, monkeypatch):
     assert converter_names() == ("toy",) and find_converter("toy") is clips
     with pytest.raises(InputError, match="data set: expected one of toy, got 'other'"):
         find_converter("other")
+
+
+def test_damaged_sequences_may_be_left_out(tmp_path):
+    scene = make_disc(1)
+    for name in ("Scene01/clone", "Scene02/clone", "Scene06/clone"):
+        write_vkitti2(tmp_path, scene, sequence=name)
+    (tmp_path / "Scene02/clone/extrinsic.txt").unlink()
+    convert, errors = find_converter("vkitti2"), []
+    found = convert(tmp_path)
+    assert next(found).name == "Scene01_clone_0"
+    with pytest.raises(InputError, match="extrinsic.txt: no such file"):
+        next(found)
+    names = [clip.name for clip in convert(tmp_path, damaged=errors.append)]
+    assert names == ["Scene01_clone_0", "Scene06_clone_0"]
+    assert [type(error) for error in errors] == [InputError] and "Scene02" in str(errors[0])
+    for name in ("Scene01", "Scene06"):
+        (tmp_path / name / "clone/extrinsic.txt").unlink()
+    assert not list(convert(tmp_path, damaged=errors.append)) and len(errors) == 4
+
+
+def test_converters_yield_clips_or_functions_that_return_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry_module, "_CONVERTERS", {})
+    write_vkitti2(tmp_path, make_disc(1))
+    (clip,) = vkitti2.clips(tmp_path)
+
+    @register_converter("toy", layout="<scene>")
+    def clips(source):
+        yield clip
+        yield lambda: clip
+        yield lambda: [clip, clip]
+        yield lambda: iter([])
+
+    assert list(find_converter("toy")(tmp_path)) == [clip] * 4
 
 
 @pytest.mark.parametrize("frames, longest", [(0, 3), (1, 3), (3, 3), (4, 3), (10, 3), (2000, 300)])

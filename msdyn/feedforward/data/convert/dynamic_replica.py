@@ -51,7 +51,7 @@ from msdyn.feedforward.data.convert.files import (
     required_file,
     seen_in_image,
 )
-from msdyn.feedforward.data.convert.registry import register_converter
+from msdyn.feedforward.data.convert.registry import LazyClips, register_converter
 
 _KEYS = ("traj_3d_world", "traj_2d", "verts_inds_vis")
 _ABOUT = {"source": "https://dynamic-stereo.github.io", "licence": "CC BY-NC 4.0"}
@@ -60,13 +60,13 @@ _ABOUT = {"source": "https://dynamic-stereo.github.io", "licence": "CC BY-NC 4.0
 @register_converter(
     "dynamic_replica", layout="<split>/frame_annotations_<split>.jgz and the files that it names"
 )
-def clips(source: Path) -> Iterator[Clip]:
+def clips(source: Path) -> Iterator[LazyClips]:
     """Yield one clip per sequence and camera."""
     found = {*source.glob("frame_annotations_*.jgz"), *source.glob("*/frame_annotations_*.jgz")}
     for path in sorted(found):
         split = path.name.removeprefix("frame_annotations_").removesuffix(".jgz")
         for (sequence, camera), frames in _sequences(path).items():
-            yield _clip(path, clip_name(split, sequence, camera), frames)
+            yield partial(_clip, path, clip_name(split, sequence, camera), frames)
 
 
 def _sequences(path: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ from msdyn.feedforward.data.convert.files import (
     numbered_files,
     required_file,
 )
-from msdyn.feedforward.data.convert.registry import register_converter
+from msdyn.feedforward.data.convert.registry import LazyClips, register_converter
 from msdyn.files import read_json
 from msdyn.geometry import invert_transforms
 from msdyn.io import read_depth_map
@@ -62,10 +63,10 @@ _ABOUT = {"source": "https://city-super.github.io/matrixcity", "licence": "CC BY
     layout="<city>/<aerial or street>/<split>/<block> with transforms.json, 0000.png or "
     "rgb/0000.png, and depth/0000.exr",
 )
-def clips(source: Path) -> Iterator[Clip]:
+def clips(source: Path) -> Iterator[LazyClips]:
     """Yield one clip per block."""
     for folder in find_folders(source, "transforms.json", 4):
-        yield _clip(folder)
+        yield partial(_clip, folder)
 
 
 def _clip(folder: Path) -> Clip:

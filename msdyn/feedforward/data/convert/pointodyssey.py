@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ from msdyn.feedforward.data.convert.files import (
     read_png16,
     seen_in_image,
 )
-from msdyn.feedforward.data.convert.registry import register_converter
+from msdyn.feedforward.data.convert.registry import LazyClips, register_converter
 from msdyn.scene import load_npz
 
 LONGEST_PART = 300
@@ -61,10 +62,10 @@ _ABOUT = {
     "pointodyssey",
     layout="<split>/<sequence> with anno.npz, rgbs/rgb_00000.jpg and depths/depth_00000.png",
 )
-def clips(source: Path) -> Iterator[Clip]:
+def clips(source: Path) -> Iterator[LazyClips]:
     """Yield the parts of all sequences."""
     for folder in find_folders(source, "anno.npz", 2):
-        yield from _sequence(folder)
+        yield partial(_sequence, folder)
 
 
 def _sequence(folder: Path) -> Iterator[Clip]:

@@ -19,6 +19,7 @@ issue 14 of github.com/facebookresearch/synsin.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ from msdyn.feedforward.data.convert.files import (
     image_size,
     read_numbers,
 )
-from msdyn.feedforward.data.convert.registry import register_converter
+from msdyn.feedforward.data.convert.registry import LazyClips, register_converter
 
 _COLUMNS = 19
 _SUFFIXES = (".jpg", ".png")
@@ -46,14 +47,11 @@ _ABOUT = {
 @register_converter(
     "realestate10k", layout="<split>/<clip>.txt and frames in <split>/<clip>/<timestamp>.jpg"
 )
-def clips(source: Path) -> Iterator[Clip]:
+def clips(source: Path) -> Iterator[LazyClips]:
     """Yield the clips of which there are frames."""
     for path in sorted({*source.glob("*.txt"), *source.glob("*/*.txt")}):
-        images = _images(path.with_suffix(""))
-        if images:
-            clip = _clip(path, images)
-            if clip is not None:
-                yield clip
+        if images := _images(path.with_suffix("")):
+            yield partial(_clip, path, images)
 
 
 def _images(folder: Path) -> dict[int, Path]:
@@ -68,8 +66,8 @@ def _images(folder: Path) -> dict[int, Path]:
     }
 
 
-def _clip(path: Path, images: dict[int, Path]) -> Clip | None:
-    """Return the clip of the frames that have an image; None if there is none."""
+def _clip(path: Path, images: dict[int, Path]) -> Clip:
+    """Return the clip of the frames that have an image."""
     table = read_numbers(path, _COLUMNS, skip=1)
     table = table[np.argsort(table[:, 0], kind="stable")]
     if (np.diff(table[:, 0]) <= 0).any():
@@ -78,7 +76,7 @@ def _clip(path: Path, images: dict[int, Path]) -> Clip | None:
         raise InputError(f"{path}: expected zeros in columns 6 and 7, as of images without lens")
     table = table[[int(time) in images for time in table[:, 0]]]
     if not len(table):
-        return None
+        raise InputError(f"{path}: no line has the timestamp of one of the {len(images)} images")
     files = tuple(images[int(time)] for time in table[:, 0])
     width, height = image_size(files[0])
     world_from_cam, intrinsics = clip_cameras(

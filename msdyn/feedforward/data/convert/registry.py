@@ -3,47 +3,77 @@
     @register_converter("toy", layout="<scene>/images/*.png")
     def clips(source: Path) -> Iterator[Clip]: ...
 
-The module is in `msdyn/feedforward/data/convert/` or is a plugin (see `msdyn.plugins`).
+Instead of a clip it may yield a function that returns clips. Errors of that function concern one
+sequence, so that the others can be converted nevertheless. The module is in
+`msdyn/feedforward/data/convert/` or is a plugin (see `msdyn.plugins`).
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from msdyn.errors import InputError
 from msdyn.feedforward.data.clip import Clip
 
-__all__ = ["Converter", "converter_names", "find_converter", "register_converter"]
+__all__ = ["Converter", "LazyClips", "converter_names", "find_converter", "register_converter"]
 
-Converter: TypeAlias = Callable[[Path], Iterator[Clip]]
-"""Yields the clips of a data set in a folder."""
+LazyClips: TypeAlias = Callable[[], Clip | Iterable[Clip]]
+"""Returns the clip or the clips of a sequence."""
+
+
+@runtime_checkable
+class Converter(Protocol):
+    """Yields the clips of a data set."""
+
+    def __call__(
+        self, source: Path, damaged: Callable[[Exception], None] | None = None
+    ) -> Iterator[Clip]:
+        """Yield the clips of a data set.
+
+        Args:
+            source: folder of the data set.
+            damaged: called with the error of a sequence that cannot be read, which is then left
+                out; by default the error is raised.
+
+        Raises:
+            InputError: there is no such folder or no sequence in it, or a file is missing or wrong.
+        """
+        ...
+
 
 _CONVERTERS: dict[str, Converter] = {}
 
 
-def register_converter(name: str, *, layout: str) -> Callable[[Converter], Converter]:
+def register_converter(
+    name: str, *, layout: str
+) -> Callable[[Callable[[Path], Iterator[Clip | LazyClips]]], Converter]:
     """Return the decorator that makes a converter known by the name of its data set.
-
-    The registered converter raises an `InputError` if there is no such folder or no clip in it.
 
     Args:
         name: of the data set.
         layout: of its folder, for messages.
     """
 
-    def register(converter: Converter) -> Converter:
+    def register(converter: Callable[[Path], Iterator[Clip | LazyClips]]) -> Converter:
         @functools.wraps(converter)
-        def checked(source: Path) -> Iterator[Clip]:
+        def checked(
+            source: Path, damaged: Callable[[Exception], None] | None = None
+        ) -> Iterator[Clip]:
             source = Path(source)
             if not source.is_dir():
                 raise InputError(f"{source}: no such folder; expected {layout}")
             empty = True
-            for clip in converter(source):
+            for sequence in converter(source):
                 empty = False
-                yield clip
+                try:
+                    yield from _clips(sequence)
+                except (InputError, FileNotFoundError) as error:
+                    if damaged is None:
+                        raise
+                    damaged(error)
             if empty:
                 raise InputError(f"{source}: found no sequence of {name}; expected {layout}")
 
@@ -51,6 +81,11 @@ def register_converter(name: str, *, layout: str) -> Callable[[Converter], Conve
         return checked
 
     return register
+
+
+def _clips(sequence: Clip | LazyClips) -> Iterable[Clip]:
+    found = sequence if isinstance(sequence, Clip) else sequence()
+    return [found] if isinstance(found, Clip) else found
 
 
 def converter_names() -> tuple[str, ...]:

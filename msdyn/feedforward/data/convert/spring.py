@@ -44,7 +44,7 @@ from msdyn.feedforward.data.convert.files import (
     required_file,
     rows_of,
 )
-from msdyn.feedforward.data.convert.registry import register_converter
+from msdyn.feedforward.data.convert.registry import LazyClips, register_converter
 
 _BASELINE = 0.065
 _ABOUT = {"source": "https://spring-benchmark.org", "licence": "CC BY 4.0"}
@@ -55,13 +55,13 @@ _ABOUT = {"source": "https://spring-benchmark.org", "licence": "CC BY 4.0"}
     layout="<split>/<sequence> with frame_left/frame_left_0001.png, "
     "disp1_left/disp1_left_0001.dsp5 and cam_data/intrinsics.txt, extrinsics.txt",
 )
-def clips(source: Path) -> Iterator[Clip]:
+def clips(source: Path) -> Iterator[LazyClips]:
     """Yield one clip per sequence and camera with disparity."""
     for folder in find_folders(source, "disp1_*", 2):
         _load_h5py()
         for camera in ("left", "right"):
             if (folder / f"disp1_{camera}").is_dir():
-                yield _clip(folder, camera)
+                yield partial(_clip, folder, camera)
 
 
 def _clip(folder: Path, camera: str) -> Clip:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from jaxtyping import Float32, Float64, UInt8
 from msdyn.errors import InputError
 from msdyn.feedforward.data.clip import Clip, ClipFrame, ClipTracks
 from msdyn.feedforward.data.convert.files import clip_cameras, clip_name, seen_in_image
-from msdyn.feedforward.data.convert.registry import register_converter
+from msdyn.feedforward.data.convert.registry import LazyClips, register_converter
 from msdyn.geometry import invert_transforms, nearest_pixels, project, transform_points
 from msdyn.io.video import read_video, scan_video
 from msdyn.scene import load_npz
@@ -45,12 +46,12 @@ _ABOUT = {"source": "https://stereo4d.github.io", "licence": "CC BY 4.0"}
     "stereo4d",
     layout="<folder>/<clip>.npz and processed/<clip>/<clip>-left_rectified.mp4",
 )
-def clips(source: Path) -> Iterator[Clip]:
+def clips(source: Path) -> Iterator[LazyClips]:
     """Yield the clips whose rectified video is there."""
     for path in sorted({*source.glob("*.npz"), *source.glob("*/*.npz")}):
         video = source / "processed" / path.stem / f"{path.stem}-left_rectified.mp4"
         if video.is_file():
-            yield _clip(path, video)
+            yield partial(_clip, path, video)
 
 
 def _clip(path: Path, video: Path) -> Clip:

@@ -18,6 +18,7 @@ Reference: `README.md` and `data_type.md` of github.com/castacks/tartanair_tools
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ from msdyn.feedforward.data.convert.files import (
     read_numbers,
     rows_of,
 )
-from msdyn.feedforward.data.convert.registry import register_converter
+from msdyn.feedforward.data.convert.registry import LazyClips, register_converter
 from msdyn.geometry import invert_transforms
 
 _SIZE = (640, 480)
@@ -53,12 +54,12 @@ _ABOUT = {"source": "https://theairlab.org/tartanair-dataset", "licence": "CC BY
     layout="<environment>/<Easy or Hard>/<trajectory> with pose_left.txt, "
     "image_left/000000_left.png and depth_left/000000_left_depth.npy",
 )
-def clips(source: Path) -> Iterator[Clip]:
+def clips(source: Path) -> Iterator[LazyClips]:
     """Yield one clip per trajectory and camera."""
     for folder in find_folders(source, "pose_*.txt", 4):
         for camera in ("left", "right"):
             if (folder / f"image_{camera}").is_dir():
-                yield _clip(folder, camera)
+                yield partial(_clip, folder, camera)
 
 
 def _clip(folder: Path, camera: str) -> Clip:

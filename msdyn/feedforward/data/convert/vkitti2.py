@@ -20,6 +20,7 @@ matrices as world to camera, as does issue 370 of github.com/facebookresearch/vg
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ from msdyn.feedforward.data.convert.files import (
     read_numbers,
     read_png16,
 )
-from msdyn.feedforward.data.convert.registry import register_converter
+from msdyn.feedforward.data.convert.registry import LazyClips, register_converter
 
 _SKY = 65535
 _ABOUT = {
@@ -53,14 +54,15 @@ _ABOUT = {
     layout="<scene>/<variation> with frames/rgb/Camera_0/rgb_00000.jpg, "
     "frames/depth/Camera_0/depth_00000.png, intrinsic.txt and extrinsic.txt",
 )
-def clips(source: Path) -> Iterator[Clip]:
+def clips(source: Path) -> Iterator[LazyClips]:
     """Yield one clip per scene, variation and camera."""
     images, depths, texts = (_archive(source, name) for name in ("rgb", "depth", "textgt"))
     for folder in find_folders(images, "Camera_*", 4):
         if folder.parts[-2:] == ("frames", "rgb"):
             sequence = folder.parents[1].relative_to(images)
             for camera in sorted(folder.glob("Camera_[01]")):
-                yield _clip(
+                yield partial(
+                    _clip,
                     camera,
                     depths / sequence / "frames" / "depth" / camera.name,
                     texts / sequence,
