@@ -44,7 +44,7 @@ from msdyn.feedforward.data.convert.registry import LazyClips, register_converte
 
 _SKY = 65535
 _ABOUT = {
-    "source": "https://europe.naverlabs.com/proxy-virtual-worlds-vkitti-2",
+    "source": "https://europe.naverlabs.com/research/computer-vision/proxy-virtual-worlds-vkitti-2",
     "licence": "CC BY-NC-SA 3.0",
 }
 
