@@ -80,6 +80,8 @@ def test_wrong_depth_is_told_when_it_is_loaded(tmp_path):
     for content, message in (
         (data[: len(data) // 2], "not a readable npy"),
         (b"text", "not a readable npy"),
+        (data.replace(b"640)", b"640c"), "not a readable npy"),
+        (data[:8] + b"\xff\xff" + bytes(70000), "not a readable npy"),  # a header of 65535 bytes
     ):
         path.write_bytes(content)
         with pytest.raises(InputError, match=f"000000_left_depth.npy: {message}") as raised:

@@ -227,10 +227,12 @@ def read_npy(path: Path) -> Float32[np.ndarray, "height width"]:
     Raises:
         InputError: there is no such file, or it is not a readable map.
     """
+    required_file(path)
     try:
-        values = np.load(required_file(path), allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a readable npy file ({error})") from error
+        values = np.load(path, allow_pickle=False)
+    except Exception as error:  # of any kind: numpy parses the header as Python
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: not a readable npy file ({reason})") from error
     if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "fiu":
         raise InputError(f"{path}: expected a map [height, width] of numbers")
     return values.astype(np.float32)

@@ -64,7 +64,10 @@ def _clip(path: Path, video: Path) -> Clip:
     ):
         raise InputError(f"{path}: timestamps: expected increasing numbers")
     count = len(times)
-    info = scan_video(video)
+    try:
+        info = scan_video(video)
+    except UnicodeDecodeError as error:  # of the video's metadata
+        raise InputError(f"{video}: not a readable video ({error})") from error
     if len(info.seconds) != count:
         raise InputError(
             f"{video}: expected {count} frames, as {path.name} has, got {len(info.seconds)}"
