@@ -73,7 +73,7 @@ def _clip(path: Path, images: dict[int, Path]) -> Clip:
     if (np.diff(table[:, 0]) <= 0).any():
         raise InputError(f"{path}: expected one line per timestamp")
     if table[:, 5:7].any():
-        raise InputError(f"{path}: expected zeros in columns 6 and 7, as of images without lens")
+        raise InputError(f"{path}: expected zeros in columns 6 and 7, as of undistorted images")
     table = table[[int(time) in images for time in table[:, 0]]]
     if not len(table):
         raise InputError(f"{path}: no line has the timestamp of one of the {len(images)} images")
