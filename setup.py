@@ -55,6 +55,7 @@ setup(
         "preprocess": ["transformers>=4.57", "openexr>=3.3"],
         "masks": ["onnxruntime>=1.17"],
         "train": ["tensorboard>=2.14"],
+        "datasets": ["h5py>=3"],
         "open3d": ["open3d>=0.18"],
         "rerun": ["rerun-sdk>=0.24"],
         "test": [
@@ -67,6 +68,7 @@ setup(
             "openexr>=3.3",
             "onnxruntime>=1.17",
             "tensorboard>=2.14",
+            "h5py>=3",
             "rerun-sdk>=0.24",
             "ruff",
             "pyright",
