@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -221,8 +221,17 @@ def write_scenes(config: SceneCommand) -> WrittenClips:
 
 def write_dataset(config: ConvertCommand) -> WrittenClips:
     """Write a public data set."""
-    clips = find_converter(config.dataset)(config.source)
-    return write_clips(clips, config.out, config.shards, skip_damaged=config.skip_damaged)
+    left_out: list[Exception] = []
+
+    def leave_out(error: Exception) -> None:
+        _log.warning("left out: %s", error)
+        left_out.append(error)
+
+    clips = find_converter(config.dataset)(
+        config.source, damaged=leave_out if config.skip_damaged else None
+    )
+    result = write_clips(clips, config.out, config.shards, skip_damaged=config.skip_damaged)
+    return replace(result, damaged=result.damaged + len(left_out))
 
 
 def show(config: ShowCommand) -> None:
