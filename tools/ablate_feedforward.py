@@ -50,7 +50,7 @@ from msdyn.feedforward.training import (
 from msdyn.files import read_json, write_json
 from msdyn.fit.losses import ssim
 
-STATIC_STEPS, DYNAMIC_STEPS = 500, 600
+STATIC_STEPS, DYNAMIC_STEPS = 500, 400
 UNSEEN = 64
 # The parts of the correlation that match; the others encode the matches.
 _MATCHING = ("stem.", "middle.", "reduce.", "refine.", "project.", "fine.")
