@@ -8,8 +8,9 @@ command is given again. A second `--seed` is averaged with the first.
 
 Table 4: static scenes, losses of depth and rendering; without correlation between frames, and with
 matches that are encoded without the cameras, which the correlation of `small` reads itself. Tables
-5 and 6: dynamic scenes; the matching network has the weights of `small` and
-is fixed, everything else starts from scratch; depth and motion first, then also rendering. "Motion
+5 and 6: dynamic scenes; as in the paper, whose dynamic stage starts from the static one, depth and
+appearance have been trained before (the weights of `small`, with its matching network fixed), and
+the motion head and its cue start from scratch. "Motion
 without NVS" differs from the paper, whose depth head then depends on time: here the rendering loss
 trains depth and appearance only, and the motion learns from its own losses alone.
 """
@@ -52,11 +53,12 @@ from msdyn.feedforward.training import (
 from msdyn.files import read_json, write_json
 from msdyn.fit.losses import ssim
 
-STATIC_STEPS, DYNAMIC_STEPS = 500, 400
+STATIC_STEPS, DYNAMIC_STEPS = 500, 240
 UNSEEN = 64
 # The parts of the correlation that match; the others encode the matches.
 _MATCHING = ("stem.", "middle.", "reduce.", "refine.", "project.", "fine.")
 _MATCHING_SCALARS = ("fine_log_sharpness", "log_sharpness", "no_match")
+_MOTION = ("motion_head.", "motion_cue.")
 # A weight too small to have an effect: with 0, the distribution loss is not computed either.
 _NEGLIGIBLE = 1e-9
 
@@ -139,7 +141,7 @@ def train_run(name: str, seed: int, steps: int | None, unseen: int) -> dict[str,
     config = training_of(run, seed, steps)
     trainer = Trainer(config)
     if config.model.correlation:
-        start_matching(trainer.model)
+        start_from_small(trainer.model, matching_only=run.static)
     if run.static and run.matches:
         encode = trainer.model.correlation_cue
         encode.forward = MethodType(_encoded_without_cameras, encode)
@@ -190,28 +192,26 @@ def training_of(run: Run, seed: int, steps: int | None) -> TrainingConfig:
         stages = (Stage("static", 1.0, weights, scenes, batch, reuse=3),)
         return replace(base, model=model, stages=stages, steps=steps or STATIC_STEPS)
     motion = 2.0 if run.pointwise else _NEGLIGIBLE if run.distribution else 0.0
-    geometry = LossWeights(
+    weights = LossWeights(
         depth=0.0,
         log_depth=1.0,
         match=0.0,
         motion=motion,
         distribution=20.0 if run.distribution else 0.0,
+        rendering=5.0,
     )
     scenes = SceneOptions(mover_share=(0.06, 0.3))
-    frames = replace(batch, query_times="frames", targets=False)
-    stages = (
-        Stage("frame times", 3.0, geometry, scenes, frames, reuse=3),
-        Stage("rendering", 5.0, replace(geometry, rendering=5.0), scenes, batch, reuse=3),
-    )
+    stages = (Stage("rendering", 1.0, weights, scenes, batch, reuse=3),)
     return replace(base, stages=stages, steps=steps or DYNAMIC_STEPS)
 
 
-def start_matching(model: Movies) -> None:
-    """Give the matching network the weights of `small`."""
-    given = find_model("small").load().correlation_cue.state_dict()
-    own = model.correlation_cue.state_dict(keep_vars=True)
-    for name, value in given.items():
-        if name.startswith(_MATCHING) or name in _MATCHING_SCALARS:
+def start_from_small(model: Movies, *, matching_only: bool) -> None:
+    """Give the matching network, or all but the motion, the weights of `small`."""
+    own = model.state_dict(keep_vars=True)
+    for name, value in find_model("small").load().state_dict().items():
+        part = name.removeprefix("correlation_cue.")
+        matching = part != name and (part.startswith(_MATCHING) or part in _MATCHING_SCALARS)
+        if matching or not matching_only and not name.startswith(_MOTION):
             own[name].data.copy_(value)
 
 
