@@ -7,12 +7,13 @@ scenes from the second camera. Each run writes its figures to --out, and is not 
 command is given again. A second `--seed` is averaged with the first.
 
 Table 4: static scenes, losses of depth and rendering; without correlation between frames, and with
-matches that are encoded without the cameras, which the correlation of `small` reads itself. Tables
-5 and 6: dynamic scenes; as in the paper, whose dynamic stage starts from the static one, depth and
-appearance have been trained before (the weights of `small`, with its matching network fixed), and
-the motion head and its cue start from scratch. "Motion
-without NVS" differs from the paper, whose depth head then depends on time: here the rendering loss
-trains depth and appearance only, and the motion learns from its own losses alone.
+matches that are encoded without the cameras, which the correlation of `small` reads itself.
+
+Tables 5 and 6: dynamic scenes; as in the paper, whose dynamic stage starts from the static one,
+depth and appearance have been trained before (the weights of `small`, with its matching network
+fixed), and the motion head and its cue start from scratch. "Motion without NVS" differs from the
+paper, whose depth head then depends on time: here the rendering loss trains depth and appearance
+only, and the motion learns from its own losses alone.
 """
 
 from __future__ import annotations
@@ -202,7 +203,8 @@ def training_of(run: Run, seed: int, steps: int | None) -> TrainingConfig:
     )
     scenes = SceneOptions(mover_share=(0.06, 0.3))
     stages = (Stage("rendering", 1.0, weights, scenes, batch, reuse=3),)
-    return replace(base, stages=stages, steps=steps or DYNAMIC_STEPS)
+    # At the rate of a first training the trained parts would first lose what they know.
+    return replace(base, stages=stages, steps=steps or DYNAMIC_STEPS, rate=4e-4)
 
 
 def start_from_small(model: Movies, *, matching_only: bool) -> None:
