@@ -2,11 +2,12 @@
 
     python tools/eval_feedforward.py small --json feedforward_small.json
 
-Random scenes of training's kind, with unseen seeds, and scenes of `msdyn.synthetic`, which have
-other shapes, textures and another renderer: windows of four frames of a clip, whose query times lie
-between the input frames, seen by the moving camera of the clip. Each figure is beside that of a
-trivial prediction: zero motion, the mean depth of the clip, the same Gaussians without motion, the
-input frame nearest in time.
+Random scenes with unseen seeds: `random` ones of the first training, `varied` ones of its
+continuation, and `held-out` ones, with shapes and textures that no training has. Scenes of
+`msdyn.synthetic`, which have other shapes, textures and another renderer: windows of four frames of
+a clip, whose query times lie between the input frames, seen by the moving camera of the clip. Each
+figure is beside that of a trivial prediction: zero motion, the mean depth of the clip, the same
+Gaussians without motion, the input frame nearest in time.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from msdyn.feedforward import Movies
 from msdyn.feedforward.assemble import Pruning, assemble
 from msdyn.feedforward.inference import input_size, predict_window, resized_image
 from msdyn.feedforward.pretrained import FoundModel, find_model
-from msdyn.feedforward.training.curriculum import small_on_cpu
+from msdyn.feedforward.training.curriculum import HELD_OUT_SCENES, VARIED_SCENES, small_on_cpu
 from msdyn.feedforward.training.evaluation import evaluate, unseen_batches
+from msdyn.feedforward.training.random_scenes import SceneOptions
 from msdyn.files import write_json
 from msdyn.render import render_image
 from msdyn.scene import Scene
@@ -37,6 +39,11 @@ from msdyn.sequence import GaussianSequence
 from msdyn.synthetic import Truth, make_scene, render_truth, write_truth
 
 SCENES = ("two-boxes", "demo", "rigid", "articulated", "deformable", "two-hands")
+RANDOM: dict[str, SceneOptions] = {
+    "random": small_on_cpu(1).stages[-1].scenes,
+    "varied": VARIED_SCENES,
+    "held-out": HELD_OUT_SCENES,
+}
 FRAMES, EVERY = 36, 3
 CPU = torch.device("cpu")
 
@@ -44,7 +51,7 @@ CPU = torch.device("cpu")
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("model", help="name of a network, or file of weights")
-    parser.add_argument("--only", nargs="+", default=["random", *SCENES])
+    parser.add_argument("--only", nargs="+", default=[*RANDOM, *SCENES])
     parser.add_argument("--count", type=int, default=64, help="random scenes")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -54,8 +61,8 @@ def main() -> int:
     print(f"{'scenes':<12} {'EPE moving':>16} {'static':>7} {'AbsRel':>13} {'PSNR':>6} ", end="")
     print(f"{'no motion':>9} {'nearest':>7}")
     for name in arguments.only:
-        if name == "random":
-            rows[name] = random_figures(model, found, arguments.count)
+        if name in RANDOM:
+            rows[name] = random_figures(model, found, RANDOM[name], arguments.count)
         else:
             rows[name] = scene_figures(model, found, name)
         _print(name, rows[name])
@@ -65,13 +72,15 @@ def main() -> int:
     return 0
 
 
-def random_figures(model: Movies, found: FoundModel, count: int) -> dict[str, float]:
-    """Return figures on random scenes of training's kind with unseen seeds."""
-    last = small_on_cpu(1).stages[-1]
+def random_figures(
+    model: Movies, found: FoundModel, scenes: SceneOptions, count: int
+) -> dict[str, float]:
+    """Return figures on random scenes of a kind with unseen seeds."""
     options = replace(
-        last.batch, scenes=4, frames=found.frames, queries=2, query_times="random", targets=True
-    )
-    return evaluate(model, unseen_batches(last.scenes, options, count))
+        small_on_cpu(1).stages[-1].batch,
+        scenes=4, frames=found.frames, queries=2, query_times="random", targets=True,
+    )  # fmt: skip
+    return evaluate(model, unseen_batches(scenes, options, count))
 
 
 def scene_figures(model: Movies, found: FoundModel, name: str) -> dict[str, float]:

@@ -18,7 +18,7 @@ from msdyn.feedforward.embeddings import pixel_rays
 from msdyn.feedforward.model import ClipTensors
 from msdyn.feedforward.splats import points_from_depth
 from msdyn.feedforward.training.random_scenes import RandomScenes, SceneOptions, random_scenes
-from msdyn.feedforward.training.raycast import Hits, cast_rays
+from msdyn.feedforward.training.raycast import Hits, cast_rays, inverse_affine
 
 __all__ = [
     "MOTION_KINDS",
@@ -38,7 +38,6 @@ moves, or nothing."""
 MOTION_KINDS: tuple[MotionKind, ...] = get_args(MotionKind)
 
 _SUPERSAMPLING = 2
-_AMBIENT = 0.55
 _OCCLUDED = 0.05
 """Relative depth behind the visible surface from which a point counts as occluded."""
 
@@ -52,7 +51,9 @@ class BatchOptions:
     frames: int = 4
     """Input frames of a clip, at even times from 0 to 1."""
     size: int = 64
-    """Side of the images, px."""
+    """Width of the images, px."""
+    heights: tuple[int, ...] = ()
+    """Heights of the images, px, one of which is drawn for each batch; by default the width."""
     queries: int = 1
     """Query times per scene."""
     query_times: Literal["frames", "random"] = "random"
@@ -155,7 +156,7 @@ class TrainingBatch:
 
     def _motion(self, later_poses: Float[Tensor, "scenes objects 4 4"]) -> Tensor:
         # T(query) T(frame)^-1, per object.
-        change = later_poses[:, None] @ _inverse(self.frame_poses)  # [B, F, K + 1, 4, 4]
+        change = later_poses[:, None] @ inverse_affine(self.frame_poses)  # [B, F, K + 1, 4, 4]
         index = self.objects.flatten(2)[..., None]
         rows = change[..., :3, :].flatten(3)  # [B, F, K + 1, 12]
         own = rows.gather(2, index.expand(-1, -1, -1, 12)).unflatten(-1, (3, 4))
@@ -182,32 +183,43 @@ def random_batch(
         queries = times.gather(1, chosen)
     else:
         queries = torch.rand((options.scenes, options.queries), generator=generator, device=device)
-    return render_batch(scenes, times, queries, options.size, targets=options.targets)
+    height = options.size
+    if options.heights:
+        drawn = torch.randint(len(options.heights), (1,), generator=generator, device=device)
+        height = options.heights[int(drawn)]
+    return render_batch(scenes, times, queries, (height, options.size), targets=options.targets)
 
 
 def render_batch(
     scenes: RandomScenes,
     times: Float[Tensor, "scenes frames"],
     query_times: Float[Tensor, "scenes queries"],
-    size: int,
+    size: tuple[int, int],
     *,
     targets: bool,
 ) -> TrainingBatch:
-    """Return input frames at `times`, and targets at the query times, of given scenes."""
-    intrinsics = torch.stack(
-        [scenes.focal, scenes.focal, *(torch.full_like(scenes.focal, 0.5),) * 2], dim=-1
-    )
+    """Return input frames at `times`, and targets at the query times, of given scenes.
+
+    Args:
+        scenes: shapes, paths, cameras and textures.
+        times: of the input frames.
+        query_times: of the targets.
+        size: height and width of the images, px.
+        targets: whether to render them.
+    """
+    half = torch.full_like(scenes.focal, 0.5)
+    intrinsics = torch.stack([scenes.focal, scenes.focal * (size[1] / size[0]), half, half], dim=-1)
     world_from_cam = scenes.world_from_camera(times)
     side_from = scenes.world_from_camera(query_times, side=True)
     exact = _cast(scenes, world_from_cam, intrinsics, times, size)
-    depth = exact.depth.view(*times.shape, size, size)
+    depth = exact.depth.view(*times.shape, *size)
     views, view_times = world_from_cam, times
     if targets:
         views = torch.cat([views, side_from], dim=1)
         view_times = torch.cat([times, query_times], dim=1)
     images = _images(scenes, views, intrinsics, view_times, size)
 
-    first = _inverse(world_from_cam[:, :1])  # canonical from world
+    first = inverse_affine(world_from_cam[:, :1])  # canonical from world
     cameras = first @ world_from_cam
     frame_intrinsics = intrinsics[:, None].expand(-1, times.shape[1], -1)
     scale = points_from_depth(depth, cameras, frame_intrinsics).norm(dim=-1).mean(dim=(1, 2, 3))
@@ -247,15 +259,16 @@ def _cast(
     world_from_cam: Float[Tensor, "scenes views 4 4"],
     intrinsics: Float[Tensor, "scenes 4"],
     times: Float[Tensor, "scenes views"],
-    size: int,
+    size: tuple[int, int],
 ) -> Hits:
-    """Return what the centres of size x size pixels of all views see."""
-    rays = pixel_rays(intrinsics, size, size).flatten(1, 2)[:, None]  # [B, 1, N, 3]
+    """Return what the centres of the pixels of all views see."""
+    rays = pixel_rays(intrinsics, *size).flatten(1, 2)[:, None]  # [B, 1, N, 3]
     return cast_rays(
         world_from_cam[..., :3, 3],
         rays @ world_from_cam[..., :3, :3].mT,
         scenes.world_from_object(times),
         scenes.half_sizes,
+        scenes.limits,
         scenes.world_from_room,
         scenes.room_half_size,
     )
@@ -266,35 +279,18 @@ def _images(
     world_from_cam: Float[Tensor, "scenes views 4 4"],
     intrinsics: Float[Tensor, "scenes 4"],
     times: Float[Tensor, "scenes views"],
-    size: int,
+    size: tuple[int, int],
 ) -> Float[Tensor, "scenes views 3 height width"]:
     """Return shaded images, each pixel the mean of 2 x 2 rays."""
-    fine = _SUPERSAMPLING * size
+    fine = (_SUPERSAMPLING * size[0], _SUPERSAMPLING * size[1])
     hits = _cast(scenes, world_from_cam, intrinsics, times, fine)
     colours = scenes.textures.colours_at(hits.local.flatten(1, 2), hits.index.flatten(1, 2))
-    poses = torch.cat(
-        [
-            scenes.world_from_object(times),
-            scenes.world_from_room[:, None, None].expand(-1, times.shape[1], 1, -1, -1),
-        ],
-        dim=2,
-    )
-    # The light in the coordinates of each object, to compare with its normals.
-    lights = (poses[..., :3, :3].mT @ scenes.light[:, None, None, :, None])[..., 0]
-    own = lights.gather(2, hits.index[..., None].expand(-1, -1, -1, 3))
-    shade = _AMBIENT + (1 - _AMBIENT) * (own * hits.normal).sum(-1).clamp_min(0)
+    facing = (hits.normal @ scenes.light[:, None, :, None])[..., 0].clamp_min(0)
+    ambient = scenes.ambient[:, None, None]
+    shade = ambient + (1 - ambient) * facing
     shaded = colours.view(*hits.depth.shape, 3) * shade[..., None]
-    image = shaded.view(*times.shape, size, _SUPERSAMPLING, size, _SUPERSAMPLING, 3)
+    image = shaded.view(*times.shape, size[0], _SUPERSAMPLING, size[1], _SUPERSAMPLING, 3)
     return image.mean(dim=(3, 5)).movedim(-1, 2)
-
-
-def _inverse(poses: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
-    """Return inverses of affine transforms."""
-    inverse = poses.clone()
-    linear = torch.linalg.inv(poses[..., :3, :3])
-    inverse[..., :3, :3] = linear
-    inverse[..., :3, 3] = -(linear @ poses[..., :3, 3:])[..., 0]
-    return inverse
 
 
 def true_matches(
@@ -383,7 +379,7 @@ def render_views(
     half = torch.full_like(scenes.focal, 0.5)
     intrinsics = torch.stack([scenes.focal, scenes.focal, half, half], dim=-1)
     cameras = scenes.world_from_camera(times, side=side)
-    exact = _cast(scenes, cameras, intrinsics, times, size)
+    exact = _cast(scenes, cameras, intrinsics, times, (size, size))
     shape = (*times.shape, size, size)
-    images = _images(scenes, cameras, intrinsics, times, size)
+    images = _images(scenes, cameras, intrinsics, times, (size, size))
     return images, exact.depth.view(shape), exact.index.view(shape)

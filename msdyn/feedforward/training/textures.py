@@ -1,27 +1,40 @@
 """Random solid textures: a colour for every point of an object, in the object's coordinates.
 
-A texture mixes three colours by noise of two octaves, or by checks, so that surfaces are covered
-with features that can be matched between frames. All objects read one periodic volume of noise,
-each at an offset and a scale of its own.
+A texture mixes three colours by a pattern and fine noise. All objects read one periodic volume of
+noise, each at an offset and a scale of its own. Patterns: `patches` of noise and `checks`, which
+cover surfaces with features that can be matched between frames; `leaves`, flat patches of the three
+colours; wavy `stripes`; `plain` surfaces with faint noise, and smooth `gradient`s, on which little
+can be matched; `rings` and `dots`, for scenes unlike those of the training.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import grid_sample
+from torch.nn.functional import grid_sample, normalize
 
-__all__ = ["Textures", "random_textures"]
+__all__ = ["TEXTURES", "TextureKind", "Textures", "random_textures"]
+
+TextureKind = Literal[
+    "patches", "checks", "leaves", "stripes", "plain", "gradient", "rings", "dots"
+]
+TEXTURES: tuple[TextureKind, ...] = get_args(TextureKind)
 
 _CELLS = 32
 """Cells of the periodic volume along each axis."""
 _OCTAVE = 2.3
 """Ratio of the two octaves' frequencies."""
 _CHANNELS = 4
+_CHECKS = 0.2
+"""Share of surfaces with checks by default."""
+_GRAIN = 0.25
+_DOT = 0.7
+"""Radius of dots, in cells."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +47,8 @@ class Textures:
         offset: into the volume of noise, in cells.
         contrast: of the coarse noise; large values give patches with sharp borders.
         detail: weight of the third colour, mixed by the fine noise.
-        checks: 1 for checks instead of coarse noise, else 0.
+        grain: contrast of the fine noise in all colours.
+        kind: of the pattern, an index into `TEXTURES`.
     """
 
     colours: Float[Tensor, "scenes surfaces 3 3"]
@@ -42,37 +56,73 @@ class Textures:
     offset: Float[Tensor, "scenes surfaces 3"]
     contrast: Float[Tensor, "scenes surfaces"]
     detail: Float[Tensor, "scenes surfaces"]
-    checks: Float[Tensor, "scenes surfaces"]
+    grain: Float[Tensor, "scenes surfaces"]
+    kind: Int[Tensor, "scenes surfaces"]
 
     def colours_at(
         self, points: Float[Tensor, "scenes points 3"], surface: Int[Tensor, "scenes points"]
     ) -> Float[Tensor, "scenes points 3"]:
         """Return the colours, in [0, 1], of points in the coordinates of their surfaces."""
+        numbers = [self.cell, self.contrast, self.detail, self.grain, self.kind.float()]
         table = torch.cat(
-            [
-                self.colours.flatten(2),
-                self.offset,
-                torch.stack([self.cell, self.contrast, self.detail, self.checks], dim=-1),
-            ],
-            dim=-1,
-        )  # [B, K, 16]
+            [self.colours.flatten(2), self.offset, torch.stack(numbers, dim=-1)], dim=-1
+        )  # [B, K, 17]
         own = table.gather(1, surface[..., None].expand(-1, -1, table.shape[-1]))
         first, second, third, offset = own[..., :12].split(3, dim=-1)
-        cell, contrast, detail, checks = own[..., 12:].split(1, dim=-1)
+        cell, contrast, detail, grain, kind = own[..., 12:].split(1, dim=-1)
         cells = points / cell + offset
         coarse = _noise(cells)
         fine = _noise(_OCTAVE * cells + offset.flip(-1))
-        patches = ((coarse[..., :1] - 0.5) * contrast + 0.5).clamp(0, 1)
-        parity = 0.5 + 0.5 * torch.sign(torch.sin(cells * torch.pi / 2).prod(-1, keepdim=True))
-        patches = torch.where(checks > 0.5, parity, patches)
+        patches = _pattern(kind, cells, offset, coarse, contrast)
         colour = first + patches * (second - first)
         spots = ((fine[..., :1] - 0.5) * 4 + 0.5).clamp(0, 1)
-        colour = colour + detail * spots * (third - colour)
-        return (colour + 0.25 * (fine[..., 1:] - 0.5)).clamp(0, 1)
+        leaves = (coarse[..., 1:2] > 0.55).float()
+        spots = torch.where(kind == TEXTURES.index("leaves"), leaves, detail * spots)
+        colour = colour + spots * (third - colour)
+        return (colour + grain * (fine[..., 1:] - 0.5)).clamp(0, 1)
+
+
+def _pattern(
+    kind: Float[Tensor, "scenes points 1"],
+    cells: Float[Tensor, "scenes points 3"],
+    offset: Float[Tensor, "scenes points 3"],
+    coarse: Float[Tensor, "scenes points channels"],
+    contrast: Float[Tensor, "scenes points 1"],
+) -> Float[Tensor, "scenes points 1"]:
+    """Return the weight of the second colour, of the pattern of each point."""
+    across = (cells * normalize(offset - _CELLS / 2, dim=-1)).sum(-1, keepdim=True)
+    noise = coarse[..., :1] - 0.5
+
+    def pattern(name: TextureKind) -> Tensor:
+        if name == "patches":
+            return (noise * contrast + 0.5).clamp(0, 1)
+        if name == "checks":
+            return 0.5 + 0.5 * torch.sign(torch.sin(cells * torch.pi / 2).prod(-1, keepdim=True))
+        if name == "leaves":
+            return (noise > 0).float()
+        if name == "stripes":
+            return (torch.sin(torch.pi * (across + 1.5 * noise)) * contrast + 0.5).clamp(0, 1)
+        if name == "plain":
+            return torch.full_like(across, 0.5)
+        if name == "gradient":
+            return 0.5 + 0.5 * torch.sin(0.25 * torch.pi * across)
+        if name == "rings":
+            radius = (cells[..., :2].remainder(8) - 4).norm(dim=-1, keepdim=True)
+            return (torch.sin(torch.pi * radius) * contrast + 0.5).clamp(0, 1)
+        return ((cells.remainder(2) - 1).norm(dim=-1, keepdim=True) < _DOT).float()
+
+    result = torch.zeros_like(across)
+    for index in kind.unique().long().tolist():
+        result = torch.where(kind == index, pattern(TEXTURES[index]), result)
+    return result
 
 
 def random_textures(
-    scenes: int, surfaces: int, cell: tuple[float, float], generator: torch.Generator
+    scenes: int,
+    surfaces: int,
+    cell: tuple[float, float],
+    generator: torch.Generator,
+    kinds: tuple[TextureKind, ...] = (),
 ) -> Textures:
     """Return random textures on the generator's device.
 
@@ -80,6 +130,8 @@ def random_textures(
         scenes, surfaces: number of scenes, and of surfaces in each.
         cell: smallest and largest size of the coarse features, scene units.
         generator: of the random numbers.
+        kinds: that are drawn, each as often, with colours of any contrast; by default patches, and
+            a fifth of the surfaces checks, with colours of high contrast.
     """
 
     def uniform(*shape: int) -> Tensor:
@@ -87,13 +139,29 @@ def random_textures(
         return torch.rand(size, generator=generator, device=generator.device)
 
     low, high = cell
-    return Textures(
+    textures = Textures(
         colours=uniform(3, 3),
         cell=low * (high / low) ** uniform(),
         offset=_CELLS * uniform(3),
         contrast=1.5 * 6 ** uniform(),
         detail=0.9 * uniform(),
-        checks=(uniform() < 0.2).float(),
+        kind=(uniform() < _CHECKS).long() * TEXTURES.index("checks"),
+        grain=torch.full((scenes, surfaces), _GRAIN, device=generator.device),
+    )
+    if not kinds:
+        return textures
+    table = torch.tensor([TEXTURES.index(name) for name in kinds], device=generator.device)
+    kind = table[(len(kinds) * uniform()).long().clamp_max(len(kinds) - 1)]
+    faint = (kind == TEXTURES.index("plain")) | (kind == TEXTURES.index("gradient"))
+    colours = textures.colours
+    mean = colours.mean(dim=2, keepdim=True)
+    contrast = (0.3 + 0.9 * uniform())[..., None, None]
+    return replace(
+        textures,
+        colours=(mean + contrast * (colours - mean)).clamp(0, 1),
+        detail=torch.where(faint, 0.3 * textures.detail, textures.detail),
+        kind=kind,
+        grain=_GRAIN * uniform(),
     )
 
 

@@ -56,7 +56,7 @@ def folder(scenes, tmp_path_factory):
 def test_a_scene_through_a_shard_is_the_scene_rendered(scenes, tmp_path, image_format):
     folder = write(tmp_path, scenes, image_format)
     times = torch.linspace(0, 1, FRAMES).expand(3, -1)
-    exact = render_batch(scenes, times, times, SIZE, targets=True)
+    exact = render_batch(scenes, times, times, (SIZE, SIZE), targets=True)
     library = ClipLibrary(folder)
     batch = library.batch(WHOLE, seed=0, number=0)
     # Each clip is drawn once per epoch; its first image tells which it is.
