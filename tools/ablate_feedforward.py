@@ -34,18 +34,17 @@ from machine import describe_machine
 from torch import Tensor
 
 from msdyn.feedforward import Movies
+from msdyn.feedforward.batches import TrainingBatch
 from msdyn.feedforward.config import ModelConfig
 from msdyn.feedforward.correlation import Correlation, CorrelationCue
 from msdyn.feedforward.model import Features, PixelMotion, StaticPixels
 from msdyn.feedforward.pretrained import find_model
+from msdyn.feedforward.scenes import BatchOptions, SceneOptions
 from msdyn.feedforward.splats import SplatterPixels
 from msdyn.feedforward.training import (
-    BatchOptions,
     LossWeights,
-    SceneOptions,
     Stage,
     Trainer,
-    TrainingBatch,
     TrainingConfig,
     draw,
     small_on_cpu,

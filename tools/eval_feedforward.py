@@ -29,9 +29,9 @@ from msdyn.feedforward import Movies
 from msdyn.feedforward.assemble import Pruning, assemble
 from msdyn.feedforward.inference import input_size, predict_window, resized_image
 from msdyn.feedforward.pretrained import FoundModel, find_model
+from msdyn.feedforward.scenes.random_scenes import SceneOptions
 from msdyn.feedforward.training.curriculum import HELD_OUT_SCENES, VARIED_SCENES, small_on_cpu
 from msdyn.feedforward.training.evaluation import evaluate, unseen_batches
-from msdyn.feedforward.training.random_scenes import SceneOptions
 from msdyn.files import write_json
 from msdyn.render import render_image
 from msdyn.scene import Scene

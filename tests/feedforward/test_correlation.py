@@ -7,9 +7,10 @@ import torch
 
 from msdyn.errors import InputError
 from msdyn.feedforward import ModelConfig, Movies
+from msdyn.feedforward.batches import true_matches
 from msdyn.feedforward.correlation import Correlation, CorrelationCue, MotionCue
-from msdyn.feedforward.training.batches import BatchOptions, random_batch, true_matches
-from msdyn.feedforward.training.random_scenes import SceneOptions
+from msdyn.feedforward.scenes.random_scenes import SceneOptions
+from msdyn.feedforward.scenes.render import BatchOptions, random_batch
 
 CONFIG = dataclasses.replace(ModelConfig.small(), width=32, correlation=True)
 

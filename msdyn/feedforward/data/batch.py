@@ -12,12 +12,12 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from msdyn.errors import InputError
+from msdyn.feedforward.batches import MOTION_KINDS, TrackedMotion, TrainingBatch
 from msdyn.feedforward.data.datasets import dataset_info
 from msdyn.feedforward.data.index import ClipEntry
 from msdyn.feedforward.data.sample import ClipSample
 from msdyn.feedforward.data.sampling import QueryTimes
 from msdyn.feedforward.model import ClipTensors
-from msdyn.feedforward.training.batches import MOTION_KINDS, TrackedMotion, TrainingBatch
 
 __all__ = ["BatchShape", "ClipBatchOptions", "batch_of", "random_shape"]
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, UInt8
 
 from msdyn.errors import InputError
-from msdyn.feedforward.training.batches import MOTION_KINDS, MotionKind
+from msdyn.feedforward.batches import MOTION_KINDS, MotionKind
 
 __all__ = ["CLIP_NAME", "Clip", "ClipFrame", "ClipTracks"]
 

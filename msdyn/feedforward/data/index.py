@@ -19,8 +19,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from msdyn.errors import InputError
+from msdyn.feedforward.batches import MOTION_KINDS, MotionKind
 from msdyn.feedforward.data.clip import CLIP_NAME
-from msdyn.feedforward.training.batches import MOTION_KINDS, MotionKind
 from msdyn.files import read_json
 
 __all__ = ["FRAME_MEMBERS", "INDEX_SUFFIX", "ClipEntry", "index_content", "read_index"]

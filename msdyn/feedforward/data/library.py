@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from msdyn.errors import InputError
+from msdyn.feedforward.batches import TrainingBatch
 from msdyn.feedforward.data.batch import ClipBatchOptions, batch_of, random_shape
 from msdyn.feedforward.data.datasets import dataset_info
 from msdyn.feedforward.data.index import ClipEntry, read_index
@@ -17,7 +18,6 @@ from msdyn.feedforward.data.sample import draw_sample, is_static
 from msdyn.feedforward.data.sampler import ClipSampler
 from msdyn.feedforward.data.shards import index_paths
 from msdyn.feedforward.data.stored import StoredClip
-from msdyn.feedforward.training.batches import TrainingBatch
 
 __all__ = ["ClipLibrary"]
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from msdyn.feedforward.batches import MotionKind
 from msdyn.feedforward.data.clip import Clip, ClipFrame, ClipTracks
-from msdyn.feedforward.training.batches import MotionKind, render_views
-from msdyn.feedforward.training.random_scenes import RandomScenes, SceneOptions, random_scenes
-from msdyn.feedforward.training.textures import Textures
+from msdyn.feedforward.scenes.random_scenes import RandomScenes, SceneOptions, random_scenes
+from msdyn.feedforward.scenes.render import render_views
+from msdyn.feedforward.scenes.textures import Textures
 from msdyn.geometry import Cameras
 from msdyn.geometry.cameras import invert_transforms
 from msdyn.scene import Scene, View

@@ -19,7 +19,7 @@ from msdyn.feedforward.data.library import ClipLibrary
 from msdyn.feedforward.data.own_scenes import random_clips, scene_clip
 from msdyn.feedforward.data.shards import ClipWriter
 from msdyn.feedforward.data.sheet import save_clip_sheet
-from msdyn.feedforward.training.random_scenes import SceneOptions
+from msdyn.feedforward.scenes.random_scenes import SceneOptions
 from msdyn.plugins import registered_choice
 
 __all__ = [

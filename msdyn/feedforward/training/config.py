@@ -10,9 +10,9 @@ from typing import Literal
 from msdyn.errors import InputError
 from msdyn.feedforward.config import ModelConfig
 from msdyn.feedforward.data.batch import ClipBatchOptions
-from msdyn.feedforward.training.batches import BatchOptions
+from msdyn.feedforward.scenes.random_scenes import SceneOptions
+from msdyn.feedforward.scenes.render import BatchOptions
 from msdyn.feedforward.training.objective import LossWeights
-from msdyn.feedforward.training.random_scenes import SceneOptions
 
 __all__ = ["Stage", "TrainingConfig"]
 

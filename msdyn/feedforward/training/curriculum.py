@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from msdyn.feedforward.config import ModelConfig
-from msdyn.feedforward.training.batches import BatchOptions
+from msdyn.feedforward.scenes.random_scenes import SceneOptions
+from msdyn.feedforward.scenes.render import BatchOptions
 from msdyn.feedforward.training.config import Stage, TrainingConfig
 from msdyn.feedforward.training.objective import LossWeights
-from msdyn.feedforward.training.random_scenes import SceneOptions
 
 __all__ = ["HELD_OUT_SCENES", "VARIED_SCENES", "small_continued", "small_on_cpu"]
 

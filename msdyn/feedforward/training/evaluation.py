@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from msdyn.feedforward.batches import TrainingBatch
 from msdyn.feedforward.model import Movies
-from msdyn.feedforward.training.batches import BatchOptions, TrainingBatch, random_batch
+from msdyn.feedforward.scenes.random_scenes import SceneOptions
+from msdyn.feedforward.scenes.render import BatchOptions, random_batch
 from msdyn.feedforward.training.objective import draw
-from msdyn.feedforward.training.random_scenes import SceneOptions
 
 __all__ = ["UNSEEN_SEED", "evaluate", "evaluate_unseen", "unseen_batches"]
 

@@ -12,10 +12,10 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from msdyn.errors import InputError
+from msdyn.feedforward.batches import TrainingBatch, true_matches
 from msdyn.feedforward.correlation import Correlation
 from msdyn.feedforward.model import Movies, StaticPixels
 from msdyn.feedforward.splats import SplatterPixels
-from msdyn.feedforward.training.batches import TrainingBatch, true_matches
 from msdyn.feedforward.training.losses import (
     balanced_log_depth_loss,
     balanced_motion_loss,

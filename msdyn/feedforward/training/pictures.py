@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from msdyn.feedforward.batches import TrainingBatch
 from msdyn.feedforward.model import Movies
-from msdyn.feedforward.training.batches import TrainingBatch
 from msdyn.feedforward.training.objective import draw
 from msdyn.files import atomic_path
 

@@ -13,8 +13,8 @@ import torch
 from tqdm import tqdm
 
 from msdyn.errors import InputError
+from msdyn.feedforward.batches import TrainingBatch
 from msdyn.feedforward.data.library import ClipLibrary
-from msdyn.feedforward.training.batches import TrainingBatch
 from msdyn.feedforward.training.checkpoints import find_checkpoint
 from msdyn.feedforward.training.command import TrainCommandConfig
 from msdyn.feedforward.training.config import TrainingConfig

@@ -10,10 +10,11 @@ from dataclasses import replace
 
 import torch
 
+from msdyn.feedforward.batches import TrainingBatch
 from msdyn.feedforward.correlation import Correlation
 from msdyn.feedforward.data.library import ClipLibrary
 from msdyn.feedforward.model import Movies
-from msdyn.feedforward.training.batches import TrainingBatch, random_batch
+from msdyn.feedforward.scenes.render import random_batch
 from msdyn.feedforward.training.config import Stage, TrainingConfig
 
 __all__ = ["BatchSource", "numbered_generator", "with_other_colours"]

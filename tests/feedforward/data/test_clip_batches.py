@@ -12,12 +12,13 @@ from feedforward.training.test_loop import TINY
 
 from msdyn.errors import InputError
 from msdyn.feedforward import Movies
+from msdyn.feedforward.batches import MOTION_KINDS
 from msdyn.feedforward.data import ClipBatchOptions, ClipLibrary, ClipWriter
 from msdyn.feedforward.data.own_scenes import clips_of_scenes
 from msdyn.feedforward.data.sampler import ClipSampler
-from msdyn.feedforward.training.batches import MOTION_KINDS, render_batch
+from msdyn.feedforward.scenes.random_scenes import SceneOptions, random_scenes
+from msdyn.feedforward.scenes.render import render_batch
 from msdyn.feedforward.training.objective import LossWeights, losses
-from msdyn.feedforward.training.random_scenes import SceneOptions, random_scenes
 
 FRAMES = 4
 SIZE = 32

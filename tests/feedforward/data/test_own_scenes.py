@@ -6,9 +6,9 @@ import pytest
 from clips import two_boxes
 
 from msdyn.errors import InputError
+from msdyn.feedforward.batches import MOTION_KINDS
 from msdyn.feedforward.data import ClipBatchOptions, ClipLibrary, ClipWriter
 from msdyn.feedforward.data.own_scenes import random_clips, scene_clip
-from msdyn.feedforward.training.batches import MOTION_KINDS
 from msdyn.scene import frame_path, write_mask
 from msdyn.synthetic import write_truth
 

@@ -8,7 +8,7 @@ import torch
 
 from msdyn.errors import InputError
 from msdyn.feedforward import ModelConfig, load_model
-from msdyn.feedforward.training.batches import BatchOptions
+from msdyn.feedforward.scenes.render import BatchOptions
 from msdyn.feedforward.training.config import Stage, TrainingConfig
 from msdyn.feedforward.training.loop import Trainer
 from msdyn.feedforward.training.objective import LossWeights

@@ -7,14 +7,10 @@ import torch
 from feedforward.training.test_loop import TINY
 
 from msdyn.feedforward import Movies
-from msdyn.feedforward.training.batches import (
-    MOTION_KINDS,
-    BatchOptions,
-    TrackedMotion,
-    random_batch,
-)
+from msdyn.feedforward.batches import MOTION_KINDS, TrackedMotion
+from msdyn.feedforward.scenes.random_scenes import SceneOptions
+from msdyn.feedforward.scenes.render import BatchOptions, random_batch
 from msdyn.feedforward.training.objective import LossWeights, draw, losses
-from msdyn.feedforward.training.random_scenes import SceneOptions
 
 WEIGHTS = LossWeights(log_depth=1.0, rendering=1.0)
 

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from msdyn.feedforward.batches import true_matches
 from msdyn.feedforward.correlation import Correlation
-from msdyn.feedforward.training.batches import BatchOptions, random_batch, true_matches
+from msdyn.feedforward.scenes.random_scenes import SceneOptions
+from msdyn.feedforward.scenes.render import BatchOptions, random_batch
 from msdyn.feedforward.training.losses import match_loss
-from msdyn.feedforward.training.random_scenes import SceneOptions
 
 CELL = 4
 

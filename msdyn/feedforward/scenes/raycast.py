@@ -17,7 +17,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-__all__ = ["SHAPES", "Hits", "Shape", "cast_rays", "inverse_affine", "limits_of"]
+from msdyn.feedforward.batches import inverse_affine
+
+__all__ = ["SHAPES", "Hits", "Shape", "cast_rays", "limits_of"]
 
 Shape = Literal["box", "ellipsoid", "cylinder", "rounded", "octahedron", "cut"]
 """Rounded boxes and cut boxes have no corners: a sphere or an octahedron takes them away."""
@@ -123,15 +125,6 @@ def cast_rays(
     )
     normal = torch.where(in_room, wall @ room_rotation.mT, normal)
     return Hits(depth, index, local, normalize(normal, dim=-1))
-
-
-def inverse_affine(poses: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
-    """Return inverses of affine transforms."""
-    inverse = poses.clone()
-    linear = torch.linalg.inv(poses[..., :3, :3])
-    inverse[..., :3, :3] = linear
-    inverse[..., :3, 3] = -(linear @ poses[..., :3, 3:])[..., 0]
-    return inverse
 
 
 def _into_objects(

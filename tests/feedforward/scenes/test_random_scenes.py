@@ -6,17 +6,13 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
+from msdyn.feedforward.batches import true_matches
 from msdyn.feedforward.embeddings import pixel_rays
-from msdyn.feedforward.training.batches import (
-    BatchOptions,
-    random_batch,
-    render_batch,
-    true_matches,
-)
+from msdyn.feedforward.scenes.random_scenes import OBJECTS, SceneOptions, random_scenes
+from msdyn.feedforward.scenes.raycast import SHAPES, cast_rays, limits_of
+from msdyn.feedforward.scenes.render import BatchOptions, random_batch, render_batch
+from msdyn.feedforward.scenes.textures import TEXTURES, random_textures
 from msdyn.feedforward.training.curriculum import HELD_OUT_SCENES, VARIED_SCENES
-from msdyn.feedforward.training.random_scenes import OBJECTS, SceneOptions, random_scenes
-from msdyn.feedforward.training.raycast import SHAPES, cast_rays, limits_of
-from msdyn.feedforward.training.textures import TEXTURES, random_textures
 
 SIZE = 24
 KINDS = {

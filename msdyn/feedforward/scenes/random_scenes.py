@@ -18,8 +18,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from msdyn.feedforward.training.raycast import SHAPES, Shape, limits_of
-from msdyn.feedforward.training.textures import TextureKind, Textures, random_textures
+from msdyn.feedforward.scenes.raycast import SHAPES, Shape, limits_of
+from msdyn.feedforward.scenes.textures import TextureKind, Textures, random_textures
 from msdyn.geometry import rotations_from_rotvecs
 
 __all__ = ["RandomScenes", "SceneOptions", "random_scenes"]
