@@ -96,7 +96,17 @@ class Lpips:
             return float("nan")
         return float(self.distances(image * mask[..., None], truth * mask[..., None])[mask].mean())
 
-    @torch.no_grad()
+    def average(self, image: Image, truth: Image) -> float:
+        """Return LPIPS of two RGB images in [0, 1] as it is usually reported.
+
+        Distances are averaged over each layer's own map; `distances` resamples the maps first.
+
+        Raises:
+            InputError: differing sizes, or images of less than 31 pixels a side.
+        """
+        image, truth, _ = check_images(image, truth, None)
+        return float(sum(distance.mean() for distance in self._maps(image, truth)))
+
     def distances(
         self, image: Float[np.ndarray, "height width 3"], truth: Float[np.ndarray, "height width 3"]
     ) -> Float[np.ndarray, "height width"]:
@@ -105,6 +115,17 @@ class Lpips:
         Raises:
             InputError: images of less than 31 pixels a side.
         """
+        size = image.shape[:2]
+        total = torch.zeros(1, 1, *size)
+        for distance in self._maps(image, truth):
+            total += F.interpolate(distance, size, mode="bilinear", align_corners=False)
+        return total[0, 0].numpy()
+
+    @torch.no_grad()
+    def _maps(
+        self, image: Float[np.ndarray, "height width 3"], truth: Float[np.ndarray, "height width 3"]
+    ) -> list[Float[Tensor, "1 1 rows columns"]]:
+        """Return the distances at each position of each layer."""
         height, width = image.shape[:2]
         if min(height, width) < _MIN_SIDE:
             raise InputError(
@@ -112,7 +133,7 @@ class Lpips:
             )
         pair = torch.from_numpy(np.stack([image, truth]) * 2 - 1).float().permute(0, 3, 1, 2)
         x = (pair - torch.tensor(_MEAN)[:, None, None]) / torch.tensor(_STD)[:, None, None]
-        total = torch.zeros(1, 1, height, width)
+        maps = []
         settings = _CONVOLUTIONS.values()
         for (weight, bias, head), (stride, padding, pool) in zip(
             self._layers, settings, strict=True
@@ -121,9 +142,8 @@ class Lpips:
                 x = F.max_pool2d(x, 3, 2)
             x = F.relu(F.conv2d(x, weight, bias, stride, padding))
             features = _normalised(x)
-            distance = F.conv2d((features[:1] - features[1:]) ** 2, head)
-            total += F.interpolate(distance, (height, width), mode="bilinear", align_corners=False)
-        return total[0, 0].numpy()
+            maps.append(F.conv2d((features[:1] - features[1:]) ** 2, head))
+        return maps
 
 
 def load_lpips(paths: Sequence[Path] = (), *, download: bool = False) -> Lpips | None:
