@@ -190,9 +190,14 @@ def _displacement_residual(first: WindowPixels, second: WindowPixels) -> float:
 
 
 def trajectories(
-    windows: Sequence[WindowPixels], number: int, position: int, keys: Sequence[int]
+    windows: Sequence[WindowPixels],
+    number: int,
+    position: int,
+    keys: Sequence[int],
+    *,
+    pixels: Int[Tensor, " pixels"] | None = None,
 ) -> Float[Tensor, "pixels keys 3"]:
-    """Return the displacements of all pixels of a frame to all key frames.
+    """Return the displacements of pixels of a frame to all key frames.
 
     Within the frame's window they are those predicted. Beyond it, points are handed on: at the last
     frame (or the first) that the next window shares, a point is projected into the image; if it is
@@ -204,12 +209,15 @@ def trajectories(
         number: of the window.
         position: of the frame in the window.
         keys: all input frames.
+        pixels: indices of the flattened image; all of them by default.
     """
     window = windows[number]
     start = window.splats.means[position].reshape(-1, 3)
+    chosen = slice(None) if pixels is None else pixels
+    start = start[chosen]
     result = start.new_zeros(len(start), len(keys), 3)
     columns = [keys.index(frame) for frame in window.frames]
-    result[:, columns] = window.displacements[position].reshape(-1, len(columns), 3)
+    result[:, columns] = window.displacements[position].reshape(-1, len(columns), 3)[chosen]
     for step in (1, -1):
         current, other = number, number + step
         while 0 <= other < len(windows):

@@ -67,8 +67,8 @@ def pair(size=(61, 83), seed=0):
     return np.clip(truth + 0.2 * rng.normal(size=truth.shape), 0, 1), truth
 
 
-def reference_distances(weights, image, truth):
-    """The distance map by another implementation: a module, an einsum, an upsampling layer."""
+def reference_maps(weights, image, truth):
+    """The distances of each layer by another implementation: a module and an einsum."""
     network = alexnet()
     network.load_state_dict({k[9:]: v for k, v in weights.items() if k.startswith("features")})
     mean, std = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])
@@ -84,10 +84,15 @@ def reference_distances(weights, image, truth):
             a, b = x[0].double().numpy(), y[0].double().numpy()
             a, b = (v / np.sqrt((v**2).sum(0)).clip(1e-10) for v in (a, b))
             head = weights[f"lin{level}.model.1.weight"].double().numpy()[0, :, 0, 0]
-            distance = np.einsum("c,chw->hw", head, (a - b) ** 2)
-            upsample = nn.Upsample(size=image.shape[:2], mode="bilinear", align_corners=False)
-            maps.append(upsample(torch.from_numpy(distance)[None, None])[0, 0].numpy())
-    return sum(maps)
+            maps.append(np.einsum("c,chw->hw", head, (a - b) ** 2))
+    return maps
+
+
+def reference_distances(weights, image, truth):
+    """The distance map by another implementation, with an upsampling layer."""
+    upsample = nn.Upsample(size=image.shape[:2], mode="bilinear", align_corners=False)
+    maps = reference_maps(weights, image, truth)
+    return sum(upsample(torch.from_numpy(distance)[None, None])[0, 0].numpy() for distance in maps)
 
 
 @pytest.mark.parametrize("size", [(61, 83), (31, 31), (64, 48)])
@@ -98,6 +103,8 @@ def test_it_agrees_with_another_implementation(random_weights, size):
     assert expected.shape == size and expected.min() > 0
     np.testing.assert_allclose(network.distances(image, truth), expected, rtol=1e-4, atol=1e-7)
     assert network(image, truth) == pytest.approx(expected.mean(), rel=1e-5)
+    average = sum(distance.mean() for distance in reference_maps(random_weights, image, truth))
+    assert network.average(image, truth) == pytest.approx(average, rel=1e-5)
 
 
 def test_properties(random_weights):

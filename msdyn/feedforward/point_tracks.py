@@ -1,0 +1,109 @@
+"""3D tracks of single pixels of a clip, from the network's windows.
+
+A query is at the pixel of the network's image nearest to it. The frame of each query must be an
+input frame, because only there the network predicts a point for the pixel; `windows_with` chooses
+windows accordingly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int, Real
+
+from msdyn.errors import InputError
+from msdyn.feedforward.windows import (
+    WindowPixels,
+    choose_windows,
+    key_frames_of,
+    owners,
+    trajectories,
+)
+
+__all__ = ["pixel_tracks", "windows_with"]
+
+
+def windows_with(
+    frames: int, length: int, every: int | None, overlap: int, wanted: Iterable[int]
+) -> list[list[int]]:
+    """Return windows like `choose_windows`, with further frames among their input frames.
+
+    Args:
+        frames, length, every, overlap: as for `choose_windows`.
+        wanted: frames that must be input frames.
+
+    Raises:
+        InputError: a number out of range.
+    """
+    regular = choose_windows(frames, length, every, overlap)
+    wanted = {int(frame) for frame in wanted}
+    if wanted and not (min(wanted) >= 0 and max(wanted) < frames):
+        raise InputError(
+            f"queries: expected frames 0 to {frames - 1}, got {min(wanted)} to {max(wanted)}"
+        )
+    inputs = sorted({frame for window in regular for frame in window} | wanted)
+    return [
+        [inputs[position] for position in window]
+        for window in choose_windows(len(inputs), length, 1, overlap)
+    ]
+
+
+def pixel_tracks(
+    windows: Sequence[WindowPixels],
+    query_frame: Int[np.ndarray, " queries"],
+    query_xy: Real[np.ndarray, "queries 2"],
+    size: tuple[int, int],
+    frames: int,
+) -> Float64[np.ndarray, "queries frames 3"]:
+    """Return the positions of the points at some pixels in all frames of the clip, world.
+
+    Between input frames positions are interpolated linearly.
+
+    Args:
+        windows: at one scale.
+        query_frame: frame of each query, an input frame.
+        query_xy: px of the clip's images.
+        size: width and height of the clip's images, px.
+        frames: number of frames of the clip.
+
+    Raises:
+        InputError: the frame of a query is not an input frame.
+    """
+    keys, owned = key_frames_of(windows), owners(windows)
+    result = np.zeros((len(query_frame), frames, 3))
+    for frame in np.unique(query_frame).tolist():
+        if frame not in owned:
+            raise InputError(f"queries: expected input frames of the network, got frame {frame}")
+        rows = np.flatnonzero(query_frame == frame)
+        number, position = owned[frame]
+        window = windows[number]
+        pixels = _nearest_pixels(query_xy[rows], size, window.depth.shape[1:])
+        start = window.splats.means[position].reshape(-1, 3)[pixels]
+        moved = trajectories(windows, number, position, keys, pixels=pixels)
+        positions = (start[:, None] + moved).double().numpy()
+        result[rows] = _interpolated(positions, keys, frames)
+    return result
+
+
+def _nearest_pixels(
+    xy: Real[np.ndarray, "queries 2"], size: tuple[int, int], shape: Sequence[int]
+) -> Int[torch.Tensor, " queries"]:
+    """Return indices into the flattened map of the pixels at positions in a larger image."""
+    height, width = shape
+    scaled = np.asarray(xy, np.float64) * np.array([width, height]) / np.array(size)
+    column = np.floor(scaled[:, 0]).clip(0, width - 1)
+    row = np.floor(scaled[:, 1]).clip(0, height - 1)
+    return torch.from_numpy((row * width + column).astype(np.int64))
+
+
+def _interpolated(
+    positions: Float[np.ndarray, "queries keys 3"], keys: Sequence[int], frames: int
+) -> Float64[np.ndarray, "queries frames 3"]:
+    """Return positions at all frames; before the first key and after the last they stay."""
+    place = np.interp(np.arange(frames), keys, np.arange(len(keys)))
+    low = np.floor(place).astype(int)
+    high = np.minimum(low + 1, len(keys) - 1)
+    share = (place - low)[:, None]
+    return (1 - share) * positions[:, low] + share * positions[:, high]
