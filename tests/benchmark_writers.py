@@ -12,9 +12,11 @@ import torch
 from PIL import Image
 
 from msdyn.geometry import Cameras, look_at
-from msdyn.synthetic import make_scene, render_truth
+from msdyn.io import write_dycheck
+from msdyn.scene import Scene
+from msdyn.synthetic import make_scene, render_truth, write_truth
 
-__all__ = ["jpeg", "rig_truth", "write_nvidia", "write_realestate10k", "write_tapvid3d"]
+__all__ = ["jpeg", "rig_truth", "write_all_benchmarks", "write_nvidia", "write_realestate10k", "write_tapvid3d"]
 
 
 def jpeg(image):
@@ -110,3 +112,32 @@ def rig_truth(frames, cameras, width, height):
     images = [[shot.images[time] for shot in truth.views.values()] for time in range(frames)]
     masks = [[shot.masks[time] > 0 for shot in truth.views.values()] for time in range(frames)]
     return rig, images, masks
+
+
+def write_all_benchmarks(folder, truth, times=4, cameras=3, every=11):
+    """Write a small synthetic scene in the layouts of all benchmarks; return the folders.
+
+    The clip of `truth` is one of RealEstate10K (of moving boxes), of DyCheck and of each part of
+    TAPVid-3D, with every `every`-th of its tracks; that of NVIDIA is of a rig of its own.
+    """
+    spec, tracks = truth.spec, truth.tracks
+    images, last = truth.clip.images, len(truth.clip.images) - 1
+    write_realestate10k(folder / "re10k" / "test", {"a": (images, spec.cameras)})
+    index = {"a": {"context": [0, last], "target": [1, last // 2]}, "b": None}
+    (folder / "re10k" / "evaluation_index.json").write_text(json.dumps(index))
+    scene = Scene(write_truth(truth, folder / "scene"))
+    write_dycheck(scene, folder / "iphone" / "boxes")
+    rig, pictures, masks = rig_truth(times, cameras, spec.width, spec.height)
+    write_nvidia(folder / "nvidia" / "Boxes", pictures, rig, masks)
+    chosen = slice(None, None, every)
+    for part in ("adt", "drivetrack", "pstudio"):
+        write_tapvid3d(
+            folder / part / "boxes_0.npz", images, spec.cameras, tracks.xyz[chosen],
+            tracks.visible[chosen], tracks.query_frame[chosen], tracks.query_xy[chosen],
+        )  # fmt: skip
+    return {
+        "realestate10k": folder / "re10k",
+        "dycheck": folder / "iphone",
+        "nvidia": folder / "nvidia",
+        **{part: folder / part for part in ("adt", "drivetrack", "pstudio")},
+    }

@@ -55,19 +55,19 @@ def renderer_of(sequence: GaussianSequence) -> Renderer:
 
 
 def targets_of_views(scene: Scene) -> Iterator[Target]:
-    """Yield the images of the held-out views of a scene that have covisible pixels.
+    """Yield the images of the held-out views of a scene that have covisible pixels, by time.
 
     Raises:
         InputError: the scene has no held-out views.
     """
     if not scene.views:
         raise InputError(f"{scene.directory / 'views'}: no held-out views to evaluate on")
-    for view in scene.views.values():
-        for frame in view.frames:
-            covisible = view.covisible(frame)
-            if covisible.any():
-                time = scene.info.timeline.time_of_frame(frame)
-                yield Target(view.cameras[frame], time, view.image(frame), covisible)
+    for frame in range(len(scene)):
+        for view in scene.views.values():
+            if frame not in view.frames or not (covisible := view.covisible(frame)).any():
+                continue
+            time = scene.info.timeline.time_of_frame(frame)
+            yield Target(view.cameras[frame], time, view.image(frame), covisible)
 
 
 def evaluate_targets(

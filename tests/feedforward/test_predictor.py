@@ -81,7 +81,7 @@ def test_tracks_of_pixels_are_the_true_ones(truth, scene, length, every):
     rows = np.flatnonzero((tracks.object > 0) & np.isin(tracks.query_frame, [0, 3, 6]))[::7]
     assert len(rows) > 20
     frame, xy = tracks.query_frame[rows], tracks.query_xy[rows]
-    windows = windows_with(FRAMES, length, every, max(1, length // 4), np.unique(frame))
+    windows = windows_with(FRAMES, length, every, max(1, length // 4), np.unique(frame).tolist())
     track = predictor(truth, windows, length, every).tracker(scene)
     found = track(frame, xy)
     assert found.shape == (len(rows), FRAMES, 3)
