@@ -16,7 +16,14 @@ from msdyn.io import write_dycheck
 from msdyn.scene import Scene
 from msdyn.synthetic import make_scene, render_truth, write_truth
 
-__all__ = ["jpeg", "rig_truth", "write_all_benchmarks", "write_nvidia", "write_realestate10k", "write_tapvid3d"]
+__all__ = [
+    "jpeg",
+    "rig_truth",
+    "write_all_benchmarks",
+    "write_nvidia",
+    "write_realestate10k",
+    "write_tapvid3d",
+]
 
 
 def jpeg(image):

@@ -252,7 +252,7 @@ def _means(rows: Iterable[dict[str, Any]], weights: list[int] | None) -> dict[st
         values = [row[key] for row in rows]
         if isinstance(value, dict):
             means[key] = _means(values, weights)
-        elif key in ("images", "tracks", "positions"):
+        elif key in ("images", "frames", "tracks", "positions"):
             means[key] = int(sum(values))
         else:
             shares = weights or [1] * len(values)

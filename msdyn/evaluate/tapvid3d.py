@@ -73,8 +73,8 @@ def evaluate_tapvid3d(clip: Tapvid3dClip, cameras: Cameras, tracker: Tracker) ->
     Returns:
         `epe3d`, `delta_0.05`, `delta_0.10` of positions in the camera of each frame, as the
         benchmark stores them; the same under `world`, of positions in the first camera, where
-        nothing but the points moves; numbers of `tracks` and of `positions`, and the share `found`
-        of the positions for which there is an estimate.
+        nothing but the points moves; numbers of `frames`, `tracks` and `positions` that count, and
+        the share `found` of these for which there is an estimate.
     """
     world = np.asarray(tracker(clip.query_frame, clip.query_xy)).swapaxes(0, 1)  # [T, N, 3]
     if world.shape != clip.xyz.shape:
@@ -90,6 +90,7 @@ def evaluate_tapvid3d(clip: Tapvid3dClip, cameras: Cameras, tracker: Tracker) ->
         "world": normalised_track_metrics(
             transform_points(to_first, world), transform_points(to_first, true_world), valid
         ),
+        "frames": len(clip),
         "tracks": clip.xyz.shape[1],
         "positions": int(valid.sum()),
         "found": float(found[valid].mean()) if valid.any() else float("nan"),

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import torch
 from clips import two_boxes
-from oracle_network import Oracle
+from known_network import Known
 
 from msdyn.errors import InputError
 from msdyn.feedforward import ModelConfig, Movies, save_model
 from msdyn.feedforward.inference import encode_window, splats_at
-from msdyn.feedforward.normalise import canonical_cameras
 from msdyn.feedforward.point_tracks import pixel_tracks, windows_with
 from msdyn.feedforward.predictor import Predictor
 from msdyn.feedforward.pretrained import FoundModel
@@ -21,31 +20,6 @@ from msdyn.synthetic import write_truth
 
 FRAMES, WIDTH, HEIGHT = 8, 64, 48
 CPU = torch.device("cpu")
-
-
-class Known(Oracle):
-    """Recognises its frames by the cameras, and answers at the scale of the cameras."""
-
-    def __init__(self, spec, candidates):
-        super().__init__(spec, [])
-        self.candidates = candidates
-        self.asked_for = []
-
-    def encode(self, clip):
-        cameras = self.caster.spec.cameras
-        for frames in self.candidates:
-            poses = canonical_cameras(torch.as_tensor(cameras[frames].world_from_cam)).float()
-            given = clip.world_from_cam[0]
-            if len(poses) == len(given) and torch.allclose(
-                poses[:, :3, :3], given[:, :3, :3], atol=1e-5
-            ):
-                break
-        else:
-            raise AssertionError("frames that no window has")
-        self.windows, self.factors = [list(frames)], [1.0]
-        self.unit = float(poses[-1, :3, 3].norm() / given[-1, :3, 3].norm())
-        self.asked_for.append(list(frames))
-        return super().encode(clip)
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +32,9 @@ def scene(truth, tmp_path_factory):
     return Scene(write_truth(truth, tmp_path_factory.mktemp("predictor") / "boxes"))
 
 
-def predictor(truth, candidates, frames, every):
+def predictor(truth, frames, every=None):
     found = FoundModel(Path("known"), {"long_side": WIDTH, "frames": frames})
-    return Predictor(found, Known(truth.spec, candidates), CPU, every=every)
+    return Predictor(found, Known(truth.spec), CPU, every=every)
 
 
 @pytest.mark.parametrize("length, every, wanted", [(4, 2, [1, 6]), (3, 3, []), (8, None, [5])])
@@ -81,8 +55,7 @@ def test_tracks_of_pixels_are_the_true_ones(truth, scene, length, every):
     rows = np.flatnonzero((tracks.object > 0) & np.isin(tracks.query_frame, [0, 3, 6]))[::7]
     assert len(rows) > 20
     frame, xy = tracks.query_frame[rows], tracks.query_xy[rows]
-    windows = windows_with(FRAMES, length, every, max(1, length // 4), np.unique(frame).tolist())
-    track = predictor(truth, windows, length, every).tracker(scene)
+    track = predictor(truth, length, every).tracker(scene)
     found = track(frame, xy)
     assert found.shape == (len(rows), FRAMES, 3)
     error = np.linalg.norm(found - tracks.xyz[rows], axis=-1)
@@ -95,9 +68,8 @@ def test_tracks_of_pixels_are_the_true_ones(truth, scene, length, every):
 
 
 def test_positions_between_input_frames_are_interpolated(truth, scene):
-    windows = [[0, 4, 7]]
-    p = predictor(truth, windows, 3, None)
-    (window,) = p.windows(scene)
+    (window,) = predictor(truth, 3).windows(scene)
+    assert window.frames == [0, 4, 7]
     xy = np.array([[20.5, 30.5], [63.9, 47.9]])
     found = pixel_tracks([window], np.array([4, 4]), xy, (WIDTH, HEIGHT), FRAMES)
     for query, (row, column) in enumerate([(30, 20), (47, 63)]):
@@ -112,7 +84,7 @@ def test_positions_between_input_frames_are_interpolated(truth, scene):
 
 def test_a_query_in_a_larger_image(truth, scene):
     """Positions are scaled to the network's image."""
-    (window,) = predictor(truth, [[0, 4, 7]], 3, None).windows(scene)
+    (window,) = predictor(truth, 3).windows(scene)
     small = pixel_tracks([window], np.array([0]), np.array([[20.2, 30.8]]), (64, 48), FRAMES)
     large = pixel_tracks([window], np.array([0]), np.array([[60.6, 92.4]]), (192, 144), FRAMES)
     np.testing.assert_array_equal(small, large)
@@ -124,7 +96,7 @@ def psnr(image, truth):
 
 def test_images_at_the_times_asked_for(truth, scene):
     """The direct renderer shows the objects where they are at the time, not elsewhere."""
-    p = predictor(truth, [list(range(FRAMES))], FRAMES, 1)
+    p = predictor(truth, FRAMES, 1)
     renderer = p.renderer(scene)
     assert renderer.windows == [list(range(FRAMES))]
     times = scene.info.timeline.times
@@ -140,10 +112,7 @@ def test_images_at_the_times_asked_for(truth, scene):
 
 
 def test_an_image_is_drawn_from_the_window_around_its_time(truth, scene):
-    windows = [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7]]
-    p = predictor(truth, windows, 4, 1)
-    p = replace(p, frames=4)
-    renderer = p.renderer(scene)
+    renderer = predictor(truth, 4, 1).renderer(scene)
     chosen = renderer.windows
     times = scene.info.timeline.times
     assert chosen[renderer.window_of(0.0)][0] == 0 and chosen[renderer.window_of(1.0)][-1] == 7
@@ -156,10 +125,10 @@ def test_an_image_is_drawn_from_the_window_around_its_time(truth, scene):
 def test_at_an_input_time_the_gaussians_are_those_of_the_window(truth, scene):
     """Of the frame whose own time it is, before and after the way into the world."""
     options = {"size": (WIDTH, HEIGHT), "scale": None, "device": CPU, "use_depth": False}
-    model = Known(truth.spec, [[0, 4, 7]])
+    model = Known(truth.spec)
     encoded = encode_window(model, scene, [0, 4, 7], **options)
     splats = splats_at(model, encoded, float(scene.info.timeline.times[4]))
-    (window,) = predictor(truth, [[0, 4, 7]], 3, None).windows(scene)
+    (window,) = predictor(truth, 3).windows(scene)
     means = splats.means.reshape(3, HEIGHT, WIDTH, 3)[1]
     np.testing.assert_allclose(means, window.splats.means[1], atol=1e-5)
     np.testing.assert_allclose(
