@@ -57,7 +57,8 @@ class Options:
     """What is evaluated, and on how much of the data.
 
     Attributes:
-        lpips: the network of LPIPS, if there is one.
+        lpips: the network of LPIPS on AlexNet, if there is one.
+        lpips_vgg: the same on VGG-16, for RealEstate10K.
         through: `network` asks it for every image and every track; `sequence` makes a sequence
             first, as msdyn-predict does, and evaluates that.
         index: evaluation index of RealEstate10K.
@@ -68,6 +69,7 @@ class Options:
     """
 
     lpips: Lpips | None = None
+    lpips_vgg: Lpips | None = None
     through: str = "network"
     index: Path | None = None
     clips: int | None = None
@@ -155,18 +157,19 @@ def _views_of_clip(
             Target(cameras[frame], float(t), centre_crop(clip.image(frame), CROP))
             for frame, t in zip(pair.target, share.clip(0, 1), strict=True)
         ]
-        return _views(predictor, Scene(folder), targets, options)
+        return _views(predictor, Scene(folder), targets, options, options.lpips_vgg)
 
 
 def _dycheck(benchmark: str, folder: Path, options: Options) -> Iterator[_Evaluation]:
     def evaluate(predictor: Predictor, path: Path) -> dict[str, Any]:
         sequence = Dycheck(path, options.factor)
-        with tempfile.TemporaryDirectory() as scene:
+        with tempfile.TemporaryDirectory() as directory:
             images = (sequence.image(name)[0] for name in sequence.names)
             timeline = Timeline.uniform(len(sequence), sequence.fps)
-            write_posed_clip(scene, images, sequence.cameras, timeline, world_units="metric")
-            write_dycheck_views(sequence, scene)
-            return _views(predictor, Scene(scene), targets_of_views(Scene(scene)), options)
+            write_posed_clip(directory, images, sequence.cameras, timeline, world_units="metric")
+            write_dycheck_views(sequence, directory)
+            scene = Scene(directory)
+            return _views(predictor, scene, targets_of_views(scene), options, options.lpips)
 
     for path in find_dycheck(folder):
         yield path.name, lambda p, path=path: evaluate(p, path)
@@ -189,7 +192,7 @@ def _nvidia(benchmark: str, folder: Path, options: Options) -> Iterator[_Evaluat
                 for frame in range(0, data.frames, options.every)
                 for camera in data.held_out(frame)
             )
-            return _views(predictor, scene, targets, options)
+            return _views(predictor, scene, targets, options, options.lpips)
 
     for path in find_nvidia_scenes(folder):
         yield path.name, lambda p, path=path: evaluate(p, path)
@@ -220,7 +223,11 @@ def _tapvid3d(benchmark: str, folder: Path, options: Options) -> Iterator[_Evalu
 
 
 def _views(
-    predictor: Predictor, scene: Scene, targets: Iterable[Target], options: Options
+    predictor: Predictor,
+    scene: Scene,
+    targets: Iterable[Target],
+    options: Options,
+    lpips: Lpips | None,
 ) -> dict[str, Any]:
     """Return the figures of novel views of a scene, and the seconds of predicting and drawing."""
     spent = -time.perf_counter()
@@ -238,7 +245,7 @@ def _views(
         spent += time.perf_counter() - start
         return image
 
-    return {**evaluate_targets(timed, targets, lpips=options.lpips), "seconds": spent}
+    return {**evaluate_targets(timed, targets, lpips=lpips), "seconds": spent}
 
 
 _CLIPS = {"realestate10k": _realestate10k, "dycheck": _dycheck, "nvidia": _nvidia}

@@ -1,8 +1,9 @@
-"""LPIPS, the learned perceptual distance, on AlexNet features; and the search for its weights.
+"""LPIPS, the learned perceptual distance, on features of AlexNet or VGG-16; and its weights.
 
-The weights are not part of msdyn: the convolutions of torchvision's AlexNet and the linear heads of
-LPIPS v0.1. Without them the metric is not available; it is never replaced by another number, and
-nothing is downloaded unless requested.
+The weights are not part of msdyn: the convolutions of torchvision's AlexNet or VGG-16 and the
+linear heads of LPIPS v0.1. Without them the metric is not available; it is never replaced by
+another number, and nothing is downloaded unless requested. DyCheck's mLPIPS is on AlexNet, and so
+is what is searched for; VGG-16 is for weights given by file.
 
 Reference: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric",
 2018; masked as in Gao et al., "Monocular Dynamic View Synthesis: A Reality Check", 2022.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,15 +32,53 @@ LPIPS_MISSING = "not available: no weights found; give --lpips FEATURES HEADS, o
 
 Weights = Mapping[str, Shaped[Tensor, "*_shape"]]
 
-# The convolutions of AlexNet by their index in `features`: stride, padding, and whether a 3x3
-# max pooling of stride 2 precedes. The features compared are those after each ReLU.
-_CONVOLUTIONS = {0: (4, 2, False), 3: (1, 2, True), 6: (1, 1, True), 8: (1, 1, False),
-                 10: (1, 1, False)}  # fmt: skip
-_CHANNELS = (64, 192, 384, 256, 256)
+
+@dataclass(frozen=True)
+class _Convolution:
+    """A convolution of the features, with the ReLU that follows it.
+
+    Attributes:
+        index: in `features` of torchvision's network.
+        channels, kernel, stride, padding: of the convolution.
+        pool: size of the window of the max pooling before it, of stride 2; 0 for none.
+        compared: whether the features after the ReLU are compared.
+    """
+
+    index: int
+    channels: int
+    kernel: int = 3
+    stride: int = 1
+    padding: int = 1
+    pool: int = 0
+    compared: bool = True
+
+
+_ALEXNET = (
+    _Convolution(0, 64, 11, 4, 2),
+    _Convolution(3, 192, 5, 1, 2, pool=3),
+    _Convolution(6, 384, pool=3),
+    _Convolution(8, 256),
+    _Convolution(10, 256),
+)
+_VGG16 = (
+    _Convolution(0, 64, compared=False),
+    _Convolution(2, 64),
+    _Convolution(5, 128, pool=2, compared=False),
+    _Convolution(7, 128),
+    _Convolution(10, 256, pool=2, compared=False),
+    _Convolution(12, 256, compared=False),
+    _Convolution(14, 256),
+    _Convolution(17, 512, pool=2, compared=False),
+    _Convolution(19, 512, compared=False),
+    _Convolution(21, 512),
+    _Convolution(24, 512, pool=2, compared=False),
+    _Convolution(26, 512, compared=False),
+    _Convolution(28, 512),
+)
 # Mean and standard deviation of the training images, for values in [-1, 1].
 _MEAN = (-0.030, -0.088, -0.188)
 _STD = (0.458, 0.448, 0.450)
-_MIN_SIDE = 31  # px; the last feature map of smaller images is empty
+_MIN_SIDE = {"alex": 31, "vgg": 16}  # px; the last feature map of smaller images is empty
 
 _FEATURES_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 _HEADS_URL = (
@@ -55,9 +95,10 @@ _PACKAGED_HEADS = {
 
 
 class Lpips:
-    """The network of LPIPS v0.1 with AlexNet, on a CPU.
+    """The network of LPIPS v0.1 with AlexNet or VGG-16, on a CPU.
 
     Attributes:
+        network: `alex` or `vgg`, by the size of the first convolution.
         source: names and digests of the files with the weights.
     """
 
@@ -68,20 +109,23 @@ class Lpips:
             InputError: a tensor is missing or of another shape.
         """
         self.source = source
-        self._layers = []
-        inputs = 3
-        for level, index in enumerate(_CONVOLUTIONS):
-            channels, kernel = _CHANNELS[level], {0: 11, 3: 5}.get(index, 3)
-            self._layers.append(
-                (
-                    _checked_weight(
-                        weights, f"features.{index}.weight", (channels, inputs, kernel, kernel)
-                    ),
-                    _checked_weight(weights, f"features.{index}.bias", (channels,)),
-                    _checked_weight(weights, f"lin{level}.model.1.weight", (1, channels, 1, 1)),
-                )
-            )
-            inputs = channels
+        first = weights.get("features.0.weight")
+        is_vgg = first is not None and tuple(first.shape[-2:]) == (3, 3)
+        self.network = "vgg" if is_vgg else "alex"
+        self._convolutions = _VGG16 if is_vgg else _ALEXNET
+        self._layers: list[tuple[Tensor, Tensor, Tensor | None]] = []
+        inputs, level = 3, 0
+        for part in self._convolutions:
+            name, shape = f"features.{part.index}", (part.channels, inputs, part.kernel)
+            weight = _checked_weight(weights, f"{name}.weight", (*shape, part.kernel))
+            bias = _checked_weight(weights, f"{name}.bias", (part.channels,))
+            head = None
+            if part.compared:
+                shape = (1, part.channels, 1, 1)
+                head = _checked_weight(weights, f"lin{level}.model.1.weight", shape)
+                level += 1
+            self._layers.append((weight, bias, head))
+            inputs = part.channels
 
     def __call__(self, image: Image, truth: Image, mask: Mask | None = None) -> float:
         """Return DyCheck's mLPIPS of two RGB images in [0, 1]; NaN for an empty mask.
@@ -89,7 +133,7 @@ class Lpips:
         Both are set to black outside the mask, and distances are averaged inside it.
 
         Raises:
-            InputError: differing sizes, or images of less than 31 pixels a side.
+            InputError: differing sizes, or images of less than 31 pixels a side (VGG-16: 16).
         """
         image, truth, mask = check_images(image, truth, mask)
         if not mask.any():
@@ -102,7 +146,7 @@ class Lpips:
         Distances are averaged over each layer's own map; `distances` resamples the maps first.
 
         Raises:
-            InputError: differing sizes, or images of less than 31 pixels a side.
+            InputError: differing sizes, or images of less than 31 pixels a side (VGG-16: 16).
         """
         image, truth, _ = check_images(image, truth, None)
         return float(sum(distance.mean() for distance in self._maps(image, truth)))
@@ -113,7 +157,7 @@ class Lpips:
         """Return the perceptual distance at each pixel of two images in [0, 1].
 
         Raises:
-            InputError: images of less than 31 pixels a side.
+            InputError: images of less than 31 pixels a side (VGG-16: 16).
         """
         size = image.shape[:2]
         total = torch.zeros(1, 1, *size)
@@ -127,22 +171,21 @@ class Lpips:
     ) -> list[Float[Tensor, "1 1 rows columns"]]:
         """Return the distances at each position of each layer."""
         height, width = image.shape[:2]
-        if min(height, width) < _MIN_SIDE:
+        if min(height, width) < _MIN_SIDE[self.network]:
             raise InputError(
-                f"lpips: expected at least {_MIN_SIDE} pixels a side, got {width}x{height}"
+                f"lpips: expected at least {_MIN_SIDE[self.network]} pixels a side, "
+                f"got {width}x{height}"
             )
         pair = torch.from_numpy(np.stack([image, truth]) * 2 - 1).float().permute(0, 3, 1, 2)
         x = (pair - torch.tensor(_MEAN)[:, None, None]) / torch.tensor(_STD)[:, None, None]
         maps = []
-        settings = _CONVOLUTIONS.values()
-        for (weight, bias, head), (stride, padding, pool) in zip(
-            self._layers, settings, strict=True
-        ):
-            if pool:
-                x = F.max_pool2d(x, 3, 2)
-            x = F.relu(F.conv2d(x, weight, bias, stride, padding))
-            features = _normalised(x)
-            maps.append(F.conv2d((features[:1] - features[1:]) ** 2, head))
+        for part, (weight, bias, head) in zip(self._convolutions, self._layers, strict=True):
+            if part.pool:
+                x = F.max_pool2d(x, part.pool, 2)
+            x = F.relu(F.conv2d(x, weight, bias, part.stride, part.padding))
+            if head is not None:
+                features = _normalised(x)
+                maps.append(F.conv2d((features[:1] - features[1:]) ** 2, head))
         return maps
 
 
@@ -150,8 +193,8 @@ def load_lpips(paths: Sequence[Path] = (), *, download: bool = False) -> Lpips |
     """Find the weights of LPIPS and return the network, or None where there are none.
 
     Args:
-        paths: files that together hold the convolutions of AlexNet and the heads. By default they
-            are searched for in torch hub's folder of checkpoints, and the heads also in an
+        paths: files that together hold the convolutions and the heads. By default those of
+            AlexNet are searched for in torch hub's folder of checkpoints, and the heads also in an
             installed `lpips` or `torchmetrics`.
         download: fetch missing files (from pytorch.org and github.com) through torch hub.
 
@@ -185,7 +228,7 @@ def _checked_weight(weights: Weights, name: str, shape: tuple[int, ...]) -> Floa
     """Return one of the weights, which must have a shape."""
     if name not in weights:
         raise InputError(
-            f"lpips weights: {name} is missing; expected features.N.* of AlexNet and "
+            f"lpips weights: {name} is missing; expected features.N.* of AlexNet or VGG-16 and "
             "linN.model.1.weight of LPIPS v0.1"
         )
     if tuple(weights[name].shape) != shape:

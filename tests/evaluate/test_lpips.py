@@ -107,8 +107,45 @@ def test_it_agrees_with_another_implementation(random_weights, size):
     assert network.average(image, truth) == pytest.approx(average, rel=1e-5)
 
 
+def test_vgg_agrees_with_another_implementation():
+    """Layers in a row, as torchvision defines them, compared after the last ReLU of each block."""
+    torch.manual_seed(1)
+    layers, inputs = [], 3
+    for block, (channels, count) in enumerate([(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)]):
+        layers += [nn.MaxPool2d(2, 2)] if block else []
+        for _ in range(count):
+            layers += [nn.Conv2d(inputs, channels, 3, padding=1), nn.ReLU()]
+            inputs = channels
+    network = nn.Sequential(*layers).requires_grad_(False)
+    weights = {f"features.{name}": value for name, value in network.state_dict().items()}
+    heads = [torch.rand(1, channels, 1, 1) for channels in (64, 128, 256, 512, 512)]
+    weights |= {f"lin{level}.model.1.weight": head for level, head in enumerate(heads)}
+    image, truth = pair((24, 40))
+    mean, std = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])
+    x, y = (
+        torch.from_numpy(((2 * v - 1 - mean) / std).transpose(2, 0, 1)).float()[None]
+        for v in (image, truth)
+    )
+    expected = 0.0
+    for index, layer in enumerate(network):
+        x, y = layer(x), layer(y)
+        if index in (3, 8, 15, 22, 29):
+            a, b = x[0].double().numpy(), y[0].double().numpy()
+            a, b = (v / np.sqrt((v**2).sum(0)).clip(1e-10) for v in (a, b))
+            head = heads[(3, 8, 15, 22, 29).index(index)].double().numpy()[0, :, 0, 0]
+            expected += np.einsum("c,chw->hw", head, (a - b) ** 2).mean()
+    found = Lpips(weights)
+    assert found.network == "vgg" and found.average(truth, truth) == 0
+    assert found.average(image, truth) == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(InputError, match="at least 16 pixels"):
+        found.average(image[:15], truth[:15])
+    with pytest.raises(InputError, match=r"lin4.model.1.weight: expected \(1, 512, 1, 1\)"):
+        Lpips({**weights, "lin4.model.1.weight": torch.zeros(1, 256, 1, 1)})
+
+
 def test_properties(random_weights):
     network = Lpips(random_weights)
+    assert network.network == "alex"
     image, truth = pair()
     assert network(truth, truth) == 0
     assert network(image, truth) == pytest.approx(network(truth, image), rel=1e-5)

@@ -173,6 +173,17 @@ def test_errors_are_one_line(weights, options, message, capsys):
     assert message in error and error.count("\n") == 1
 
 
+def test_weights_of_the_wrong_network(weights, monkeypatch, capsys):
+    class Alex:
+        network, source = "alex", "alex.pth"
+
+    monkeypatch.setattr("feedforward_tables.load_lpips", lambda paths: Alex() if paths else None)
+    assert main([str(weights), "--device", "cpu", "--lpips-vgg", "alex.pth"]) == 2
+    assert "expected weights with vgg, got alex.pth" in capsys.readouterr().err
+    assert main([str(weights), "--device", "cpu", "--lpips", "alex.pth"]) == 0
+    assert "AlexNet for the others: alex.pth" in capsys.readouterr().out
+
+
 def test_an_empty_folder(weights, tmp_path, capsys):
     assert main([str(weights), "--device", "cpu", "--adt", str(tmp_path)]) == 2
     assert "no clip of adt to evaluate on" in capsys.readouterr().err
