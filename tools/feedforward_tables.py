@@ -204,8 +204,12 @@ def _plain(value: Any) -> Any:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("model", help="name of a network, or file of weights")
-    for name, (title, _) in BENCHMARKS.items():
-        parser.add_argument(f"--{name}", type=Path, help=f"folder of {title}")
+    parser.add_argument("--realestate10k", type=Path, help="folder with index.json")
+    parser.add_argument("--dycheck", type=Path, help="folder of sequences")
+    parser.add_argument("--nvidia", type=Path, help="folder of scenes")
+    parser.add_argument("--adt", type=Path, help="folder of npz files of TAPVid-3D")
+    parser.add_argument("--drivetrack", type=Path, help="folder of npz files of TAPVid-3D")
+    parser.add_argument("--pstudio", type=Path, help="folder of npz files of TAPVid-3D")
     parser.add_argument(
         "--row",
         action="append",
