@@ -1,8 +1,8 @@
 """3D tracks of single pixels of a clip, from the network's windows.
 
 A query is at the pixel of the network's image nearest to it. The frame of each query must be an
-input frame, because only there the network predicts a point for the pixel; `windows_with` chooses
-windows accordingly.
+input frame, because only there the network predicts a point for the pixel. To take all of these
+frames at once would make windows short; `windows_of_queries` takes them in turn instead.
 """
 
 from __future__ import annotations
@@ -22,32 +22,52 @@ from msdyn.feedforward.windows import (
     trajectories,
 )
 
-__all__ = ["pixel_tracks", "windows_with"]
+__all__ = ["pixel_tracks", "windows_of_queries"]
 
 
-def windows_with(
+def windows_of_queries(
     frames: int, length: int, every: int | None, overlap: int, wanted: Iterable[int]
-) -> list[list[int]]:
-    """Return windows like `choose_windows`, with further frames among their input frames.
+) -> list[tuple[list[int], list[list[int]]]]:
+    """Return several choices of windows, so that each wanted frame is an input frame of one.
+
+    Each choice is that of `choose_windows` with input frames shifted to wanted ones, so that its
+    windows span as much of the clip. Wanted frames beside the ends of the clip, which stay, are
+    added.
 
     Args:
         frames, length, every, overlap: as for `choose_windows`.
-        wanted: frames that must be input frames.
+        wanted: frames of queries.
+
+    Returns:
+        For each choice, the wanted frames that it has, increasing, and its windows.
 
     Raises:
         InputError: a number out of range.
     """
     regular = choose_windows(frames, length, every, overlap)
-    wanted = {int(frame) for frame in wanted}
-    if wanted and not (min(wanted) >= 0 and max(wanted) < frames):
-        raise InputError(
-            f"queries: expected frames 0 to {frames - 1}, got {min(wanted)} to {max(wanted)}"
-        )
-    inputs = sorted({frame for window in regular for frame in window} | wanted)
-    return [
-        [inputs[position] for position in window]
-        for window in choose_windows(len(inputs), length, 1, overlap)
-    ]
+    inputs = np.unique([frame for window in regular for frame in window])
+    shifts: dict[int, list[int]] = {}
+    for frame in sorted({int(frame) for frame in wanted}):
+        if not 0 <= frame < frames:
+            raise InputError(f"queries: expected frames 0 to {frames - 1}, got {frame}")
+        shifts.setdefault(frame - int(inputs[_nearest(inputs, frame)]), []).append(frame)
+    choices = []
+    for _, group in sorted(shifts.items()):
+        chosen = set(inputs.tolist())
+        for frame in group:
+            nearest = _nearest(inputs, frame)
+            if 0 < nearest < len(inputs) - 1:
+                chosen.discard(int(inputs[nearest]))
+            chosen.add(frame)
+        order = sorted(chosen)
+        windows = choose_windows(len(order), length, 1, overlap)
+        choices.append((group, [[order[position] for position in w] for w in windows]))
+    return choices
+
+
+def _nearest(inputs: Int[np.ndarray, " inputs"], frame: int) -> int:
+    """Return the position of the input frame that is nearest to a frame."""
+    return int(np.abs(inputs - frame).argmin())
 
 
 def pixel_tracks(

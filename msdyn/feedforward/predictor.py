@@ -20,7 +20,7 @@ from msdyn.feedforward.inference import (
     splats_at,
 )
 from msdyn.feedforward.model import Movies
-from msdyn.feedforward.point_tracks import pixel_tracks, windows_with
+from msdyn.feedforward.point_tracks import pixel_tracks, windows_of_queries
 from msdyn.feedforward.pretrained import FoundModel, find_model
 from msdyn.feedforward.splats import SplatterPixels
 from msdyn.feedforward.windows import WindowPixels, choose_windows, default_overlap
@@ -87,19 +87,19 @@ class Predictor:
         side = self.long_side or self.found.long_side
         return input_size(scene.info.width, scene.info.height, side, self.model.config.patch)
 
-    def chosen_windows(self, scene: Scene, wanted: Sequence[int] = ()) -> list[list[int]]:
-        """Return the input frames of each window, with `wanted` frames among them."""
+    def chosen_windows(self, scene: Scene) -> list[list[int]]:
+        """Return the input frames of each window."""
         length = self.frames or self.found.frames
-        if len(wanted):
-            return windows_with(len(scene), length, self.every, default_overlap(length), wanted)
         return choose_windows(len(scene), length, self.every, default_overlap(length))
 
-    def windows(self, scene: Scene, wanted: Sequence[int] = ()) -> list[WindowPixels]:
-        """Predict all windows of a scene, at one scale."""
+    def windows(
+        self, scene: Scene, chosen: Sequence[Sequence[int]] | None = None
+    ) -> list[WindowPixels]:
+        """Predict windows of a scene, at one scale; by default those of `chosen_windows`."""
         windows, _ = predict_windows(
             self.model,
             scene,
-            self.chosen_windows(scene, wanted),
+            self.chosen_windows(scene) if chosen is None else chosen,
             size=self.size(scene),
             scale=None,
             device=self.device,
@@ -124,9 +124,17 @@ class Predictor:
         def track(
             frames: Int[np.ndarray, " queries"], xy: Real[np.ndarray, "queries 2"]
         ) -> Float64[np.ndarray, "queries frames 3"]:
-            windows = self.windows(scene, np.unique(frames).tolist())
+            length = self.frames or self.found.frames
+            choices = windows_of_queries(
+                len(scene), length, self.every, default_overlap(length), frames.tolist()
+            )
             size = scene.info.width, scene.info.height
-            return pixel_tracks(windows, frames, xy, size, len(scene))
+            result = np.zeros((len(frames), len(scene), 3))
+            for group, chosen in choices:
+                rows = np.flatnonzero(np.isin(frames, group))
+                windows = self.windows(scene, chosen)
+                result[rows] = pixel_tracks(windows, frames[rows], xy[rows], size, len(scene))
+            return result
 
         return track
 

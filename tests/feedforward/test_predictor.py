@@ -12,9 +12,10 @@ from known_network import Known
 from msdyn.errors import InputError
 from msdyn.feedforward import ModelConfig, Movies, save_model
 from msdyn.feedforward.inference import encode_window, splats_at
-from msdyn.feedforward.point_tracks import pixel_tracks, windows_with
+from msdyn.feedforward.point_tracks import pixel_tracks, windows_of_queries
 from msdyn.feedforward.predictor import Predictor
 from msdyn.feedforward.pretrained import FoundModel
+from msdyn.feedforward.windows import choose_windows
 from msdyn.scene import Scene
 from msdyn.synthetic import write_truth
 
@@ -37,16 +38,40 @@ def predictor(truth, frames, every=None):
     return Predictor(found, Known(truth.spec), CPU, every=every)
 
 
-@pytest.mark.parametrize("length, every, wanted", [(4, 2, [1, 6]), (3, 3, []), (8, None, [5])])
-def test_wanted_frames_are_input_frames(length, every, wanted):
-    windows = windows_with(9, length, every, 1, wanted)
-    inputs = {frame for window in windows for frame in window}
-    assert set(wanted) | {0, 8} <= inputs
-    assert all(len(window) == len(windows[0]) for window in windows)
-    assert all((np.diff(window) > 0).all() for window in windows)
-    assert all(set(a) & set(b) for a, b in zip(windows, windows[1:], strict=False))
-    with pytest.raises(InputError, match="queries: expected frames 0 to 8, got 5 to 9"):
-        windows_with(9, length, every, 1, [5, 9])
+@pytest.mark.parametrize(
+    "frames, length, every, wanted, expected",
+    [
+        (9, 5, 2, [0, 4, 8], [([0, 4, 8], [[0, 2, 4, 6, 8]])]),
+        # Frame 3 in place of 2, and 7 in place of 6.
+        (9, 5, 2, [3, 4, 7], [([4], [[0, 2, 4, 6, 8]]), ([3, 7], [[0, 3, 4, 7, 8]])]),
+        # Beside the first frame, which stays; then there are two windows.
+        (9, 5, 4, [1], [([1], [[0, 1, 4, 8]])]),
+        (9, 3, 4, [1, 8], [([8], [[0, 4, 8]]), ([1], [[0, 1, 4], [1, 4, 8]])]),
+        (9, 3, 4, [], []),
+    ],
+)
+def test_frames_of_queries_are_input_frames(frames, length, every, wanted, expected):
+    found = windows_of_queries(frames, length, every, length // 2 or 1, wanted)
+    assert sorted(found) == sorted(expected)
+
+
+@pytest.mark.parametrize("length, every", [(13, None), (5, 3), (4, 1)])
+def test_each_frame_is_an_input_frame_of_one_choice(length, every):
+    """Windows span as much of the clip as without queries, and cover it."""
+    frames, overlap = 100, max(1, length // 4)
+    regular = choose_windows(frames, length, every, overlap)
+    widest = max(window[-1] - window[0] for window in regular)
+    choices = windows_of_queries(frames, length, every, overlap, range(frames))
+    assert sorted(frame for group, _ in choices for frame in group) == list(range(frames))
+    assert len(choices) <= (every or 4)
+    for group, windows in choices:
+        inputs = {frame for window in windows for frame in window}
+        assert {*group, 0, frames - 1} <= inputs
+        assert len(windows) <= len(regular) + 1
+        assert max(window[-1] - window[0] for window in windows) >= widest - (every or 4)
+        assert all(set(a) & set(b) for a, b in zip(windows, windows[1:], strict=False))
+    with pytest.raises(InputError, match="queries: expected frames 0 to 99, got 100"):
+        windows_of_queries(frames, length, every, overlap, [5, 100])
 
 
 @pytest.mark.parametrize("length, every", [(8, 1), (4, 1), (4, 2)])
