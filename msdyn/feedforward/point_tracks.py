@@ -18,11 +18,12 @@ from msdyn.feedforward.windows import (
     WindowPixels,
     choose_windows,
     key_frames_of,
+    log_ratio,
     owners,
     trajectories,
 )
 
-__all__ = ["pixel_tracks", "windows_of_queries"]
+__all__ = ["at_scale_of", "pixel_tracks", "windows_of_queries"]
 
 
 def windows_of_queries(
@@ -63,6 +64,20 @@ def windows_of_queries(
         windows = choose_windows(len(order), length, 1, overlap)
         choices.append((group, [[order[position] for position in w] for w in windows]))
     return choices
+
+
+def at_scale_of(
+    windows: Sequence[WindowPixels], reference: Sequence[WindowPixels]
+) -> list[WindowPixels]:
+    """Bring windows to the scale of others of the same clip, at the ends of the clip.
+
+    Args:
+        windows: at one scale, from the first frame of the clip to the last.
+        reference: likewise, with other input frames between.
+    """
+    ratios = [log_ratio(reference[end], windows[end]) for end in (0, -1)]
+    factor = float(np.exp(np.mean(ratios)))
+    return [window.scaled(factor) for window in windows]
 
 
 def _nearest(inputs: Int[np.ndarray, " inputs"], frame: int) -> int:

@@ -20,7 +20,7 @@ from msdyn.feedforward.inference import (
     splats_at,
 )
 from msdyn.feedforward.model import Movies
-from msdyn.feedforward.point_tracks import pixel_tracks, windows_of_queries
+from msdyn.feedforward.point_tracks import at_scale_of, pixel_tracks, windows_of_queries
 from msdyn.feedforward.pretrained import FoundModel, find_model
 from msdyn.feedforward.splats import SplatterPixels
 from msdyn.feedforward.windows import WindowPixels, choose_windows, default_overlap
@@ -130,9 +130,12 @@ class Predictor:
             )
             size = scene.info.width, scene.info.height
             result = np.zeros((len(frames), len(scene), 3))
+            ends: list[WindowPixels] = []
             for group, chosen in choices:
                 rows = np.flatnonzero(np.isin(frames, group))
                 windows = self.windows(scene, chosen)
+                windows = at_scale_of(windows, ends) if ends else windows
+                ends = ends or [windows[0], windows[-1]]
                 result[rows] = pixel_tracks(windows, frames[rows], xy[rows], size, len(scene))
             return result
 

@@ -23,6 +23,7 @@ __all__ = [
     "choose_windows",
     "default_overlap",
     "key_frames_of",
+    "log_ratio",
     "match_scales",
     "owners",
     "pixels_of",
@@ -147,7 +148,7 @@ def match_scales(
         and `displacement`, the median difference of displacements between shared frames where
         either window has a displacement, relative to the larger of the two.
     """
-    ratios = [_log_ratio(a, b) for a, b in zip(windows, windows[1:], strict=False)]
+    ratios = [log_ratio(a, b) for a, b in zip(windows, windows[1:], strict=False)]
     difference = np.diff(np.eye(len(windows)), axis=0)  # [pairs, windows]
     normal = difference.T @ difference + _OWN_SCALE * np.eye(len(windows))
     factors = np.exp(np.linalg.solve(normal, difference.T @ np.array(ratios)))
@@ -172,7 +173,7 @@ def _shared(first: WindowPixels, second: WindowPixels) -> tuple[list[int], list[
     return [first.frames.index(f) for f in frames], [second.frames.index(f) for f in frames]
 
 
-def _log_ratio(first: WindowPixels, second: WindowPixels) -> float:
+def log_ratio(first: WindowPixels, second: WindowPixels) -> float:
     """Return the logarithm of the factor that brings the second window to the first one's scale."""
     own, other = _shared(first, second)
     return float((first.depth[own] / second.depth[other]).log().median())

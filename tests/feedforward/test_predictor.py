@@ -11,8 +11,8 @@ from known_network import Known
 
 from msdyn.errors import InputError
 from msdyn.feedforward import ModelConfig, Movies, save_model
-from msdyn.feedforward.inference import encode_window, splats_at
-from msdyn.feedforward.point_tracks import pixel_tracks, windows_of_queries
+from msdyn.feedforward.inference import encode_window, predict_window, splats_at
+from msdyn.feedforward.point_tracks import at_scale_of, pixel_tracks, windows_of_queries
 from msdyn.feedforward.predictor import Predictor
 from msdyn.feedforward.pretrained import FoundModel
 from msdyn.feedforward.windows import choose_windows
@@ -107,6 +107,16 @@ def test_positions_between_input_frames_are_interpolated(truth, scene):
         pixel_tracks([window], np.array([5]), xy[:1], (WIDTH, HEIGHT), FRAMES)
 
 
+def test_choices_of_windows_are_brought_to_one_scale(truth, scene):
+    p = predictor(truth, 4, 1)
+    reference = p.windows(scene, [[0, 2, 4], [4, 6, 7]])
+    others = p.windows(scene, [[0, 1, 3], [3, 5, 7]])
+    larger = at_scale_of([window.scaled(1.3) for window in others], reference)
+    for found, expected in zip(larger, others, strict=True):
+        torch.testing.assert_close(found.depth, expected.depth, rtol=1e-3, atol=0)
+        torch.testing.assert_close(found.splats.means, expected.splats.means, rtol=0, atol=5e-3)
+
+
 def test_a_query_in_a_larger_image(truth, scene):
     """Positions are scaled to the network's image."""
     (window,) = predictor(truth, 3).windows(scene)
@@ -162,6 +172,26 @@ def test_at_an_input_time_the_gaussians_are_those_of_the_window(truth, scene):
     # Outside the window, the nearest time is taken.
     before, first = (splats_at(model, encoded, time).means for time in (-1.0, 0.0))
     torch.testing.assert_close(before, first)
+
+
+@pytest.mark.parametrize("attributes", ["add", "replace", "none"])
+def test_of_a_random_network_too(scene, attributes):
+    """Where attributes change with time, they are those at the frame's own time."""
+    torch.manual_seed(0)
+    model = Movies(replace(ModelConfig.small(), attribute_motion=attributes, moving=1e-4)).eval()
+    model.requires_grad_(False)
+    for parameter in model.motion_head.parameters():
+        parameter += 0.1 * torch.randn_like(parameter)
+    options = {"size": (32, 24), "scale": 2.0, "device": CPU, "use_depth": False}
+    window = predict_window(model, scene, [0, 2, 5], **options)
+    encoded = encode_window(model, scene, [0, 2, 5], **options)
+    for position, frame in enumerate([0, 2, 5]):
+        splats = splats_at(model, encoded, float(scene.info.timeline.times[frame]))
+        for name in ("means", "colours", "scales", "quats_wxyz", "opacities"):
+            value = getattr(splats, name)
+            value = value.reshape(3, 24, 32, *value.shape[1:])[position]
+            expected = getattr(window.splats, name)[position]
+            torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_network_without_motion(scene, tmp_path):
