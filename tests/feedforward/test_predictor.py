@@ -181,7 +181,7 @@ def test_of_a_random_network_too(scene, attributes):
     model = Movies(replace(ModelConfig.small(), attribute_motion=attributes, moving=1e-4)).eval()
     model.requires_grad_(False)
     for parameter in model.motion_head.parameters():
-        parameter += 0.1 * torch.randn_like(parameter)
+        parameter.add_(0.1 * torch.randn_like(parameter))
     options = {"size": (32, 24), "scale": 2.0, "device": CPU, "use_depth": False}
     window = predict_window(model, scene, [0, 2, 5], **options)
     encoded = encode_window(model, scene, [0, 2, 5], **options)
