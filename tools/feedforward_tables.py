@@ -129,12 +129,20 @@ def _description(predictor: Predictor) -> dict[str, Any]:
     path = predictor.found.path
     return {
         "file": path.name,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": _digest(path),
         "parameters": sum(value.numel() for value in predictor.model.parameters()),
         "config": predictor.model.config.to_json(),
         "about": predictor.found.about,
         "device": str(predictor.device),
     }
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**24):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def cells_of(table: Table, figures: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
