@@ -8,6 +8,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from msdyn.errors import InputError
 from msdyn.evaluate import (
+    Lpips,
     Target,
     evaluate_targets,
     evaluate_views,
@@ -62,7 +63,10 @@ def test_only_pixels_of_the_masks_count():
 
 
 def test_lpips_is_plain_or_masked():
-    class Network:
+    class Network(Lpips):
+        def __init__(self):
+            pass
+
         def average(self, image, truth):
             return 0.25
 
