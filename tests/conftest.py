@@ -53,7 +53,13 @@ SHAPES = (
     "sequence",
 )
 SHAPES_OF = {
-    "evaluate": ("test_image_metrics", "test_temporal", "test_track_metrics"),
+    "evaluate": (
+        "test_image_metrics",
+        "test_tapvid3d",
+        "test_targets",
+        "test_temporal",
+        "test_track_metrics",
+    ),
     "synthetic": ("test_animate", "test_priors", "test_raycast", "test_surface_tracks"),
 }
 WHOLE_RUNS = ("test_cameras_sfm", "test_model_adapters", "test_pipeline", "test_preprocess_command")

@@ -23,6 +23,8 @@ def _evaluate(config: EvaluateConfig) -> None:
         print(f"the input is poor: {result['input']['reason']}")
     frames = result["frames"]
     kind = "kept out of the fit" if frames["kept_out_of_the_fit"] else "of the fit itself"
+    if result["protocol"]["sequence"] == "predict":
+        kind = "of the clip"
     print(f"{'what':<34} {'images':>6} {'mPSNR':>7} {'mSSIM':>7} {'mLPIPS':>7} {'SSIM':>7}")
     _row(f"frames {kind}", frames)
     if frames["psnr_moving"] is not None:

@@ -12,6 +12,8 @@ from msdyn.evaluate.protocol import (
     evaluate_tracks,
     evaluate_views,
 )
+from msdyn.evaluate.tapvid3d import cameras_of_clip, evaluate_tapvid3d, tracker_of
+from msdyn.evaluate.targets import Target, evaluate_targets, renderer_of, targets_of_views
 from msdyn.evaluate.temporal import acceleration_error, flicker, jitter
 from msdyn.evaluate.track_metrics import (
     epe3d,
@@ -24,12 +26,16 @@ from msdyn.evaluate.track_metrics import (
 
 __all__ = [
     "Lpips",
+    "Target",
     "Variant",
     "acceleration_error",
+    "cameras_of_clip",
     "epe3d",
     "evaluate_frames",
     "evaluate_object_motion",
     "evaluate_points",
+    "evaluate_tapvid3d",
+    "evaluate_targets",
     "evaluate_tracks",
     "evaluate_views",
     "flicker",
@@ -42,8 +48,11 @@ __all__ = [
     "normalised_track_metrics",
     "pck_transfer",
     "pose_errors",
+    "renderer_of",
     "rigid_motion",
     "save_comparison",
+    "targets_of_views",
     "track_metrics",
+    "tracker_of",
     "transfer_metrics",
 ]

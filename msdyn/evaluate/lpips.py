@@ -1,9 +1,9 @@
-"""LPIPS, the learned perceptual distance; and the search for its weights.
+"""LPIPS, the learned perceptual distance, on features of AlexNet or VGG-16; and its weights.
 
-The weights are not part of msdyn: the convolutions of torchvision's AlexNet, or VGG-16, and the
-linear heads of LPIPS v0.1. The metric is with AlexNet; as a loss, VGG-16 is usual. Without weights
-the metric is not available; it is never replaced by another number, and nothing is downloaded
-unless requested.
+The weights are not part of msdyn: the convolutions of torchvision's AlexNet or VGG-16 and the
+linear heads of LPIPS v0.1. Without them the metric is not available; it is never replaced by
+another number, and nothing is downloaded unless requested. DyCheck's mLPIPS is on AlexNet, and so
+is what is searched for; VGG-16 is for weights given by file.
 
 Reference: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric",
 2018; masked as in Gao et al., "Monocular Dynamic View Synthesis: A Reality Check", 2022.
@@ -35,7 +35,14 @@ Weights = Mapping[str, Shaped[Tensor, "*_shape"]]
 
 @dataclass(frozen=True)
 class _Convolution:
-    """A convolution of a network, by its index in `features`; a ReLU follows it."""
+    """A convolution of the features, with the ReLU that follows it.
+
+    Attributes:
+        index: in `features` of torchvision's network.
+        channels, kernel, stride, padding: of the convolution.
+        pool: size of the window of the max pooling before it, of stride 2; 0 for none.
+        compared: whether the features after the ReLU are compared.
+    """
 
     index: int
     channels: int
@@ -43,14 +50,12 @@ class _Convolution:
     stride: int = 1
     padding: int = 1
     pool: int = 0
-    """Side of the max pooling of stride 2 that precedes; 0 for none."""
     compared: bool = True
-    """Whether LPIPS compares the features after the ReLU."""
 
 
 _ALEXNET = (
-    _Convolution(0, 64, kernel=11, stride=4, padding=2),
-    _Convolution(3, 192, kernel=5, padding=2, pool=3),
+    _Convolution(0, 64, 11, 4, 2),
+    _Convolution(3, 192, 5, 1, 2, pool=3),
     _Convolution(6, 384, pool=3),
     _Convolution(8, 256),
     _Convolution(10, 256),
@@ -73,7 +78,7 @@ _VGG16 = (
 # Mean and standard deviation of the training images, for values in [-1, 1].
 _MEAN = (-0.030, -0.088, -0.188)
 _STD = (0.458, 0.448, 0.450)
-_MIN_SIDE = 31  # px; the last feature map of smaller images is empty
+_MIN_SIDE = {"alex": 31, "vgg": 16}  # px; the last feature map of smaller images is empty
 
 _FEATURES_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 _HEADS_URL = (
@@ -90,43 +95,37 @@ _PACKAGED_HEADS = {
 
 
 class Lpips:
-    """The network of LPIPS v0.1, with AlexNet or VGG-16.
+    """The network of LPIPS v0.1 with AlexNet or VGG-16.
 
     Attributes:
+        network: `alex` or `vgg`, by the size of the first convolution.
         source: names and digests of the files with the weights.
     """
 
     def __init__(self, weights: Weights, source: str = "given") -> None:
         """Take weights by name: `features.N.weight`, `features.N.bias`, `lin0.model.1.weight`...
 
-        The first convolution tells whether they are of AlexNet or VGG-16.
-
         Raises:
             InputError: a tensor is missing or of another shape.
         """
         self.source = source
         first = weights.get("features.0.weight")
-        is_vgg = first is not None and first.shape[-1] == 3
-        self._network = _VGG16 if is_vgg else _ALEXNET
-        self._layers: list[tuple[Tensor, Tensor]] = []
-        self._heads: list[Tensor] = []
-        inputs = 3
-        for layer in self._network:
-            name, size = f"features.{layer.index}", layer.kernel
-            shape = (layer.channels, inputs, size, size)
-            weight = _checked_weight(weights, f"{name}.weight", shape)
-            bias = _checked_weight(weights, f"{name}.bias", (layer.channels,))
-            self._layers.append((weight, bias))
-            if layer.compared:
-                head = f"lin{len(self._heads)}.model.1.weight"
-                self._heads.append(_checked_weight(weights, head, (1, layer.channels, 1, 1)))
-            inputs = layer.channels
-
-    def to(self, device: torch.device | str) -> Lpips:
-        """Move the weights to a device, and return the network."""
-        self._layers = [(weight.to(device), bias.to(device)) for weight, bias in self._layers]
-        self._heads = [head.to(device) for head in self._heads]
-        return self
+        is_vgg = first is not None and tuple(first.shape[-2:]) == (3, 3)
+        self.network = "vgg" if is_vgg else "alex"
+        self._convolutions = _VGG16 if is_vgg else _ALEXNET
+        self._layers: list[tuple[Tensor, Tensor, Tensor | None]] = []
+        inputs, level = 3, 0
+        for part in self._convolutions:
+            name, shape = f"features.{part.index}", (part.channels, inputs, part.kernel)
+            weight = _checked_weight(weights, f"{name}.weight", (*shape, part.kernel))
+            bias = _checked_weight(weights, f"{name}.bias", (part.channels,))
+            head = None
+            if part.compared:
+                shape = (1, part.channels, 1, 1)
+                head = _checked_weight(weights, f"lin{level}.model.1.weight", shape)
+                level += 1
+            self._layers.append((weight, bias, head))
+            inputs = part.channels
 
     def __call__(self, image: Image, truth: Image, mask: Mask | None = None) -> float:
         """Return DyCheck's mLPIPS of two RGB images in [0, 1]; NaN for an empty mask.
@@ -134,12 +133,45 @@ class Lpips:
         Both are set to black outside the mask, and distances are averaged inside it.
 
         Raises:
-            InputError: differing sizes, or images of less than 31 pixels a side.
+            InputError: differing sizes, or images of less than 31 pixels a side (VGG-16: 16).
         """
         image, truth, mask = check_images(image, truth, mask)
         if not mask.any():
             return float("nan")
         return float(self.distances(image * mask[..., None], truth * mask[..., None])[mask].mean())
+
+    def to(self, device: torch.device | str) -> Lpips:
+        """Move the weights to a device, and return the network."""
+        self._layers = [
+            (weight.to(device), bias.to(device), None if head is None else head.to(device))
+            for weight, bias, head in self._layers
+        ]
+        return self
+
+    def between(
+        self,
+        images: Float[Tensor, "images 3 height width"],
+        true: Float[Tensor, "images 3 height width"],
+    ) -> Float[Tensor, " images"]:
+        """Return LPIPS of images in [0, 1] as it is usually reported; differentiable, for a loss.
+
+        Distances are averaged over each layer's own map; `distances` resamples the maps first.
+
+        Raises:
+            InputError: images of less than 31 pixels a side (VGG-16: 16).
+        """
+        maps = self._maps(images, true)
+        return torch.stack([distance.mean(dim=(1, 2, 3)) for distance in maps]).sum(dim=0)
+
+    @torch.no_grad()
+    def average(self, image: Image, truth: Image) -> float:
+        """Return `between` of two RGB images.
+
+        Raises:
+            InputError: differing sizes, or images of less than 31 pixels a side (VGG-16: 16).
+        """
+        image, truth, _ = check_images(image, truth, None)
+        return float(self.between(*self._pair(image, truth)))
 
     @torch.no_grad()
     def distances(
@@ -148,57 +180,52 @@ class Lpips:
         """Return the perceptual distance at each pixel of two images in [0, 1].
 
         Raises:
-            InputError: images of less than 31 pixels a side.
+            InputError: images of less than 31 pixels a side (VGG-16: 16).
         """
-        device = self._heads[0].device
-        pair = torch.from_numpy(np.stack([image, truth])).float().permute(0, 3, 1, 2).to(device)
-        return self._maps(pair[:1], pair[1:])[0].cpu().numpy()
+        size = image.shape[:2]
+        total = torch.zeros(1, 1, *size)
+        for distance in self._maps(*self._pair(image, truth)):
+            total += F.interpolate(distance, size, mode="bilinear", align_corners=False).cpu()
+        return total[0, 0].numpy()
 
-    def between(
-        self,
-        images: Float[Tensor, "images 3 height width"],
-        true: Float[Tensor, "images 3 height width"],
-    ) -> Float[Tensor, " images"]:
-        """Return the perceptual distances of images in [0, 1], differentiable, for a loss.
-
-        Raises:
-            InputError: images of less than 31 pixels a side.
-        """
-        return self._maps(images, true).mean(dim=(1, 2))
+    def _pair(
+        self, *images: Float[np.ndarray, "height width 3"]
+    ) -> list[Float[Tensor, "1 3 height width"]]:
+        device = self._layers[0][0].device
+        return [torch.from_numpy(i).float().permute(2, 0, 1)[None].to(device) for i in images]
 
     def _maps(
         self,
         images: Float[Tensor, "images 3 height width"],
         true: Float[Tensor, "images 3 height width"],
-    ) -> Float[Tensor, "images height width"]:
+    ) -> list[Float[Tensor, "images 1 rows columns"]]:
+        """Return the distances at each position of each layer."""
         height, width = images.shape[-2:]
-        if min(height, width) < _MIN_SIDE:
+        if min(height, width) < _MIN_SIDE[self.network]:
             raise InputError(
-                f"lpips: expected at least {_MIN_SIDE} pixels a side, got {width}x{height}"
+                f"lpips: expected at least {_MIN_SIDE[self.network]} pixels a side, "
+                f"got {width}x{height}"
             )
         mean, std = (images.new_tensor(value)[:, None, None] for value in (_MEAN, _STD))
         x = (torch.cat([images, true]) * 2 - 1 - mean) / std
-        total = images.new_zeros(len(images), 1, height, width)
-        heads = iter(self._heads)
-        for layer, (weight, bias) in zip(self._network, self._layers, strict=True):
-            if layer.pool:
-                x = F.max_pool2d(x, layer.pool, 2)
-            x = F.relu(F.conv2d(x, weight, bias, layer.stride, layer.padding))
-            if layer.compared:
+        maps = []
+        for part, (weight, bias, head) in zip(self._convolutions, self._layers, strict=True):
+            if part.pool:
+                x = F.max_pool2d(x, part.pool, 2)
+            x = F.relu(F.conv2d(x, weight, bias, part.stride, part.padding))
+            if head is not None:
                 ours, theirs = _normalised(x).chunk(2)
-                distance = F.conv2d((ours - theirs) ** 2, next(heads))
-                size = (height, width)
-                total = total + F.interpolate(distance, size, mode="bilinear", align_corners=False)
-        return total[:, 0]
+                maps.append(F.conv2d((ours - theirs) ** 2, head))
+        return maps
 
 
 def load_lpips(paths: Sequence[Path] = (), *, download: bool = False) -> Lpips | None:
     """Find the weights of LPIPS and return the network, or None where there are none.
 
     Args:
-        paths: files that together hold the convolutions of AlexNet, or VGG-16, and the heads. By
-            default those of AlexNet are searched for in torch hub's folder of checkpoints, and the
-            heads also in an installed `lpips` or `torchmetrics`.
+        paths: files that together hold the convolutions and the heads. By default those of
+            AlexNet are searched for in torch hub's folder of checkpoints, and the heads also in an
+            installed `lpips` or `torchmetrics`.
         download: fetch missing files (from pytorch.org and github.com) through torch hub.
 
     Raises:
@@ -232,7 +259,7 @@ def _checked_weight(weights: Weights, name: str, shape: tuple[int, ...]) -> Floa
     """Return one of the weights, which must have a shape."""
     if name not in weights:
         raise InputError(
-            f"lpips weights: {name} is missing; expected features.N.* of AlexNet or VGG-16, and "
+            f"lpips weights: {name} is missing; expected features.N.* of AlexNet or VGG-16 and "
             "linN.model.1.weight of LPIPS v0.1"
         )
     if tuple(weights[name].shape) != shape:

@@ -149,6 +149,7 @@ def _protocol(
     )
     return {
         "name": config.protocol,
+        "sequence": config.source,
         "scene": scene.directory.resolve().name,
         "truth": truth.directory.resolve().name,
         "frames": len(scene),

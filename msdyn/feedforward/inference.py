@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -19,7 +20,17 @@ from msdyn.feedforward.windows import WindowPixels, match_scales
 from msdyn.geometry import Cameras, multiply_quats_wxyz, quats_wxyz_from_rotations
 from msdyn.scene import Scene
 
-__all__ = ["Precision", "input_size", "predict_window", "predict_windows", "resized_image"]
+__all__ = [
+    "EncodedWindow",
+    "Precision",
+    "encode_window",
+    "in_world",
+    "input_size",
+    "predict_window",
+    "predict_windows",
+    "resized_image",
+    "splats_at",
+]
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -76,7 +87,27 @@ def predict_windows(
     return match_scales(windows)
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class EncodedWindow:
+    """What the network knows of a window before it is asked for a time.
+
+    Attributes:
+        frames: indices in the clip.
+        cameras: of these frames, for images of the network's size.
+        times: normalised times of the clip at the first and the last of the frames.
+        scale: of the network's world, in scene units.
+        features: what the heads read.
+        static: the prediction for the frames' own times.
+    """
+
+    frames: list[int]
+    cameras: Cameras
+    times: tuple[float, float]
+    scale: float
+    features: Features
+    static: StaticPixels
+
+
 def predict_window(
     model: Movies,
     scene: Scene,
@@ -105,14 +136,51 @@ def predict_window(
     Returns:
         The prediction in the world of the scene, on the CPU.
     """
+    encoded = encode_window(
+        model,
+        scene,
+        frames,
+        size=size,
+        scale=scale,
+        device=device,
+        precision=precision,
+        use_depth=use_depth,
+    )
+    with torch.inference_mode(), _autocast(model, device, precision):
+        displacements, splats = _moved(model, encoded.features, encoded.static)
+    scale, cameras = encoded.scale, encoded.cameras
+    first = torch.as_tensor(cameras.world_from_cam[0], dtype=torch.float32)
+    return WindowPixels(
+        encoded.frames,
+        cameras,
+        scale * encoded.static.depth[0].float().cpu(),
+        in_world(splats, first, scale),
+        scale * rotated(first[:3, :3], displacements),
+        scale,
+    )
+
+
+@torch.inference_mode()
+def encode_window(
+    model: Movies,
+    scene: Scene,
+    frames: Sequence[int],
+    *,
+    size: tuple[int, int],
+    scale: float | None,
+    device: torch.device,
+    precision: Precision = "auto",
+    use_depth: bool = True,
+) -> EncodedWindow:
+    """Encode some frames, and predict depth and appearance; arguments as for `predict_window`."""
     frames = list(frames)
     cameras = scene.cameras[frames].resized(*size)
     images = torch.stack([resized_image(scene.image(frame), size) for frame in frames])
     poses = torch.as_tensor(cameras.world_from_cam)
     intrinsics = _normalised_intrinsics(cameras)
     canonical = canonical_cameras(poses)
-    times = torch.as_tensor(scene.info.timeline.times[frames])
-    times = (times - times[0]) / (times[-1] - times[0])
+    clip_times = torch.as_tensor(scene.info.timeline.times[frames])
+    times = (clip_times - clip_times[0]) / (clip_times[-1] - clip_times[0])
     if scale is None and use_depth:
         scale = _scale_of_depth(scene, frames, canonical, intrinsics)
 
@@ -129,8 +197,38 @@ def predict_window(
             scale = _consistent_scale(model, clip_at, cameras)
         features = model.encode(clip_at(scale))
         static = model.static(features)
-        displacements, splats = _moved(model, features, static)
-    return _in_world(frames, cameras, scale, static.depth[0].float().cpu(), splats, displacements)
+    ends = float(clip_times[0]), float(clip_times[-1])
+    return EncodedWindow(frames, cameras, ends, scale, features, static)
+
+
+@torch.inference_mode()
+def splats_at(
+    model: Movies, encoded: EncodedWindow, time: float, *, precision: Precision = "auto"
+) -> SplatterPixels:
+    """Return the Gaussians of all pixels of a window at a time, as the paper draws them.
+
+    Args:
+        model: the network that encoded the window.
+        encoded: the window.
+        time: normalised time of the clip; outside the window, that of its nearer end is taken.
+        precision: of the tokens.
+
+    Returns:
+        Gaussians in the world of the scene, on the network's device.
+
+    Reference: MoVieS (paper, 3.1, Eq. 1).
+    """
+    clip = encoded.features.clip
+    first, last = encoded.times
+    query = min(max((time - first) / (last - first), 0.0), 1.0)
+    with _autocast(model, clip.images.device, precision):
+        motion = None
+        if model.config.motion:
+            motion = model.move(encoded.features, encoded.static, clip.times.new_tensor([query]))
+        gaussians = model.gaussians(encoded.features, encoded.static, motion)
+    pose = torch.as_tensor(encoded.cameras.world_from_cam[0], dtype=torch.float32)
+    local = gaussians.of_scene(0).mapped(lambda value: value.float())
+    return in_world(local, pose.to(clip.images.device), encoded.scale)
 
 
 def _moved(
@@ -159,27 +257,18 @@ def _on_cpu(gaussians: SplatterPixels) -> SplatterPixels:
     return gaussians.mapped(lambda value: value[0].float().cpu())
 
 
-def _in_world(
-    frames: list[int],
-    cameras: Cameras,
-    scale: float,
-    depth: Float[Tensor, "frames height width"],
-    splats: SplatterPixels,
-    displacements: Float[Tensor, "frames height width keys 3"],
-) -> WindowPixels:
+def in_world(
+    splats: SplatterPixels, world_from_first: Float[Tensor, "4 4"], scale: float
+) -> SplatterPixels:
     """Undo the normalisation: from the canonical world to that of the scene."""
-    first = torch.as_tensor(cameras.world_from_cam[0], dtype=torch.float32)
-    rotation, centre = first[:3, :3], first[:3, 3]
+    rotation, centre = world_from_first[:3, :3], world_from_first[:3, 3]
     turned = quats_wxyz_from_rotations(rotation).expand(splats.quats_wxyz.shape)
-    world = SplatterPixels(
+    return SplatterPixels(
         scale * rotated(rotation, splats.means) + centre,
         splats.colours,
         scale * splats.scales,
         multiply_quats_wxyz(turned, splats.quats_wxyz),
         splats.opacities,
-    )
-    return WindowPixels(
-        frames, cameras, scale * depth, world, scale * rotated(rotation, displacements), scale
     )
 
 

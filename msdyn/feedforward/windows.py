@@ -23,6 +23,7 @@ __all__ = [
     "choose_windows",
     "default_overlap",
     "key_frames_of",
+    "log_ratio",
     "match_scales",
     "owners",
     "pixels_of",
@@ -147,7 +148,7 @@ def match_scales(
         and `displacement`, the median difference of displacements between shared frames where
         either window has a displacement, relative to the larger of the two.
     """
-    ratios = [_log_ratio(a, b) for a, b in zip(windows, windows[1:], strict=False)]
+    ratios = [log_ratio(a, b) for a, b in zip(windows, windows[1:], strict=False)]
     difference = np.diff(np.eye(len(windows)), axis=0)  # [pairs, windows]
     normal = difference.T @ difference + _OWN_SCALE * np.eye(len(windows))
     factors = np.exp(np.linalg.solve(normal, difference.T @ np.array(ratios)))
@@ -172,7 +173,7 @@ def _shared(first: WindowPixels, second: WindowPixels) -> tuple[list[int], list[
     return [first.frames.index(f) for f in frames], [second.frames.index(f) for f in frames]
 
 
-def _log_ratio(first: WindowPixels, second: WindowPixels) -> float:
+def log_ratio(first: WindowPixels, second: WindowPixels) -> float:
     """Return the logarithm of the factor that brings the second window to the first one's scale."""
     own, other = _shared(first, second)
     return float((first.depth[own] / second.depth[other]).log().median())
@@ -190,9 +191,14 @@ def _displacement_residual(first: WindowPixels, second: WindowPixels) -> float:
 
 
 def trajectories(
-    windows: Sequence[WindowPixels], number: int, position: int, keys: Sequence[int]
+    windows: Sequence[WindowPixels],
+    number: int,
+    position: int,
+    keys: Sequence[int],
+    *,
+    pixels: Int[Tensor, " pixels"] | None = None,
 ) -> Float[Tensor, "pixels keys 3"]:
-    """Return the displacements of all pixels of a frame to all key frames.
+    """Return the displacements of pixels of a frame to all key frames.
 
     Within the frame's window they are those predicted. Beyond it, points are handed on: at the last
     frame (or the first) that the next window shares, a point is projected into the image; if it is
@@ -204,12 +210,15 @@ def trajectories(
         number: of the window.
         position: of the frame in the window.
         keys: all input frames.
+        pixels: indices of the flattened image; all of them by default.
     """
     window = windows[number]
     start = window.splats.means[position].reshape(-1, 3)
+    chosen = slice(None) if pixels is None else pixels
+    start = start[chosen]
     result = start.new_zeros(len(start), len(keys), 3)
     columns = [keys.index(frame) for frame in window.frames]
-    result[:, columns] = window.displacements[position].reshape(-1, len(columns), 3)
+    result[:, columns] = window.displacements[position].reshape(-1, len(columns), 3)[chosen]
     for step in (1, -1):
         current, other = number, number + step
         while 0 <= other < len(windows):

@@ -13,9 +13,17 @@ from msdyn.io.flo import read_flo, write_flo
 from msdyn.io.megasam import read_megasam
 from msdyn.io.nerfstudio import read_nerfstudio
 from msdyn.io.nerfstudio_paths import write_transforms
+from msdyn.io.nvidia_dynamic import NvidiaScene, find_nvidia_scenes
+from msdyn.io.photos import centre_crop, cropped_cameras
 from msdyn.io.ply import write_gaussians_ply, write_points_ply
 from msdyn.io.posed_images import PosedImages
-from msdyn.io.tapvid3d import read_tapvid3d
+from msdyn.io.realestate10k import (
+    RealEstate10K,
+    RealEstateClip,
+    RealEstatePair,
+    read_evaluation_index,
+)
+from msdyn.io.tapvid3d import Tapvid3dClip, read_tapvid3d, read_tapvid3d_clip
 from msdyn.io.tum import read_tum, write_tum
 from msdyn.io.video import VideoInfo, VideoWriter, read_video, scan_video, write_video
 
@@ -24,22 +32,32 @@ __all__ = [
     "DEPTH_SUFFIXES",
     "Dycheck",
     "DycheckView",
+    "NvidiaScene",
     "PosedImages",
+    "RealEstate10K",
+    "RealEstateClip",
+    "RealEstatePair",
+    "Tapvid3dClip",
     "TimedCameras",
     "VideoInfo",
     "VideoWriter",
+    "centre_crop",
+    "cropped_cameras",
     "find_colmap_model",
+    "find_nvidia_scenes",
     "load_pycolmap",
     "read_camera_file",
     "read_colmap",
     "read_cotracker",
     "read_depth_anything3",
     "read_depth_map",
+    "read_evaluation_index",
     "read_flo",
     "read_megasam",
     "read_nerfstudio",
     "read_posed_images",
     "read_tapvid3d",
+    "read_tapvid3d_clip",
     "read_tum",
     "read_video",
     "scan_video",

@@ -24,6 +24,7 @@ from msdyn.scene.writer import (
     write_depth,
     write_image,
     write_mask,
+    write_posed_clip,
     write_view,
 )
 
@@ -61,6 +62,7 @@ __all__ = [
     "write_image",
     "write_keypoints",
     "write_mask",
+    "write_posed_clip",
     "write_tracks",
     "write_view",
 ]

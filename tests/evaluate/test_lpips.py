@@ -17,8 +17,6 @@ from msdyn.files import read_json
 
 CHANNELS = (64, 192, 384, 256, 256)
 CONVOLUTIONS = (0, 3, 6, 8, 10)
-VGG_CHANNELS = (64, 128, 256, 512, 512)
-VGG_COMPARED = (2, 7, 14, 21, 28)
 
 
 def alexnet():
@@ -30,26 +28,6 @@ def alexnet():
         nn.Conv2d(384, 256, 3, 1, 1), nn.ReLU(),
         nn.Conv2d(256, 256, 3, 1, 1), nn.ReLU(),
     ).requires_grad_(False)  # fmt: skip
-
-
-def vgg16():
-    """The convolutions of VGG-16, by its layers."""
-    layers, inputs = [], 3
-    for channels, count in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
-        for _ in range(count):
-            layers += [nn.Conv2d(inputs, channels, 3, 1, 1), nn.ReLU()]
-            inputs = channels
-        layers.append(nn.MaxPool2d(2, 2))
-    return nn.Sequential(*layers[:-1]).requires_grad_(False)
-
-
-@pytest.fixture(scope="module")
-def vgg_weights():
-    torch.manual_seed(0)
-    weights = {f"features.{k}": v for k, v in vgg16().state_dict().items()}
-    for level, channels in enumerate(VGG_CHANNELS):
-        weights[f"lin{level}.model.1.weight"] = torch.rand(1, channels, 1, 1) / channels
-    return weights
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +67,9 @@ def pair(size=(61, 83), seed=0):
     return np.clip(truth + 0.2 * rng.normal(size=truth.shape), 0, 1), truth
 
 
-def reference_distances(weights, image, truth, make=alexnet, compared=CONVOLUTIONS):
-    """The distance map by another implementation: a module, an einsum, an upsampling layer."""
-    network = make()
+def reference_maps(weights, image, truth):
+    """The distances of each layer by another implementation: a module and an einsum."""
+    network = alexnet()
     network.load_state_dict({k[9:]: v for k, v in weights.items() if k.startswith("features")})
     mean, std = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])
     x, y = (
@@ -101,15 +79,20 @@ def reference_distances(weights, image, truth, make=alexnet, compared=CONVOLUTIO
     maps = []
     for index, layer in enumerate(network):
         x, y = layer(x), layer(y)
-        if index - 1 in compared:
-            level = compared.index(index - 1)
+        if index - 1 in CONVOLUTIONS:
+            level = CONVOLUTIONS.index(index - 1)
             a, b = x[0].double().numpy(), y[0].double().numpy()
             a, b = (v / np.sqrt((v**2).sum(0)).clip(1e-10) for v in (a, b))
             head = weights[f"lin{level}.model.1.weight"].double().numpy()[0, :, 0, 0]
-            distance = np.einsum("c,chw->hw", head, (a - b) ** 2)
-            upsample = nn.Upsample(size=image.shape[:2], mode="bilinear", align_corners=False)
-            maps.append(upsample(torch.from_numpy(distance)[None, None])[0, 0].numpy())
-    return sum(maps)
+            maps.append(np.einsum("c,chw->hw", head, (a - b) ** 2))
+    return maps
+
+
+def reference_distances(weights, image, truth):
+    """The distance map by another implementation, with an upsampling layer."""
+    upsample = nn.Upsample(size=image.shape[:2], mode="bilinear", align_corners=False)
+    maps = reference_maps(weights, image, truth)
+    return sum(upsample(torch.from_numpy(distance)[None, None])[0, 0].numpy() for distance in maps)
 
 
 @pytest.mark.parametrize("size", [(61, 83), (31, 31), (64, 48)])
@@ -120,16 +103,47 @@ def test_it_agrees_with_another_implementation(random_weights, size):
     assert expected.shape == size and expected.min() > 0
     np.testing.assert_allclose(network.distances(image, truth), expected, rtol=1e-4, atol=1e-7)
     assert network(image, truth) == pytest.approx(expected.mean(), rel=1e-5)
+    average = sum(distance.mean() for distance in reference_maps(random_weights, image, truth))
+    assert network.average(image, truth) == pytest.approx(average, rel=1e-5)
 
 
-def test_vgg_agrees_with_another_implementation(vgg_weights):
-    image, truth = pair((61, 50))
-    expected = reference_distances(vgg_weights, image, truth, vgg16, VGG_COMPARED)
-    distances = Lpips(vgg_weights).distances(image, truth)
-    np.testing.assert_allclose(distances, expected, rtol=1e-3, atol=1e-7)
+def test_vgg_agrees_with_another_implementation():
+    """Layers in a row, as torchvision defines them, compared after the last ReLU of each block."""
+    torch.manual_seed(1)
+    layers, inputs = [], 3
+    for block, (channels, count) in enumerate([(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)]):
+        layers += [nn.MaxPool2d(2, 2)] if block else []
+        for _ in range(count):
+            layers += [nn.Conv2d(inputs, channels, 3, padding=1), nn.ReLU()]
+            inputs = channels
+    network = nn.Sequential(*layers).requires_grad_(False)
+    weights = {f"features.{name}": value for name, value in network.state_dict().items()}
+    heads = [torch.rand(1, channels, 1, 1) for channels in (64, 128, 256, 512, 512)]
+    weights |= {f"lin{level}.model.1.weight": head for level, head in enumerate(heads)}
+    image, truth = pair((24, 40))
+    mean, std = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])
+    x, y = (
+        torch.from_numpy(((2 * v - 1 - mean) / std).transpose(2, 0, 1)).float()[None]
+        for v in (image, truth)
+    )
+    expected = 0.0
+    for index, layer in enumerate(network):
+        x, y = layer(x), layer(y)
+        if index in (3, 8, 15, 22, 29):
+            a, b = x[0].double().numpy(), y[0].double().numpy()
+            a, b = (v / np.sqrt((v**2).sum(0)).clip(1e-10) for v in (a, b))
+            head = heads[(3, 8, 15, 22, 29).index(index)].double().numpy()[0, :, 0, 0]
+            expected += np.einsum("c,chw->hw", head, (a - b) ** 2).mean()
+    found = Lpips(weights)
+    assert found.network == "vgg" and found.average(truth, truth) == 0
+    assert found.average(image, truth) == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(InputError, match="at least 16 pixels"):
+        found.average(image[:15], truth[:15])
+    with pytest.raises(InputError, match=r"lin4.model.1.weight: expected \(1, 512, 1, 1\)"):
+        Lpips({**weights, "lin4.model.1.weight": torch.zeros(1, 256, 1, 1)})
 
 
-def test_as_a_loss_it_is_the_mean_distance_with_gradients(random_weights):
+def test_as_a_loss_it_is_the_usual_average_with_gradients(random_weights):
     network = Lpips(random_weights).to("cpu")
     images, truth = (
         torch.from_numpy(np.stack(values)).float().permute(0, 3, 1, 2)
@@ -139,7 +153,7 @@ def test_as_a_loss_it_is_the_mean_distance_with_gradients(random_weights):
     distances = network.between(images, truth)
     for index in range(2):
         one, other = (v[index].detach().permute(1, 2, 0).double().numpy() for v in (images, truth))
-        assert distances[index].item() == pytest.approx(network(one, other), rel=1e-4)
+        assert distances[index].item() == pytest.approx(network.average(one, other), rel=1e-4)
     distances.sum().backward()
     closer = (images - 5 * images.grad).detach()
     assert (network.between(closer, truth) < distances).all()
@@ -150,6 +164,7 @@ def test_as_a_loss_it_is_the_mean_distance_with_gradients(random_weights):
 
 def test_properties(random_weights):
     network = Lpips(random_weights)
+    assert network.network == "alex"
     image, truth = pair()
     assert network(truth, truth) == 0
     assert network(image, truth) == pytest.approx(network(truth, image), rel=1e-5)

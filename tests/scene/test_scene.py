@@ -22,6 +22,7 @@ from msdyn.scene import (
     unstamp_stage,
     write_cameras,
     write_depth,
+    write_posed_clip,
     write_tracks,
     write_view,
 )
@@ -232,6 +233,21 @@ def test_views(plane_scene):
     write_cameras(directory / "views/left/cameras.json", cameras[:2])
     with pytest.raises(InputError, match="expected 6 frames, got 2"):
         _ = Scene(directory).views
+
+
+def test_a_clip_of_frames_and_cameras(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (3, 6, 8, 3)).astype(np.uint8)
+    cameras = Cameras.pinhole(9.0, 8, 6, np.tile(np.eye(4), (3, 1, 1)))
+    timeline = Timeline(np.array([0.0, 0.1, 0.5]))
+    scene = Scene(write_posed_clip(tmp_path / "clip", iter(images), cameras, timeline))
+    np.testing.assert_array_equal(scene.images(), images)
+    np.testing.assert_allclose(scene.info.timeline.times, [0, 0.2, 1])
+    assert scene.cameras.width == 8 and scene.info.world_units == "arbitrary"
+    assert not scene.views and not (scene.directory / "masks").exists()
+    with pytest.raises(InputError, match="expected 3 images, got 2"):
+        write_posed_clip(tmp_path / "less", images[:2], cameras, timeline)
+    with pytest.raises(InputError, match="expected 2 timestamps, got 3"):
+        write_posed_clip(tmp_path / "more", images[:2], cameras[:2], timeline)
 
 
 def test_timeline():

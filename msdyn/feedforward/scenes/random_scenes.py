@@ -4,7 +4,7 @@ Objects move rigidly along smooth paths; on demand two or three are joined by hi
 their shape by an affine map that depends on time. Scenes are made as training goes, batched and on
 any device, so that no scene is seen twice. World coordinates here are those of the cameras' mean
 position: x right, y down, z forward, with the content about 1 away.
-`msdyn.feedforward.training.batches` renders them and changes to the canonical world. B scenes, V
+`msdyn.feedforward.scenes.render` renders them and changes to the canonical world. B scenes, V
 views, K objects.
 """
 
