@@ -136,6 +136,29 @@ def check_feedforward(size: Size) -> dict[str, Any]:
     }
 
 
+def check_training(size: Size) -> dict[str, Any]:
+    """Time steps of the medium network's training, in each of its stages."""
+    from dataclasses import replace
+
+    from msdyn.feedforward.training import Processes, Trainer
+    from msdyn.feedforward.training.curriculum import medium_on_gpu, small_on_cpu
+
+    quick = size is QUICK
+    config = (small_on_cpu if quick else medium_on_gpu)(1000)
+    rows = []
+    for stage in config.stages:
+        batch = replace(stage.batch, scenes=1, size=32) if quick else stage.batch
+        run = replace(config, stages=(replace(stage, batch=batch),))
+        trainer = Trainer(run, Processes(torch.device(size.device)))
+        trainer.train_step()  # compiles
+        start = time.perf_counter()
+        steps = 2 if quick else 20
+        losses = [trainer.train_step() for _ in range(steps)][-1]
+        seconds = (time.perf_counter() - start) / steps
+        rows.append({"stage": stage.name, "seconds_per_step": seconds, "losses": losses})
+    return {"stages": rows}
+
+
 def make_scene(path: Path, size: Size) -> None:
     """Render a synthetic scene into a directory, or into an archive where the name ends in .zip."""
     from msdyn.scene import Scene, frame_path, write_depth, write_image
@@ -209,7 +232,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--only",
         nargs="+",
-        choices=("tests", "rendering", "feedforward", "fit"),
+        choices=("tests", "rendering", "feedforward", "training", "fit"),
         help="parts to run; default: all",
     )
     parser.add_argument(
@@ -230,6 +253,7 @@ def main(arguments: list[str] | None = None) -> int:
         "tests": lambda: run_tests(options.quick),
         "rendering": lambda: check_rendering(size, options.quick),
         "feedforward": lambda: check_feedforward(size),
+        "training": lambda: check_training(size),
         "fit": lambda: check_fit(size, options.scene, options.fit_seconds, options.quick),
     }
     failed = False

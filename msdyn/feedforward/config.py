@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from msdyn.errors import InputError
@@ -127,6 +127,21 @@ class ModelConfig:
             head_layers=(0, 1, 2, 2),
             head_channels=(24, 48, 96, 96),
             head_features=32,
+        )
+
+    @classmethod
+    def medium(cls) -> ModelConfig:
+        """Return a network of seven million parameters, which one GPU can train in minutes."""
+        return replace(
+            cls.small(),
+            width=192,
+            encoder_blocks=4,
+            encoder_heads=3,
+            position_grid=14,
+            pairs=4,
+            heads=3,
+            head_layers=(0, 1, 2, 3),
+            head_features=40,
         )
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import tyro
 
@@ -12,11 +12,14 @@ from msdyn.devices import DeviceName
 from msdyn.errors import InputError
 from msdyn.feedforward.config import ModelConfig
 from msdyn.feedforward.training.config import TrainingConfig
-from msdyn.feedforward.training.curriculum import small_on_cpu
+from msdyn.feedforward.training.curriculum import medium_on_gpu, small_continued, small_on_cpu
 from msdyn.feedforward.training.parallel import Parallel
-from msdyn.feedforward.training.published import PUBLISHED_STAGES, published_stage
+from msdyn.feedforward.training.published import PUBLISHED_STAGES, PublishedStage, published_stage
 
 __all__ = ["TrainCommandConfig"]
+
+
+_RANDOM = {"small": small_on_cpu, "continued": small_continued, "medium": medium_on_gpu}
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,12 @@ class TrainCommandConfig:
 
     out: tyro.conf.Positional[Path]
     """Folder for weights, checkpoint, log and pictures; a run in it is resumed."""
-    recipe: Literal["small", "static", "dynamic", "views", "resolution"] = "small"
-    """The small network on random scenes, or a stage of the paper's training, on clips: static
-    scenes, dynamic ones with 5 views, with 13 views, with 518 px."""
+    recipe: Literal["small", "continued", "medium", "static", "dynamic", "views", "resolution"] = (
+        "small"
+    )
+    """On random scenes: the small network, the one of msdyn continued on scenes of more kinds, or a
+    larger one for a GPU. On clips, a stage of the paper's training: static scenes, dynamic ones
+    with 5 views, with 13 views, with 518 px."""
     steps: int = 8000
     """Steps of the recipe; of the small network, about a second each on one core."""
     seed: int = 0
@@ -71,7 +77,7 @@ class TrainCommandConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name}: expected at least 1, got {value}")
-        if self.recipe == "small":
+        if self.recipe in _RANDOM:
             given = [
                 name
                 for name in ("data", "validation", "queries", "frames", "long_side", "lpips")
@@ -80,7 +86,7 @@ class TrainCommandConfig:
             if given:
                 raise InputError(
                     f"{', '.join(given)}: expected with one of the recipes "
-                    f"{', '.join(PUBLISHED_STAGES)}, got the recipe small, of random scenes"
+                    f"{', '.join(PUBLISHED_STAGES)}, got {self.recipe}, of random scenes"
                 )
 
     @property
@@ -90,11 +96,11 @@ class TrainCommandConfig:
         Raises:
             InputError: options that do not fit together.
         """
-        if self.recipe == "small":
-            run = small_on_cpu(self.steps, seed=self.seed)
+        if self.recipe in _RANDOM:
+            run = _RANDOM[self.recipe](self.steps, seed=self.seed)
         else:
             run = published_stage(
-                self.recipe,
+                cast("PublishedStage", self.recipe),
                 self.steps,
                 tuple(map(str, self.data)),
                 network=ModelConfig.small() if self.network == "small" else None,

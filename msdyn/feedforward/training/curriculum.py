@@ -16,7 +16,13 @@ from msdyn.feedforward.scenes.render import BatchOptions
 from msdyn.feedforward.training.config import Stage, TrainingConfig
 from msdyn.feedforward.training.objective import LossWeights
 
-__all__ = ["HELD_OUT_SCENES", "VARIED_SCENES", "small_continued", "small_on_cpu"]
+__all__ = [
+    "HELD_OUT_SCENES",
+    "VARIED_SCENES",
+    "medium_on_gpu",
+    "small_continued",
+    "small_on_cpu",
+]
 
 VARIED_SCENES = SceneOptions(
     movers=(0, 3),
@@ -88,3 +94,26 @@ def small_continued(steps: int, *, seed: int = 0) -> TrainingConfig:
         reuse=2,
     )
     return replace(base, stages=(stage,), initial="small", rate=2e-4)
+
+
+def medium_on_gpu(steps: int, *, seed: int = 0) -> TrainingConfig:
+    """Return the curriculum of the medium network at 112 px, 6 frames, on scenes of many kinds.
+
+    That of the small network with larger batches. It has not been run, for want of a GPU.
+
+    Args:
+        steps: in total.
+        seed: of weights and scenes.
+    """
+    base = small_on_cpu(steps, seed=seed)
+    model = replace(ModelConfig.medium(), correlation=True, detail=True, attribute_motion="none")
+    stages = tuple(
+        replace(
+            stage,
+            scenes=VARIED_SCENES,
+            batch=replace(stage.batch, scenes=16, frames=6, size=112, heights=(112, 80)),
+            reuse=2,
+        )
+        for stage in base.stages
+    )
+    return replace(base, model=model, stages=stages, precision="bfloat16")

@@ -5,8 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from msdyn.feedforward import Movies
 from msdyn.feedforward.pretrained import find_model
-from msdyn.feedforward.training.curriculum import small_continued, small_on_cpu
+from msdyn.feedforward.training.curriculum import (
+    medium_on_gpu,
+    small_continued,
+    small_on_cpu,
+)
 from msdyn.feedforward.training.loop import Trainer
 
 
@@ -19,11 +24,12 @@ def test_the_continued_network_starts_from_the_one_of_msdyn():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("curriculum", [small_on_cpu, small_continued])
+@pytest.mark.parametrize("curriculum", [small_on_cpu, small_continued, medium_on_gpu])
 def test_every_stage_can_be_trained(curriculum):
     config = curriculum(1)
     for stage in config.stages:
-        batch = replace(stage.batch, size=32, heights=(16,) if stage.batch.heights else ())
+        heights = (16,) if stage.batch.heights else ()
+        batch = replace(stage.batch, scenes=2, frames=3, size=32, heights=heights)
         trainer = Trainer(replace(config, stages=(replace(stage, batch=batch),)))
         values = trainer.train_step()
         assert trainer.skipped == 0
@@ -31,3 +37,9 @@ def test_every_stage_can_be_trained(curriculum):
             name for name in ("match", "log_depth", "motion") if getattr(stage.weights, name)
         }
         assert expected <= values.keys()
+
+
+def test_the_medium_network_is_a_file_of_less_than_16_mib():
+    with torch.device("meta"):
+        model = Movies(medium_on_gpu(1).model)
+    assert sum(value.numel() for value in model.parameters()) < 8 * 2**20

@@ -25,9 +25,9 @@ def tiny(monkeypatch):
     """Few unseen scenes, and a tiny curriculum behind the command."""
     monkeypatch.setattr(run, "_UNSEEN", 4)
     monkeypatch.setattr(run, "_SHEET", 2)
-    monkeypatch.setattr(
-        options,
-        "small_on_cpu",
+    monkeypatch.setitem(
+        options._RANDOM,
+        "small",
         lambda steps, seed: dataclasses.replace(CONFIG, steps=steps, seed=seed),
     )
 
