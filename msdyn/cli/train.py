@@ -37,9 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(config: TrainCommandConfig) -> None:
+    import torch
+
     from msdyn.evaluate import load_lpips
     from msdyn.feedforward.training.run import train
 
+    torch.set_num_threads(config.threads)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     lpips = load_lpips(config.lpips) if config.lpips else None
     perceptual = None if lpips is None else lambda device: lpips.to(device).between

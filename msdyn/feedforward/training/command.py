@@ -69,11 +69,15 @@ class TrainCommandConfig:
     """Steps between checkpoints, each with figures on unseen scenes and a contact sheet."""
     device: DeviceName = "auto"
     """Device to train on; auto takes a GPU if there is one."""
+    threads: int = 1
+    """Threads of a process on a CPU. The small network gains little by more, and loses much where
+    other programs want the cores."""
     parallel: Parallel = "ddp"
     """Under torchrun: copy the network to every process, or divide it among them."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "save_every", "scenes", "parts", "queries", "long_side", "warmup"):
+        counts = ("steps", "save_every", "scenes", "parts", "queries", "long_side", "warmup")
+        for name in (*counts, "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name}: expected at least 1, got {value}")
