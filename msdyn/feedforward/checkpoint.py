@@ -91,9 +91,7 @@ def load_model(path: str | os.PathLike, *, dtype: torch.dtype = torch.float32) -
         FileNotFoundError: there is no such file.
         InputError: another file, or weights that do not fit the config.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file of weights")
+    path = _existing(path)
     tensors, metadata = _read(path)
     if metadata.get("format") == _FORMAT:
         header = json.loads(metadata["header"])
@@ -137,9 +135,7 @@ def load_vggt(model: Movies, path: str | os.PathLike) -> list[str]:
         FileNotFoundError: there is no such file.
         InputError: another file, or weights of other shapes.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file of weights")
+    path = _existing(path)
     expected = _weights(model)
     found: dict[str, Tensor] = {}
     for name, value in _read(path)[0].items():
@@ -174,9 +170,7 @@ def start_from(model: Movies, path: str | os.PathLike) -> list[str]:
         FileNotFoundError: there is no such file.
         InputError: another file, or weights of other shapes.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file of weights")
+    path = _existing(path)
     if any(name.startswith(_VGGT_UNUSED) for name in _read(path)[0]):
         return load_vggt(model, path)
     expected, given = _weights(model), load_model(path).state_dict()
@@ -185,6 +179,13 @@ def start_from(model: Movies, path: str | os.PathLike) -> list[str]:
     for name, value in found.items():
         expected[name].data.copy_(value)
     return sorted(expected.keys() - found.keys())
+
+
+def _existing(path: str | os.PathLike) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file of weights")
+    return path
 
 
 def _on_meta(config: ModelConfig) -> Movies:
