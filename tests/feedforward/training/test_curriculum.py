@@ -22,7 +22,7 @@ def test_the_continued_network_starts_from_the_one_of_msdyn():
 @pytest.mark.parametrize("curriculum", [small_on_cpu, small_continued])
 def test_every_stage_can_be_trained(curriculum):
     config = curriculum(1)
-    for stage in config.stages:
+    for stage in dict.fromkeys(config.stages):
         batch = replace(stage.batch, size=32, heights=(16,) if stage.batch.heights else ())
         trainer = Trainer(replace(config, stages=(replace(stage, batch=batch),)))
         values = trainer.train_step()
