@@ -24,6 +24,8 @@ __all__ = [
     "small_on_cpu",
 ]
 
+_ALTERNATIONS = 8
+
 VARIED_SCENES = SceneOptions(
     movers=(0, 3),
     mover_share=(0.02, 0.3),
@@ -72,28 +74,30 @@ def small_on_cpu(steps: int, *, seed: int = 0) -> TrainingConfig:
     return TrainingConfig(model, stages, steps, rate=8e-4, rate_factors=matcher, seed=seed)
 
 
-def small_continued(steps: int, *, seed: int = 0) -> TrainingConfig:
+def small_continued(steps: int, *, initial: str = "small", seed: int = 0) -> TrainingConfig:
     """Return the curriculum that continues the small network on scenes of many kinds.
 
-    All losses but that of the matches, whose further training alone brought nothing, at a low
-    rate: a rate of 5e-4 undid in 400 steps more than it taught. Images are square or 4:3, and count
-    more than before: with little parallax they can be sharp.
+    All losses but that of the matches, whose further training alone brought nothing, at a low rate:
+    a rate of 5e-4 undid in 400 steps more than it taught. Motion and images count more than before:
+    motion is smaller in these scenes, and with little parallax images can be sharp. Every fourth
+    scene is one of the first curriculum. Images are square or 4:3.
 
     Args:
         steps: in total; about half a second each on one core.
+        initial: weights to start from.
         seed: of the scenes.
     """
     base = small_on_cpu(steps, seed=seed)
     full = base.stages[-1]
-    stage = replace(
+    plain = replace(
         full,
         share=1.0,
-        weights=replace(full.weights, rendering=15.0),
-        scenes=VARIED_SCENES,
+        weights=replace(full.weights, motion=4.0, distribution=40.0, rendering=15.0),
         batch=replace(full.batch, heights=(64, 48)),
         reuse=2,
     )
-    return replace(base, stages=(stage,), initial="small", rate=2e-4)
+    varied = replace(plain, name="varied", share=3.0, scenes=VARIED_SCENES)
+    return replace(base, stages=_ALTERNATIONS * (varied, plain), initial=initial, rate=2e-4)
 
 
 def medium_on_gpu(steps: int, *, seed: int = 0) -> TrainingConfig:
