@@ -34,7 +34,7 @@ from msdyn.feedforward.training.sources import (
 __all__ = ["Trainer"]
 
 _NOTE = (
-    "This small network is a demonstration, trained on random synthetic scenes of rigid objects; "
+    "This small network is a demonstration, trained on random synthetic scenes; "
     "for real clips, give the released MoVieS weights with --model FILE."
 )
 

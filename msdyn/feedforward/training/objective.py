@@ -109,12 +109,13 @@ def losses(
     values |= _depth_losses(static, batch, weights)
     for query in queries:
         motion = None
-        if model.config.motion and (weights.motion or weights.rendering):
+        moves = weights.motion or weights.distribution
+        if model.config.motion and (moves or weights.rendering):
             times = batch.query_times[:, query]
             with network:
                 motion = model.move(features, static, times, appearance=weights.rendering > 0)
         own: dict[str, Tensor] = {}
-        if motion is not None and weights.motion:
+        if motion is not None and moves:
             own |= _motion_losses(motion.displacement, batch, query, weights, generator)
         if weights.rendering:
             gaussians = model.gaussians(features, static, motion)
@@ -186,14 +187,16 @@ def _motion_losses(
 ) -> dict[str, Float[Tensor, " scenes"]]:
     scale = 1.0 if batch.motion_weight is None else batch.motion_weight
     true, known = batch.motion(query), batch.known(query)
-    kind = weights.motion_error
-    compare = balanced_motion_loss if weights.balanced else plain_motion_loss
-    error = _by_scene(partial(compare, kind=kind), displacement, true, batch.moving, known)
-    if not weights.balanced:
-        # Released code: of scenes in which nothing moves, the length of displacements.
-        length = displacement.norm(dim=-1).mean(dim=(1, 2, 3))
-        error = torch.where(batch.has_kind("static"), length, error)
-    values = {"motion": weights.motion * scale * error}
+    values = {}
+    if weights.motion:
+        compare = balanced_motion_loss if weights.balanced else plain_motion_loss
+        compare = partial(compare, kind=weights.motion_error)
+        error = _by_scene(compare, displacement, true, batch.moving, known)
+        if not weights.balanced:
+            # Released code: of scenes in which nothing moves, the length of displacements.
+            length = displacement.norm(dim=-1).mean(dim=(1, 2, 3))
+            error = torch.where(batch.has_kind("static"), length, error)
+        values["motion"] = weights.motion * scale * error
     if weights.distribution:
         draw_pixels = partial(_drawn_distribution, balanced=weights.balanced, generator=generator)
         values["distribution"] = (

@@ -147,3 +147,8 @@ def test_half_precision_changes_the_losses_little(model, batch):
     half = losses(model, batch, [0], WEIGHTS, generator(), half=True)
     for name, value in values.items():
         torch.testing.assert_close(half[name], value, rtol=0.1, atol=1e-3)
+
+
+def test_the_distribution_loss_alone(model, batch):
+    weights = LossWeights(depth=1.0, match=0.0, motion=0.0, distribution=2.0)
+    assert set(losses(model, batch, [0], weights, generator())) == {"depth", "distribution"}
