@@ -108,7 +108,7 @@ class Trainer:
             InputError: too many steps in a row have no finite gradient.
         """
         end = self.config.steps if until is None else until
-        records = Records(folder) if self.processes.first else None
+        records = Records(folder, self.step) if self.processes.first else None
         sums: dict[str, float] = {}
         count, start = 0, time.monotonic()
         while self.step < end:

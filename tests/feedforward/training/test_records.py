@@ -36,3 +36,22 @@ def test_without_tensorboard_there_are_lines_only(tmp_path, monkeypatch):
     records.add_picture("unseen", tmp_path / "missing.png", 1)
     records.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl"]
+
+
+def test_a_resumed_run_drops_entries_after_its_checkpoint(tmp_path):
+    first = Records(tmp_path)
+    for step in (10, 20, 30):
+        first.add({"step": step, "depth": 1.0})
+    first.close()
+    with (tmp_path / "log.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"step": 4')
+    again = Records(tmp_path, step=20)
+    again.add({"step": 30, "depth": 0.5})
+    again.close()
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["depth"]) for line in lines] == [(10, 1.0), (20, 1.0), (30, 0.5)]
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    curve = [(event.step, event.value) for event in events.Scalars("training/depth")]
+    assert curve == [(10, 1.0), (20, 1.0), (30, 0.5)]
