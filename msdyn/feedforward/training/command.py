@@ -11,6 +11,7 @@ import tyro
 from msdyn.devices import DeviceName
 from msdyn.errors import InputError
 from msdyn.feedforward.config import ModelConfig
+from msdyn.feedforward.pretrained import find_model
 from msdyn.feedforward.training.config import TrainingConfig
 from msdyn.feedforward.training.curriculum import medium_on_gpu, small_continued, small_on_cpu
 from msdyn.feedforward.training.parallel import Parallel
@@ -45,8 +46,9 @@ class TrainCommandConfig:
     """Folders of clips, which msdyn-clips writes; for the paper's stages."""
     validation: tuple[Path, ...] = ()
     """Folders of clips that are not trained with, for the figures; random scenes need none."""
-    network: Literal["published", "small"] = "published"
-    """Network of the paper's stages."""
+    network: Literal["published", "small", "initial"] = "published"
+    """Network of the paper's stages: the published one, a small one of the same parts, or that of
+    the file of `initial`, with all its parts."""
     scenes: int | None = None
     """Scenes of a part; by default the recipe's."""
     parts: int | None = None
@@ -94,6 +96,16 @@ class TrainCommandConfig:
                 )
 
     @property
+    def _network(self) -> ModelConfig | None:
+        if self.network == "published":
+            return None
+        if self.network == "small":
+            return ModelConfig.small()
+        if self.initial is None:
+            raise InputError("network: expected --initial with the network that it names, got none")
+        return find_model(self.initial).load().config
+
+    @property
     def training(self) -> TrainingConfig:
         """The run.
 
@@ -107,7 +119,7 @@ class TrainCommandConfig:
                 cast("PublishedStage", self.recipe),
                 self.steps,
                 tuple(map(str, self.data)),
-                network=ModelConfig.small() if self.network == "small" else None,
+                network=self._network,
                 seed=self.seed,
             )
         of_stage = _given(self, ("scenes", "queries", "frames", "long_side"))

@@ -113,6 +113,18 @@ def test_the_papers_stages_need_clips(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_stage_may_have_the_network_of_its_initial_weights(tmp_path):
+    config = TrainCommandConfig(
+        tmp_path, recipe="dynamic", data=(tmp_path,), network="initial", initial="small"
+    )
+    assert config.training.model == find_model("small").load().config
+    assert config.training.model.correlation
+    static = dataclasses.replace(config, recipe="static").training.model
+    assert static.correlation and not static.motion
+    with pytest.raises(InputError, match="network: expected --initial"):
+        dataclasses.replace(config, initial=None).training  # noqa: B018
+
+
 @pytest.mark.slow
 def test_the_papers_stages_follow_one_another(tmp_path, capsys, monkeypatch):
     """Static scenes, then dynamic ones from the weights of the static stage, on clips of ours."""
