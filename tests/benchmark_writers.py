@@ -81,7 +81,7 @@ def write_realestate10k(directory, clips, per_file=2):
 
 
 def write_nvidia(directory, images, rig, masks=None, rows=None):
-    """Write a scene: images [times][cameras], the cameras of the rig, masks of what moves."""
+    """Write a scene: images [times][cameras], the cameras of the rig, masks of moving objects."""
     dense = directory / "dense"
     for time, pictures in enumerate(images):
         folder = dense / "mv_images" / f"{time:05d}"

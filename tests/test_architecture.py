@@ -21,6 +21,7 @@ LAYERS = [
         "msdyn.jit",
         "msdyn.plugins",
         "msdyn.threads",
+        "msdyn.torch_files",
     ],
     ["msdyn.geometry", "msdyn.raster"],
     ["msdyn.scene"],

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from msdyn.errors import InputError
 from msdyn.evaluate.image_metrics import Image, Mask, check_images
+from msdyn.torch_files import read_torch
 
 __all__ = ["LPIPS_MISSING", "Lpips", "load_lpips"]
 
@@ -277,13 +278,7 @@ def _assemble(states: list[Weights], paths: list[Path]) -> Lpips:
 
 
 def _read(path: Path) -> Weights:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; expected weights of LPIPS")
-    try:
-        # weights_only: no code in the file is executed.
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises errors of many kinds on a damaged file
-        raise InputError(f"{path}: not a readable file of weights ({error})") from error
+    state = read_torch(path, "file of weights")
     if not isinstance(state, Mapping):
         raise InputError(f"{path}: expected tensors by name, got {type(state).__name__}")
     return state

@@ -19,6 +19,7 @@ from msdyn.errors import InputError
 from msdyn.feedforward.config import ModelConfig
 from msdyn.feedforward.model import Movies, needs_float32
 from msdyn.files import atomic_path
+from msdyn.torch_files import read_torch
 
 __all__ = [
     "load_model",
@@ -239,11 +240,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return tensors, file.metadata() or {}
     except (SafetensorError, OSError):
         pass  # not safetensors
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # of any kind: the reader trusts what the file says of itself
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: not a file of weights ({reason})") from error
+    stored = read_torch(path, "file of weights", mmap=True)
     while isinstance(stored, Mapping) and len(stored) < 16:  # wrapped: {"model": {...}}
         inner = [value for value in stored.values() if isinstance(value, Mapping)]
         if len(inner) != 1:

@@ -1,7 +1,7 @@
 """NVIDIA's dynamic scenes: a rig of twelve synchronised cameras, one folder per scene.
 
     SCENE/dense/mv_images/00000/cam01.jpg ... cam12.jpg   all cameras at each time
-    SCENE/dense/mv_masks/00000/cam01.png ...              what moves (not 0), where there are masks
+    SCENE/dense/mv_masks/00000/cam01.png ...              moving objects (not 0), if there are masks
     SCENE/dense/poses_bounds_cvd.npy (or poses_bounds.npy)  [T, 17], a row per frame of the clip
 
 The input clip is a monocular video of which each frame is of the next camera of the rig: frame i
@@ -104,7 +104,7 @@ class NvidiaScene:
 
     @cached_property
     def has_masks(self) -> bool:
-        """Whether there are masks of what moves."""
+        """Whether there are masks of moving objects."""
         return (self._folder / _MASKS).is_dir()
 
     def input_camera(self, frame: int) -> int:

@@ -31,6 +31,7 @@ from msdyn.files import read_json
 from msdyn.geometry import Cameras
 from msdyn.io.photos import decode_rgb
 from msdyn.io.posed_images import checked_cameras
+from msdyn.torch_files import read_torch
 
 __all__ = ["RealEstate10K", "RealEstateClip", "RealEstatePair", "read_evaluation_index"]
 
@@ -158,13 +159,7 @@ def read_evaluation_index(path: str | os.PathLike) -> dict[str, RealEstatePair]:
 
 
 def _read_chunk(path: Path) -> list[Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; index.json expects it")
-    try:
-        # weights_only: no code in the file is executed.
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises errors of many kinds on a damaged file
-        raise InputError(f"{path}: not a readable file of tensors ({error})") from error
+    content = read_torch(path, "file of clips, which index.json names")
     if not isinstance(content, list):
         raise InputError(f"{path}: expected a list of clips, got {type(content).__name__}")
     return content

@@ -20,6 +20,7 @@ from msdyn.preprocess.checkpoints.pinned import PINNED, pinned_path
 from msdyn.preprocess.checkpoints.placement import network_input, place
 from msdyn.preprocess.checkpoints.torch_hub import one_line
 from msdyn.preprocess.depth.networks import register_depth_network
+from msdyn.torch_files import read_torch
 
 __all__ = ["TCMonoDepth", "TCMonoDepthNetwork"]
 
@@ -81,10 +82,7 @@ class TCMonoDepthNetwork(nn.Module):
         """
         if not path.is_file():
             raise InputError(f"{path}: no such file of weights, and no name of a checkpoint")
-        try:
-            stored = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # of any kind: the reader trusts what the file says of itself
-            raise InputError(f"{path}: not a file of weights ({one_line(error)})") from error
+        stored = read_torch(path, "file of weights")
         network = cls()
         expected = network.state_dict()
         # The file has the units of the encoder twice, and two heads that only training uses.

@@ -253,7 +253,7 @@ def test_weights_given_by_path(no_hub, boxes, random_weights, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "content, message",
-    [(None, "no such file"), (b"nonsense", "not a readable file of weights"), ("list", "by name")],
+    [(None, "no such file"), (b"nonsense", "not a file of weights"), ("list", "by name")],
 )
 def test_files_that_are_not_weights(boxes, tmp_path, capsys, content, message):
     path = tmp_path / "weights.pth"

@@ -122,6 +122,7 @@ class ParallelObjective:
 
     def __init__(self, model: Movies, processes: Processes) -> None:
         self.processes = processes
+        self._model = model
         self.module: nn.Module = Objective(model)
         if processes.sharded:
             _shard(model, processes)
@@ -136,9 +137,7 @@ class ParallelObjective:
         if isinstance(self.module, nn.parallel.DistributedDataParallel):
             self.module.require_backward_grad_sync = last
         elif self.processes.sharded:
-            for part in self.module.modules():
-                if hasattr(part, "set_requires_gradient_sync"):
-                    part.set_requires_gradient_sync(last)  # type: ignore[operator]
+            self._model.set_requires_gradient_sync(last)  # type: ignore[operator]
         return self.module(*args, **options)
 
 

@@ -52,6 +52,7 @@ from msdyn.feedforward.data.convert.files import (
     seen_in_image,
 )
 from msdyn.feedforward.data.convert.registry import LazyClips, register_converter
+from msdyn.torch_files import read_torch
 
 _KEYS = ("traj_3d_world", "traj_2d", "verts_inds_vis")
 _ABOUT = {"source": "https://dynamic-stereo.github.io", "licence": "CC BY-NC 4.0"}
@@ -164,11 +165,7 @@ def _tracks(
 def _read_tracks(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return positions [N, 3], pixels [N, 2] and visibility [N] of the tracks of a frame."""
     required_file(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of any kind: the reader trusts what the file says of itself
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: not a readable file of tensors ({reason})") from error
+    content = read_torch(path)
     if not isinstance(content, dict) or not all(
         isinstance(content.get(key), torch.Tensor) for key in _KEYS
     ):
