@@ -72,8 +72,8 @@ class TrainCommandConfig:
     device: DeviceName = "auto"
     """Device to train on; auto takes a GPU if there is one."""
     threads: int = 1
-    """Threads of a process on a CPU. The small network gains little by more, and loses much where
-    other programs want the cores."""
+    """Threads of a process on a CPU; the small network loses by more where other programs want the
+    cores."""
     parallel: Parallel = "ddp"
     """Under torchrun: copy the network to every process, or divide it among them."""
 
