@@ -35,6 +35,7 @@ setup(
         "gsplat>=1.5.3,<1.6",
         "roma>=1.5",
         "safetensors>=0.4",
+        "msgspec>=0.18",
         "imageio>=2.34",
         "av>=12",
         "pillow>=10",

@@ -1,4 +1,4 @@
-"""Writing files that nobody sees half of, reading JSON with clear errors, sorting file names."""
+"""Writing files that nobody sees half of, sorting file names."""
 
 import contextlib
 import json
@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from msdyn.errors import InputError
-
-__all__ = ["atomic_path", "natural_order", "read_json", "without_nan", "write_json"]
+__all__ = ["atomic_path", "natural_order", "without_nan", "write_json"]
 
 
 @contextlib.contextmanager
@@ -43,22 +41,6 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     text = json.dumps(value, indent=2, allow_nan=False)
     with atomic_path(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
-
-
-def read_json(path: str | os.PathLike) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        InputError: the file is not JSON.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid JSON ({error})") from error
 
 
 def natural_order(path: str | os.PathLike) -> list[tuple[int, str]]:

@@ -22,12 +22,12 @@ from msdyn.preprocess.contracts import (
 from msdyn.preprocess.multiview.track_labels import assign_objects, number_objects
 from msdyn.preprocess.records import CONFIDENCE, POINTS
 from msdyn.preprocess.report.quality import mask_figures
+from msdyn.reading import load_npz
 from msdyn.scene import (
     IGNORE,
     STATIC,
     Scene,
     frame_path,
-    load_npz,
     save_npz,
     write_cameras,
     write_depth,

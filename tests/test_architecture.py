@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 # From the bottom up. Packages of one row do not import one another.
 LAYERS = [
     ["msdyn.errors", "msdyn.version"],
+    ["msdyn.reading"],
     [
         "msdyn.colours",
         "msdyn.devices",
@@ -21,7 +22,6 @@ LAYERS = [
         "msdyn.jit",
         "msdyn.plugins",
         "msdyn.threads",
-        "msdyn.torch_files",
     ],
     ["msdyn.geometry", "msdyn.raster"],
     ["msdyn.scene"],

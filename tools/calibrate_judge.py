@@ -36,10 +36,11 @@ from machine import describe_machine
 from tqdm import tqdm
 
 from msdyn.evaluate.protocol import evaluate_frames, evaluate_views
-from msdyn.files import read_json, write_json
+from msdyn.files import write_json
 from msdyn.fit import fit_scene, preset
 from msdyn.geometry import Cameras
 from msdyn.preprocess.report.fitness import judge_scene, measure_fitness, worst_score
+from msdyn.reading import read_json
 from msdyn.render import render_image
 from msdyn.scene import STATIC, Scene, write_cameras, write_depth
 from msdyn.sequence import GaussianSequence

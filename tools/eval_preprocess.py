@@ -37,7 +37,7 @@ from jaxtyping import Bool, Float, Int, Real, UInt8
 from machine import describe_machine
 
 from msdyn.errors import PoorInputError
-from msdyn.files import read_json, write_json
+from msdyn.files import write_json
 from msdyn.geometry import (
     Cameras,
     align_camera_paths,
@@ -50,6 +50,7 @@ from msdyn.preprocess import STAGES, WITHOUT_WEIGHTS, PreprocessConfig, preproce
 from msdyn.preprocess.contracts import SaliencyChoice
 from msdyn.preprocess.imaging.flow import estimate_flow, follow_points, grey, refine_points
 from msdyn.preprocess.tracks.chained_flow import FlowTracks
+from msdyn.reading import read_json
 from msdyn.scene import Scene, Tracks
 from msdyn.synthetic import SCENES, SceneSpec
 

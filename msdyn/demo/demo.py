@@ -21,10 +21,11 @@ from tqdm import tqdm
 from msdyn.demo.pictures import save_comparison_sheet
 from msdyn.devices import DeviceName
 from msdyn.evaluate import Variant, evaluate_tracks, evaluate_views
-from msdyn.files import read_json, write_json
+from msdyn.files import write_json
 from msdyn.fit import FitConfig, fit_scene, preset
 from msdyn.io import write_video
 from msdyn.preprocess import PreprocessConfig, preprocess_video
+from msdyn.reading import read_json
 from msdyn.render import auto_path, render_images
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence

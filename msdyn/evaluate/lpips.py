@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from msdyn.errors import InputError
 from msdyn.evaluate.image_metrics import Image, Mask, check_images
-from msdyn.torch_files import read_torch
+from msdyn.reading import read_torch
 
 __all__ = ["LPIPS_MISSING", "Lpips", "load_lpips"]
 

@@ -22,7 +22,8 @@ from msdyn.evaluate.protocol import (
     evaluate_views,
 )
 from msdyn.evaluate.stamp import code_stamp
-from msdyn.files import read_json, without_nan, write_json
+from msdyn.files import without_nan, write_json
+from msdyn.reading import read_json
 from msdyn.render import RenderedImage
 from msdyn.scene import Scene, View, frame_path
 from msdyn.sequence import GaussianSequence, SequenceSource, load_sequence, motion_by_level

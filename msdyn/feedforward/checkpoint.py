@@ -19,7 +19,7 @@ from msdyn.errors import InputError
 from msdyn.feedforward.config import ModelConfig
 from msdyn.feedforward.model import Movies, needs_float32
 from msdyn.files import atomic_path
-from msdyn.torch_files import read_torch
+from msdyn.reading import read_torch
 
 __all__ = [
     "load_model",

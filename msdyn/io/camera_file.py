@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Float64
 
 from msdyn.errors import InputError
-from msdyn.files import read_json
 from msdyn.geometry import Cameras
 from msdyn.io.dycheck import read_dycheck_camera
 from msdyn.io.nerfstudio_paths import parse_camera_path, parse_times, parse_transforms
+from msdyn.reading import read_json
 from msdyn.scene import parse_cameras
 
 __all__ = ["TimedCameras", "read_camera_file"]

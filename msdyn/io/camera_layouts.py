@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from msdyn.errors import InputError
-from msdyn.files import read_json
 from msdyn.geometry import invert_transforms
 from msdyn.io.colmap import find_colmap_model, read_colmap
 from msdyn.io.depth_anything3 import read_depth_anything3
@@ -18,7 +17,8 @@ from msdyn.io.megasam import read_megasam
 from msdyn.io.nerfstudio import read_nerfstudio
 from msdyn.io.posed_images import PosedImages, checked_cameras, pinhole_matrix
 from msdyn.io.tum import read_tum
-from msdyn.scene import npz_keys, read_cameras
+from msdyn.reading import npz_keys, read_json
+from msdyn.scene import read_cameras
 
 __all__ = ["CAMERA_LAYOUTS", "read_posed_images"]
 

@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Bool, Real
 
 from msdyn.errors import InputError
-from msdyn.scene import Tracks, load_npz
+from msdyn.reading import load_npz
+from msdyn.scene import Tracks
 
 __all__ = ["read_cotracker", "tracks_of_cotracker"]
 

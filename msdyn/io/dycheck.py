@@ -29,10 +29,10 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Shaped, UInt8
 
 from msdyn.errors import InputError
-from msdyn.files import read_json
 from msdyn.geometry import Cameras
 from msdyn.io.depth_maps import read_depth_map
 from msdyn.io.posed_images import checked_cameras, pinhole_matrix
+from msdyn.reading import read_json
 from msdyn.scene import Keypoints, write_keypoints, write_view
 
 __all__ = [

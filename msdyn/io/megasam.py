@@ -19,7 +19,7 @@ import numpy as np
 from msdyn.errors import InputError
 from msdyn.geometry import invert_transforms
 from msdyn.io.posed_images import PosedImages, checked_cameras, pinhole_intrinsics
-from msdyn.scene import load_npz
+from msdyn.reading import load_npz
 
 __all__ = ["read_megasam"]
 

@@ -9,9 +9,10 @@ import os
 from pathlib import Path
 
 from msdyn.errors import InputError
-from msdyn.files import natural_order, read_json
+from msdyn.files import natural_order
 from msdyn.io.nerfstudio_paths import parse_transforms
 from msdyn.io.posed_images import PosedImages
+from msdyn.reading import read_json
 
 __all__ = ["read_nerfstudio"]
 

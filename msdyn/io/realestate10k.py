@@ -27,11 +27,10 @@ import torch
 from jaxtyping import Float64, Int64, UInt8
 
 from msdyn.errors import InputError
-from msdyn.files import read_json
 from msdyn.geometry import Cameras
 from msdyn.io.photos import decode_rgb
 from msdyn.io.posed_images import checked_cameras
-from msdyn.torch_files import read_torch
+from msdyn.reading import read_json, read_torch
 
 __all__ = ["RealEstate10K", "RealEstateClip", "RealEstatePair", "read_evaluation_index"]
 

@@ -28,7 +28,8 @@ from msdyn.errors import InputError
 from msdyn.geometry import Cameras
 from msdyn.io.photos import decode_rgb
 from msdyn.io.posed_images import checked_cameras, pinhole_matrix
-from msdyn.scene import Tracks, load_npz, npz_keys
+from msdyn.reading import load_npz, npz_keys
+from msdyn.scene import Tracks
 
 __all__ = ["Tapvid3dClip", "read_tapvid3d", "read_tapvid3d_clip"]
 

@@ -3,7 +3,7 @@
 from msdyn.scene.camera_files import parse_cameras, read_cameras, write_cameras
 from msdyn.scene.check import SceneReport, check_scene
 from msdyn.scene.keypoints import Keypoints, read_keypoints, write_keypoints
-from msdyn.scene.npz import load_npz, npz_keys, save_npz
+from msdyn.scene.npz import save_npz
 from msdyn.scene.scene import (
     IGNORE,
     STATIC,
@@ -47,9 +47,7 @@ __all__ = [
     "frame_path",
     "lift_scene_tracks",
     "lift_tracks",
-    "load_npz",
     "parse_cameras",
-    "npz_keys",
     "read_cameras",
     "read_depth",
     "read_keypoints",

@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Real
 
 from msdyn.errors import InputError
-from msdyn.files import read_json, write_json
+from msdyn.files import write_json
 from msdyn.geometry import Cameras
+from msdyn.reading import read_json
 
 __all__ = ["parse_cameras", "read_cameras", "write_cameras"]
 

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Int, Real
 
 from msdyn.errors import InputError
-from msdyn.scene.npz import load_npz, save_npz
+from msdyn.reading import load_npz
+from msdyn.scene.npz import save_npz
 
 __all__ = ["Keypoints", "read_keypoints", "write_keypoints"]
 

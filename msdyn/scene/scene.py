@@ -28,10 +28,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Real, UInt8
 
 from msdyn.errors import InputError
-from msdyn.files import read_json
 from msdyn.geometry import Cameras
+from msdyn.reading import load_npz, read_json
 from msdyn.scene.camera_files import read_cameras
-from msdyn.scene.npz import load_npz
 from msdyn.scene.timeline import Timeline
 from msdyn.scene.tracks2d import Tracks, read_tracks
 

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Real, Shaped
 
 from msdyn.errors import InputError
-from msdyn.scene.npz import Blocks, row_slices, save_npz, stream_npz
+from msdyn.reading import Blocks, row_slices, stream_npz
+from msdyn.scene.npz import save_npz
 
 __all__ = ["Observations", "Tracks", "read_tracks", "write_tracks"]
 

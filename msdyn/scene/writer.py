@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Bool, Real, Shaped, UInt8
 
 from msdyn.errors import InputError
-from msdyn.files import atomic_path, read_json, write_json
+from msdyn.files import atomic_path, write_json
 from msdyn.geometry import Cameras
+from msdyn.reading import read_json
 from msdyn.scene.camera_files import write_cameras
 from msdyn.scene.npz import save_npz
 from msdyn.scene.scene import FORMAT, VERSION, WORLD_UNITS, Tracks3D, frame_path

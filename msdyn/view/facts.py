@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from msdyn.errors import InputError
-from msdyn.files import read_json
+from msdyn.reading import read_json
 from msdyn.render import RenderedImage, render_image
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence

@@ -20,7 +20,7 @@ from msdyn.preprocess.checkpoints.pinned import PINNED, pinned_path
 from msdyn.preprocess.checkpoints.placement import network_input, place
 from msdyn.preprocess.checkpoints.torch_hub import one_line
 from msdyn.preprocess.depth.networks import register_depth_network
-from msdyn.torch_files import read_torch
+from msdyn.reading import read_torch
 
 __all__ = ["TCMonoDepth", "TCMonoDepthNetwork"]
 

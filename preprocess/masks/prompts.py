@@ -20,8 +20,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from msdyn.errors import InputError
-from msdyn.files import read_json
 from msdyn.preprocess.contracts import Mask
+from msdyn.reading import read_json
 from msdyn.scene import IGNORE, STATIC, Scene
 
 __all__ = ["Prompt", "prompts_from_masks", "read_prompts"]

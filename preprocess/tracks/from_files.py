@@ -14,7 +14,8 @@ from msdyn.preprocess.contracts import FileBackend, TrackResult
 from msdyn.preprocess.frame_matching import rows_of_frames
 from msdyn.preprocess.frames.footage import Footage
 from msdyn.preprocess.registry import register_backend
-from msdyn.scene import Observations, Scene, Tracks, npz_keys, read_tracks
+from msdyn.reading import npz_keys
+from msdyn.scene import Observations, Scene, Tracks, read_tracks
 
 __all__ = ["FileTracks"]
 

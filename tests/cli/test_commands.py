@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from msdyn.cli import fit, preprocess, render
-from msdyn.files import read_json
 from msdyn.geometry import make_path
+from msdyn.reading import read_json
 from msdyn.scene import Scene, read_cameras, write_cameras, write_depth
 
 QUICK = ["--preset", "quick", "--epochs", "1", "--prefit-steps", "2", "--device", "cpu"]

@@ -13,8 +13,8 @@ from scipy.ndimage import maximum_filter, minimum_filter
 
 from msdyn.cli import render
 from msdyn.colours import object_palette
-from msdyn.files import read_json
 from msdyn.geometry import make_path, transform_points
+from msdyn.reading import read_json
 from msdyn.render import auto_path, focus_points, render_image, render_objects
 from msdyn.scene import write_cameras
 from msdyn.sequence import save_sequence

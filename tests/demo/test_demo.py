@@ -5,7 +5,7 @@ import pytest
 
 from msdyn.cli import demo
 from msdyn.demo import demo as module
-from msdyn.files import read_json
+from msdyn.reading import read_json
 
 TINY = ["--frames", "8", "--width", "96", "--epochs", "2", "--device", "cpu"]
 

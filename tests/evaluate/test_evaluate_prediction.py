@@ -10,8 +10,8 @@ from msdyn.cli.predict import main as predict
 from msdyn.cli.preprocess import main as preprocess
 from msdyn.evaluate import evaluate_targets, renderer_of, targets_of_views
 from msdyn.feedforward import ModelConfig, Movies, save_model
-from msdyn.files import read_json
 from msdyn.io import write_dycheck
+from msdyn.reading import read_json
 from msdyn.scene import Scene
 from msdyn.sequence import load_sequence
 from msdyn.synthetic import write_truth

@@ -13,7 +13,7 @@ from torch import nn
 from msdyn.cli.evaluate import main
 from msdyn.errors import InputError
 from msdyn.evaluate import Lpips, load_lpips
-from msdyn.files import read_json
+from msdyn.reading import read_json
 
 CHANNELS = (64, 192, 384, 256, 256)
 CONVOLUTIONS = (0, 3, 6, 8, 10)
@@ -253,7 +253,7 @@ def test_weights_given_by_path(no_hub, boxes, random_weights, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "content, message",
-    [(None, "no such file"), (b"nonsense", "not a file of weights"), ("list", "by name")],
+    [(None, "no such file"), (b"nonsense", "not a readable file of weights"), ("list", "by name")],
 )
 def test_files_that_are_not_weights(boxes, tmp_path, capsys, content, message):
     path = tmp_path / "weights.pth"

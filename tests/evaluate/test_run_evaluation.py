@@ -22,8 +22,8 @@ from msdyn.evaluate import (
 )
 from msdyn.evaluate.run import EvaluateConfig, evaluate_scene
 from msdyn.evaluate.stamp import code_stamp
-from msdyn.files import read_json
 from msdyn.fit.data import load_fit_data
+from msdyn.reading import read_json
 
 
 def run(capsys, *argv):

@@ -8,9 +8,9 @@ from plyfile import PlyData
 from scipy.spatial.transform import Rotation
 
 from msdyn.export import export_cameras, export_points, surface_points, to_open3d
-from msdyn.files import read_json
 from msdyn.geometry import project, transform_points
 from msdyn.io import read_camera_file
+from msdyn.reading import read_json
 from msdyn.sequence import PartSelection
 
 

@@ -10,10 +10,10 @@ from scipy.spatial.transform import Rotation
 from msdyn.errors import InputError
 from msdyn.export import export_ply
 from msdyn.export.gaussians import rotated_harmonics
-from msdyn.files import read_json
 from msdyn.geometry import SH_C0, harmonics_basis
 from msdyn.io import write_gaussians_ply
 from msdyn.raster import rasterize
+from msdyn.reading import read_json
 from msdyn.render import render_image
 from msdyn.sequence import Gaussians, PartSelection
 

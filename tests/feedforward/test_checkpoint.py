@@ -139,7 +139,7 @@ def test_files_that_are_no_weights(model, tmp_path):
     path = tmp_path / "model.safetensors"
     for content in (b"", b"text", b"PK\x03\x04rubbish", b"\x80\x04."):
         path.write_bytes(content)
-        with pytest.raises(InputError, match="not a file of weights"):
+        with pytest.raises(InputError, match="not a readable file of weights"):
             load_model(path)
     other = tmp_path / "model.pt"
     torch.save([1, 2], other)

@@ -7,10 +7,10 @@ import pytest
 from clips import two_boxes
 from scipy.spatial.transform import Rotation
 
-from msdyn.files import read_json
 from msdyn.fit import MotionConfig, fit_scene, preset
 from msdyn.fit.refine import adjust_depth, refine_on_static_tracks
 from msdyn.geometry import Cameras
+from msdyn.reading import read_json
 from msdyn.scene import Scene, stamp_stage
 from msdyn.synthetic import PriorLevel, make_priors, write_priors
 

@@ -179,7 +179,7 @@ def test_realestate10k_with_other_content(realestate):
         with pytest.raises(InputError, match=message):
             list(data.clips(("clip0",)))
     path.write_bytes(b"no tensors")
-    with pytest.raises(InputError, match="not a file of clips"):
+    with pytest.raises(InputError, match="not a readable file of clips"):
         list(data.clips())
     path.unlink()
     with pytest.raises(FileNotFoundError, match="000000.torch: no such file"):

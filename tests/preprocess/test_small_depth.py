@@ -93,7 +93,7 @@ def test_wrong_checkpoints_are_refused_in_one_line(tmp_path, random_file):
 
     assert "no such file" in message(tmp_path / "nothing")
     (tmp_path / "text").write_text("hello")
-    assert "not a file of weights" in message(tmp_path / "text")
+    assert "not a readable file of weights" in message(tmp_path / "text")
     torch.save({"a": torch.zeros(1)}, tmp_path / "other")
     assert "weights are missing" in message(tmp_path / "other")
     torch.save([1, 2], tmp_path / "list")

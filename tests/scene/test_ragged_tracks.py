@@ -10,7 +10,9 @@ import pytest
 from unchecked import construct_unchecked
 
 from msdyn.errors import InputError
-from msdyn.scene import Observations, Tracks, npz, read_tracks, save_npz, write_tracks
+from msdyn.reading import arrays as array_files
+from msdyn.reading import load_npz, stream_npz
+from msdyn.scene import Observations, Tracks, read_tracks, save_npz, write_tracks
 
 NAMES = ("xy", "visible", "confidence", "object", "query_frame")
 
@@ -36,7 +38,7 @@ def arrays(request, monkeypatch):
     """Dense arrays, with no track, one frame, and visibilities from never to always."""
     rng = np.random.default_rng(request.param)
     count, frames = (0, 1, 7, 40)[request.param % 4], (1, 2, 9)[request.param % 3]
-    monkeypatch.setattr(npz, "BLOCK_BYTES", 100)  # blocks of one to a dozen rows
+    monkeypatch.setattr(array_files, "BLOCK_BYTES", 100)  # blocks of one to a dozen rows
     return random_dense_arrays(rng, count, frames, (0.0, 0.15, 0.6, 0.9, 1.0)[request.param % 5])
 
 
@@ -179,18 +181,18 @@ def test_damaged_files_are_reported_in_one_line(tmp_path):
         refused("not a readable npz")
     for offset in range(100, len(whole) // 2, len(whole) // 17):  # corrupt one byte of an array
         path.write_bytes(whole[:offset] + bytes([whole[offset] ^ 0x55]) + whole[offset + 1 :])
-        refused("not a readable npz")
+        refused("not a readable")
     for name in NAMES:
         fresh()
         repack(path, lambda n, data, name=name: data[:-3] if n == f"{name}.npy" else data)
-        refused("not a readable npz.*3 bytes early")
+        refused(f"{name}: expected .* bytes")
         fresh()
         repack(path, lambda n, data, name=name: b"no array" if n == f"{name}.npy" else data)
-        refused("not a readable npz")
+        refused(f"{name}: not a readable array")
     fresh(object=np.array(["a"] * 300))
-    refused("not a readable npz")
+    refused("object: expected an array of numbers, got <U1")
     np.savez(path, **{**dict(zip(NAMES, arrays, strict=True)), "xy": np.array([[{"a": 1}]])})
-    refused("not a readable npz.*objects")
+    refused("xy: expected an array of numbers, got object")
     np.save(tmp_path / "array.npy", arrays[0])
     (tmp_path / "array.npy").replace(path)
     refused("not a readable npz")
@@ -214,13 +216,13 @@ def test_foreign_files_are_refused_in_one_line(tmp_path):
             data[45:60] = b"\xff" * 15
             path.write_bytes(data)
         with pytest.raises(InputError, match=re.escape(str(path))):
-            npz.load_npz(path, ("a",))
+            load_npz(path, ("a",))
         with pytest.raises(InputError, match=re.escape(str(path))):
-            with npz.stream_npz(path, ("a",)) as arrays:
+            with stream_npz(path, ("a",)) as arrays:
                 arrays["a"].to_array()
     path.write_bytes(npy)
     with pytest.raises(InputError, match="not a readable npz"):
-        npz.load_npz(path, ("a",))
+        load_npz(path, ("a",))
 
 
 @pytest.mark.parametrize("start, stop", [([0], [5]), ([-1], [2]), ([2], [1])])
@@ -256,4 +258,4 @@ def test_memory_grows_with_observations_and_not_with_tracks_times_frames(tmp_pat
         tracemalloc.stop()
     np.testing.assert_array_equal(again.run_xy, xy)
     # 13 MB, against 517 MB dense: a few blocks, and tens of bytes per observation.
-    assert peak < 4 * npz.BLOCK_BYTES + 60 * len(track) < dense / 15
+    assert peak < 4 * array_files.BLOCK_BYTES + 60 * len(track) < dense / 15

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from msdyn.errors import InputError
-from msdyn.files import atomic_path, read_json, write_json
+from msdyn.files import atomic_path, write_json
 from msdyn.geometry import Cameras
+from msdyn.reading import read_json
 from msdyn.scene import (
     Scene,
     Timeline,

@@ -13,8 +13,9 @@ from browser import Browser
 
 from msdyn.cli import evaluate, export, fit
 from msdyn.errors import InputError
-from msdyn.files import read_json, write_json
+from msdyn.files import write_json
 from msdyn.html import bars, curve
+from msdyn.reading import read_json
 from msdyn.render import auto_path, render_image
 from msdyn.scene import Scene, stamp_stage, write_image
 from msdyn.sequence import load_sequence

@@ -21,7 +21,7 @@ from jaxtyping import Int64
 from msdyn.errors import InputError
 from msdyn.feedforward.batches import MOTION_KINDS, MotionKind
 from msdyn.feedforward.data.clip import CLIP_NAME
-from msdyn.files import read_json
+from msdyn.reading import read_json
 
 __all__ = ["FRAME_MEMBERS", "INDEX_SUFFIX", "ClipEntry", "index_content", "read_index"]
 

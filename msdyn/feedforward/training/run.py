@@ -24,7 +24,8 @@ from msdyn.feedforward.training.objective import PerceptualLoss
 from msdyn.feedforward.training.parallel import Processes
 from msdyn.feedforward.training.pictures import save_sheet
 from msdyn.feedforward.training.records import Records
-from msdyn.files import read_json, write_json
+from msdyn.files import write_json
+from msdyn.reading import read_json
 from msdyn.version import __version__
 
 __all__ = ["train"]

@@ -104,7 +104,7 @@ class Evil:
 @pytest.mark.parametrize(
     "content, message",
     [
-        (b"text", "not a file of tensors"),
+        (b"text", "not a readable file of tensors"),
         (
             {"traj_2d": torch.zeros(40, 3)},
             "expected tensors traj_3d_world, traj_2d, verts_inds_vis",
@@ -118,7 +118,7 @@ class Evil:
             | {"verts_inds_vis": torch.zeros(9)},
             "expected the 40 tracks of the sequence's first frame, got 9",
         ),
-        ({"traj_3d_world": Evil()}, "not a file of tensors"),
+        ({"traj_3d_world": Evil()}, "not a readable file of tensors"),
     ],
 )
 def test_wrong_tracks_are_told_in_one_line_and_run_no_code(tmp_path, content, message):

@@ -114,7 +114,7 @@ WRONG = {
     ),
     "not numbers": (
         lambda f: rewrite(f, extrinsics=np.full((3, 4, 4), "a")),
-        "anno.npz: extrinsics: expected numbers",
+        "anno.npz: extrinsics: expected an array of numbers",
     ),
     "no rotation": (
         lambda f: rewrite(f, extrinsics=np.tile(2 * np.eye(4), (3, 1, 1))),

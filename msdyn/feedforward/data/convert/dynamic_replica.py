@@ -52,7 +52,7 @@ from msdyn.feedforward.data.convert.files import (
     seen_in_image,
 )
 from msdyn.feedforward.data.convert.registry import LazyClips, register_converter
-from msdyn.torch_files import read_torch
+from msdyn.reading import read_torch
 
 _KEYS = ("traj_3d_world", "traj_2d", "verts_inds_vis")
 _ABOUT = {"source": "https://dynamic-stereo.github.io", "licence": "CC BY-NC 4.0"}

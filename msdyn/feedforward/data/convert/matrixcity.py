@@ -46,9 +46,9 @@ from msdyn.feedforward.data.convert.files import (
     required_file,
 )
 from msdyn.feedforward.data.convert.registry import LazyClips, register_converter
-from msdyn.files import read_json
 from msdyn.geometry import invert_transforms
 from msdyn.io import read_depth_map
+from msdyn.reading import read_json
 
 _CENTIMETRE = 0.01
 _CLIPPED = 65504

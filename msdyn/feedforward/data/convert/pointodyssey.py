@@ -47,7 +47,7 @@ from msdyn.feedforward.data.convert.files import (
     seen_in_image,
 )
 from msdyn.feedforward.data.convert.registry import LazyClips, register_converter
-from msdyn.scene import load_npz
+from msdyn.reading import load_npz
 
 LONGEST_PART = 300
 _METRES = 1000 / 65535

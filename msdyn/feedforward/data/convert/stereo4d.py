@@ -35,7 +35,7 @@ from msdyn.feedforward.data.convert.files import clip_cameras, clip_name, seen_i
 from msdyn.feedforward.data.convert.registry import LazyClips, register_converter
 from msdyn.geometry import invert_transforms, nearest_pixels, project, transform_points
 from msdyn.io.video import read_video, scan_video
-from msdyn.scene import load_npz
+from msdyn.reading import load_npz
 
 _FIELD_OF_VIEW = math.radians(60)
 _KEYS = ("camera2world", "timestamps", "track_lengths", "track_indices", "track_coordinates")

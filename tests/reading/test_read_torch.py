@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from msdyn.errors import InputError
-from msdyn.torch_files import read_torch
+from msdyn.reading import read_torch
 
 
 class Ran(Exception):
@@ -29,14 +29,14 @@ def test_tensors_and_containers_are_read(tmp_path):
 
 def test_code_in_a_file_is_not_run(tmp_path):
     torch.save({"a": Code()}, tmp_path / "code.pt")
-    with pytest.raises(InputError, match="not a file of tensors") as error:
+    with pytest.raises(InputError, match="not a readable file of tensors") as error:
         read_torch(tmp_path / "code.pt")
     assert "\n" not in str(error.value)
 
 
 def test_other_files_are_named(tmp_path):
     (tmp_path / "text.pt").write_text("rubbish")
-    with pytest.raises(InputError, match=r"text.pt: not a file of weights \("):
+    with pytest.raises(InputError, match=r"text.pt: not a readable file of weights \("):
         read_torch(tmp_path / "text.pt", "file of weights")
-    with pytest.raises(FileNotFoundError, match="no such file of weights"):
+    with pytest.raises(FileNotFoundError, match="no such file"):
         read_torch(tmp_path / "none.pt", "file of weights")

@@ -1,0 +1,61 @@
+"""Reading files that anybody may have made: one reader for each container, limits before memory.
+
+Nothing read here is executed, and every failure is an `InputError` of one line.
+"""
+
+from msdyn.reading.arrays import Blocks, load_npz, npz_keys, read_npy, row_slices, stream_npz
+from msdyn.reading.guard import reading, reason, required_file, shown
+from msdyn.reading.images import image_size, opened_image, read_pixels, read_rgb
+from msdyn.reading.limits import (
+    LARGEST_SIDE,
+    LARGEST_TEXT,
+    MOST_FRAMES,
+    MOST_PIXELS,
+    check_bytes,
+    check_image_size,
+    check_packed,
+    memory_bytes,
+)
+from msdyn.reading.tensors import read_safetensors, read_torch, safetensors_header
+from msdyn.reading.text import (
+    as_schema,
+    decode_json,
+    read_bytes,
+    read_json,
+    read_json_as,
+    read_text,
+)
+
+__all__ = [
+    "LARGEST_SIDE",
+    "LARGEST_TEXT",
+    "MOST_FRAMES",
+    "MOST_PIXELS",
+    "Blocks",
+    "as_schema",
+    "check_bytes",
+    "check_image_size",
+    "check_packed",
+    "decode_json",
+    "image_size",
+    "load_npz",
+    "memory_bytes",
+    "npz_keys",
+    "opened_image",
+    "read_bytes",
+    "read_json",
+    "read_json_as",
+    "read_npy",
+    "read_pixels",
+    "read_rgb",
+    "read_safetensors",
+    "read_text",
+    "read_torch",
+    "reading",
+    "reason",
+    "required_file",
+    "row_slices",
+    "safetensors_header",
+    "shown",
+    "stream_npz",
+]

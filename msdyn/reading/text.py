@@ -1,0 +1,137 @@
+"""Text and JSON."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+
+from msdyn.errors import InputError
+from msdyn.reading.guard import reading, required_file, shown
+from msdyn.reading.limits import LARGEST_TEXT, MOST_LEVELS
+
+__all__ = ["as_schema", "decode_json", "read_bytes", "read_json", "read_json_as", "read_text"]
+
+Schema = TypeVar("Schema")
+
+
+def read_bytes(path: str | os.PathLike, largest: int = LARGEST_TEXT) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: it has more than `largest` bytes.
+    """
+    path = required_file(path)
+    with path.open("rb") as file:
+        data = file.read(largest + 1)
+    if len(data) > largest:
+        raise InputError(f"{path}: expected at most {largest / 1e6:.0f} MB, got more")
+    return data
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """Return the content of a text file (UTF-8, with or without a byte order mark).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: not text, or too large.
+    """
+    with reading(path, "text file (UTF-8)"):
+        return read_bytes(path).decode("utf-8-sig")
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Return the content of a JSON file; see `decode_json`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: not JSON, or too large.
+    """
+    return decode_json(read_bytes(path), str(path))
+
+
+def read_json_as(path: str | os.PathLike, schema: type[Schema]) -> Schema:
+    """Return the content of a JSON file as a value of a type; see `as_schema`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: not JSON, or of another type; the message names the file and key.
+    """
+    return as_schema(read_json(path), schema, str(path))
+
+
+def decode_json(data: bytes | str, where: str) -> Any:
+    """Return the value of a JSON text.
+
+    NaN, infinity and numbers outside the range of a double are refused, as JSON has none.
+
+    Args:
+        data: the text.
+        where: the file, for the message.
+
+    Raises:
+        InputError: not JSON, or with more than `MOST_LEVELS` levels of brackets.
+    """
+    data = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    with reading(where, "JSON"):
+        if _levels(data) > MOST_LEVELS:
+            raise InputError(f"{where}: expected JSON of at most {MOST_LEVELS} levels")
+        try:
+            return msgspec.json.decode(data)
+        except msgspec.DecodeError as error:
+            raise InputError(f"{where}: not valid JSON ({error})") from error
+
+
+def _levels(data: bytes) -> int:
+    """Return the depth of brackets, or more where brackets are in strings."""
+    codes = np.frombuffer(data, np.uint8)
+    opening = (codes == ord("[")) | (codes == ord("{"))
+    closing = (codes == ord("]")) | (codes == ord("}"))
+    steps = opening[opening | closing].astype(np.int8) * 2 - 1
+    return int(np.cumsum(steps, dtype=np.int32).max(initial=0))
+
+
+def as_schema(value: Any, schema: type[Schema], where: str) -> Schema:
+    """Return a JSON value as a value of a type, checked.
+
+    Args:
+        value: as of `decode_json`.
+        schema: dataclass, TypedDict, list, dict, ..., with `msgspec.Meta` for ranges; keys it does
+            not have are ignored.
+        where: the file, for the message.
+
+    Raises:
+        InputError: a key is missing or of another type or range; the message names it.
+    """
+    with reading(where, "file of this kind"):
+        try:
+            return msgspec.convert(value, schema)
+        except msgspec.ValidationError as error:
+            raise InputError(f"{where}: {_explained(str(error), value)}") from error
+
+
+def _explained(message: str, value: Any) -> str:
+    """Return a message of msgspec in the words of ours: key, expected, actual."""
+    text, _, place = message.partition(" - at `$")
+    key = place.rstrip("`").removeprefix(".")
+    text = text.replace("`", "").replace("Expected", "expected", 1)
+    if match := re.fullmatch(r"Object missing required field (.+)", text):
+        name = f"{key}.{match[1]}" if key else match[1]
+        return f"{name}: missing"
+    if ", got" not in text and (actual := _at(value, key)) is not None:
+        text += f", got {shown(actual)}"
+    return f"{key}: {text}" if key else text
+
+
+def _at(value: Any, key: str) -> Any:
+    """Return the part of a value that a key of msgspec names; None where it names no single one."""
+    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+|\.\.\.)\]", key):
+        if index == "...":
+            return None
+        value = value[int(index)] if index else value[name]
+    return value
