@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -19,7 +19,15 @@ from msdyn.errors import InputError
 from msdyn.feedforward.config import ModelConfig
 from msdyn.feedforward.model import Movies, needs_float32
 from msdyn.files import atomic_path
-from msdyn.reading import read_torch
+from msdyn.reading import (
+    OtherFormatError,
+    as_schema,
+    is_safetensors,
+    read_safetensors,
+    read_torch,
+    reading,
+    safetensors_header,
+)
 
 __all__ = [
     "load_model",
@@ -80,6 +88,11 @@ def save_model(
         save_file(tensors, temporary, metadata={"format": _FORMAT, "header": json.dumps(header)})
 
 
+class _Header(TypedDict):
+    version: int
+    config: dict[str, Any]
+
+
 def load_model(path: str | os.PathLike, *, dtype: torch.dtype = torch.float32) -> Movies:
     """Read a network, on the CPU, for inference.
 
@@ -93,17 +106,19 @@ def load_model(path: str | os.PathLike, *, dtype: torch.dtype = torch.float32) -
         InputError: another file, or weights that do not fit the config.
     """
     path = _existing(path)
-    tensors, metadata = _read(path)
-    if metadata.get("format") == _FORMAT:
-        header = json.loads(metadata["header"])
-        if header["version"] != 1:
-            raise InputError(f"{path}: version: expected 1, got {header['version']}; update msdyn")
-        config = ModelConfig.from_json(header["config"])
+    tensors, header = _read(path)
+    if header is not None:
+        with reading(path, "network"):
+            checked = as_schema(header, _Header, "header")
+            if checked["version"] != 1:
+                version = checked["version"]
+                raise InputError(f"version: expected 1, got {version}; update msdyn")
+            config = ModelConfig.from_json(checked["config"])
     else:
         is_static = not any(name.startswith("backbone.motion_head.") for name in tensors)
         config = ModelConfig.published_static() if is_static else ModelConfig.published_network()
     model = _on_meta(config)
-    if metadata.get("format") != _FORMAT:
+    if header is None:
         ours = {theirs: name for name, theirs in published_names(_weights(model)).items()}
         tensors = {ours.get(name, name): value for name, value in tensors.items()}
     _assign(model, tensors, path, dtype)
@@ -112,14 +127,12 @@ def load_model(path: str | os.PathLike, *, dtype: torch.dtype = torch.float32) -
 
 def read_about(path: str | os.PathLike) -> dict[str, Any]:
     """Return what `save_model` was told about a network; empty for other files."""
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError):
+        header = safetensors_header(path, _FORMAT, "network")
+    except (InputError, OSError):
         return {}
-    return json.loads(metadata["header"])["about"] if metadata.get("format") == _FORMAT else {}
+    about = header.get("about")
+    return about if isinstance(about, dict) else {}
 
 
 def load_vggt(model: Movies, path: str | os.PathLike) -> list[str]:
@@ -230,16 +243,14 @@ def _check_shapes(
             )
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return tensors and metadata of a safetensors file, or of a PyTorch file of tensors only."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, file.metadata() or {}
-    except (SafetensorError, OSError):
-        pass  # not safetensors
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """Return the tensors of a safetensors or PyTorch file, and the header of a file of ours."""
+    if is_safetensors(path):
+        tensors = read_safetensors(path, "file of weights", mapped=True)
+        try:
+            return tensors, safetensors_header(path, _FORMAT, "network")
+        except OtherFormatError:
+            return tensors, None
     stored = read_torch(path, "file of weights", mmap=True)
     while isinstance(stored, Mapping) and len(stored) < 16:  # wrapped: {"model": {...}}
         inner = [value for value in stored.values() if isinstance(value, Mapping)]
@@ -249,4 +260,4 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not isinstance(stored, Mapping):
         raise InputError(f"{path}: expected weights by name, got {type(stored).__name__}")
     tensors = {str(name): value for name, value in stored.items() if isinstance(value, Tensor)}
-    return tensors, {}
+    return tensors, None

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from msdyn.errors import InputError
 from msdyn.geometry.rigid import Array, Similarity
+from msdyn.reading import check_image_size
 
 __all__ = [
     "CameraTensors",
@@ -32,6 +33,8 @@ __all__ = [
     "world_points_from_depth",
 ]
 
+_LARGEST = 1e12
+"""Of what is computed with cameras in single precision."""
 _SAME = 1e-9
 """Difference of centres (scene units) or elements of poses below which they are the same."""
 
@@ -173,8 +176,11 @@ class Cameras:
                 raise InputError(f"{name}: expected shape {shape}, got {value.shape}")
             if not np.isfinite(value).all():
                 raise InputError(f"{name}: expected finite numbers, got NaN or infinity")
-        if self.width < 1 or self.height < 1:
-            raise InputError(f"camera size: expected at least 1x1, got {self.width}x{self.height}")
+            if np.abs(value).max(initial=0) > _LARGEST:
+                raise InputError(
+                    f"{name}: expected numbers up to {_LARGEST:.0e}, got {np.abs(value).max():.3g}"
+                )
+        check_image_size(self.width, self.height, "camera size")
         if count and (self.intrinsics[:, [0, 1], [0, 1]] <= 0).any():
             raise InputError("focal length: expected positive fx and fy")
         gram = self.cam_from_world[:, :3, :3] @ self.cam_from_world[:, :3, :3].swapaxes(1, 2)

@@ -16,7 +16,14 @@ from msdyn.reading.limits import (
     check_packed,
     memory_bytes,
 )
-from msdyn.reading.tensors import read_safetensors, read_torch, safetensors_header
+from msdyn.reading.stored import StoredTensors
+from msdyn.reading.tensors import (
+    OtherFormatError,
+    is_safetensors,
+    read_safetensors,
+    read_torch,
+    safetensors_header,
+)
 from msdyn.reading.text import (
     as_schema,
     decode_json,
@@ -32,6 +39,9 @@ __all__ = [
     "MOST_FRAMES",
     "MOST_PIXELS",
     "Blocks",
+    "OtherFormatError",
+    "StoredTensors",
+    "is_safetensors",
     "as_schema",
     "check_bytes",
     "check_image_size",

@@ -238,8 +238,8 @@ def _read_rows(
     array: _Array, shape: tuple[int, ...], dtype: np.dtype, order: str
 ) -> Shaped[np.ndarray, "*_"]:
     values = np.empty(math.prod(shape) * dtype.itemsize, np.uint8)
-    missing = memoryview(values) if values.size else memoryview(b"")
-    while len(missing):
+    missing = memoryview(values)  # pyright: ignore  # arrays are buffers
+    while missing:
         count = array.file.readinto(missing)  # pyright: ignore  # every binary file has it
         if not count:
             raise InputError(f"it ends {len(missing)} bytes early")

@@ -36,9 +36,11 @@ def reading(path: str | os.PathLike, what: str = "file", *, cure: str = "") -> I
     try:
         yield
     except InputError as error:
-        if str(error).startswith(str(path)):
+        message, named = str(error), str(error).startswith(str(path))
+        if named and cure in message:
             raise
-        raise InputError(f"{path}: {error}{cure}") from error
+        message = message if named else f"{path}: {message}"
+        raise InputError(message if cure in message else message + cure) from error
     except MsdynError:
         raise
     except MemoryError as error:

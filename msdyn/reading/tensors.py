@@ -14,7 +14,29 @@ from msdyn.reading.text import decode_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["read_safetensors", "read_torch", "safetensors_header"]
+__all__ = [
+    "OtherFormatError",
+    "is_safetensors",
+    "read_safetensors",
+    "read_torch",
+    "safetensors_header",
+]
+
+
+class OtherFormatError(InputError):
+    """A whole safetensors file that is not marked with the expected format."""
+
+
+def is_safetensors(path: str | os.PathLike) -> bool:
+    """Return whether a file begins as safetensors files do: with the size of a JSON object."""
+    path = required_file(path)
+    with path.open("rb") as file:
+        start = file.read(9)
+    return (
+        len(start) == 9
+        and start[8:] == b"{"
+        and (int.from_bytes(start[:8], "little") <= path.stat().st_size - 8)
+    )
 
 
 def safetensors_header(
@@ -39,7 +61,9 @@ def safetensors_header(
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         if metadata.get("format") != file_format:
-            raise InputError(f"expected a {what} of msdyn, got another safetensors file")
+            raise OtherFormatError(
+                f"{path}: expected a {what} of msdyn, got another safetensors file"
+            )
         header = decode_json(metadata["header"], f"{path}: header")
         if not isinstance(header, dict):
             raise InputError(f"header: expected a JSON object, got {type(header).__name__}")

@@ -10,7 +10,7 @@ from jaxtyping import Real
 from msdyn.errors import InputError
 from msdyn.files import write_json
 from msdyn.geometry import Cameras
-from msdyn.reading import read_json
+from msdyn.reading import MOST_FRAMES, read_json, reading, shown
 
 __all__ = ["parse_cameras", "read_cameras", "write_cameras"]
 
@@ -72,12 +72,12 @@ def parse_cameras(path: Path, content: Any) -> Cameras:
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a JSON object, got {type(content).__name__}")
     frames = content.get("frames", [content])
-    if not isinstance(frames, list) or not frames:
+    if not isinstance(frames, list) or not 0 < len(frames) <= MOST_FRAMES:
         raise InputError(f"{path}: frames: expected a list of at least one camera")
     for key in ("width", "height"):
-        if not isinstance(content.get(key), int):
+        if type(content.get(key)) is not int:
             raise InputError(
-                f"{path}: {key}: expected an integer, got {content.get(key)!r}" + _HINT
+                f"{path}: {key}: expected an integer, got {shown(content.get(key))}" + _HINT
             )
     intrinsics = np.zeros((len(frames), 3, 3))
     poses = np.zeros((len(frames), 4, 4))
@@ -89,10 +89,8 @@ def parse_cameras(path: Path, content: Any) -> Cameras:
             [0, 0, 1],
         ]
         poses[i] = values["cam_from_world"]
-    try:
+    with reading(path, "camera file"):
         return Cameras(intrinsics, poses, content["width"], content["height"])
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 _HINT = (
@@ -107,7 +105,7 @@ def _number(path: Path, index: int, frame: Any, key: str) -> Any:
     shape = (4, 4) if key == "cam_from_world" else ()
     try:
         value = np.asarray(frame[key], np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: frame {index}: {key}: expected numbers ({error})") from error
     if value.shape != shape:
         raise InputError(

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Real
 
 from msdyn.errors import InputError
-from msdyn.reading import load_npz
+from msdyn.reading import load_npz, reading
 from msdyn.scene.npz import save_npz
 
 __all__ = ["Keypoints", "read_keypoints", "write_keypoints"]
@@ -60,7 +60,6 @@ def read_keypoints(scene: str | os.PathLike) -> Keypoints | None:
     path = Path(scene) / _FILE
     if not path.is_file():
         return None
-    try:
-        return Keypoints(**load_npz(path, ("frames", "xy", "visible")))
-    except InputError as error:
-        raise InputError(error if str(path) in str(error) else f"{path}: {error}") from error
+    with reading(path, "file of keypoints"):
+        arrays = load_npz(path, ("frames", "xy", "visible"))
+        return Keypoints(**arrays)

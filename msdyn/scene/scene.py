@@ -21,16 +21,23 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import imageio.v3 as iio
 import numpy as np
 from jaxtyping import Bool, Float, Real, UInt8
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras
-from msdyn.reading import load_npz, read_json
+from msdyn.reading import (
+    as_schema,
+    check_image_size,
+    load_npz,
+    read_json,
+    read_npy,
+    read_pixels,
+    reading,
+)
 from msdyn.scene.camera_files import read_cameras
+from msdyn.scene.stages import SceneFile, StageRecord, check_stages
 from msdyn.scene.timeline import Timeline
 from msdyn.scene.tracks2d import Tracks, read_tracks
 
@@ -40,7 +47,7 @@ FORMAT = "msdyn-scene"
 VERSION = 1
 STATIC = 0
 IGNORE = 255
-WORLD_UNITS = ("metric", "arbitrary")
+_CURE = "; msdyn-preprocess writes it"
 
 
 def frame_path(directory: Path, frame: int, suffix: str) -> Path:
@@ -66,7 +73,7 @@ class SceneInfo:
     fps: float
     timeline: Timeline
     world_units: str
-    stages: dict[str, dict[str, Any]]
+    stages: dict[str, StageRecord]
 
     @property
     def num_frames(self) -> int:
@@ -129,7 +136,8 @@ class View:
     @property
     def frames(self) -> list[int]:
         """The frames with an image."""
-        return sorted(int(p.stem) for p in (self.directory / "images").glob("*.png"))
+        names = (path.stem for path in (self.directory / "images").glob("*.png"))
+        return sorted(int(name) for name in names if name.isascii() and name.isdecimal())
 
     def image(self, frame: int) -> UInt8[np.ndarray, "height width 3"]:
         """Read an RGB image [H, W, 3]."""
@@ -151,10 +159,8 @@ class View:
         if not path.is_file():
             return None
         keys = ("xyz", "visible", "query_frame", "query_xy", "object")
-        try:
+        with reading(path, "file of tracks"):
             return Tracks3D(**load_npz(path, keys))
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
 
 
 class Scene:
@@ -235,10 +241,7 @@ class Scene:
     def tracks(self) -> Tracks:
         """The 2D point tracks."""
         path = self.directory / "tracks.npz"
-        tracks = read_tracks(path)
-        if tracks.num_frames != len(self):
-            raise InputError(f"{path}: expected {len(self)} frames, got {tracks.num_frames}")
-        return tracks
+        return read_tracks(path, len(self))
 
     @cached_property
     def views(self) -> dict[str, View]:
@@ -260,66 +263,35 @@ def _parse_info(path: Path) -> SceneInfo:
             f"{path}: version: expected {VERSION}, got {content.get('version')!r}; "
             "update msdyn or run msdyn-preprocess again"
         )
-    types = {
-        "frame_count": int,
-        "width": int,
-        "height": int,
-        "fps": (int, float),
-        "timestamps": list,
-        "world_units": str,
-        "stages": dict,
-    }
-    for key, expected in types.items():
-        if not isinstance(content.get(key), expected):
-            raise InputError(f"{path}: {key}: expected {expected}, got {content.get(key)!r}")
-    if content["world_units"] not in WORLD_UNITS:
-        raise InputError(
-            f"{path}: world_units: expected one of {WORLD_UNITS}, got {content['world_units']!r}"
-        )
-    if len(content["timestamps"]) != content["frame_count"]:
-        raise InputError(
-            f"{path}: timestamps: expected {content['frame_count']}, "
-            f"got {len(content['timestamps'])}"
-        )
-    try:
-        timeline = Timeline(np.asarray(content["timestamps"], np.float64))
-    except (InputError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: {error}") from error
+    with reading(path, "scene"):
+        checked = as_schema(content, SceneFile, str(path))
+        check_image_size(checked["width"], checked["height"], "width and height")
+        count, times = checked["frame_count"], checked["timestamps"]
+        if len(times) != count:
+            raise InputError(f"timestamps: expected {count}, got {len(times)}")
+        check_stages(checked["stages"], count)
+        timeline = Timeline(np.array(times, np.float64))
     return SceneInfo(
-        content["width"],
-        content["height"],
-        float(content["fps"]),
+        checked["width"],
+        checked["height"],
+        checked["fps"],
         timeline,
-        content["world_units"],
-        content["stages"],
+        checked["world_units"],
+        checked["stages"],
     )
 
 
-def _read_image(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; msdyn-preprocess writes it")
-    try:
-        return iio.imread(path)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"{path}: not a readable image ({error})") from error
-
-
 def _read_rgb(path: Path, size: tuple[int, int]) -> UInt8[np.ndarray, "height width 3"]:
-    image = _read_image(path)
+    image = read_pixels(path, size=size, cure=_CURE)
     if image.dtype != np.uint8 or image.shape != (*size, 3):
-        raise InputError(
-            f"{path}: expected 8-bit RGB of {size[1]}x{size[0]}, got {image.dtype} {image.shape}"
-        )
+        raise InputError(f"{path}: expected 8-bit RGB, got {image.dtype} {image.shape}")
     return image
 
 
 def _read_gray(path: Path, size: tuple[int, int]) -> UInt8[np.ndarray, "height width"]:
-    image = _read_image(path)
+    image = read_pixels(path, size=size, cure=_CURE)
     if image.dtype != np.uint8 or image.shape != size:
-        raise InputError(
-            f"{path}: expected one 8-bit channel of {size[1]}x{size[0]}, "
-            f"got {image.dtype} {image.shape}"
-        )
+        raise InputError(f"{path}: expected one 8-bit channel, got {image.dtype} {image.shape}")
     return image
 
 
@@ -330,12 +302,7 @@ def read_depth(path: Path, size: tuple[int, int]) -> Float[np.ndarray, "height w
         FileNotFoundError: there is no such file.
         InputError: another shape or type, or values that are negative or not finite.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; msdyn-preprocess writes it")
-    try:
-        depth = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a readable npy file ({error})") from error
+    depth = read_npy(path, cure=_CURE)
     if depth.shape != size or depth.dtype.kind != "f":
         raise InputError(
             f"{path}: expected float32 depth of {size[1]}x{size[0]}, "

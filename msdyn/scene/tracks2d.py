@@ -17,6 +17,9 @@ from msdyn.scene.npz import save_npz
 
 __all__ = ["Observations", "Tracks", "read_tracks", "write_tracks"]
 
+_MOST_TRACKS = 2**25
+_MOST_FRAMES_OR_OBJECTS = 2**31
+_FARTHEST_PX = 1e6
 KEYS: tuple[str, ...] = ("xy", "visible", "confidence", "object", "query_frame")
 
 
@@ -75,6 +78,8 @@ class Tracks:
             "object": np.int32,
             "query_frame": np.int32,
         }
+        for name in ("object", "query_frame"):
+            _check_whole(name, np.asarray(getattr(self, name)))
         for name, dtype in dtypes.items():
             value = np.asarray(getattr(self, name)).astype(dtype, copy=False)
             object.__setattr__(self, name, value)
@@ -280,14 +285,23 @@ def write_tracks(path: str | os.PathLike, tracks: Tracks) -> None:
     )
 
 
-def read_tracks(path: str | os.PathLike) -> Tracks:
+def read_tracks(path: str | os.PathLike, frames: int | None = None) -> Tracks:
     """Read `tracks.npz`.
+
+    Args:
+        path: of the file.
+        frames: number of frames that it must have; any by default.
 
     Raises:
         FileNotFoundError: there is no such file.
         InputError: an array is missing or of a wrong shape, type or range.
     """
     with stream_npz(path, KEYS) as arrays:
+        shape = arrays["xy"].shape
+        if frames is not None and len(shape) > 1 and shape[1] != frames:
+            raise InputError(f"expected {frames} frames, got {shape[1]}")
+        if shape and shape[0] > _MOST_TRACKS:
+            raise InputError(f"expected at most {_MOST_TRACKS} tracks, got {shape[0]}")
         return Tracks.from_dense(**arrays)
 
 
@@ -319,9 +333,21 @@ def _check_shapes(arrays: dict[str, Blocks]) -> None:
             raise InputError(f"{name}: expected [{count}], got {shapes[name]}")
 
 
+def _check_whole(name: str, values: Shaped[np.ndarray, "*shape"]) -> None:
+    if values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.round(values))).all():
+        raise InputError(f"{name}: expected whole numbers")
+    if values.size and not (-1 <= values.min() and values.max() < _MOST_FRAMES_OR_OBJECTS):
+        raise InputError(
+            f"{name}: expected -1 to {_MOST_FRAMES_OR_OBJECTS - 1}, got {values.min()} to "
+            f"{values.max()}"
+        )
+
+
 def _check_xy(xy: Shaped[np.ndarray, "*shape 2"]) -> None:
-    if not np.isfinite(xy).all():
-        raise InputError("xy: expected finite numbers (0 where a track is not visible)")
+    if not (np.abs(xy) < _FARTHEST_PX).all():
+        raise InputError(
+            "xy: expected finite numbers below a million px (0 where a track is not visible)"
+        )
 
 
 def _check_confidence(confidence: Shaped[np.ndarray, "*shape"]) -> None:

@@ -16,7 +16,8 @@ from msdyn.geometry import Cameras
 from msdyn.reading import read_json
 from msdyn.scene.camera_files import write_cameras
 from msdyn.scene.npz import save_npz
-from msdyn.scene.scene import FORMAT, VERSION, WORLD_UNITS, Tracks3D, frame_path
+from msdyn.scene.scene import FORMAT, VERSION, Tracks3D, frame_path
+from msdyn.scene.stages import WORLD_UNITS
 from msdyn.scene.timeline import Timeline
 
 __all__ = [

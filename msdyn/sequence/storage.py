@@ -3,8 +3,9 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypedDict
 
+import msgspec
 import numpy as np
 import torch
 
@@ -12,6 +13,14 @@ from msdyn.errors import InputError
 from msdyn.files import atomic_path
 from msdyn.geometry import Cameras
 from msdyn.motion import motion_class
+from msdyn.reading import (
+    StoredTensors,
+    as_schema,
+    check_image_size,
+    read_safetensors,
+    reading,
+    safetensors_header,
+)
 from msdyn.scene import Timeline
 from msdyn.sequence.gaussians import Gaussians
 from msdyn.sequence.sequence import GaussianSequence
@@ -25,6 +34,18 @@ _GAUSSIANS = (*_REQUIRED, "life_spans")
 _RESULTS = {"fit": "fit", "predict": "prediction"}
 # Motion model of files that do not name one (early versions of msdyn).
 _DEFAULT_MOTION = "hierarchy"
+_MOST_OBJECTS = 255
+"""Labels of objects are those of 8-bit masks, of which 255 is none."""
+_LARGEST_LOG_SCALE = 40.0
+
+
+class _Header(TypedDict):
+    """What the header has besides that of the motion."""
+
+    width: int
+    height: int
+    canonical_frame: Annotated[int, msgspec.Meta(ge=0)]
+    world_units: Literal["metric", "arbitrary"]
 
 
 def save_sequence(sequence: GaussianSequence, path: str | os.PathLike) -> None:
@@ -71,8 +92,6 @@ def load_sequence(
         FileNotFoundError: there is no such file, or the scene has no fit (or prediction) yet.
         InputError: the file is of another format or version, or incomplete.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = Path(path)
     if path.is_dir():
         folder, path = path, path / "sequence.safetensors"
@@ -83,46 +102,57 @@ def load_sequence(
                 f"{path}: no {_RESULTS.get(source, source)} yet; make one with "
                 f"`msdyn-{source} {folder}`"
             )
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a readable safetensors file ({error})") from error
-    if metadata.get("format") != _FORMAT:
-        raise InputError(f"{path}: expected a sequence of msdyn, got another safetensors file")
-    header = json.loads(metadata["header"])
-    if header["version"] != 1:
-        raise InputError(f"{path}: version: expected 1, got {header['version']}; update msdyn")
-    try:
-        return _assemble(tensors, header).to(device)
-    except KeyError as error:
-        raise InputError(f"{path}: {error} is missing") from error
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    header = safetensors_header(path, _FORMAT, "sequence")
+    with reading(path, "sequence"):
+        if header.get("version") != 1:
+            version = header.get("version")
+            raise InputError(f"version: expected 1, got {version!r}; update msdyn")
+        tensors = read_safetensors(path, "sequence")
+        sequence = _assemble(tensors, header)
+    return sequence.to(device)
 
 
 def _gaussians(tensors: dict[str, torch.Tensor], prefix: str) -> Gaussians:
-    required = [tensors[prefix + name] for name in _REQUIRED]
-    return Gaussians(*required, life_spans=tensors.get(f"{prefix}life_spans"))
+    stored, name = StoredTensors(tensors), prefix + "life_spans"
+    means = stored.floats(f"{prefix}means", None, 3)
+    count = len(means)
+    return Gaussians(
+        means,
+        stored.floats(f"{prefix}log_scales", count, 3, largest=_LARGEST_LOG_SCALE),
+        stored.floats(f"{prefix}quats_wxyz", count, 4),
+        stored.floats(f"{prefix}opacity_logits", count, infinite=True),
+        stored.floats(f"{prefix}harmonics", count, None, 3),
+        stored.floats(name, count, 2, infinite=True) if name in tensors else None,
+    )
 
 
 def _assemble(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> GaussianSequence:
-    motion = motion_class(header.get("motion", _DEFAULT_MOTION)).from_tensors(tensors, header)
+    own = as_schema(header, _Header, "header")
+    check_image_size(own["width"], own["height"], "header: size")
+    name = header.get("motion", _DEFAULT_MOTION)
+    if not isinstance(name, str):
+        raise InputError(f"header: motion: expected a name, got {type(name).__name__}")
+    motion = motion_class(name).from_tensors(tensors, header)
+    stored = StoredTensors(tensors)
+    timeline = Timeline(np.asarray(stored.floats("timeline.seconds", None)))
+    frames = len(timeline)
+    if own["canonical_frame"] >= frames:
+        raise InputError(
+            f"header: canonical_frame: expected 0 to {frames - 1}, got {own['canonical_frame']}"
+        )
+    moving = _gaussians(tensors, "moving.")
     return GaussianSequence(
         _gaussians(tensors, "static."),
-        _gaussians(tensors, "moving."),
+        moving,
         motion,
-        tensors["objects"],
-        timeline=Timeline(np.asarray(tensors["timeline.seconds"])),
+        stored.indices("objects", len(moving), below=_MOST_OBJECTS),
+        timeline=timeline,
         cameras=Cameras(
-            np.asarray(tensors["cameras.intrinsics"]),
-            np.asarray(tensors["cameras.cam_from_world"]),
-            header["width"],
-            header["height"],
+            np.asarray(stored.floats("cameras.intrinsics", frames, 3, 3)),
+            np.asarray(stored.floats("cameras.cam_from_world", frames, 4, 4)),
+            own["width"],
+            own["height"],
         ),
-        canonical_frame=header["canonical_frame"],
-        world_units=header["world_units"],
+        canonical_frame=own["canonical_frame"],
+        world_units=own["world_units"],
     )

@@ -209,7 +209,7 @@ def test_a_damaged_checkpoint_is_reported(boxes, tmp_path):
     scene = copy_scene(boxes, tmp_path)
     (scene.directory / "fit").mkdir()
     (scene.directory / "fit" / "checkpoint.safetensors").write_bytes(b"half a file")
-    with pytest.raises(InputError, match="damaged checkpoint .* --restart"):
+    with pytest.raises(InputError, match="not a readable checkpoint .* --restart"):
         fit_scene(scene, tiny())
     fit_scene(scene, tiny(restart=True))
 

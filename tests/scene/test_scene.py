@@ -130,7 +130,7 @@ def test_invalid_depth_is_not_written(tmp_path):
 
 def test_errors_in_images_name_the_file(plane_scene):
     iio.imwrite(plane_scene.directory / "masks/00001.png", np.zeros((5, 5), np.uint8))
-    with pytest.raises(InputError, match=r"00001.png: expected one 8-bit channel of 32x24"):
+    with pytest.raises(InputError, match=r"00001.png: expected 32x24 px, got 5x5"):
         check_scene(plane_scene)
     (plane_scene.directory / "images/00000.png").write_bytes(b"not a picture")
     with pytest.raises(InputError, match="not a readable image"):

@@ -104,7 +104,7 @@ def test_invalid_files_are_refused(sequence, tmp_path):
     with pytest.raises(FileNotFoundError, match="no fit yet; make one with `msdyn-fit"):
         load_sequence(tmp_path)
     path.write_bytes(b"nonsense")
-    with pytest.raises(InputError, match="not a readable safetensors"):
+    with pytest.raises(InputError, match="not a readable sequence"):
         load_sequence(path)
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(InputError, match="another safetensors file"):

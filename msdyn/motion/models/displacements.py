@@ -21,6 +21,7 @@ from msdyn.motion.protocol import (
     TrackedScene,
 )
 from msdyn.motion.registry import register_motion
+from msdyn.reading import StoredTensors
 
 __all__ = ["Displacements"]
 
@@ -156,7 +157,9 @@ class Displacements(Motion):
 
     @classmethod
     def from_tensors(cls: type[Self], tensors: dict[str, Tensor], header: dict[str, Any]) -> Self:
-        return cls(tensors["displacements"], tensors["motion.key_frames"])
+        stored = StoredTensors(tensors)
+        keys = stored.increasing("motion.key_frames")
+        return cls(stored.floats("displacements", None, len(keys), 3), keys)
 
     def _at(self, frames: Float[Tensor, " times"]) -> Float[Tensor, "gaussians times 3"]:
         return interpolate_keys(self.displacements, self.key_frames, frames)

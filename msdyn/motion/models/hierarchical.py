@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypedDict, TypeVar
 
+import msgspec
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
@@ -25,11 +26,25 @@ from msdyn.motion.protocol import (
 )
 from msdyn.motion.registry import register_motion
 from msdyn.motion.weights import BlendWeights, weights_from_votes
+from msdyn.reading import StoredTensors, as_schema
 
 __all__ = ["MotionField"]
 
 _LEVEL_NAMES = ("objects (L1)", "primitives (L2)", "grains (L3)")
-_PATTERN_TENSORS = ("centres", "sixd", "translations", "parents")
+_MOST_OBJECTS = 255
+
+
+class _Header(TypedDict):
+    levels: Annotated[int, msgspec.Meta(ge=1, le=3)]
+
+
+class _Level(NamedTuple):
+    """The tensors of a level, see `PatternField`."""
+
+    centres: Tensor
+    sixd: Tensor
+    translations: Tensor
+    parents: Tensor
 
 
 Self = TypeVar("Self", bound="MotionField")
@@ -290,17 +305,48 @@ class MotionField(Motion):
 
     @classmethod
     def from_tensors(cls: type[Self], tensors: dict[str, Tensor], header: dict[str, Any]) -> Self:
-        levels = range(header["levels"])
+        count = as_schema(header, _Header, "header")["levels"]
+        stored = StoredTensors(tensors)
+        keys = stored.increasing("motion.key_frames")
+        levels = [_stored_level(stored, level, len(keys)) for level in range(count)]
         patterns = PatternField(
-            *([tensors[f"motion.{level}.{name}"] for level in levels] for name in _PATTERN_TENSORS),
-            key_frames=tensors["motion.key_frames"],
-            objects=tensors["motion.objects"],
+            *([level[i] for level in levels] for i in range(4)),
+            key_frames=keys,
+            objects=stored.indices("motion.objects", len(levels[0].centres), below=_MOST_OBJECTS),
         )
         weights = [
-            BlendWeights(tensors[f"blend.{level}.index"], tensors[f"blend.{level}.logits"])
-            for level in levels
+            _stored_weights(stored, number, len(level.centres), len(keys))
+            for number, level in enumerate(levels)
         ]
-        return cls(patterns, weights, tensors.get("residual"))
+        residual = None
+        if "residual" in tensors:
+            residual = stored.floats("residual", len(weights[0].index), len(keys), 3)
+        return cls(patterns, weights, residual)
+
+
+def _stored_level(stored: StoredTensors, level: int, keys: int) -> _Level:
+    """Return the patterns of a level of a file, checked."""
+    name = f"motion.{level}."
+    centres = stored.floats(f"{name}centres", None, 3)
+    count = len(centres)
+    coarser = 1
+    if level > 0:
+        coarser = len(stored.floats(f"motion.{level - 1}.centres", None, 3))
+    return _Level(
+        centres,
+        stored.floats(f"{name}sixd", count, keys, 6),
+        stored.floats(f"{name}translations", count, keys, 3),
+        stored.indices(f"{name}parents", count, below=coarser),
+    )
+
+
+def _stored_weights(stored: StoredTensors, level: int, patterns: int, keys: int) -> BlendWeights:
+    """Return the blend weights of a level of a file, checked."""
+    name = f"blend.{level}."
+    index = stored.indices(f"{name}index", None, None, below=patterns)
+    varies = stored.dimensions(f"{name}logits") == 3
+    logits = stored.floats(f"{name}logits", *index.shape, *((keys,) if varies else ()))
+    return BlendWeights(index, logits)
 
 
 def _parameter(values: Float[Tensor, "*_"]) -> nn.Parameter:
