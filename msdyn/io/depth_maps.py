@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from msdyn.errors import InputError, MissingExtraError
+from msdyn.errors import InputError
+from msdyn.reading import read_exr, read_npy, read_pixels
 
 __all__ = ["DEPTH_SUFFIXES", "read_depth_map"]
 
@@ -28,11 +29,9 @@ def read_depth_map(path: str | os.PathLike) -> Float32[np.ndarray, "height width
             finite.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
     if path.suffix == ".png":
         return _read_png(path)
-    depth = _read_exr(path) if path.suffix == ".exr" else _read_npy(path)
+    depth = _read_exr(path) if path.suffix == ".exr" else read_npy(path)
     if depth.ndim == 3 and depth.shape[2] == 1:
         depth = depth[..., 0]
     if depth.ndim != 2 or depth.dtype.kind not in "fiu":
@@ -47,39 +46,18 @@ def read_depth_map(path: str | os.PathLike) -> Float32[np.ndarray, "height width
     return depth
 
 
-def _read_npy(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a readable npy file ({error})") from error
-
-
 def _read_png(path: Path) -> Float32[np.ndarray, "height width"]:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as opened:
-            image = np.array(opened)
-    except OSError as error:
-        raise InputError(f"{path}: not a readable image ({error})") from error
-    if image.ndim != 2 or image.dtype == np.uint8:
+    image = read_pixels(path)
+    if image.ndim != 2 or image.dtype not in (np.uint16, np.int32):
         raise InputError(f"{path}: expected one 16-bit channel, got {image.dtype} {image.shape}")
     return image.astype(np.float32)
 
 
 def _read_exr(path: Path) -> Float32[np.ndarray, "height width"]:
     """Read channel Z of an EXR, or else its first; 0 where a ray hit nothing."""
-    try:
-        import OpenEXR
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{path}: reading EXR needs OpenEXR: pip install 'msdyn[preprocess]'"
-        ) from error
-    try:
-        with OpenEXR.File(str(path)) as file:
-            channels = {name: channel.pixels for name, channel in file.channels().items()}
-    except (RuntimeError, OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable EXR ({error})") from error
+    channels = read_exr(path)
+    if not channels:
+        raise InputError(f"{path}: expected a channel of depth, got none")
     image = np.asarray(channels.get("Z", next(iter(channels.values()))), np.float32)
     image = image[..., 0] if image.ndim == 3 else image
     return np.where(np.isfinite(image) & (image < _FAR), image, 0)

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from jaxtyping import Float64, Int, UInt8
 
 from msdyn.errors import InputError
 from msdyn.files import atomic_path
+from msdyn.reading import MOST_FRAMES, check_image_size, opened_video
 
 if TYPE_CHECKING:
     import av
@@ -64,12 +64,16 @@ def scan_video(path: str | os.PathLike, *, thumbnail_width: int = 0) -> VideoInf
     thumbnails: list[np.ndarray] = []
     size: tuple[int, int] | None = None
     damage = ""
-    with _open(path) as (container, stream):
+    with opened_video(path) as (container, stream):
         rate = float(stream.average_rate or stream.guessed_rate or 25)
         duration = _declared_duration(container, stream)
         try:
             for frame in container.decode(stream):
                 frame_size = _upright_size(frame, stream)
+                if size is None:
+                    check_image_size(*frame_size, str(path))
+                if len(times) == MOST_FRAMES:
+                    raise InputError(f"{path}: expected at most {MOST_FRAMES} frames, got more")
                 if size is not None and frame_size != size:
                     raise InputError(
                         f"{path}: frames of differing sizes, {size[0]}x{size[1]} and "
@@ -114,11 +118,12 @@ def read_video(
     wanted = None if frames is None else set(np.asarray(frames).tolist())
     last = max(wanted, default=-1) if wanted is not None else None
     count = 0
-    with _open(path) as (container, stream):
+    with opened_video(path) as (container, stream):
         try:
             for index, frame in enumerate(container.decode(stream)):
                 count = index + 1
                 if wanted is None or index in wanted:
+                    check_image_size(*_upright_size(frame, stream), str(path))
                     yield _upright_rgb(frame, stream)
                 if index == last:
                     return
@@ -219,29 +224,6 @@ class VideoWriter:
         assert self.container is not None
         for packet in stream.encode(frame):
             self.container.mux(packet)
-
-
-@contextlib.contextmanager
-def _open(path: str | os.PathLike) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a video; yield its container and its first video stream, decoded on all cores."""
-    import av
-    from av.error import FFmpegError
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    path.open("rb").close()  # raises PermissionError, which is not an invalid video
-    try:
-        container = av.open(str(path))
-    except FFmpegError as error:
-        raise InputError(f"{path}: not a video, or one cut short ({error.strerror})") from error
-    with container:
-        # libav opens any text file as format "tty".
-        if container.format.name == "tty" or not container.streams.video:
-            raise InputError(f"{path}: not a video (it has no video stream)")
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        yield container, stream
 
 
 def _declared_duration(container: InputContainer, stream: VideoStream) -> float | None:

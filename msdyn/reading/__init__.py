@@ -4,6 +4,7 @@ Nothing read here is executed, and every failure is an `InputError` of one line.
 """
 
 from msdyn.reading.arrays import Blocks, load_npz, npz_keys, read_npy, row_slices, stream_npz
+from msdyn.reading.exr import read_exr
 from msdyn.reading.guard import reading, reason, required_file, shown
 from msdyn.reading.images import image_size, opened_image, read_pixels, read_rgb
 from msdyn.reading.limits import (
@@ -32,6 +33,7 @@ from msdyn.reading.text import (
     read_json_as,
     read_text,
 )
+from msdyn.reading.video import opened_video
 
 __all__ = [
     "LARGEST_SIDE",
@@ -52,7 +54,9 @@ __all__ = [
     "memory_bytes",
     "npz_keys",
     "opened_image",
+    "opened_video",
     "read_bytes",
+    "read_exr",
     "read_json",
     "read_json_as",
     "read_npy",

@@ -14,6 +14,7 @@ from msdyn.errors import InputError
 from msdyn.files import natural_order
 from msdyn.io import read_video, scan_video
 from msdyn.preprocess.frames.shots import THUMBNAIL_WIDTH
+from msdyn.reading import opened_image
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -176,12 +177,9 @@ def _thumbnail(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, 
 
 def _read_image(path: Path) -> UInt8[np.ndarray, "height width 3"]:
     """Return an image, upright by its EXIF orientation."""
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
-    try:
-        with Image.open(path) as image:
-            if image.mode[0] in "IF":  # 16 bits or more; converting would clip
-                raise InputError(f"{path}: expected 8-bit images, got mode {image.mode}")
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except OSError as error:
-        raise InputError(f"{path}: not a readable image ({error})") from error
+    with opened_image(path) as image:
+        if image.mode[0] in "IF":  # 16 bits or more; converting would clip
+            raise InputError(f"{path}: expected 8-bit images, got mode {image.mode}")
+        return np.array(ImageOps.exif_transpose(image).convert("RGB"))

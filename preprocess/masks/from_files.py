@@ -21,6 +21,7 @@ from msdyn.preprocess.frame_matching import frame_files, nearest, scale_factor
 from msdyn.preprocess.progress import progress
 from msdyn.preprocess.registry import register_backend
 from msdyn.preprocess.streamed import Streamed
+from msdyn.reading import read_pixels
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks
 
 __all__ = ["FileMasks"]
@@ -105,13 +106,7 @@ def _merge_objects(
 
 def _read_index_mask(path: Path) -> Mask:
     """Return the index mask [H, W] of a file."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as opened:
-            image = np.array(opened)
-    except OSError as error:
-        raise InputError(f"{path}: not a readable image ({error})") from error
+    image = read_pixels(path)
     if image.ndim != 2 or image.dtype not in (np.uint8, np.bool_):
         raise InputError(
             f"{path}: expected one 8-bit channel (or a palette) of object numbers, "

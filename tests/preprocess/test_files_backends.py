@@ -100,7 +100,7 @@ def test_depth_that_is_wrong_is_refused(tmp_path, scene):
     (folder / "d2.npy").write_bytes(b"nothing")
     refused(FileDepth(folder), scene, r"d2\.npy: not a readable npy file")
     np.save(folder / "d2.npy", np.array([{"a": 1}]), allow_pickle=True)
-    refused(FileDepth(folder), scene, r"d2\.npy: not a readable npy file")
+    refused(FileDepth(folder), scene, r"d2\.npy: expected an array of numbers, got object")
 
 
 def test_depth_folders_that_do_not_fit_are_refused(tmp_path, scene):
