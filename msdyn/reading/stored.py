@@ -66,7 +66,7 @@ class StoredTensors:
             InputError: missing, of another type or shape, or out of range.
         """
         value = self._shaped(name, shape)
-        if value.is_floating_point() or value.is_complex():
+        if value.is_floating_point() or value.is_complex() or value.element_size() < 2:
             raise InputError(f"{name}: expected whole numbers, got {value.dtype}")
         value = value.long()
         if value.numel() and not (0 <= int(value.min()) and int(value.max()) < below):

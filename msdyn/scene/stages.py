@@ -84,7 +84,6 @@ class _Quality(TypedDict, total=False):
     mean_life_frames: float | None
     moving_share: float | None
     stability: float | None
-    objects: int
     needs_cameras: bool
     better_with_cameras: bool
     views: str | None
