@@ -16,13 +16,16 @@ ifdef SHAPES
 PYTEST += --jaxtyping-packages=msdyn,typecheck.check
 endif
 
-.PHONY: demo test check clean
+.PHONY: demo test test-reliability check clean
 
 demo: $(INSTALLED)
 	$(BIN)/msdyn-demo
 
 test: $(INSTALLED)
 	$(PYTEST)
+
+test-reliability: $(INSTALLED)
+	$(PYTEST) -m reliability tests/reliability
 
 check: $(INSTALLED) build/typecheck/msdyn/preprocess
 	$(BIN)/ruff check .

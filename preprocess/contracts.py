@@ -22,6 +22,7 @@ from typing import Literal, Protocol, TypeAlias, TypeVar, get_args, runtime_chec
 import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 
+from msdyn.errors import InputError
 from msdyn.geometry import Cameras
 from msdyn.preprocess.frames.footage import Footage
 from msdyn.preprocess.streamed import Figures, Streamed
@@ -105,6 +106,29 @@ class SparsePoints:
     point: Int[np.ndarray, " observations"]
     frame: Int[np.ndarray, " observations"]
     xy: Float[np.ndarray, "observations 2"]
+
+    def check(self, frames: int) -> None:
+        """Check points that were read from a file.
+
+        Args:
+            frames: of the clip.
+
+        Raises:
+            InputError: shapes, types or indices that do not fit.
+        """
+        count = len(self.point) if self.point.ndim == 1 else -1
+        shapes = {"xyz": (len(self.xyz), 3), "frame": (count,), "xy": (count, 2)}
+        for name, shape in {"point": (count,), **shapes}.items():
+            if getattr(self, name).shape != shape:
+                raise InputError(f"{name}: expected {shape}, got {getattr(self, name).shape}")
+        for name, below in (("point", len(self.xyz)), ("frame", frames)):
+            index = getattr(self, name)
+            if index.dtype.kind not in "iu" or not ((index >= 0) & (index < below)).all():
+                raise InputError(f"{name}: expected indices from 0 to {below - 1}")
+        for name in ("xyz", "xy"):
+            value = getattr(self, name)
+            if value.dtype.kind != "f" or not np.isfinite(value).all():
+                raise InputError(f"{name}: expected finite numbers")
 
     @classmethod
     def empty(cls) -> SparsePoints:

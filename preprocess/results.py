@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from msdyn.errors import InputError
 from msdyn.preprocess.contracts import (
     CameraSolution,
     DepthResult,
@@ -22,7 +23,7 @@ from msdyn.preprocess.contracts import (
 from msdyn.preprocess.multiview.track_labels import assign_objects, number_objects
 from msdyn.preprocess.records import CONFIDENCE, POINTS
 from msdyn.preprocess.report.quality import mask_figures
-from msdyn.reading import load_npz
+from msdyn.reading import as_schema, load_npz, reading
 from msdyn.scene import (
     IGNORE,
     STATIC,
@@ -119,12 +120,21 @@ def write_solution(scene: Scene, solution: CameraSolution) -> Figures:
 def read_solution(scene: Scene) -> CameraSolution:
     """Return the result of the cameras stage, which must be done."""
     quality = dict(scene.info.stages["cameras"]["quality"])
+    for key in ("motion", "verdict"):
+        if key not in quality:
+            raise InputError(
+                f"{scene.directory / 'scene.json'}: stages.cameras.quality.{key}: missing; pass "
+                "--redo cameras"
+            )
     keys = tuple(field.name for field in dataclasses.fields(SparsePoints))
+    with reading(scene.directory / POINTS, "file of points", cure="; pass --redo cameras"):
+        points = SparsePoints(**load_npz(scene.directory / POINTS, keys))
+        points.check(len(scene))
     return CameraSolution(
         scene.cameras,
         motion=quality.pop("motion"),
-        points=SparsePoints(**load_npz(scene.directory / POINTS, keys)),
-        verdict=Verdict(**quality.pop("verdict")),
+        points=points,
+        verdict=as_schema(quality.pop("verdict"), Verdict, "verdict"),
         world_units=scene.info.world_units,
         quality=quality,
     )

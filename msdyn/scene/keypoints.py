@@ -34,6 +34,13 @@ class Keypoints:
     visible: Bool[np.ndarray, ...]
 
     def __post_init__(self) -> None:
+        if self.frames.dtype.kind not in "iu" or (self.frames < 0).any():
+            raise InputError(f"frames: expected frame indices, got {self.frames.dtype}")
+        if self.visible.dtype.kind != "b" or self.xy.dtype.kind not in "fiu":
+            raise InputError(
+                f"visible and xy: expected bool and numbers, got {self.visible.dtype} and "
+                f"{self.xy.dtype}"
+            )
         if self.frames.ndim != 1 or (np.diff(self.frames) <= 0).any():
             raise InputError(f"frames: expected increasing frame indices, got {self.frames}")
         if self.xy.ndim != 3 or self.xy.shape[::2] != (len(self.frames), 2):

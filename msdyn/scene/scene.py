@@ -111,8 +111,17 @@ class Tracks3D:
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise InputError(f"{name}: expected {shape}, got {getattr(self, name).shape}")
-        if not np.isfinite(self.xyz).all():
-            raise InputError("xyz: expected finite numbers")
+        for name in ("xyz", "query_xy"):
+            value = getattr(self, name)
+            if value.dtype.kind not in "fiu" or not np.isfinite(value).all():
+                raise InputError(f"{name}: expected finite numbers")
+        if self.visible.dtype.kind != "b":
+            raise InputError(f"visible: expected bool, got {self.visible.dtype}")
+        query = self.query_frame
+        if query.dtype.kind not in "iu" or not ((query >= 0) & (query < frames)).all():
+            raise InputError(f"query_frame: expected indices from 0 to {frames - 1}")
+        if self.object.dtype.kind not in "iu":
+            raise InputError(f"object: expected whole numbers, got {self.object.dtype}")
 
 
 class View:

@@ -77,7 +77,7 @@ class _Quality(TypedDict, total=False):
     """Figures of any stage that other code reads."""
 
     verdict: _Verdict
-    motion: str
+    motion: Literal["moving", "rotating", "static", "unknown"]
     ambiguous: bool
     frames: int
     registered_frames: int

@@ -9,6 +9,7 @@ import numpy as np
 
 from msdyn.geometry import nearest_pixels
 from msdyn.preprocess.contracts import Figures, Mask, Verdict
+from msdyn.reading import as_schema
 from msdyn.scene import IGNORE, Tracks
 
 __all__ = ["MOST_DISAGREE", "judge_agreement", "judge_stages", "mask_figures", "worse"]
@@ -87,7 +88,7 @@ def _judge_stage(stage: str, record: dict[str, Any]) -> Verdict:
     """Return the verdict on a stage from its own record."""
     quality = record["quality"]
     if "verdict" in quality:
-        own = Verdict(**quality["verdict"])
+        own = as_schema(quality["verdict"], Verdict, f"{stage}: verdict")
         return worse(own, judge_agreement(quality)) if stage == "depth" else own
     judges = {"frames": _judge_frames, "tracks": _judge_tracks, "masks": _judge_masks}
     judge = judges.get(stage, _judge_depth if stage == "depth" else None)
