@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 # From the bottom up. Packages of one row do not import one another.
 LAYERS = [
     ["msdyn.errors", "msdyn.version"],
+    ["msdyn.disk", "msdyn.interruption", "msdyn.processes"],
     [
         "msdyn.colours",
         "msdyn.devices",
@@ -23,6 +24,7 @@ LAYERS = [
         "msdyn.threads",
         "msdyn.torch_files",
     ],
+    ["msdyn.locks", "msdyn.step_log", "msdyn.tensor_files"],
     ["msdyn.geometry", "msdyn.raster"],
     ["msdyn.scene"],
     ["msdyn.io"],

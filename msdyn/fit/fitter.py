@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from msdyn.fit.data import FitData, load_fit_data
 from msdyn.fit.density import make_sets
 from msdyn.fit.initialize import initialize
 from msdyn.fit.objective import Objective
+from msdyn.locks import writing_to
 from msdyn.render import render_image
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, load_sequence, save_sequence
@@ -102,9 +104,17 @@ class Fitter:
 
     def run(self) -> GaussianSequence:
         """Initialise or resume, optimise, write the results and return the sequence."""
+        with self._folder():
+            return self._run()
+
+    def _folder(self) -> AbstractContextManager[Path]:
+        """Open the folder of the result for writing."""
+        inside = self.scene.directory if self.config.out is None else None
+        return writing_to(self.directory, inside=inside)
+
+    def _run(self) -> GaussianSequence:
         from msdyn.preprocess.report.fitness import judge_scene
 
-        self.directory.mkdir(parents=True, exist_ok=True)
         verdict = judge_scene(self.scene)
         if verdict.grade == "poor":
             _log.warning("warning: %s is poor input: %s", self.scene.directory, verdict.reason)
