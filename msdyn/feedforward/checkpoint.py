@@ -18,7 +18,7 @@ from torch import Tensor
 from msdyn.errors import InputError
 from msdyn.feedforward.config import ModelConfig
 from msdyn.feedforward.model import Movies, needs_float32
-from msdyn.files import atomic_path
+from msdyn.tensor_files import write_tensors
 from msdyn.torch_files import read_torch
 
 __all__ = [
@@ -69,15 +69,12 @@ def save_model(
         dtype: of the weights in the file.
         weights: all of them, if the network has been divided among processes.
     """
-    from safetensors.torch import save_file
-
     header = {"version": 1, "config": model.config.to_json(), "about": dict(about or {})}
     tensors = {
-        name: value.detach().to("cpu", dtype).contiguous()
+        name: value.detach().to("cpu", dtype)
         for name, value in (weights or _weights(model)).items()
     }
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"format": _FORMAT, "header": json.dumps(header)})
+    write_tensors(path, tensors, format=_FORMAT, header=header)
 
 
 def load_model(path: str | os.PathLike, *, dtype: torch.dtype = torch.float32) -> Movies:

@@ -2,104 +2,136 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from msdyn.errors import InputError
-from msdyn.files import atomic_path
-from msdyn.fit.config import FitConfig
 from msdyn.fit.density import GaussianSet
+from msdyn.fit.fingerprint import differences
 from msdyn.fit.neighbours import Neighbours
 from msdyn.motion import Motion
+from msdyn.tensor_files import write_tensors
 
-__all__ = ["fingerprint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["FitState", "Progress", "load_checkpoint", "save_checkpoint"]
 
 _FORMAT = "msdyn-checkpoint"
-# 2: per-Gaussian parameters of the motion are stored by their own names.
-_VERSION = 2
-# Options that do not change the result; a fit with other values of them can resume.
-_IRRELEVANT = ("scene", "out", "restart", "device")
+# 2: per-Gaussian parameters of the motion are stored by their own names. 3: the fingerprint is that
+# of the content of the scene's files.
+_VERSION = 3
 
 
-def fingerprint(config: FitConfig, stages: dict[str, Any], directory: Path) -> str:
-    """Return a string that is equal for fits with equal options to equal scenes.
+@dataclass(frozen=True)
+class FitState:
+    """Everything that the steps of a fit change.
 
-    Args:
-        config: the options.
-        stages: records of the scene's stages.
-        directory: of the scene, with the prediction, if the fit starts from that.
-    """
-    options = {k: v for k, v in asdict(config).items() if k not in _IRRELEVANT}
-    hashes = {name: record.get("input_hash") for name, record in stages.items()}
-    if config.init != "tracks":
-        content = (directory / "predict" / "sequence.safetensors").read_bytes()
-        hashes["predict"] = hashlib.blake2b(content, digest_size=16).hexdigest()
-    return json.dumps([options, hashes], sort_keys=True, default=str)
-
-
-def save_checkpoint(
-    path: Path,
-    *,
-    step: int,
-    seconds: float,
-    fingerprint: str,
-    sets: dict[str, GaussianSet],
-    motion: Motion,
-    motion_optimiser: torch.optim.Optimizer,
-    neighbours: Neighbours,
-) -> None:
-    """Write a checkpoint atomically.
-
-    Args:
-        path: the file.
-        step: number of steps taken.
-        seconds: time spent.
-        fingerprint: of options and scene, see `fingerprint`.
+    Attributes:
         sets: Gaussians with optimisers and density control, by name.
-        motion: its shared parameters are stored.
+        motion: its shared parameters.
         motion_optimiser: of the shared parameters.
         neighbours: of the local rigidity loss.
     """
-    from safetensors.torch import save_file
 
-    tensors: dict[str, torch.Tensor] = {"generator": torch.get_rng_state()}
-    if neighbours.index is not None and neighbours.weight is not None:
-        tensors |= {"near.index": neighbours.index, "near.weight": neighbours.weight}
-    for name, group in sets.items():
-        for key, value in group.params.items():
-            tensors[f"{name}.param.{key}"] = value
-            _store_adam(tensors, f"{name}.adam.{key}", group.optimisers[key])
-        for key, value in group.state.items():
-            if isinstance(value, torch.Tensor):
-                tensors[f"{name}.state.{key}"] = value
-    for key, value in motion.shared_parameters().items():
-        tensors[f"motion.{key}"] = value
-    _store_adam(tensors, "motion_adam", motion_optimiser)
-    header = {"version": _VERSION, "step": step, "seconds": seconds, "fingerprint": fingerprint}
-    content = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(content, temporary, metadata={"format": _FORMAT, "header": json.dumps(header)})
+    sets: dict[str, GaussianSet]
+    motion: Motion
+    motion_optimiser: torch.optim.Optimizer
+    neighbours: Neighbours
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return all of it by name, as it is in memory."""
+        near = self.neighbours
+        tensors: dict[str, torch.Tensor] = {"generator": torch.get_rng_state()}
+        if near.index is not None and near.weight is not None:
+            tensors |= {"near.index": near.index, "near.weight": near.weight}
+        for name, group in self.sets.items():
+            for key, value in group.params.items():
+                tensors[f"{name}.param.{key}"] = value
+                _store_adam(tensors, f"{name}.adam.{key}", group.optimisers[key])
+            for key, value in group.state.items():
+                if isinstance(value, torch.Tensor):
+                    tensors[f"{name}.state.{key}"] = value
+        for key, value in self.motion.shared_parameters().items():
+            tensors[f"motion.{key}"] = value
+        _store_adam(tensors, "motion_adam", self.motion_optimiser)
+        return {name: value.detach() for name, value in tensors.items()}
+
+    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Set all of it, in place.
+
+        Raises:
+            KeyError: a tensor is missing.
+            RuntimeError: one has another shape than it should.
+        """
+        device = self.motion.key_frames.device
+        for name, group in self.sets.items():
+            count = len(tensors[f"{name}.param.means"])
+            for key in group.params:
+                full = f"{name}.param.{key}"
+                value = _checked(full, tensors[full], group.params[key], count)
+                parameter = torch.nn.Parameter(value.to(device))
+                optimiser = group.optimisers[key]
+                optimiser.state.clear()
+                optimiser.param_groups[0]["params"] = [parameter]
+                group.params[key] = parameter
+                _restore_adam(tensors, f"{name}.adam.{key}", optimiser, device)
+            for key, value in group.state.items():
+                stored = tensors.get(f"{name}.state.{key}")
+                if stored is not None:
+                    if isinstance(value, torch.Tensor):
+                        _checked(f"{name}.state.{key}", stored, value, count)
+                    group.state[key] = stored.to(device)
+                elif isinstance(value, torch.Tensor):
+                    group.state[key] = None  # as before the first step
+        with torch.no_grad():
+            for key, value in self.motion.shared_parameters().items():
+                full = f"motion.{key}"
+                value.copy_(_checked(full, tensors[full], value, len(value)))
+        self.motion_optimiser.state.clear()
+        _restore_adam(tensors, "motion_adam", self.motion_optimiser, device)
+        torch.set_rng_state(tensors["generator"].cpu())
+        self.neighbours.invalidate()
+        if "near.index" in tensors:
+            index, weight = tensors["near.index"], tensors["near.weight"]
+            count = len(tensors["moving.param.means"])
+            if index.shape != weight.shape or (index.numel() and not _within(index, 0, count - 1)):
+                raise RuntimeError("near.index: expected indices of the moving Gaussians")
+            self.neighbours.index, self.neighbours.weight = index.to(device), weight.to(device)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a fit is.
+
+    Attributes:
+        step: number of steps taken.
+        batch: frames that are rendered at a time; less than the option after the memory was full.
+        rate: factor of the learning rates; less than 1 after a loss was not finite.
+    """
+
+    step: int
+    batch: int
+    rate: float
+
+
+def save_checkpoint(
+    path: Path, state: FitState, progress: Progress, *, fingerprint: dict[str, Any]
+) -> None:
+    """Write a checkpoint atomically; equal states give equal bytes."""
+    header = {"version": _VERSION, "fingerprint": fingerprint, **asdict(progress)}
+    write_tensors(path, state.tensors(), format=_FORMAT, header=header)
 
 
 def load_checkpoint(
-    path: Path,
-    *,
-    fingerprint: str,
-    sets: dict[str, GaussianSet],
-    motion: Motion,
-    motion_optimiser: torch.optim.Optimizer,
-    neighbours: Neighbours,
-) -> tuple[int, float] | None:
-    """Restore a checkpoint into the arguments, in place; see `save_checkpoint`.
+    path: Path, state: FitState, *, fingerprint: dict[str, Any]
+) -> tuple[Progress | None, str]:
+    """Restore a checkpoint into a state, in place.
 
     Returns:
-        The number of steps taken and the seconds spent, or None if there is no checkpoint with this
-        fingerprint.
+        How far it is, None if there is no checkpoint of this fit, and then why it is of another
+        one; empty if there is none at all.
 
     Raises:
         InputError: the file is damaged; delete it or pass `--restart`.
@@ -107,39 +139,51 @@ def load_checkpoint(
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        return None
+        return None, ""
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("header", "{}"))
-            if header.get("version") != _VERSION or header.get("fingerprint") != fingerprint:
-                return None
+            if not isinstance(header, dict) or header.get("version") != _VERSION:
+                return None, "the checkpoint is of another version of msdyn"
+            changed = differences(header.get("fingerprint"), fingerprint)
+            if changed:
+                return None, changed
             # Cloned into aligned memory: rounding in vectorised kernels depends on the alignment.
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: damaged checkpoint ({error}); pass --restart") from error
+        progress = Progress(int(header["step"]), int(header["batch"]), float(header["rate"]))
+        state.restore(tensors)
+    except (
+        SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, RecursionError
+    ) as error:  # fmt: skip
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: damaged checkpoint ({reason}); pass --restart") from error
+    return progress, ""
 
-    device = motion.key_frames.device
-    for name, group in sets.items():
-        for key in group.params:
-            parameter = torch.nn.Parameter(tensors[f"{name}.param.{key}"].to(device))
-            optimiser = group.optimisers[key]
-            optimiser.state.clear()
-            optimiser.param_groups[0]["params"] = [parameter]
-            group.params[key] = parameter
-            _restore_adam(tensors, f"{name}.adam.{key}", optimiser, device)
-        prefix = f"{name}.state."
-        for key, value in tensors.items():
-            if key.startswith(prefix):
-                group.state[key.removeprefix(prefix)] = value.to(device)
-    with torch.no_grad():
-        for key, value in motion.shared_parameters().items():
-            value.copy_(tensors[f"motion.{key}"])
-    _restore_adam(tensors, "motion_adam", motion_optimiser, device)
-    torch.set_rng_state(tensors["generator"])
-    if "near.index" in tensors:
-        neighbours.index = tensors["near.index"].to(device)
-        neighbours.weight = tensors["near.weight"].to(device)
-    return header["step"], header["seconds"]
+
+def _checked(name: str, value: torch.Tensor, like: torch.Tensor, count: int) -> torch.Tensor:
+    """Return a stored tensor that is as the initial one, but for the number of Gaussians.
+
+    Indices are among the initial ones, as new Gaussians have those of old ones.
+
+    Raises:
+        RuntimeError: it is not.
+    """
+    if value.dtype != like.dtype or value.ndim != like.ndim or value.shape[1:] != like.shape[1:]:
+        raise RuntimeError(f"{name}: expected {like.dtype} {tuple(like.shape)}, got {value.dtype} "
+                           f"{tuple(value.shape)}")  # fmt: skip
+    if value.ndim and len(value) != count:
+        raise RuntimeError(f"{name}: expected {count} rows, got {len(value)}")
+    if value.is_floating_point():
+        if not name.endswith("life_spans") and not value.isfinite().all():
+            raise RuntimeError(f"{name}: has NaN or infinity")
+    elif value.numel() and value.dtype != torch.bool:
+        if not like.numel() or not _within(value, int(like.min()), int(like.max())):
+            raise RuntimeError(f"{name}: has indices that are not of this fit")
+    return value
+
+
+def _within(value: torch.Tensor, low: int, high: int) -> bool:
+    return low <= int(value.min()) and int(value.max()) <= high
 
 
 def _parameters(optimiser: torch.optim.Optimizer) -> list[torch.Tensor]:
@@ -166,5 +210,8 @@ def _restore_adam(
             for key in ("step", "exp_avg", "exp_avg_sq")
             if f"{prefix}.{number}.{key}" in tensors
         }
+        for key, value in state.items():
+            if key != "step" and value.shape != parameter.shape:
+                raise RuntimeError(f"{prefix}.{number}.{key}: another shape than the parameter's")
         if state:
             optimiser.state[parameter] = state

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from msdyn.errors import InputError
-from msdyn.files import atomic_path
 from msdyn.geometry import Cameras
 from msdyn.motion import motion_class
 from msdyn.scene import Timeline
 from msdyn.sequence.gaussians import Gaussians
 from msdyn.sequence.sequence import GaussianSequence
+from msdyn.tensor_files import write_tensors
 
 __all__ = ["load_sequence", "save_sequence"]
 
@@ -29,8 +29,6 @@ _DEFAULT_MOTION = "hierarchy"
 
 def save_sequence(sequence: GaussianSequence, path: str | os.PathLike) -> None:
     """Write a sequence atomically: tensors by name, all else as JSON in the header."""
-    from safetensors.torch import save_file
-
     tensors: dict[str, torch.Tensor] = {}
     for part in ("static", "moving"):
         for name in _GAUSSIANS:
@@ -51,9 +49,7 @@ def save_sequence(sequence: GaussianSequence, path: str | os.PathLike) -> None:
         "canonical_frame": sequence.canonical_frame,
         "world_units": sequence.world_units,
     }
-    content = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(content, temporary, metadata={"format": _FORMAT, "header": json.dumps(header)})
+    write_tensors(path, tensors, format=_FORMAT, header=header)
 
 
 def load_sequence(
