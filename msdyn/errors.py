@@ -1,6 +1,6 @@
 """Errors caused by user input. The command line prints their message and exits with `exit_code`."""
 
-__all__ = ["InputError", "MissingExtraError", "MsdynError", "PoorInputError"]
+__all__ = ["InputError", "MissingExtraError", "MsdynError", "PoorInputError", "ResourceError"]
 
 
 class MsdynError(Exception):
@@ -24,3 +24,12 @@ class PoorInputError(MsdynError):
 
 class MissingExtraError(MsdynError, ImportError):
     """A missing optional package; the message names it and the extra of msdyn that installs it."""
+
+
+class ResourceError(MsdynError):
+    """The machine does not allow what the command needs: space, memory, permission to write.
+
+    The message has the file, what the system said, and a remedy. Exit code 4.
+    """
+
+    exit_code = 4

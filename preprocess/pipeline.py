@@ -19,6 +19,7 @@ import numpy as np
 
 from msdyn.devices import choose_device
 from msdyn.errors import InputError, PoorInputError
+from msdyn.locks import LOCK, writing_to
 from msdyn.preprocess.config import PreprocessConfig
 from msdyn.preprocess.contracts import (
     BACKEND_STAGES,
@@ -74,6 +75,12 @@ def preprocess_video(config: PreprocessConfig) -> Scene:
             set; frames, tracks, masks and cameras are written all the same.
     """
     choose_device(config.device)
+    with writing_to(config.directory):
+        return _preprocess(config)
+
+
+def _preprocess(config: PreprocessConfig) -> Scene:
+    """Make the scene directory, which is locked."""
     run = _Run(config)
     run.prepare()
     chosen = config.only or STAGES
@@ -175,7 +182,7 @@ class _Run:
         source = record["options"].get("source") if record else None
         ours = source is not None or (directory / ".cache").is_dir()
         if directory.exists() and not ours:
-            if not directory.is_dir() or any(directory.iterdir()):
+            if any(path.name != LOCK for path in directory.iterdir()):
                 raise InputError(
                     f"{directory}: exists and was not made by msdyn-preprocess; "
                     "choose another with --out"
@@ -187,6 +194,7 @@ class _Run:
             )
         for stage in BACKEND_STAGES:
             self.records.refuse_own_output(stage, self.config.options_of(stage).path)
+        self.records.refuse_links()
         for stage in self.config.redo:
             self._forget(stage)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from msdyn.errors import InputError
+from msdyn.files import refuse_links
 from msdyn.preprocess.contracts import BackendInfo, Figures, Stage
 from msdyn.scene import Scene, stamp_stage, unstamp_stage
 
@@ -117,6 +118,16 @@ class StageRecords:
             shutil.rmtree(self.directory / CONFIDENCE, ignore_errors=True)
         if stages & {"masks", "cameras"}:
             (self.directory / REFINED).unlink(missing_ok=True)
+
+    def refuse_links(self) -> None:
+        """Raise if a folder that preprocessing writes or removes is a link.
+
+        Raises:
+            InputError: with the link and the cure.
+        """
+        for outputs in (*_OUTPUTS.values(), (CONFIDENCE, ".cache", "views")):
+            for output in outputs:
+                refuse_links(self.directory, self.directory / output)
 
     def refuse_own_output(self, stage: Stage, path: Path | None) -> None:
         """Raise if a backend is to read the files that its own stage writes.

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     ["msdyn.errors", "msdyn.version"],
     ["msdyn.reading"],
+    ["msdyn.disk", "msdyn.interruption", "msdyn.processes"],
     [
         "msdyn.colours",
         "msdyn.devices",
@@ -23,6 +24,7 @@ LAYERS = [
         "msdyn.plugins",
         "msdyn.threads",
     ],
+    ["msdyn.locks", "msdyn.step_log", "msdyn.tensor_files"],
     ["msdyn.geometry", "msdyn.raster"],
     ["msdyn.scene"],
     ["msdyn.io"],

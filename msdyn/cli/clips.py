@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union
 
 import tyro
 
-from msdyn.cli.run import parse, run
+from msdyn.cli.run import BEGINS_AGAIN, parse, run
 from msdyn.feedforward.data.datasets import dataset_info
 from msdyn.feedforward.data.library import ClipLibrary
 from msdyn.feedforward.data.run import (
@@ -30,6 +30,7 @@ DESCRIPTION = (
     "directories of msdyn or public data sets; list and show them. docs/training_data.md describes "
     "the format."
 )
+CLIPS_KEPT = "complete clips are kept, the same command adds the others"
 COMMANDS = {
     "random": RandomCommand,
     "scene": SceneCommand,
@@ -44,7 +45,9 @@ _Command: Any = Union[
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run(_clips, parse(_Command, argv, "msdyn-clips", DESCRIPTION))
+    config = parse(_Command, argv, "msdyn-clips", DESCRIPTION)
+    only_reads = isinstance(config, ListCommand | ShowCommand)
+    return run(_clips, config, interrupted=BEGINS_AGAIN if only_reads else CLIPS_KEPT)
 
 
 def _clips(

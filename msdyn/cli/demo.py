@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from msdyn.cli.run import parse, run
+from msdyn.cli.run import RESUMES, parse, run
 from msdyn.demo import DemoConfig, run_demo
 
 DESCRIPTION = (
@@ -19,7 +19,8 @@ _ROWS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run(_demo, parse(DemoConfig, argv, "msdyn-demo", DESCRIPTION))
+    config = parse(DemoConfig, argv, "msdyn-demo", DESCRIPTION)
+    return run(_demo, config, interrupted=RESUMES)
 
 
 def _demo(config: DemoConfig) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from msdyn.cli.run import parse, run
 from msdyn.errors import InputError
 from msdyn.export.run import ExportConfig, Exported, export_scene
+from msdyn.files import refuse_links
 
 DESCRIPTION = (
     "Write a fitted scene in a format that other programs read: Gaussians, tracks, object "
@@ -25,6 +26,8 @@ def _export(config: ExportConfig) -> None:
         from msdyn.scene import Scene
         from msdyn.view import write_report
 
+        if config.out is None:
+            refuse_links(config.scene, config.scene / "fit")
         path = write_report(Scene(config.scene), out=config.out)
         print(Exported(path, (path,)))
     else:

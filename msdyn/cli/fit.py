@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from msdyn.cli.run import parse, run
+from msdyn.cli.run import RESUMES, parse, run
 from msdyn.fit.config import PRESETS, FitConfig, preset
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     first.add_argument("--preset", default="default")
     name = first.parse_known_args(arguments)[0].preset
     default = FitCommand.of(name if name in PRESETS else "default")
-    return run(_fit, parse(FitCommand, arguments, "msdyn-fit", DESCRIPTION, default))
+    command = parse(FitCommand, arguments, "msdyn-fit", DESCRIPTION, default)
+    return run(_fit, command, interrupted=RESUMES)
 
 
 def _fit(command: FitCommand) -> None:

@@ -50,6 +50,7 @@ FIGURES = {
     ),
 }
 """Figures of each stage in the table, if its record has them."""
+STAGES_KEPT = "finished stages are kept, the same command resumes with the one that was running"
 NOT_FIT = "is a scene directory, but not one that a fit would do well on"
 
 
@@ -67,8 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if any(argument.split("=")[0] == "--check" for argument in argv):
         return run(_check, parse(CheckConfig, argv, PROG, "Check a scene directory."))
     if any(argument.split("=")[0] == "--from" for argument in argv):
-        return run(_from_dycheck, parse(DycheckConfig, argv, PROG, "Import a sequence of DyCheck."))
-    return run(_preprocess, parse(PreprocessConfig, argv, PROG, DESCRIPTION))
+        config = parse(DycheckConfig, argv, PROG, "Import a sequence of DyCheck.")
+        return run(_from_dycheck, config, interrupted=STAGES_KEPT)
+    return run(
+        _preprocess, parse(PreprocessConfig, argv, PROG, DESCRIPTION), interrupted=STAGES_KEPT
+    )
 
 
 def _preprocess(config: PreprocessConfig) -> int:

@@ -21,6 +21,7 @@ from msdyn.devices import DeviceName, choose_device
 from msdyn.errors import InputError
 from msdyn.files import atomic_path, write_json
 from msdyn.io import VideoWriter
+from msdyn.locks import writing_to
 from msdyn.render import RenderedImage
 from msdyn.render.pictures import OUTPUTS, Painter
 from msdyn.scene import frame_path
@@ -109,6 +110,8 @@ def render_to_files(config: RenderConfig) -> list[Path]:
     canvas = _Canvas(painter, plan, config)
     targets = {name: _target(out, name, outputs, config) for name in outputs}
     with ExitStack() as stack:
+        if out.suffix == "":
+            stack.enter_context(writing_to(out))
         writers = {name: _writer(path, stack, config, sequence) for name, path in targets.items()}
         rows = tqdm(
             range(len(plan)), desc=f"render {out.name}", unit="image", disable=len(plan) == 1
@@ -116,9 +119,9 @@ def render_to_files(config: RenderConfig) -> list[Path]:
         for row in rows:
             for name, picture in canvas.pictures(row, outputs, out.suffix.lower()):
                 writers[name](row, picture)
-    if out.suffix == "":
-        write_json(out / "render.json", canvas.record(outputs))
-        return [out]
+        if out.suffix == "":
+            write_json(out / "render.json", canvas.record(outputs))
+            return [out]
     return list(targets.values())
 
 

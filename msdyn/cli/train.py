@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from msdyn.cli.run import parse, run
+from msdyn.cli.run import RESUMES, parse, run
 from msdyn.feedforward.training.command import TrainCommandConfig
 
 DESCRIPTION = (
@@ -33,7 +33,8 @@ _LINES: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run(_train, parse(TrainCommandConfig, argv, "msdyn-train", DESCRIPTION))
+    config = parse(TrainCommandConfig, argv, "msdyn-train", DESCRIPTION)
+    return run(_train, config, interrupted=RESUMES)
 
 
 def _train(config: TrainCommandConfig) -> None:

@@ -37,7 +37,8 @@ class ViewConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run(_view, parse(ViewConfig, argv, "msdyn-view", DESCRIPTION))
+    config = parse(ViewConfig, argv, "msdyn-view", DESCRIPTION)
+    return run(_view, config, interrupted="the viewer has stopped")
 
 
 def _view(config: ViewConfig) -> None:

@@ -22,7 +22,7 @@ from msdyn.evaluate.protocol import (
     evaluate_views,
 )
 from msdyn.evaluate.stamp import code_stamp
-from msdyn.files import without_nan, write_json
+from msdyn.files import refuse_links, without_nan, write_json
 from msdyn.reading import read_json
 from msdyn.render import RenderedImage
 from msdyn.scene import Scene, View, frame_path
@@ -92,6 +92,7 @@ def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
     variant = Variant(config.levels, config.frozen)
     lpips = load_lpips(config.lpips, download=config.lpips_download)
     folder = fit / "eval"
+    refuse_links(scene.directory if fit.is_relative_to(scene.directory) else fit, folder)
     every = options["holdout_every"]
     held_out = list(range(every - 1, len(scene) - 1, every)) if every else []
     frames = held_out or list(range(0, len(scene), 8))

@@ -21,6 +21,8 @@ from msdyn.export.player import export_player
 from msdyn.export.points import export_points
 from msdyn.export.recording import export_rrd
 from msdyn.export.tracks import export_tracks
+from msdyn.files import refuse_links
+from msdyn.locks import writing_to
 from msdyn.render import grid_points, point_tracks
 from msdyn.sequence import (
     GaussianSequence,
@@ -103,6 +105,7 @@ def export_scene(config: ExportConfig) -> Exported:
     if out is None:
         folder = config.scene if config.scene.is_dir() else config.scene.parent
         out = folder / "export" / _FILES.get(config.format, config.format)
+        refuse_links(folder, out)
     return export_sequence(sequence, replace(config, out=out))
 
 
@@ -117,11 +120,19 @@ def export_sequence(sequence: GaussianSequence, config: ExportConfig) -> Exporte
     if config.format == "report":
         raise InputError("report: needs the folder of a fit, not a sequence alone; "
                          "use msdyn-export, or msdyn.view.write_report")  # fmt: skip
-    out, what = config.out, config.what
+    out = config.out
     suffix = Path(_FILES.get(config.format, "")).suffix
     if out.suffix.lower() != suffix and (suffix or out.is_file()):
         expected = f"a {suffix} file" if suffix else "a folder"
         raise InputError(f"--out: expected {expected} for {config.format}, got {out}")
+    # A single file is renamed when it is complete, and needs no lock.
+    with contextlib.nullcontext() if suffix else writing_to(out):
+        return Exported(out, tuple(_export(sequence, out, config)))
+
+
+def _export(sequence: GaussianSequence, out: Path, config: ExportConfig) -> list[Path]:
+    """Write a format to a file or folder and return the files."""
+    what = config.what
     times = _times(sequence, config)
     levels = what.num_levels(sequence)
     labels = what.labels(sequence)
@@ -148,7 +159,7 @@ def export_sequence(sequence: GaussianSequence, config: ExportConfig) -> Exporte
         files = export_rrd(sequence, out, times, what)
     else:
         files = export_points(sequence, out, times, what)
-    return Exported(out, tuple(files))
+    return files
 
 
 def _times(sequence: GaussianSequence, config: ExportConfig) -> Real[np.ndarray, " times"]:

@@ -6,7 +6,6 @@ prefixes only.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,7 +17,6 @@ from torch import Tensor
 from msdyn.errors import InputError
 from msdyn.feedforward.config import ModelConfig
 from msdyn.feedforward.model import Movies, needs_float32
-from msdyn.files import atomic_path
 from msdyn.reading import (
     OtherFormatError,
     as_schema,
@@ -28,6 +26,7 @@ from msdyn.reading import (
     reading,
     safetensors_header,
 )
+from msdyn.tensor_files import write_tensors
 
 __all__ = [
     "load_model",
@@ -77,15 +76,12 @@ def save_model(
         dtype: of the weights in the file.
         weights: all of them, if the network has been divided among processes.
     """
-    from safetensors.torch import save_file
-
     header = {"version": 1, "config": model.config.to_json(), "about": dict(about or {})}
     tensors = {
-        name: value.detach().to("cpu", dtype).contiguous()
+        name: value.detach().to("cpu", dtype)
         for name, value in (weights or _weights(model)).items()
     }
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"format": _FORMAT, "header": json.dumps(header)})
+    write_tensors(path, tensors, format=_FORMAT, header=header)
 
 
 class _Header(TypedDict):

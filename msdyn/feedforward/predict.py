@@ -21,6 +21,7 @@ from msdyn.feedforward.model import Movies
 from msdyn.feedforward.pretrained import DEFAULT_MODEL, find_model
 from msdyn.feedforward.windows import choose_windows, default_overlap
 from msdyn.files import write_json
+from msdyn.locks import writing_to
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, save_sequence
 from msdyn.version import __version__
@@ -90,6 +91,13 @@ def predict_scene(scene: Scene, config: PredictConfig | None = None) -> Gaussian
     Reference: MoVieS (paper, 3).
     """
     config = config or PredictConfig(scene=scene.directory)
+    inside = scene.directory if config.out is None else None
+    with writing_to(config.out or scene.directory / "predict", inside=inside) as folder:
+        return _predict(scene, config, folder)
+
+
+def _predict(scene: Scene, config: PredictConfig, folder: Path) -> GaussianSequence:
+    """Predict into a folder, which is locked."""
     begin = time.perf_counter()
     device = choose_device(config.device)
     found = find_model(config.model)
@@ -123,8 +131,6 @@ def predict_scene(scene: Scene, config: PredictConfig | None = None) -> Gaussian
     sequence, counts = assemble(
         scene, windows, moving=model.config.moving, pruning=config.prune, progress=progress
     )
-    folder = config.out or scene.directory / "predict"
-    folder.mkdir(parents=True, exist_ok=True)
     save_sequence(sequence, folder / "sequence.safetensors")
     seconds = {"load": started - begin, "predict": time.perf_counter() - started}
     facts = {"size": list(size), "windows": chosen, "joins": residuals, "gaussians": counts}

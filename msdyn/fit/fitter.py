@@ -7,9 +7,9 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
@@ -19,17 +19,22 @@ from torch import Tensor
 from tqdm import tqdm
 
 from msdyn.devices import choose_device
-from msdyn.errors import InputError
+from msdyn.errors import InputError, ResourceError
 from msdyn.files import atomic_path, write_json
-from msdyn.fit.checkpoint import fingerprint, load_checkpoint, save_checkpoint
+from msdyn.fit.checkpoint import FitState, Progress, load_checkpoint, save_checkpoint
 from msdyn.fit.config import FitConfig
 from msdyn.fit.data import FitData, load_fit_data
 from msdyn.fit.density import make_sets
+from msdyn.fit.fingerprint import fingerprint
 from msdyn.fit.initialize import initialize
+from msdyn.fit.last_good import DivergedError, LastGood
 from msdyn.fit.objective import Objective
+from msdyn.interruption import postponed, tell, told
+from msdyn.locks import writing_to
 from msdyn.render import render_image
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, load_sequence, save_sequence
+from msdyn.step_log import StepLog
 from msdyn.version import __version__
 
 __all__ = ["Fitter", "fit_scene"]
@@ -38,6 +43,9 @@ _log = logging.getLogger(__name__)
 
 _CHECKPOINT_SECONDS = 60.0
 _LOG_EVERY = 20
+# After a loss that is not finite: how often the fit goes back, with what part of the step size.
+_RETURNS = 3
+_SMALLER = 0.5
 
 
 def fit_scene(
@@ -88,7 +96,8 @@ class Fitter:
         torch.manual_seed(config.seed)  # of the positions of split Gaussians
         self.started = time.perf_counter()
         self.step = 0
-        self.log: list[str] = []
+        self.batch, self.rate = config.batch, 1.0
+        self._returns = 0
 
     @property
     def seconds(self) -> float:
@@ -102,9 +111,21 @@ class Fitter:
 
     def run(self) -> GaussianSequence:
         """Initialise or resume, optimise, write the results and return the sequence."""
+        before = told()
+        try:
+            with self._folder():
+                return self._run()
+        finally:
+            tell(before)
+
+    def _folder(self) -> AbstractContextManager[Path]:
+        """Open the folder of the result for writing."""
+        inside = self.scene.directory if self.config.out is None else None
+        return writing_to(self.directory, inside=inside)
+
+    def _run(self) -> GaussianSequence:
         from msdyn.preprocess.report.fitness import judge_scene
 
-        self.directory.mkdir(parents=True, exist_ok=True)
         verdict = judge_scene(self.scene)
         if verdict.grade == "poor":
             _log.warning("warning: %s is poor input: %s", self.scene.directory, verdict.reason)
@@ -117,7 +138,7 @@ class Fitter:
         """Initialise, or restore a checkpoint."""
         config, info = self.config, self.scene.info
         predicted = self._prediction()
-        self.fingerprint = fingerprint(config, info.stages, self.scene.directory)
+        self.fingerprint = fingerprint(self.scene, config)
         start = initialize(self.data, config, info.timeline, info.world_units, predicted)
         self.data, self.sequence = start.data, start.sequence.to(self.device)
         changes = self.data.refinement.summary(self.scene.cameras)
@@ -133,24 +154,40 @@ class Fitter:
         )
         self.objective = Objective(self.data, config)
         if not config.restart:
-            restored = load_checkpoint(
-                self.directory / "checkpoint.safetensors", **self._checkpoint_parts()
-            )
-            if restored is not None:
-                self.step = restored[0]
-                self.started -= restored[1]
-                self._store()
-        if self.step == 0:
-            (self.directory / "metrics.jsonl").unlink(missing_ok=True)
+            self._resume()
+        self.log = StepLog(self.directory / "metrics.jsonl", self.step)
+        if self.log.last is not None:
+            self.started -= float(self.log.last.get("seconds", 0.0))
+        self._tell_progress()
+        self.last_good = LastGood(self._all, self.step)
 
-    def _checkpoint_parts(self) -> dict[str, Any]:
-        return {
-            "fingerprint": self.fingerprint,
-            "sets": {"static": self.static, "moving": self.moving},
-            "motion": self.sequence.motion,
-            "motion_optimiser": self.motion_optimiser,
-            "neighbours": self.objective.neighbours,
-        }
+    def _resume(self) -> None:
+        """Restore the checkpoint, if it is of this fit; else say what differs."""
+        path = self.directory / "checkpoint.safetensors"
+        progress, changed = load_checkpoint(path, self._all, fingerprint=self.fingerprint)
+        if progress is None:
+            if changed:
+                _log.warning("warning: %s: the fit starts again, as %s", self.directory, changed)
+            return
+        self.step, self.batch, rate = progress.step, progress.batch, progress.rate
+        self._slow_down(rate)
+        self._store()
+
+    @property
+    def _all(self) -> FitState:
+        """What the steps change."""
+        return FitState(
+            {"static": self.static, "moving": self.moving},
+            self.sequence.motion,
+            self.motion_optimiser,
+            self.objective.neighbours,
+        )
+
+    def _tell_progress(self) -> None:
+        if self.step:
+            tell(f"step {self.step} of {self.steps} is saved, the same command resumes there")
+        else:
+            tell("no step had been saved yet, the same command begins again")
 
     def _store(self) -> None:
         """Update the sequence with the current parameters, which density control replaces."""
@@ -170,23 +207,111 @@ class Fitter:
         return predicted.rescaled(self.data.fit_from_scene)
 
     def _optimise(self) -> None:
+        """Perform the steps that are left; an interruption waits for the end of a step."""
         saved = time.perf_counter()
         progress = tqdm(total=self.steps, initial=self.step, desc="fit", unit="step")
         try:
-            while self.step < self.steps:
-                values = self._one_step(self._frames_of(self.step))
-                self.step += 1
-                progress.update()
-                if self.step % _LOG_EVERY == 0 or self.step == self.steps:
-                    self._log(values, progress)
-                if time.perf_counter() - saved > _CHECKPOINT_SECONDS:
+            if self.step < self.steps:
+                # Kernels are compiled in it; an interruption need not wait, nothing is lost.
+                self._advance(progress)
+            with postponed() as asked:
+                try:
+                    while self.step < self.steps and not asked():
+                        self._advance(progress)
+                        if time.perf_counter() - saved > _CHECKPOINT_SECONDS:
+                            self._save_checkpoint()
+                            saved = time.perf_counter()
+                except KeyboardInterrupt:  # raised by `watch`, or the second one
+                    if not asked():
+                        self._save_checkpoint()
+                    raise
+                if asked():
                     self._save_checkpoint()
-                    saved = time.perf_counter()
-        except KeyboardInterrupt:
-            self._save_checkpoint()
-            raise
         finally:
             progress.close()
+
+    def _advance(self, progress: tqdm) -> None:
+        """Perform one step, and what is due after it."""
+        try:
+            self._step_in_parts(self._frames_of(self.step))
+            self.step += 1
+            if self.step % _LOG_EVERY == 0 or self.step == self.steps:
+                self._log(progress)
+        except DivergedError as error:
+            self._go_back(str(error))
+        except torch.OutOfMemoryError as error:
+            self._halve_batch(error)
+        progress.n = self.step
+        progress.update(0)
+
+    def _step_in_parts(self, frames: Int[np.ndarray, " frames"]) -> None:
+        """Perform the steps of a batch, one unless the batch has been halved."""
+        for first in range(0, len(frames), self.batch):
+            self._values = self._one_step(frames[first : first + self.batch])
+            self.last_good.note(self._values, self.step + 1)
+
+    def _halve_batch(self, error: Exception) -> None:
+        """Go back to the last good state, and render fewer frames at a time.
+
+        Raises:
+            ResourceError: it is one frame already.
+        """
+        if self.batch == 1:
+            raise ResourceError(
+                "the memory of the GPU is full with one frame per step; choose smaller images "
+                "(--long-side) or fewer Gaussians (--density.max-static, --density.max-moving)"
+            ) from error
+        before, self.batch = self.batch, self.batch // 2
+        _log.warning(
+            "warning: the memory of the GPU is full with %d frames per step; going on with %d",
+            before,
+            self.batch,
+        )
+        self._restore_last_good()
+        torch.cuda.empty_cache()
+
+    def _go_back(self, seen: str) -> None:
+        """Go back to the last good state with smaller steps, after a loss that is not finite.
+
+        Raises:
+            InputError: that has been tried often enough; the last good state is saved.
+        """
+        self._restore_last_good()
+        self._returns += 1
+        if self._returns > _RETURNS:
+            kept = "nothing was kept"
+            if self.step:
+                self._write_checkpoint()
+                save_sequence(self.state(), self.directory / "sequence.safetensors")
+                kept = f"the result of step {self.step} is in {self.directory}"
+            raise InputError(
+                f"fit: {seen}, and again after {_RETURNS} returns to step {self.step} with smaller "
+                f"steps; {kept}; check the scene with `msdyn-preprocess --check`, or lower --rate.*"
+            )
+        self._slow_down(_SMALLER)
+        _log.warning(
+            "warning: %s; going on from step %d with learning rates times %g", seen, self.step,
+            self.rate,
+        )  # fmt: skip
+
+    def _slow_down(self, factor: float) -> None:
+        """Multiply all learning rates."""
+        self.rate *= factor
+        for optimiser in self._optimisers():
+            for group in optimiser.param_groups:
+                group["lr"] *= factor
+
+    def _optimisers(self) -> list[torch.optim.Optimizer]:
+        sets = (self.static, self.moving)
+        return [o for group in sets for o in group.optimisers.values()] + [self.motion_optimiser]
+
+    def _restore_last_good(self) -> None:
+        for optimiser in self._optimisers():
+            optimiser.zero_grad(set_to_none=True)
+        self.step = self.last_good.step
+        self.last_good.restore(self._all)
+        self._store()
+        self.log = StepLog(self.log.path, self.step)
 
     def _frames_of(self, step: int) -> Int[np.ndarray, " frames"]:
         """Return the frames of a step: every epoch is a permutation seeded by seed and epoch."""
@@ -219,27 +344,29 @@ class Fitter:
 
     def _set_learning_rates(self) -> None:
         """Decay the learning rates of positions and patterns exponentially to a tenth."""
-        decay = 0.1 ** (self.step / self.steps)
+        decay = self.rate * 0.1 ** (self.step / self.steps)
         lr = self.config.rate
         for group in (self.static, self.moving):
             group.optimisers["means"].param_groups[0]["lr"] = lr.means * decay
         self.motion_optimiser.param_groups[0]["lr"] = lr.patterns * decay
 
-    def _log(self, values: dict[str, Float[Tensor, ""]], progress: tqdm) -> None:
-        row = {name: round(float(value), 6) for name, value in values.items()}
-        if not math.isfinite(row["loss"]):
-            raise InputError(
-                f"fit: the loss became {row['loss']} at step {self.step}; "
-                "check the scene with `msdyn-preprocess --check`, or lower --rate.*"
-            )
+    def _log(self, progress: tqdm) -> None:
+        """Write an entry of the log, and keep the state to go back to.
+
+        Raises:
+            DivergedError: a loss or a parameter is not finite.
+        """
+        self.last_good.check(self._all, self.step)
+        self.last_good.keep(self._all, self.step)
+        self._returns = 0
+        row: dict[str, float] = {k: round(float(v), 6) for k, v in self._values.items()}
         row |= {
             "step": self.step,
             "static": len(self.static),
             "moving": len(self.moving),
             "seconds": round(self.seconds, 2),
         }
-        with (self.directory / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        self.log.add(row)
         progress.set_postfix(
             loss=f"{row['loss']:.4f}",
             psnr=f"{row['psnr']:.1f}",
@@ -251,12 +378,21 @@ class Fitter:
             self.watch(self)
 
     def _save_checkpoint(self) -> None:
+        """Write a checkpoint of the present state, or the last good one if this is not finite."""
+        try:
+            self.last_good.check(self._all, self.step)
+        except DivergedError as error:
+            self._go_back(str(error))
+        self._write_checkpoint()
+
+    def _write_checkpoint(self) -> None:
         save_checkpoint(
             self.directory / "checkpoint.safetensors",
-            step=self.step,
-            seconds=self.seconds,
-            **self._checkpoint_parts(),
+            self._all,
+            Progress(self.step, self.batch, self.rate),
+            fingerprint=self.fingerprint,
         )
+        self._tell_progress()
 
     def _finish(self) -> GaussianSequence:
         self._save_checkpoint()

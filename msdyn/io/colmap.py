@@ -20,6 +20,7 @@ from jaxtyping import Float, Float64
 from msdyn.errors import InputError
 from msdyn.files import natural_order
 from msdyn.geometry import Cameras
+from msdyn.interruption import reinstall
 from msdyn.io.posed_images import PosedImages
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def load_pycolmap() -> ModuleType:
 
     import pycolmap
 
+    # COLMAP's log handles SIGTERM by printing a stack of C++ calls.
+    reinstall()
     return pycolmap
 
 

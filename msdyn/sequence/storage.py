@@ -1,6 +1,5 @@
 """Reading and writing `sequence.safetensors`, a Gaussian sequence in one file without pickle."""
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
@@ -10,7 +9,6 @@ import numpy as np
 import torch
 
 from msdyn.errors import InputError
-from msdyn.files import atomic_path
 from msdyn.geometry import Cameras
 from msdyn.motion import motion_class
 from msdyn.reading import (
@@ -24,6 +22,7 @@ from msdyn.reading import (
 from msdyn.scene import Timeline
 from msdyn.sequence.gaussians import Gaussians
 from msdyn.sequence.sequence import GaussianSequence
+from msdyn.tensor_files import write_tensors
 
 __all__ = ["load_sequence", "save_sequence"]
 
@@ -50,8 +49,6 @@ class _Header(TypedDict):
 
 def save_sequence(sequence: GaussianSequence, path: str | os.PathLike) -> None:
     """Write a sequence atomically: tensors by name, all else as JSON in the header."""
-    from safetensors.torch import save_file
-
     tensors: dict[str, torch.Tensor] = {}
     for part in ("static", "moving"):
         for name in _GAUSSIANS:
@@ -72,9 +69,7 @@ def save_sequence(sequence: GaussianSequence, path: str | os.PathLike) -> None:
         "canonical_frame": sequence.canonical_frame,
         "world_units": sequence.world_units,
     }
-    content = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(content, temporary, metadata={"format": _FORMAT, "header": json.dumps(header)})
+    write_tensors(path, tensors, format=_FORMAT, header=header)
 
 
 def load_sequence(

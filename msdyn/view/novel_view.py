@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
 from tqdm import tqdm
 
+from msdyn.files import scratch_folder
 from msdyn.html import Markup, figure, video
 from msdyn.io import write_video
 from msdyn.render import auto_path, render_images
@@ -43,8 +41,8 @@ def novel_view(sequence: GaussianSequence) -> Markup:
     caption = f"Novel view: {path}"
     if seconds > clip_seconds:
         caption += f"; slowed down {seconds / clip_seconds:.1f} times"
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "novel.mp4"
+    with scratch_folder() as folder:
+        file = folder / "novel.mp4"
         for quality in _QUALITIES:
             write_video(file, pictures, count / seconds, crf=quality)
             if file.stat().st_size <= _MAX_BYTES:

@@ -14,6 +14,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from msdyn.interruption import keep_temporary
+
 __all__ = ["patched_page"]
 
 _PATCHING = threading.Lock()
@@ -33,6 +35,7 @@ def patched_page() -> Iterator[tempfile.TemporaryDirectory[str]]:
 
     inner = infra.WebsockServer
     folder = tempfile.TemporaryDirectory(prefix="msdyn-view-")
+    keep_temporary(Path(folder.name))
 
     class PatchedServer(inner):
         def __init__(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from msdyn.colours import colour_depth, error_image, object_palette
-from msdyn.files import atomic_path
+from msdyn.files import atomic_path, scratch_folder
 from msdyn.html import (
     Markup,
     Path3D,
@@ -126,8 +125,8 @@ def _strip(facts: Facts) -> Markup:
             yield pair[::step, ::step]
 
     fps = facts.scene.info.timeline.fps * len(facts.frames) / len(facts.scene)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "strip.mp4"
+    with scratch_folder() as folder:
+        path = folder / "strip.mp4"
         write_video(path, frames(), fps, crf=26)
         caption = "left the input, right the reconstruction"
         return video(path, caption) + _soft(caption)

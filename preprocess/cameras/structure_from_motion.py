@@ -10,7 +10,6 @@ is 1.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from msdyn.files import scratch_folder
 from msdyn.geometry import Cameras, Rigid, Similarity, transform_points
 from msdyn.preprocess.cameras.camera_motion import (
     ROTATING_DEGREES,
@@ -105,8 +105,8 @@ class SfmCameras(Backend):
             if rotating.parallax < ROTATING_DEGREES:
                 return _rotating_solution(rotating, figures, scene)
 
-        with tempfile.TemporaryDirectory(prefix="msdyn-cameras-") as folder:
-            mappings, planar = self._map(scene, tracks, masks, Path(folder))
+        with scratch_folder() as folder:
+            mappings, planar = self._map(scene, tracks, masks, folder)
         figures = replace(figures, planar=planar)
         if not mappings:
             cameras = static if rotating is None else _rotating_cameras(rotating, scene)

@@ -14,7 +14,6 @@ surroundings of each object, a third one adds the objects. Between them, depth i
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 from jaxtyping import Float32, Int
 from tqdm import tqdm
 
+from msdyn.files import scratch_folder
 from msdyn.preprocess.contracts import CameraSolution, DepthMap, Figures, Masks
 from msdyn.preprocess.depth.consistency import Consistency
 from msdyn.preprocess.depth.multi_frame import MIN_POINTS, Body, DenseBody
@@ -108,7 +108,7 @@ def fuse(
     with contextlib.ExitStack() as stack:
         bar = tqdm(desc="depth   ", total=3 * len(scene), unit="step", disable=None, leave=False)
         stack.enter_context(bar)
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="msdyn-depth-")))
+        folder = stack.enter_context(scratch_folder())
         with DenseBody(scene, masks, background, size) as body:
             _measure(masks, body, folder, bar)
         completion, errors = _choose(completions, masks, folder, options.seed)

@@ -17,16 +17,15 @@ The module lies in this folder, or is a plugin (see `msdyn.plugins`).
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
 from msdyn.errors import InputError
+from msdyn.files import scratch_folder
 from msdyn.geometry import Cameras
 from msdyn.preprocess.checkpoints.huggingface import licence_of
 from msdyn.preprocess.checkpoints.pinned import PINNED
@@ -182,8 +181,7 @@ class ModelDepth(Backend):
         """Yield the depth map of each frame."""
         network = load_network(self.name, self.model, offline=self.offline, device=self.device)
         figures: Figures = network.placement.record
-        with tempfile.TemporaryDirectory(prefix="msdyn-depth-") as name:
-            folder = Path(name)
+        with scratch_folder() as folder:
             predictions = progress(_predictions(scene, network), "network", total=len(scene))
             for frame, inverse in predictions:
                 np.save(frame_path(folder, frame, ".npy"), inverse)

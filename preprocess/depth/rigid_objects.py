@@ -9,13 +9,12 @@ and its focal length wrong.
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool
 
+from msdyn.files import scratch_folder
 from msdyn.geometry import Cameras, Similarity
 from msdyn.preprocess.contracts import Masks
 from msdyn.preprocess.depth.multi_frame import Body
@@ -79,8 +78,7 @@ def solve_rigid_objects(
     focal = float(cameras.intrinsics[0, 0, 0])
     max_error = ERROR_RATIO * max(reprojection_error(background.points, cameras), FEATURE_ERROR_PX)
     bodies, frames = {}, key_frames(len(scene), max_key_frames)
-    with tempfile.TemporaryDirectory(prefix="msdyn-objects-") as name:
-        folder = Path(name)
+    with scratch_folder() as folder:
         moving = (~np.isin(masks[frame], (STATIC, IGNORE)) for frame in frames)
         features = extract_features(scene, moving, folder, frames=frames)
         for label, visible in candidates:

@@ -19,6 +19,7 @@ from jaxtyping import Bool
 from msdyn.errors import InputError
 from msdyn.files import write_json
 from msdyn.io import Dycheck, write_dycheck_views
+from msdyn.locks import writing_to
 from msdyn.preprocess.config import PreprocessConfig
 from msdyn.preprocess.pipeline import preprocess_video
 from msdyn.preprocess.progress import progress
@@ -99,6 +100,15 @@ def preprocess_dycheck(config: DycheckConfig) -> Scene:
         raise InputError(
             f"{directory}: exists and was not made by msdyn-preprocess; choose another with --out"
         )
+    with writing_to(directory):
+        return _write(config, sequence, source, options)
+
+
+def _write(
+    config: DycheckConfig, sequence: Dycheck, source: Path, options: PreprocessConfig
+) -> Scene:
+    """Write the scene directory, which is locked."""
+    directory = config.directory
     unseen = _unpack(sequence, source)
     scene = preprocess_video(options)
     for frame, pixels in unseen.items():

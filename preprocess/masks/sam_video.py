@@ -9,7 +9,6 @@ Reference: Ravi et al., "SAM 2: Segment Anything in Images and Videos", 2024; Zh
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from msdyn.files import scratch_folder
 from msdyn.preprocess.checkpoints.huggingface import (
     licence_of,
     load_pretrained,
@@ -122,8 +122,7 @@ class SamMasks(Backend):
         tracker = _Tracker(
             self.architecture, self.model, scene, offline=self.offline, device=self.device
         )
-        with tempfile.TemporaryDirectory(prefix="msdyn-masks-") as name:
-            folder = Path(name)
+        with scratch_folder() as folder:
             for frame, mask in progress(tracker.follow(prompts), "masks", total=len(scene)):
                 np.save(frame_path(folder, frame, ".npy"), mask)
             shares = []

@@ -20,6 +20,8 @@ from msdyn.feedforward.data.own_scenes import random_clips, scene_clip
 from msdyn.feedforward.data.shards import ClipWriter
 from msdyn.feedforward.data.sheet import save_clip_sheet
 from msdyn.feedforward.scenes.random_scenes import SceneOptions
+from msdyn.interruption import postponed
+from msdyn.locks import writing_to
 from msdyn.plugins import registered_choice
 
 __all__ = [
@@ -182,13 +184,19 @@ def write_clips(
         skip_damaged: leave out clips of which a frame cannot be read, with a warning.
     """
     written = before = damaged = 0
-    with ClipWriter(
-        folder,
-        shard_bytes=max(1, round(1e6 * options.shard_mb)),
-        image_format=options.images,
-        quality=options.quality,
-    ) as writer:
+    with (
+        writing_to(folder),
+        postponed() as asked,  # until the shard is complete
+        ClipWriter(
+            folder,
+            shard_bytes=max(1, round(1e6 * options.shard_mb)),
+            image_format=options.images,
+            quality=options.quality,
+        ) as writer,
+    ):
         for clip in tqdm(clips, "clips", total, unit="clip"):
+            if asked():
+                break
             if f"{clip.dataset}/{clip.name}" in writer:
                 before += 1
                 continue

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import tarfile
-import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -34,7 +33,8 @@ from msdyn.feedforward.data.index import (
     index_content,
     read_index,
 )
-from msdyn.files import atomic_path
+from msdyn.files import atomic_path, temporary_path
+from msdyn.interruption import forget_temporary, keep_temporary
 
 __all__ = ["ClipWriter", "index_paths"]
 
@@ -207,9 +207,9 @@ class ClipWriter:
     def _open_shard(self) -> IO[bytes]:
         if self._file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=".clips-", suffix=".tmp", dir=self.folder)
-            self._temporary = Path(name)
-            self._file = os.fdopen(handle, "w+b")
+            self._temporary = temporary_path(self.folder / "clips.tmp")
+            keep_temporary(self._temporary)
+            self._file = self._temporary.open("x+b")
         return self._file
 
     def _finish_shard(self) -> None:
@@ -223,9 +223,6 @@ class ClipWriter:
             path = self._next_shard()
             content = index_content(self._entries, self._file.tell())
             text = json.dumps(content, separators=(",", ":"), allow_nan=False)
-            umask = os.umask(0)
-            os.umask(umask)
-            self._temporary.chmod(0o666 & ~umask)  # mkstemp makes files private
             os.replace(self._temporary, path)
             with atomic_path(path.with_suffix(INDEX_SUFFIX)) as temporary:
                 temporary.write_text(text + "\n", encoding="utf-8")
@@ -243,6 +240,7 @@ class ClipWriter:
             self._file.close()
             with contextlib.suppress(OSError):
                 self._temporary.unlink(missing_ok=True)
+            forget_temporary(self._temporary)
         self._file, self._entries = None, []
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import math
 from pathlib import Path
 from typing import Any
 
-from msdyn.files import atomic_path
+from msdyn.step_log import StepLog
 
 __all__ = ["Records"]
 
@@ -18,13 +16,7 @@ class Records:
     def __init__(self, folder: Path, step: int = 0) -> None:
         """Open the log of a run that goes on after a step; what it has of later ones is dropped."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / "log.jsonl"
-        if self.path.is_file():
-            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if _step(line) <= step]
-            if len(kept) < len(lines):
-                with atomic_path(self.path) as temporary:
-                    temporary.write_text("".join(kept), encoding="utf-8")
+        self._log = StepLog(folder / "log.jsonl", step)
         self._writer: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -34,8 +26,7 @@ class Records:
 
     def add(self, entry: dict[str, Any]) -> None:
         """Write an entry with its step; numbers in it, and in dictionaries in it, are curves."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        self._log.add(entry)
         if self._writer is None:
             return
         for name, value in entry.items():
@@ -58,11 +49,3 @@ class Records:
         """Finish writing."""
         if self._writer is not None:
             self._writer.close()
-
-
-def _step(line: str) -> float:
-    """Return the step of an entry; infinity for a line that is not one, as of a full disk."""
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from msdyn.feedforward.training.parallel import Processes
 from msdyn.feedforward.training.pictures import save_sheet
 from msdyn.feedforward.training.records import Records
 from msdyn.files import write_json
+from msdyn.locks import writing_to
 from msdyn.reading import read_json
 from msdyn.version import __version__
 
@@ -57,7 +59,11 @@ def train(
     """
     training = training or config.training
     folder = config.out
-    with Processes.joined(config.device, config.parallel) as processes:
+    with (
+        Processes.joined(config.device, config.parallel) as processes,
+        # Only the first process writes; the others join it.
+        writing_to(folder) if processes.first else nullcontext(),
+    ):
         if processes.first:
             _check_folder(folder, training)
         processes.wait()
