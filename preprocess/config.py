@@ -19,6 +19,7 @@ from msdyn.preprocess.contracts import (
     SaliencyChoice,
     Stage,
 )
+from msdyn.preprocess.frame_matching import Numbering
 from msdyn.preprocess.frames.extract import FrameOptions
 from msdyn.preprocess.registry import backend_names, backends, find_backend
 
@@ -103,6 +104,11 @@ class PreprocessConfig:
     tracks_model: str | None = None
     """Folder, or repository on GitHub, with a hubconf.py that makes a network with the interface of
     the backend's; of raft also raft_small."""
+    numbering: tuple[int, int, float] | None = None
+    """NUMBER FRAME STEP: what numbers in the names of your files count. The file of this number is
+    of this frame of the video (from 0), each next number so many frames later: 1 0 1 for names from
+    1, 1 0 2 for every second frame. By default it is told by the names, of cameras also by
+    tracks."""
     world_units: Literal["metric", "arbitrary"] = "arbitrary"
     """Units of cameras from files: metric (metres) or arbitrary."""
 
@@ -133,6 +139,13 @@ class PreprocessConfig:
             raise InputError(f"max_frames: expected at least 2, got {self.max_frames}")
         if self.long_side < 0 or 0 < self.long_side < 64:
             raise InputError(f"long_side: expected at least 64, or 0, got {self.long_side}")
+        if self.numbering is not None and not (
+            min(self.numbering[:2]) >= 0 and 0 < self.numbering[2] < float("inf")
+        ):
+            raise InputError(
+                "numbering: expected NUMBER FRAME STEP, the first two >= 0, the step > 0, got "
+                + " ".join(f"{value:g}" for value in self.numbering)
+            )
         for stage in BACKEND_STAGES:
             self._check_backend(stage)
         if self.prompts is not None:
@@ -183,6 +196,7 @@ class PreprocessConfig:
             world_units=self.world_units,
             intrinsics=self.intrinsics,
             saliency=self.saliency,
+            numbering=None if self.numbering is None else Numbering(*self.numbering),
         )
 
     @property

@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 
 from msdyn.geometry import Cameras
+from msdyn.preprocess.frame_matching import Numbering
 from msdyn.preprocess.frames.footage import Footage
 from msdyn.preprocess.streamed import Figures, Streamed
 from msdyn.scene import Scene, Tracks
@@ -222,6 +223,7 @@ class BackendOptions:
         world_units: "metric" or "arbitrary", of cameras from files.
         intrinsics: fx fy cx cy in px of the video at full size, for files of cameras without them.
         saliency: whether masks by motion use a network for salient objects.
+        numbering: what numbers in names of files count, where the user says it.
     """
 
     name: str
@@ -234,6 +236,7 @@ class BackendOptions:
     world_units: str = "arbitrary"
     intrinsics: tuple[float, float, float, float] | None = None
     saliency: SaliencyChoice = "auto"
+    numbering: Numbering | None = None
 
 
 class Backend:
