@@ -118,7 +118,8 @@ def test_names_that_leave_no_choice_need_no_tracks(tmp_path, caplog):
 
 def test_cameras_of_another_clip_fit_in_no_reading(tmp_path):
     cameras = path()
-    other = Cameras.pinhole(110.0, WIDTH, HEIGHT, np.linalg.inv(cameras.cam_from_world[::-1]))
+    rising = cameras.cam_from_world[:, [1, 0, 2, 3]]  # sideways and upwards exchanged
+    other = replace(cameras, cam_from_world=rising[:, :, [1, 0, 2, 3]])
     with pytest.raises(InputError, match="in no reading of their names .*another clip"):
         solve(tmp_path, clip(tmp_path), other, range(23), range(1, 24), observed(cameras))
 
