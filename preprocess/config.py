@@ -70,7 +70,12 @@ class PreprocessConfig:
     """cameras.json of msdyn, transforms.json of nerfstudio, folder of COLMAP or DyCheck, npz of
     MegaSaM or Depth Anything 3, TUM trajectory; sizes other than the video's are scaled."""
     intrinsics: tuple[float, float, float, float] | None = None
-    """fx fy cx cy in pixels of the video at its full size, for a TUM trajectory, which has none."""
+    """fx fy cx cy in pixels of the video at its full size, upright: kept by structure from motion,
+    and those of a TUM trajectory, which has none. (Of images whose EXIF data has the focal length,
+    structure from motion starts from that.)"""
+    intrinsics_use: Literal["fixed", "start"] = "fixed"
+    """fixed: structure from motion keeps --intrinsics. start: it begins with their focal length,
+    and estimates it."""
     depth: Annotated[str | None, _backend_choice("depth")] = None
     """fused: multi-view stereo, completed along image edges. files: read --depth-path. The others
     are networks, aligned to the scale of the cameras."""
@@ -146,6 +151,13 @@ class PreprocessConfig:
                 "numbering: expected NUMBER FRAME STEP, the first two >= 0, the step > 0, got "
                 + " ".join(f"{value:g}" for value in self.numbering)
             )
+        if self.intrinsics is not None and not all(
+            0 < value < float("inf") for value in self.intrinsics
+        ):
+            raise InputError(
+                "intrinsics: expected fx fy cx cy > 0 in pixels of the video at its full size, got "
+                + " ".join(f"{value:g}" for value in self.intrinsics)
+            )
         for stage in BACKEND_STAGES:
             self._check_backend(stage)
         if self.prompts is not None:
@@ -195,6 +207,7 @@ class PreprocessConfig:
             prompts=self.prompts,
             world_units=self.world_units,
             intrinsics=self.intrinsics,
+            intrinsics_use=self.intrinsics_use,
             saliency=self.saliency,
             numbering=None if self.numbering is None else Numbering(*self.numbering),
         )

@@ -221,7 +221,8 @@ class BackendOptions:
         depth_scale: scene units per unit of depth files; None where the user gives none.
         prompts: file of prompts for a segmentation network.
         world_units: "metric" or "arbitrary", of cameras from files.
-        intrinsics: fx fy cx cy in px of the video at full size, for files of cameras without them.
+        intrinsics: fx fy cx cy in px of the video at full size, where the user gives them.
+        intrinsics_use: whether structure from motion keeps them, or starts from them.
         saliency: whether masks by motion use a network for salient objects.
         numbering: what numbers in names of files count, where the user says it.
     """
@@ -235,6 +236,7 @@ class BackendOptions:
     prompts: Path | None = None
     world_units: str = "arbitrary"
     intrinsics: tuple[float, float, float, float] | None = None
+    intrinsics_use: Literal["fixed", "start"] = "fixed"
     saliency: SaliencyChoice = "auto"
     numbering: Numbering | None = None
 

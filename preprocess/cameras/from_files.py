@@ -13,6 +13,7 @@ from msdyn.errors import InputError
 from msdyn.geometry import Cameras
 from msdyn.io import PosedImages, read_posed_images
 from msdyn.preprocess.cameras.camera_motion import motion_of_given
+from msdyn.preprocess.cameras.known_intrinsics import checked_intrinsics
 from msdyn.preprocess.cameras.numbering import choose_reading, possible_readings
 from msdyn.preprocess.cameras.reliability import MIN_REGISTERED, judge_cameras
 from msdyn.preprocess.contracts import (
@@ -77,7 +78,13 @@ class FileCameras(FileBackend):
         """
         options = scene.info.stages["frames"]["options"]
         source_size = (options["source_height"], options["source_width"])
+        if self.intrinsics is not None:
+            checked_intrinsics(self.intrinsics, source_size)
         posed = read_posed_images(self.path, self.intrinsics, source_size)
+        if self.intrinsics is not None and posed.layout != "TUM":
+            raise InputError(
+                f"--intrinsics: given, but {self.path} ({posed.layout}) has its own; leave it out"
+            )
         size = posed.cameras.height, posed.cameras.width
         slack = MODEL_STEP_PX if posed.depths is not None else 1.0
         factor = scale_factor(scene, size, self.path, slack)
