@@ -19,6 +19,7 @@ from msdyn.preprocess.contracts import (
     SaliencyChoice,
     Stage,
 )
+from msdyn.preprocess.frame_matching import Numbering
 from msdyn.preprocess.frames.extract import FrameOptions
 from msdyn.preprocess.registry import backend_names, backends, find_backend
 
@@ -69,7 +70,12 @@ class PreprocessConfig:
     """cameras.json of msdyn, transforms.json of nerfstudio, folder of COLMAP or DyCheck, npz of
     MegaSaM or Depth Anything 3, TUM trajectory; sizes other than the video's are scaled."""
     intrinsics: tuple[float, float, float, float] | None = None
-    """fx fy cx cy in pixels of the video at its full size, for a TUM trajectory, which has none."""
+    """fx fy cx cy in pixels of the video at its full size, upright: kept by structure from motion,
+    and those of a TUM trajectory, which has none. (Of images whose EXIF data has the focal length,
+    structure from motion starts from that.)"""
+    intrinsics_use: Literal["fixed", "start"] = "fixed"
+    """fixed: structure from motion keeps --intrinsics. start: it begins with their focal length,
+    and estimates it."""
     depth: Annotated[str | None, _backend_choice("depth")] = None
     """fused: multi-view stereo, completed along image edges. files: read --depth-path. The others
     are networks, aligned to the scale of the cameras."""
@@ -103,6 +109,11 @@ class PreprocessConfig:
     tracks_model: str | None = None
     """Folder, or repository on GitHub, with a hubconf.py that makes a network with the interface of
     the backend's; of raft also raft_small."""
+    numbering: tuple[int, int, float] | None = None
+    """NUMBER FRAME STEP: what numbers in the names of your files count. The file of this number is
+    of this frame of the video (from 0), each next number so many frames later: 1 0 1 for names from
+    1, 1 0 2 for every second frame. By default it is told by the names, of cameras also by
+    tracks."""
     world_units: Literal["metric", "arbitrary"] = "arbitrary"
     """Units of cameras from files: metric (metres) or arbitrary."""
 
@@ -133,6 +144,20 @@ class PreprocessConfig:
             raise InputError(f"max_frames: expected at least 2, got {self.max_frames}")
         if self.long_side < 0 or 0 < self.long_side < 64:
             raise InputError(f"long_side: expected at least 64, or 0, got {self.long_side}")
+        if self.numbering is not None and not (
+            min(self.numbering[:2]) >= 0 and 0 < self.numbering[2] < float("inf")
+        ):
+            raise InputError(
+                "numbering: expected NUMBER FRAME STEP, the first two >= 0, the step > 0, got "
+                + " ".join(f"{value:g}" for value in self.numbering)
+            )
+        if self.intrinsics is not None and not all(
+            0 < value < float("inf") for value in self.intrinsics
+        ):
+            raise InputError(
+                "intrinsics: expected fx fy cx cy > 0 in pixels of the video at its full size, got "
+                + " ".join(f"{value:g}" for value in self.intrinsics)
+            )
         for stage in BACKEND_STAGES:
             self._check_backend(stage)
         if self.prompts is not None:
@@ -182,7 +207,9 @@ class PreprocessConfig:
             prompts=self.prompts,
             world_units=self.world_units,
             intrinsics=self.intrinsics,
+            intrinsics_use=self.intrinsics_use,
             saliency=self.saliency,
+            numbering=None if self.numbering is None else Numbering(*self.numbering),
         )
 
     @property

@@ -24,6 +24,7 @@ from jaxtyping import Float, Int, Shaped, UInt8
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras
+from msdyn.preprocess.frame_matching import Numbering
 from msdyn.preprocess.frames.footage import Footage
 from msdyn.preprocess.streamed import Figures, Streamed
 from msdyn.scene import Scene, Tracks
@@ -244,8 +245,10 @@ class BackendOptions:
         depth_scale: scene units per unit of depth files; None where the user gives none.
         prompts: file of prompts for a segmentation network.
         world_units: "metric" or "arbitrary", of cameras from files.
-        intrinsics: fx fy cx cy in px of the video at full size, for files of cameras without them.
+        intrinsics: fx fy cx cy in px of the video at full size, where the user gives them.
+        intrinsics_use: whether structure from motion keeps them, or starts from them.
         saliency: whether masks by motion use a network for salient objects.
+        numbering: what numbers in names of files count, where the user says it.
     """
 
     name: str
@@ -257,7 +260,9 @@ class BackendOptions:
     prompts: Path | None = None
     world_units: str = "arbitrary"
     intrinsics: tuple[float, float, float, float] | None = None
+    intrinsics_use: Literal["fixed", "start"] = "fixed"
     saliency: SaliencyChoice = "auto"
+    numbering: Numbering | None = None
 
 
 class Backend:

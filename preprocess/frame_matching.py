@@ -1,13 +1,17 @@
 """Matches the user's files to the frames of a scene, and resamples them to its size.
 
 There may be one file per frame of the video, or one per frame of the scene; of the former, those of
-the frames in the scene are taken. Sizes other than the scene's are resampled, and the factor is
-recorded.
+the frames in the scene are taken. Files whose names end with numbers are matched by these: a series
+with a gap is never taken for a whole one. Sizes other than the scene's are resampled, and the
+factor is recorded.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +21,69 @@ from msdyn.errors import InputError
 from msdyn.files import natural_order
 from msdyn.scene import Scene
 
-__all__ = ["frame_files", "nearest", "rows_of_frames", "rows_of_names", "scale_factor"]
+__all__ = [
+    "NUMBERING_CURE",
+    "Numbering",
+    "frame_files",
+    "frame_numbers",
+    "is_stray",
+    "listed",
+    "nearest",
+    "rows_of_frames",
+    "scale_factor",
+    "series_gaps",
+]
+
+NUMBERING_CURE = "say which with --numbering NUMBER FRAME STEP"
+MOST_NAMED = 5  # missing files that an error names
+_STRAY_FOLDERS = ("__MACOSX",)
+
+
+@dataclass(frozen=True)
+class Numbering:
+    """How numbers in names of files count the frames of the video, as said by the user.
+
+    Attributes:
+        number: of some file.
+        frame: of the video, from 0, that this file is of.
+        step: frames of the video from one number to the next.
+    """
+
+    number: int
+    frame: int
+    step: float
+
+    def frames(self, numbers: Sequence[int]) -> Int[np.ndarray, " files"]:
+        """Return the frame of the video of each number."""
+        return np.floor(self.frame + self.step * (np.array(numbers) - self.number) + 0.5).astype(
+            int
+        )
+
+
+def is_stray(path: Path) -> bool:
+    """Return whether a file or folder is left by a file manager: hidden (`._1.png`), `__MACOSX`."""
+    return path.name.startswith(".") or path.name in _STRAY_FOLDERS
+
+
+def listed(folder: Path, suffixes: Iterable[str]) -> list[Path]:
+    """Return the files of a folder with one of some suffixes, by the numbers in their names.
+
+    Capital suffixes count; hidden files do not.
+    """
+    wanted = tuple(suffixes)
+    found = (
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in wanted and not is_stray(path) and path.is_file()
+    )
+    return sorted(found, key=natural_order)
+
+
+def frame_numbers(names: Sequence[str]) -> list[int] | None:
+    """Return the number that each name (without its suffix) ends with; None unless all differ."""
+    found = [re.search(r"(\d{1,18})\D*$", Path(name).stem) for name in names]
+    numbers = [int(match[1]) for match in found if match]
+    return numbers if len(set(numbers)) == len(names) else None
 
 
 def rows_of_frames(scene: Scene, count: int, what: str) -> Int[np.ndarray, " frames"]:
@@ -36,63 +102,30 @@ def rows_of_frames(scene: Scene, count: int, what: str) -> Int[np.ndarray, " fra
         return np.array(options["source_frames"])
     if count == len(scene):
         return np.arange(count)
-    raise InputError(
-        f"{what}: expected {options['source_frame_count']}, one for every frame of the video"
-        + (f", or {len(scene)}, one for every frame kept" if _subsampled(scene) else "")
-        + f"; got {count}"
-    )
+    raise InputError(f"{what}: {_expected(scene)}; got {count}")
 
 
-def rows_of_names(scene: Scene, names: tuple[str, ...], what: str) -> Int[np.ndarray, " frames"]:
-    """Return for each frame of the scene the row of its name in `names`, -1 where it has none.
-
-    For a folder of images the names are those of the images. For a video the names end with the
-    number of the frame, from 0 or from 1.
+def frame_files(
+    scene: Scene, folder: Path, suffixes: tuple[str, ...], numbering: Numbering | None = None
+) -> list[Path]:
+    """Return the files of a folder that belong to the frames of the scene.
 
     Args:
         scene: the scene.
-        names: of images.
-        what: begins the error: file and what the names are of.
-
-    Raises:
-        InputError: names without frame numbers, or of fewer than two frames.
-    """
-    options = scene.info.stages["frames"]["options"]
-    stems = [Path(name).stem for name in names]
-    if "source_names" in options:
-        key = {Path(name).stem: i for i, name in enumerate(options["source_names"])}
-        numbers = [key.get(stem, -1) for stem in stems]
-    else:
-        found = [re.search(r"(\d+)\D*$", stem) for stem in stems]
-        numbers = [int(match[1]) if match else -1 for match in found]
-        last = options["source_frame_count"] - 1
-        if min(numbers) > 0 and max(numbers) == last + 1:
-            numbers = [number - 1 for number in numbers]
-        if min(numbers) < 0 or max(numbers) > last or len(set(numbers)) < len(numbers):
-            raise InputError(
-                f"{what}: expected names that end with frame numbers of the video (0 to {last}), "
-                f"got {names[0]} to {names[-1]}; give one camera per frame, or name them so"
-            )
-    row_of = {number: row for row, number in enumerate(numbers) if number >= 0}
-    rows = np.array([row_of.get(frame, -1) for frame in options["source_frames"]])
-    if (rows >= 0).sum() < 2:
-        raise InputError(f"{what}: fewer than two of them are of the {len(scene)} frames kept")
-    return rows
-
-
-def frame_files(scene: Scene, folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Return the files of a folder that belong to the frames of the scene.
+        folder: of files, all of the first of the suffixes that there is.
+        suffixes: with their dot.
+        numbering: what the numbers in the names mean; otherwise that is told by the names.
 
     Raises:
         FileNotFoundError: there is no such folder.
-        InputError: no file of these suffixes, or not one per frame.
+        InputError: no file of these suffixes, or not one per frame; missing files are named.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
     for suffix in suffixes:
-        files = sorted(folder.glob(f"*{suffix}"), key=natural_order)
+        files = listed(folder, (suffix,))
         if files:
-            rows = rows_of_frames(scene, len(files), f"{folder}: {suffix} files")
+            rows = _rows_of_files(scene, files, f"{folder}: {suffix} files", numbering)
             return [files[row] for row in rows]
     raise InputError(f"{folder}: no {' or '.join(suffixes)} files in it")
 
@@ -124,6 +157,92 @@ def nearest(
     return image[rows[:, None], columns]
 
 
-def _subsampled(scene: Scene) -> bool:
-    """Return whether some frames of the video are not in the scene."""
-    return len(scene) != scene.info.stages["frames"]["options"]["source_frame_count"]
+def series_gaps(numbers: list[int]) -> list[int]:
+    """Return the numbers that an otherwise even series lacks; none where it is not even."""
+    steps = np.diff(numbers)
+    if not len(steps):
+        return []
+    step = Counter(steps.tolist()).most_common(1)[0][0]
+    if step < 1 or (steps % step).any() or (steps == step).mean() < 0.5:
+        return []
+    return sorted(set(range(numbers[0], numbers[-1], step)) - set(numbers))
+
+
+def _expected(scene: Scene) -> str:
+    """Return in words how many items are expected."""
+    count = scene.info.stages["frames"]["options"]["source_frame_count"]
+    kept = f", or {len(scene)}, one for every frame kept" if len(scene) != count else ""
+    return f"expected {count}, one for every frame of the video{kept}"
+
+
+def _rows_of_files(
+    scene: Scene, files: list[Path], what: str, numbering: Numbering | None
+) -> list[int]:
+    """Return the row in `files` of each frame of the scene; see `frame_files`."""
+    options = scene.info.stages["frames"]["options"]
+    kept, count = options["source_frames"], options["source_frame_count"]
+    numbers = frame_numbers([file.name for file in files])
+    if numbering is not None:
+        if numbers is None:
+            raise InputError(f"{what}: --numbering needs names that end with different numbers")
+        return _by_frame(scene, what, numbering.frames(numbers).tolist())
+    if "source_names" in options:
+        stems = {file.stem: row for row, file in enumerate(files)}
+        wanted = [Path(options["source_names"][frame]).stem for frame in kept]
+        if len(stems) == len(files) and set(wanted) <= set(stems):
+            return [stems[stem] for stem in wanted]
+    if numbers is None:
+        return rows_of_frames(scene, len(files), what).tolist()
+    gaps = series_gaps(numbers)
+    if not gaps and (len(files) == count or (len(files) == len(kept) and _is_run(numbers))):
+        return rows_of_frames(scene, len(files), what).tolist()
+    # Numbers of the frames of the video, from 0 or from 1.
+    readings = [[number - first for number in numbers] for first in (0, 1)]
+    possible = [r for r in readings if min(r) >= 0 and max(r) < count]
+    exact = [r for r in possible if set(r) == set(kept)]
+    if len(possible) > 1 and len(exact) == 1:
+        possible = exact
+    if len(possible) == 1 and set(kept) <= set(possible[0]):
+        return _by_frame(scene, what, possible[0])
+    if len(possible) > 1 and all(set(kept) <= set(reading) for reading in possible):
+        raise InputError(
+            f"{what}: they may be numbered from 0 or from 1 ({files[0].name} to {files[-1].name}); "
+            f"{NUMBERING_CURE}: 0 0 1 or 1 0 1"
+        )
+    if len(files) in (count, len(kept)) and not gaps and len(possible) == 0:
+        return rows_of_frames(scene, len(files), what).tolist()  # of another kind, as times
+    missing = gaps or sorted({*range(min(numbers), min(numbers) + count)} - set(numbers))
+    names = [_name_like(files[0], number) for number in missing[:MOST_NAMED]]
+    more = f" and {len(missing) - len(names)} more" if len(missing) > len(names) else ""
+    if not gaps and len(possible) > 1 and min(numbers) == 1 and len(missing) == 1:
+        names[0] += f" or {_name_like(files[0], 0)}"
+    raise InputError(
+        f"{what}: {_expected(scene)}; got {len(files)}, {files[0].name} to {files[-1].name}; "
+        f"missing: {', '.join(names)}{more}; give a file for every frame, or take fewer frames of "
+        "the video (--fps, --max-frames)"
+    )
+
+
+def _by_frame(scene: Scene, what: str, frames: list[int]) -> list[int]:
+    """Return the row of each frame of the scene among files of these frames of the video."""
+    kept = scene.info.stages["frames"]["options"]["source_frames"]
+    row_of = {frame: row for row, frame in enumerate(frames)}
+    missing = [frame for frame in kept if frame not in row_of]
+    if missing:
+        raise InputError(
+            f"{what}: expected one for each of the {len(kept)} frames kept, got none for "
+            f"{len(missing)} of them: frame {', '.join(map(str, missing[:MOST_NAMED]))}"
+            f"{', ...' if len(missing) > MOST_NAMED else ''} of the video"
+        )
+    return [row_of[frame] for frame in kept]
+
+
+def _is_run(numbers: list[int]) -> bool:
+    """Return whether these are 0, 1, 2, ... or 1, 2, 3, ..., in this order."""
+    return numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def _name_like(file: Path, number: int) -> str:
+    """Return the name of a file with another number in the place of its own."""
+    start, digits, end = re.split(r"(\d+)(?=\D*$)", file.stem)[:3]
+    return f"{start}{number:0{len(digits)}d}{end}{file.suffix}"

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from jaxtyping import Float64, Int, UInt8
 
 from msdyn.errors import InputError
 from msdyn.files import atomic_path
+from msdyn.io.hdr import to_standard_range, transfer_of
+from msdyn.io.video_ends import missing_end
 from msdyn.reading import MOST_FRAMES, check_image_size, opened_video
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class VideoInfo:
         width, height: size of the upright frames in square pixels.
         nominal: the file's timestamps are missing or not increasing; `seconds` are evenly spaced.
         thumbnails: small grey images of the frames, if requested.
+        hdr: transfer of a video of high dynamic range, HLG or PQ; "" of others.
     """
 
     seconds: Float64[np.ndarray, " frames"]
@@ -43,6 +45,7 @@ class VideoInfo:
     height: int
     nominal: bool
     thumbnails: UInt8[np.ndarray, "frames thumbnail_height thumbnail_width"] | None = None
+    hdr: str = ""
 
 
 def scan_video(path: str | os.PathLike, *, thumbnail_width: int = 0) -> VideoInfo:
@@ -55,7 +58,7 @@ def scan_video(path: str | os.PathLike, *, thumbnail_width: int = 0) -> VideoInf
     Raises:
         FileNotFoundError: there is no such file.
         InputError: not a video, frames of differing sizes, or a video that is cut short: decoding
-            ends with an error, or well before the declared duration. The message gives the number
+            ends with an error, or well before the declared end. The message gives the number
             of frames that decode.
     """
     from av.error import FFmpegError
@@ -63,12 +66,11 @@ def scan_video(path: str | os.PathLike, *, thumbnail_width: int = 0) -> VideoInf
     times: list[float | None] = []
     thumbnails: list[np.ndarray] = []
     size: tuple[int, int] | None = None
-    damage = ""
+    damage, hdr, last_duration = "", "", 0.0
     with opened_video(path) as (container, stream):
         rate = float(stream.average_rate or stream.guessed_rate or 25)
-        duration = _declared_duration(container, stream)
         try:
-            for frame in container.decode(stream):
+            for frame in _decoded(container, stream):
                 frame_size = _upright_size(frame, stream)
                 if size is None:
                     check_image_size(*frame_size, str(path))
@@ -81,23 +83,24 @@ def scan_video(path: str | os.PathLike, *, thumbnail_width: int = 0) -> VideoInf
                     )
                 size = frame_size
                 times.append(frame.time)
+                hdr = transfer_of(frame.color_trc) or ""
+                last_duration = float((frame.duration or 0) * (frame.time_base or 0))
                 if thumbnail_width:
                     thumbnails.append(_thumbnail(frame, size, thumbnail_width))
         except FFmpegError as error:
             damage = error.strerror or str(error)
+        if not damage and times:
+            damage = missing_end(Path(path), container, stream, times, last_duration, rate)
     if size is None:
         raise InputError(f"{path}: no frame of it decodes{damage and f' ({damage})'}")
     seconds, nominal = _timestamps(times, rate)
-    # Tolerance of three frames and 2 %: containers round, and the audio may be slightly longer.
-    if not damage and duration and seconds[-1] + 4 / rate < 0.98 * duration:
-        damage = f"its declared duration is {duration:.2f} s"
     if damage:
         raise InputError(
             f"{path}: the video is cut short or damaged: {len(times)} frames "
             f"({seconds[-1] + 1 / rate:.2f} s) decode, then it ends ({damage}); "
             "get a complete copy, or export the part that plays as a new file"
         )
-    return VideoInfo(seconds, *size, nominal, np.stack(thumbnails) if thumbnails else None)
+    return VideoInfo(seconds, *size, nominal, np.stack(thumbnails) if thumbnails else None, hdr)
 
 
 def read_video(
@@ -120,7 +123,7 @@ def read_video(
     count = 0
     with opened_video(path) as (container, stream):
         try:
-            for index, frame in enumerate(container.decode(stream)):
+            for index, frame in enumerate(_decoded(container, stream)):
                 count = index + 1
                 if wanted is None or index in wanted:
                     check_image_size(*_upright_size(frame, stream), str(path))
@@ -226,16 +229,25 @@ class VideoWriter:
             self.container.mux(packet)
 
 
-def _declared_duration(container: InputContainer, stream: VideoStream) -> float | None:
-    """Return the duration, seconds, in the file's metadata, or None."""
-    if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    tag = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", ""))
-    if tag:
-        return 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3])
-    if container.duration is not None and len(container.streams) == 1:
-        return container.duration / 1e6
-    return None
+def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
+    """Yield the frames of a video.
+
+    Packets before the first frame that refer to frames before the beginning, as in a recording that
+    starts between two key frames, are left out.
+    """
+    from av.error import InvalidDataError
+
+    begun = False
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except InvalidDataError:
+            if begun or packet.is_keyframe:
+                raise
+            continue
+        for frame in frames:
+            begun = True
+            yield cast("av.VideoFrame", frame)
 
 
 def _timestamps(
@@ -264,7 +276,12 @@ def _upright_size(frame: av.VideoFrame, stream: VideoStream) -> tuple[int, int]:
 
 
 def _upright_rgb(frame: av.VideoFrame, stream: VideoStream) -> UInt8[np.ndarray, "height width 3"]:
-    rgb = frame.to_ndarray(format="rgb24", width=_square_width(frame, stream), height=frame.height)
+    width, transfer = _square_width(frame, stream), transfer_of(frame.color_trc)
+    if transfer is None:
+        rgb = frame.to_ndarray(format="rgb24", width=width, height=frame.height)
+    else:
+        deep = frame.to_ndarray(format="rgb48le", width=width, height=frame.height)
+        rgb = to_standard_range(deep, transfer)
     return np.ascontiguousarray(np.rot90(rgb, _quarter_rotations(frame)))
 
 

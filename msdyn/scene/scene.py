@@ -120,8 +120,8 @@ class Tracks3D:
         query = self.query_frame
         if query.dtype.kind not in "iu" or not ((query >= 0) & (query < frames)).all():
             raise InputError(f"query_frame: expected indices from 0 to {frames - 1}")
-        if self.object.dtype.kind not in "iu":
-            raise InputError(f"object: expected whole numbers, got {self.object.dtype}")
+        if self.object.dtype.kind not in "fiu" or not np.isfinite(self.object).all():
+            raise InputError("object: expected finite numbers")
 
 
 class View:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from msdyn.errors import InputError
 from msdyn.geometry import Cameras
 from msdyn.io import PosedImages, read_posed_images
 from msdyn.preprocess.cameras.camera_motion import motion_of_given
+from msdyn.preprocess.cameras.known_intrinsics import checked_intrinsics
+from msdyn.preprocess.cameras.numbering import choose_reading, possible_readings
 from msdyn.preprocess.cameras.reliability import MIN_REGISTERED, judge_cameras
 from msdyn.preprocess.contracts import (
     BackendOptions,
@@ -22,12 +25,14 @@ from msdyn.preprocess.contracts import (
     SparsePoints,
     Verdict,
 )
-from msdyn.preprocess.frame_matching import rows_of_frames, rows_of_names, scale_factor
+from msdyn.preprocess.frame_matching import Numbering, rows_of_frames, scale_factor
 from msdyn.preprocess.multiview.absolute_pose import complete_cameras, interpolate_cameras
 from msdyn.preprocess.registry import register_backend
 from msdyn.scene import STATIC, Scene, Tracks
 
 __all__ = ["FileCameras"]
+
+_log = logging.getLogger(__name__)
 
 MODEL_STEP_PX = 16.0
 """Networks round sizes to multiples of 14 or 16 px."""
@@ -45,11 +50,15 @@ class FileCameras(FileBackend):
     world_units: str = "arbitrary"
     intrinsics: tuple[float, float, float, float] | None = None
     """fx fy cx cy in px of the video at its full size, where the file has none."""
+    numbering: Numbering | None = None
+    """What the numbers in names of images count; by default told by the names and the tracks."""
 
     @classmethod
     def from_options(cls, options: BackendOptions) -> FileCameras:
         """Return the backend that reads the path of the options."""
-        return cls(cls.given_path(options), options.world_units, options.intrinsics)
+        return cls(
+            cls.given_path(options), options.world_units, options.intrinsics, options.numbering
+        )
 
     def solve(self, scene: Scene, tracks: Tracks | None, masks: Masks | None) -> CameraSolution:
         """Return the cameras of the frames of the scene, scaled to the size of its images.
@@ -69,15 +78,24 @@ class FileCameras(FileBackend):
         """
         options = scene.info.stages["frames"]["options"]
         source_size = (options["source_height"], options["source_width"])
+        if self.intrinsics is not None:
+            checked_intrinsics(self.intrinsics, source_size)
         posed = read_posed_images(self.path, self.intrinsics, source_size)
-        cameras, known = _of_frames(scene, posed, self.path)
+        if self.intrinsics is not None and posed.layout != "TUM":
+            raise InputError(
+                f"--intrinsics: given, but {self.path} ({posed.layout}) has its own; leave it out"
+            )
+        size = posed.cameras.height, posed.cameras.width
         slack = MODEL_STEP_PX if posed.depths is not None else 1.0
-        factor = scale_factor(scene, (cameras.height, cameras.width), self.path, slack)
+        factor = scale_factor(scene, size, self.path, slack)
         height, width = scene.size
-        cameras = cameras.resized(width, height)
-        quality: Figures = {"layout": posed.layout, "resampled": factor}
-        verdict = Verdict("good")
+        posed = replace(posed, cameras=posed.cameras.resized(width, height))
         static = None if tracks is None else tracks.select(tracks.object == STATIC)
+        cameras, known, chosen = self._of_frames(scene, posed, static)
+        quality: Figures = {"layout": posed.layout, "resampled": factor}
+        if chosen:
+            quality["numbering"] = chosen
+        verdict = Verdict("good")
         if not known.all():
             cameras, placed = _complete(cameras, known, static)
             quality |= {"registered_frames": int(known.sum()), "frames": len(scene)}
@@ -105,6 +123,26 @@ class FileCameras(FileBackend):
             quality=quality,
         )
 
+    def _of_frames(
+        self, scene: Scene, posed: PosedImages, static: Tracks | None
+    ) -> tuple[Cameras, Bool[np.ndarray, " frames"], str]:
+        """Return a camera for each frame of the scene, which of them are known [T], and how names
+        were read where there was a choice."""
+        options = scene.info.stages["frames"]["options"]
+        count = len(posed.cameras)
+        every = count in (options["source_frame_count"], len(scene))
+        if posed.seconds is not None and not every:
+            return _at_times(scene, posed, self.path), np.ones(len(scene), bool), ""
+        if posed.names is not None:
+            what = f"{self.path}: images"
+            readings = possible_readings(scene, posed.names, what, self.numbering)
+            reading, line = choose_reading(readings, posed.cameras, static, what)
+            if line:
+                _log.warning("cameras: %s", line)
+            return posed.cameras[np.maximum(reading.rows, 0)], reading.rows >= 0, reading.text
+        rows = rows_of_frames(scene, count, f"{self.path}: frames")
+        return posed.cameras[rows], np.ones(len(rows), bool), ""
+
 
 def _complete(
     cameras: Cameras, known: Bool[np.ndarray, " frames"], tracks: Tracks | None
@@ -114,22 +152,6 @@ def _complete(
         return interpolate_cameras(cameras, known), np.zeros(len(known), bool)
     completed = complete_cameras(cameras, known, tracks)
     return completed.cameras, completed.found
-
-
-def _of_frames(
-    scene: Scene, posed: PosedImages, path: Path
-) -> tuple[Cameras, Bool[np.ndarray, " frames"]]:
-    """Return a camera for each frame of the scene, and which of them are known [T]."""
-    options = scene.info.stages["frames"]["options"]
-    count = len(posed.cameras)
-    every = count in (options["source_frame_count"], len(scene))
-    if posed.seconds is not None and not every:
-        return _at_times(scene, posed, path), np.ones(len(scene), bool)
-    if posed.names is not None and not every:
-        rows = rows_of_names(scene, posed.names, f"{path}: images")
-        return posed.cameras[np.maximum(rows, 0)], rows >= 0
-    rows = rows_of_frames(scene, count, f"{path}: frames")
-    return posed.cameras[rows], np.ones(len(rows), bool)
 
 
 def _at_times(scene: Scene, posed: PosedImages, path: Path) -> Cameras:

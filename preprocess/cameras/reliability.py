@@ -36,7 +36,10 @@ DEPTH_CURE = (
     "use a depth network (--depth small) or give depth maps (--depth files --depth-path DIR)"
 )
 CURE = f"{DEPTH_CURE}, or go on all the same with --accept-poor"
-FOCAL_CURE = f"give known cameras (--cameras files --cameras-path FILE), {CURE}"
+FOCAL_CURE = (
+    "give the focal length (--intrinsics FX FY CX CY) or known cameras (--cameras files "
+    f"--cameras-path FILE), {CURE}"
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class CameraFigures:
             not measured.
         planar: share of pairs of frames that one homography explains, None where not measured.
         given: the cameras are the user's, and their intrinsics known.
+        focal_given: the intrinsics are the user's, and were kept.
     """
 
     motion: Literal["moving", "rotating", "static", "unknown"]
@@ -71,6 +75,7 @@ class CameraFigures:
     focal_error: float | None = None
     planar: float | None = None
     given: bool = False
+    focal_given: bool = False
 
 
 def judge_cameras(figures: CameraFigures) -> Verdict:
@@ -101,7 +106,7 @@ def _why_weak(figures: CameraFigures) -> tuple[str, str] | None:
             f"there is little parallax ({_parallax(figures)}): depth is coarse",
             f"move the camera further sideways while filming, or {DEPTH_CURE}",
         )
-    planar = _planar(figures)
+    planar = "" if figures.focal_given else _planar(figures)
     if figures.focal_error is None and planar:
         return (
             f"the focal length cannot be checked{planar}: shapes may be distorted in depth",
@@ -126,7 +131,7 @@ def _why_weak(figures: CameraFigures) -> tuple[str, str] | None:
 def _why_poor(figures: CameraFigures) -> tuple[str, str] | None:
     """Return the reason and the cure where depth cannot be triangulated, else None."""
     if figures.motion == "static":
-        guess = "" if figures.given else " and the focal length is a guess"
+        guess = "" if figures.given or figures.focal_given else " and the focal length is a guess"
         return (
             f"the camera is static ({_background(figures)}): depth cannot be triangulated{guess}",
             CURE,

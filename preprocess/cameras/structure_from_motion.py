@@ -10,11 +10,14 @@ is 1.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 from tqdm import tqdm
 
 from msdyn.files import scratch_folder
@@ -24,6 +27,7 @@ from msdyn.preprocess.cameras.camera_motion import (
     STATIC_PX,
     background_motion,
 )
+from msdyn.preprocess.cameras.known_intrinsics import given_intrinsics, recorded_intrinsics
 from msdyn.preprocess.cameras.reliability import (
     MAX_PLANAR,
     MIN_REGISTERED,
@@ -33,6 +37,7 @@ from msdyn.preprocess.cameras.reliability import (
 )
 from msdyn.preprocess.contracts import (
     Backend,
+    BackendOptions,
     CameraSolution,
     Figures,
     Masks,
@@ -44,6 +49,7 @@ from msdyn.preprocess.multiview.absolute_pose import (
     key_frames,
 )
 from msdyn.preprocess.multiview.colmap import (
+    KnownIntrinsics,
     Mapping,
     map_cameras,
     match_features,
@@ -58,6 +64,8 @@ from msdyn.preprocess.registry import register_backend
 from msdyn.scene import STATIC, Scene, Tracks
 
 __all__ = ["SfmCameras"]
+
+_log = logging.getLogger(__name__)
 
 GUESSED_FOCAL = 0.85  # of the longer side: the main camera of a phone filming video
 # Residual up to which a rotating camera explains the clip where structure from motion finds no
@@ -80,6 +88,15 @@ class SfmCameras(Backend):
     do not grow with it; the poses of the others are estimated from their points."""
     seed: int = 0
     """Of every random choice."""
+    intrinsics: tuple[float, float, float, float] | None = None
+    """fx fy cx cy in px of the video at its full size, where known."""
+    intrinsics_use: Literal["fixed", "start"] = "fixed"
+    """Whether these are kept, or their focal length is a start."""
+
+    @classmethod
+    def from_options(cls, options: BackendOptions) -> SfmCameras:
+        """Return the backend with the intrinsics of the options."""
+        return cls(intrinsics=options.intrinsics, intrinsics_use=options.intrinsics_use)
 
     def solve(self, scene: Scene, tracks: Tracks | None, masks: Masks | None) -> CameraSolution:
         """Return the cameras.
@@ -92,29 +109,31 @@ class SfmCameras(Backend):
         assert tracks is not None, "this backend needs tracks"
         tracks = tracks.select(tracks.object == STATIC)
         height, width = scene.size
-        focal = GUESSED_FOCAL * max(width, height)
-        figures = CameraFigures("unknown", width, len(scene))
+        known = self._known(scene)
+        fixed = known is not None and known.fixed
+        k = _guess(width, height) if known is None else known.matrix
+        figures = CameraFigures("unknown", width, len(scene), focal_given=fixed)
         figures = replace(figures, background_px=background_motion(tracks))
-        static = Cameras.pinhole(focal, width, height, np.tile(np.eye(4), (len(scene), 1, 1)))
+        static = _cameras(k, scene, np.tile(np.eye(4), (len(scene), 1, 1)))
         if figures.background_px < STATIC_PX:
             return _solution(static, replace(figures, motion="static", registered=len(scene)))
 
-        rotating = solve_rotations(tracks, width, height, focal, self.seed)
+        rotating = solve_rotations(tracks, k, self.seed, fixed=fixed)
         if rotating is not None:
             figures = replace(figures, parallax=rotating.parallax)
             if rotating.parallax < ROTATING_DEGREES:
-                return _rotating_solution(rotating, figures, scene)
+                return _rotating_solution(rotating, k, figures, scene)
 
         with scratch_folder() as folder:
-            mappings, planar = self._map(scene, tracks, masks, folder)
+            mappings, planar = self._map(scene, tracks, masks, folder, known)
         figures = replace(figures, planar=planar)
         if not mappings:
-            cameras = static if rotating is None else _rotating_cameras(rotating, scene)
+            cameras = static if rotating is None else _rotating_cameras(rotating, k, scene)
             return _solution(cameras, figures)
 
         # Twice: the scale of the loss follows from the errors, which the first time reduces.
-        best = polish(polish(mappings[0]))
-        cameras = Cameras.pinhole(best.focal, width, height, best.cam_from_world)
+        best = polish(polish(mappings[0], fixed=fixed), fixed=fixed)
+        cameras = _cameras(best.intrinsics, scene, best.cam_from_world)
         completed = complete_cameras(cameras, best.registered, tracks)
         registered = best.registered | completed.found
         # Without the points of the tracks, which are selected by their angles.
@@ -127,27 +146,54 @@ class SfmCameras(Backend):
             registered=int(registered.sum()),
             error=best.error,
             angle=float(np.median(angles)) if len(angles) else 0.0,
-            focal_error=focal_error(
-                best.focal, (width / 2, height / 2), best.cam_from_world, best.points
+            focal_error=None
+            if fixed
+            else focal_error(
+                best.focal,
+                (float(best.intrinsics[0, 2]), float(best.intrinsics[1, 2])),
+                best.cam_from_world,
+                best.points,
             ),
             focals=tuple(
                 m.focal for m in mappings if m.error < CANDIDATE_ERROR * mappings[0].error
             ),
         )
-        no_parallax = planar > MAX_PLANAR or figures.angle < MIN_ANGLE_DEGREES
+        # With a known focal length a plane tells rotation from translation.
+        planar_only = planar > MAX_PLANAR and not fixed
+        no_parallax = planar_only or figures.angle < MIN_ANGLE_DEGREES
         if rotating and no_parallax and rotating.parallax < MAYBE_ROTATING_DEGREES:
-            return _rotating_solution(rotating, figures, scene)
+            return _rotating_solution(rotating, k, figures, scene)
         return _solution(cameras, figures, points)
 
+    def _known(self, scene: Scene) -> KnownIntrinsics | None:
+        """Return the intrinsics of the user, or else those recorded in the images; say so."""
+        if self.intrinsics is not None:
+            fixed = self.intrinsics_use == "fixed"
+            return given_intrinsics(scene, self.intrinsics, fixed=fixed)
+        known = recorded_intrinsics(scene)
+        if known is not None:
+            text = scene.info.stages["frames"]["options"]["source_focal"]
+            _log.warning("cameras: the focal length starts from %s", text)
+        return known
+
     def _map(
-        self, scene: Scene, tracks: Tracks, masks: Masks | None, folder: Path
+        self,
+        scene: Scene,
+        tracks: Tracks,
+        masks: Masks | None,
+        folder: Path,
+        known: KnownIntrinsics | None,
     ) -> tuple[list[Mapping], float]:
         """Return the mappings of all initial focal lengths, best first; the share of planar pairs.
 
         From SIFT features, and where these register too few frames, from the tracks.
         """
         frames = key_frames(len(scene), self.max_key_frames)
-        steps = (2 + len(self.focal_starts)) * len(frames)
+        starts: tuple[float | KnownIntrinsics, ...]
+        starts = tuple(start * max(scene.size) for start in self.focal_starts)
+        if known is not None:
+            starts = (known,)
+        steps = (2 + len(starts)) * len(frames)
         bar = tqdm(desc="cameras ", total=steps, unit="step", disable=None, leave=False)
 
         def progress() -> None:
@@ -155,14 +201,16 @@ class SfmCameras(Backend):
 
         with bar:
             features = match_features(
-                scene, masks, folder, seed=self.seed, frames=frames, step=bar.update
+                scene, masks, folder, seed=self.seed, frames=frames, known=known, step=bar.update
             )
-            mappings = self._from_all_starts(scene, features, folder, progress)
+            mappings = self._from_all_starts(scene, features, folder, starts, progress)
             if not mappings or mappings[0].share < MIN_REGISTERED:
                 bar.reset(steps)
-                flow = match_tracks(scene, tracks, folder, seed=self.seed, frames=frames)
+                flow = match_tracks(
+                    scene, tracks, folder, seed=self.seed, frames=frames, known=known
+                )
                 bar.update(2 * len(frames))
-                mappings += self._from_all_starts(scene, flow, folder, progress)
+                mappings += self._from_all_starts(scene, flow, folder, starts, progress)
                 mappings.sort(key=_rank)
             planar = planar_share(features)
         if mappings and mappings[0].share >= MIN_REGISTERED:
@@ -170,13 +218,17 @@ class SfmCameras(Backend):
         return mappings, planar
 
     def _from_all_starts(
-        self, scene: Scene, database: Path, folder: Path, step: Callable[[], object]
+        self,
+        scene: Scene,
+        database: Path,
+        folder: Path,
+        starts: tuple[float | KnownIntrinsics, ...],
+        step: Callable[[], object],
     ) -> list[Mapping]:
         """Return the mappings of all initial focal lengths, best first; call `step` after each."""
         found = []
-        for start in self.focal_starts:
-            focal = start * max(scene.size)
-            found.append(map_cameras(scene, database, focal, folder, seed=self.seed))
+        for start in starts:
+            found.append(map_cameras(scene, database, start, folder, seed=self.seed))
             step()
         return sorted((m for m in found if m is not None), key=_rank)
 
@@ -187,16 +239,36 @@ def _rank(mapping: Mapping) -> tuple[bool, float]:
     return not enough, mapping.error if enough else -mapping.share
 
 
-def _rotating_cameras(rotating: RotationSolution, scene: Scene) -> Cameras:
-    """Return cameras at the origin with these rotations."""
+def _guess(width: int, height: int) -> Float[np.ndarray, "3 3"]:
+    """Return the intrinsics of a camera of which nothing is known."""
+    focal = GUESSED_FOCAL * max(width, height)
+    return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+
+
+def _cameras(
+    intrinsics: Float[np.ndarray, "3 3"], scene: Scene, cam_from_world: Float[np.ndarray, "t 4 4"]
+) -> Cameras:
+    """Return cameras of one matrix of intrinsics."""
     height, width = scene.size
+    return Cameras(np.tile(intrinsics, (len(scene), 1, 1)), cam_from_world, width, height)
+
+
+def _rotating_cameras(
+    rotating: RotationSolution, intrinsics: Float[np.ndarray, "3 3"], scene: Scene
+) -> Cameras:
+    """Return cameras at the origin with these rotations."""
     cam_from_world = np.tile(np.eye(4), (len(scene), 1, 1))
     cam_from_world[:, :3, :3] = rotating.rotations
-    return Cameras.pinhole(rotating.focal, width, height, cam_from_world)
+    k = intrinsics.copy()
+    k[:2, :2] *= rotating.focal / intrinsics[0, 0]
+    return _cameras(k, scene, cam_from_world)
 
 
 def _rotating_solution(
-    rotating: RotationSolution, figures: CameraFigures, scene: Scene
+    rotating: RotationSolution,
+    intrinsics: Float[np.ndarray, "3 3"],
+    figures: CameraFigures,
+    scene: Scene,
 ) -> CameraSolution:
     """Return the result for a rotating camera."""
     figures = replace(
@@ -206,7 +278,7 @@ def _rotating_solution(
         error=rotating.error,
         focals=(rotating.focal,),
     )
-    return _solution(_rotating_cameras(rotating, scene), figures)
+    return _solution(_rotating_cameras(rotating, intrinsics, scene), figures)
 
 
 def _normalised(cameras: Cameras, points: SparsePoints) -> tuple[Cameras, SparsePoints]:
@@ -242,6 +314,8 @@ def _solution(
         if figures.focal_error is not None:
             quality["focal_error"] = round(figures.focal_error, 4)
         quality["planar_pairs"] = round(figures.planar, 4)
+    if figures.focal_given:
+        quality["intrinsics"] = "given"
     if is_ambiguous(figures):
         quality["ambiguous"] = True
     return CameraSolution(

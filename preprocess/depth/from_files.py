@@ -22,6 +22,7 @@ from msdyn.preprocess.contracts import (
     Masks,
 )
 from msdyn.preprocess.frame_matching import (
+    Numbering,
     frame_files,
     nearest,
     rows_of_frames,
@@ -43,11 +44,13 @@ class FileDepth(FileBackend):
 
     scale: float | None = None
     """Scene units per unit of the files."""
+    numbering: Numbering | None = None
+    """What the numbers in names of files count; by default told by the names."""
 
     @classmethod
     def from_options(cls, options: BackendOptions) -> FileDepth:
         """Return the backend that reads the path of the options."""
-        return cls(cls.given_path(options), options.depth_scale)
+        return cls(cls.given_path(options), options.depth_scale, options.numbering)
 
     def estimate(
         self,
@@ -66,7 +69,7 @@ class FileDepth(FileBackend):
         """
         if self.path.suffix == ".npz":
             return DepthResult(Streamed(self._maps(scene, self._stack(scene), MODEL_STEP_PX)))
-        files = frame_files(scene, self.path, DEPTH_SUFFIXES)
+        files = frame_files(scene, self.path, DEPTH_SUFFIXES, self.numbering)
         if files[0].suffix == ".png" and self.scale is None:
             raise InputError(
                 f"{files[0]}: a .png of depth needs --depth-scale, "

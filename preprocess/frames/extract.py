@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from msdyn.scene import Timeline, create_scene, frame_path, write_image
 
 __all__ = ["FrameOptions", "write_frames"]
 
+_log = logging.getLogger(__name__)
+
+IMAGE_WHITE = 255
 MIN_SIDE = 32
 """Smaller images are too small for optical flow."""
 
@@ -56,7 +60,9 @@ def write_frames(video: Path, directory: Path, options: FrameOptions) -> dict[st
         The source, for the record of the stage: `source_frames`, the index in the source of every
         frame; `source_frame_count`, `source_width`, `source_height`; `source_start_seconds`, the
         time of the first frame; `source_names`, of images; `shots`, their number between --start
-        and --end; and `timestamps`, "true" or, where the source has none that increase, "nominal".
+        and --end; `timestamps`, "true" or, where the source has none that increase, "nominal";
+        `source_white` of 16-bit images, `source_hdr`, the transfer of a video of high dynamic
+        range; and `source_focal_px`, `source_focal`, the focal length that images recorded.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -106,6 +112,19 @@ def write_frames(video: Path, directory: Path, options: FrameOptions) -> dict[st
     }
     if source.files:
         record["source_names"] = [file.name for file in source.files]
+    if source.white > IMAGE_WHITE:
+        record["source_white"] = source.white
+        _log.warning(
+            "frames: %s: images of 16 bits; 0 to %d is shown black to white", video, source.white
+        )
+    if source.hdr:
+        record["source_hdr"] = source.hdr
+        _log.warning(
+            "frames: %s: high dynamic range (%s), mapped to the standard range", video, source.hdr
+        )
+    if source.focal is not None:
+        record["source_focal_px"] = round(source.focal.px, 2)
+        record["source_focal"] = source.focal.text
     return record
 
 

@@ -70,7 +70,9 @@ class Footage:
         between = np.setdiff1d(np.arange(len(self)), self.kept)
         others: Iterator[np.ndarray] = iter(())
         if self.video is not None and len(between):
-            others = read_source(self.video, self.source_frames[between])
+            options = self.scene.info.stages["frames"]["options"]
+            white = options.get("source_white", 255)
+            others = read_source(self.video, self.source_frames[between], white)
         scene_frame = dict(zip(self.kept.tolist(), range(len(self.kept)), strict=True))
         for index in range(len(self)):
             if index in scene_frame:

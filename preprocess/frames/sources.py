@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import glob
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 
 from msdyn.errors import InputError
 from msdyn.files import natural_order
 from msdyn.io import read_video, scan_video
+from msdyn.preprocess.frame_matching import is_stray, listed
+from msdyn.preprocess.frames.recorded_focal import RecordedFocal, read_focal
 from msdyn.preprocess.frames.shots import THUMBNAIL_WIDTH
 from msdyn.reading import opened_image
 
@@ -25,6 +28,11 @@ __all__ = [
     "source_files",
 ]
 
+_log = logging.getLogger(__name__)
+
+MOST_WITHOUT_NUMBER = 0.2  # of the images of a folder
+WHITES = (255, 1023, 4095, 16383, 65535)
+"""Largest values of 8 to 16 bits."""
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -39,6 +47,9 @@ class Source:
         thumbnails: [T, h, w] grey.
         path: of the video.
         files: of the T images, in place of a video.
+        white: of 16-bit images, the value that is shown white.
+        focal: what the cameras wrote into the images; None of a video.
+        hdr: transfer of a video of high dynamic range, which is mapped to a standard range.
     """
 
     seconds: Float[np.ndarray, " frames"]
@@ -48,12 +59,15 @@ class Source:
     thumbnails: UInt8[np.ndarray, "frames h w"]
     path: Path
     files: tuple[Path, ...] = ()
+    white: int = 255
+    focal: RecordedFocal | None = None
+    hdr: str = ""
 
     def read(
         self, frames: Int[np.ndarray, " chosen"]
     ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
         """Yield the chosen frames [H, W, 3] RGB."""
-        return _read(self.path, self.files, frames)
+        return _read(self.path, self.files, frames, self.white)
 
 
 def open_source(path: Path, folder_fps: float) -> Source:
@@ -71,24 +85,33 @@ def open_source(path: Path, folder_fps: float) -> Source:
     if _is_video(path):
         info = scan_video(path, thumbnail_width=THUMBNAIL_WIDTH)
         assert info.thumbnails is not None
-        return Source(info.seconds, info.width, info.height, info.nominal, info.thumbnails, path)
+        return Source(
+            info.seconds,
+            info.width,
+            info.height,
+            info.nominal,
+            info.thumbnails,
+            path,
+            hdr=info.hdr,
+        )
     return _open_images(path, folder_fps)
 
 
 def read_source(
-    path: Path, frames: Int[np.ndarray, " chosen"]
+    path: Path, frames: Int[np.ndarray, " chosen"], white: int = 255
 ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     """Yield chosen frames [H, W, 3] RGB of a clip that has been opened before.
 
     Args:
         path: as of `open_source`; the clip is not checked again.
         frames: indices, increasing.
+        white: of 16-bit images, the value that is shown white.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
         InputError: a frame cannot be read.
     """
-    return _read(path, () if _is_video(path) else tuple(source_files(path)), frames)
+    return _read(path, () if _is_video(path) else tuple(source_files(path)), frames, white)
 
 
 def resize_frame(
@@ -105,15 +128,18 @@ def resize_frame(
 def source_files(path: Path) -> list[Path]:
     """Return the files that a clip consists of, in their order.
 
+    Of a folder of numbered images, a few without a number are left out.
+
     Raises:
         FileNotFoundError: there is no such file or folder, or no image matches the pattern.
     """
     if path.is_dir():
-        files = (file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-        return sorted(files, key=natural_order)
+        files = listed(path, IMAGE_SUFFIXES)
+        without = _without_number(files)
+        return [file for file in files if file not in without]
     if _is_pattern(path):
         found = [Path(name) for name in glob.glob(str(path), recursive=True)]
-        files = [file for file in found if file.suffix.lower() in IMAGE_SUFFIXES]
+        files = [f for f in found if f.suffix.lower() in IMAGE_SUFFIXES and not is_stray(f)]
         if not files:
             raise FileNotFoundError(
                 f"{path}: no images fit this pattern ({', '.join(IMAGE_SUFFIXES)})"
@@ -125,11 +151,11 @@ def source_files(path: Path) -> list[Path]:
 
 
 def _read(
-    path: Path, files: tuple[Path, ...], frames: Int[np.ndarray, " chosen"]
+    path: Path, files: tuple[Path, ...], frames: Int[np.ndarray, " chosen"], white: int
 ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     """Yield the chosen frames of a video or, if there are any, of image files."""
     if files:
-        return (_read_image(files[frame]) for frame in frames)
+        return (_shown(_read_image(files[frame]), white) for frame in frames)
     return read_video(path, frames)
 
 
@@ -148,7 +174,16 @@ def _open_images(path: Path, fps: float) -> Source:
     files = source_files(path)
     if not files:
         raise InputError(f"{path}: no images in this folder ({', '.join(IMAGE_SUFFIXES)})")
+    _refuse_twins(files)
+    if path.is_dir():
+        without = [file.name for file in _without_number(listed(path, IMAGE_SUFFIXES))]
+        if without:
+            _log.warning(
+                "frames: %s: left out, as the name has no number: %s", path, ", ".join(without)
+            )
     first: tuple[int, int] | None = None
+    deep = _read_image(files[0]).dtype == np.uint16
+    white = _white(files) if deep else WHITES[0]
     thumbnails = []
     for file in files:
         image = _read_image(file)
@@ -160,10 +195,41 @@ def _open_images(path: Path, fps: float) -> Source:
                 f"{file}: frames of differing sizes, {size[0]}x{size[1]} here and "
                 f"{first[0]}x{first[1]} in {files[0].name}"
             )
-        thumbnails.append(_thumbnail(image))
+        if (image.dtype == np.uint16) != deep:
+            raise InputError(
+                f"{file}: images of 8 and of 16 bits in one folder; convert them first"
+            )
+        thumbnails.append(_thumbnail(_shown(image, white)))
     assert first is not None
     times = np.arange(len(files)) / fps
-    return Source(times, *first, True, np.stack(thumbnails), path, tuple(files))
+    return Source(
+        times,
+        *first,
+        True,
+        np.stack(thumbnails),
+        path,
+        tuple(files),
+        white=white,
+        focal=read_focal(files, first),
+    )
+
+
+def _without_number(files: list[Path]) -> list[Path]:
+    """Return the images whose names have no number, where those of nearly all others have one."""
+    without = [file for file in files if not any(c.isdecimal() for c in file.stem)]
+    return without if len(without) <= MOST_WITHOUT_NUMBER * len(files) else []
+
+
+def _refuse_twins(files: list[Path]) -> None:
+    """Raise where two images have the same name and different suffixes: a frame would be twice."""
+    seen: dict[Path, Path] = {}
+    for file in files:
+        other = seen.setdefault(file.with_suffix(""), file)
+        if other is not file:
+            raise InputError(
+                f"{file}: there is also {other.name}; keep the images of one kind in the folder, "
+                f"or give a pattern ('*{file.suffix}')"
+            )
 
 
 def _thumbnail(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "h w"]:
@@ -175,11 +241,38 @@ def _thumbnail(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, 
     return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
 
 
-def _read_image(path: Path) -> UInt8[np.ndarray, "height width 3"]:
-    """Return an image, upright by its EXIF orientation."""
+def _white(files: list[Path]) -> int:
+    """Return the value shown white in 16-bit images: the largest of the sensor's range (10, 12, 14
+    or 16 bits) that their brightest pixel lies in."""
+    largest = max(int(_read_image(file).max()) for file in files)
+    return next(white for white in WHITES if largest <= white)
+
+
+def _shown(
+    image: Shaped[np.ndarray, "height width *channels"], white: int
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Return an image as 8-bit RGB."""
+    if image.dtype == np.uint8:
+        return image
+    grey = np.minimum(image.astype(np.float32) * (255 / white) + 0.5, 255).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def _read_image(path: Path) -> Shaped[np.ndarray, "height width *channels"]:
+    """Return an image, upright by its EXIF orientation: 8-bit RGB, or 16-bit grey [H, W].
+
+    Raises:
+        InputError: not an image, or one of other values.
+    """
     from PIL import ImageOps
 
     with opened_image(path) as image:
-        if image.mode[0] in "IF":  # 16 bits or more; converting would clip
-            raise InputError(f"{path}: expected 8-bit images, got mode {image.mode}")
+        if image.mode[0] in "IF":  # 16 bits or more
+            deep = np.array(ImageOps.exif_transpose(image))
+            if deep.dtype.kind in "iu" and deep.min() >= 0 and deep.max() <= WHITES[-1]:
+                return deep.astype(np.uint16)
+            raise InputError(
+                f"{path}: expected images of 8 bits, or grey ones of 16, got mode {image.mode}; "
+                "convert them first (ffmpeg -i in.tif out.png)"
+            )
         return np.array(ImageOps.exif_transpose(image).convert("RGB"))

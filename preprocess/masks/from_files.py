@@ -11,33 +11,50 @@ import numpy as np
 from msdyn.errors import InputError
 from msdyn.files import natural_order
 from msdyn.preprocess.contracts import (
+    BackendOptions,
     CameraSolution,
     Figures,
     FileBackend,
     Mask,
     MaskResult,
 )
-from msdyn.preprocess.frame_matching import frame_files, nearest, scale_factor
+from msdyn.preprocess.frame_matching import (
+    Numbering,
+    frame_files,
+    is_stray,
+    listed,
+    nearest,
+    scale_factor,
+)
+from msdyn.preprocess.masks.pixel_values import MAX_OBJECTS, PixelValues, read_mask_file
 from msdyn.preprocess.progress import progress
 from msdyn.preprocess.registry import register_backend
 from msdyn.preprocess.streamed import Streamed
-from msdyn.reading import read_pixels
-from msdyn.scene import IGNORE, STATIC, Scene, Tracks
+from msdyn.scene import STATIC, Scene, Tracks
 
 __all__ = ["FileMasks"]
 
-MAX_OBJECTS = 254
+MASK_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 @register_backend("masks", "files", needs=("frames", "tracks"))
 @dataclass(frozen=True)
 class FileMasks(FileBackend):
-    """Index masks from a folder of 8-bit `.png`, or binary ones from one folder per object.
+    """Index masks from a folder of images, or binary ones from one folder per object.
 
-    Of a palette image the indices are taken. Where every pixel of every index image is 0 or 255,
-    255 is the one object, not "ignore". Folders are objects 1, 2, ... in the order of their names
-    (as in SA-V); where two overlap, the smaller one is in front.
+    Of a palette image the indices are taken; colours are objects, black is static. Where every
+    pixel of every index image is 0 or 255, 255 is the one object, not "ignore"; soft edges and the
+    errors of JPEG are then cut halfway (`pixel_values`). Folders are objects 1, 2, ... in the order
+    of their names (as in SA-V); where two overlap, the smaller one is in front.
     """
+
+    numbering: Numbering | None = None
+    """What the numbers in names of files count; by default told by the names."""
+
+    @classmethod
+    def from_options(cls, options: BackendOptions) -> FileMasks:
+        """Return the backend that reads the path of the options."""
+        return cls(cls.given_path(options), options.numbering)
 
     def segment(self, scene: Scene, tracks: Tracks, solution: CameraSolution | None) -> MaskResult:
         """Return the masks of the files.
@@ -51,30 +68,41 @@ class FileMasks(FileBackend):
         """
         folders = _object_folders(self.path)
         if folders:
-            files = [frame_files(scene, folder, (".png",)) for folder in folders]
+            files = [frame_files(scene, f, MASK_SUFFIXES, self.numbering) for f in folders]
             names = [folder.name for folder in folders]
             return MaskResult(Streamed(_merge_objects(scene, files, names)))
-        files = frame_files(scene, self.path, (".png",))
-        values, factor = set(), 1.0
-        for file in files:
-            mask = _read_index_mask(file)
-            factor = scale_factor(scene, mask.shape, file)
-            values |= set(np.unique(mask).tolist())
-        binary = IGNORE in values and values <= {STATIC, IGNORE}
-        masks = (_read_index_mask(file) for file in progress(files, "masks"))
-        if binary:
-            masks = (np.minimum(mask, 1) for mask in masks)
+        files = frame_files(scene, self.path, MASK_SUFFIXES, self.numbering)
+        values, factor = _values_of(scene, self.path, files)
+        masks = (values.labels(read_mask_file(file)[0]) for file in progress(files, "masks"))
         resized = (nearest(mask, scene.size) for mask in masks)
-        return MaskResult(Streamed.of(resized, {"resampled": factor, "binary": binary}))
+        figures: Figures = {"resampled": factor, "binary": values.binary}
+        if values.kind == "colours" or values.soft:
+            figures["stored_as"] = "colours" if values.kind == "colours" else "soft edges"
+        return MaskResult(Streamed.of(resized, figures))
+
+
+def _values_of(scene: Scene, path: Path, files: list[Path]) -> tuple[PixelValues, float]:
+    """Return what the values of mask files mean, and the factor of their size."""
+    values, factor = PixelValues(f"{path}: masks"), 1.0
+    for file in files:
+        stored, palette = read_mask_file(file)
+        factor = scale_factor(scene, stored.shape[:2], file)
+        values.add(file, stored, palette)
+    values.decide()
+    return values, factor
 
 
 def _object_folders(path: Path) -> list[Path]:
     """Return the folders of the objects, none where there are index images."""
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no such folder")
-    if any(path.glob("*.png")):
+    if listed(path, MASK_SUFFIXES):
         return []
-    folders = [p for p in path.iterdir() if p.is_dir() and any(p.glob("*.png"))]
+    folders = [
+        folder
+        for folder in path.iterdir()
+        if folder.is_dir() and not is_stray(folder) and listed(folder, MASK_SUFFIXES)
+    ]
     if len(folders) > MAX_OBJECTS:
         raise InputError(f"{path}: expected at most {MAX_OBJECTS} objects, got {len(folders)}")
     return sorted(folders, key=natural_order)
@@ -90,26 +118,15 @@ def _merge_objects(
         files: for each object a file per frame.
         names: of the folders.
     """
-    factor = 1.0
+    read = [_values_of(scene, of_object[0].parent, of_object) for of_object in files]
+    factor = read[-1][1]
     for of_frame in progress(list(zip(*files, strict=True)), "masks"):
         regions = []
-        for file in of_frame:
-            mask = _read_index_mask(file)
-            factor = scale_factor(scene, mask.shape, file)
+        for file, (values, _) in zip(of_frame, read, strict=True):
+            mask = values.labels(read_mask_file(file)[0])
             regions.append(nearest(mask, scene.size) > 0)
         result = np.full(scene.size, STATIC, np.uint8)
         for label in np.argsort([-int(region.sum()) for region in regions], kind="stable"):
             result[regions[label]] = label + 1
         yield result
     return {"folders": names, "resampled": factor}
-
-
-def _read_index_mask(path: Path) -> Mask:
-    """Return the index mask [H, W] of a file."""
-    image = read_pixels(path)
-    if image.ndim != 2 or image.dtype not in (np.uint8, np.bool_):
-        raise InputError(
-            f"{path}: expected one 8-bit channel (or a palette) of object numbers, "
-            f"got {image.dtype} {image.shape}"
-        )
-    return image.astype(np.uint8)

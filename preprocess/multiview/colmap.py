@@ -1,7 +1,8 @@
 """Structure from motion by COLMAP's global mapper (GLOMAP), behind plain arrays.
 
 COLMAP's conventions are ours: OpenCV axes, `cam_from_world`, pixel centres at +0.5. One camera is
-shared by all frames: a single focal length, the principal point in the middle, no distortion.
+shared by all frames: a single focal length, the principal point in the middle, no distortion, or
+intrinsics that are known.
 Files are written to a folder of the caller, and nothing is printed.
 """
 
@@ -24,6 +25,7 @@ from msdyn.preprocess.multiview.absolute_pose import longest_in_cells
 from msdyn.scene import STATIC, Scene, Tracks, frame_path, write_image
 
 __all__ = [
+    "KnownIntrinsics",
     "Mapping",
     "extract_features",
     "features_on",
@@ -58,11 +60,38 @@ _CAMERA_ID = 1
 
 
 @dataclass(frozen=True)
+class KnownIntrinsics:
+    """Intrinsics that are known before cameras are solved.
+
+    Attributes:
+        fx, fy, cx, cy: px of the scene.
+        fixed: they are kept; otherwise the focal length is a start.
+    """
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    fixed: bool
+
+    @property
+    def focal(self) -> float:
+        """px, the mean focal length."""
+        return (self.fx * self.fy) ** 0.5
+
+    @property
+    def matrix(self) -> Float[np.ndarray, "3 3"]:
+        """Of fixed intrinsics; of a start with the mean focal length."""
+        fx, fy = (self.fx, self.fy) if self.fixed else (self.focal, self.focal)
+        return np.array([[fx, 0, self.cx], [0, fy, self.cy], [0, 0, 1]])
+
+
+@dataclass(frozen=True)
 class Mapping:
     """A reconstruction by the mapper.
 
     Attributes:
-        focal: px.
+        intrinsics: [3, 3], px.
         registered: [T] frames whose camera was found.
         cam_from_world: [T, 4, 4], the identity where not registered.
         points: static structure.
@@ -71,13 +100,18 @@ class Mapping:
         tried: number of frames in the database.
     """
 
-    focal: float
+    intrinsics: Float[np.ndarray, "3 3"]
     registered: Bool[np.ndarray, " frames"]
     cam_from_world: Float[np.ndarray, "frames 4 4"]
     points: SparsePoints
     error: float
     model: Any
     tried: int
+
+    @property
+    def focal(self) -> float:
+        """px, along the rows."""
+        return float(self.intrinsics[0, 0])
 
     @property
     def share(self) -> float:
@@ -92,6 +126,7 @@ def match_features(
     *,
     seed: int,
     frames: Sequence[int] | None = None,
+    known: KnownIntrinsics | None = None,
     step: Callable[[int], object] = lambda frames: None,
 ) -> Path:
     """Find SIFT features in frames and match neighbouring ones; return the database.
@@ -102,6 +137,7 @@ def match_features(
         folder: for the files.
         seed: of the geometric verification.
         frames: F frames of the clip, increasing; all by default.
+        known: intrinsics, with which pairs of frames are verified.
         step: called with the number of frames done since the last call, 2 F in total.
     """
     import cv2
@@ -112,7 +148,7 @@ def match_features(
         around = np.ones((2 * MASK_MARGIN_PX + 1,) * 2, np.uint8)
         moving = ((masks[frame] != STATIC).astype(np.uint8) for frame in frames)
         usable = (cv2.dilate(mask, around) == 0 for mask in moving)
-    database = extract_features(scene, usable, folder, frames=frames, step=step)
+    database = extract_features(scene, usable, folder, frames=frames, known=known, step=step)
     match_neighbours(database, seed=seed)
     step(len(frames))
     return database
@@ -124,6 +160,7 @@ def extract_features(
     folder: Path,
     *,
     frames: Sequence[int] | None = None,
+    known: KnownIntrinsics | None = None,
     step: Callable[[int], object] = lambda frames: None,
 ) -> Path:
     """Find SIFT features in frames, on pixels where `usable` (a mask [H, W] per frame) is true.
@@ -134,7 +171,7 @@ def extract_features(
     pycolmap = load_pycolmap()
     frames = range(len(scene)) if frames is None else frames
     names = [_name(scene, frame) for frame in frames]
-    database = _new_database(scene, folder / "features.db")
+    database = _new_database(scene, folder / "features.db", known)
     # Added here and in order: extraction numbers images in the order in which its threads finish,
     # and the random choices of later steps depend on the numbers.
     _add_images(scene, database, frames)
@@ -207,13 +244,14 @@ def match_tracks(
     *,
     seed: int,
     frames: Sequence[int] | None = None,
+    known: KnownIntrinsics | None = None,
 ) -> Path:
     """Return a new database with static tracks as features and matches; see `match_features`.
 
     For clips in which optical flow can follow points where SIFT finds too few features.
     """
     pycolmap = load_pycolmap()
-    path = _new_database(scene, folder / "tracks.db")
+    path = _new_database(scene, folder / "tracks.db", known)
     frames = range(len(scene)) if frames is None else frames
     images = _add_images(scene, path, frames)
     kept = {frame: longest_in_cells(tracks, frame) for frame in frames}
@@ -251,9 +289,15 @@ def planar_share(database: Path) -> float:
 
 
 def map_cameras(
-    scene: Scene, database: Path, focal: float, folder: Path, *, seed: int
+    scene: Scene,
+    database: Path,
+    focal: float | KnownIntrinsics,
+    folder: Path,
+    *,
+    seed: int,
 ) -> Mapping | None:
-    """Solve cameras and structure of matched frames, from an initial focal length in px.
+    """Solve cameras and structure of matched frames, from an initial focal length in px, or from
+    intrinsics that are known.
 
     Returns:
         The largest reconstruction, or None where there is none.
@@ -262,14 +306,14 @@ def map_cameras(
     copy = folder / "mapping.db"
     shutil.copyfile(database, copy)  # the mapper writes into it
     with pycolmap.Database.open(copy) as opened:
-        camera = opened.read_camera(_CAMERA_ID)
-        camera.params = _camera_params(scene, focal)
-        opened.update_camera(camera)
+        opened.update_camera(_camera(scene, focal))
         tried = opened.num_images()
     options = pycolmap.GlobalPipelineOptions()
     options.random_seed = options.mapper.random_seed = seed
     options.multiple_models = False
     options.mapper.track_required_tracks_per_view = TRACKS_PER_FRAME
+    if isinstance(focal, KnownIntrinsics) and focal.fixed:
+        options.mapper.bundle_adjustment.refine_focal_length = False
     output = folder / "mapping"
     output.mkdir(exist_ok=True)
     with _quiet():
@@ -280,10 +324,11 @@ def map_cameras(
     return _read(largest, len(scene), tried)
 
 
-def polish(mapping: Mapping, focal: float | None = None) -> Mapping:
+def polish(mapping: Mapping, focal: float | None = None, *, fixed: bool = False) -> Mapping:
     """Return the mapping after another bundle adjustment, with a loss of the scale of the errors.
 
-    With `focal` (px) given, the focal length is set to it and fixed.
+    With `focal` (px) given, the focal length is set to it and fixed; with `fixed`, the intrinsics
+    are kept as they are.
 
     The mapper's loss is quadratic for all errors below a pixel, though most features are several
     times more exact than that and the others are outliers: on a rendered clip of known cameras the
@@ -295,11 +340,12 @@ def polish(mapping: Mapping, focal: float | None = None) -> Mapping:
     local = (rotation @ points.xyz[points.point][..., None])[..., 0]
     local += mapping.cam_from_world[points.frame, :3, 3]
     camera = next(iter(mapping.model.cameras.values()))
-    error = mapping.focal * local[:, :2] / local[:, 2:] + camera.params[1:] - points.xy
+    k = mapping.intrinsics
+    error = k[[0, 1], [0, 1]] * local[:, :2] / local[:, 2:] + k[:2, 2] - points.xy
     options = pycolmap.BundleAdjustmentOptions()
     if focal is not None:
         camera.params = [focal, *camera.params[1:]]
-        options.refine_focal_length = False
+    options.refine_focal_length = focal is None and not fixed
     options.ceres.loss_function_type = pycolmap.LossFunctionType.SOFT_L1
     options.ceres.loss_function_scale = 0.5 * float(np.median(np.linalg.norm(error, axis=1)))
     options.ceres.solver_options.max_num_iterations = POLISH_ITERATIONS
@@ -337,23 +383,15 @@ def _read(model: Any, frames: int, tried: int) -> Mapping:
         np.array(xy, np.float32).reshape(-1, 2),
     )
     camera = next(iter(model.cameras.values()))
+    k = np.asarray(camera.calibration_matrix(), np.float64)
     error = float(model.compute_mean_reprojection_error())
-    return Mapping(float(camera.params[0]), registered, cam_from_world, points, error, model, tried)
+    return Mapping(k, registered, cam_from_world, points, error, model, tried)
 
 
-def _new_database(scene: Scene, path: Path) -> Path:
+def _new_database(scene: Scene, path: Path, known: KnownIntrinsics | None = None) -> Path:
     """Create a database with the camera of a scene; return its path."""
-    pycolmap = load_pycolmap()
-    height, width = scene.size
-    with pycolmap.Database.open(path) as database:
-        camera = pycolmap.Camera(
-            model="SIMPLE_PINHOLE",
-            width=width,
-            height=height,
-            params=_camera_params(scene, VERIFICATION_FOCAL * max(width, height)),
-        )
-        camera.camera_id = _CAMERA_ID
-        camera.has_prior_focal_length = True
+    with load_pycolmap().Database.open(path) as database:
+        camera = _camera(scene, known or VERIFICATION_FOCAL * max(scene.size))
         database.write_camera(camera, use_camera_id=True)
     return path
 
@@ -371,10 +409,19 @@ def _add_images(scene: Scene, database: Path, frames: Sequence[int]) -> dict[int
         return {int(Path(image.name).stem): image.image_id for image in opened.read_all_images()}
 
 
-def _camera_params(scene: Scene, focal: float) -> list[float]:
-    """Return the parameters of COLMAP's simple pinhole camera."""
+def _camera(scene: Scene, focal: float | KnownIntrinsics) -> Any:
+    """Return COLMAP's camera of a scene."""
     height, width = scene.size
-    return [float(focal), width / 2, height / 2]
+    if isinstance(focal, KnownIntrinsics) and focal.fixed:
+        model, params = "PINHOLE", [focal.fx, focal.fy, focal.cx, focal.cy]
+    elif isinstance(focal, KnownIntrinsics):
+        model, params = "SIMPLE_PINHOLE", [focal.focal, focal.cx, focal.cy]
+    else:
+        model, params = "SIMPLE_PINHOLE", [float(focal), width / 2, height / 2]
+    camera = load_pycolmap().Camera(model=model, width=width, height=height, params=params)
+    camera.camera_id = _CAMERA_ID
+    camera.has_prior_focal_length = True
+    return camera
 
 
 def _verification(seed: int) -> Any:

@@ -64,26 +64,27 @@ class _Pairs:
 
 
 def solve_rotations(
-    tracks: Tracks, width: int, height: int, focal_guess: float, seed: int = 0
+    tracks: Tracks, intrinsics: Float[np.ndarray, "3 3"], seed: int = 0, *, fixed: bool = False
 ) -> RotationSolution | None:
     """Fit a rotating camera to static tracks; None where no two frames share enough of them.
 
     Args:
         tracks: tracks of static points, px.
-        width, height: image size; the principal point is the centre.
-        focal_guess: px; a weak prior, for cameras that hardly rotate.
+        intrinsics: [3, 3], px; the focal length is a weak prior, for cameras that hardly rotate.
         seed: of the choice of tracks.
+        fixed: the focal length is known.
     """
-    pairs = _match_pairs(tracks, (width / 2, height / 2), seed)
+    focal_guess = float(intrinsics[0, 0])
+    pairs = _match_pairs(tracks, intrinsics, seed)
     if pairs is None:
         return None
     frames = tracks.num_frames
     focal = focal_guess
     rotations = _chain(pairs, frames, focal)
     for _ in range(ITERATIONS):
-        step = _step(pairs, rotations, focal, focal_guess)
+        step = _step(pairs, rotations, focal, focal_guess, fixed=fixed)
         rotations = _exp(step[:-1].reshape(-1, 3)) @ rotations
-        change = float(np.clip(step[-1], -0.2, 0.2))
+        change = 0.0 if fixed else float(np.clip(step[-1], -0.2, 0.2))
         focal *= np.exp(change)
         if np.abs(step[:-1]).max() < 1e-7 and abs(change) < 1e-6:
             break
@@ -103,11 +104,11 @@ def rotation_parallax(tracks: Tracks, cameras: Cameras, seed: int = 0) -> float 
         Degrees; None where no two frames share enough tracks.
     """
     mean = cameras.intrinsics.mean(0)
-    pairs = _match_pairs(tracks, (float(mean[0, 2]), float(mean[1, 2])), seed)
+    pairs = _match_pairs(tracks, mean, seed)
     if pairs is None:
         return None
     rotations = cameras.cam_from_world[:, :3, :3]
-    return _errors(pairs, rotations, float(mean[[0, 1], [0, 1]].mean()))[1]
+    return _errors(pairs, rotations, float(mean[0, 0]))[1]
 
 
 def _errors(
@@ -120,8 +121,13 @@ def _errors(
     return float(np.median(error)), float(np.degrees(np.arctan(parallax / focal)))
 
 
-def _match_pairs(tracks: Tracks, centre: tuple[float, float], seed: int) -> _Pairs | None:
-    """Return positions of tracks in pairs of frames, None where no two frames share enough."""
+def _match_pairs(tracks: Tracks, intrinsics: Float[np.ndarray, "3 3"], seed: int) -> _Pairs | None:
+    """Return positions of tracks in pairs of frames, None where no two frames share enough.
+
+    Rows are scaled to the focal length along the columns.
+    """
+    centre = intrinsics[:2, 2]
+    scale = np.array([1.0, intrinsics[0, 0] / intrinsics[1, 1]])
     rng = np.random.default_rng(seed)
     frames = tracks.num_frames
     first, second, rows = [], [], []
@@ -146,8 +152,8 @@ def _match_pairs(tracks: Tracks, centre: tuple[float, float], seed: int) -> _Pai
         second,
         np.cumsum(number) - number,
         pair,
-        tracks.look_up(index, first[pair])[0].astype(np.float64) - centre,
-        tracks.look_up(index, second[pair])[0].astype(np.float64) - centre,
+        (tracks.look_up(index, first[pair])[0].astype(np.float64) - centre) * scale,
+        (tracks.look_up(index, second[pair])[0].astype(np.float64) - centre) * scale,
     )
 
 
@@ -188,6 +194,8 @@ def _step(
     rotations: Float[np.ndarray, "frames 3 3"],
     focal: float,
     focal_guess: float,
+    *,
+    fixed: bool,
 ) -> Float[np.ndarray, " parameters"]:
     """Return a Gauss-Newton step [3 T + 1]: rotation vectors (from the left), log focal length."""
     residual, rotated, relative = _residual(pairs, rotations, focal)
@@ -223,7 +231,7 @@ def _step(
     np.add.at(hessian, (columns[:, :, None], columns[:, None, :]), hessians)
     np.add.at(gradient, columns, gradients)
     hessian[:3, :3] += 1e9 * np.eye(3)  # the first camera is fixed
-    hessian[-1, -1] += FOCAL_PRIOR**-2
+    hessian[-1, -1] += 1e12 if fixed else FOCAL_PRIOR**-2
     gradient[-1] += FOCAL_PRIOR**-2 * np.log(focal / focal_guess)
     diagonal = np.arange(size)
     hessian[diagonal, diagonal] += 1e-6 * hessian[diagonal, diagonal] + 1e-9

@@ -161,10 +161,15 @@ def turning_tracks(noise: float, shift: float = 0.0) -> tuple[Tracks, np.ndarray
     return Tracks.from_dense(xy, visible, visible.astype(float), none, none), rotations
 
 
+def middle(focal):
+    """Return intrinsics of images of 320x240, with the principal point in the middle."""
+    return np.array([[focal, 0, 160.0], [0, focal, 120], [0, 0, 1]])
+
+
 @pytest.mark.parametrize("guess", [180, 280, 450])
 def test_turning_camera_is_solved_whatever_focal_length_is_guessed(guess):
     tracks, rotations = turning_tracks(noise=0.0)
-    solved = solve_rotations(tracks, 320, 240, guess)
+    solved = solve_rotations(tracks, middle(guess))
     assert solved is not None
     assert solved.focal == pytest.approx(280, rel=2e-4)  # worst 6e-5: the prior
     assert np.abs(solved.rotations - rotations).max() < 1e-4  # worst 1.2e-5
@@ -173,7 +178,7 @@ def test_turning_camera_is_solved_whatever_focal_length_is_guessed(guess):
 
 def test_turning_camera_from_noisy_tracks():
     tracks, rotations = turning_tracks(noise=0.3)
-    solved = solve_rotations(tracks, 320, 240, 350)
+    solved = solve_rotations(tracks, middle(350))
     assert solved is not None
     assert solved.focal == pytest.approx(280, rel=5e-3)
     relative = solved.rotations @ rotations.swapaxes(1, 2)
@@ -182,15 +187,30 @@ def test_turning_camera_from_noisy_tracks():
     assert 0.1 < solved.parallax < 0.25  # the noise itself: 0.16
 
 
+def test_known_intrinsics_of_a_turning_camera_are_kept():
+    """Rows stretched by 1.1 and moved: pixels that are not square, an off-centre principal point.
+
+    With other intrinsics the rotations leave parallax.
+    """
+    tracks, rotations = turning_tracks(noise=0.0)
+    stretched = replace(tracks, run_xy=(tracks.run_xy * [1, 1.1] + [3, -20]).astype(np.float32))
+    k = np.array([[280, 0, 163], [0, 308, 112], [0, 0, 1.0]])
+    solved = solve_rotations(stretched, k, fixed=True)
+    assert solved is not None and solved.focal == 280
+    assert np.abs(solved.rotations - rotations).max() < 1e-4 and solved.parallax < 1e-3
+    wrong = solve_rotations(stretched, middle(400), fixed=True)
+    assert wrong is not None and wrong.focal == 400 and wrong.parallax > 0.2
+
+
 def test_a_shifted_camera_leaves_parallax_that_turning_does_not_explain():
     tracks, _ = turning_tracks(noise=0.0, shift=0.5)
-    solved = solve_rotations(tracks, 320, 240, 280)
+    solved = solve_rotations(tracks, middle(280))
     assert solved is not None and solved.parallax > 1
 
 
 def test_no_shared_tracks_no_rotations():
     tracks, _ = turning_tracks(noise=0.0)
-    assert solve_rotations(tracks.select(np.arange(5)), 320, 240, 280) is None
+    assert solve_rotations(tracks.select(np.arange(5)), middle(280)) is None
 
 
 def test_background_motion():

@@ -159,9 +159,9 @@ def test_black_and_white_masks_are_of_one_object(tmp_path, scene):
 
 
 def test_masks_that_do_not_fit_are_refused(tmp_path, scene):
-    colour = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    folder = write_masks(tmp_path / "m", [colour] * 4)
-    with pytest.raises(InputError, match="expected one 8-bit channel .or a palette."):
+    numbers = np.full((HEIGHT, WIDTH), 500, np.uint16)
+    folder = write_masks(tmp_path / "m", [numbers] * 4)
+    with pytest.raises(InputError, match="expected object numbers up to 254, got 500"):
         masks(FileMasks(folder), scene)
     (tmp_path / "m" / "00001.png").unlink()
     with pytest.raises(InputError, match="got 3"):

@@ -137,7 +137,7 @@ def test_keypoints_and_true_tracks():
     for change in (
         {"query_frame": np.array([0, 3])}, {"query_frame": np.array([0.0, 2])},
         {"visible": np.ones((2, 3))}, {"query_xy": np.full((2, 2), np.nan)},
-        {"object": np.zeros(2)}, {"xyz": np.full((2, 3, 3), np.inf)},
+        {"object": np.full(2, np.nan)}, {"xyz": np.full((2, 3, 3), np.inf)},
     ):  # fmt: skip
         with pytest.raises(InputError, match=next(iter(change))):
             Tracks3D(**true | change)
