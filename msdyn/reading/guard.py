@@ -48,6 +48,8 @@ def reading(path: str | os.PathLike, what: str = "file", *, cure: str = "") -> I
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
+        if isinstance(error, NameError | ImportError):  # of the program, not of the file
+            raise
         raise InputError(f"{path}: not a readable {what} ({reason(error)}){cure}") from error
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # of libraries written in Rust

@@ -299,7 +299,7 @@ def test_any_failure_is_an_input_error(error):
 
 
 def test_other_errors_pass():
-    for error in (PermissionError(13, "no", "a"), KeyboardInterrupt(), SystemExit(3)):
+    for error in (PermissionError(13, "no", "a"), KeyboardInterrupt(), SystemExit(3), NameError()):
         with pytest.raises(type(error)), reading("a.bin"):
             raise error
     with pytest.raises(InputError, match="^a.bin: key: wrong$"), reading("a.bin"):
