@@ -21,9 +21,11 @@ from msdyn.reading.tensors import read_safetensors, read_torch, safetensors_head
 from msdyn.reading.text import (
     as_schema,
     decode_json,
+    opened_file,
     read_bytes,
     read_json,
     read_json_as,
+    read_lines,
     read_text,
 )
 from msdyn.reading.video import opened_video
@@ -43,12 +45,14 @@ __all__ = [
     "load_npz",
     "memory_bytes",
     "npz_keys",
+    "opened_file",
     "opened_image",
     "opened_video",
     "read_bytes",
     "read_exr",
     "read_json",
     "read_json_as",
+    "read_lines",
     "read_npy",
     "read_pixels",
     "read_rgb",

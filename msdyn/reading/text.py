@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 import numpy as np
@@ -13,7 +15,18 @@ from msdyn.errors import InputError
 from msdyn.reading.guard import reading, required_file, shown
 from msdyn.reading.limits import LARGEST_TEXT, MOST_LEVELS
 
-__all__ = ["as_schema", "decode_json", "read_bytes", "read_json", "read_json_as", "read_text"]
+__all__ = [
+    "as_schema",
+    "decode_json",
+    "opened_file",
+    "read_bytes",
+    "read_json",
+    "read_json_as",
+    "read_lines",
+    "read_text",
+]
+
+_LONGEST_LINE = 2**26
 
 Schema = TypeVar("Schema")
 
@@ -31,6 +44,33 @@ def read_bytes(path: str | os.PathLike, largest: int = LARGEST_TEXT) -> bytes:
     if len(data) > largest:
         raise InputError(f"{path}: expected at most {largest / 1e6:.0f} MB, got more")
     return data
+
+
+@contextlib.contextmanager
+def opened_file(path: str | os.PathLike, what: str = "file") -> Iterator[BinaryIO]:
+    """Open a file for reading bytes in the block; what fails there is an `InputError`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    path = required_file(path)
+    with reading(path, what), path.open("rb") as file:
+        yield file
+
+
+def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a text file (UTF-8) without their ends, and their numbers from 1.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: not text, or a line is too long.
+    """
+    with opened_file(path, "text file (UTF-8)") as file:
+        for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE + 1), b""), 1):
+            if len(line) > _LONGEST_LINE:
+                raise InputError(f"line {number}: more than {_LONGEST_LINE / 1e6:.0f} MB")
+            encoding = "utf-8-sig" if number == 1 else "utf-8"
+            yield number, line.decode(encoding).rstrip("\r\n")
 
 
 def read_text(path: str | os.PathLike) -> str:
