@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
+import io
 import os
 import re
 from collections.abc import Iterator
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -20,6 +22,7 @@ __all__ = [
     "decode_json",
     "opened_file",
     "read_bytes",
+    "read_gzipped_json",
     "read_json",
     "read_json_as",
     "read_lines",
@@ -47,7 +50,7 @@ def read_bytes(path: str | os.PathLike, largest: int = LARGEST_TEXT) -> bytes:
 
 
 @contextlib.contextmanager
-def opened_file(path: str | os.PathLike, what: str = "file") -> Iterator[BinaryIO]:
+def opened_file(path: str | os.PathLike, what: str = "file") -> Iterator[io.BufferedReader]:
     """Open a file for reading bytes in the block; what fails there is an `InputError`.
 
     Raises:
@@ -102,6 +105,21 @@ def read_json_as(path: str | os.PathLike, schema: type[Schema]) -> Schema:
         InputError: not JSON, or of another type; the message names the file and key.
     """
     return as_schema(read_json(path), schema, str(path))
+
+
+def read_gzipped_json(path: str | os.PathLike) -> Any:
+    """Return the content of a JSON file that is compressed by gzip; see `decode_json`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: not gzipped JSON, or too large.
+    """
+    path = required_file(path)
+    with reading(path, "gzipped JSON file"), gzip.open(path) as file:
+        data = file.read(LARGEST_TEXT + 1)
+    if len(data) > LARGEST_TEXT:
+        raise InputError(f"{path}: expected at most {LARGEST_TEXT / 1e6:.0f} MB, got more")
+    return decode_json(data, str(path))
 
 
 def decode_json(data: bytes | str, where: str) -> Any:
