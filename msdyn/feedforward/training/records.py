@@ -7,9 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from msdyn.errors import InputError
-from msdyn.files import atomic_path, without_nan
-from msdyn.reading import decode_json, read_lines, read_rgb
+from msdyn.files import atomic_path
 
 __all__ = ["Records"]
 
@@ -22,11 +20,11 @@ class Records:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "log.jsonl"
         if self.path.is_file():
-            lines = [line for _, line in read_lines(self.path)]
+            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if _step(line) <= step]
             if len(kept) < len(lines):
                 with atomic_path(self.path) as temporary:
-                    temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+                    temporary.write_text("".join(kept), encoding="utf-8")
         self._writer: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -37,7 +35,7 @@ class Records:
     def add(self, entry: dict[str, Any]) -> None:
         """Write an entry with its step; numbers in it, and in dictionaries in it, are curves."""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(without_nan(entry)) + "\n")
+            file.write(json.dumps(entry) + "\n")
         if self._writer is None:
             return
         for name, value in entry.items():
@@ -51,6 +49,8 @@ class Records:
     def add_picture(self, name: str, path: Path, step: int) -> None:
         """Show a picture of a file."""
         if self._writer is not None:
+            from msdyn.reading import read_rgb
+
             self._writer.add_image(name, read_rgb(path), step, dataformats="HWC")
             self._writer.flush()
 
@@ -63,6 +63,6 @@ class Records:
 def _step(line: str) -> float:
     """Return the step of an entry; infinity for a line that is not one, as of a full disk."""
     try:
-        return float(decode_json(line, "log")["step"])
-    except (InputError, ValueError, KeyError, TypeError, OverflowError):
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
         return math.inf
