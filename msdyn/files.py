@@ -235,7 +235,11 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
 def natural_order(path: str | os.PathLike) -> list[tuple[int, str]]:
     """Return a sorting key of file names by which `frame2` comes before `frame10`."""
     parts = re.findall(r"\d+|\D+", Path(path).name)
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+    digits = [part.lstrip("0") if part.isdecimal() else None for part in parts]
+    return [
+        (-1, part) if number is None else (len(number), number)  # int() refuses 5000 digits
+        for part, number in zip(parts, digits, strict=True)
+    ]
 
 
 def without_nan(value: Any) -> Any:

@@ -18,6 +18,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from markupsafe import Markup
 
+from msdyn.reading import read_bytes
+
 __all__ = [
     "Markup",
     "Path3D",
@@ -69,6 +71,8 @@ details { margin: .3rem 0; } summary { cursor: pointer; }
   table { font-size: .72rem; } th, td { padding-right: .35rem; }
   td:first-child { white-space: nowrap; } }
 """
+_LARGEST_VIDEO = 2**30
+"""Bytes of a video in a page."""
 _LEFT, _RIGHT = 56, 396
 """Left and right end of a plot of width 400: seven characters fit to the left, as in 0.04511."""
 
@@ -137,7 +141,7 @@ def video(path: Path, description: str = "") -> Markup:
         path: of the file.
         description: text for those who do not see the video.
     """
-    source = _data_uri("video/mp4", path.read_bytes())
+    source = _data_uri("video/mp4", read_bytes(path, _LARGEST_VIDEO))
     return Markup(
         '<video src="{}" aria-label="{}" autoplay loop muted playsinline controls></video>'
     ).format(source, description)

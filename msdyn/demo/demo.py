@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from tqdm import tqdm
@@ -25,7 +25,7 @@ from msdyn.files import write_json
 from msdyn.fit import FitConfig, fit_scene, preset
 from msdyn.io import write_video
 from msdyn.preprocess import PreprocessConfig, preprocess_video
-from msdyn.reading import read_json
+from msdyn.reading import read_json_as
 from msdyn.render import auto_path, render_images
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence
@@ -34,6 +34,11 @@ from msdyn.version import __version__
 from msdyn.view import write_report
 
 __all__ = ["DemoConfig", "run_demo"]
+
+
+class _MadeWith(TypedDict):
+    options: dict[str, Any]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,9 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
     clip = _clip(config)
     metrics_path = config.out / "metrics.json"
     options = {k: v for k, v in asdict(config).items() if k not in {"out", "bare", "device"}}
-    metrics: dict[str, Any] = read_json(metrics_path) if metrics_path.is_file() else {}
+    metrics: dict[str, Any] = {}
+    if metrics_path.is_file():
+        metrics = read_json_as(metrics_path, dict[str, Any])
     if metrics.get("options") != options:
         metrics = {"options": options, "msdyn": __version__}
     if "recording" not in metrics or not config.bare:
@@ -83,7 +90,7 @@ def _clip(config: DemoConfig) -> Path:
     folder = config.out / "clip"
     record = folder / "made_with.json"
     options = {"frames": config.frames, "width": config.width, "seed": config.seed}
-    if record.is_file() and read_json(record).get("options") == options:
+    if record.is_file() and read_json_as(record, _MadeWith)["options"] == options:
         return folder
     started = time.perf_counter()
     spec = make_scene(
@@ -100,7 +107,7 @@ def _clip(config: DemoConfig) -> Path:
 
 def _reconstruct(config: DemoConfig, clip: Path, out: Path, *, bare: bool) -> dict[str, Any]:
     """Preprocess, fit, render and evaluate; return the figures."""
-    timer = _Timer(float(read_json(clip / "made_with.json")["seconds"]))
+    timer = _Timer(read_json_as(clip / "made_with.json", _MadeWith)["seconds"])
     options = PreprocessConfig(
         video=clip / "clip.mp4",
         out=out / "scene",

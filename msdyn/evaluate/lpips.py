@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from msdyn.errors import InputError
 from msdyn.evaluate.image_metrics import Image, Mask, check_images
-from msdyn.reading import read_torch
+from msdyn.reading import opened_file, read_torch
 
 __all__ = ["LPIPS_MISSING", "Lpips", "load_lpips"]
 
@@ -263,16 +263,18 @@ def _checked_weight(weights: Weights, name: str, shape: tuple[int, ...]) -> Floa
             f"lpips weights: {name} is missing; expected features.N.* of AlexNet or VGG-16 and "
             "linN.model.1.weight of LPIPS v0.1"
         )
-    if tuple(weights[name].shape) != shape:
-        raise InputError(
-            f"lpips weights: {name}: expected {shape}, got {tuple(weights[name].shape)}"
-        )
+    found = tuple(getattr(weights[name], "shape", ()))
+    if found != shape:
+        raise InputError(f"lpips weights: {name}: expected {shape}, got {found}")
     return weights[name].float()
 
 
 def _assemble(states: list[Weights], paths: list[Path]) -> Lpips:
     merged = {key: value for state in states for key, value in state.items()}
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest()[:8] for path in paths]
+    digests = []
+    for path in paths:
+        with opened_file(path) as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest()[:8])
     named = zip(paths, digests, strict=True)
     return Lpips(merged, ", ".join(f"{path.name} ({digest})" for path, digest in named))
 

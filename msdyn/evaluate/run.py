@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
+import msgspec
 import numpy as np
 import tyro
 
@@ -23,12 +24,21 @@ from msdyn.evaluate.protocol import (
 )
 from msdyn.evaluate.stamp import code_stamp
 from msdyn.files import refuse_links, without_nan, write_json
-from msdyn.reading import read_json
+from msdyn.reading import as_schema, read_json
 from msdyn.render import RenderedImage
 from msdyn.scene import Scene, View, frame_path
 from msdyn.sequence import GaussianSequence, SequenceSource, load_sequence, motion_by_level
 
 __all__ = ["EvaluateConfig", "evaluate_scene"]
+
+
+class _Options(TypedDict):
+    holdout_every: Annotated[int, msgspec.Meta(ge=0)]
+    seed: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _Config(TypedDict):
+    options: _Options
 
 
 @dataclass(frozen=True)
@@ -208,8 +218,5 @@ def _dycheck_summary(result: dict[str, Any]) -> dict[str, Any]:
 def _fit_options(path: Path) -> dict[str, Any]:
     """Return the options of a fit."""
     content = read_json(path)
-    options = content.get("options") if isinstance(content, dict) else None
-    for key in ("holdout_every", "seed"):
-        if not isinstance(options, dict) or not isinstance(options.get(key), int):
-            raise InputError(f"{path}: options: {key}: expected an integer; msdyn-fit writes it")
-    return options
+    as_schema(content, _Config, str(path))
+    return content["options"]  # all of them, also those that are not checked

@@ -14,7 +14,7 @@ from msdyn.errors import InputError
 from msdyn.geometry import Cameras
 from msdyn.io.dycheck import read_dycheck_camera
 from msdyn.io.nerfstudio_paths import parse_camera_path, parse_times, parse_transforms
-from msdyn.reading import read_json
+from msdyn.reading import read_json, reading
 from msdyn.scene import parse_cameras
 
 __all__ = ["TimedCameras", "read_camera_file"]
@@ -52,7 +52,8 @@ def read_camera_file(path: str | os.PathLike) -> TimedCameras:
             f"{path}: expected a JSON object or list, got {type(content).__name__}; {_FORMATS}"
         )
     try:
-        return _parse(path, content)
+        with reading(path, "camera file"):
+            return _parse(path, content)
     except InputError as error:
         raise InputError(f"{error}; {_FORMATS}") from error
 

@@ -17,7 +17,7 @@ from msdyn.io.megasam import read_megasam
 from msdyn.io.nerfstudio import read_nerfstudio
 from msdyn.io.posed_images import PosedImages, checked_cameras, pinhole_matrix
 from msdyn.io.tum import read_tum
-from msdyn.reading import npz_keys, read_json
+from msdyn.reading import npz_keys, read_json, reading
 from msdyn.scene import read_cameras
 
 __all__ = ["CAMERA_LAYOUTS", "read_posed_images"]
@@ -46,6 +46,13 @@ def read_posed_images(
         InputError: an unknown format, or content that is missing or wrong.
     """
     path = Path(path)
+    with reading(path, "file of cameras"):
+        return _read(path, intrinsics, size)
+
+
+def _read(
+    path: Path, intrinsics: Sequence[float] | None, size: tuple[int, int] | None
+) -> PosedImages:
     if path.is_dir():
         if find_colmap_model(path) is not None:
             return read_colmap(path)

@@ -4,7 +4,7 @@ A folder of `cameras.bin`, `images.bin`, `points3D.bin` (and, from COLMAP 4, `ri
 `frames.bin`), or of the same names with `.txt`. The conventions are those of msdyn: OpenCV axes,
 `cam_from_world`, pixel centres at +0.5.
 
-Reference: the page "Output Format" of COLMAP's documentation; pycolmap reads the files.
+`colmap_model` reads the files; the distortion of cameras beyond pinhole ones is that of pycolmap.
 """
 
 from __future__ import annotations
@@ -12,19 +12,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
 
 from msdyn.errors import InputError
 from msdyn.files import natural_order
-from msdyn.geometry import Cameras
 from msdyn.interruption import reinstall
-from msdyn.io.posed_images import PosedImages
-
-if TYPE_CHECKING:
-    import pycolmap
+from msdyn.io.colmap_model import ColmapCamera, read_model
+from msdyn.io.posed_images import PosedImages, checked_cameras, pinhole_matrix
+from msdyn.reading import reading
 
 __all__ = ["find_colmap_model", "load_pycolmap", "read_colmap"]
 
@@ -64,43 +61,47 @@ def read_colmap(folder: str | os.PathLike) -> PosedImages:
     model = find_colmap_model(folder)
     if model is None:
         raise FileNotFoundError(f"{folder}: no COLMAP model in it (cameras.bin or cameras.txt)")
-    if not any((model / f"images{suffix}").is_file() for suffix in (".bin", ".txt")):
-        raise FileNotFoundError(f"{model}: images.bin or images.txt is missing")
-    try:
-        reconstruction = load_pycolmap().Reconstruction(str(model))
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()
-        raise InputError(
-            f"{model}: not a readable COLMAP model ({reason[-1] if reason else error})"
-        ) from error
-    images = [image for image in reconstruction.images.values() if image.has_pose]
+    all_cameras, images = read_model(model)
     if not images:
         raise InputError(f"{model}: expected at least one registered image, got none")
     images.sort(key=lambda image: natural_order(image.name))
-    used = {image.camera_id: reconstruction.cameras[image.camera_id] for image in images}
+    for image in images:
+        if image.camera not in all_cameras:
+            raise InputError(f"{model}: {image.name}: there is no camera {image.camera}")
+    used = {image.camera: all_cameras[image.camera] for image in images}
     sizes = {(camera.width, camera.height) for camera in used.values()}
     if len(sizes) > 1:
         raise InputError(f"{model}: expected images of one size, got {sorted(sizes)}")
     ((width, height),) = sizes
     intrinsics = {key: _pinhole(camera, f"{model}: camera {key}") for key, camera in used.items()}
-    poses = np.tile(np.eye(4), (len(images), 1, 1))
-    poses[:, :3] = [_matrix(image) for image in images]
-    cameras = Cameras(
-        np.stack([intrinsics[image.camera_id] for image in images]), poses, width, height
-    )
+    k = np.stack([intrinsics[image.camera] for image in images])
+    poses = np.stack([image.cam_from_world for image in images])
+    cameras = checked_cameras(model, k, poses, width, height)
     return PosedImages("COLMAP", cameras, names=tuple(image.name for image in images))
 
 
-def _matrix(image: pycolmap.Image) -> Float[np.ndarray, "3 4"]:
-    """Return `cam_from_world`, a method since pycolmap 3.12 and a property before."""
-    pose: Any = image.cam_from_world
-    rigid: Any = pose() if callable(pose) else pose
-    return np.asarray(rigid.matrix())
-
-
-def _pinhole(camera: pycolmap.Camera, where: str) -> Float64[np.ndarray, "3 3"]:
+def _pinhole(camera: ColmapCamera, where: str) -> Float64[np.ndarray, "3 3"]:
     """Return the intrinsics of a camera, checked to have negligible distortion."""
-    k = np.asarray(camera.calibration_matrix(), np.float64)
+    if camera.model == "PINHOLE":
+        return pinhole_matrix(*camera.params)
+    if camera.model == "SIMPLE_PINHOLE":
+        return pinhole_matrix(camera.params[0], *camera.params)
+    with reading(where, "camera"):
+        k, displacement = _distortion(camera)
+    if not displacement <= _MAX_DISTORTION_PX:
+        raise InputError(
+            f"{where}: the images are distorted ({camera.model}, up to "
+            f"{displacement:.1f} px); undistort them first (colmap image_undistorter)"
+        )
+    return k
+
+
+def _distortion(camera: ColmapCamera) -> tuple[Float64[np.ndarray, "3 3"], float]:
+    """Return the intrinsics of a camera, and how far it displaces the border of the image, px."""
+    model = load_pycolmap().Camera(
+        model=camera.model, width=camera.width, height=camera.height, params=camera.params
+    )
+    k = np.asarray(model.calibration_matrix(), np.float64)
     across = np.linspace(0, camera.width, 9)
     down = np.linspace(0, camera.height, 9)
     border = np.concatenate(
@@ -110,13 +111,5 @@ def _pinhole(camera: pycolmap.Camera, where: str) -> Float64[np.ndarray, "3 3"]:
         ]
     )
     rays = (border - k[:2, 2]) / k[[0, 1], [0, 1]]
-    distorted = np.asarray(
-        camera.img_from_cam(np.concatenate([rays, np.ones((len(rays), 1))], axis=1))
-    )
-    displacement = np.abs(distorted - border).max()
-    if not displacement <= _MAX_DISTORTION_PX:
-        raise InputError(
-            f"{where}: the images are distorted ({camera.model.name}, up to "
-            f"{displacement:.1f} px); undistort them first (colmap image_undistorter)"
-        )
-    return k
+    distorted = model.img_from_cam(np.concatenate([rays, np.ones((len(rays), 1))], axis=1))
+    return k, float(np.abs(np.asarray(distorted, np.float64) - border).max())

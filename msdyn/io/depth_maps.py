@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from msdyn.errors import InputError
-from msdyn.reading import read_exr, read_npy, read_pixels
+from msdyn.reading import read_exr, read_npy, read_png16
 
 __all__ = ["DEPTH_SUFFIXES", "read_depth_map"]
 
@@ -30,7 +30,7 @@ def read_depth_map(path: str | os.PathLike) -> Float32[np.ndarray, "height width
     """
     path = Path(path)
     if path.suffix == ".png":
-        return _read_png(path)
+        return read_png16(path).astype(np.float32)
     depth = _read_exr(path) if path.suffix == ".exr" else read_npy(path)
     if depth.ndim == 3 and depth.shape[2] == 1:
         depth = depth[..., 0]
@@ -44,13 +44,6 @@ def read_depth_map(path: str | os.PathLike) -> Float32[np.ndarray, "height width
                 "expected z-depth > 0, and 0 where it is unknown"
             )
     return depth
-
-
-def _read_png(path: Path) -> Float32[np.ndarray, "height width"]:
-    image = read_pixels(path)
-    if image.ndim != 2 or image.dtype not in (np.uint16, np.int32):
-        raise InputError(f"{path}: expected one 16-bit channel, got {image.dtype} {image.shape}")
-    return image.astype(np.float32)
 
 
 def _read_exr(path: Path) -> Float32[np.ndarray, "height width"]:

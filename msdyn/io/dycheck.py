@@ -24,7 +24,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypedDict
 
-import imageio.v3 as iio
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Shaped, UInt8
 
@@ -32,7 +31,7 @@ from msdyn.errors import InputError
 from msdyn.geometry import Cameras
 from msdyn.io.depth_maps import read_depth_map
 from msdyn.io.posed_images import checked_cameras, pinhole_matrix
-from msdyn.reading import read_json
+from msdyn.reading import read_json, read_pixels, reading, shown
 from msdyn.scene import Keypoints, write_keypoints, write_view
 
 __all__ = [
@@ -98,6 +97,11 @@ class Dycheck:
                 f"{self.directory / 'rgb'}: expected a folder {factor}x, "
                 f"found {', '.join(sizes) or 'none'}; choose another --factor"
             )
+        with reading(self.directory, "DyCheck sequence"):
+            self._read_lists()
+
+    def _read_lists(self) -> None:
+        """Read frame rate, names and cameras of the clip and the held-out images."""
         self.fps = self._fps()
         clip = self._split("train")
         held_out = self._split("val")
@@ -127,7 +131,7 @@ class Dycheck:
     ) -> tuple[UInt8[np.ndarray, "height width 3"], Bool[np.ndarray, "height width"]]:
         """Return an RGB image, and which of its pixels the sensor recorded."""
         path = self.directory / "rgb" / f"{self.factor}x" / f"{name}.png"
-        image = _read_png(path)
+        image = read_pixels(path)
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (3, 4):
             raise InputError(f"{path}: expected 8-bit RGBA, got {image.dtype} {image.shape}")
         _check_size(path, image, self.size)
@@ -157,7 +161,7 @@ class Dycheck:
         for folder in self._any_size("covisible", f"{_REFINED}/covisible"):
             path = folder / "val" / f"{name}.png"
             if path.is_file():
-                mask = _read_png(path)
+                mask = read_pixels(path)
                 mask = (mask if mask.ndim == 2 else mask[..., 0]) > 0
                 rows, columns = (
                     ((np.arange(new) + 0.5) * old / new).astype(int)
@@ -176,7 +180,8 @@ class Dycheck:
             }
             if not found:
                 continue
-            rows = np.stack([_read_keypoints(path) for path in found.values()])  # [K, J, 3]
+            with reading(folder, "folder of keypoints"):
+                rows = np.stack([_read_keypoints(path) for path in found.values()])  # [K, J, 3]
             visible = rows[..., 2] == 1
             # Files have pixel centres at integers, in images of the folder's size.
             xy = (rows[..., :2] + 0.5) * _factor(folder) / self.factor
@@ -209,15 +214,18 @@ class Dycheck:
                 camera = _entry(path, entry, "camera_id")
                 if (camera == 0) == (split == "train"):
                     rows.append((name, _entry(path, entry, "warp_id"), camera))
+        wrong = [name for name, *_ in rows if not isinstance(name, str) or Path(name).name != name]
+        if wrong:
+            raise InputError(f"{path}: expected names of images, got {shown(wrong[0])}")
         if split == "train" and len(rows) < 2:
             raise InputError(f"{path}: expected at least 2 frames of the clip, got {len(rows)}")
         return sorted(((str(n), int(t), int(c)) for n, t, c in rows), key=lambda r: (r[2], r[1]))
 
     def _view(self, names: dict[int, str]) -> DycheckView:
-        outside = [name for frame, name in names.items() if frame >= len(self)]
+        outside = [name for frame, name in names.items() if not 0 <= frame < len(self)]
         if outside:
             raise InputError(
-                f"{self.directory}: {outside[0]}: expected a time below {len(self)}, "
+                f"{self.directory}: {outside[0]}: expected a time from 0 to {len(self) - 1}, "
                 "the number of frames of the clip"
             )
         cameras, frames = self._cameras(list(names.values())), np.array(list(names))
@@ -299,7 +307,11 @@ def read_dycheck_camera(path: Path) -> Cameras:
         FileNotFoundError: there is no such file.
         InputError: a key is missing or wrong, or the camera has a distortion.
     """
-    content = read_json(path)
+    with reading(path, "camera of DyCheck"):
+        return _parse_camera(path, read_json(path))
+
+
+def _parse_camera(path: Path, content: Any) -> Cameras:
     values: dict[str, np.ndarray] = {}
     shapes = {
         "orientation": (3, 3), "position": (3,), "focal_length": (), "principal_point": (2,),
@@ -309,10 +321,9 @@ def read_dycheck_camera(path: Path) -> Cameras:
     if isinstance(content, dict) and "tangential" in content:  # older files
         content = {"tangential_distortion": content["tangential"], **content}
     for key, shape in shapes.items():
-        try:
-            values[key] = np.asarray(_entry(path, content, key), np.float64)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{path}: {key}: expected numbers ({error})") from error
+        value = _entry(path, content, key)
+        with reading(f"{path}: {key}", "array of numbers"):
+            values[key] = np.asarray(value, np.float64)
         if values[key].shape != shape:
             raise InputError(f"{path}: {key}: expected shape {shape}, got {values[key].shape}")
     for key in ("skew", "radial_distortion", "tangential_distortion"):
@@ -330,12 +341,8 @@ def read_dycheck_camera(path: Path) -> Cameras:
 
 
 def _read_keypoints(path: Path) -> Float64[np.ndarray, "keypoints 3"]:
-    try:
+    with reading(path, "file of rows of x, y, visible"):
         rows = np.asarray(read_json(path), np.float64)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: expected rows of x, y, visible ({error})") from error
     if rows.ndim != 2 or rows.shape[1] != 3:
         raise InputError(f"{path}: expected rows of x, y, visible, got shape {rows.shape}")
     return rows
@@ -349,15 +356,6 @@ def _entry(path: Path, content: Any, key: str) -> Any:
 
 def _factor(folder: Path) -> int:
     return int(folder.name[:-1])
-
-
-def _read_png(path: Path) -> Shaped[np.ndarray, "height width *channels"]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        return iio.imread(path)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"{path}: not a readable image ({error})") from error
 
 
 def _check_size(

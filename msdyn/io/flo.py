@@ -9,18 +9,19 @@ Reference: vision.middlebury.edu/flow/code/flow-code/README.txt
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float32, Real
 
 from msdyn.errors import InputError
 from msdyn.files import atomic_path
+from msdyn.reading import MOST_PIXELS, check_image_size, read_bytes
 
 __all__ = ["read_flo", "write_flo"]
 
 _MAGIC = b"PIEH"
 _UNKNOWN = 1e10
+_LARGEST = 12 + 8 * MOST_PIXELS
 
 
 def write_flo(
@@ -46,17 +47,15 @@ def read_flo(
         FileNotFoundError: there is no such file.
         InputError: another format, or a truncated file.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    content = path.read_bytes()
+    content = read_bytes(path, _LARGEST)
     if content[:4] != _MAGIC or len(content) < 12:
         raise InputError(
             f"{path}: expected a .flo file of Middlebury that begins with PIEH, "
             f"got {content[:4]!r} and {len(content)} bytes"
         )
     width, height = np.frombuffer(content, "<i4", 2, 4).tolist()
-    if width < 1 or height < 1 or len(content) != 12 + 8 * width * height:
+    check_image_size(width, height, str(path))
+    if len(content) != 12 + 8 * width * height:
         raise InputError(
             f"{path}: expected {width}x{height} pixels of flow, {8 * width * height} bytes, "
             f"got {len(content) - 12}; the file is truncated or damaged"

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from msdyn.errors import InputError
 from msdyn.files import natural_order
 from msdyn.io.nerfstudio_paths import parse_transforms
 from msdyn.io.posed_images import PosedImages
-from msdyn.reading import read_json
+from msdyn.reading import read_json, reading
 
 __all__ = ["read_nerfstudio"]
 
@@ -27,7 +28,11 @@ def read_nerfstudio(path: str | os.PathLike) -> PosedImages:
         InputError: a key is missing or wrong, sizes differ, or the images have a distortion.
     """
     path = Path(path)
-    content = read_json(path)
+    with reading(path, "transforms.json of nerfstudio"):
+        return _parse(path, read_json(path))
+
+
+def _parse(path: Path, content: Any) -> PosedImages:
     frames = content.get("frames") if isinstance(content, dict) else None
     if not isinstance(frames, list) or not frames or not all(isinstance(f, dict) for f in frames):
         raise InputError(f"{path}: frames: expected a list of at least one posed image")

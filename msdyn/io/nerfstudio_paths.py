@@ -23,6 +23,7 @@ from msdyn.errors import InputError
 from msdyn.files import write_json
 from msdyn.geometry import Cameras, invert_transforms
 from msdyn.io.posed_images import checked_cameras, pinhole_matrix
+from msdyn.reading import shown
 
 __all__ = ["parse_camera_path", "parse_times", "parse_transforms", "write_transforms"]
 
@@ -124,7 +125,7 @@ def parse_camera_path(
     """
     if content.get("camera_type", "perspective") != "perspective":
         raise InputError(
-            f"{path}: camera_type: expected perspective, got {content['camera_type']!r}"
+            f"{path}: camera_type: expected perspective, got {shown(content['camera_type'])}"
         )
     width = int(number_of(content, "render_width", str(path)))
     height = int(number_of(content, "render_height", str(path)))
@@ -153,7 +154,7 @@ def number_of(values: dict[str, Any], key: str, where: str) -> float:
         raise InputError(f"{where}: {key} is missing")
     value = values[key]
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
-        raise InputError(f"{where}: {key}: expected a number, got {value!r}")
+        raise InputError(f"{where}: {key}: expected a number, got {shown(value)}")
     return float(value)
 
 
@@ -190,5 +191,5 @@ def _cameras(
 
 def parse_times(times: Sequence[object]) -> Float64[np.ndarray, " times"] | None:
     """Return the times of a JSON file, None unless all of them are numbers."""
-    known = all(isinstance(time, (int, float)) for time in times)
+    known = all(isinstance(time, (int, float)) and abs(time) < 1e300 for time in times)
     return np.array(times, np.float64) if known else None

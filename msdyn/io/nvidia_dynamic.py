@@ -22,15 +22,15 @@ import os
 from functools import cached_property
 from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
 from jaxtyping import Bool, Float64, UInt8
 
 from msdyn.errors import InputError
 from msdyn.files import natural_order
 from msdyn.geometry import Cameras, invert_transforms
-from msdyn.io.photos import read_rgb, resampled
+from msdyn.io.photos import resampled
 from msdyn.io.posed_images import checked_cameras
+from msdyn.reading import read_npy, read_pixels, read_rgb
 
 __all__ = ["NvidiaScene", "find_nvidia_scenes"]
 
@@ -129,12 +129,7 @@ class NvidiaScene:
         if not self.has_masks:
             return None
         path = self._folder / _MASKS / self._times[frame] / f"cam{camera + 1:02d}.png"
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file")
-        try:
-            mask = iio.imread(path)
-        except (OSError, ValueError, SyntaxError) as error:
-            raise InputError(f"{path}: not a readable image ({error})") from error
+        mask = read_pixels(path)
         mask = (mask if mask.ndim == 2 else mask[..., 0]) > 0
         rows, columns = (
             ((np.arange(new) + 0.5) * old / new).astype(int)
@@ -146,10 +141,7 @@ class NvidiaScene:
         path = next((p for name in _POSES if (p := self._folder / name).is_file()), None)
         if path is None:
             raise FileNotFoundError(f"{self._folder}: no {' or '.join(_POSES)}")
-        try:
-            rows = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"{path}: not a readable npy file ({error})") from error
+        rows = read_npy(path)
         if rows.ndim != 2 or rows.shape[1] != 17 or len(rows) not in (self.frames, self._cameras):
             raise InputError(
                 f"{path}: expected [{self.frames}, 17], a row per frame, got {rows.shape}"

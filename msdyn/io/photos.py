@@ -1,47 +1,15 @@
-"""Images of data sets: decoding JPEG and PNG files, resampling, cropping with their cameras."""
+"""Images of data sets: resampling, cropping with their cameras."""
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
-from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
 from jaxtyping import UInt8
 
-from msdyn.errors import InputError
 from msdyn.geometry import Cameras
 
-__all__ = ["centre_crop", "crop_size", "cropped_cameras", "decode_rgb", "read_rgb", "resampled"]
-
-
-def decode_rgb(data: bytes, what: str) -> UInt8[np.ndarray, "height width 3"]:
-    """Return the RGB image of an image file in memory.
-
-    Args:
-        data: content of the file.
-        what: name of the image, for the message.
-
-    Raises:
-        InputError: not a readable image.
-    """
-    try:
-        return iio.imread(io.BytesIO(data), plugin="pillow", mode="RGB")
-    except (OSError, ValueError, SyntaxError, IndexError) as error:
-        raise InputError(f"{what}: not a readable image ({error})") from error
-
-
-def read_rgb(path: Path) -> UInt8[np.ndarray, "height width 3"]:
-    """Read an image file as RGB.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        InputError: not a readable image.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    return decode_rgb(path.read_bytes(), str(path))
+__all__ = ["centre_crop", "crop_size", "cropped_cameras", "resampled"]
 
 
 def resampled(

@@ -10,6 +10,7 @@ from jaxtyping import Float, Float64, Real
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras
+from msdyn.reading import check_image_size, reading
 
 __all__ = ["PosedImages", "checked_cameras", "pinhole_intrinsics", "pinhole_matrix"]
 
@@ -44,14 +45,14 @@ def checked_cameras(
     """Return the cameras of a file, with intrinsics per image or one matrix for all.
 
     Raises:
-        InputError: not pinhole cameras, or another number of matrices; the message names the file.
+        InputError: not pinhole cameras, images that are too large, or another number of matrices;
+            the message names the file.
     """
     if len(intrinsics) == 1:
         intrinsics = np.repeat(intrinsics, len(cam_from_world), axis=0)
-    try:
+    with reading(path, "file of cameras"), np.errstate(all="ignore"):
+        check_image_size(width, height, str(path))
         return Cameras(intrinsics, cam_from_world, width, height)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 def pinhole_matrix(fx: float, fy: float, cx: float, cy: float) -> Float64[np.ndarray, "3 3"]:

@@ -28,9 +28,8 @@ from jaxtyping import Float64, Int64, UInt8
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras
-from msdyn.io.photos import decode_rgb
 from msdyn.io.posed_images import checked_cameras
-from msdyn.reading import read_json, read_torch
+from msdyn.reading import read_json, read_rgb, read_torch, reading
 
 __all__ = ["RealEstate10K", "RealEstateClip", "RealEstatePair", "read_evaluation_index"]
 
@@ -70,7 +69,7 @@ class RealEstateClip:
         Raises:
             InputError: it cannot be decoded, or is of another size than the first.
         """
-        image = decode_rgb(self.jpegs[frame], f"{self.key}: image {frame}")
+        image = read_rgb(self.jpegs[frame], f"{self.key}: image {frame}")
         if image.shape[:2] != (self.cameras.height, self.cameras.width):
             raise InputError(
                 f"{self.key}: image {frame}: expected {self.cameras.width}x{self.cameras.height}, "
@@ -166,6 +165,11 @@ def _read_chunk(path: Path) -> list[Any]:
 
 def _clip(path: Path, key: str, content: Any) -> RealEstateClip:
     what = f"{path}: {key}"
+    with reading(what, "clip"):
+        return _parse(path, key, content, what)
+
+
+def _parse(path: Path, key: str, content: Any, what: str) -> RealEstateClip:
     rows = _numbers(what, content, "cameras").astype(np.float64)
     microseconds = _numbers(what, content, "timestamps").astype(np.int64)
     images = _entry(path, content, "images")
@@ -182,7 +186,7 @@ def _clip(path: Path, key: str, content: Any) -> RealEstateClip:
         if not isinstance(image, torch.Tensor) or image.dtype != torch.uint8 or image.ndim != 1:
             raise InputError(f"{what}: images: {number}: expected the bytes of a file as uint8")
         jpegs.append(image.numpy().tobytes())
-    height, width = decode_rgb(jpegs[0], f"{what}: image 0").shape[:2]
+    height, width = read_rgb(jpegs[0], f"{what}: image 0").shape[:2]
     cameras = checked_cameras(what, *_pinhole(rows, width, height), width, height)
     return RealEstateClip(key, cameras, microseconds, tuple(jpegs))
 

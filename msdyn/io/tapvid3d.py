@@ -26,9 +26,8 @@ from jaxtyping import Bool, Float64, Int, Shaped, UInt8
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras
-from msdyn.io.photos import decode_rgb
 from msdyn.io.posed_images import checked_cameras, pinhole_matrix
-from msdyn.reading import load_npz, npz_keys
+from msdyn.reading import load_npz, npz_keys, read_rgb
 from msdyn.scene import Tracks
 
 __all__ = ["Tapvid3dClip", "read_tapvid3d", "read_tapvid3d_clip"]
@@ -146,7 +145,7 @@ def _decoded(
     image: UInt8[np.ndarray, "height width 3"] | bytes, what: str
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Return an RGB image of a JPEG file in memory, or as it is."""
-    return image if isinstance(image, np.ndarray) else decode_rgb(bytes(image), what)
+    return image if isinstance(image, np.ndarray) else read_rgb(bytes(image), what)
 
 
 def read_tapvid3d(path: str | os.PathLike) -> Tracks:

@@ -5,14 +5,15 @@ Reference: the file formats of the TUM RGB-D benchmark; format "tum" of `evo`.
 
 from __future__ import annotations
 
+import math
 import os
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Float64
 
 from msdyn.errors import InputError
 from msdyn.files import atomic_path
+from msdyn.reading import MOST_FRAMES, read_lines, shown
 
 __all__ = ["read_tum", "write_tum"]
 
@@ -59,20 +60,19 @@ def read_tum(
     """
     from scipy.spatial.transform import Rotation
 
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in read_lines(path):
         if not line.strip() or line.startswith("#"):
             continue
         try:
             rows.append([float(part) for part in line.split()])
         except ValueError as error:
             raise InputError(f"{path}: line {number}: expected numbers ({error})") from error
-        if len(rows[-1]) != 8 or not np.linalg.norm(rows[-1][4:]) > 0:
+        if len(rows) > MOST_FRAMES:
+            raise InputError(f"{path}: expected at most {MOST_FRAMES} poses, got more")
+        if len(rows[-1]) != 8 or not 0 < math.hypot(*rows[-1][4:]) < math.inf:
             raise InputError(
-                f"{path}: line {number}: expected seconds tx ty tz qx qy qz qw, got {line!r}"
+                f"{path}: line {number}: expected seconds tx ty tz qx qy qz qw, got {shown(line)}"
             )
     values = np.array(rows).reshape(-1, 8)
     poses = np.tile(np.eye(4), (len(values), 1, 1))

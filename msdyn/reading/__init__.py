@@ -3,10 +3,19 @@
 Nothing read here is executed, and every failure is an `InputError` of one line.
 """
 
-from msdyn.reading.arrays import Blocks, load_npz, npz_keys, read_npy, row_slices, stream_npz
+from msdyn.reading.arrays import (
+    Blocks,
+    load_npz,
+    npz_keys,
+    npz_shape,
+    read_npy,
+    row_slices,
+    stream_npz,
+)
 from msdyn.reading.exr import read_exr
 from msdyn.reading.guard import reading, reason, required_file, shown
-from msdyn.reading.images import image_size, opened_image, read_pixels, read_rgb
+from msdyn.reading.hdf5 import load_h5py, read_hdf5
+from msdyn.reading.images import image_size, opened_image, read_pixels, read_png16, read_rgb
 from msdyn.reading.limits import (
     LARGEST_SIDE,
     LARGEST_TEXT,
@@ -28,14 +37,21 @@ from msdyn.reading.tensors import (
 from msdyn.reading.text import (
     as_schema,
     decode_json,
+    opened_file,
     read_bytes,
+    read_gzipped_json,
     read_json,
     read_json_as,
+    read_lines,
     read_text,
 )
 from msdyn.reading.video import opened_video
 
 __all__ = [
+    "read_gzipped_json",
+    "read_png16",
+    "read_hdf5",
+    "load_h5py",
     "LARGEST_SIDE",
     "LARGEST_TEXT",
     "MOST_FRAMES",
@@ -53,12 +69,15 @@ __all__ = [
     "load_npz",
     "memory_bytes",
     "npz_keys",
+    "npz_shape",
+    "opened_file",
     "opened_image",
     "opened_video",
     "read_bytes",
     "read_exr",
     "read_json",
     "read_json_as",
+    "read_lines",
     "read_npy",
     "read_pixels",
     "read_rgb",

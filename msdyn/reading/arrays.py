@@ -18,7 +18,7 @@ from msdyn.errors import InputError
 from msdyn.reading.guard import reading, required_file
 from msdyn.reading.limits import check_bytes, check_packed
 
-__all__ = ["Blocks", "load_npz", "npz_keys", "read_npy", "row_slices", "stream_npz"]
+__all__ = ["Blocks", "load_npz", "npz_keys", "npz_shape", "read_npy", "row_slices", "stream_npz"]
 
 BLOCK_BYTES = 2**20
 _KINDS = "biufS"
@@ -129,6 +129,19 @@ def npz_keys(source: str | os.PathLike | bytes, name: str | None = None) -> list
         return _names(file)
 
 
+def npz_shape(path: str | os.PathLike, key: str) -> tuple[int, ...]:
+    """Return the shape that an array of an npz declares, whatever its type.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: not an npz, or there is no such array.
+    """
+    with _opened(path) as file:
+        _check_keys((key,), _names(file))
+        with _member(file, key) as member:
+            return _parsed_header(member)[0]
+
+
 @dataclass(frozen=True)
 class _Array:
     """An open npy file, or the member of an npz.
@@ -215,23 +228,26 @@ def _read_whole(
 
 def _read_header(array: _Array) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Read the header of an array, and check that it fits the bytes of the file."""
-    file = array.file
-    version = np.lib.format.read_magic(file)
+    shape, fortran_order, dtype = _parsed_header(array)
+    if dtype.kind not in _KINDS:
+        raise InputError(f"expected an array of numbers, got {dtype}")
+    expected, found = math.prod(shape) * dtype.itemsize, array.size - array.file.tell()
+    if min(shape, default=0) < 0 or expected > found:
+        raise InputError(
+            f"expected {expected} bytes for an array {list(shape)} of {dtype}, got {found}"
+        )
+    return shape, fortran_order, dtype
+
+
+def _parsed_header(array: _Array) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(array.file)
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
     }
     if version not in readers:
         raise InputError(f"expected npy of version 1 or 2, got {version}")
-    shape, fortran_order, dtype = readers[version](file)
-    if dtype.kind not in _KINDS:
-        raise InputError(f"expected an array of numbers, got {dtype}")
-    expected, found = math.prod(shape) * dtype.itemsize, array.size - file.tell()
-    if min(shape, default=0) < 0 or expected > found:
-        raise InputError(
-            f"expected {expected} bytes for an array {list(shape)} of {dtype}, got {found}"
-        )
-    return shape, fortran_order, dtype
+    return readers[version](array.file)
 
 
 def _read_rows(

@@ -46,7 +46,8 @@ def reading(path: str | os.PathLike, what: str = "file", *, cure: str = "") -> I
     except MemoryError as error:
         raise InputError(f"{path}: reading this {what} needs more memory than there is") from error
     except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        of_system = isinstance(error, OSError) and error.errno is not None
+        if of_system or isinstance(error, FileNotFoundError):
             raise
         if isinstance(error, NameError | ImportError):  # of the program, not of the file
             raise

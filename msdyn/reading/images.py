@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Shaped, UInt8, UInt16
 
 from msdyn.errors import InputError
 from msdyn.reading.guard import reading, required_file
@@ -19,7 +19,7 @@ from msdyn.reading.limits import check_image_size
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["image_size", "opened_image", "read_pixels", "read_rgb"]
+__all__ = ["image_size", "opened_image", "read_pixels", "read_png16", "read_rgb"]
 
 _FORMATS = ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP")
 
@@ -99,3 +99,18 @@ def read_rgb(
     """
     with opened_image(source, name) as image:
         return np.array(image.convert("RGB"))
+
+
+def read_png16(path: str | os.PathLike) -> UInt16[np.ndarray, "height width"]:
+    """Return the values of an image of one 16-bit channel.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: another kind of image; see `opened_image`.
+    """
+    image = read_pixels(path)
+    if image.ndim != 2 or image.dtype not in (np.uint16, np.int32):
+        raise InputError(f"{path}: expected one 16-bit channel, got {image.dtype} {image.shape}")
+    if image.min() < 0 or image.max() > 65535:
+        raise InputError(f"{path}: expected values of 16 bits, got {image.min()} to {image.max()}")
+    return image.astype(np.uint16)

@@ -6,6 +6,7 @@ number of files.
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -90,6 +91,7 @@ def check_packed(packed: int, unpacked: int, what: str) -> None:
         )
 
 
+@functools.cache
 def memory_bytes() -> int:
     """Return the memory of this machine, or of the container, in bytes."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

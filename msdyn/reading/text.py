@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
+import io
 import os
 import re
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,7 +17,19 @@ from msdyn.errors import InputError
 from msdyn.reading.guard import reading, required_file, shown
 from msdyn.reading.limits import LARGEST_TEXT, MOST_LEVELS
 
-__all__ = ["as_schema", "decode_json", "read_bytes", "read_json", "read_json_as", "read_text"]
+__all__ = [
+    "as_schema",
+    "decode_json",
+    "opened_file",
+    "read_bytes",
+    "read_gzipped_json",
+    "read_json",
+    "read_json_as",
+    "read_lines",
+    "read_text",
+]
+
+_LONGEST_LINE = 2**26
 
 Schema = TypeVar("Schema")
 
@@ -31,6 +47,33 @@ def read_bytes(path: str | os.PathLike, largest: int = LARGEST_TEXT) -> bytes:
     if len(data) > largest:
         raise InputError(f"{path}: expected at most {largest / 1e6:.0f} MB, got more")
     return data
+
+
+@contextlib.contextmanager
+def opened_file(path: str | os.PathLike, what: str = "file") -> Iterator[io.BufferedReader]:
+    """Open a file for reading bytes in the block; what fails there is an `InputError`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    path = required_file(path)
+    with reading(path, what), path.open("rb") as file:
+        yield file
+
+
+def read_lines(path: str | os.PathLike) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a text file (UTF-8) without their ends, and their numbers from 1.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: not text, or a line is too long.
+    """
+    with opened_file(path, "text file (UTF-8)") as file:
+        for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE + 1), b""), 1):
+            if len(line) > _LONGEST_LINE:
+                raise InputError(f"line {number}: more than {_LONGEST_LINE / 1e6:.0f} MB")
+            encoding = "utf-8-sig" if number == 1 else "utf-8"
+            yield number, line.decode(encoding).rstrip("\r\n")
 
 
 def read_text(path: str | os.PathLike) -> str:
@@ -62,6 +105,21 @@ def read_json_as(path: str | os.PathLike, schema: type[Schema]) -> Schema:
         InputError: not JSON, or of another type; the message names the file and key.
     """
     return as_schema(read_json(path), schema, str(path))
+
+
+def read_gzipped_json(path: str | os.PathLike) -> Any:
+    """Return the content of a JSON file that is compressed by gzip; see `decode_json`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: not gzipped JSON, or too large.
+    """
+    path = required_file(path)
+    with reading(path, "gzipped JSON file"), gzip.open(path) as file:
+        data = file.read(LARGEST_TEXT + 1)
+    if len(data) > LARGEST_TEXT:
+        raise InputError(f"{path}: expected at most {LARGEST_TEXT / 1e6:.0f} MB, got more")
+    return decode_json(data, str(path))
 
 
 def decode_json(data: bytes | str, where: str) -> Any:

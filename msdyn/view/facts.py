@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
+import msgspec
 import numpy as np
 from jaxtyping import Float
 
 from msdyn.errors import InputError
-from msdyn.reading import read_json
+from msdyn.reading import as_schema, decode_json, read_json_as, read_lines
 from msdyn.render import RenderedImage, render_image
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence
@@ -27,6 +27,56 @@ _MIN_PSNR = 22.0
 _MIN_DEPTH = 0.5
 _MIN_MOTION = 0.005
 """Motion of an object, relative to the median depth, below which it may be background."""
+
+
+class LogRow(TypedDict):
+    """What is shown of a line of `metrics.jsonl`."""
+
+    step: int
+    static: int
+    moving: int
+    seconds: float
+    loss: float
+    psnr: float
+
+
+class _Options(TypedDict, total=False):
+    holdout_every: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _Config(TypedDict, total=False):
+    options: _Options
+
+
+class Figures(TypedDict, total=False):
+    """What is shown of images that an evaluation compared."""
+
+    images: int
+    mpsnr: float | None
+    mssim: float | None
+    mlpips: float | None
+    ssim: float | None
+    kept_out_of_the_fit: bool
+
+
+class Views(TypedDict, total=False):
+    """Figures of the held-out cameras, by name."""
+
+    views: dict[str, Figures]
+
+
+class TrackFigures(TypedDict, total=False):
+    """What is shown of compared 3D tracks."""
+
+    epe3d_moving: float | None
+
+
+class Evaluation(TypedDict, total=False):
+    """What is shown of `eval.json`."""
+
+    frames: Figures | None
+    views: Views | None
+    tracks: TrackFigures | None
 
 
 @dataclass(frozen=True)
@@ -61,9 +111,9 @@ class Facts:
     images: list[RenderedImage]
     psnr: list[float]
     held_out: list[int]
-    log: list[dict[str, float]]
+    log: list[LogRow]
     options: dict[str, Any]
-    evaluation: dict[str, Any] | None
+    evaluation: Evaluation | None
     levels: dict[int, Float[np.ndarray, "levels frames"]]
     tracks: dict[int, float]
     warnings: list[Warning]
@@ -90,8 +140,7 @@ def gather(scene: Scene, sequence: GaussianSequence, fit: Path) -> Facts:
         error = ((image.rgb8 - truth) ** 2).mean() / 255**2
         images.append(image)
         psnr.append(float(-10 * np.log10(max(error, 1e-10))))
-    options = _json(fit / "config.json") or {}
-    every = (options.get("options") or {}).get("holdout_every") or 0
+    options, every = _options(fit / "config.json")
     held_out = list(range(every - 1, len(scene) - 1, every)) if every else []
     tracks = _tracks(scene)
     levels = motion_by_level(sequence)
@@ -103,27 +152,34 @@ def gather(scene: Scene, sequence: GaussianSequence, fit: Path) -> Facts:
     return facts
 
 
-def _json(path: Path) -> dict[str, Any] | None:
-    return read_json(path) if path.is_file() else None
+def _options(path: Path) -> tuple[dict[str, Any], int]:
+    """Return the options of a fit and every which frame it held out; none without the file."""
+    if not path.is_file():
+        return {}, 0
+    content = read_json_as(path, dict[str, Any])
+    return content, as_schema(content, _Config, str(path)).get("options", {}).get(
+        "holdout_every", 0
+    )
 
 
-def _evaluation(fit: Path) -> dict[str, Any] | None:
+def _evaluation(fit: Path) -> Evaluation | None:
     """Return the evaluation of this fit; None if it is older than the fit."""
     path, result = fit / "eval.json", fit / "sequence.safetensors"
     if path.is_file() and result.is_file() and path.stat().st_mtime < result.stat().st_mtime:
         return None
-    return _json(path)
+    return read_json_as(path, Evaluation) if path.is_file() else None
 
 
-def _log(path: Path) -> list[dict[str, float]]:
+def _log(path: Path) -> list[LogRow]:
     if not path.is_file():
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for number, line in read_lines(path):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:  # the last line, of an interrupted fit
+            row = decode_json(line, f"{path}: line {number}")
+        except InputError:  # the last line, of an interrupted fit
             break
+        rows.append(as_schema(row, LogRow, f"{path}: line {number}"))
     return rows
 
 

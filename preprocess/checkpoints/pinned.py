@@ -19,6 +19,7 @@ from msdyn.errors import InputError
 from msdyn.files import atomic_path
 from msdyn.preprocess.checkpoints.huggingface import TIMEOUT_SECONDS, Availability
 from msdyn.preprocess.checkpoints.torch_hub import one_line
+from msdyn.reading import read_bytes
 
 __all__ = ["PINNED", "PinnedFile", "find_pinned", "pinned_path"]
 
@@ -102,7 +103,7 @@ def pinned_path(name: str, *, offline: bool) -> Path:
     pinned = PINNED[name]
     found = _on_disk(pinned)
     if found:
-        _check(pinned, found.read_bytes(), str(found))
+        _check(pinned, read_bytes(found), str(found))
         return found
     advice = f"put {pinned.file} into a folder and set MSDYN_WEIGHTS to it, from {pinned.url}"
     if offline:

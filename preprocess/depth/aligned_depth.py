@@ -13,6 +13,7 @@ from msdyn.preprocess.contracts import SparsePoints
 from msdyn.preprocess.depth.scale_alignment import InverseDepthFit, fit_inverse_depth, fit_to_tracks
 from msdyn.preprocess.imaging.edge_aware_fill import fill
 from msdyn.preprocess.imaging.flow import sample_bilinear
+from msdyn.reading import read_npy
 from msdyn.scene import STATIC, Scene, Tracks, frame_path
 
 __all__ = ["AlignedDepth", "NetworkCompletion", "align_frames", "align_to_points"]
@@ -55,7 +56,7 @@ class AlignedDepth:
 
     def depth(self, frame: int) -> Float32[np.ndarray, "height width"]:
         """Return the depth [H, W] of a frame."""
-        inverse = _full_size(np.load(frame_path(self.folder, frame, ".npy")), self.size)
+        inverse = _full_size(read_npy(frame_path(self.folder, frame, ".npy")), self.size)
         inverse = self.fit.scale[frame] * inverse + self.fit.shift[frame]
         depth = 1 / np.maximum(inverse, self.smallest)
         return ((depth + self.flattening - 1) / self.flattening).astype(np.float32)
@@ -80,7 +81,7 @@ def align_frames(
     static = tracks.select(tracks.object == STATIC)
     _, frame, xy, _ = static.observations()
     fit = fit_to_tracks(_sample(scene, folder, frame, xy), static)
-    maps = (np.load(frame_path(folder, t, ".npy")) for t in range(len(scene)))
+    maps = (read_npy(frame_path(folder, t, ".npy")) for t in range(len(scene)))
     spread = [np.percentile(inverse, (1, 50, 99)) for inverse in maps]
     low, middle, high = np.median(spread, axis=0)
     if metric:
@@ -168,7 +169,7 @@ def _sample(
     values = np.zeros(len(frame))
     for t in np.unique(frame).tolist():
         own = frame == t
-        inverse = np.load(frame_path(folder, t, ".npy"))
+        inverse = read_npy(frame_path(folder, t, ".npy"))
         factor = np.array(inverse.shape[::-1]) / np.array(scene.size[::-1])
         values[own] = sample_bilinear(inverse, xy[own] * factor)
     return values

@@ -30,6 +30,7 @@ from msdyn.preprocess.depth.objects import Completion, place_objects
 from msdyn.preprocess.depth.rigid_objects import bring_to_scale, solve_rigid_objects
 from msdyn.preprocess.depth.support import Surroundings, read_surroundings
 from msdyn.preprocess.multiview.static_points import static_points
+from msdyn.reading import read_npy
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks, frame_path
 
 __all__ = [
@@ -126,9 +127,9 @@ def fuse(
         consistency = Consistency(background.cameras)
         counts = np.zeros(256, int)  # of pixels, by confidence
         for frame in range(len(scene)):
-            depth, mask = np.load(frame_path(folder, frame, ".npy")), masks[frame]
+            depth, mask = read_npy(frame_path(folder, frame, ".npy")), masks[frame]
             consistency.add(frame, np.where(mask == STATIC, depth, 0))
-            confirmed = np.load(frame_path(folder, frame, _MEASURED))
+            confirmed = read_npy(frame_path(folder, frame, _MEASURED))
             confidence = np.where(confirmed, CONFIRMED, COMPLETED).astype(np.uint8)
             for item in objects:
                 own = mask == item.label
@@ -172,7 +173,7 @@ def _measured(
     folder: Path, frame: int
 ) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
     """Return the inverse depth of a frame and its weight, as `_measure` has written them."""
-    return tuple(np.load(frame_path(folder, frame, name)) for name in (_INVERSE, _WEIGHT))
+    return tuple(read_npy(frame_path(folder, frame, name)) for name in (_INVERSE, _WEIGHT))
 
 
 def _choose(

@@ -18,9 +18,8 @@ from torch.nn.functional import interpolate
 from msdyn.errors import InputError
 from msdyn.preprocess.checkpoints.pinned import PINNED, pinned_path
 from msdyn.preprocess.checkpoints.placement import network_input, place
-from msdyn.preprocess.checkpoints.torch_hub import one_line
 from msdyn.preprocess.depth.networks import register_depth_network
-from msdyn.reading import read_torch
+from msdyn.reading import read_torch, reading
 
 __all__ = ["TCMonoDepth", "TCMonoDepthNetwork"]
 
@@ -94,12 +93,8 @@ class TCMonoDepthNetwork(nn.Module):
                 f"{path}: not a checkpoint of TCMonoDepth small: {len(missing)} of "
                 f"{len(expected)} weights are missing ({missing[0]}, ...)"
             )
-        try:
+        with reading(path, "checkpoint of TCMonoDepth small"):
             network.load_state_dict(weights)
-        except RuntimeError as error:
-            raise InputError(
-                f"{path}: not a checkpoint of TCMonoDepth small ({one_line(error)})"
-            ) from error
         return network.eval()
 
     def forward(self, images: Float[Tensor, "batch 3 h w"]) -> Float[Tensor, "batch h w"]:

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 
 from msdyn.errors import InputError
 from msdyn.preprocess.contracts import Mask
-from msdyn.reading import read_json
+from msdyn.reading import read_json, reading, shown
 from msdyn.scene import IGNORE, STATIC, Scene
 
 __all__ = ["Prompt", "prompts_from_masks", "read_prompts"]
@@ -66,24 +66,25 @@ def read_prompts(path: str | os.PathLike, scene: Scene) -> list[Prompt]:
     if not isinstance(entries, list) or not entries:
         raise InputError(
             f'{path}: prompts: expected a list such as [{{"object": 1, "frame": 0, '
-            f'"points": [[x, y]]}}], got {entries!r}'
+            f'"points": [[x, y]]}}], got {shown(entries)}'
         )
-    return [_parse(entry, f"{path}: prompt {i}", scene) for i, entry in enumerate(entries)]
+    with reading(path, "file of prompts"):
+        return [_parse(entry, f"{path}: prompt {i}", scene) for i, entry in enumerate(entries)]
 
 
 def _parse(entry: Any, where: str, scene: Scene) -> Prompt:
     """Return the prompt of a JSON value; `where` begins the errors."""
     if not isinstance(entry, dict):
-        raise InputError(f"{where}: expected an object, got {entry!r}")
+        raise InputError(f"{where}: expected an object, got {shown(entry)}")
     label, frame = entry.get("object", 1), entry.get("frame")
-    if not isinstance(label, int) or not 1 <= label < IGNORE:
-        raise InputError(f"{where}: object: expected 1 to {IGNORE - 1}, got {label!r}")
+    if type(label) is not int or not 1 <= label < IGNORE:
+        raise InputError(f"{where}: object: expected 1 to {IGNORE - 1}, got {shown(label)}")
     options = scene.info.stages["frames"]["options"]
     kept = options["source_frames"]
-    if frame not in kept:
+    if type(frame) is not int or frame not in kept:
         nearest = min(kept, key=lambda f: abs(f - frame)) if isinstance(frame, int) else kept[0]
         raise InputError(
-            f"{where}: frame: expected a frame of the video that is kept, got {frame!r}; "
+            f"{where}: frame: expected a frame of the video that is kept, got {shown(frame)}; "
             f"the nearest one is {nearest}"
         )
     size = np.array([options["source_width"], options["source_height"]], np.float64)
@@ -91,12 +92,16 @@ def _parse(entry: Any, where: str, scene: Scene) -> Prompt:
     points = _numbers(entry.get("points", []), 2, f"{where}: points", size)
     labels = np.asarray(entry.get("labels", [1] * len(points)))
     if labels.shape != (len(points),) or not set(labels.tolist()) <= {0, 1}:
-        raise InputError(f"{where}: labels: expected {len(points)} of 0 or 1, got {labels}")
+        raise InputError(
+            f"{where}: labels: expected {len(points)} of 0 or 1, got {shown(labels.tolist())}"
+        )
     box = None
     if "box" in entry:
         corners = _numbers([entry["box"]], 4, f"{where}: box", np.tile(size, 2))[0]
         if (corners[:2] >= corners[2:]).any():
-            raise InputError(f"{where}: box: expected x0 < x1 and y0 < y1, got {entry['box']}")
+            raise InputError(
+                f"{where}: box: expected x0 < x1 and y0 < y1, got {shown(entry['box'])}"
+            )
         x0, y0, x1, y1 = (corners * np.tile(factor, 2)).tolist()
         box = (x0, y0, x1, y1)
     if box is None and not (labels == 1).any():
@@ -117,7 +122,7 @@ def _numbers(
     if not np.isfinite(table).all() or (table < 0).any() or (table > largest).any():
         raise InputError(
             f"{where}: expected pixels within the video's {largest[0]:.0f}x{largest[1]:.0f}, "
-            f"got {table.tolist()}"
+            f"got {shown(table.tolist())}"
         )
     return table
 

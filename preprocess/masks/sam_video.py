@@ -39,6 +39,7 @@ from msdyn.preprocess.masks.prompts import Prompt, prompts_from_masks, read_prom
 from msdyn.preprocess.progress import progress
 from msdyn.preprocess.registry import register_backend
 from msdyn.preprocess.streamed import Streamed
+from msdyn.reading import read_npy
 from msdyn.scene import STATIC, Scene, Tracks, frame_path
 
 __all__ = ["EdgeTamMasks", "Sam2Masks", "SamMasks"]
@@ -127,7 +128,7 @@ class SamMasks(Backend):
                 np.save(frame_path(folder, frame, ".npy"), mask)
             shares = []
             for frame in range(len(scene)):
-                mask = np.load(frame_path(folder, frame, ".npy"))
+                mask = read_npy(frame_path(folder, frame, ".npy"))
                 shares.append(float((mask > 0).mean()))
                 yield mask
         share = {"moving_share": round(float(np.mean(shares)), 4)}

@@ -94,7 +94,9 @@ def test_invalid_colmap_models(cameras, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"images\.bin or images\.txt is missing"):
         read_colmap(folder)
     (folder / "images.txt").write_text("1 nonsense\n")
-    with pytest.raises(InputError, match="not a readable COLMAP model"):
+    with pytest.raises(
+        InputError, match="images.txt: line 1: not a readable line of a COLMAP model"
+    ):
         read_colmap(folder)
     (folder / "images.txt").write_text("# no image\n")
     with pytest.raises(InputError, match="at least one registered image"):

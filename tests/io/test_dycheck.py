@@ -275,7 +275,7 @@ DEPTH = "depth/1x/0_00000.npy"
         (remove(CAMERA), "0_00002.json: no such file"),
         (change(CAMERA, orientation=[[1, 0], [0, 1]]), "orientation: expected"),
         (change(CAMERA, orientation=np.ones((3, 3)).tolist()), "0_00002.json: cam_from_world"),
-        (change(CAMERA, position="here"), "position: expected numbers"),
+        (change(CAMERA, position="here"), "position: not a readable array of numbers"),
         (change(CAMERA, radial_distortion=[0.1, 0, 0]), "radial_distortion: expected 0"),
         (change(CAMERA, skew=1.0), "skew: expected 0"),
         (change(CAMERA, image_size=[60, 48]), "expected images of one size"),
@@ -289,7 +289,7 @@ DEPTH = "depth/1x/0_00000.npy"
         (save(DEPTH, np.ones((24, 32))), "expected 64x48"),
         (change("splits/train.json", time_ids=list(range(1, 9))), "times 0, 1, 2"),
         (change("splits/train.json", time_ids=[0]), "of one length"),
-        (change("splits/val.json", time_ids=list(range(8, 24))), "a time below 8"),
+        (change("splits/val.json", time_ids=list(range(8, 24))), "a time from 0 to 7"),
         (lambda d: (d / "keypoint/1x/train/0_00000.json").write_text("[[1]]"), "rows of x, y"),
     ],
 )

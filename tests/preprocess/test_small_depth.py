@@ -101,7 +101,7 @@ def test_wrong_checkpoints_are_refused_in_one_line(tmp_path, random_file):
     weights = torch.load(random_file, weights_only=True)
     weights["decoder.final.bias"] = torch.zeros(7)
     torch.save(weights, tmp_path / "shape")
-    assert "not a checkpoint of TCMonoDepth small" in message(tmp_path / "shape")
+    assert "not a readable checkpoint of TCMonoDepth small" in message(tmp_path / "shape")
 
 
 @pytest.fixture

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import io
 import math
-import struct
 import zipfile
-import zlib
 from collections.abc import Mapping
 from typing import Literal
 
@@ -20,6 +18,7 @@ from jaxtyping import Float32, Shaped, UInt8
 from PIL import Image
 
 from msdyn.errors import InputError
+from msdyn.reading import load_npz, opened_image
 
 __all__ = [
     "ImageFormat",
@@ -39,19 +38,6 @@ _STEPS = 65534
 _LARGEST_LOG_RATIO = 100.0
 """Of the largest to the smallest depth of a frame; the relative error stays below 1e-3."""
 _PNG_LEVEL = 4
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    zlib.error,
-    zipfile.BadZipFile,
-    RuntimeError,  # an encrypted or unsupported zip
-    OverflowError,
-    KeyError,
-    struct.error,
-    Image.DecompressionBombError,
-)
 
 
 def encode_image(
@@ -123,19 +109,10 @@ def decode_objects(data: bytes, size: tuple[int, int]) -> UInt8[np.ndarray, "hei
 
 
 def _decode(data: bytes, size: tuple[int, int], mode: str) -> Shaped[np.ndarray, "height width *_"]:
-    try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
-            found = (image.mode, image.height, image.width)
-            if found != (mode, *size):  # before the pixels are decoded
-                raise InputError(
-                    f"expected an image of mode {mode}, {size[1]} x {size[0]}, got {found[0]}, "
-                    f"{found[2]} x {found[1]}"
-                )
-            return np.array(image)
-    except InputError:
-        raise
-    except _UNREADABLE as error:
-        raise InputError(f"not a readable image ({error})") from error
+    with opened_image(data, "image", size=size) as image:
+        if image.mode != mode:  # before the pixels are decoded
+            raise InputError(f"expected an image of mode {mode}, got {image.mode}")
+        return np.array(image)
 
 
 def encode_arrays(arrays: Mapping[str, Shaped[np.ndarray, "*_"]]) -> bytes:
@@ -162,24 +139,9 @@ def decode_arrays(
     Raises:
         InputError: it cannot be read, or an array is missing or has another shape or type.
     """
-    arrays = {}
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as file:
-            for name, (shape, dtype) in shapes.items():
-                with file.open(f"{name}.npy") as member:
-                    if np.lib.format.read_magic(member) != (1, 0):
-                        raise ValueError("another version of npy")
-                    found, fortran, kind = np.lib.format.read_array_header_1_0(member)
-                    if (found, kind, fortran) != (shape, np.dtype(dtype), False):
-                        raise InputError(f"{name}: expected {dtype} {shape}, got {kind} {found}")
-                    size = math.prod(shape) * kind.itemsize
-                    values = member.read(size)
-                    if len(values) < size:
-                        raise EOFError(f"{name} is {size - len(values)} bytes short")
-                    member.read(1)  # zipfile compares the checksum at the end of a member
-                arrays[name] = np.frombuffer(bytearray(values), kind).reshape(shape)
-    except InputError:
-        raise
-    except _UNREADABLE as error:
-        raise InputError(f"not a readable npz ({error})") from error
+    arrays = load_npz(data, tuple(shapes), "npz")
+    for name, (shape, dtype) in shapes.items():
+        found = arrays[name]
+        if (found.shape, found.dtype) != (shape, np.dtype(dtype)):
+            raise InputError(f"{name}: expected {dtype} {shape}, got {found.dtype} {found.shape}")
     return arrays

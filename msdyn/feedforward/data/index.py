@@ -21,7 +21,7 @@ from jaxtyping import Int64
 from msdyn.errors import InputError
 from msdyn.feedforward.batches import MOTION_KINDS, MotionKind
 from msdyn.feedforward.data.clip import CLIP_NAME
-from msdyn.reading import read_json
+from msdyn.reading import check_image_size, read_json, reading
 
 __all__ = ["FRAME_MEMBERS", "INDEX_SUFFIX", "ClipEntry", "index_content", "read_index"]
 
@@ -108,10 +108,7 @@ def read_index(path: Path) -> list[ClipEntry]:
         InputError: the index is damaged, of another version, or not that of the tar beside it.
     """
     tar = path.with_name(path.name.removesuffix(INDEX_SUFFIX) + ".tar")
-    try:
-        content = read_json(path)
-    except RecursionError as error:
-        raise InputError(f"{path}: not an index of clips (nested too deeply)") from error
+    content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path}: format: expected {FORMAT!r}; not an index of clips")
     if content.get("version") != VERSION:
@@ -129,10 +126,8 @@ def read_index(path: Path) -> list[ClipEntry]:
     clips = content.get("clips")
     if not isinstance(clips, list):
         raise InputError(f"{path}: clips: expected a list, got {type(clips).__name__}")
-    try:
+    with reading(path, "index of clips"):
         return [_entry(clip, tar, size) for clip in clips]
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 def _entry(clip: Any, tar: Path, tar_bytes: int) -> ClipEntry:
@@ -157,6 +152,7 @@ def _entry(clip: Any, tar: Path, tar_bytes: int) -> ClipEntry:
                 f"{label}: {name}: expected a number of at least {least}, got {value!r}"
             )
         counts[name] = value
+    check_image_size(counts["width"], counts["height"], label)
     frames = counts["frames"]
     if counts["targets"] >= frames:
         raise InputError(f"{label}: targets: expected fewer than {frames}, got {counts['targets']}")

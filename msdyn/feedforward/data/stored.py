@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ from msdyn.feedforward.data.codes import (
     decode_objects,
 )
 from msdyn.feedforward.data.index import ClipEntry
+from msdyn.reading import decode_json, reading
 
 __all__ = ["StoredClip", "read_span"]
 
@@ -60,18 +60,16 @@ class StoredClip:
         if entry.motion == "poses":
             shapes["poses"] = ((entry.frames, entry.objects, 4, 4), "float64")
         data = read_span(entry.tar, *entry.members["cameras.npz"])
-        try:
+        with reading(self._label("cameras.npz"), "member of a shard"):
             arrays = decode_arrays(data, shapes)
-        except InputError as error:
-            raise InputError(f"{self._label('cameras.npz')}: {error}") from error
         self.times: Float64[np.ndarray, " times"] = arrays["times"]
         self.world_from_cam: Float64[np.ndarray, "times 4 4"] = arrays["world_from_cam"]
         self.intrinsics: Float64[np.ndarray, "times 4"] = arrays["intrinsics"]
         self.target: Bool[np.ndarray, " times"] = arrays["target"]
         self.poses: Float64[np.ndarray, "times objects 4 4"] | None = arrays.get("poses")
         self._limits = arrays["depth_limits"]
-        for name in ("times", "world_from_cam", "intrinsics"):
-            if not np.isfinite(arrays[name]).all():
+        for name in ("times", "world_from_cam", "intrinsics", "poses"):
+            if not np.isfinite(arrays.get(name, 0)).all():
                 raise InputError(f"{self._label('cameras.npz')}: {name}: expected finite numbers")
         low, high = self._limits.T
         if not (np.isfinite(self._limits).all() and (0 < low).all() and (low <= high).all()):
@@ -92,29 +90,23 @@ class StoredClip:
         """Read the image of a frame."""
         name = "image.jpg" if self._has("image.jpg", frame) else "image.png"
         data = self._read(name, frame)
-        try:
+        with reading(self._label(name, frame), "member of a shard"):
             return decode_image(data, self.entry.size)
-        except InputError as error:
-            raise InputError(f"{self._label(name, frame)}: {error}") from error
 
     def depth(self, frame: int) -> Float32[np.ndarray, "height width"] | None:
         """Read the depth of a frame, 0 for unknown; None if it has none."""
         if not self._has("depth.png", frame):
             return None
         low, high = self._limits[frame].tolist()
-        try:
+        with reading(self._label("depth.png", frame), "member of a shard"):
             return decode_depth(self._read("depth.png", frame), self.entry.size, (low, high))
-        except InputError as error:
-            raise InputError(f"{self._label('depth.png', frame)}: {error}") from error
 
     def objects(self, frame: int) -> UInt8[np.ndarray, "height width"] | None:
         """Read the objects of a frame, 0 for static; None if it has none."""
         if not self._has("objects.png", frame):
             return None
-        try:
+        with reading(self._label("objects.png", frame), "member of a shard"):
             objects = decode_objects(self._read("objects.png", frame), self.entry.size)
-        except InputError as error:
-            raise InputError(f"{self._label('objects.png', frame)}: {error}") from error
         if int(objects.max()) > self.entry.objects:
             raise InputError(
                 f"{self._label('objects.png', frame)}: expected at most {self.entry.objects}, "
@@ -131,21 +123,18 @@ class StoredClip:
             "points": ((count, 3), "float32"),
             "visible": ((count,), "bool"),
         }
-        try:
+        with reading(self._label("tracks.npz", frame), "member of a shard"):
             arrays = decode_arrays(self._read("tracks.npz", frame), shapes)
-        except InputError as error:
-            raise InputError(f"{self._label('tracks.npz', frame)}: {error}") from error
         return arrays["points"], arrays["visible"]
 
     @cached_property
     def about(self) -> dict[str, str]:
         """Source and licence."""
         data = read_span(self.entry.tar, *self.entry.members["meta.json"])
-        try:
-            about = json.loads(data)["about"]
+        label = self._label("meta.json")
+        with reading(label, "description of a clip"):
+            about = decode_json(data, label)["about"]
             return {str(key): str(value) for key, value in about.items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{self._label('meta.json')}: not valid JSON ({error})") from error
 
     def frame(self, index: int) -> ClipFrame:
         """Read all that a frame shows."""

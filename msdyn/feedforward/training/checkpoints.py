@@ -16,6 +16,7 @@ from torch import nn
 from msdyn.errors import InputError
 from msdyn.feedforward.training.parallel import Processes
 from msdyn.files import atomic_path
+from msdyn.reading import read_torch, reading
 
 __all__ = ["find_checkpoint", "full_weights", "restore_state", "save_state"]
 
@@ -76,22 +77,17 @@ def restore_state(
     Raises:
         InputError: not such a checkpoint.
     """
-    try:
+    with reading(path, "checkpoint of this run", cure="; remove it to begin again"):
         if path.is_dir() != processes.sharded:
             what = "a divided network" if path.is_dir() else "a whole network"
-            raise ValueError(f"it is of {what}; go on with the --parallel of that run")
+            raise InputError(f"it is of {what}; go on with the --parallel of that run")
         if path.is_dir():
             state = _read_divided(path, model, optimiser, counters)
         else:
-            state = torch.load(path, map_location=processes.device, weights_only=True)
+            state = read_torch(path, "checkpoint of this run")
             model.load_state_dict(state["model"])
             optimiser.load_state_dict(state["optimiser"])
         return {name: int(state[_COUNTERS][name]) for name in counters}
-    except Exception as error:  # of any kind: the reader trusts what the file says of itself
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"{path}: not a checkpoint of this run ({reason}); remove it to begin again"
-        ) from error
 
 
 def _read_divided(

@@ -40,9 +40,9 @@ class Records:
     def add_picture(self, name: str, path: Path, step: int) -> None:
         """Show a picture of a file."""
         if self._writer is not None:
-            import imageio.v3 as iio
+            from msdyn.reading import read_rgb
 
-            self._writer.add_image(name, iio.imread(path), step, dataformats="HWC")
+            self._writer.add_image(name, read_rgb(path), step, dataformats="HWC")
             self._writer.flush()
 
     def close(self) -> None:

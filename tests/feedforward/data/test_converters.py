@@ -52,11 +52,11 @@ def test_damaged_sequences_may_be_left_out(tmp_path):
     convert, errors = find_converter("vkitti2"), []
     found = convert(tmp_path)
     assert next(found).name == "Scene01_clone_0"
-    with pytest.raises(InputError, match="extrinsic.txt: no such file"):
+    with pytest.raises(FileNotFoundError, match="extrinsic.txt: no such file"):
         next(found)
     names = [clip.name for clip in convert(tmp_path, damaged=errors.append)]
     assert names == ["Scene01_clone_0", "Scene06_clone_0"]
-    assert [type(error) for error in errors] == [InputError] and "Scene02" in str(errors[0])
+    assert [type(error) for error in errors] == [FileNotFoundError] and "Scene02" in str(errors[0])
     for name in ("Scene01", "Scene06"):
         (tmp_path / name / "clone/extrinsic.txt").unlink()
     assert not list(convert(tmp_path, damaged=errors.append)) and len(errors) == 4
@@ -115,7 +115,7 @@ def test_tables_of_numbers(tmp_path):
         with pytest.raises(InputError, match=f"t.txt: {message}"):
             read_numbers(path, 2)
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="t.txt: not a text file"):
+    with pytest.raises(InputError, match="t.txt: not a readable text file"):
         read_numbers(path, 2)
 
 

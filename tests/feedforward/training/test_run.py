@@ -96,7 +96,7 @@ def test_an_interruption_keeps_the_steps_and_a_damaged_checkpoint_is_told(tiny, 
     assert find_model(str(out / "model.safetensors")).about["step"] == 4
     (out / "checkpoint.pt").write_bytes(b"rubbish")
     assert command.main(arguments) == 2
-    assert "not a checkpoint of this run" in capsys.readouterr().err
+    assert "not a readable checkpoint of this run" in capsys.readouterr().err
 
 
 def test_options_out_of_range(tmp_path):

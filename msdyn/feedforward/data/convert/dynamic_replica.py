@@ -26,9 +26,6 @@ github.com/facebookresearch/map-anything.
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
@@ -47,12 +44,10 @@ from msdyn.feedforward.data.convert.files import (
     clip_cameras,
     clip_name,
     known_depth,
-    read_png16,
-    required_file,
     seen_in_image,
 )
 from msdyn.feedforward.data.convert.registry import LazyClips, register_converter
-from msdyn.reading import read_torch
+from msdyn.reading import read_gzipped_json, read_png16, read_torch, required_file
 
 _KEYS = ("traj_3d_world", "traj_2d", "verts_inds_vis")
 _ABOUT = {"source": "https://dynamic-stereo.github.io", "licence": "CC BY-NC 4.0"}
@@ -72,11 +67,7 @@ def clips(source: Path) -> Iterator[LazyClips]:
 
 def _sequences(path: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """Return the annotations of the frames by sequence and camera, in the order of time."""
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            content = json.load(file)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise InputError(f"{path}: not gzipped JSON ({error})") from error
+    content = read_gzipped_json(path)
     if not isinstance(content, list) or not all(isinstance(frame, dict) for frame in content):
         raise InputError(f"{path}: expected a list of annotations of frames")
     sequences: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
@@ -164,7 +155,6 @@ def _tracks(
 
 def _read_tracks(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return positions [N, 3], pixels [N, 2] and visibility [N] of the tracks of a frame."""
-    required_file(path)
     content = read_torch(path)
     if not isinstance(content, dict) or not all(
         isinstance(content.get(key), torch.Tensor) for key in _KEYS

@@ -1,6 +1,6 @@
 """What converters share: numbered files, tables of numbers, images, cameras, checks of tracks.
 
-Whatever is wrong with a file is an `InputError` that names it.
+Whatever is wrong with a file is an `InputError` that names it; see `msdyn.reading`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Real, UInt8, UInt16
-from PIL import Image
+from jaxtyping import Bool, Float, Float32, Float64, Real
 
 from msdyn.errors import InputError
 from msdyn.feedforward.data.clip import ClipFrame
 from msdyn.geometry import depth_in_camera, invert_transforms, project, transform_points
 from msdyn.io.posed_images import checked_cameras
+from msdyn.reading import read_lines, read_rgb
 
 __all__ = [
     "FrameFiles",
@@ -25,17 +25,11 @@ __all__ = [
     "clip_cameras",
     "clip_name",
     "find_folders",
-    "image_size",
     "known_depth",
     "matching",
     "numbered_files",
     "parts",
-    "read_npy",
     "read_numbers",
-    "read_png16",
-    "read_rgb",
-    "read_text",
-    "required_file",
     "rows_of",
     "seen_in_image",
 ]
@@ -101,29 +95,6 @@ def matching(numbers: Iterable[int], files: Mapping[int, Path], folder: Path) ->
     return tuple(files[number] for number in numbers)
 
 
-def required_file(path: Path) -> Path:
-    """Return a path.
-
-    Raises:
-        InputError: there is no such file.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    return path
-
-
-def read_text(path: Path) -> list[str]:
-    """Return the lines of a text file.
-
-    Raises:
-        InputError: there is no such file, or it is not text.
-    """
-    try:
-        return required_file(path).read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file ({error})") from error
-
-
 def read_numbers(path: Path, columns: int, skip: int = 0) -> Float64[np.ndarray, "rows columns"]:
     """Read a table of numbers, separated by spaces.
 
@@ -133,11 +104,12 @@ def read_numbers(path: Path, columns: int, skip: int = 0) -> Float64[np.ndarray,
         skip: first lines to ignore.
 
     Raises:
-        InputError: there is no such file, or a line is not that many finite numbers.
+        FileNotFoundError: there is no such file.
+        InputError: a line is not that many finite numbers.
     """
     rows = []
-    for number, line in enumerate(read_text(path)[skip:], skip + 1):
-        if words := line.split():
+    for number, line in read_lines(path):
+        if number > skip and (words := line.split()):
             rows.append(line_of_numbers(path, number, words, columns))
     return np.array(rows, np.float64).reshape(len(rows), columns)
 
@@ -179,65 +151,6 @@ def line_of_numbers(path: Path, number: int, words: Sequence[str], count: int) -
     return values
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Return the width and height of an image, without decoding it.
-
-    Raises:
-        InputError: there is no such file, or it is not an image.
-    """
-    try:
-        with Image.open(required_file(path)) as image:
-            return image.size
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: not a readable image ({error})") from error
-
-
-def read_rgb(path: Path) -> UInt8[np.ndarray, "height width 3"]:
-    """Read an image; transparency is dropped.
-
-    Raises:
-        InputError: there is no such file, or it is not an image.
-    """
-    try:
-        with Image.open(required_file(path)) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: not a readable image ({error})") from error
-
-
-def read_png16(path: Path) -> UInt16[np.ndarray, "height width"]:
-    """Read a PNG of one 16-bit channel.
-
-    Raises:
-        InputError: there is no such file, or it is another kind of image.
-    """
-    try:
-        with Image.open(required_file(path)) as opened:
-            image = np.array(opened)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: not a readable image ({error})") from error
-    if image.ndim != 2 or image.dtype not in (np.uint16, np.int32):
-        raise InputError(f"{path}: expected one 16-bit channel, got {image.dtype} {image.shape}")
-    return image.astype(np.uint16)
-
-
-def read_npy(path: Path) -> Float32[np.ndarray, "height width"]:
-    """Read a map of numbers of an npy file, without pickle.
-
-    Raises:
-        InputError: there is no such file, or it is not a readable map.
-    """
-    required_file(path)
-    try:
-        values = np.load(path, allow_pickle=False)
-    except Exception as error:  # of any kind: numpy parses the header as Python
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: not a readable npy file ({reason})") from error
-    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind not in "fiu":
-        raise InputError(f"{path}: expected a map [height, width] of numbers")
-    return values.astype(np.float32)
-
-
 def known_depth(
     depth: Real[np.ndarray, "height width"], farthest: float = np.inf
 ) -> Float32[np.ndarray, "height width"]:
@@ -267,7 +180,8 @@ class FrameFiles:
         """Load a frame.
 
         Raises:
-            InputError: a file is missing, not readable, or of another size.
+            FileNotFoundError: a file is missing.
+            InputError: a file is not readable, or of another size.
         """
         image, depth = read_rgb(self.images[index]), None
         self._check(self.images[index], image.shape[:2])

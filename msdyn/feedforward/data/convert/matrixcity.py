@@ -39,16 +39,14 @@ from msdyn.feedforward.data.convert.files import (
     clip_cameras,
     clip_name,
     find_folders,
-    image_size,
     known_depth,
     matching,
     numbered_files,
-    required_file,
 )
 from msdyn.feedforward.data.convert.registry import LazyClips, register_converter
 from msdyn.geometry import invert_transforms
 from msdyn.io import read_depth_map
-from msdyn.reading import read_json
+from msdyn.reading import image_size, read_json
 
 _CENTIMETRE = 0.01
 _CLIPPED = 65504
@@ -129,5 +127,5 @@ def _pose(path: Path, frame: dict[str, Any]) -> Float64[np.ndarray, "4 4"]:
 
 def _read_depth(path: Path, index: int) -> Float32[np.ndarray, "height width"]:
     del index
-    stored = read_depth_map(required_file(path))
+    stored = read_depth_map(path)
     return known_depth(np.where(stored == _CLIPPED, 0, stored * _CENTIMETRE), _FARTHEST)

@@ -22,7 +22,6 @@ unprojects depth as z-depth.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -38,16 +37,14 @@ from msdyn.feedforward.data.convert.files import (
     clip_cameras,
     clip_name,
     find_folders,
-    image_size,
     known_depth,
     matching,
     numbered_files,
     parts,
-    read_png16,
     seen_in_image,
 )
 from msdyn.feedforward.data.convert.registry import LazyClips, register_converter
-from msdyn.reading import load_npz
+from msdyn.reading import image_size, load_npz, npz_keys, npz_shape, read_png16
 
 LONGEST_PART = 300
 _METRES = 1000 / 65535
@@ -115,7 +112,8 @@ def _tracks(
     height: int,
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Return the positions and visibility of the tracks [T, N, ...]; None if there are none."""
-    if 0 in _shape(path, "trajs_3d"):
+    shape = npz_shape(path, "trajs_3d") if "trajs_3d" in npz_keys(path) else ()
+    if not shape or 0 in shape:
         return None
     stored = _array(path, "trajs_3d")
     count = stored.shape[1] if stored.ndim == 3 else -1
@@ -151,23 +149,6 @@ def _rows(
             f"{' '.join(str(n) if n >= 0 else 'tracks' for n in shape)}], got [{found}]"
         )
     return values[frames]
-
-
-def _shape(path: Path, key: str) -> tuple[int, ...]:
-    """Return the shape of an array of an npz, (0,) if it is not there or no array."""
-    try:
-        with zipfile.ZipFile(path) as file, file.open(f"{key}.npy") as member:
-            version = np.lib.format.read_magic(member)
-            if version == (1, 0):
-                shape = np.lib.format.read_array_header_1_0(member)[0]
-            else:
-                shape = np.lib.format.read_array_header_2_0(member)[0]
-    except KeyError:
-        return (0,)
-    except Exception as error:  # of any kind: numpy parses the header as Python
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: not a readable npz file ({reason})") from error
-    return shape or (0,)
 
 
 def _read_depth(path: Path, index: int) -> Float32[np.ndarray, "height width"]:

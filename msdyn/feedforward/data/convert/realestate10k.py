@@ -27,14 +27,9 @@ from jaxtyping import Float64
 
 from msdyn.errors import InputError
 from msdyn.feedforward.data.clip import Clip
-from msdyn.feedforward.data.convert.files import (
-    FrameFiles,
-    clip_cameras,
-    clip_name,
-    image_size,
-    read_numbers,
-)
+from msdyn.feedforward.data.convert.files import FrameFiles, clip_cameras, clip_name, read_numbers
 from msdyn.feedforward.data.convert.registry import LazyClips, register_converter
+from msdyn.reading import image_size
 
 _COLUMNS = 19
 _SUFFIXES = (".jpg", ".png")

@@ -17,6 +17,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 from msdyn.errors import InputError
 from msdyn.feedforward.data.clip import Clip
+from msdyn.reading import reading
 
 __all__ = ["Converter", "LazyClips", "converter_names", "find_converter", "register_converter"]
 
@@ -39,7 +40,8 @@ class Converter(Protocol):
                 out; by default the error is raised.
 
         Raises:
-            InputError: there is no such folder or no sequence in it, or a file is missing or wrong.
+            FileNotFoundError: a file is missing.
+            InputError: there is no such folder or no sequence in it, or a file is wrong.
         """
         ...
 
@@ -69,7 +71,8 @@ def register_converter(
             for sequence in converter(source):
                 empty = False
                 try:
-                    yield from _clips(sequence)
+                    with reading(source, f"data set of {name}"):
+                        yield from _clips(sequence)
                 except (InputError, FileNotFoundError) as error:
                     if damaged is None:
                         raise

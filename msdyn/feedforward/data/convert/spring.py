@@ -22,29 +22,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from msdyn.errors import InputError, MissingExtraError
+from msdyn.errors import InputError
 from msdyn.feedforward.data.clip import Clip
 from msdyn.feedforward.data.convert.files import (
     FrameFiles,
     clip_cameras,
     clip_name,
     find_folders,
-    image_size,
     known_depth,
     matching,
     numbered_files,
     read_numbers,
-    required_file,
     rows_of,
 )
 from msdyn.feedforward.data.convert.registry import LazyClips, register_converter
+from msdyn.reading import image_size, load_h5py, read_hdf5
 
 _BASELINE = 0.065
 _ABOUT = {"source": "https://spring-benchmark.org", "licence": "CC BY 4.0"}
@@ -58,7 +55,7 @@ _ABOUT = {"source": "https://spring-benchmark.org", "licence": "CC BY 4.0"}
 def clips(source: Path) -> Iterator[LazyClips]:
     """Yield one clip per sequence and camera with disparity."""
     for folder in find_folders(source, "disp1_*", 2):
-        _load_h5py()
+        load_h5py()
         for camera in ("left", "right"):
             if (folder / f"disp1_{camera}").is_dir():
                 yield partial(_clip, folder, camera)
@@ -101,11 +98,7 @@ def _clip(folder: Path, camera: str) -> Clip:
 def _read_depth(
     focal: Float64[np.ndarray, " times"], path: Path, index: int
 ) -> Float32[np.ndarray, "height width"]:
-    try:
-        with _load_h5py().File(required_file(path), "r") as file:
-            disparity = np.asarray(file["disparity"])
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path}: not a readable HDF5 file of disparity ({error})") from error
+    disparity = read_hdf5(path, "disparity")
     if disparity.ndim != 2 or disparity.dtype.kind != "f" or any(n % 2 for n in disparity.shape):
         raise InputError(
             f"{path}: disparity: expected numbers of twice the image's size, got "
@@ -114,10 +107,3 @@ def _read_depth(
     disparity = disparity[::2, ::2].astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         return known_depth(focal[index] * _BASELINE / disparity)
-
-
-def _load_h5py() -> Any:
-    try:
-        return import_module("h5py")
-    except ImportError as error:
-        raise MissingExtraError('h5py is not installed: pip install "msdyn[datasets]"') from error

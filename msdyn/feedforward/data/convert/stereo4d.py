@@ -35,7 +35,7 @@ from msdyn.feedforward.data.convert.files import clip_cameras, clip_name, seen_i
 from msdyn.feedforward.data.convert.registry import LazyClips, register_converter
 from msdyn.geometry import invert_transforms, nearest_pixels, project, transform_points
 from msdyn.io.video import read_video, scan_video
-from msdyn.reading import load_npz
+from msdyn.reading import check_bytes, load_npz
 
 _FIELD_OF_VIEW = math.radians(60)
 _KEYS = ("camera2world", "timestamps", "track_lengths", "track_indices", "track_coordinates")
@@ -64,10 +64,7 @@ def _clip(path: Path, video: Path) -> Clip:
     ):
         raise InputError(f"{path}: timestamps: expected increasing numbers")
     count = len(times)
-    try:
-        info = scan_video(video)
-    except UnicodeDecodeError as error:  # of the video's metadata
-        raise InputError(f"{video}: not a readable video ({error})") from error
+    info = scan_video(video)
     if len(info.seconds) != count:
         raise InputError(
             f"{video}: expected {count} frames, as {path.name} has, got {len(info.seconds)}"
@@ -127,6 +124,7 @@ def _points(
             f"{path}: track_indices: expected frames 0 to {count - 1}, got {frames.min()} to "
             f"{frames.max()}"
         )
+    check_bytes(count * len(lengths) * 12, f"{path}: {len(lengths)} tracks")
     points = np.full((count, len(lengths), 3), np.nan, np.float32)
     points[frames, np.repeat(np.arange(len(lengths)), lengths)] = positions
     points[~np.isfinite(points).all(-1)] = np.nan

@@ -31,16 +31,15 @@ from msdyn.feedforward.data.convert.files import (
     clip_cameras,
     clip_name,
     find_folders,
-    image_size,
     known_depth,
     matching,
     numbered_files,
-    read_npy,
     read_numbers,
     rows_of,
 )
 from msdyn.feedforward.data.convert.registry import LazyClips, register_converter
 from msdyn.geometry import invert_transforms
+from msdyn.reading import image_size, read_npy
 
 _SIZE = (640, 480)
 _INTRINSICS = (320.0, 320.0, 320.0, 240.0)
@@ -109,4 +108,7 @@ def _world_from_cam(
 
 def _read_depth(path: Path, index: int) -> Float32[np.ndarray, "height width"]:
     del index
-    return known_depth(read_npy(path), _FARTHEST)
+    depth = read_npy(path)
+    if depth.ndim != 2 or depth.dtype.kind not in "fiu":
+        raise InputError(f"{path}: expected a map [height, width] of numbers")
+    return known_depth(depth.astype(np.float32), _FARTHEST)

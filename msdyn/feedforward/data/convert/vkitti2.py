@@ -33,14 +33,13 @@ from msdyn.feedforward.data.convert.files import (
     clip_cameras,
     clip_name,
     find_folders,
-    image_size,
     known_depth,
     matching,
     numbered_files,
     read_numbers,
-    read_png16,
 )
 from msdyn.feedforward.data.convert.registry import LazyClips, register_converter
+from msdyn.reading import image_size, read_png16
 
 _SKY = 65535
 _ABOUT = {
