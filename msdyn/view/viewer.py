@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -19,8 +18,9 @@ from msdyn.geometry import Cameras, quats_wxyz_from_rotations
 from msdyn.render import gaussian_trails, trail_gaussians
 from msdyn.scene import Scene, write_cameras
 from msdyn.sequence import GaussianSequence
-from msdyn.view.page import patched_page
+from msdyn.view.access import Access
 from msdyn.view.panel import Panel
+from msdyn.view.server import listen, start_server
 from msdyn.view.splats import SplatSource
 from msdyn.view.state import ViewState
 
@@ -53,10 +53,11 @@ class Viewer:
         scene: Scene | None = None,
         *,
         host: str = LOCAL,
-        port: int = 8080,
+        port: int | None = None,
         folder: Path | None = None,
         export: Callable[[str], str] | None = None,
         formats: tuple[str, ...] = (),
+        allowed_hosts: tuple[str, ...] = (),
     ) -> None:
         """Start the server and show the sequence.
 
@@ -64,20 +65,25 @@ class Viewer:
             sequence: the fit.
             scene: source of the input images; without it there are none.
             host: address to listen on; by default, for connections from this computer only.
-            port: to listen on, or the next free one.
+            port: to listen on, 0 for any free one; by default 8080, or the next free one.
             folder: where cameras and paths are saved; the current directory by default.
             export: called with a format by the export button, returns a message for the user.
             formats: choices of the button.
+            allowed_hosts: names by which the viewer may be called besides those of this computer,
+                as through a proxy; see `Access`.
 
         Raises:
-            InputError: the address cannot be listened on.
+            InputError: the address cannot be listened on, or a host is malformed.
         """
-        import viser
-
-        _check_address(host)
-        with patched_page() as self.page:
-            self.server = viser.ViserServer(host=host, port=port, verbose=False)
-        self.host, self.scene, self.folder = host, scene, folder or Path()
+        listening = listen(host, port)
+        try:
+            self.access = Access(host, listening.getsockname()[1], allowed_hosts)
+        except InputError:
+            listening.close()
+            raise
+        self.server = start_server(listening, self.access)
+        self.host, self.scene = host, scene
+        self.folder = (folder or Path()).resolve()
         self.lock = threading.RLock()
         self.state, self.steps = ViewState(), 0
         self.clock = 0.0
@@ -99,9 +105,8 @@ class Viewer:
 
     @property
     def address(self) -> str:
-        """The URL of the viewer."""
-        host = self.host if self.host not in ("0.0.0.0", "::") else "localhost"
-        return f"http://{host}:{self.server.get_port()}"
+        """The URL of the viewer, with its token."""
+        return self.access.address
 
     def update(self, sequence: GaussianSequence, text: str) -> None:
         """Show another state of the sequence during a fit, and a text about it."""
@@ -224,7 +229,6 @@ class Viewer:
         self.stopped.set()
         self.thread.join(2)
         self.server.stop()
-        self.page.cleanup()
 
     def _set_sequence(self, sequence: GaussianSequence) -> None:
         self.sequence = sequence.cpu()
@@ -350,15 +354,6 @@ class Viewer:
         if self.path is not None and self.recorded_client is not None:
             time_shown = float(np.interp(self.state.frame, *self._frames_and_times()))
             self.path.append((self.camera_of(self.recorded_client), time_shown))
-
-
-def _check_address(host: str) -> None:
-    """Raise InputError for an address that cannot be bound: viser would wait for it forever."""
-    try:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            probe.bind((host, 0))
-    except OSError as error:
-        raise InputError(f"--host: cannot listen on {host} ({error.strerror or error})") from error
 
 
 def _quat_wxyz(camera: Cameras) -> Float[np.ndarray, " 4"]:
