@@ -1,4 +1,4 @@
-"""viser's page with an additional script, `page.js`.
+"""viser's page with an additional script, `page.js`, and styles for phones, `page.css`.
 
 The script removes the token from the address bar, suppresses one harmless error message of the
 page and, where the browser renders in software, draws Gaussians as a list of triangles instead of
@@ -19,7 +19,10 @@ def viewer_page() -> str:
 
 
 def with_script(page: str) -> str:
-    """Return viser's page with `page.js` before any script of its own, and msdyn's title."""
-    script = files("msdyn.view").joinpath("page.js").read_text(encoding="utf-8")
+    """Return viser's page with our script before any of its own, our styles last, and our title."""
+    folder = files("msdyn.view")
+    script = folder.joinpath("page.js").read_text(encoding="utf-8")
+    styles = folder.joinpath("page.css").read_text(encoding="utf-8")
     page = page.replace("<title>Viser</title>", "<title>msdyn</title>", 1)
-    return page.replace("<head>", f"<head>\n<script>\n{script}</script>", 1)
+    page = page.replace("<head>", f"<head>\n<script>\n{script}</script>", 1)
+    return page.replace("<body>", f"<body>\n<style>\n{styles}</style>", 1)

@@ -36,7 +36,10 @@ class Panel:
         self.exporting = threading.Lock()
         gui: Any = viewer.server.gui
         sequence = viewer.sequence
-        self.text = gui.add_markdown(repr(sequence))
+        self.text = gui.add_markdown(
+            f"{len(sequence.static):,} static and {len(sequence.moving):,} moving Gaussians, "
+            f"{sequence.num_levels} levels of motion, {len(sequence.timeline)} frames"
+        )
         with gui.add_folder("Time"):
             last = len(sequence.timeline) - 1
             self.button = gui.add_button("Play")

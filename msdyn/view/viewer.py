@@ -139,16 +139,22 @@ class Viewer:
             self.show(self.state.frame, everything=True)
 
     def jump(self, client: viser.ClientHandle, frame: float | None = None) -> None:
-        """Move a client's camera to the input camera of a frame, by default the current one."""
+        """Move a client's camera to the input camera of a frame, by default the current one.
+
+        A window narrower than the clip, as on a phone, shows its whole width.
+        """
         position = self.state.frame if frame is None else frame
         camera = self.sequence.cameras.interpolated(np.array([position]))
         with client.atomic():
             client.camera.wxyz = _quat_wxyz(camera)
             client.camera.position = camera.centres[0]
-            client.camera.fov = _fov(camera)
+            client.camera.fov = _scaled_fov(_fov(camera), 1 / _narrowness(client, camera))
 
     def camera_of(self, client: viser.ClientHandle) -> Cameras:
-        """Return a client's camera with the image size of the clip."""
+        """Return a client's camera with the image size of the clip.
+
+        From a window narrower than the clip, one of the same width of view.
+        """
         height, width = self.sequence.cameras.height, self.sequence.cameras.width
         from scipy.spatial.transform import Rotation
 
@@ -157,7 +163,8 @@ class Viewer:
         pose = np.eye(4)
         pose[:3, :3] = rotation.T
         pose[:3, 3] = -rotation.T @ client.camera.position
-        focal = height / 2 / np.tan(client.camera.fov / 2)
+        fov = _scaled_fov(client.camera.fov, _narrowness(client, self.sequence.cameras))
+        focal = height / 2 / np.tan(fov / 2)
         return Cameras.pinhole(focal, width, height, pose)
 
     def save_camera(self, client: viser.ClientHandle, name: str = "novel.json") -> Path:
@@ -365,6 +372,16 @@ def _quat_wxyz(camera: Cameras) -> Float[np.ndarray, " 4"]:
 def _fov(camera: Cameras) -> float:
     """Return the vertical field of view in radians."""
     return float(2 * np.arctan(camera.height / 2 / camera.intrinsics[0, 1, 1]))
+
+
+def _narrowness(client: viser.ClientHandle, camera: Cameras) -> float:
+    """Return the ratio of the aspect of a client's window to that of the clip, at most 1."""
+    return min(1.0, client.camera.aspect * camera.height / camera.width)
+
+
+def _scaled_fov(fov: float, factor: float) -> float:
+    """Return the field of view of an image that is higher by a factor, in radians."""
+    return float(2 * np.arctan(np.tan(fov / 2) * factor))
 
 
 def _median_distance(sequence: GaussianSequence) -> float:

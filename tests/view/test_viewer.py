@@ -99,6 +99,7 @@ class Client:
         wxyz = np.array([1.0, 0, 0, 0])
         position = np.zeros(3)
         fov = 1.0
+        aspect = 2.0
 
     def __init__(self):
         self.camera = self.Camera()
@@ -150,6 +151,20 @@ def test_a_saved_camera_is_that_of_the_client(viewer, sequence):
     )
     np.testing.assert_allclose(found.cameras.intrinsics, sequence.cameras[3].intrinsics, rtol=1e-6)
     assert found.times == pytest.approx([3 / 5])
+
+
+def test_a_narrow_window_shows_the_whole_width(viewer, sequence):
+    """On a phone the vertical field of view is larger; a saved camera is that of the clip."""
+    wide, narrow = Client(), Client()
+    narrow.camera.aspect = 0.5
+    for client in (wide, narrow):
+        viewer.jump(client, 1.0)
+    camera = sequence.cameras[1]
+    half_width = camera.width / 2 / camera.intrinsics[0, 0, 0]
+    assert np.tan(narrow.camera.fov / 2) * 0.5 == pytest.approx(half_width)
+    np.testing.assert_allclose(
+        viewer.camera_of(narrow).intrinsics, viewer.camera_of(wide).intrinsics, rtol=1e-9
+    )
 
 
 def test_a_recorded_path_has_cameras_and_times(viewer):
