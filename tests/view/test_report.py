@@ -104,7 +104,10 @@ def test_depth_has_the_colours_of_the_report_of_preprocessing(scene):
     depth = scene.depth(0)
     known = np.concatenate([scene.depth(t)[scene.depth(t) > 0][::37] for t in range(6)])
     near, far = np.percentile(known, (2, 98))
-    shown = contact_sheet(scene)["depth"][0][1]
+    stamp_stage(
+        scene.directory, "depth", backend="x", options={}, input_hash="", seconds=1.0, quality={}
+    )
+    shown = contact_sheet(Scene(scene.directory))["depth"][0][1]
     np.testing.assert_array_equal(shown, colour_depth(depth, near, far))
     page = text_of(write_report(scene))
     assert f"depth, as in the report of preprocessing: {near:.3g} (red) to {far:.3g} " in page
