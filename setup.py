@@ -23,7 +23,14 @@ setup(
     ],
     package_dir={"msdyn.preprocess": "preprocess"},
     package_data={
-        "msdyn": ["py.typed", "*.js", "export/*.html", "view/*.js", "feedforward/weights/*"]
+        "msdyn": [
+            "py.typed",
+            "*.js",
+            "export/*.html",
+            "view/*.js",
+            "view/*.css",
+            "feedforward/weights/*",
+        ],  # fmt: skip
     },
     install_requires=[
         "torch>=2.4",

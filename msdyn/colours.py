@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from jaxtyping import Bool, Float, Integer, UInt8
 
@@ -9,6 +11,7 @@ __all__ = [
     "colour_depth",
     "colour_flow",
     "colour_objects",
+    "depth_range",
     "draw_trails",
     "error_image",
     "object_palette",
@@ -36,6 +39,20 @@ def colour_objects(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Return an index map as an image."""
     return object_palette()[objects]
+
+
+def depth_range(depths: Iterable[Float[np.ndarray, "height width"]]) -> tuple[float, float]:
+    """Return the ends of the colour scale of depth maps, `nearest` and `farthest`.
+
+    They leave out a fiftieth at either end; the reports of preprocessing and of the fit both take
+    the depth maps of the scene, so that a colour is the same depth in both.
+    """
+    known = [depth[np.isfinite(depth) & (depth > 0)][::37] for depth in depths]
+    everything = np.concatenate(known) if known else np.zeros(0)
+    if not len(everything):
+        return 1.0, 2.0
+    near, far = np.percentile(everything, (2, 98))
+    return float(near), float(far)
 
 
 def colour_depth(

@@ -1,6 +1,13 @@
 """Errors caused by user input. The command line prints their message and exits with `exit_code`."""
 
-__all__ = ["InputError", "MissingExtraError", "MsdynError", "PoorInputError", "ResourceError"]
+__all__ = [
+    "InputError",
+    "MissingExtraError",
+    "MsdynError",
+    "PoorInputError",
+    "ResourceError",
+    "printable",
+]
 
 
 class MsdynError(Exception):
@@ -33,3 +40,15 @@ class ResourceError(MsdynError):
     """
 
     exit_code = 4
+
+
+def printable(text: object, longest: int = 400) -> str:
+    """Return a text of a file in one line for a terminal, which would act on control characters.
+
+    Args:
+        text: of any kind, as from a JSON file.
+        longest: number of characters; the rest is left out.
+    """
+    shown = str(text)[: longest + 1]
+    line = "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in shown)
+    return line if len(line) <= longest else line[: longest - 3] + "..."

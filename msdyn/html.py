@@ -1,12 +1,14 @@
 """Elements of self-contained HTML reports.
 
 Pages load no other resources: images and videos are data URIs, plots are SVG. Text is escaped
-unless it is `Markup`, so file and object names are safe.
+unless it is `Markup`, so file and object names are safe. Data of a script are in an element of
+their own, which is no script, and the page's policy admits only the scripts that are ours.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -25,12 +27,14 @@ __all__ = [
     "Path3D",
     "bars",
     "curve",
+    "data_script",
     "details",
     "element",
     "figure",
     "page",
     "paths_3d",
     "picture",
+    "policy",
     "row",
     "section",
     "table",
@@ -96,8 +100,38 @@ def page(title: str, *body: str) -> str:
     return Markup(
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<title>{}</title><style>{}</style></head>\n<body>\n{}\n</body></html>\n"
-    ).format(title, Markup(_CSS), Markup("\n").join(body))
+        "{}<title>{}</title><style>{}</style></head>\n<body>\n{}\n</body></html>\n"
+    ).format(policy(_paths_script()), title, Markup(_CSS), Markup("\n").join(body))
+
+
+def policy(*scripts: str) -> Markup:
+    """Return the element by which a page runs these scripts and no others, and loads nothing.
+
+    Args:
+        scripts: content of the script elements of the page.
+    """
+    digests = [hashlib.sha256(script.encode()).digest() for script in scripts]
+    sources = [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests]
+    text = (
+        f"default-src 'none'; script-src {' '.join(sources)}; style-src 'unsafe-inline'; "
+        "img-src data:; media-src data:; base-uri 'none'; form-action 'none'"
+    )
+    return Markup('<meta http-equiv="Content-Security-Policy" content="{}">').format(text)
+
+
+def data_script(data: object, name: str) -> Markup:
+    """Return JSON values as an element that is no script, for a script to read.
+
+    Args:
+        data: finite numbers, texts, lists and mappings.
+        name: of the element.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    # Written as an escape, "<" in a text cannot end the element early.
+    text = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
+    return Markup('<script type="application/json" id="{}">{}</script>').format(name, Markup(text))
 
 
 def section(heading: str, *children: str) -> Markup:
@@ -184,24 +218,28 @@ def paths_3d(
     """Return an interactive canvas with paths and points in 3D: drag to rotate, wheel to zoom.
 
     Args:
-        paths: in world coordinates.
+        paths: in world coordinates; points that are not finite are left out.
         points: further world points, drawn as small dots.
         view_from_world: rotation to the first view, x to the right and y down.
     """
+    finite = [path.points[np.isfinite(path.points).all(1)] for path in paths]
+    points = points[np.isfinite(points).all(1)]
     data = {
         "paths": [
-            {"name": path.name, "colour": path.colour, "points": path.points.round(6).tolist()}
-            for path in paths
+            {"name": path.name, "colour": path.colour, "points": known.round(6).tolist()}
+            for path, known in zip(paths, finite, strict=True)
+            if len(known)
         ],
         "points": points.round(6).tolist(),
         "rotation": view_from_world.round(9).tolist(),
     }
-    # Written as an escape, "<" in a name cannot end the script element early.
-    text = json.dumps(data).replace("<", "\\u003c")
-    script = files("msdyn").joinpath("paths.js").read_text(encoding="utf-8")
-    return Markup('<canvas id="paths"></canvas><script>{}</script>').format(
-        Markup(script.replace("@SCENE@", text))
+    return Markup('<canvas id="paths"></canvas>{}<script>{}</script>').format(
+        data_script(data, "paths-data"), Markup(_paths_script())
     )
+
+
+def _paths_script() -> str:
+    return files("msdyn").joinpath("paths.js").read_text(encoding="utf-8")
 
 
 def curve(

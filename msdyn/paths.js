@@ -1,8 +1,10 @@
 "use strict";
-// Draws paths and points in 3D on the canvas before this script. Dragging rotates, the wheel zooms.
+// Draws paths and points in 3D on the canvas before this script, from the data in between. Dragging
+// rotates, the wheel zooms.
 (() => {
-  const canvas = document.currentScript.previousElementSibling;
-  const scene = @SCENE@;
+  const data = document.currentScript.previousElementSibling;
+  const canvas = data.previousElementSibling;
+  const scene = JSON.parse(data.textContent);
   const all = scene.paths.flatMap((path) => path.points).concat(scene.points);
   const low = [0, 1, 2].map((i) => all.reduce((least, p) => Math.min(least, p[i]), Infinity));
   const high = [0, 1, 2].map((i) => all.reduce((most, p) => Math.max(most, p[i]), -Infinity));

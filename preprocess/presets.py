@@ -16,11 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msdyn.errors import printable
 from msdyn.preprocess.checkpoints.huggingface import CHECKPOINTS, Availability, find_checkpoint
 from msdyn.preprocess.checkpoints.pinned import find_pinned
 from msdyn.preprocess.config import PreprocessConfig
 from msdyn.preprocess.contracts import BACKEND_STAGES, BackendStage, Stage
-from msdyn.preprocess.registry import backend_names, find_backend
+from msdyn.preprocess.registry import find_backend
 from msdyn.preprocess.tracks.cotracker import COTRACKER, find_cotracker
 
 __all__ = ["WITHOUT_WEIGHTS", "Choice", "choose_backends"]
@@ -96,13 +97,26 @@ def choose_backends(
 def _kept(
     stage: BackendStage, record: dict[str, Any] | None, config: PreprocessConfig
 ) -> Choice | None:
-    """Return the choice that the same preset made for this directory before."""
+    """Return the choice that the same preset made for this directory before.
+
+    The directory may be somebody else's: only what the preset can choose is kept, so that its
+    record names nothing to load but the checkpoints of our own list.
+    """
     options = record["options"] if record else {}
     if record is None or options.get("preset") != config.preset:
         return None
-    if record["backend"] not in backend_names(stage):
+    candidates = _candidates(stage, best=config.preset == "best")
+    known = [(one.backend, one.model) for one in candidates] + [(WITHOUT_WEIGHTS[stage], None)]
+    if (record["backend"], record["model"]) not in known:
+        _log.warning(
+            "%s: the record names %s, which --preset %s does not choose: chosen anew",
+            stage,
+            " of ".join(printable(record[key]) for key in ("model", "backend") if record[key]),
+            config.preset,
+        )
         return None
-    return Choice(record["backend"], record["model"], options.get("why", ""), config.preset)
+    why = printable(options.get("why", ""))
+    return Choice(record["backend"], record["model"], why, config.preset)
 
 
 def _choose(config: PreprocessConfig, stage: BackendStage) -> Choice:

@@ -56,7 +56,7 @@ def rates(rendering: str, folder: Path) -> dict[str, float]:
     found = {}
     patched = page.with_script if rendering == "msdyn" else lambda html: html
     with patch("msdyn.view.page.with_script", patched):
-        viewer = Viewer(rotating_cloud(30_000), port=8230, folder=folder)
+        viewer = Viewer(rotating_cloud(30_000), port=0, folder=folder)
     try:
         with Browser(folder, 480, 360) as browser:
             open_viewer(browser, viewer)

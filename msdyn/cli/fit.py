@@ -32,8 +32,8 @@ class FitCommand(FitConfig):
     """quick: minutes on a CPU; default; paper: 500 epochs, for a GPU. Other options override it."""
     view: bool = False
     """Show the running fit in the browser, for connections from this computer only."""
-    port: int = 8080
-    """Port of --view."""
+    port: int | None = None
+    """Port of --view; by default 8080, or the next free one."""
 
     @classmethod
     def of(cls, name: str) -> FitCommand:
@@ -76,11 +76,14 @@ def _fit(command: FitCommand) -> None:
     print(f"  msdyn-render {config.out or config.scene} --path auto --out auto.mp4")
 
 
-def _watch(scene: Scene, port: int) -> Callable[[Fitter], None]:
+def _watch(scene: Scene, port: int | None) -> Callable[[Fitter], None]:
     """Return a callback that shows a fit in the browser; its first call starts the viewer."""
     from msdyn.cli.view import announce
     from msdyn.view import Viewer
+    from msdyn.view.server import listen
+    from msdyn.view.viewer import LOCAL
 
+    listen(LOCAL, port).close()  # a port in use is told now, not when the fit begins
     viewer: Viewer | None = None
     shown = 0.0
 
@@ -88,7 +91,7 @@ def _watch(scene: Scene, port: int) -> Callable[[Fitter], None]:
         nonlocal viewer, shown
         if viewer is None:
             viewer = Viewer(fitter.state(), scene, port=port)
-            announce(viewer.address, viewer.host)
+            announce(viewer)
         elif time.perf_counter() - shown > _REFRESH_SECONDS or fitter.step == fitter.steps:
             row = fitter.latest
             viewer.update(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from msdyn.cli.run import parse, run
-from msdyn.errors import PoorInputError
+from msdyn.errors import PoorInputError, printable
 from msdyn.feedforward import backends as _network_backends  # noqa: F401  registers them
 from msdyn.preprocess import STAGES, PreprocessConfig, preprocess_video
 from msdyn.preprocess.importers.dycheck import DycheckConfig, preprocess_dycheck
@@ -120,7 +120,7 @@ def _check(config: CheckConfig) -> int:
     _print_reasons(fitness)
     verdict = judge_scene(scene, fitness)
     if verdict.grade == "poor":
-        print(f"poor: {verdict.reason}")
+        print(printable(f"poor: {verdict.reason}", 1000))
         print(f"{config.check} {NOT_FIT}")
         return 3
     print(f"{config.check} is a scene directory that msdyn-fit can take")
@@ -130,7 +130,7 @@ def _check(config: CheckConfig) -> int:
 def _print_reasons(fitness: list[Fitness]) -> None:
     """Print why parts of a scene do not fit one another."""
     for verdict in (figure.verdict for figure in fitness if figure.verdict.grade != "good"):
-        print(f"{verdict.grade}: {verdict.reason}; {verdict.cure}")
+        print(printable(f"{verdict.grade}: {verdict.reason}; {verdict.cure}", 1000))
 
 
 def _print_table(scene: Scene) -> None:
@@ -145,15 +145,17 @@ def _print_table(scene: Scene) -> None:
             for key in FIGURES[stage]
             if key in values
         )
-        print(f"{stage:<8} {record['backend']:<7} {record['seconds']:7.1f} s  {figures}")
+        line = f"{stage:<8} {record['backend']:<7} {record['seconds']:7.1f} s  {figures}"
+        print(printable(line))
     for stage, record in scene.info.stages.items():
         if record["model"]:
-            print(f"note: {stage} by {record['model']} (licence: {record['licence']})")
+            print(printable(f"note: {stage} by {record['model']} (licence: {record['licence']})"))
         if record["options"].get("why"):
-            print(f"note: {stage} by {record['backend']}: {record['options']['why']}")
+            print(printable(f"note: {stage} by {record['backend']}: {record['options']['why']}"))
     for stage, verdict in judge_stages(scene.info.stages).items():
         if verdict.grade != "good":
-            print(f"warning: {stage} {verdict.grade}: {verdict.reason}; {verdict.cure}")
+            text = f"warning: {stage} {verdict.grade}: {verdict.reason}; {verdict.cure}"
+            print(printable(text, 1000))
     print(f"report: {scene.directory / REPORT}")
 
 

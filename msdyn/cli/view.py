@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import tyro
 
 from msdyn.cli.run import parse, run
+from msdyn.errors import InputError
 from msdyn.sequence.choice import SequenceSource
 
 if TYPE_CHECKING:
@@ -29,8 +31,11 @@ class ViewConfig:
     """Scene directory with a fit, or a sequence.safetensors; the current directory by default."""
     host: str = "127.0.0.1"
     """Address to listen on: by default for this computer only; 0.0.0.0 lets others connect."""
-    port: int = 8080
-    """Port to listen on, or the next free one."""
+    port: int | None = None
+    """Port to listen on, 0 for any free one; by default 8080, or the next free one."""
+    allow_host: tuple[str, ...] = ()
+    """Names by which the browser may call the viewer besides those of this computer, as through a
+    proxy: NAME or NAME:PORT."""
     source: SequenceSource = "fit"
     """Sequence of the scene directory: the fit, or the prediction of msdyn-predict."""
 
@@ -43,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _view(config: ViewConfig) -> None:
     viewer = open_viewer(config)
-    announce(viewer.address, config.host)
+    announce(viewer)
     try:
         viewer.wait()
     except KeyboardInterrupt:
@@ -57,22 +62,42 @@ def open_viewer(config: ViewConfig) -> Viewer:
     from msdyn.sequence import load_sequence
     from msdyn.view import Viewer
 
+    # What the panel writes stays below this folder, wherever links lead later.
+    path = config.scene.resolve()
+    folder = path if path.is_dir() else path.parent
     sequence = load_sequence(config.scene, source=config.source)
-    has_images = (config.scene / "scene.json").is_file()
+
+    def export(name: str) -> str:
+        for place in (folder / "export", *(folder / "export").glob("*")):
+            if not place.resolve().is_relative_to(folder):
+                raise InputError(f"{place}: leads out of the scene directory; remove this link")
+        return str(export_scene(ExportConfig(path, cast(Any, name), source=config.source)))
+
     return Viewer(
         sequence,
-        Scene(config.scene) if has_images else None,
+        Scene(config.scene) if (config.scene / "scene.json").is_file() else None,
         host=config.host,
         port=config.port,
-        folder=config.scene if config.scene.is_dir() else config.scene.parent,
-        export=lambda name: str(
-            export_scene(ExportConfig(config.scene, cast(Any, name), source=config.source))
-        ),
+        folder=folder,
+        export=export,
         formats=tuple(name for name in FORMATS if name != "report"),
+        allowed_hosts=config.allow_host,
     )
 
 
-def announce(address: str, host: str) -> None:
-    """Print the address of a viewer, and who can connect to it."""
-    who = "this machine only; --host 0.0.0.0 for others" if host == "127.0.0.1" else "others too"
-    print(f"look at {address} ({who}); end with Ctrl-C", flush=True)
+def announce(viewer: Viewer) -> None:
+    """Print the address of a viewer, and who can use it."""
+    from msdyn.view.access import is_loopback
+
+    if is_loopback(viewer.host):
+        who = "this machine only; --host 0.0.0.0 for others"
+    else:
+        who = "others too"
+        print(
+            f"warning: listening on {viewer.host}: whoever can reach this computer and has the "
+            "address below sees the scene and its images, and can save cameras and exports into "
+            f"{viewer.folder}; nothing is encrypted (ssh -L {viewer.access.port}:127.0.0.1:"
+            f"{viewer.access.port} with the default --host is)",
+            file=sys.stderr,
+        )
+    print(f"look at {viewer.address} ({who}); end with Ctrl-C", flush=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
-import json
+import re
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +19,7 @@ from tqdm import tqdm
 from msdyn.errors import InputError
 from msdyn.files import atomic_path
 from msdyn.geometry import SH_C0, focus_point
+from msdyn.html import data_script, policy
 from msdyn.sequence import GaussianSequence, PartSelection
 
 __all__ = ["export_player"]
@@ -57,10 +58,15 @@ def export_player(
     parts = _parts(sequence, times, what or PartSelection())
     header, blob = _header(sequence, times, parts)
     page = files("msdyn.export").joinpath("player.html").read_text(encoding="utf-8")
-    page = page.replace("@TITLE@", escape(title))
-    # Written as an escape, "<" cannot end the script element early.
-    page = page.replace("@HEADER@", json.dumps(header, allow_nan=False).replace("<", "\\u003c"))
-    page = page.replace("@DATA@", base64.b64encode(gzip.compress(blob, 6, mtime=0)).decode("ascii"))
+    script = page.partition("<script>")[2].partition("</script>")[0]
+    content = {
+        "@POLICY@": policy(script),
+        "@TITLE@": escape(title),
+        "@HEADER@": data_script(header, "header"),
+        "@DATA@": base64.b64encode(gzip.compress(blob, 6, mtime=0)).decode("ascii"),
+    }
+    # In one pass: a title that is such a word stays a title.
+    page = re.sub("|".join(content), lambda found: content[found[0]], page)
     with atomic_path(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return [out]

@@ -34,6 +34,6 @@ def motion_names() -> tuple[str, ...]:
     return tuple(_CLASSES)
 
 
-def find_motion(name: str) -> type | None:
+def find_motion(name: object) -> type | None:
     """Return the class registered by a name, or None; see also `msdyn.motion.motion_class`."""
-    return _CLASSES.get(name)
+    return _CLASSES.get(name) if isinstance(name, str) else None

@@ -1,6 +1,13 @@
 // Runs in viser's page before viser does; see page.py.
 "use strict";
 (() => {
+  // The cookie has the token by now: the address bar, the history and bookmarks need not.
+  const address = new URL(location.href);
+  if (address.searchParams.has("token")) {
+    address.searchParams.delete("token");
+    history.replaceState(null, "", address);
+  }
+
   // three.js reports a NaN bounding sphere for viser's Gaussians, because their corners have two
   // coordinates instead of three. It is harmless: without bounds they are never culled. Only this
   // message is suppressed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -32,9 +33,13 @@ class Panel:
         """
         self.viewer, self.state = viewer, viewer.state
         self.exporter = export
+        self.exporting = threading.Lock()
         gui: Any = viewer.server.gui
         sequence = viewer.sequence
-        self.text = gui.add_markdown(repr(sequence))
+        self.text = gui.add_markdown(
+            f"{len(sequence.static):,} static and {len(sequence.moving):,} moving Gaussians, "
+            f"{sequence.num_levels} levels of motion, {len(sequence.timeline)} frames"
+        )
         with gui.add_folder("Time"):
             last = len(sequence.timeline) - 1
             self.button = gui.add_button("Play")
@@ -143,7 +148,13 @@ class Panel:
     def _export(self, event: Any) -> None:
         assert self.exporter is not None
         export = self.exporter
-        self._notify(event, lambda: f"wrote {export(self.format.value)}")
+        if not self.exporting.acquire(blocking=False):
+            self._notify(event, lambda: "an export is running")
+            return
+        try:
+            self._notify(event, lambda: f"wrote {export(self.format.value)}")
+        finally:
+            self.exporting.release()
 
     def _notify(self, event: Any, action: Callable[[], str]) -> None:
         """Run an action and show its result or error to the client."""

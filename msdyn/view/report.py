@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from msdyn.colours import colour_depth, error_image, object_palette
+from msdyn.colours import colour_depth, depth_range, error_image, object_palette
 from msdyn.files import atomic_path, scratch_folder
 from msdyn.html import (
     Markup,
@@ -145,8 +145,10 @@ def _warnings(facts: Facts) -> Markup:
 def _samples(facts: Facts) -> Iterator[Markup]:
     """Yield rows of pictures, one row per frame."""
     chosen = np.unique(np.linspace(0, len(facts.frames) - 1, _TIMES).round().astype(int))
-    known = np.concatenate([i.depth[i.depth > 0] for i in facts.images[:: len(facts.images)]])
-    near, far = np.percentile(known, [1, 99]) if known.size else (1.0, 2.0)
+    near, far = _depth_range(facts)
+    depth = (
+        f"depth, as in the report of preprocessing: {near:.3g} (red) to {far:.3g} {_units(facts)}"
+    )
     for index in chosen.tolist():
         frame, image = facts.frames[index], facts.images[index]
         truth = facts.scene.image(frame)
@@ -156,9 +158,19 @@ def _samples(facts: Facts) -> Iterator[Markup]:
                 picture(truth, f"frame {frame}{held_out}"),
                 picture(image.rgb8, f"render, {facts.psnr[index]:.1f} dB"),
                 picture(error_image(image.rgb8, truth), "error (white: a quarter of the range)"),
-                picture(colour_depth(image.depth, 0.9 * near, 1.1 * far), "depth (near is warm)"),
+                picture(colour_depth(image.depth, near, far), depth),
             ]
         )
+
+
+def _depth_range(facts: Facts) -> tuple[float, float]:
+    """Return the colour scale of depth: that of the report of preprocessing, if there is depth."""
+    from msdyn.preprocess.report.pictures import sampled_frames
+
+    scene = facts.scene
+    if (scene.directory / "depth").is_dir():
+        return depth_range(scene.depth(frame) for frame in sampled_frames(scene))
+    return depth_range(image.depth for image in facts.images[:1])
 
 
 def _curves(facts: Facts) -> Markup:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -19,8 +18,9 @@ from msdyn.geometry import Cameras, quats_wxyz_from_rotations
 from msdyn.render import gaussian_trails, trail_gaussians
 from msdyn.scene import Scene, write_cameras
 from msdyn.sequence import GaussianSequence
-from msdyn.view.page import patched_page
+from msdyn.view.access import Access
 from msdyn.view.panel import Panel
+from msdyn.view.server import listen, start_server
 from msdyn.view.splats import SplatSource
 from msdyn.view.state import ViewState
 
@@ -53,10 +53,11 @@ class Viewer:
         scene: Scene | None = None,
         *,
         host: str = LOCAL,
-        port: int = 8080,
+        port: int | None = None,
         folder: Path | None = None,
         export: Callable[[str], str] | None = None,
         formats: tuple[str, ...] = (),
+        allowed_hosts: tuple[str, ...] = (),
     ) -> None:
         """Start the server and show the sequence.
 
@@ -64,20 +65,25 @@ class Viewer:
             sequence: the fit.
             scene: source of the input images; without it there are none.
             host: address to listen on; by default, for connections from this computer only.
-            port: to listen on, or the next free one.
+            port: to listen on, 0 for any free one; by default 8080, or the next free one.
             folder: where cameras and paths are saved; the current directory by default.
             export: called with a format by the export button, returns a message for the user.
             formats: choices of the button.
+            allowed_hosts: names by which the viewer may be called besides those of this computer,
+                as through a proxy; see `Access`.
 
         Raises:
-            InputError: the address cannot be listened on.
+            InputError: the address cannot be listened on, or a host is malformed.
         """
-        import viser
-
-        _check_address(host)
-        with patched_page() as self.page:
-            self.server = viser.ViserServer(host=host, port=port, verbose=False)
-        self.host, self.scene, self.folder = host, scene, folder or Path()
+        listening = listen(host, port)
+        try:
+            self.access = Access(host, listening.getsockname()[1], allowed_hosts)
+        except InputError:
+            listening.close()
+            raise
+        self.server = start_server(listening, self.access)
+        self.host, self.scene = host, scene
+        self.folder = (folder or Path()).resolve()
         self.lock = threading.RLock()
         self.state, self.steps = ViewState(), 0
         self.clock = 0.0
@@ -99,9 +105,8 @@ class Viewer:
 
     @property
     def address(self) -> str:
-        """The URL of the viewer."""
-        host = self.host if self.host not in ("0.0.0.0", "::") else "localhost"
-        return f"http://{host}:{self.server.get_port()}"
+        """The URL of the viewer, with its token."""
+        return self.access.address
 
     def update(self, sequence: GaussianSequence, text: str) -> None:
         """Show another state of the sequence during a fit, and a text about it."""
@@ -134,16 +139,22 @@ class Viewer:
             self.show(self.state.frame, everything=True)
 
     def jump(self, client: viser.ClientHandle, frame: float | None = None) -> None:
-        """Move a client's camera to the input camera of a frame, by default the current one."""
+        """Move a client's camera to the input camera of a frame, by default the current one.
+
+        A window narrower than the clip, as on a phone, shows its whole width.
+        """
         position = self.state.frame if frame is None else frame
         camera = self.sequence.cameras.interpolated(np.array([position]))
         with client.atomic():
             client.camera.wxyz = _quat_wxyz(camera)
             client.camera.position = camera.centres[0]
-            client.camera.fov = _fov(camera)
+            client.camera.fov = _scaled_fov(_fov(camera), 1 / _narrowness(client, camera))
 
     def camera_of(self, client: viser.ClientHandle) -> Cameras:
-        """Return a client's camera with the image size of the clip."""
+        """Return a client's camera with the image size of the clip.
+
+        From a window narrower than the clip, one of the same width of view.
+        """
         height, width = self.sequence.cameras.height, self.sequence.cameras.width
         from scipy.spatial.transform import Rotation
 
@@ -152,7 +163,8 @@ class Viewer:
         pose = np.eye(4)
         pose[:3, :3] = rotation.T
         pose[:3, 3] = -rotation.T @ client.camera.position
-        focal = height / 2 / np.tan(client.camera.fov / 2)
+        fov = _scaled_fov(client.camera.fov, _narrowness(client, self.sequence.cameras))
+        focal = height / 2 / np.tan(fov / 2)
         return Cameras.pinhole(focal, width, height, pose)
 
     def save_camera(self, client: viser.ClientHandle, name: str = "novel.json") -> Path:
@@ -224,7 +236,6 @@ class Viewer:
         self.stopped.set()
         self.thread.join(2)
         self.server.stop()
-        self.page.cleanup()
 
     def _set_sequence(self, sequence: GaussianSequence) -> None:
         self.sequence = sequence.cpu()
@@ -352,15 +363,6 @@ class Viewer:
             self.path.append((self.camera_of(self.recorded_client), time_shown))
 
 
-def _check_address(host: str) -> None:
-    """Raise InputError for an address that cannot be bound: viser would wait for it forever."""
-    try:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            probe.bind((host, 0))
-    except OSError as error:
-        raise InputError(f"--host: cannot listen on {host} ({error.strerror or error})") from error
-
-
 def _quat_wxyz(camera: Cameras) -> Float[np.ndarray, " 4"]:
     """Return the orientation of a camera, `world_from_cam`."""
     rotation = torch.from_numpy(camera.world_from_cam[0, :3, :3])
@@ -370,6 +372,16 @@ def _quat_wxyz(camera: Cameras) -> Float[np.ndarray, " 4"]:
 def _fov(camera: Cameras) -> float:
     """Return the vertical field of view in radians."""
     return float(2 * np.arctan(camera.height / 2 / camera.intrinsics[0, 1, 1]))
+
+
+def _narrowness(client: viser.ClientHandle, camera: Cameras) -> float:
+    """Return the ratio of the aspect of a client's window to that of the clip, at most 1."""
+    return min(1.0, client.camera.aspect * camera.height / camera.width)
+
+
+def _scaled_fov(fov: float, factor: float) -> float:
+    """Return the field of view of an image that is higher by a factor, in radians."""
+    return float(2 * np.arctan(np.tan(fov / 2) * factor))
 
 
 def _median_distance(sequence: GaussianSequence) -> float:

@@ -1,7 +1,8 @@
 """Checkpoints of foundation models: licences, availability, and loading them.
 
 A checkpoint is a name on the Hugging Face hub or a folder that `save_pretrained` wrote. It is
-fetched only when a stage runs for which the user or the preset chose it.
+fetched only when a stage runs for which the user or the preset chose it, at the revision that is
+pinned here. It is weights and numbers: code of a repository on the hub is never run.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from msdyn.errors import InputError, MissingExtraError
+from msdyn.preprocess.checkpoints.names import folder_of
 from msdyn.preprocess.checkpoints.torch_hub import one_line
 
 __all__ = [
@@ -27,6 +29,8 @@ __all__ = [
     "load_pretrained",
     "transformers_class",
 ]
+
+_log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 5.0
 MAX_MISSING = 0.05
@@ -42,32 +46,96 @@ class Checkpoint:
         licence: of the weights.
         commercial: whether the licence allows commercial use.
         megabytes: about the size of the download.
+        revision: its commit there; None takes the newest.
     """
 
     repo: str
     licence: str
     commercial: bool
     megabytes: int
+    revision: str | None
 
 
 CHECKPOINTS = {
     checkpoint.repo: checkpoint
     for checkpoint in (
-        Checkpoint("depth-anything/Depth-Anything-V2-Small-hf", "Apache-2.0", True, 99),
-        Checkpoint("depth-anything/Depth-Anything-V2-Base-hf", "CC-BY-NC-4.0", False, 390),
-        Checkpoint("depth-anything/Depth-Anything-V2-Large-hf", "CC-BY-NC-4.0", False, 1341),
         Checkpoint(
-            "depth-anything/Depth-Anything-V2-Metric-Indoor-Small-hf", "Apache-2.0", True, 99
+            "depth-anything/Depth-Anything-V2-Small-hf",
+            "Apache-2.0",
+            True,
+            99,
+            "5426e4f0f36572d16453bbda7a8389317b1bef99",
         ),
         Checkpoint(
-            "depth-anything/Depth-Anything-V2-Metric-Outdoor-Small-hf", "Apache-2.0", True, 99
+            "depth-anything/Depth-Anything-V2-Base-hf",
+            "CC-BY-NC-4.0",
+            False,
+            390,
+            "b1958afc87fb45a9e3746cb387596094de553ed8",
         ),
-        Checkpoint("apple/DepthPro-hf", "Apple ASCL (research)", False, 1904),
-        Checkpoint("Intel/zoedepth-nyu-kitti", "MIT", True, 1380),
-        Checkpoint("facebook/sam2.1-hiera-tiny", "Apache-2.0", True, 156),
-        Checkpoint("facebook/sam2.1-hiera-small", "Apache-2.0", True, 184),
-        Checkpoint("facebook/sam2.1-hiera-large", "Apache-2.0", True, 898),
-        Checkpoint("yonigozlan/EdgeTAM-hf", "Apache-2.0", True, 56),
+        Checkpoint(
+            "depth-anything/Depth-Anything-V2-Large-hf",
+            "CC-BY-NC-4.0",
+            False,
+            1341,
+            "7581137eff8d4e94f6e796d3baea0e9fa79b22d2",
+        ),
+        Checkpoint(
+            "depth-anything/Depth-Anything-V2-Metric-Indoor-Small-hf",
+            "Apache-2.0",
+            True,
+            99,
+            "8078d68a9c75a972131914f6afd0c1723be0da7f",
+        ),
+        Checkpoint(
+            "depth-anything/Depth-Anything-V2-Metric-Outdoor-Small-hf",
+            "Apache-2.0",
+            True,
+            99,
+            "fd2c22027eaf20374204f14099b8341e1925ad39",
+        ),
+        Checkpoint(
+            "apple/DepthPro-hf",
+            "Apple ASCL (research)",
+            False,
+            1904,
+            None,
+        ),
+        Checkpoint(
+            "Intel/zoedepth-nyu-kitti",
+            "MIT",
+            True,
+            1380,
+            "f364d4c7936e91f465abba182208dd68142bf0ca",
+        ),
+        Checkpoint(
+            "facebook/sam2.1-hiera-tiny",
+            "Apache-2.0",
+            True,
+            156,
+            "de431c4043854a71d8101e17995dfe596bf101a5",
+        ),
+        Checkpoint(
+            "facebook/sam2.1-hiera-small",
+            "Apache-2.0",
+            True,
+            184,
+            "ee5bba1d82bb8749febdf90f45e84b687142ba03",
+        ),
+        Checkpoint(
+            "facebook/sam2.1-hiera-large",
+            "Apache-2.0",
+            True,
+            898,
+            "665f8e2ad61cf5f53d65644ff27c8ee525124610",
+        ),
+        Checkpoint(
+            "yonigozlan/EdgeTAM-hf",
+            "Apache-2.0",
+            True,
+            56,
+            "c266ce53b3fc00f0f495b583f6a116c4e57f53bb",
+        ),
     )
 }
 """With the licences on the models' pages in 2025, which may have changed since."""
@@ -93,7 +161,7 @@ def licence_of(model: str) -> str:
     """Return the licence of a checkpoint, where it is known."""
     if model in CHECKPOINTS:
         return CHECKPOINTS[model].licence
-    return "unknown (your own checkpoint)" if Path(model).is_dir() else "unknown (see its page)"
+    return "unknown (see its page)" if folder_of(model) is None else "unknown (your own checkpoint)"
 
 
 def find_checkpoint(model: str, *, offline: bool) -> Availability:
@@ -105,26 +173,55 @@ def find_checkpoint(model: str, *, offline: bool) -> Availability:
     """
     if importlib.util.find_spec("transformers") is None:
         return Availability("no", "transformers is not installed (pip install 'msdyn[preprocess]')")
-    if Path(model).is_dir():
+    if folder_of(model) is not None:
         return Availability("folder", "a folder on this disk")
     import huggingface_hub
 
-    if isinstance(huggingface_hub.try_to_load_from_cache(model, "config.json"), str) and any(
-        isinstance(huggingface_hub.try_to_load_from_cache(model, name), str)
-        for name in ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
-    ):
+    if _is_cached(model):
         return Availability("cached", "on this disk")
     if offline:
         return Availability("no", "not on this disk, and nothing is fetched with --preset offline")
     if huggingface_hub.constants.is_offline_mode() or os.environ.get("HF_HUB_OFFLINE", "0") == "1":
         return Availability("no", "not on this disk, and HF_HUB_OFFLINE is set")
-    url = huggingface_hub.hf_hub_url(model, "config.json")
+    url = huggingface_hub.hf_hub_url(model, "config.json", revision=_revision(model))
     try:
         huggingface_hub.get_hf_file_metadata(url, timeout=TIMEOUT_SECONDS)
     except Exception as error:  # of any kind: without the hub there is another backend
         return Availability("no", f"not on this disk, and not to be fetched ({one_line(error)})")
     size = CHECKPOINTS[model].megabytes if model in CHECKPOINTS else None
     return Availability("online", f"to be fetched{f', about {size} MB' if size else ''}")
+
+
+def _revision(model: str) -> str | None:
+    return CHECKPOINTS[model].revision if model in CHECKPOINTS else None
+
+
+def _is_cached(model: str) -> bool:
+    """Return whether a checkpoint is on this disk, at the pinned revision."""
+    import huggingface_hub
+
+    def has(name: str) -> bool:
+        found = huggingface_hub.try_to_load_from_cache(model, name, revision=_revision(model))
+        return isinstance(found, str)
+
+    weights = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+    return has("config.json") and any(map(has, weights))
+
+
+def _announce(model: str) -> None:
+    """Say in one line what is about to be fetched, and its licence."""
+    if _is_cached(model):
+        return
+    known = CHECKPOINTS.get(model)
+    size = f"about {known.megabytes} MB, " if known else ""
+    revision = _revision(model) or "its newest revision, which is not pinned"
+    _log.warning(
+        "fetching %s (%slicence: %s) from huggingface.co at %s",
+        model,
+        size,
+        licence_of(model),
+        revision,
+    )
 
 
 def load_pretrained(architecture: str, model: str, *, offline: bool) -> Any:
@@ -141,11 +238,19 @@ def load_pretrained(architecture: str, model: str, *, offline: bool) -> Any:
         MissingExtraError: transformers, or a package that the model needs, is not installed.
         InputError: the checkpoint is not available, or of another architecture.
     """
+    folder = folder_of(model)
     try:
         kind = transformers_class(architecture)
+        if folder is None and not offline:
+            _announce(model)
+        options = {} if model not in CHECKPOINTS else {"use_safetensors": True}
         with _quiet():
             loaded, report = kind.from_pretrained(
-                model, local_files_only=offline or Path(model).is_dir(), output_loading_info=True
+                model if folder is None else str(folder),
+                revision=_revision(model) or "main",
+                local_files_only=offline or folder is not None,
+                output_loading_info=True,
+                **options,
             )
     except (ImportError, AttributeError) as error:
         raise MissingExtraError(f"{model}: {one_line(error)}") from error

@@ -112,7 +112,8 @@ def _sheet(scene: Scene) -> Markup:
         html.row([html.picture(image, f"{name}, {t}", longest=WIDTH) for t, image in pictures])
         for name, pictures in contact_sheet(scene).items()
     ]
-    return html.section("Frames, masks, depth, tracks", *rows)
+    legend = "Depth: near is red, far is blue, unknown is black, as in the report of the fit."
+    return html.section("Frames, masks, depth, tracks", *rows, element("p", legend, class_="soft"))
 
 
 def _cameras(scene: Scene, points: SparsePoints | None) -> Markup:

@@ -7,10 +7,10 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import UInt8
 
-from msdyn.colours import colour_depth, draw_trails, object_palette
+from msdyn.colours import colour_depth, depth_range, draw_trails, object_palette
 from msdyn.scene import IGNORE, STATIC, Scene
 
-__all__ = ["WIDTH", "contact_sheet"]
+__all__ = ["WIDTH", "contact_sheet", "sampled_frames"]
 
 Image: TypeAlias = UInt8[np.ndarray, "height width 3"]
 
@@ -27,7 +27,7 @@ def contact_sheet(scene: Scene) -> dict[str, list[tuple[int, Image]]]:
 
     Rows of stages that are not done are left out.
     """
-    frames = np.unique(np.linspace(0, len(scene) - 1, COLUMNS).astype(int)).tolist()
+    frames = sampled_frames(scene)
     directory, stages = scene.directory, scene.info.stages
     rows = {"frames": [(t, _small(scene.image(t))) for t in frames]}
     if "masks" in stages and (directory / "masks").is_dir():
@@ -39,6 +39,11 @@ def contact_sheet(scene: Scene) -> dict[str, list[tuple[int, Image]]]:
     if "tracks" in stages and (directory / "tracks.npz").is_file():
         rows["tracks"] = [(t, _tracked(scene, t)) for t in frames]
     return rows
+
+
+def sampled_frames(scene: Scene) -> list[int]:
+    """Return the frames of the contact sheet, evenly spaced."""
+    return np.unique(np.linspace(0, len(scene) - 1, COLUMNS).astype(int)).tolist()
 
 
 def _palette() -> UInt8[np.ndarray, "256 3"]:
@@ -58,10 +63,9 @@ def _masked(scene: Scene, frame: int) -> Image:
 def _depths(scene: Scene, frames: list[int]) -> list[tuple[int, Image]]:
     """Return pictures of inverse depth on a common scale: near is warm, unknown is black."""
     depths = [scene.depth(t) for t in frames]
-    known = np.concatenate([depth[depth > 0][::37] for depth in depths])
-    near, far = np.percentile(known, (2, 98)) if len(known) else (1.0, 2.0)
+    near, far = depth_range(depths)
     return [
-        (frame, _small(colour_depth(depth, float(near), float(far))))
+        (frame, _small(colour_depth(depth, near, far)))
         for frame, depth in zip(frames, depths, strict=True)
     ]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from msdyn.io import tracks_of_cotracker
 from msdyn.preprocess.checkpoints.huggingface import Availability
-from msdyn.preprocess.checkpoints.torch_hub import load_from_hub
+from msdyn.preprocess.checkpoints.torch_hub import HUB, load_from_hub
 from msdyn.preprocess.registry import register_backend
 from msdyn.preprocess.tracks.point_trackers import GridTracks
 from msdyn.scene import Tracks
@@ -35,7 +34,7 @@ class CoTracker(GridTracks):
     """Tracks by CoTracker3, of grids of points in evenly spaced frames."""
 
     model: str = COTRACKER
-    """A repository on GitHub with a `hubconf.py`, or a folder with one."""
+    """A repository on GitHub with a `hubconf.py`, as owner/name:commit, or a folder with one."""
 
     @property
     def licence(self) -> str:
@@ -61,9 +60,8 @@ class CoTracker(GridTracks):
 
 def find_cotracker(*, offline: bool) -> Availability:
     """Return whether code and weights are available; `offline`, without opening a socket."""
-    code = Path(torch.hub.get_dir()) / f"{COTRACKER.replace('/', '_')}_main"
-    weights = Path(torch.hub.get_dir()) / "checkpoints" / "scaled_offline.pth"
-    if code.is_dir() and weights.is_file():
+    known = HUB[COTRACKER]
+    if known.folder.is_dir() and all(weights.path.is_file() for weights in known.weights):
         return Availability("cached", "on this disk")
     if offline:
         return Availability("no", "not on this disk, and nothing is fetched with --preset offline")

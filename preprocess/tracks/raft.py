@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from msdyn.devices import choose_device
 from msdyn.errors import MissingExtraError
 from msdyn.preprocess.checkpoints.placement import Placement, network_input
-from msdyn.preprocess.checkpoints.torch_hub import hub_weights, load_from_hub
+from msdyn.preprocess.checkpoints.torch_hub import HubWeights, hub_weights, load_from_hub
 from msdyn.preprocess.contracts import BackendOptions
 from msdyn.preprocess.imaging.flow import FlowPair, grey
 from msdyn.preprocess.registry import register_backend
@@ -88,7 +88,7 @@ class RaftTracks(FlowTracks):
             ) from error
         network = getattr(optical_flow, self.model)(weights=None)
         weights = getattr(optical_flow, _TORCHVISION[self.model]).DEFAULT
-        network.load_state_dict(hub_weights(weights.url, offline=self.offline))
+        network.load_state_dict(hub_weights(HubWeights(weights.url, LICENCE), offline=self.offline))
         return network
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from msdyn.errors import MissingExtraError
 from msdyn.io import tracks_of_cotracker
 from msdyn.preprocess.checkpoints.placement import Placement, network_input
-from msdyn.preprocess.checkpoints.torch_hub import hub_weights, load_from_hub
+from msdyn.preprocess.checkpoints.torch_hub import HubWeights, hub_weights, load_from_hub
 from msdyn.preprocess.registry import register_backend
 from msdyn.preprocess.tracks.point_trackers import GridTracks
 from msdyn.scene import Tracks
@@ -30,7 +30,11 @@ __all__ = ["BOOTSTAPIR", "Tapir"]
 
 BOOTSTAPIR = "bootstapir"
 LICENCE = "Apache-2.0"
-_WEIGHTS = "https://storage.googleapis.com/dm-tapnet/bootstap/bootstapir_checkpoint_v2.pt"
+_WEIGHTS = HubWeights(
+    "https://storage.googleapis.com/dm-tapnet/bootstap/bootstapir_checkpoint_v2.pt",
+    LICENCE,
+    "8493c7a69e02c85b9382fbb3c7b8b539b36bc08ede744b9e99feb739a0129f4b",
+)
 _ENTRY = "tapir"
 _SIDE, _STEP = 512, 8
 """Images are shrunk to this longer side, and both sides are multiples of the second number, px."""

@@ -19,7 +19,7 @@ def unpacked(path):
     """Return header and bytes of a page."""
     page = path.read_text(encoding="utf-8")
     data = re.search(r'type="text/plain">([^<]*)<', page)
-    header = re.search(r"const header = (.*);\n", page)
+    header = re.search(r'<script type="application/json" id="header">([^<]*)</script>', page)
     assert data and header
     return json.loads(header[1]), gzip.decompress(base64.b64decode(data[1]))
 

@@ -9,7 +9,7 @@ from tiny_models import save_depth_anything, save_sam2
 
 from msdyn.cli.preprocess import main
 from msdyn.preprocess import WITHOUT_WEIGHTS, PreprocessConfig, preprocess_video, presets
-from msdyn.preprocess.checkpoints.huggingface import Availability
+from msdyn.preprocess.checkpoints.huggingface import CHECKPOINTS, Availability
 from msdyn.scene import Scene, check_scene, read_cameras, write_cameras
 
 
@@ -113,9 +113,10 @@ def cache(tmp_path, monkeypatch):
     folder = tmp_path / "hub"
     for model, save in zip(SMALL, (save_depth_anything, save_sam2), strict=True):
         entry = folder / f"models--{model.replace('/', '--')}"
-        save(entry / "snapshots" / "0123abcd")
+        revision = CHECKPOINTS[model].revision
+        save(entry / "snapshots" / revision)
         (entry / "refs").mkdir()
-        (entry / "refs" / "main").write_text("0123abcd")
+        (entry / "refs" / "main").write_text(revision)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
     monkeypatch.setattr("socket.socket.connect", lambda *a: pytest.fail("a socket was opened"))
     monkeypatch.delenv("HF_HUB_OFFLINE")

@@ -4,6 +4,8 @@ Stand-ins of known motion take their place: in a folder with a `hubconf.py`, or 
 package that brings them, with weights where torch hub keeps them.
 """
 
+import dataclasses
+import hashlib
 import sys
 import types
 
@@ -13,6 +15,7 @@ import torch
 
 from msdyn.cli.preprocess import main
 from msdyn.errors import InputError, MissingExtraError
+from msdyn.preprocess.checkpoints.torch_hub import HubWeights
 from msdyn.preprocess.tracks import raft, tapir
 from msdyn.preprocess.tracks.chained_flow import FlowTracks
 from msdyn.preprocess.tracks.cotracker import CoTracker, find_cotracker
@@ -161,12 +164,14 @@ def stand_in(monkeypatch, name, **content):
     vars(parent).update(content)
 
 
-def put_weights(network, url, monkeypatch, tmp_path):
-    """Put the weights of a network where torch hub keeps what it has fetched from an address."""
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+def put_weights(network, weights, monkeypatch, folder):
+    """Put a network's weights where torch hub keeps those of a file, and expect their digest."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(folder))
     monkeypatch.setattr("socket.socket.connect", lambda *a: pytest.fail("a socket was opened"))
-    (tmp_path / "checkpoints").mkdir()
-    torch.save(network.state_dict(), tmp_path / "checkpoints" / url.rsplit("/", 1)[-1])
+    weights.path.parent.mkdir()
+    torch.save(network.state_dict(), weights.path)
+    digest = hashlib.sha256(weights.path.read_bytes()).hexdigest()
+    return dataclasses.replace(weights, sha256=digest)
 
 
 def test_tapir_by_its_package_and_weights(square, monkeypatch, tmp_path):
@@ -193,12 +198,15 @@ def test_tapir_by_its_package_and_weights(square, monkeypatch, tmp_path):
     stand_in(monkeypatch, "tapnet.torch.tapir_model", TAPIR=Shifts)
     trained = Shifts(1)
     trained.step.data = torch.tensor([1.0, 0.5])
-    put_weights(trained, tapir._WEIGHTS, monkeypatch, tmp_path)
+    own = put_weights(trained, tapir._WEIGHTS, monkeypatch, tmp_path)
+    with pytest.raises(InputError, match="not the expected file of weights"):
+        Tapir(offline=True).track(scene)
+    monkeypatch.setattr(tapir, "_WEIGHTS", own)
     tracks = check_valid(Tapir(grid=16, offline=True).track(scene), scene)
     both = tracks.visible[:, 1:] & tracks.visible[:, :-1]
     moved = np.diff(tracks.xy, axis=1)[both]
     np.testing.assert_allclose(moved, np.broadcast_to([1, 0.5], moved.shape), atol=1e-4)
-    (tmp_path / "checkpoints" / tapir._WEIGHTS.rsplit("/", 1)[-1]).unlink()
+    own.path.unlink()
     with pytest.raises(InputError, match="not on this disk"):
         Tapir(offline=True).track(scene)
 
@@ -258,7 +266,13 @@ def test_raft_by_torchvision_and_its_weights(square, monkeypatch, tmp_path):
     stand_in(monkeypatch, "torchvision.models.optical_flow", **content)
     trained = Shifts(None)
     trained.step.data = torch.tensor([1.0, 0.5])
-    put_weights(trained, url, monkeypatch, tmp_path)
+    put_weights(trained, HubWeights(url, "MIT"), monkeypatch, tmp_path)
+    with pytest.raises(InputError, match="not the expected file of weights"):
+        RaftTracks(model="raft_small", offline=True).flow_between()
+    digest = hashlib.sha256(HubWeights(url, "MIT").path.read_bytes()).hexdigest()
+    named = url.replace("01064c6d", digest[:8])
+    HubWeights(url, "MIT").path.rename(HubWeights(named, "MIT").path)
+    weights.DEFAULT.url = named
     images = scene.image(0), scene.image(1)
     pair = RaftTracks(model="raft_small", offline=True).flow_between()(*images)
     np.testing.assert_array_equal(pair.forward, np.broadcast_to(np.float32([1, 0.5]), (72, 96, 2)))
@@ -267,7 +281,7 @@ def test_raft_by_torchvision_and_its_weights(square, monkeypatch, tmp_path):
     own = FlowTracks().flow_between()(*images)
     np.testing.assert_array_equal(pair.first, own.first)
     np.testing.assert_array_equal(pair.second, own.second)
-    (tmp_path / "checkpoints" / url.rsplit("/", 1)[-1]).unlink()
+    HubWeights(named, "MIT").path.unlink()
     with pytest.raises(InputError, match="not on this disk"):
         RaftTracks(model="raft_small", offline=True).flow_between()
 

@@ -12,9 +12,11 @@ import pytest
 from browser import Browser
 
 from msdyn.cli import evaluate, export, fit
+from msdyn.colours import colour_depth
 from msdyn.errors import InputError
 from msdyn.files import write_json
 from msdyn.html import bars, curve
+from msdyn.preprocess.report.pictures import contact_sheet
 from msdyn.reading import read_json
 from msdyn.render import auto_path, render_image
 from msdyn.scene import Scene, stamp_stage, write_image
@@ -92,10 +94,24 @@ def test_its_figures_are_those_of_the_fit(scene):
     assert f"{len(sequence.static):,}" in page and f"{len(sequence.moving):,}" in page
     row = re.search(r"<td>object 1</td>(.*?)</tr>", page)
     assert row and f">{facts.levels[1].mean(1)[0]:.4g}<" in row[1]
-    lines = re.search(r'const scene = (\{"paths".*\});', page)
+    lines = re.search(r'id="paths-data">(\{"paths".*?\})</script>', page)
     assert lines
     names = [line["name"] for line in json.loads(lines[1])["paths"]]
     assert names == ["object 1", "camera"]
+
+
+def test_depth_has_the_colours_of_the_report_of_preprocessing(scene):
+    """Their scale is that of the scene's depth maps."""
+    depth = scene.depth(0)
+    known = np.concatenate([scene.depth(t)[scene.depth(t) > 0][::37] for t in range(6)])
+    near, far = np.percentile(known, (2, 98))
+    stamp_stage(
+        scene.directory, "depth", backend="x", options={}, input_hash="", seconds=1.0, quality={}
+    )
+    shown = contact_sheet(Scene(scene.directory))["depth"][0][1]
+    np.testing.assert_array_equal(shown, colour_depth(depth, near, far))
+    page = text_of(write_report(scene))
+    assert f"depth, as in the report of preprocessing: {near:.3g} (red) to {far:.3g} " in page
 
 
 def test_held_out_figures_are_shown_when_there_are_any(scene):

@@ -1,8 +1,9 @@
 """The viewer: the data it sends to the browser, and its controls."""
 
+import shutil
+import socket
 import time
 from importlib.resources import files
-from pathlib import Path
 from urllib.request import urlopen
 
 import numpy as np
@@ -17,6 +18,7 @@ from msdyn.geometry import rotations_from_quats_wxyz
 from msdyn.scene import Scene
 from msdyn.sequence import load_sequence
 from msdyn.view import Viewer
+from msdyn.view.server import listen
 from msdyn.view.splats import DisplayOptions, SplatSource
 
 
@@ -97,6 +99,7 @@ class Client:
         wxyz = np.array([1.0, 0, 0, 0])
         position = np.zeros(3)
         fov = 1.0
+        aspect = 2.0
 
     def __init__(self):
         self.camera = self.Camera()
@@ -109,7 +112,7 @@ class Client:
 
 @pytest.fixture
 def viewer(sequence, fitted_plane_scene, tmp_path):
-    shown = Viewer(sequence, Scene(fitted_plane_scene), port=8200, folder=tmp_path)
+    shown = Viewer(sequence, Scene(fitted_plane_scene), port=0, folder=tmp_path)
     yield shown
     shown.stop()
 
@@ -120,11 +123,19 @@ def test_it_listens_on_localhost_by_default(viewer):
     assert view.ViewConfig().host == "127.0.0.1"
 
 
-def test_the_command_prints_who_can_connect(capsys):
-    view.announce("http://127.0.0.1:8080", "127.0.0.1")
-    assert "this machine only" in capsys.readouterr().out
-    view.announce("http://localhost:8080", "0.0.0.0")
-    assert "others too" in capsys.readouterr().out
+def test_the_command_prints_who_can_connect(viewer, capsys):
+    view.announce(viewer)
+    said = capsys.readouterr()
+    assert f"look at {viewer.address} (this machine only" in said.out and said.err == ""
+    viewer.host = "0.0.0.0"
+    view.announce(viewer)
+    said = capsys.readouterr()
+    assert "others too" in said.out
+    warning = said.err.strip()
+    assert warning.startswith("warning: ") and "\n" not in warning
+    for word in ("0.0.0.0", "images", "exports", str(viewer.folder), "nothing is encrypted"):
+        assert word in warning
+    assert viewer.access.token not in warning
 
 
 def test_a_saved_camera_is_that_of_the_client(viewer, sequence):
@@ -140,6 +151,20 @@ def test_a_saved_camera_is_that_of_the_client(viewer, sequence):
     )
     np.testing.assert_allclose(found.cameras.intrinsics, sequence.cameras[3].intrinsics, rtol=1e-6)
     assert found.times == pytest.approx([3 / 5])
+
+
+def test_a_narrow_window_shows_the_whole_width(viewer, sequence):
+    """On a phone the vertical field of view is larger; a saved camera is that of the clip."""
+    wide, narrow = Client(), Client()
+    narrow.camera.aspect = 0.5
+    for client in (wide, narrow):
+        viewer.jump(client, 1.0)
+    camera = sequence.cameras[1]
+    half_width = camera.width / 2 / camera.intrinsics[0, 0, 0]
+    assert np.tan(narrow.camera.fov / 2) * 0.5 == pytest.approx(half_width)
+    np.testing.assert_allclose(
+        viewer.camera_of(narrow).intrinsics, viewer.camera_of(wide).intrinsics, rtol=1e-9
+    )
 
 
 def test_a_recorded_path_has_cameras_and_times(viewer):
@@ -203,12 +228,8 @@ def test_buttons_notify_the_client(viewer, tmp_path):
 
 
 def test_the_export_button_exports(fitted_plane_scene, tmp_path):
-    import shutil
-
-    from msdyn.cli.view import ViewConfig, open_viewer
-
     scene = shutil.copytree(fitted_plane_scene, tmp_path / "scene")
-    shown = open_viewer(ViewConfig(scene, port=8205))
+    shown = view.open_viewer(view.ViewConfig(scene, port=0))
     try:
         event = Event()
         shown.panel.format.value = "objects"
@@ -308,15 +329,38 @@ def test_a_running_fit_is_shown(plane_scene, monkeypatch, capsys):
     monkeypatch.setattr(Viewer, "update", lambda self, sequence, text: texts.append(text))
     monkeypatch.setattr(fit, "_REFRESH_SECONDS", 0.0)
     options = ["--preset", "quick", "--epochs", "8", "--prefit-steps", "2", "--device", "cpu"]
-    assert fit.main([str(plane_scene.directory), *options, "--view", "--port", "8210"]) == 0
-    assert "look at http://127.0.0.1:82" in capsys.readouterr().out
+    assert fit.main([str(plane_scene.directory), *options, "--view", "--port", "0"]) == 0
+    assert "look at http://127.0.0.1:" in capsys.readouterr().out
     assert texts and texts[-1].startswith("step 48 of 48: loss ") and "PSNR" in texts[-1]
 
 
-def test_an_address_of_another_computer_is_an_error(fitted_plane_scene, capsys):
-    options = ["--host", "203.0.113.1", "--port", "8220"]  # reserved for documentation
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--host", "203.0.113.1"), "cannot listen on 203.0.113.1"),  # for documentation only
+        (("--host", "no such name"), "cannot listen on no such name"),
+        (("--port", "80000"), "--port: expected 0 to 65535, got 80000"),
+        (("--port", "-1"), "--port: expected 0 to 65535, got -1"),
+        (("--allow-host", "http://a.example/"), "--allow-host: expected a host"),
+    ],
+)
+def test_addresses_that_cannot_be_used_are_errors(fitted_plane_scene, options, message, capsys):
     assert view.main([str(fitted_plane_scene), *options]) == 2
-    assert "cannot listen on 203.0.113.1" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+
+
+def test_a_port_in_use_is_an_error_if_it_was_named(fitted_plane_scene, capsys, monkeypatch):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert view.main([str(fitted_plane_scene), "--port", str(port)]) == 2
+        said = capsys.readouterr().err
+        assert f"--port: {port} is in use" in said and said.count("\n") == 1
+        monkeypatch.setattr("msdyn.view.server.PORT", port)
+        with listen("127.0.0.1", None) as free:
+            assert port < free.getsockname()[1] < port + 100
 
 
 def test_the_script_comes_before_those_of_viser(viewer):
@@ -325,7 +369,22 @@ def test_the_script_comes_before_those_of_viser(viewer):
     script = files("msdyn.view").joinpath("page.js").read_text(encoding="utf-8")
     assert page.index(script) < page.index("</script>") < page.rindex("<script")
     assert "<title>msdyn</title>" in page
-    folder = Path(viewer.page.name)
-    assert folder.is_dir()
-    viewer.stop()
-    assert not folder.exists()
+
+
+def test_exports_do_not_follow_links_out_of_the_folder(fitted_plane_scene, tmp_path):
+    scene = shutil.copytree(fitted_plane_scene, tmp_path / "scene")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    shown = view.open_viewer(view.ViewConfig(scene, port=0))
+    try:
+        event = Event()
+        for link in (scene / "export", scene / "export" / "objects"):
+            link.parent.mkdir(exist_ok=True)
+            link.symlink_to(outside)
+            shown.panel.format.value = "objects"
+            shown.panel._export(event)
+            assert "failed: " in event.said[-1] and "leads out of" in event.said[-1]
+            assert list(outside.iterdir()) == []
+            link.unlink()
+    finally:
+        shown.stop()

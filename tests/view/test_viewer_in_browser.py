@@ -4,6 +4,7 @@ import time
 from contextlib import contextmanager
 
 import numpy as np
+import pytest
 from bench_viewer import STEPS, open_viewer, rotating_cloud
 from browser import Browser
 
@@ -11,14 +12,14 @@ from msdyn.view import Viewer
 
 
 @contextmanager
-def shown(folder, port):
+def shown(folder):
     """Yield a viewer of a cloud of Gaussians and a browser that shows it."""
     folder.mkdir()
-    viewer = Viewer(rotating_cloud(3000), port=port, folder=folder)
+    viewer = Viewer(rotating_cloud(3000), port=0, folder=folder)
     try:
-        with Browser(folder, 480, 360) as browser:
+        with Browser(folder, 640, 360) as browser:
             # viser's page lowers its resolution where drawing is slow, as on a busy machine.
-            open_viewer(browser, viewer, "?fixedDpr=1")
+            open_viewer(browser, viewer, "&fixedDpr=1")
             yield viewer, browser
     finally:
         viewer.stop()
@@ -49,10 +50,10 @@ def test_in_a_browser(tmp_path, monkeypatch):
     Triangles instead of instances give the same image, except for viser's four samples per pixel at
     the faint rim of Gaussians: the difference is 0.2 of 255 on average, 9 at most.
     """
-    with shown(tmp_path / "patched", 8230) as (viewer, browser):
+    with shown(tmp_path / "patched") as (viewer, browser):
         with monkeypatch.context() as patch:
             patch.setattr("msdyn.view.page.with_script", lambda page: page)
-            with shown(tmp_path / "viser", 8240) as (plain_viewer, plain):
+            with shown(tmp_path / "viser") as (plain_viewer, plain):
                 image = np.zeros(1)
                 for frame in (0.0, 20.0):
                     for one in (viewer, plain_viewer):
@@ -66,5 +67,42 @@ def test_in_a_browser(tmp_path, monkeypatch):
         assert browser.errors() == []
         urls = [event["params"]["request"]["url"] for event in browser.events
                 if event.get("method") == "Network.requestWillBeSent"]  # fmt: skip
-        local = (viewer.address, "data:", "blob:")
+        local = (viewer.address.partition("?")[0], "data:", "blob:")
         assert urls and all(url.startswith(local) for url in urls), urls
+
+
+# Buttons, boxes and fields in view order, and how far they reach; the labels of a box count too.
+TARGETS = """[...document.querySelectorAll('.mantine-Paper-root button, .mantine-Paper-root input')]
+  .filter(e => e.getClientRects().length && !e.closest('[role=dialog]') && e.type !== 'hidden')
+  .map(e => [e.innerText || e.type, e.getBoundingClientRect().left, e.getBoundingClientRect().right,
+             e.getBoundingClientRect().height])"""
+PANEL = """(() => { const box = [...document.querySelectorAll('.mantine-Paper-root')]
+  .find(e => e.style.position === 'fixed').getBoundingClientRect();
+  return [box.left, box.right, box.top]; })()"""
+
+
+@pytest.mark.slow
+def test_on_a_phone(tmp_path):
+    """The panel has the width of the screen, leaves half of it, and is large enough for fingers."""
+    viewer = Viewer(
+        rotating_cloud(300, frames=6), port=0, folder=tmp_path, export=str, formats=("ply",)
+    )
+    try:
+        with Browser(tmp_path, 390, 844) as browser:
+            browser.resize(390, 844, phone=True)
+            open_viewer(browser, viewer, "&fixedDpr=1")
+            left, right, top = browser.run(PANEL)
+            assert (left, right) == (0, 390) and top > 844 / 2
+            assert browser.run("document.documentElement.scrollWidth") == 390
+            targets = browser.run(TARGETS)
+            assert len(targets) > 12
+            for name, start, end, height in targets:
+                assert 0 <= start < end <= 390 and height >= 26, name
+            assert "token" not in browser.run("location.href + document.referrer")
+            (client,) = viewer.server.get_clients().values()
+            camera = viewer.sequence.cameras[0]
+            half_width = camera.width / 2 / camera.intrinsics[0, 0, 0]
+            assert np.tan(client.camera.fov / 2) * client.camera.aspect >= 0.99 * half_width
+            assert browser.errors() == []
+    finally:
+        viewer.stop()
