@@ -83,8 +83,9 @@ def preprocess_video(config: PreprocessConfig) -> Scene:
                 run.bring_up_to_date(stage)
         if "masks" in chosen:
             run.refine_masks()
-        if "depth" in chosen:
+        if "depth" in chosen or "cameras" in config.only:
             run.stop_if_poor()
+        if "depth" in chosen:
             run.bring_up_to_date("depth")
     except PoorInputError:
         run.report()

@@ -8,10 +8,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
+from msdyn.cli.inputs import require_scene
 from msdyn.cli.run import parse, run
 from msdyn.fit.config import PRESETS, FitConfig, preset
+from msdyn.options import Range
 
 if TYPE_CHECKING:
     from msdyn.fit.fitter import Fitter
@@ -21,6 +23,11 @@ DESCRIPTION = (
     "Fit a Gaussian sequence to a scene directory. An interrupted fit resumes when the same "
     "command is given again."
 )
+EXAMPLES = (
+    "scene --preset quick  # minutes on a CPU",
+    "scene --view  # and see it in the browser as it runs",
+    "scene --preset paper --device cuda --holdout-every 8  # the paper's values, for a GPU",
+)
 _REFRESH_SECONDS = 3.0
 
 
@@ -28,11 +35,17 @@ _REFRESH_SECONDS = 3.0
 class FitCommand(FitConfig):
     """Fit a Gaussian sequence to a scene directory."""
 
+    headings: ClassVar[dict[str, str]] = {
+        "preset": "Preset",
+        **FitConfig.headings,
+        "view": "Running and output",
+    }
+
     preset: Literal["quick", "default", "paper"] = "default"
     """quick: minutes on a CPU; default; paper: 500 epochs, for a GPU. Other options override it."""
     view: bool = False
     """Show the running fit in the browser, for connections from this computer only."""
-    port: int = 8080
+    port: Annotated[int, Range(1, 65_535)] = 8080
     """Port of --view."""
 
     @classmethod
@@ -56,10 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     first.add_argument("--preset", default="default")
     name = first.parse_known_args(arguments)[0].preset
     default = FitCommand.of(name if name in PRESETS else "default")
-    return run(_fit, parse(FitCommand, arguments, "msdyn-fit", DESCRIPTION, default))
+    return run(
+        _fit, parse(FitCommand, arguments, "msdyn-fit", DESCRIPTION, default, examples=EXAMPLES)
+    )
 
 
 def _fit(command: FitCommand) -> None:
+    require_scene(command.scene)
     from msdyn.fit import fit_scene
     from msdyn.scene import Scene
     from msdyn.view import write_report
@@ -75,7 +91,7 @@ def _fit(command: FitCommand) -> None:
     print(f"  msdyn-render {config.out or config.scene} --path auto --out auto.mp4")
 
 
-def _watch(scene: Scene, port: int) -> Callable[[Fitter], None]:
+def _watch(scene: Scene, port: Annotated[int, Range(1, 65_535)]) -> Callable[[Fitter], None]:
     """Return a callback that shows a fit in the browser; its first call starts the viewer."""
     from msdyn.cli.view import announce
     from msdyn.view import Viewer

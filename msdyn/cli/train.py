@@ -6,7 +6,9 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+from msdyn.cli.inputs import require_files
 from msdyn.cli.run import parse, run
 from msdyn.feedforward.training.command import TrainCommandConfig
 
@@ -16,7 +18,10 @@ DESCRIPTION = (
     "run; torchrun --nproc-per-node N -m msdyn.cli.train shares it among N processes. "
     "msdyn-predict --model OUT/model.safetensors uses the result."
 )
-
+EXAMPLES = (
+    "out/small  # the small network on random scenes; hours on a CPU",
+    "out/static --recipe static --data clips  # a stage of the paper's training",
+)
 
 # Figure, its name, and the trivial predictions that are beside it.
 _LINES: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
@@ -33,10 +38,15 @@ _LINES: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run(_train, parse(TrainCommandConfig, argv, "msdyn-train", DESCRIPTION))
+    return run(
+        _train, parse(TrainCommandConfig, argv, "msdyn-train", DESCRIPTION, examples=EXAMPLES)
+    )
 
 
 def _train(config: TrainCommandConfig) -> None:
+    require_files(*config.data, *config.validation, *config.lpips)
+    if config.initial is not None and Path(config.initial).suffix:
+        require_files(Path(config.initial))
     import torch
 
     from msdyn.evaluate import load_lpips

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
-import tyro
-
+from msdyn.cli.inputs import require_sequence
 from msdyn.cli.run import parse, run
+from msdyn.options import POSITIONAL, Options, Range
 from msdyn.sequence.choice import SequenceSource
 
 if TYPE_CHECKING:
@@ -19,17 +19,22 @@ DESCRIPTION = (
     "View a fitted scene in the browser, which renders the Gaussians: play, scrub, colour by "
     "object, compare with the input, save cameras and paths, export."
 )
+EXAMPLES = (
+    "scene  # then open the address that it prints",
+    "scene --port 9000",
+    "scene --from predict  # what msdyn-predict wrote",
+)
 
 
 @dataclass(frozen=True)
-class ViewConfig:
+class ViewConfig(Options):
     """View a fitted scene."""
 
-    scene: tyro.conf.Positional[Path] = Path()
+    scene: Annotated[Path, POSITIONAL] = Path()
     """Scene directory with a fit, or a sequence.safetensors; the current directory by default."""
     host: str = "127.0.0.1"
     """Address to listen on: by default for this computer only; 0.0.0.0 lets others connect."""
-    port: int = 8080
+    port: Annotated[int, Range(1, 65_535)] = 8080
     """Port to listen on, or the next free one."""
     source: SequenceSource = "fit"
     """Sequence of the scene directory: the fit, or the prediction of msdyn-predict."""
@@ -37,10 +42,11 @@ class ViewConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run(_view, parse(ViewConfig, argv, "msdyn-view", DESCRIPTION))
+    return run(_view, parse(ViewConfig, argv, "msdyn-view", DESCRIPTION, examples=EXAMPLES))
 
 
 def _view(config: ViewConfig) -> None:
+    require_sequence(config.scene, config.source)
     viewer = open_viewer(config)
     announce(viewer.address, config.host)
     try:

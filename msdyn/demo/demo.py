@@ -11,15 +11,15 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from tqdm import tqdm
 
+from msdyn.demo.config import DemoConfig
 from msdyn.demo.pictures import save_comparison_sheet
-from msdyn.devices import DeviceName
 from msdyn.evaluate import Variant, evaluate_tracks, evaluate_views
 from msdyn.files import read_json, write_json
 from msdyn.fit import FitConfig, fit_scene, preset
@@ -33,27 +33,6 @@ from msdyn.version import __version__
 from msdyn.view import write_report
 
 __all__ = ["DemoConfig", "run_demo"]
-
-
-@dataclass(frozen=True)
-class DemoConfig:
-    """Reconstruct a synthetic clip with known truth, and evaluate the result."""
-
-    out: Path = Path("out/demo")
-    """Folder to write; finished steps in it are not repeated."""
-    bare: bool = False
-    """Also reconstruct from the mp4 alone, with estimated depth and cameras instead of those of a
-    phone with a depth sensor, and print the difference."""
-    frames: int = 48
-    """Frames of the clip."""
-    width: int = 320
-    """Width of the clip in pixels; its height is three quarters of it."""
-    epochs: int | None = None
-    """Passes of the fit over the frames; the quick preset's by default."""
-    seed: int = 0
-    """Random seed of the clip and the fit."""
-    device: DeviceName = "auto"
-    """Device to fit on; auto takes a GPU if there is one."""
 
 
 def run_demo(config: DemoConfig) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 from tqdm import tqdm
 
-from msdyn.evaluate.track_metrics import (
+from msdyn.evaluate.tracking import (
     image_track_metrics,
     normalised_track_metrics,
     pck_transfer,

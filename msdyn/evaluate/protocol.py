@@ -20,7 +20,7 @@ from msdyn.evaluate.image_metrics import masked_psnr, masked_ssim, masked_ssim_d
 from msdyn.evaluate.lpips import Lpips
 from msdyn.evaluate.object_motion import pose_errors, rigid_motion
 from msdyn.evaluate.temporal import acceleration_error, flicker, jitter
-from msdyn.evaluate.track_metrics import epe3d
+from msdyn.evaluate.tracking import epe3d
 from msdyn.geometry import Cameras, Similarity, align_camera_paths
 from msdyn.render import RenderedImage, query_objects, query_tracks, render_image
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks3D, View, read_keypoints

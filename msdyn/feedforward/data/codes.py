@@ -13,13 +13,13 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Shaped, UInt8
 from PIL import Image
 
 from msdyn.errors import InputError
+from msdyn.feedforward.data.commands import ImageFormat
 
 __all__ = [
     "ImageFormat",
@@ -32,8 +32,6 @@ __all__ = [
     "encode_image",
     "encode_objects",
 ]
-
-ImageFormat = Literal["jpg", "png"]
 
 _STEPS = 65534
 _LARGEST_LOG_RATIO = 100.0
