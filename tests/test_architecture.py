@@ -23,6 +23,7 @@ LAYERS = [
         "msdyn.html",
         "msdyn.jit",
         "msdyn.plugins",
+        "msdyn.progress",
         "msdyn.threads",
         "msdyn.torch_files",
     ],

@@ -16,6 +16,7 @@ from msdyn.feedforward.data.commands import (
     SceneCommand,
     ShowCommand,
 )
+from msdyn.progress import stage
 
 if TYPE_CHECKING:
     from msdyn.feedforward.data.run import WrittenClips
@@ -58,7 +59,8 @@ def _clips(
                 require_scene(scene)
         case ConvertCommand():
             require_files(config.source)
-    from msdyn.feedforward.data.run import show, write_dataset, write_random, write_scenes
+    with stage("loading"):
+        from msdyn.feedforward.data.run import show, write_dataset, write_random, write_scenes
 
     match config:
         case ListCommand():

@@ -5,6 +5,7 @@ from typing import Any
 
 from msdyn.cli.run import parse, run
 from msdyn.demo.config import DemoConfig
+from msdyn.progress import stage
 
 DESCRIPTION = (
     "Make a short synthetic clip, reconstruct it, and evaluate novel views and 3D tracks against "
@@ -28,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _demo(config: DemoConfig) -> None:
-    from msdyn.demo.demo import run_demo
+    with stage("loading"):
+        from msdyn.demo.demo import run_demo
 
     metrics = run_demo(config)
     _print_run("cameras and depth of the recording", metrics["recording"])

@@ -6,6 +6,7 @@ from typing import Any
 from msdyn.cli.inputs import require_files, require_scene, require_sequence
 from msdyn.cli.run import parse, run
 from msdyn.evaluate.config import EvaluateConfig
+from msdyn.progress import stage
 
 DESCRIPTION = (
     "Evaluate a fitted scene on frames held out from the fit and, where there are any, on held-out "
@@ -31,7 +32,8 @@ def _evaluate(config: EvaluateConfig) -> None:
     if config.truth is not None:
         require_scene(config.truth)
     require_files(*config.lpips)
-    from msdyn.evaluate.run import evaluate_scene
+    with stage("loading"):
+        from msdyn.evaluate.run import evaluate_scene
 
     result = evaluate_scene(config)
     if result["input"]["grade"] == "poor":

@@ -6,6 +6,7 @@ from msdyn.cli.inputs import require_sequence
 from msdyn.cli.run import parse, run
 from msdyn.errors import InputError
 from msdyn.export.config import ExportConfig
+from msdyn.progress import stage
 
 DESCRIPTION = (
     "Write a fitted scene in a format that other programs read: Gaussians, tracks, object "
@@ -27,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _export(config: ExportConfig) -> None:
     require_sequence(config.scene, config.source)
-    from msdyn.export.run import Exported, export_scene
+    with stage("loading"):
+        from msdyn.export.run import Exported, export_scene
 
     if config.format == "report":
         if config.source != "fit":

@@ -14,6 +14,7 @@ from msdyn.cli.inputs import require_scene
 from msdyn.cli.run import parse, run
 from msdyn.fit.config import PRESETS, FitConfig, preset
 from msdyn.options import Range
+from msdyn.progress import stage
 
 if TYPE_CHECKING:
     from msdyn.fit.fitter import Fitter
@@ -76,9 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _fit(command: FitCommand) -> None:
     require_scene(command.scene)
-    from msdyn.fit import fit_scene
-    from msdyn.scene import Scene
-    from msdyn.view import write_report
+    with stage("loading"):
+        from msdyn.fit import fit_scene
+        from msdyn.scene import Scene
+        from msdyn.view import write_report
 
     logging.basicConfig(format="%(message)s")
     config = command.config
@@ -86,7 +88,8 @@ def _fit(command: FitCommand) -> None:
     watch = _watch(scene, command.port) if command.view else None
     sequence = fit_scene(scene, config, watch=watch)
     folder = config.out or config.scene / "fit"
-    report = write_report(scene, folder, sequence=sequence)
+    with stage("report"):
+        report = write_report(scene, folder, sequence=sequence)
     print(f"{sequence!r}\nwritten to {folder}; see {report}, or")
     print(f"  msdyn-render {config.out or config.scene} --path auto --out auto.mp4")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from msdyn.cli.inputs import require_files, require_scene
 from msdyn.cli.run import parse, run
 from msdyn.feedforward.options import DEFAULT_MODEL, PredictConfig
+from msdyn.progress import stage
 
 DESCRIPTION = (
     "Predict a Gaussian sequence for a scene directory with the feed-forward network (MoVieS), "
@@ -33,9 +34,10 @@ def _predict(config: PredictConfig) -> None:
     require_scene(config.scene)
     if config.model != DEFAULT_MODEL and Path(config.model).suffix:
         require_files(Path(config.model))
-    from msdyn.feedforward.predict import predict_scene
-    from msdyn.feedforward.pretrained import find_model
-    from msdyn.scene import Scene
+    with stage("loading"):
+        from msdyn.feedforward.predict import predict_scene
+        from msdyn.feedforward.pretrained import find_model
+        from msdyn.scene import Scene
 
     sequence = predict_scene(Scene(config.scene), config)
     note = find_model(config.model).note

@@ -11,6 +11,7 @@ from msdyn.cli.run import parse, run
 from msdyn.errors import PoorInputError
 from msdyn.preprocess.config import CheckConfig, DycheckConfig, PreprocessConfig
 from msdyn.preprocess.stages import BACKEND_STAGES, STAGES, add_backends
+from msdyn.progress import stage
 
 __all__ = ["main"]
 
@@ -48,11 +49,12 @@ def _preprocess(config: PreprocessConfig) -> int:
     require_video(config.video)
     paths = [getattr(config, f"{stage}_path") for stage in BACKEND_STAGES]
     require_files(*paths, config.prompts)
-    from msdyn.cli.verdicts import NOT_FIT, print_reasons, print_table
-    from msdyn.preprocess.pipeline import preprocess_video
-    from msdyn.preprocess.report.fitness import judge_scene, measure_fitness
-    from msdyn.preprocess.report.quality import judge_stages
-    from msdyn.scene import Scene
+    with stage("loading"):
+        from msdyn.cli.verdicts import NOT_FIT, print_reasons, print_table
+        from msdyn.preprocess.pipeline import preprocess_video
+        from msdyn.preprocess.report.fitness import judge_scene, measure_fitness
+        from msdyn.preprocess.report.quality import judge_stages
+        from msdyn.scene import Scene
 
     logging.basicConfig(format="%(message)s")
     try:
@@ -66,8 +68,9 @@ def _preprocess(config: PreprocessConfig) -> int:
         # Poor cameras have ended the run above, unless depth does not depend on them.
         poor = [s for s in config.only if s != "cameras" and judged[s].grade == "poor"]
         return 3 if poor and not config.accept_poor else 0
-    fitness = measure_fitness(scene)
-    print_reasons(fitness)
+    with stage("how the parts fit"):
+        fitness = measure_fitness(scene)
+    print_reasons(scene, fitness)
     if judge_scene(scene, fitness).grade == "poor" and not config.accept_poor:
         print(f"{config.directory} {NOT_FIT}; all the same: msdyn-fit {config.directory}")
         return 3
@@ -78,8 +81,9 @@ def _preprocess(config: PreprocessConfig) -> int:
 def _from_dycheck(config: DycheckConfig) -> None:
     """Import a sequence of DyCheck, and print the table of its stages."""
     require_files(config.data, config.masks_path, config.tracks_path)
-    from msdyn.cli.verdicts import print_table
-    from msdyn.preprocess.importers.dycheck import preprocess_dycheck
+    with stage("loading"):
+        from msdyn.cli.verdicts import print_table
+        from msdyn.preprocess.importers.dycheck import preprocess_dycheck
 
     logging.basicConfig(format="%(message)s")
     print_table(preprocess_dycheck(config))
@@ -89,21 +93,24 @@ def _from_dycheck(config: DycheckConfig) -> None:
 def _check(config: CheckConfig) -> int:
     """Check a scene directory; return 3 where a fit would not do well, else 0."""
     require_scene(config.check)
-    from msdyn.cli.verdicts import NOT_FIT, print_reasons, print_stages
-    from msdyn.preprocess.report.fitness import judge_scene, measure_fitness
-    from msdyn.scene import Scene, check_scene
+    with stage("loading"):
+        from msdyn.cli.verdicts import NOT_FIT, print_reasons, print_stages
+        from msdyn.preprocess.report.fitness import judge_scene, measure_fitness
+        from msdyn.scene import Scene, check_scene
 
     scene = Scene(config.check)
-    report = check_scene(scene)
+    with stage("reading the scene"):
+        report = check_scene(scene)
     for name, fact in report.facts.items():
         print(f"{name:<14} {fact}")
     for warning in report.warnings:
         print(f"warning: {warning}")
-    fitness = measure_fitness(scene)
+    with stage("how the parts fit"):
+        fitness = measure_fitness(scene)
     for figure in fitness:
         print(f"{figure.name:<14} {figure.value}: {figure.verdict.grade}")
     print_stages(scene)
-    print_reasons(fitness)
+    print_reasons(scene, fitness)
     if judge_scene(scene, fitness).grade == "poor":
         print(f"{config.check} {NOT_FIT}")
         return 3

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from msdyn.cli.inputs import require_files, require_sequence
 from msdyn.cli.render_config import RenderConfig
 from msdyn.cli.run import parse, run
+from msdyn.progress import stage
 
 DESCRIPTION = (
     "Render a fitted scene at any time from any camera: colour, depth, objects, flow, tracks, as "
@@ -27,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _render(config: RenderConfig) -> None:
     require_sequence(config.scene, config.source)
     require_files(config.camera)
-    from msdyn.cli.render_files import render_to_files
+    with stage("loading"):
+        from msdyn.cli.render_files import render_to_files
 
     for path in render_to_files(config):
         print(path)

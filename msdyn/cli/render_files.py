@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -12,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped, UInt8
-from tqdm import tqdm
 
 from msdyn.cli.render_config import RenderConfig
 from msdyn.cli.render_plan import Plan, make_plan
@@ -21,6 +19,7 @@ from msdyn.devices import choose_device
 from msdyn.errors import InputError
 from msdyn.files import atomic_path, write_json
 from msdyn.io import VideoWriter
+from msdyn.progress import stage, track, write_line
 from msdyn.render import RenderedImage
 from msdyn.render.pictures import Painter
 from msdyn.scene import frame_path
@@ -39,7 +38,8 @@ def render_to_files(config: RenderConfig) -> list[Path]:
         InputError: contradictory options, a time outside the clip, or a malformed camera file.
     """
     outputs = config.outputs
-    sequence = load_sequence(config.scene, choose_device(config.device), source=config.source)
+    with stage("reading the sequence"):
+        sequence = load_sequence(config.scene, choose_device(config.device), source=config.source)
     what = config.what
     painter = Painter(
         sequence, what.num_levels(sequence), what.labels(sequence), what.background == "on"
@@ -57,14 +57,12 @@ def render_to_files(config: RenderConfig) -> list[Path]:
     )
     out = _output_path(config, plan, suffix)
     if plan.chosen is not None:
-        tqdm.write(f"path auto: {plan.chosen}", file=sys.stderr)
+        write_line(f"path auto: {plan.chosen}")
     canvas = _Canvas(painter, plan, config)
     targets = {name: _target(out, name, outputs, config) for name in outputs}
     with ExitStack() as stack:
         writers = {name: _writer(path, stack, config, sequence) for name, path in targets.items()}
-        rows = tqdm(
-            range(len(plan)), desc=f"render {out.name}", unit="image", disable=len(plan) == 1
-        )
+        rows = track(range(len(plan)), f"render {out.name}", unit="image")
         for row in rows:
             for name, picture in canvas.pictures(row, outputs, out.suffix.lower()):
                 writers[name](row, picture)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from msdyn.cli.options import parse
 from msdyn.errors import MsdynError
+from msdyn.progress import end_progress
 
 __all__ = ["parse", "run"]
 
@@ -36,4 +37,5 @@ def run(function: Callable[[Config], int | None], config: Config) -> int:
 
 
 def _print_error(line: str) -> None:
+    end_progress()
     print("error: " + " ".join(line.split()), file=sys.stderr)

@@ -11,6 +11,7 @@ from pathlib import Path
 from msdyn.cli.inputs import require_files
 from msdyn.cli.run import parse, run
 from msdyn.feedforward.training.command import TrainCommandConfig
+from msdyn.progress import stage
 
 DESCRIPTION = (
     "Train the feed-forward network: the small one on random scenes, which are made as training "
@@ -47,10 +48,11 @@ def _train(config: TrainCommandConfig) -> None:
     require_files(*config.data, *config.validation, *config.lpips)
     if config.initial is not None and Path(config.initial).suffix:
         require_files(Path(config.initial))
-    import torch
+    with stage("loading"):
+        import torch
 
-    from msdyn.evaluate import load_lpips
-    from msdyn.feedforward.training.run import train
+        from msdyn.evaluate import load_lpips
+        from msdyn.feedforward.training.run import train
 
     torch.set_num_threads(config.threads)
     logging.basicConfig(format="%(message)s", level=logging.INFO)

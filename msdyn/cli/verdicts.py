@@ -73,10 +73,14 @@ def print_stages(scene: Scene, *, besides: str = "") -> None:
             print(f"warning: {stage} {verdict.grade}: {verdict.reason}; {verdict.cure}")
 
 
-def print_reasons(fitness: Sequence[Fitness]) -> None:
-    """Print why parts of a scene do not fit one another."""
-    for verdict in (figure.verdict for figure in fitness if figure.verdict.grade != "good"):
-        print(f"{verdict.grade}: {verdict.reason}; {verdict.cure}")
+def print_reasons(scene: Scene, fitness: Sequence[Fitness]) -> None:
+    """Print why parts of a scene do not fit one another, but for what `print_stages` says."""
+    said = {verdict.reason for verdict in judge_stages(scene.info.stages).values()}
+    for figure in fitness:
+        verdict = figure.verdict
+        if verdict.grade != "good" and verdict.reason not in said:
+            said.add(verdict.reason)
+            print(f"warning: {figure.name} {verdict.grade}: {verdict.reason}; {verdict.cure}")
 
 
 def _short(value: Any) -> str:

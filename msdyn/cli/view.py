@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 from msdyn.cli.inputs import require_sequence
 from msdyn.cli.run import parse, run
 from msdyn.options import POSITIONAL, Options, Range
+from msdyn.progress import stage
 from msdyn.sequence.choice import SequenceSource
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _view(config: ViewConfig) -> None:
     require_sequence(config.scene, config.source)
-    viewer = open_viewer(config)
+    with stage("loading"):
+        viewer = open_viewer(config)
     announce(viewer.address, config.host)
     try:
         viewer.wait()

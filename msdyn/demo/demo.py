@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from msdyn.demo.config import DemoConfig
 from msdyn.demo.pictures import save_comparison_sheet
@@ -25,6 +24,7 @@ from msdyn.files import read_json, write_json
 from msdyn.fit import FitConfig, fit_scene, preset
 from msdyn.io import write_video
 from msdyn.preprocess import PreprocessConfig, preprocess_video
+from msdyn.progress import stage, track
 from msdyn.render import auto_path, render_images
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence
@@ -71,7 +71,8 @@ def _clip(config: DemoConfig) -> Path:
         height=config.width * 3 // 4,
         seed=config.seed,
     )
-    write_clip(render_truth(spec, progress=True), folder)
+    with stage("make the clip", always=True):
+        write_clip(render_truth(spec, progress=True), folder)
     write_json(record, {"options": options, "seconds": time.perf_counter() - started})
     return folder
 
@@ -155,8 +156,8 @@ def _save_video(sequence: GaussianSequence, path: Path) -> dict[str, Any]:
     times = np.linspace(0, 1, count)
     chosen = auto_path(sequence, times)
     images = render_images(sequence, chosen.cameras, times)
-    progress = tqdm(images, desc=f"render {path.name}", total=count, unit="frame")
-    write_video(path, (image.rgb8 for image in progress), sequence.timeline.fps)
+    pictures = (image.rgb8 for image in track(images, f"render {path.name}", count))
+    write_video(path, pictures, sequence.timeline.fps)
     return {"path": str(chosen), **chosen.record()}
 
 
@@ -169,5 +170,6 @@ class _Timer:
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
         started = time.perf_counter()
-        yield
+        with stage(name, always=True):
+            yield
         self.seconds[name] = round(time.perf_counter() - started, 1)

@@ -23,6 +23,7 @@ from msdyn.evaluate.protocol import (
 )
 from msdyn.evaluate.stamp import code_stamp
 from msdyn.files import read_json, without_nan, write_json
+from msdyn.progress import stage
 from msdyn.render import RenderedImage
 from msdyn.scene import Scene, View, frame_path
 from msdyn.sequence import GaussianSequence, load_sequence, motion_by_level
@@ -45,7 +46,8 @@ def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
     scene = Scene(config.scene)
     fit = config.folder
     device = choose_device(config.device)
-    sequence = load_sequence(config.fit or scene.directory, device, source=config.source)
+    with stage("reading the sequence"):
+        sequence = load_sequence(config.fit or scene.directory, device, source=config.source)
     truth = Scene(config.truth) if config.truth else scene
     options = _fit_options(fit / "config.json")
     if config.protocol == "dycheck":
@@ -82,9 +84,10 @@ def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
             sequence, truth, align=config.align, variant=variant, lpips=lpips, keep=keep_view
         )
     settings: dict[str, Any] = {"align": config.align, "variant": variant}
-    result["tracks"] = evaluate_tracks(sequence, truth, **settings)
-    result["points"] = evaluate_points(sequence, truth, **settings)
-    result["object_motion"] = evaluate_object_motion(sequence, truth, **settings)
+    with stage("tracks and object motion"):
+        result["tracks"] = evaluate_tracks(sequence, truth, **settings)
+        result["points"] = evaluate_points(sequence, truth, **settings)
+        result["object_motion"] = evaluate_object_motion(sequence, truth, **settings)
     result["motion_by_level"] = {
         str(label): np.sqrt((rows**2).mean(1)).tolist()
         for label, rows in motion_by_level(sequence).items()

@@ -21,6 +21,7 @@ from msdyn.export.player import export_player
 from msdyn.export.points import export_points
 from msdyn.export.recording import export_rrd
 from msdyn.export.tracks import export_tracks
+from msdyn.progress import stage
 from msdyn.render import grid_points, point_tracks
 from msdyn.sequence import (
     GaussianSequence,
@@ -64,12 +65,14 @@ def export_scene(config: ExportConfig) -> Exported:
         FileNotFoundError: there is no fit.
         InputError: contradictory options, or objects or levels that the sequence does not have.
     """
-    sequence = load_sequence(config.scene, choose_device(config.device), source=config.source)
+    with stage("reading the sequence"):
+        sequence = load_sequence(config.scene, choose_device(config.device), source=config.source)
     out = config.out
     if out is None:
         folder = config.scene if config.scene.is_dir() else config.scene.parent
         out = folder / "export" / _FILES.get(config.format, config.format)
-    return export_sequence(sequence, replace(config, out=out))
+    with stage(f"export {config.format}"):
+        return export_sequence(sequence, replace(config, out=out))
 
 
 def export_sequence(sequence: GaussianSequence, config: ExportConfig) -> Exported:

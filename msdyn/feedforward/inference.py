@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from tqdm import tqdm
 
 from msdyn.feedforward.embeddings import rotated
 from msdyn.feedforward.model import ClipTensors, Features, Movies, StaticPixels
@@ -18,6 +17,7 @@ from msdyn.feedforward.options import Precision
 from msdyn.feedforward.splats import SplatterPixels
 from msdyn.feedforward.windows import WindowPixels, match_scales
 from msdyn.geometry import Cameras, multiply_quats_wxyz, quats_wxyz_from_rotations
+from msdyn.progress import track
 from msdyn.scene import Scene
 
 __all__ = [
@@ -80,7 +80,7 @@ def predict_windows(
             precision=precision,
             use_depth=use_depth,
         )
-        for frames in tqdm(chosen, desc="predict", unit="window", disable=len(chosen) == 1)
+        for frames in track(chosen, "predict", unit="window")
     ]
     return match_scales(windows)
 

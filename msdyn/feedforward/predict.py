@@ -9,7 +9,6 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from msdyn.devices import choose_device
 from msdyn.feedforward.assemble import assemble
@@ -19,6 +18,7 @@ from msdyn.feedforward.options import PredictConfig
 from msdyn.feedforward.pretrained import find_model
 from msdyn.feedforward.windows import choose_windows, default_overlap
 from msdyn.files import write_json
+from msdyn.progress import stage, track
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, save_sequence
 from msdyn.version import __version__
@@ -47,7 +47,8 @@ def predict_scene(scene: Scene, config: PredictConfig | None = None) -> Gaussian
     begin = time.perf_counter()
     device = choose_device(config.device)
     found = find_model(config.model)
-    model = found.load().to(device)
+    with stage("loading the network"):
+        model = found.load().to(device)
     if config.compiled:
         model.encoder.compile()
         model.aggregator.compile()
@@ -72,7 +73,7 @@ def predict_scene(scene: Scene, config: PredictConfig | None = None) -> Gaussian
     )
 
     def progress(frames: Iterable[int]) -> Iterable[int]:
-        return tqdm(frames, desc="join", unit="frame", disable=len(chosen) == 1)
+        return track(frames, "join")
 
     sequence, counts = assemble(
         scene, windows, moving=model.config.moving, pruning=config.prune, progress=progress

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from msdyn.devices import choose_device
 from msdyn.errors import InputError
@@ -27,6 +26,7 @@ from msdyn.fit.data import FitData, load_fit_data
 from msdyn.fit.density import make_sets
 from msdyn.fit.initialize import initialize
 from msdyn.fit.objective import Objective
+from msdyn.progress import Progress, stage
 from msdyn.render import render_image
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, load_sequence, save_sequence
@@ -76,14 +76,15 @@ class Fitter:
         self.config = config
         self.directory = config.out or scene.directory / "fit"
         self.device = choose_device(config.device)
-        self.data: FitData = load_fit_data(
-            scene,
-            long_side=config.long_side,
-            holdout_every=config.holdout_every,
-            device=self.device,
-            refine=config.refine,
-            seed=config.seed,
-        )
+        with stage("reading the scene"):
+            self.data: FitData = load_fit_data(
+                scene,
+                long_side=config.long_side,
+                holdout_every=config.holdout_every,
+                device=self.device,
+                refine=config.refine,
+                seed=config.seed,
+            )
         self.steps = config.epochs * math.ceil(len(self.data.frames) / config.batch)
         torch.manual_seed(config.seed)  # of the positions of split Gaussians
         self.started = time.perf_counter()
@@ -105,13 +106,16 @@ class Fitter:
         from msdyn.preprocess.report.fitness import judge_scene
 
         self.directory.mkdir(parents=True, exist_ok=True)
-        verdict = judge_scene(self.scene)
+        with stage("checking the scene"):
+            verdict = judge_scene(self.scene)
         if verdict.grade == "poor":
             _log.warning("warning: %s is poor input: %s", self.scene.directory, verdict.reason)
         _write_config(self.directory / "config.json", self.config, asdict(verdict))
-        self.start()
+        with stage("initialisation"):
+            self.start()
         self._optimise()
-        return self._finish()
+        with stage("writing the sequence"):
+            return self._finish()
 
     def start(self) -> None:
         """Initialise, or restore a checkpoint."""
@@ -171,7 +175,7 @@ class Fitter:
 
     def _optimise(self) -> None:
         saved = time.perf_counter()
-        progress = tqdm(total=self.steps, initial=self.step, desc="fit", unit="step")
+        progress = Progress("fit", self.steps, start=self.step)
         try:
             while self.step < self.steps:
                 values = self._one_step(self._frames_of(self.step))
@@ -225,7 +229,7 @@ class Fitter:
             group.optimisers["means"].param_groups[0]["lr"] = lr.means * decay
         self.motion_optimiser.param_groups[0]["lr"] = lr.patterns * decay
 
-    def _log(self, values: dict[str, Float[Tensor, ""]], progress: tqdm) -> None:
+    def _log(self, values: dict[str, Float[Tensor, ""]], progress: Progress) -> None:
         row = {name: round(float(value), 6) for name, value in values.items()}
         if not math.isfinite(row["loss"]):
             raise InputError(
@@ -240,11 +244,10 @@ class Fitter:
         }
         with (self.directory / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        progress.set_postfix(
+        progress.show(
             loss=f"{row['loss']:.4f}",
             psnr=f"{row['psnr']:.1f}",
-            gaussians=len(self.static) + len(self.moving),
-            refresh=False,
+            gaussians=str(len(self.static) + len(self.moving)),
         )
         self.latest = row
         if self.watch is not None:

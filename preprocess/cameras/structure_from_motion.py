@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from msdyn.geometry import Cameras, Rigid, Similarity, transform_points
 from msdyn.preprocess.cameras.camera_motion import (
@@ -55,6 +54,7 @@ from msdyn.preprocess.multiview.focal_error import focal_error
 from msdyn.preprocess.multiview.rotation_only import RotationSolution, solve_rotations
 from msdyn.preprocess.multiview.triangulation import triangulation_angles
 from msdyn.preprocess.registry import register_backend
+from msdyn.progress import Progress
 from msdyn.scene import STATIC, Scene, Tracks
 
 __all__ = ["SfmCameras"]
@@ -148,7 +148,7 @@ class SfmCameras(Backend):
         """
         frames = key_frames(len(scene), self.max_key_frames)
         steps = (2 + len(self.focal_starts)) * len(frames)
-        bar = tqdm(desc="cameras ", total=steps, unit="step", disable=None, leave=False)
+        bar = Progress("cameras", steps)
 
         def progress() -> None:
             bar.update(len(frames))
@@ -159,7 +159,7 @@ class SfmCameras(Backend):
             )
             mappings = self._from_all_starts(scene, features, folder, progress)
             if not mappings or mappings[0].share < MIN_REGISTERED:
-                bar.reset(steps)
+                bar.restart(steps)
                 flow = match_tracks(scene, tracks, folder, seed=self.seed, frames=frames)
                 bar.update(2 * len(frames))
                 mappings += self._from_all_starts(scene, flow, folder, progress)

@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Int
-from tqdm import tqdm
 
 from msdyn.preprocess.contracts import CameraSolution, DepthMap, Figures, Masks
 from msdyn.preprocess.depth.consistency import Consistency
@@ -30,6 +29,7 @@ from msdyn.preprocess.depth.objects import Completion, place_objects
 from msdyn.preprocess.depth.rigid_objects import bring_to_scale, solve_rigid_objects
 from msdyn.preprocess.depth.support import Surroundings, read_surroundings
 from msdyn.preprocess.multiview.static_points import static_points
+from msdyn.progress import Progress
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks, frame_path
 
 __all__ = [
@@ -106,7 +106,7 @@ def fuse(
     factor = min(1.0, options.working_side / max(scene.size))
     size = (round(scene.size[0] * factor), round(scene.size[1] * factor))
     with contextlib.ExitStack() as stack:
-        bar = tqdm(desc="depth   ", total=3 * len(scene), unit="step", disable=None, leave=False)
+        bar = Progress("depth", 3 * len(scene))
         stack.enter_context(bar)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="msdyn-depth-")))
         with DenseBody(scene, masks, background, size) as body:
@@ -159,7 +159,7 @@ def shares_of_pixels(counts: Int[np.ndarray, " levels"]) -> Figures:
     }
 
 
-def _measure(masks: Masks, body: DenseBody, folder: Path, bar: tqdm) -> None:
+def _measure(masks: Masks, body: DenseBody, folder: Path, bar: Progress) -> None:
     """Write what is measured of the background."""
     for frame in range(len(masks)):
         inverse, weight = body.measure(frame)
@@ -213,7 +213,7 @@ def _choose(
 
 
 def _complete(
-    masks: Masks, completion: Completion, folder: Path, bar: tqdm
+    masks: Masks, completion: Completion, folder: Path, bar: Progress
 ) -> dict[int, list[Surroundings | None]]:
     """Write the background's depth of every frame; return what surrounds each object in it."""
     present = set().union(*(np.unique(mask).tolist() for mask in masks))

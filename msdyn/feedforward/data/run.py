@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tqdm import tqdm
-
 from msdyn.errors import InputError
 from msdyn.feedforward.data.clip import Clip
 from msdyn.feedforward.data.commands import (
@@ -23,6 +21,7 @@ from msdyn.feedforward.data.library import ClipLibrary
 from msdyn.feedforward.data.own_scenes import random_clips, scene_clip
 from msdyn.feedforward.data.shards import ClipWriter
 from msdyn.feedforward.data.sheet import save_clip_sheet
+from msdyn.progress import track
 
 __all__ = [
     "WrittenClips",
@@ -72,7 +71,7 @@ def write_clips(
         image_format=options.images,
         quality=options.quality,
     ) as writer:
-        for clip in tqdm(clips, "clips", total, unit="clip"):
+        for clip in track(clips, "clips", total, "clip"):
             if f"{clip.dataset}/{clip.name}" in writer:
                 before += 1
                 continue

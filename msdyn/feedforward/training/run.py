@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from msdyn.errors import InputError
 from msdyn.feedforward.batches import TrainingBatch
@@ -25,6 +24,7 @@ from msdyn.feedforward.training.parallel import Processes
 from msdyn.feedforward.training.pictures import save_sheet
 from msdyn.feedforward.training.records import Records
 from msdyn.files import read_json, write_json
+from msdyn.progress import Progress
 from msdyn.version import __version__
 
 __all__ = ["train"]
@@ -67,13 +67,7 @@ def train(
             trainer.restore(checkpoint)
             _log.info("resuming at step %d of %d", trainer.step, training.steps)
         watcher = _Watcher(trainer, config)
-        steps = tqdm(
-            total=training.steps,
-            initial=trainer.step,
-            desc="train",
-            unit="step",
-            disable=None if processes.first else True,
-        )
+        steps = Progress("train", training.steps, start=trainer.step, hidden=not processes.first)
         with steps as bar:
             trainer.run(folder, watch=watcher, each=lambda _: bar.update())
         return watcher.figures or watcher(trainer, None)
