@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, TypeAlias
-
-import torch
-import tyro
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from msdyn.errors import InputError
+from msdyn.options import Pattern
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["DeviceName", "choose_device"]
 
-DeviceName: TypeAlias = Annotated[str, tyro.conf.arg(metavar="{auto,cpu,cuda,cuda:N}")]
+_NAMES = Pattern(r"auto|cpu|cuda(:\d{1,3})?", "auto, cpu, cuda or cuda:N")
+
+DeviceName: TypeAlias = Annotated[str, _NAMES]
 """The type of an option that names a device; see `choose_device`."""
 
 
@@ -26,10 +29,12 @@ def choose_device(name: str) -> torch.device:
     Raises:
         InputError: another name, or a GPU that is not available.
     """
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise InputError(f"device: expected auto, cpu, cuda or cuda:N, got {name!r}")
+    if not re.fullmatch(_NAMES.expression, name):
+        raise InputError(f"device: expected {_NAMES.text}, got {name!r}")
     device = torch.device(name)
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0

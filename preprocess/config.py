@@ -5,58 +5,84 @@ from __future__ import annotations
 import glob
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import tyro
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from msdyn.devices import DeviceName
-from msdyn.errors import InputError
-from msdyn.plugins import registered_choice
-from msdyn.preprocess.contracts import (
+from msdyn.options import (
+    POSITIONAL,
+    REPEATED,
+    Choices,
+    Named,
+    OptionError,
+    Options,
+    Positive,
+    Range,
+)
+from msdyn.preprocess.stages import (
     BACKEND_STAGES,
-    BackendOptions,
     BackendStage,
     SaliencyChoice,
     Stage,
+    backend_names,
+    network_names,
 )
-from msdyn.preprocess.frame_matching import Numbering
-from msdyn.preprocess.frames.extract import FrameOptions
-from msdyn.preprocess.registry import backend_names, backends, find_backend
 
-__all__ = ["PreprocessConfig"]
+if TYPE_CHECKING:
+    from msdyn.preprocess.contracts import BackendOptions
+    from msdyn.preprocess.frames.extract import FrameOptions
 
-_Stages = Annotated[tuple[Stage, ...], tyro.conf.UseAppendAction]
+__all__ = ["CheckConfig", "DycheckConfig", "PreprocessConfig"]
+
+_Stages = Annotated[tuple[Stage, ...], REPEATED]
+_Fps = Range(above=0, most=100_000, unit="fps")
+_Seconds = Range(0, unit="seconds")
+_Focal = Annotated[float, Range(above=0, unit="px")]
+_Number = Annotated[int, Range(0)]
+_Step = Annotated[float, Range(above=0, unit="frames")]
 
 
-def _backend_choice(stage: BackendStage) -> Any:
+def _backend_choice(stage: BackendStage) -> Choices:
     """Return the annotation of a field whose choices are the backends of a stage."""
-    return registered_choice(lambda: backend_names(stage))
+    return Choices(lambda: backend_names(stage))
 
 
 @dataclass(frozen=True)
-class PreprocessConfig:
+class PreprocessConfig(Options):
     """Turn a video into a scene directory: frames, tracks, masks, cameras, depth."""
 
-    video: tyro.conf.Positional[Path]
+    headings: ClassVar[dict[str, str]] = {
+        "out": "Output",
+        "start": "Frames",
+        "preset": "Choice of methods",
+        "cameras": "Cameras",
+        "depth": "Depth",
+        "masks": "Masks",
+        "tracks": "Tracks",
+        "numbering": "Files of your own",
+        "world_units": "Cameras",
+        "device": "Running",
+    }
+
+    video: Annotated[Path, POSITIONAL]
     """Video file (mp4, mov, mkv, webm, gif: anything PyAV opens), folder of images, or pattern of
     their names, in quotes ("shots/*.png")."""
     out: Path | None = None
     """Scene directory to write; by default the video's name (of a folder of images: followed by
     _scene), in the current directory."""
 
-    start: float | None = None
+    start: Annotated[float | None, _Seconds] = None
     """Begin at this second of the video."""
-    end: float | None = None
+    end: Annotated[float | None, _Seconds] = None
     """End at this second of the video."""
-    shot: int | None = None
+    shot: Annotated[int | None, Range(1)] = None
     """Of a video with cuts, take this shot: 1, 2, ..."""
-    fps: float | None = None
+    fps: Annotated[float | None, _Fps] = None
     """Take at most this many frames per second; by default all of them."""
-    max_frames: int | None = None
+    max_frames: Annotated[int | None, Range(2, unit="frames")] = None
     """Take at most this many frames, evenly spaced; by default all of them."""
-    long_side: int = 960
+    long_side: Annotated[int, Range(64, 65_536, also=(0,), unit="px")] = 960
     """Shrink the images so that their longer side is at most this many pixels; 0: never."""
-    folder_fps: float = 30.0
+    folder_fps: Annotated[float, _Fps] = 30.0
     """Frame rate of a folder of images, in frames per second."""
 
     preset: Literal["auto", "offline", "best"] = "auto"
@@ -69,7 +95,7 @@ class PreprocessConfig:
     cameras_path: Path | None = None
     """cameras.json of msdyn, transforms.json of nerfstudio, folder of COLMAP or DyCheck, npz of
     MegaSaM or Depth Anything 3, TUM trajectory; sizes other than the video's are scaled."""
-    intrinsics: tuple[float, float, float, float] | None = None
+    intrinsics: tuple[_Focal, _Focal, _Focal, _Focal] | None = None
     """fx fy cx cy in pixels of the video at its full size, upright: kept by structure from motion,
     and those of a TUM trajectory, which has none. (Of images whose EXIF data has the focal length,
     structure from motion starts from that.)"""
@@ -82,7 +108,7 @@ class PreprocessConfig:
     depth_path: Path | None = None
     """Folder of depth maps, .npy, .exr or 16-bit .png, one per frame, or an npz of MegaSaM or Depth
     Anything 3; other sizes are resampled."""
-    depth_scale: float | None = None
+    depth_scale: Annotated[float | None, Positive] = None
     """Scene units per unit of the depth files (0.001 for millimetres in metres)."""
     depth_model: str | None = None
     """Checkpoint of the depth network: a name on the Hugging Face hub, or a folder."""
@@ -109,7 +135,7 @@ class PreprocessConfig:
     tracks_model: str | None = None
     """Folder, or repository on GitHub, with a hubconf.py that makes a network with the interface of
     the backend's; of raft also raft_small."""
-    numbering: tuple[int, int, float] | None = None
+    numbering: tuple[_Number, _Number, _Step] | None = None
     """NUMBER FRAME STEP: what numbers in the names of your files count. The file of this number is
     of this frame of the video (from 0), each next number so many frames later: 1 0 1 for names from
     1, 1 0 2 for every second frame. By default it is told by the names, of cameras also by
@@ -127,67 +153,39 @@ class PreprocessConfig:
     only: _Stages = ()
     """Run this stage only, on the results in the directory; may be given several times."""
 
-    def __post_init__(self) -> None:
-        for name in ("fps", "folder_fps", "depth_scale"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InputError(f"{name}: expected a number > 0, got {value}")
-        if self.start is not None and not 0 <= self.start < float("inf"):
-            raise InputError(f"start: expected seconds >= 0, got {self.start}")
+    def check_relations(self) -> None:
         if self.end is not None and not self.end > (self.start or 0):
-            raise InputError(
-                f"end: expected seconds after the start ({self.start or 0:g}), got {self.end}"
-            )
-        if self.shot is not None and self.shot < 1:
-            raise InputError(f"shot: expected 1 or more, got {self.shot}")
-        if self.max_frames is not None and self.max_frames < 2:
-            raise InputError(f"max_frames: expected at least 2, got {self.max_frames}")
-        if self.long_side < 0 or 0 < self.long_side < 64:
-            raise InputError(f"long_side: expected at least 64, or 0, got {self.long_side}")
-        if self.numbering is not None and not (
-            min(self.numbering[:2]) >= 0 and 0 < self.numbering[2] < float("inf")
-        ):
-            raise InputError(
-                "numbering: expected NUMBER FRAME STEP, the first two >= 0, the step > 0, got "
-                + " ".join(f"{value:g}" for value in self.numbering)
-            )
-        if self.intrinsics is not None and not all(
-            0 < value < float("inf") for value in self.intrinsics
-        ):
-            raise InputError(
-                "intrinsics: expected fx fy cx cy > 0 in pixels of the video at its full size, got "
-                + " ".join(f"{value:g}" for value in self.intrinsics)
+            raise OptionError(
+                "end", f"expected seconds after the start ({self.start or 0:g}), got {self.end}"
             )
         for stage in BACKEND_STAGES:
             self._check_backend(stage)
         if self.prompts is not None:
-            networks = _with_weights("masks")
+            networks = network_names("masks")
             if self.masks not in networks:
                 chosen = self.masks or "chosen by --preset"
-                raise InputError(
-                    f"prompts: given, but masks is {chosen}; use --masks {' or '.join(networks)}"
+                raise OptionError(
+                    "prompts", f"given, but masks is {chosen}; use --masks {' or '.join(networks)}"
                 )
         if self.saliency == "on" and self.masks in ("none", "files"):
-            raise InputError(
-                f"saliency: on, but masks is {self.masks}; use --masks motion, or leave it out"
+            raise OptionError(
+                "saliency", f"on, but masks is {self.masks}; use --masks motion, or leave it out"
             )
 
     def _check_backend(self, stage: BackendStage) -> None:
         """Check the options of a stage's backend: its name, path and checkpoint."""
         backend, path = getattr(self, stage), getattr(self, f"{stage}_path")
-        if backend is not None:
-            find_backend(stage, backend)
         chosen = backend or "chosen by --preset"
         flag = f"--{stage} files --{stage}-path PATH"
         if backend == "files" and path is None:
-            raise InputError(f"{stage}_path: missing; {stage} from files need {flag}")
+            raise OptionError(f"{stage}_path", f"missing; {stage} from files need {flag}")
         if path is not None and backend != "files":
-            raise InputError(f"{stage}_path: given, but {stage} is {chosen}; use {flag}")
-        networks = _with_weights(stage)
+            raise OptionError(f"{stage}_path", f"given, but {stage} is {chosen}; use {flag}")
+        networks = network_names(stage)
         if getattr(self, f"{stage}_model", None) is not None and backend not in networks:
-            raise InputError(
-                f"{stage}_model: given, but {stage} is {chosen}; use "
-                f"--{stage} {' or '.join(networks)}"
+            raise OptionError(
+                f"{stage}_model",
+                f"given, but {stage} is {chosen}; use --{stage} {' or '.join(networks)}",
             )
 
     def options_of(self, stage: BackendStage) -> BackendOptions:
@@ -196,6 +194,10 @@ class PreprocessConfig:
         Raises:
             InputError: no backend of this name.
         """
+        from msdyn.preprocess.contracts import BackendOptions
+        from msdyn.preprocess.frame_matching import Numbering
+        from msdyn.preprocess.registry import find_backend
+
         name = getattr(self, stage)
         return BackendOptions(
             name,
@@ -227,6 +229,8 @@ class PreprocessConfig:
     @property
     def frames(self) -> FrameOptions:
         """Options of the frames stage."""
+        from msdyn.preprocess.frames.extract import FrameOptions
+
         return FrameOptions(
             self.start,
             self.end,
@@ -238,6 +242,44 @@ class PreprocessConfig:
         )
 
 
-def _with_weights(stage: BackendStage) -> list[str]:
-    """Return the names of the backends of a stage that load a checkpoint."""
-    return [name for name, spec in backends(stage).items() if spec.model is not None]
+@dataclass(frozen=True)
+class DycheckConfig(Options):
+    """Turn a sequence of DyCheck into a scene directory."""
+
+    headings: ClassVar[dict[str, str]] = {
+        "kind": "Input",
+        "out": "Output",
+        "factor": "Input",
+        "masks": "Masks and tracks",
+    }
+
+    kind: Annotated[Literal["dycheck"], Named("from")]
+    """The format of the folder: dycheck (camera/, rgb/, depth/, covisible/, splits/)."""
+    data: Annotated[Path, POSITIONAL]
+    """Folder of one sequence."""
+    out: Path | None = None
+    """Scene directory to write; by default the sequence's name and "-scene", in the current
+    directory."""
+    factor: Literal[1, 2] = 1
+    """Take rgb/1x or rgb/2x: full or half size."""
+    masks: Literal["motion", "files", "none"] = "motion"
+    """As without --from."""
+    masks_path: Path | None = None
+    """As without --from."""
+    tracks: Literal["flow", "files"] = "flow"
+    """As without --from."""
+    tracks_path: Path | None = None
+    """As without --from."""
+
+    @property
+    def directory(self) -> Path:
+        """The scene directory."""
+        return self.out if self.out is not None else Path(f"{self.data.resolve().name}-scene")
+
+
+@dataclass(frozen=True)
+class CheckConfig(Options):
+    """Check a scene directory."""
+
+    check: Path
+    """Scene directory to check; all of its files are read."""

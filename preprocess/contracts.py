@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias, TypeVar, get_args, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
@@ -26,6 +26,13 @@ from msdyn.errors import InputError
 from msdyn.geometry import Cameras
 from msdyn.preprocess.frame_matching import Numbering
 from msdyn.preprocess.frames.footage import Footage
+from msdyn.preprocess.stages import (
+    BACKEND_STAGES,
+    STAGES,
+    BackendStage,
+    SaliencyChoice,
+    Stage,
+)
 from msdyn.preprocess.streamed import Figures, Streamed
 from msdyn.scene import Scene, Tracks
 
@@ -57,19 +64,10 @@ __all__ = [
     "Verdict",
 ]
 
-Stage = Literal["frames", "tracks", "masks", "cameras", "depth"]
-STAGES: tuple[Stage, ...] = get_args(Stage)
-"""In the order in which they run."""
-
-BackendStage = Literal["tracks", "masks", "cameras", "depth"]
-BACKEND_STAGES: tuple[BackendStage, ...] = get_args(BackendStage)
-"""The stages that have backends."""
-
 Mask: TypeAlias = UInt8[np.ndarray, "height width"]
 """0 static, 1..254 objects, 255 ignore."""
 
 CameraMotion = Literal["moving", "rotating", "static", "unknown"]
-SaliencyChoice = Literal["auto", "on", "off"]
 
 AnyBackend = TypeVar("AnyBackend", bound="Backend")
 AnyInfo = TypeVar("AnyInfo", bound="BackendInfo")

@@ -54,6 +54,7 @@ from msdyn.preprocess.results import (
     write_solution,
     write_track_result,
 )
+from msdyn.progress import stage as progress_stage
 from msdyn.scene import STATIC, Scene
 
 __all__ = ["preprocess_video"]
@@ -89,9 +90,11 @@ def _preprocess(config: PreprocessConfig) -> Scene:
             if stage in chosen and stage != "depth":
                 run.bring_up_to_date(stage)
         if "masks" in chosen:
-            run.refine_masks()
-        if "depth" in chosen:
+            with progress_stage("masks, with the cameras"):
+                run.refine_masks()
+        if "depth" in chosen or "cameras" in config.only:
             run.stop_if_poor()
+        if "depth" in chosen:
             run.bring_up_to_date("depth")
     except PoorInputError:
         run.report()
@@ -211,6 +214,11 @@ class _Run:
         self._forget(stage)
         self.ran = True
         (self.directory / ".cache").mkdir(parents=True, exist_ok=True)
+        with progress_stage(stage, always=True):
+            self._run_stage(stage, digest)
+
+    def _run_stage(self, stage: Stage, digest: str) -> None:
+        """Run a stage, and write its results and its record."""
         start = time.perf_counter()
         if stage == "frames":
             options = dataclasses.asdict(self.config.frames)
@@ -335,8 +343,9 @@ class _Run:
     def report(self) -> None:
         """Write the report, where something changed or there is none."""
         if self.ran or not (self.directory / REPORT).is_file():
-            points = self._solution().points if self.records.record("cameras") else None
-            write_report(self.records.scene(), points)
+            with progress_stage("report"):
+                points = self._solution().points if self.records.record("cameras") else None
+                write_report(self.records.scene(), points)
 
     def _stamp(
         self,

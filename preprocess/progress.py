@@ -1,15 +1,15 @@
-"""Progress bars of the stages."""
+"""Progress of the stages, whose steps are frames."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from tqdm import tqdm
+from msdyn.progress import track
 
 __all__ = ["progress"]
 
 Item = TypeVar("Item")
 
 
-def progress(items: Iterable[Item], stage: str, total: int | None = None) -> "tqdm[Item]":
-    """Return `items` behind a progress bar named after the stage, shown on terminals only."""
-    return tqdm(items, desc=f"{stage:<8}", total=total, unit="frame", disable=None, leave=False)
+def progress(items: Iterable[Item], stage: str, total: int | None = None) -> Iterator[Item]:
+    """Yield `items`, which are the steps of a stage; see `msdyn.progress`."""
+    return track(items, stage, total)

@@ -27,8 +27,16 @@ from msdyn.preprocess.contracts import (
     Stage,
     TracksBackend,
 )
+from msdyn.preprocess.stages import backend_names, import_backends
 
-__all__ = ["BackendSpec", "backend_names", "backends", "find_backend", "register_backend"]
+__all__ = [
+    "BackendSpec",
+    "backend_names",
+    "backends",
+    "find_backend",
+    "register_backend",
+    "registered",
+]
 
 Needs: TypeAlias = tuple[Stage, ...]
 Made_co = TypeVar("Made_co", bound=BackendInfo, covariant=True)
@@ -122,18 +130,15 @@ def register_backend(
     return register
 
 
+def registered(stage: BackendStage) -> dict[str, BackendSpec[Any]]:
+    """Return the backends of a stage that have been imported, by name."""
+    return _SPECS[stage]
+
+
 def backends(stage: BackendStage) -> dict[str, BackendSpec[Any]]:
     """Return the backends of a stage by name: without weights, from files, with weights."""
-
-    def order(name: str) -> tuple[bool, bool, str]:
-        return _SPECS[stage][name].model is not None, name == "files", name
-
-    return {name: _SPECS[stage][name] for name in sorted(_SPECS[stage], key=order)}
-
-
-def backend_names(stage: BackendStage) -> tuple[str, ...]:
-    """Return the names of the backends of a stage."""
-    return tuple(backends(stage))
+    import_backends(stage)
+    return {name: _SPECS[stage][name] for name in backend_names(stage)}
 
 
 @overload
@@ -150,6 +155,8 @@ def find_backend(stage: BackendStage, name: str) -> BackendSpec[Any]:
     Raises:
         InputError: no such backend.
     """
+    if name not in _SPECS[stage]:
+        import_backends(stage)
     if name not in _SPECS[stage]:
         names = ", ".join(backend_names(stage))
         raise InputError(f"{stage}: expected one of {names}, got {name!r}")

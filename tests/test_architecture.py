@@ -1,9 +1,11 @@
 """Imports go down the layers only, and importing msdyn stays light."""
 
 import ast
+import pkgutil
 import subprocess
 import sys
 from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,8 @@ ROOT = Path(__file__).parents[1]
 
 # From the bottom up. Packages of one row do not import one another.
 LAYERS = [
-    ["msdyn.errors", "msdyn.version"],
-    ["msdyn.reading"],
-    ["msdyn.disk", "msdyn.interruption", "msdyn.processes"],
+    ["msdyn.errors", "msdyn.lazy", "msdyn.version"],
+    ["msdyn.disk", "msdyn.interruption", "msdyn.options", "msdyn.processes", "msdyn.reading"],
     [
         "msdyn.colours",
         "msdyn.devices",
@@ -22,6 +23,7 @@ LAYERS = [
         "msdyn.html",
         "msdyn.jit",
         "msdyn.plugins",
+        "msdyn.progress",
         "msdyn.threads",
     ],
     ["msdyn.locks", "msdyn.step_log", "msdyn.tensor_files"],
@@ -115,3 +117,42 @@ def test_importing_msdyn_is_light():
     code = "import sys, msdyn; print(*(m for m in sys.modules if '.' not in m))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not HEAVY & set(run.stdout.split())
+
+
+@pytest.mark.parametrize("script", ["render", "fit", "preprocess", "train", "clips", "demo"])
+def test_commands_answer_before_heavy_packages_are_imported(script, tmp_path):
+    """Help, a wrong option and a missing file need no package that takes a second to import."""
+    heavy = HEAVY | {"torch", "numba", "scipy", "sklearn", "matplotlib", "imageio"}
+    code = f"""
+import contextlib, sys
+from msdyn.cli.{script} import main
+missing = {{"clips": ["list", "none"], "train": ["x", "--recipe=static", "--data=none"]}}
+for arguments in (["--help"], ["--version"], ["--wrong"], missing.get({script!r}, ["none"])):
+    try:
+        code = main(arguments)
+    except SystemExit as end:
+        code = end.code
+    assert code == (0 if arguments[0] in ("--help", "--version") else 2), (arguments, code)
+    assert not set(sys.modules) & {heavy!r}, (arguments, set(sys.modules) & {heavy!r})
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, capture_output=True)
+
+
+def test_names_of_lazy_packages():
+    """Each is found, is listed for type checkers too, and is not that of a module."""
+    found = 0
+    for path, name in sources():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if "lazy_names" not in {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}:
+            continue
+        if path.name != "__init__.py":
+            continue
+        found += 1
+        package = import_module(name)
+        modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+        (block,) = (node for node in tree.body if isinstance(node, ast.If))
+        imported = {a.asname or a.name for node in block.body for a in node.names}
+        assert set(package.__all__) == imported and not modules & imported, name
+        for exported in package.__all__:
+            getattr(package, exported)
+    assert found > 5

@@ -4,18 +4,17 @@ Expected names come from the code. Links and the README's Python are tested in `
 """
 
 import ast
-import contextlib
 import functools
 import importlib
-import io
 import re
 from dataclasses import fields
 from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
-import tyro
 from test_architecture import LAYERS
+
+from msdyn.cli.options import options_of as options_of_config
 
 ROOT = Path(__file__).parents[1]
 TEXTS = {
@@ -150,23 +149,20 @@ def test_identifiers_occur_in_the_sources(document):
 
 @functools.cache
 def options_of(command: str) -> frozenset[str]:
-    """Return the options of a command, from its help, or of a tool, from its source."""
+    """Return the options of a command, or of a tool, from its source."""
     if command not in SCRIPTS:
         source = (ROOT / command).read_text(encoding="utf-8")
         return frozenset(re.findall(r'add_argument\(\s*"(--[\w-]+)"', source)) | {"--help"}
-    module, found = importlib.import_module(SCRIPTS[command]), {"--help"}
+    module, found = importlib.import_module(SCRIPTS[command]), {"--help", "--version"}
 
-    def parse(config_type, argv, prog, description, default=None):
-        kwargs = {} if default is None else {"default": default}
-        with contextlib.redirect_stdout(io.StringIO()) as out:
-            for subcommand in ([], *([name] for name in getattr(module, "COMMANDS", ()))):
-                with contextlib.suppress(SystemExit):
-                    tyro.cli(config_type, args=[*subcommand, "--help"], prog=prog, **kwargs)
-        left = re.findall(r"^[│ ]*((?:-h, )?--.*?)(?:  |│|$)", out.getvalue(), re.MULTILINE)
-        found.update(OPTION.findall("\n".join(left)))
+    def parse(config_type, argv, prog, description, default=None, examples=()):
+        commands = [config_type] if isinstance(config_type, type) else config_type.values()
+        for options in (options_of_config(config, default) for config in commands):
+            found.update(f"--{option.name}" for option in options if not option.field.positional)
+            flags = [option.name for option in options if option.field.kind == "flag"]
+            found.update(f"--no-{name}" for name in flags)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COLUMNS", "80")  # options in one column
         patch.setattr(module, "parse", parse)
         patch.setattr(module, "run", lambda function, config: 0)
         # msdyn-preprocess parses other options where one of the latter two is given.

@@ -5,25 +5,21 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated, Any, Union
+from typing import TYPE_CHECKING
 
-import tyro
-
+from msdyn.cli.inputs import require_files, require_scene
 from msdyn.cli.run import BEGINS_AGAIN, parse, run
-from msdyn.feedforward.data.datasets import dataset_info
-from msdyn.feedforward.data.library import ClipLibrary
-from msdyn.feedforward.data.run import (
+from msdyn.feedforward.data.commands import (
     ConvertCommand,
     ListCommand,
     RandomCommand,
     SceneCommand,
     ShowCommand,
-    WrittenClips,
-    show,
-    write_dataset,
-    write_random,
-    write_scenes,
 )
+from msdyn.progress import stage
+
+if TYPE_CHECKING:
+    from msdyn.feedforward.data.run import WrittenClips
 
 DESCRIPTION = (
     "Write clips to train the feed-forward network on, in tar shards: random scenes, scene "
@@ -38,14 +34,18 @@ COMMANDS = {
     "list": ListCommand,
     "show": ShowCommand,
 }
-_Command: Any = Union[
-    *(Annotated[config, tyro.conf.subcommand(name)] for name, config in COMMANDS.items())
-]
+EXAMPLES = (
+    "random clips --count 100  # random scenes with exact depth and motion",
+    "scene scene --out clips  # a scene directory",
+    "convert tartanair TartanAir clips  # a public data set",
+    "list clips",
+    "show clips random/000000 --out sheet.png",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    config = parse(_Command, argv, "msdyn-clips", DESCRIPTION)
+    config = parse(COMMANDS, argv, "msdyn-clips", DESCRIPTION, examples=EXAMPLES)
     only_reads = isinstance(config, ListCommand | ShowCommand)
     return run(_clips, config, interrupted=BEGINS_AGAIN if only_reads else CLIPS_KEPT)
 
@@ -54,6 +54,17 @@ def _clips(
     config: RandomCommand | SceneCommand | ConvertCommand | ListCommand | ShowCommand,
 ) -> None:
     logging.basicConfig(format="%(message)s", level=logging.INFO)
+    match config:
+        case ListCommand() | ShowCommand():
+            require_files(config.folder)
+        case SceneCommand():
+            for scene in config.scenes:
+                require_scene(scene)
+        case ConvertCommand():
+            require_files(config.source)
+    with stage("loading"):
+        from msdyn.feedforward.data.run import show, write_dataset, write_random, write_scenes
+
     match config:
         case ListCommand():
             _list(config)
@@ -75,6 +86,9 @@ def _print_written(clips: WrittenClips, folder: object) -> None:
 
 
 def _list(config: ListCommand) -> None:
+    from msdyn.feedforward.data.datasets import dataset_info
+    from msdyn.feedforward.data.library import ClipLibrary
+
     entries = ClipLibrary(config.folder).entries
     width = max(len(entry.key) for entry in entries)
     print(f"{'clip':<{width}} {'frames':>6} {'targets':>7} {'size':>9} {'motion':>8} {'depth':>5}")

@@ -4,11 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from msdyn.cli.run import RESUMES, parse, run
-from msdyn.demo import DemoConfig, run_demo
+from msdyn.demo.config import DemoConfig
+from msdyn.progress import stage
 
 DESCRIPTION = (
     "Make a short synthetic clip, reconstruct it, and evaluate novel views and 3D tracks against "
     "the truth. Writes a folder with a video, images and figures."
+)
+EXAMPLES = (
+    "--out out/demo  # minutes on a CPU",
+    "--out out/demo --bare  # from the video alone, too",
+    "--frames 12 --width 128 --epochs 5  # smaller",
 )
 _ROWS = {
     "full": "full method (L1-L3)",
@@ -19,11 +25,14 @@ _ROWS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    config = parse(DemoConfig, argv, "msdyn-demo", DESCRIPTION)
+    config = parse(DemoConfig, argv, "msdyn-demo", DESCRIPTION, examples=EXAMPLES)
     return run(_demo, config, interrupted=RESUMES)
 
 
 def _demo(config: DemoConfig) -> None:
+    with stage("loading"):
+        from msdyn.demo.demo import run_demo
+
     metrics = run_demo(config)
     _print_run("cameras and depth of the recording", metrics["recording"])
     if config.bare:

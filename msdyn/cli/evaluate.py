@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+from msdyn.cli.inputs import require_files, require_scene, require_sequence
 from msdyn.cli.run import parse, run
-from msdyn.evaluate.run import EvaluateConfig, evaluate_scene
+from msdyn.evaluate.config import EvaluateConfig
+from msdyn.progress import stage
 
 DESCRIPTION = (
     "Evaluate a fitted scene on frames held out from the fit and, where there are any, on held-out "
@@ -12,12 +14,27 @@ DESCRIPTION = (
 )
 
 
+EXAMPLES = (
+    "scene  # frames held out by msdyn-fit --holdout-every, and what else the scene knows",
+    "scene --truth other  # held-out cameras and true tracks of another scene directory",
+    "scene --frozen  # the baseline without motion",
+)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run(_evaluate, parse(EvaluateConfig, argv, "msdyn-eval", DESCRIPTION))
+    return run(_evaluate, parse(EvaluateConfig, argv, "msdyn-eval", DESCRIPTION, examples=EXAMPLES))
 
 
 def _evaluate(config: EvaluateConfig) -> None:
+    require_scene(config.scene)
+    require_sequence(config.fit or config.scene, config.source)
+    if config.truth is not None:
+        require_scene(config.truth)
+    require_files(*config.lpips)
+    with stage("loading"):
+        from msdyn.evaluate.run import evaluate_scene
+
     result = evaluate_scene(config)
     if result["input"]["grade"] == "poor":
         print(f"the input is poor: {result['input']['reason']}")

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+from msdyn.cli.inputs import require_sequence
 from msdyn.cli.run import parse, run
 from msdyn.errors import InputError
-from msdyn.export.run import ExportConfig, Exported, export_scene
+from msdyn.export.config import ExportConfig
 from msdyn.files import refuse_links
+from msdyn.progress import stage
 
 DESCRIPTION = (
     "Write a fitted scene in a format that other programs read: Gaussians, tracks, object "
@@ -13,12 +15,23 @@ DESCRIPTION = (
 )
 
 
+EXAMPLES = (
+    "scene --format ply  # Gaussians, a file per frame",
+    "scene --format tracks --points 120,80  # the track of a pixel",
+    "scene --format html --out clip.html  # a page that plays the sequence",
+)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run(_export, parse(ExportConfig, argv, "msdyn-export", DESCRIPTION))
+    return run(_export, parse(ExportConfig, argv, "msdyn-export", DESCRIPTION, examples=EXAMPLES))
 
 
 def _export(config: ExportConfig) -> None:
+    require_sequence(config.scene, config.source)
+    with stage("loading"):
+        from msdyn.export.run import Exported, export_scene
+
     if config.format == "report":
         if config.source != "fit":
             raise InputError("report: shows a fit; expected --from fit, got --from predict")

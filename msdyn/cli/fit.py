@@ -8,10 +8,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
+from msdyn.cli.inputs import require_scene
 from msdyn.cli.run import RESUMES, parse, run
 from msdyn.fit.config import PRESETS, FitConfig, preset
+from msdyn.options import Range
+from msdyn.progress import stage
 
 if TYPE_CHECKING:
     from msdyn.fit.fitter import Fitter
@@ -21,6 +24,11 @@ DESCRIPTION = (
     "Fit a Gaussian sequence to a scene directory. An interrupted fit resumes when the same "
     "command is given again."
 )
+EXAMPLES = (
+    "scene --preset quick  # minutes on a CPU",
+    "scene --view  # and see it in the browser as it runs",
+    "scene --preset paper --device cuda --holdout-every 8  # the paper's values, for a GPU",
+)
 _REFRESH_SECONDS = 3.0
 
 
@@ -28,11 +36,17 @@ _REFRESH_SECONDS = 3.0
 class FitCommand(FitConfig):
     """Fit a Gaussian sequence to a scene directory."""
 
+    headings: ClassVar[dict[str, str]] = {
+        "preset": "Preset",
+        **FitConfig.headings,
+        "view": "Running and output",
+    }
+
     preset: Literal["quick", "default", "paper"] = "default"
     """quick: minutes on a CPU; default; paper: 500 epochs, for a GPU. Other options override it."""
     view: bool = False
     """Show the running fit in the browser, for connections from this computer only."""
-    port: int | None = None
+    port: Annotated[int | None, Range(1, 65_535)] = None
     """Port of --view; by default 8080, or the next free one."""
 
     @classmethod
@@ -56,14 +70,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     first.add_argument("--preset", default="default")
     name = first.parse_known_args(arguments)[0].preset
     default = FitCommand.of(name if name in PRESETS else "default")
-    command = parse(FitCommand, arguments, "msdyn-fit", DESCRIPTION, default)
+    command = parse(FitCommand, arguments, "msdyn-fit", DESCRIPTION, default, examples=EXAMPLES)
     return run(_fit, command, interrupted=RESUMES)
 
 
 def _fit(command: FitCommand) -> None:
-    from msdyn.fit import fit_scene
-    from msdyn.scene import Scene
-    from msdyn.view import write_report
+    require_scene(command.scene)
+    with stage("loading"):
+        from msdyn.fit import fit_scene
+        from msdyn.scene import Scene
+        from msdyn.view import write_report
 
     logging.basicConfig(format="%(message)s")
     config = command.config
@@ -71,7 +87,8 @@ def _fit(command: FitCommand) -> None:
     watch = _watch(scene, command.port) if command.view else None
     sequence = fit_scene(scene, config, watch=watch)
     folder = config.out or config.scene / "fit"
-    report = write_report(scene, folder, sequence=sequence)
+    with stage("report"):
+        report = write_report(scene, folder, sequence=sequence)
     print(f"{sequence!r}\nwritten to {folder}; see {report}, or")
     print(f"  msdyn-render {config.out or config.scene} --path auto --out auto.mp4")
 

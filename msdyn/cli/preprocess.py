@@ -5,19 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
+from msdyn.cli.inputs import require_files, require_scene, require_video
 from msdyn.cli.run import parse, run
-from msdyn.errors import PoorInputError, printable
-from msdyn.feedforward import backends as _network_backends  # noqa: F401  registers them
-from msdyn.preprocess import STAGES, PreprocessConfig, preprocess_video
-from msdyn.preprocess.importers.dycheck import DycheckConfig, preprocess_dycheck
-from msdyn.preprocess.report.fitness import Fitness, judge_scene, measure_fitness
-from msdyn.preprocess.report.page import REPORT
-from msdyn.preprocess.report.quality import judge_stages
-from msdyn.scene import Scene, check_scene
+from msdyn.errors import PoorInputError
+from msdyn.preprocess.config import CheckConfig, DycheckConfig, PreprocessConfig
+from msdyn.preprocess.stages import BACKEND_STAGES, STAGES, add_backends
+from msdyn.progress import stage
 
 __all__ = ["main"]
 
@@ -27,39 +21,14 @@ DESCRIPTION = (
     "up to date are not run again. `--check DIR` checks a scene directory instead, `--from dycheck "
     "DIR` imports a sequence of DyCheck."
 )
-FIGURES = {
-    "frames": ("source_frame_count", "timestamps"),
-    "tracks": ("tracks", "mean_life_frames", "forward_backward_px"),
-    "masks": ("objects", "moving_share", "tracks_on_objects"),
-    "cameras": (
-        "motion",
-        "registered_frames",
-        "reprojection_px",
-        "triangulation_degrees",
-        "focal_px",
-        "focal_error",
-    ),
-    "depth": (
-        "known",
-        "measured",
-        "completed",
-        "assumed",
-        "unknown",
-        "alignment_error",
-        "reprojection_difference",
-    ),
-}
-"""Figures of each stage in the table, if its record has them."""
+EXAMPLES = (
+    "clip.mp4  # writes the scene directory clip/",
+    "clip.mp4 --start 2 --end 8 --max-frames 120 --out scene",
+    "clip.mp4 --cameras files --cameras-path transforms.json",
+    "--check scene  # reads all files and says what would not fit",
+)
 STAGES_KEPT = "finished stages are kept, the same command resumes with the one that was running"
-NOT_FIT = "is a scene directory, but not one that a fit would do well on"
-
-
-@dataclass(frozen=True)
-class CheckConfig:
-    """Check a scene directory."""
-
-    check: Path
-    """Scene directory to check; all of its files are read."""
+add_backends("msdyn.feedforward.backends")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,9 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if any(argument.split("=")[0] == "--from" for argument in argv):
         config = parse(DycheckConfig, argv, PROG, "Import a sequence of DyCheck.")
         return run(_from_dycheck, config, interrupted=STAGES_KEPT)
-    return run(
-        _preprocess, parse(PreprocessConfig, argv, PROG, DESCRIPTION), interrupted=STAGES_KEPT
-    )
+    config = parse(PreprocessConfig, argv, PROG, DESCRIPTION, examples=EXAMPLES)
+    return run(_preprocess, config, interrupted=STAGES_KEPT)
 
 
 def _preprocess(config: PreprocessConfig) -> int:
@@ -81,17 +49,31 @@ def _preprocess(config: PreprocessConfig) -> int:
     Returns:
         3 where a fit would not do well, unless that is accepted, else 0.
     """
+    require_video(config.video)
+    paths = [getattr(config, f"{stage}_path") for stage in BACKEND_STAGES]
+    require_files(*paths, config.prompts)
+    with stage("loading"):
+        from msdyn.cli.verdicts import NOT_FIT, print_reasons, print_table
+        from msdyn.preprocess.pipeline import preprocess_video
+        from msdyn.preprocess.report.fitness import judge_scene, measure_fitness
+        from msdyn.preprocess.report.quality import judge_stages
+        from msdyn.scene import Scene
+
     logging.basicConfig(format="%(message)s")
     try:
         scene = preprocess_video(config)
     except PoorInputError:
-        _print_table(Scene(config.directory))
+        print_table(Scene(config.directory), besides="cameras")  # the error has their verdict
         raise
-    _print_table(scene)
+    print_table(scene)
     if not set(STAGES) <= set(scene.info.stages):
-        return 0
-    fitness = measure_fitness(scene)
-    _print_reasons(fitness)
+        judged = judge_stages(scene.info.stages)
+        # Poor cameras have ended the run above, unless depth does not depend on them.
+        poor = [s for s in config.only if s != "cameras" and judged[s].grade == "poor"]
+        return 3 if poor and not config.accept_poor else 0
+    with stage("how the parts fit"):
+        fitness = measure_fitness(scene)
+    print_reasons(scene, fitness)
     if judge_scene(scene, fitness).grade == "poor" and not config.accept_poor:
         print(f"{config.directory} {NOT_FIT}; all the same: msdyn-fit {config.directory}")
         return 3
@@ -101,64 +83,39 @@ def _preprocess(config: PreprocessConfig) -> int:
 
 def _from_dycheck(config: DycheckConfig) -> None:
     """Import a sequence of DyCheck, and print the table of its stages."""
+    require_files(config.data, config.masks_path, config.tracks_path)
+    with stage("loading"):
+        from msdyn.cli.verdicts import print_table
+        from msdyn.preprocess.importers.dycheck import preprocess_dycheck
+
     logging.basicConfig(format="%(message)s")
-    _print_table(preprocess_dycheck(config))
+    print_table(preprocess_dycheck(config))
     print(f"next: msdyn-fit {config.directory}, msdyn-eval --protocol dycheck {config.directory}")
 
 
 def _check(config: CheckConfig) -> int:
     """Check a scene directory; return 3 where a fit would not do well, else 0."""
+    require_scene(config.check)
+    with stage("loading"):
+        from msdyn.cli.verdicts import NOT_FIT, print_reasons, print_stages
+        from msdyn.preprocess.report.fitness import judge_scene, measure_fitness
+        from msdyn.scene import Scene, check_scene
+
     scene = Scene(config.check)
-    report = check_scene(scene)
+    with stage("reading the scene"):
+        report = check_scene(scene)
     for name, fact in report.facts.items():
         print(f"{name:<14} {fact}")
     for warning in report.warnings:
         print(f"warning: {warning}")
-    fitness = measure_fitness(scene)
+    with stage("how the parts fit"):
+        fitness = measure_fitness(scene)
     for figure in fitness:
         print(f"{figure.name:<14} {figure.value}: {figure.verdict.grade}")
-    _print_reasons(fitness)
-    verdict = judge_scene(scene, fitness)
-    if verdict.grade == "poor":
-        print(printable(f"poor: {verdict.reason}", 1000))
+    print_stages(scene)
+    print_reasons(scene, fitness)
+    if judge_scene(scene, fitness).grade == "poor":
         print(f"{config.check} {NOT_FIT}")
         return 3
     print(f"{config.check} is a scene directory that msdyn-fit can take")
     return 0
-
-
-def _print_reasons(fitness: list[Fitness]) -> None:
-    """Print why parts of a scene do not fit one another."""
-    for verdict in (figure.verdict for figure in fitness if figure.verdict.grade != "good"):
-        print(printable(f"{verdict.grade}: {verdict.reason}; {verdict.cure}", 1000))
-
-
-def _print_table(scene: Scene) -> None:
-    """Print a line for each finished stage, then licences, reasons and warnings."""
-    for stage in STAGES:
-        record = scene.info.stages.get(stage)
-        if record is None:
-            continue
-        values = record["options"] | record["quality"]
-        figures = ", ".join(
-            f"{key.replace('_', ' ')} {_short(values[key])}"
-            for key in FIGURES[stage]
-            if key in values
-        )
-        line = f"{stage:<8} {record['backend']:<7} {record['seconds']:7.1f} s  {figures}"
-        print(printable(line))
-    for stage, record in scene.info.stages.items():
-        if record["model"]:
-            print(printable(f"note: {stage} by {record['model']} (licence: {record['licence']})"))
-        if record["options"].get("why"):
-            print(printable(f"note: {stage} by {record['backend']}: {record['options']['why']}"))
-    for stage, verdict in judge_stages(scene.info.stages).items():
-        if verdict.grade != "good":
-            text = f"warning: {stage} {verdict.grade}: {verdict.reason}; {verdict.cure}"
-            print(printable(text, 1000))
-    print(f"report: {scene.directory / REPORT}")
-
-
-def _short(value: Any) -> str:
-    """Return a JSON value as text, numbers with three digits."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

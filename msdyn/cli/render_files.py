@@ -3,76 +3,32 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-import tyro
 from jaxtyping import Float, Shaped, UInt8
-from tqdm import tqdm
 
+from msdyn.cli.render_config import RenderConfig
 from msdyn.cli.render_plan import Plan, make_plan
 from msdyn.colours import colour_depth, colour_flow, colour_objects, object_palette
-from msdyn.devices import DeviceName, choose_device
+from msdyn.devices import choose_device
 from msdyn.errors import InputError
 from msdyn.files import atomic_path, write_json
 from msdyn.io import VideoWriter
 from msdyn.locks import writing_to
+from msdyn.progress import stage, track, write_line
 from msdyn.render import RenderedImage
-from msdyn.render.pictures import OUTPUTS, Painter
+from msdyn.render.pictures import Painter
 from msdyn.scene import frame_path
-from msdyn.sequence import (
-    GaussianSequence,
-    PartSelection,
-    SequenceSource,
-    TimeSelection,
-    load_sequence,
-)
+from msdyn.sequence import GaussianSequence, load_sequence
 
-__all__ = ["RenderConfig", "render_to_files"]
+__all__ = ["render_to_files"]
 
 _DEPTH_STEPS = 65535
-
-
-@dataclass(frozen=True)
-class RenderConfig:
-    """Render a fitted scene to images or videos."""
-
-    scene: tyro.conf.Positional[Path] = Path()
-    """Scene directory with a fit, or a sequence.safetensors; the current directory by default."""
-    output: str = "rgb"
-    """Outputs, separated by commas: rgb, depth, alpha, objects, flow (to the next image, or to one
-    frame later), tracks (trails of points over rgb)."""
-    when: Annotated[TimeSelection, tyro.conf.arg(name="")] = field(default_factory=TimeSelection)
-    camera: Path | None = None
-    """Camera file of msdyn, nerfstudio or DyCheck, with or without times; several cameras make a
-    video. The input camera of that time by default."""
-    path: (
-        Literal["auto", "input", "stabilised", "orbit", "spiral", "dolly", "away", "bullet-time"]
-        | None
-    ) = None
-    """Camera path, as a video: auto, about the moving objects, as far as the input supports it; the
-    input cameras; the same, smoothed; an arc around the moving objects; a spiral; towards them;
-    away from the input; or an arc at a fixed time."""
-    what: Annotated[PartSelection, tyro.conf.arg(name="")] = field(default_factory=PartSelection)
-    out: Path | None = None
-    """File to write, .png, .npy or .mp4, or a folder for numbered images; render.png or
-    <path>.mp4 by default. With several outputs, the name of each is appended."""
-    depth_as: Literal["png16", "float", "colour"] = "png16"
-    """Format of depth: 16-bit PNG (its step, in scene units, is stored in the file), .npy, or
-    coloured."""
-    frames: int | None = None
-    """Number of images of a video; as many as the clip by default."""
-    fps: float | None = None
-    """Frames per second of the video; those of the clip by default."""
-    device: DeviceName = "auto"
-    """Device to render on; auto takes a GPU if there is one."""
-    source: SequenceSource = "fit"
-    """Sequence of the scene directory: the fit, or the prediction of msdyn-predict."""
 
 
 def render_to_files(config: RenderConfig) -> list[Path]:
@@ -82,13 +38,9 @@ def render_to_files(config: RenderConfig) -> list[Path]:
         FileNotFoundError: there is no fit, or no camera file.
         InputError: contradictory options, a time outside the clip, or a malformed camera file.
     """
-    outputs = [name.strip() for name in config.output.split(",")]
-    unknown = sorted(set(outputs) - set(OUTPUTS))
-    if unknown or len(set(outputs)) != len(outputs):
-        raise InputError(
-            f"--output: expected some of {', '.join(OUTPUTS)}, each once, got {config.output!r}"
-        )
-    sequence = load_sequence(config.scene, choose_device(config.device), source=config.source)
+    outputs = config.outputs
+    with stage("reading the sequence"):
+        sequence = load_sequence(config.scene, choose_device(config.device), source=config.source)
     what = config.what
     painter = Painter(
         sequence, what.num_levels(sequence), what.labels(sequence), what.background == "on"
@@ -106,16 +58,14 @@ def render_to_files(config: RenderConfig) -> list[Path]:
     )
     out = _output_path(config, plan, suffix)
     if plan.chosen is not None:
-        tqdm.write(f"path auto: {plan.chosen}", file=sys.stderr)
+        write_line(f"path auto: {plan.chosen}")
     canvas = _Canvas(painter, plan, config)
     targets = {name: _target(out, name, outputs, config) for name in outputs}
     with ExitStack() as stack:
         if out.suffix == "":
             stack.enter_context(writing_to(out))
         writers = {name: _writer(path, stack, config, sequence) for name, path in targets.items()}
-        rows = tqdm(
-            range(len(plan)), desc=f"render {out.name}", unit="image", disable=len(plan) == 1
-        )
+        rows = track(range(len(plan)), f"render {out.name}", unit="image")
         for row in rows:
             for name, picture in canvas.pictures(row, outputs, out.suffix.lower()):
                 writers[name](row, picture)

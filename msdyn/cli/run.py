@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
-import tyro
-
+from msdyn.cli.options import parse
 from msdyn.disk import disk_error
-from msdyn.errors import InputError, MsdynError
+from msdyn.errors import MsdynError
 from msdyn.interruption import tell, told
-from msdyn.plugins import load_plugins
+from msdyn.progress import end_progress
 
 __all__ = ["BEGINS_AGAIN", "RESUMES", "parse", "run"]
 
@@ -24,47 +21,6 @@ RESUMES = "finished work is kept, the same command resumes from there"
 _CLOSED_PIPE = 141  # as of a process that SIGPIPE ends
 
 Config = TypeVar("Config")
-
-
-def parse(
-    config_type: type[Config],
-    argv: Sequence[str] | None,
-    prog: str,
-    description: str,
-    default: Config | None = None,
-) -> Config:
-    """Parse the options of a command into a config.
-
-    Args:
-        config_type: a dataclass; a string under each field is its help.
-        argv: the arguments; None takes those of the process.
-        prog: name of the command.
-        description: shown by `--help`.
-        default: defaults of the options, instead of those of the class.
-
-    Raises:
-        SystemExit: 0 after `--help`, 2 after an error message about the options.
-    """
-    given: dict[str, Any] = {} if default is None else {"default": default}
-    messages = io.StringIO()
-    try:
-        load_plugins()
-        with redirect_stderr(messages):
-            return tyro.cli(config_type, args=argv, prog=prog, description=description, **given)
-    except InputError as error:  # also of a config inside the config
-        _print_error(str(error))
-        raise SystemExit(2) from error
-    except SystemExit as end:
-        # Of a value that the config rejects, the config's message; of an option that cannot be
-        # read, that of tyro, which lists similar options.
-        cause: BaseException | None = end.__context__
-        while cause is not None and not isinstance(cause, InputError):
-            cause = cause.__context__  # tyro has several in a row where there are subcommands
-        if cause is not None:
-            _print_error(str(cause))
-        else:
-            sys.stderr.write(messages.getvalue())
-        raise
 
 
 def run(
@@ -121,4 +77,5 @@ def _stop_at_closed_pipe(code: int) -> int:
 
 
 def _print_error(line: str) -> None:
+    end_progress()
     print("error: " + " ".join(line.split()), file=sys.stderr)

@@ -6,9 +6,12 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+from msdyn.cli.inputs import require_files
 from msdyn.cli.run import RESUMES, parse, run
 from msdyn.feedforward.training.command import TrainCommandConfig
+from msdyn.progress import stage
 
 DESCRIPTION = (
     "Train the feed-forward network: the small one on random scenes, which are made as training "
@@ -16,7 +19,10 @@ DESCRIPTION = (
     "run; torchrun --nproc-per-node N -m msdyn.cli.train shares it among N processes. "
     "msdyn-predict --model OUT/model.safetensors uses the result."
 )
-
+EXAMPLES = (
+    "out/small  # the small network on random scenes; hours on a CPU",
+    "out/static --recipe static --data clips  # a stage of the paper's training",
+)
 
 # Figure, its name, and the trivial predictions that are beside it.
 _LINES: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
@@ -33,15 +39,19 @@ _LINES: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    config = parse(TrainCommandConfig, argv, "msdyn-train", DESCRIPTION)
+    config = parse(TrainCommandConfig, argv, "msdyn-train", DESCRIPTION, examples=EXAMPLES)
     return run(_train, config, interrupted=RESUMES)
 
 
 def _train(config: TrainCommandConfig) -> None:
-    import torch
+    require_files(*config.data, *config.validation, *config.lpips)
+    if config.initial is not None and Path(config.initial).suffix:
+        require_files(Path(config.initial))
+    with stage("loading"):
+        import torch
 
-    from msdyn.evaluate import load_lpips
-    from msdyn.feedforward.training.run import train
+        from msdyn.evaluate import load_lpips
+        from msdyn.feedforward.training.run import train
 
     torch.set_num_threads(config.threads)
     logging.basicConfig(format="%(message)s", level=logging.INFO)

@@ -6,12 +6,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
-import tyro
-
+from msdyn.cli.inputs import require_sequence
 from msdyn.cli.run import parse, run
 from msdyn.errors import InputError
+from msdyn.options import POSITIONAL, Options, Range
+from msdyn.progress import stage
 from msdyn.sequence.choice import SequenceSource
 
 if TYPE_CHECKING:
@@ -21,17 +22,22 @@ DESCRIPTION = (
     "View a fitted scene in the browser, which renders the Gaussians: play, scrub, colour by "
     "object, compare with the input, save cameras and paths, export."
 )
+EXAMPLES = (
+    "scene  # then open the address that it prints",
+    "scene --port 9000",
+    "scene --from predict  # what msdyn-predict wrote",
+)
 
 
 @dataclass(frozen=True)
-class ViewConfig:
+class ViewConfig(Options):
     """View a fitted scene."""
 
-    scene: tyro.conf.Positional[Path] = Path()
+    scene: Annotated[Path, POSITIONAL] = Path()
     """Scene directory with a fit, or a sequence.safetensors; the current directory by default."""
     host: str = "127.0.0.1"
     """Address to listen on: by default for this computer only; 0.0.0.0 lets others connect."""
-    port: int | None = None
+    port: Annotated[int | None, Range(0, 65_535)] = None
     """Port to listen on, 0 for any free one; by default 8080, or the next free one."""
     allow_host: tuple[str, ...] = ()
     """Names by which the browser may call the viewer besides those of this computer, as through a
@@ -42,12 +48,14 @@ class ViewConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    config = parse(ViewConfig, argv, "msdyn-view", DESCRIPTION)
+    config = parse(ViewConfig, argv, "msdyn-view", DESCRIPTION, examples=EXAMPLES)
     return run(_view, config, interrupted="the viewer has stopped")
 
 
 def _view(config: ViewConfig) -> None:
-    viewer = open_viewer(config)
+    require_sequence(config.scene, config.source)
+    with stage("loading"):
+        viewer = open_viewer(config)
     announce(viewer)
     try:
         viewer.wait()

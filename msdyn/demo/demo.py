@@ -11,20 +11,20 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import numpy as np
-from tqdm import tqdm
 
+from msdyn.demo.config import DemoConfig
 from msdyn.demo.pictures import save_comparison_sheet
-from msdyn.devices import DeviceName
 from msdyn.evaluate import Variant, evaluate_tracks, evaluate_views
 from msdyn.files import write_json
 from msdyn.fit import FitConfig, fit_scene, preset
 from msdyn.io import write_video
 from msdyn.preprocess import PreprocessConfig, preprocess_video
+from msdyn.progress import stage, track
 from msdyn.reading import read_json_as
 from msdyn.render import auto_path, render_images
 from msdyn.scene import Scene
@@ -39,27 +39,6 @@ __all__ = ["DemoConfig", "run_demo"]
 class _MadeWith(TypedDict):
     options: dict[str, Any]
     seconds: float
-
-
-@dataclass(frozen=True)
-class DemoConfig:
-    """Reconstruct a synthetic clip with known truth, and evaluate the result."""
-
-    out: Path = Path("out/demo")
-    """Folder to write; finished steps in it are not repeated."""
-    bare: bool = False
-    """Also reconstruct from the mp4 alone, with estimated depth and cameras instead of those of a
-    phone with a depth sensor, and print the difference."""
-    frames: int = 48
-    """Frames of the clip."""
-    width: int = 320
-    """Width of the clip in pixels; its height is three quarters of it."""
-    epochs: int | None = None
-    """Passes of the fit over the frames; the quick preset's by default."""
-    seed: int = 0
-    """Random seed of the clip and the fit."""
-    device: DeviceName = "auto"
-    """Device to fit on; auto takes a GPU if there is one."""
 
 
 def run_demo(config: DemoConfig) -> dict[str, Any]:
@@ -100,7 +79,8 @@ def _clip(config: DemoConfig) -> Path:
         height=config.width * 3 // 4,
         seed=config.seed,
     )
-    write_clip(render_truth(spec, progress=True), folder)
+    with stage("make the clip", always=True):
+        write_clip(render_truth(spec, progress=True), folder)
     write_json(record, {"options": options, "seconds": time.perf_counter() - started})
     return folder
 
@@ -184,8 +164,8 @@ def _save_video(sequence: GaussianSequence, path: Path) -> dict[str, Any]:
     times = np.linspace(0, 1, count)
     chosen = auto_path(sequence, times)
     images = render_images(sequence, chosen.cameras, times)
-    progress = tqdm(images, desc=f"render {path.name}", total=count, unit="frame")
-    write_video(path, (image.rgb8 for image in progress), sequence.timeline.fps)
+    pictures = (image.rgb8 for image in track(images, f"render {path.name}", count))
+    write_video(path, pictures, sequence.timeline.fps)
     return {"path": str(chosen), **chosen.record()}
 
 
@@ -198,5 +178,6 @@ class _Timer:
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
         started = time.perf_counter()
-        yield
+        with stage(name, always=True):
+            yield
         self.seconds[name] = round(time.perf_counter() - started, 1)

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
-from tqdm import tqdm
 
-from msdyn.evaluate.track_metrics import (
+from msdyn.evaluate.tracking import (
     image_track_metrics,
     normalised_track_metrics,
     pck_transfer,
     transfer_metrics,
 )
 from msdyn.geometry import Cameras, Similarity, project, transform_points, unproject
+from msdyn.progress import track
 from msdyn.render import is_on_surface, query_tracks, rendered_depth
 from msdyn.scene import Keypoints, Scene, Tracks3D
 from msdyn.sequence import GaussianSequence
@@ -112,7 +112,7 @@ def evaluate_correspondences(
     frames, count = points.frames, len(points.frames)
     cameras = sequence.cameras[frames]
     xyz = np.full((count, *points.xyz.shape), np.nan)  # [Q, T, J, 3], fit's world
-    for q, frame in enumerate(tqdm(frames, desc="points from frame to frame")):
+    for q, frame in enumerate(track(frames, "points from frame to frame")):
         rows = np.flatnonzero(points.visible[q])
         tracks = query_tracks(
             sequence, np.full(len(rows), frame), points.xy[q, rows], frames=frames, levels=levels

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from tqdm import tqdm
 
 from msdyn.errors import InputError
 from msdyn.evaluate.correspondences import evaluate_correspondences, find_correspondences
@@ -20,8 +19,9 @@ from msdyn.evaluate.image_metrics import masked_psnr, masked_ssim, masked_ssim_d
 from msdyn.evaluate.lpips import Lpips
 from msdyn.evaluate.object_motion import pose_errors, rigid_motion
 from msdyn.evaluate.temporal import acceleration_error, flicker, jitter
-from msdyn.evaluate.track_metrics import epe3d
+from msdyn.evaluate.tracking import epe3d
 from msdyn.geometry import Cameras, Similarity, align_camera_paths
+from msdyn.progress import Progress, track
 from msdyn.render import RenderedImage, query_objects, query_tracks, render_image
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks3D, View, read_keypoints
 from msdyn.sequence import GaussianSequence, object_motions
@@ -95,7 +95,7 @@ def evaluate_views(
     world = _sequence_from_truth(sequence, truth, align)
     by_view: dict[str, dict[str, Any]] = {}
     all_rows: list[dict[str, float | None]] = []
-    progress = tqdm(total=sum(len(v.frames) for v in truth.views.values()), desc="held-out views")
+    progress = Progress("held-out views", sum(len(v.frames) for v in truth.views.values()), "image")
     for view in truth.views.values():
         cameras = view.cameras.transformed(world)
         rows, images = [], []
@@ -142,7 +142,7 @@ def evaluate_frames(
     variant = variant or Variant()
     rows, psnr, moving = [], {}, []
     has_masks = (scene.directory / "masks").is_dir()
-    for frame in tqdm(frames, desc="frames of the clip"):
+    for frame in track(frames, "frames of the clip"):
         image = variant.render(sequence, sequence.cameras[frame], frame)
         if keep is not None:
             keep(frame, image)

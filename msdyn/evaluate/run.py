@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import msgspec
 import numpy as np
-import tyro
 
-from msdyn.devices import DeviceName, choose_device
+from msdyn.devices import choose_device
 from msdyn.errors import InputError
+from msdyn.evaluate.config import EvaluateConfig
 from msdyn.evaluate.lpips import LPIPS_MISSING, Lpips, load_lpips
 from msdyn.evaluate.pictures import save_comparison
 from msdyn.evaluate.protocol import (
@@ -24,10 +24,11 @@ from msdyn.evaluate.protocol import (
 )
 from msdyn.evaluate.stamp import code_stamp
 from msdyn.files import refuse_links, without_nan, write_json
+from msdyn.progress import stage
 from msdyn.reading import as_schema, read_json
 from msdyn.render import RenderedImage
 from msdyn.scene import Scene, View, frame_path
-from msdyn.sequence import GaussianSequence, SequenceSource, load_sequence, motion_by_level
+from msdyn.sequence import GaussianSequence, load_sequence, motion_by_level
 
 __all__ = ["EvaluateConfig", "evaluate_scene"]
 
@@ -39,44 +40,6 @@ class _Options(TypedDict):
 
 class _Config(TypedDict):
     options: _Options
-
-
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """Evaluate a fitted scene."""
-
-    scene: tyro.conf.Positional[Path] = Path()
-    """Scene directory with a fit; the current directory by default."""
-    fit: Path | None = None
-    """Folder of the fit; `fit` in the scene directory by default."""
-    truth: Path | None = None
-    """Scene directory with held-out views and true tracks; the scene's own views by default."""
-    protocol: Literal["msdyn", "dycheck"] = "msdyn"
-    """dycheck: require the setting of its published numbers (held-out views with covisibility, the
-    cameras of the data), and summarise the published metrics."""
-    align: bool = False
-    """Align the truth's world to the fit's by a similarity between their input cameras: for cameras
-    estimated from the video alone."""
-    levels: int | None = None
-    """Use only the first so many motion levels."""
-    frozen: bool = False
-    """Render the canonical frame at every time, as a baseline without motion."""
-    lpips: tuple[Path, ...] = ()
-    """Files of weights for mLPIPS: AlexNet's convolutions and the heads of LPIPS v0.1. By default
-    they are searched for in torch hub's folder."""
-    lpips_download: bool = False
-    """Fetch weights for mLPIPS that are not found (240 MB, from pytorch.org and github.com)."""
-    pictures: bool = True
-    """Save input, render and error side by side."""
-    device: DeviceName = "auto"
-    """Device to render on; auto takes a GPU if there is one."""
-    source: SequenceSource = "fit"
-    """Sequence of the scene directory: the fit, or the prediction of msdyn-predict."""
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the sequence, to which the figures are written too."""
-        return self.fit or self.scene / self.source
 
 
 def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
@@ -94,7 +57,8 @@ def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
     scene = Scene(config.scene)
     fit = config.folder
     device = choose_device(config.device)
-    sequence = load_sequence(config.fit or scene.directory, device, source=config.source)
+    with stage("reading the sequence"):
+        sequence = load_sequence(config.fit or scene.directory, device, source=config.source)
     truth = Scene(config.truth) if config.truth else scene
     options = _fit_options(fit / "config.json")
     if config.protocol == "dycheck":
@@ -132,9 +96,10 @@ def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
             sequence, truth, align=config.align, variant=variant, lpips=lpips, keep=keep_view
         )
     settings: dict[str, Any] = {"align": config.align, "variant": variant}
-    result["tracks"] = evaluate_tracks(sequence, truth, **settings)
-    result["points"] = evaluate_points(sequence, truth, **settings)
-    result["object_motion"] = evaluate_object_motion(sequence, truth, **settings)
+    with stage("tracks and object motion"):
+        result["tracks"] = evaluate_tracks(sequence, truth, **settings)
+        result["points"] = evaluate_points(sequence, truth, **settings)
+        result["object_motion"] = evaluate_object_motion(sequence, truth, **settings)
     result["motion_by_level"] = {
         str(label): np.sqrt((rows**2).mean(1)).tolist()
         for label, rows in motion_by_level(sequence).items()
@@ -186,10 +151,6 @@ def _has_masks(view: View) -> bool:
 
 def _check_dycheck(config: EvaluateConfig, truth: Scene) -> None:
     """Raise InputError where the data do not meet the protocol of DyCheck."""
-    if config.align:
-        raise InputError(
-            "--align: the dycheck protocol uses the cameras of the data; leave one of the two out"
-        )
     if not truth.views:
         raise InputError(
             f"{truth.directory / 'views'}: no held-out views; the dycheck protocol needs them, "

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from msdyn.errors import InputError
-from msdyn.evaluate.track_metrics import normalised_track_metrics
+from msdyn.evaluate.tracking import normalised_track_metrics
 from msdyn.geometry import Cameras, transform_points
 from msdyn.io import Tapvid3dClip
 from msdyn.render import query_tracks

@@ -1,21 +1,26 @@
 """Exporting a sequence to files that other programs read. docs/formats.md describes them."""
 
-from msdyn.export.cameras import export_cameras
-from msdyn.export.flow import export_flow
-from msdyn.export.gaussians import export_ply
-from msdyn.export.objects import export_objects
-from msdyn.export.player import export_player
-from msdyn.export.points import export_points, surface_points, to_open3d
-from msdyn.export.recording import export_rrd
-from msdyn.export.run import (
-    FORMATS,
-    ExportConfig,
-    Exported,
-    export_as,
-    export_scene,
-    export_sequence,
-)
-from msdyn.export.tracks import export_tracks
+from typing import TYPE_CHECKING
+
+from msdyn.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from msdyn.export.cameras import export_cameras
+    from msdyn.export.flow import export_flow
+    from msdyn.export.gaussians import export_ply
+    from msdyn.export.objects import export_objects
+    from msdyn.export.player import export_player
+    from msdyn.export.points import export_points, surface_points, to_open3d
+    from msdyn.export.recording import export_rrd
+    from msdyn.export.run import (
+        FORMATS,
+        ExportConfig,
+        Exported,
+        export_as,
+        export_scene,
+        export_sequence,
+    )
+    from msdyn.export.tracks import export_tracks
 
 __all__ = [
     "FORMATS",
@@ -35,3 +40,29 @@ __all__ = [
     "surface_points",
     "to_open3d",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "cameras": ("export_cameras",),
+        "flow": ("export_flow",),
+        "gaussians": ("export_ply",),
+        "objects": ("export_objects",),
+        "player": ("export_player",),
+        "points": (
+            "export_points",
+            "surface_points",
+            "to_open3d",
+        ),
+        "recording": ("export_rrd",),
+        "run": (
+            "FORMATS",
+            "ExportConfig",
+            "Exported",
+            "export_as",
+            "export_scene",
+            "export_sequence",
+        ),
+        "tracks": ("export_tracks",),
+    },
+)

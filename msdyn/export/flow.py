@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Real
-from tqdm import tqdm
 
 from msdyn.errors import InputError
 from msdyn.export.manifest import manifest
 from msdyn.files import write_json
 from msdyn.io import write_flo
+from msdyn.progress import track
 from msdyn.render import render_flow
 from msdyn.scene import save_npz, write_image
 from msdyn.sequence import GaussianSequence, PartSelection
@@ -49,7 +49,7 @@ def export_flow(
     (out / "manifest.json").unlink(missing_ok=True)
     paths, files = [], []
     pairs = list(zip(times[:-1], times[1:], strict=True))
-    for number, (start, end) in enumerate(tqdm(pairs, desc="export flow", unit="pair")):
+    for number, (start, end) in enumerate(track(pairs, "export flow", unit="pair")):
         flow = render_flow(
             sequence,
             (sequence.camera_at(float(start)), sequence.camera_at(float(end))),

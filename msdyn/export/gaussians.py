@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, Real, Shaped
 from torch import Tensor
-from tqdm import tqdm
 
 from msdyn.export.manifest import manifest
 from msdyn.files import write_json
 from msdyn.geometry import harmonics_basis
 from msdyn.io import write_gaussians_ply
+from msdyn.progress import track
 from msdyn.scene import frame_path
 from msdyn.sequence import (
     Gaussians,
@@ -59,7 +59,7 @@ def export_ply(
     log_scales = static_and_moving("log_scales")
     paths = []
     (out / "manifest.json").unlink(missing_ok=True)  # written last, as a mark of completeness
-    for number, time in enumerate(tqdm(times, desc="export ply", unit="file")):
+    for number, time in enumerate(track(times, "export ply", unit="file")):
         posed = sequence.at(float(time), levels=levels)
         path = frame_path(out, number, ".ply")
         write_gaussians_ply(

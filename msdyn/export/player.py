@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, Real, Shaped
 from torch import Tensor
-from tqdm import tqdm
 
 from msdyn.errors import InputError
 from msdyn.files import atomic_path
 from msdyn.geometry import SH_C0, focus_point
 from msdyn.html import data_script, policy
+from msdyn.progress import track
 from msdyn.sequence import GaussianSequence, PartSelection
 
 __all__ = ["export_player"]
@@ -80,7 +80,7 @@ def _parts(
     levels = what.num_levels(sequence)
     first = what.select(sequence.at(float(times[0]), levels=levels), sequence)
     positions, quats, opacities = [], [], []
-    for time in tqdm(times, desc="export html", unit="time"):
+    for time in track(times, "export html", unit="time"):
         posed = what.select(sequence.at(float(time), levels=levels), sequence)
         positions.append(posed.means[0, posed.num_static :].cpu().numpy())
         quats.append(_unit(posed.quats_wxyz[0, posed.num_static :]))

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Real, UInt8
-from tqdm import tqdm
 
 from msdyn.errors import MissingExtraError
 from msdyn.export.manifest import manifest
 from msdyn.files import atomic_path, write_json
 from msdyn.geometry import world_points_from_depth
 from msdyn.io import write_points_ply
+from msdyn.progress import track
 from msdyn.render import render_image
 from msdyn.scene import frame_path
 from msdyn.sequence import GaussianSequence, PartSelection
@@ -62,7 +62,7 @@ def export_points(
     """
     (out / "manifest.json").unlink(missing_ok=True)
     paths, counts = [], []
-    for number, time in enumerate(tqdm(times, desc="export points", unit="file")):
+    for number, time in enumerate(track(times, "export points", unit="file")):
         points, colours = surface_points(sequence, float(time), what)
         path = frame_path(out, number, ".ply")
         _write(path, points, colours)

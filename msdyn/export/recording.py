@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Real
 from torch import Tensor
-from tqdm import tqdm
 
 from msdyn.errors import MissingExtraError
 from msdyn.files import atomic_path
 from msdyn.geometry import SH_C0
+from msdyn.progress import track
 from msdyn.render import render_image
 from msdyn.sequence import (
     GaussianSequence,
@@ -70,7 +70,7 @@ def export_rrd(
         recording = rr.RecordingStream("msdyn")
         recording.save(str(temporary))
         recording.log("world", rr.ViewCoordinates.RDF, static=True)
-        for row, time in enumerate(tqdm(times, desc="export rrd", unit="time")):
+        for row, time in enumerate(track(times, "export rrd", unit="time")):
             posed = what.select(sequence.at(float(time), levels=levels), sequence)
             if row == 0:
                 static = posed.labels == 0

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Any, cast
 
 import numpy as np
-import tyro
 from jaxtyping import Float, Real
 
-from msdyn.devices import DeviceName, choose_device
+from msdyn.devices import choose_device
 from msdyn.errors import InputError
 from msdyn.export.cameras import export_cameras
+from msdyn.export.config import FORMATS, ExportConfig, Format
 from msdyn.export.flow import export_flow
 from msdyn.export.gaussians import export_ply
 from msdyn.export.objects import export_objects, resampled_times
@@ -23,52 +23,19 @@ from msdyn.export.recording import export_rrd
 from msdyn.export.tracks import export_tracks
 from msdyn.files import refuse_links
 from msdyn.locks import writing_to
+from msdyn.progress import stage
 from msdyn.render import grid_points, point_tracks
 from msdyn.sequence import (
     GaussianSequence,
     PartSelection,
-    SequenceSource,
     TimeSelection,
     load_sequence,
 )
 
 __all__ = ["FORMATS", "ExportConfig", "Exported", "export_as", "export_scene", "export_sequence"]
 
-Format = Literal["ply", "tracks", "objects", "flow", "cameras", "points", "html", "rrd", "report"]
-FORMATS: tuple[str, ...] = get_args(Format)
 _FILES = {"tracks": "tracks.npz", "html": "sequence.html", "rrd": "sequence.rrd"}
 """Default names of the formats that are one file; the others are folders."""
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """Write a fitted scene in a format that other programs read."""
-
-    scene: tyro.conf.Positional[Path] = Path()
-    """Scene directory with a fit, or a sequence.safetensors; the current directory by default."""
-    format: Format = "ply"
-    """ply: Gaussians per time; tracks: 3D and 2D point tracks; objects: 6-DoF trajectories; flow:
-    optical and scene flow from each time to the next; cameras: COLMAP, nerfstudio, TUM; points:
-    coloured point clouds; html: a page that plays the sequence; rrd: a recording for
-    rerun; report: the fit's report.html once more."""
-    out: Path | None = None
-    """File or folder to write; export/<format> in the scene directory by default."""
-    when: Annotated[TimeSelection, tyro.conf.arg(name="")] = field(default_factory=TimeSelection)
-    what: Annotated[PartSelection, tyro.conf.arg(name="")] = field(default_factory=PartSelection)
-    fps: float | None = None
-    """Resample times at this rate, in frames per second of the clip; its own frames by default."""
-    points: str | None = None
-    """tracks: the query pixels, as 120,80 or several, 120,80:64.5,33 (centres at +0.5)."""
-    grid: int = 8
-    """tracks: without --points, spacing in pixels of a grid of query pixels."""
-    query_frame: int | None = None
-    """tracks: the frame of the query pixels; the canonical frame by default."""
-    device: DeviceName = "auto"
-    """Device to render on; auto takes a GPU if there is one."""
-    moving_px: float = 1.0
-    """flow: a pixel is moving where its flow differs from that of the camera by more than this."""
-    source: SequenceSource = "fit"
-    """Sequence of the scene directory: the fit, or the prediction of msdyn-predict."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +67,15 @@ def export_scene(config: ExportConfig) -> Exported:
         FileNotFoundError: there is no fit.
         InputError: contradictory options, or objects or levels that the sequence does not have.
     """
-    sequence = load_sequence(config.scene, choose_device(config.device), source=config.source)
+    with stage("reading the sequence"):
+        sequence = load_sequence(config.scene, choose_device(config.device), source=config.source)
     out = config.out
     if out is None:
         folder = config.scene if config.scene.is_dir() else config.scene.parent
         out = folder / "export" / _FILES.get(config.format, config.format)
         refuse_links(folder, out)
-    return export_sequence(sequence, replace(config, out=out))
+    with stage(f"export {config.format}"):
+        return export_sequence(sequence, replace(config, out=out))
 
 
 def export_sequence(sequence: GaussianSequence, config: ExportConfig) -> Exported:
@@ -164,11 +133,7 @@ def _export(sequence: GaussianSequence, out: Path, config: ExportConfig) -> list
 
 def _times(sequence: GaussianSequence, config: ExportConfig) -> Real[np.ndarray, " times"]:
     moments = config.when.normalised_times(sequence.timeline)
-    if moments is not None and config.fps is not None:
-        raise InputError("export: expected --fps or times, got both")
     if config.fps is not None:
-        if not config.fps > 0:
-            raise InputError(f"--fps: expected a rate above 0, got {config.fps}")
         return resampled_times(sequence, config.fps)
     return sequence.timeline.times if moments is None else moments
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
+from msdyn.feedforward.options import Pruning
 from msdyn.feedforward.splats import SplatterPixels
 from msdyn.feedforward.windows import WindowPixels, key_frames_of, owners, trajectories
 from msdyn.geometry import SH_C0, quats_wxyz_from_rotations, rotations_from_quats_wxyz
@@ -19,17 +20,6 @@ from msdyn.sequence import Gaussians, GaussianSequence
 __all__ = ["Pruning", "assemble"]
 
 _LARGEST_OPACITY = 0.995
-
-
-@dataclass(frozen=True)
-class Pruning:
-    """Which predicted Gaussians to keep."""
-
-    opacity: float = 0.01
-    """Drop Gaussians whose opacity is below this."""
-    voxel: float = 2.0
-    """Merge static Gaussians within voxels of this many pixels, as wide as a pixel is at their
-    depth; 0 keeps all."""
 
 
 @dataclass(frozen=True)

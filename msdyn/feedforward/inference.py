@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from tqdm import tqdm
 
 from msdyn.feedforward.embeddings import rotated
 from msdyn.feedforward.model import ClipTensors, Features, Movies, StaticPixels
 from msdyn.feedforward.normalise import canonical_cameras, mean_distance, scaled_cameras
+from msdyn.feedforward.options import Precision
 from msdyn.feedforward.splats import SplatterPixels
 from msdyn.feedforward.windows import WindowPixels, match_scales
 from msdyn.geometry import Cameras, multiply_quats_wxyz, quats_wxyz_from_rotations
+from msdyn.progress import track
 from msdyn.scene import Scene
 
 __all__ = [
@@ -31,8 +31,6 @@ __all__ = [
     "resized_image",
     "splats_at",
 ]
-
-Precision = Literal["auto", "float32", "bfloat16"]
 
 _LARGE = 10**8
 """Parameters from which a network computes in bfloat16 on a CPU."""
@@ -82,7 +80,7 @@ def predict_windows(
             precision=precision,
             use_depth=use_depth,
         )
-        for frames in tqdm(chosen, desc="predict", unit="window", disable=len(chosen) == 1)
+        for frames in track(chosen, "predict", unit="window")
     ]
     return match_scales(windows)
 

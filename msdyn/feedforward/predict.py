@@ -5,72 +5,26 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import Any
 
 import torch
-import tyro
-from tqdm import tqdm
 
-from msdyn.devices import DeviceName, choose_device
-from msdyn.errors import InputError
-from msdyn.feedforward.assemble import Pruning, assemble
-from msdyn.feedforward.inference import Precision, input_size, predict_windows
+from msdyn.devices import choose_device
+from msdyn.feedforward.assemble import assemble
+from msdyn.feedforward.inference import input_size, predict_windows
 from msdyn.feedforward.model import Movies
-from msdyn.feedforward.pretrained import DEFAULT_MODEL, find_model
+from msdyn.feedforward.options import PredictConfig
+from msdyn.feedforward.pretrained import find_model
 from msdyn.feedforward.windows import choose_windows, default_overlap
 from msdyn.files import write_json
 from msdyn.locks import writing_to
+from msdyn.progress import stage, track
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, save_sequence
 from msdyn.version import __version__
 
 __all__ = ["PredictConfig", "predict_scene"]
-
-
-@dataclass(frozen=True)
-class PredictConfig:
-    """Predict a Gaussian sequence with the feed-forward network."""
-
-    scene: tyro.conf.Positional[Path] = Path()
-    """Scene directory with frames and cameras; the current directory by default."""
-    model: str = DEFAULT_MODEL
-    """File of weights (ours, or the released MoVieS checkpoint), or the name of a network that
-    comes with msdyn."""
-    frames: int | None = None
-    """Input frames of a window, which the network sees at once; by default as many as in its
-    training."""
-    every: int | None = None
-    """Distance of the input frames; by default as one window needs to span the clip, at most 4."""
-    overlap: int | None = None
-    """Input frames that neighbouring windows share; a quarter of them by default."""
-    long_side: int | None = None
-    """Longer side of the network's images, px; that of its training by default."""
-    scale: float | None = None
-    """Mean distance of the scene's points to the first camera, scene units. By default it is that
-    of the depth maps, or, without these, the one that agrees with what is predicted."""
-    prune: Annotated[Pruning, tyro.conf.arg(name="prune")] = field(default_factory=Pruning)
-    out: Path | None = None
-    """Folder to write; `predict` in the scene directory by default."""
-    precision: Precision = "auto"
-    """Precision of the network's tokens: bfloat16 on a GPU and for large networks by default."""
-    compiled: Annotated[bool, tyro.conf.arg(name="compile")] = False
-    """Compile encoder and aggregator with torch.compile first; pays off for many windows of a large
-    network."""
-    device: DeviceName = "auto"
-    """Device to predict on; auto takes a GPU if there is one."""
-
-    def __post_init__(self) -> None:
-        for name, least in (("frames", 2), ("overlap", 1), ("every", 1), ("long_side", 16)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise InputError(f"{name}: expected at least {least}, got {value}")
-        if self.scale is not None and not 0 < self.scale < float("inf"):
-            raise InputError(f"scale: expected a positive number, got {self.scale}")
-        for name, value in (("opacity", self.prune.opacity), ("voxel", self.prune.voxel)):
-            if not 0 <= value < float("inf"):
-                raise InputError(f"prune.{name}: expected at least 0, got {value}")
 
 
 def predict_scene(scene: Scene, config: PredictConfig | None = None) -> GaussianSequence:
@@ -101,7 +55,8 @@ def _predict(scene: Scene, config: PredictConfig, folder: Path) -> GaussianSeque
     begin = time.perf_counter()
     device = choose_device(config.device)
     found = find_model(config.model)
-    model = found.load().to(device)
+    with stage("loading the network"):
+        model = found.load().to(device)
     if config.compiled:
         model.encoder.compile()
         model.aggregator.compile()
@@ -126,7 +81,7 @@ def _predict(scene: Scene, config: PredictConfig, folder: Path) -> GaussianSeque
     )
 
     def progress(frames: Iterable[int]) -> Iterable[int]:
-        return tqdm(frames, desc="join", unit="frame", disable=len(chosen) == 1)
+        return track(frames, "join")
 
     sequence, counts = assemble(
         scene, windows, moving=model.config.moving, pruning=config.prune, progress=progress

@@ -9,10 +9,9 @@ from typing import Any
 from msdyn.errors import InputError
 from msdyn.feedforward.checkpoint import load_model, read_about
 from msdyn.feedforward.model import Movies
+from msdyn.feedforward.options import DEFAULT_MODEL
 
 __all__ = ["DEFAULT_MODEL", "FoundModel", "find_model", "model_names"]
-
-DEFAULT_MODEL = "small"
 
 _FOLDER = Path(__file__).parent / "weights"
 _PUBLISHED_LONG_SIDE, _PUBLISHED_FRAMES = 518, 13

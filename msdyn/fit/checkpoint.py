@@ -16,7 +16,7 @@ from msdyn.motion import Motion
 from msdyn.reading import as_schema, read_safetensors, reading, safetensors_header
 from msdyn.tensor_files import write_tensors
 
-__all__ = ["FitState", "Progress", "load_checkpoint", "save_checkpoint"]
+__all__ = ["FitState", "Reached", "load_checkpoint", "save_checkpoint"]
 
 _FORMAT = "msdyn-checkpoint"
 # 2: per-Gaussian parameters of the motion are stored by their own names. 3: the fingerprint is that
@@ -102,7 +102,7 @@ class FitState:
 
 
 @dataclass(frozen=True)
-class Progress:
+class Reached:
     """How far a fit is.
 
     Attributes:
@@ -117,7 +117,7 @@ class Progress:
 
 
 def save_checkpoint(
-    path: Path, state: FitState, progress: Progress, *, fingerprint: dict[str, Any]
+    path: Path, state: FitState, progress: Reached, *, fingerprint: dict[str, Any]
 ) -> None:
     """Write a checkpoint atomically; equal states give equal bytes."""
     header = {"version": _VERSION, "fingerprint": fingerprint, **asdict(progress)}
@@ -126,7 +126,7 @@ def save_checkpoint(
 
 def load_checkpoint(
     path: Path, state: FitState, *, fingerprint: dict[str, Any]
-) -> tuple[Progress | None, str]:
+) -> tuple[Reached | None, str]:
     """Restore a checkpoint into a state, in place.
 
     Returns:
@@ -145,7 +145,7 @@ def load_checkpoint(
         changed = differences(header.get("fingerprint"), fingerprint)
         if changed:
             return None, changed
-        progress = as_schema(header, Progress, "header")
+        progress = as_schema(header, Reached, "header")
         state.restore(read_safetensors(path, "checkpoint"))
     return progress, ""
 

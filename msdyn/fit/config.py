@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import tyro
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from msdyn.devices import DeviceName
 from msdyn.errors import InputError
-from msdyn.motion import MotionConfig, MotionLearningRates
+from msdyn.motion.config import MotionConfig
+from msdyn.options import POSITIONAL, Named, Options, Range, Seed, Share, Weight
+
+if TYPE_CHECKING:
+    from msdyn.motion.protocol import MotionLearningRates
 
 __all__ = [
     "PRESETS",
@@ -23,27 +25,32 @@ __all__ = [
 ]
 
 
+_Rate = Annotated[float, Range(0, 10)]
+_Gaussians = Annotated[int, Range(1, 50_000_000, unit="gaussians")]
+_Limit = Annotated[int, Range(0, 50_000_000, unit="gaussians")]
+
+
 @dataclass(frozen=True)
-class LossConfig:
+class LossConfig(Options):
     """Weights of the losses (Eq. 12). The paper gives none, these are ours."""
 
-    rgb: float = 1.0
+    rgb: Weight = 1.0
     """Colour: 0.8 L1 + 0.2 (1 - SSIM)."""
-    mask: float = 0.5
+    mask: Weight = 0.5
     """Rendered mask of moving Gaussians against the input masks, L1."""
-    depth: float = 0.5
+    depth: Weight = 0.5
     """Inverse depth, for a median depth of one, L1."""
-    track: float = 2.0
+    track: Weight = 2.0
     """Rendered tracks against 2D tracks (fraction of the image's longer side) and their depth."""
-    rigidity: float = 0.1
+    rigidity: Weight = 0.1
     """Change of the relative position of neighbouring Gaussians (fraction of their distance)."""
-    smooth: float = 1.0
+    smooth: Weight = 1.0
     """Acceleration of the patterns."""
-    residual: float = 0.01
+    residual: Weight = 0.01
     """Magnitude of the residual patterns (levels 2 and 3)."""
-    scale: float = 0.01
+    scale: Weight = 0.01
     """Variance of each Gaussian's log scales, against needle-like Gaussians."""
-    extra: dict[str, float] = field(default_factory=dict)
+    extra: dict[str, Weight] = field(default_factory=dict)
     """Weights of further losses, as name and number: --loss.extra mine 0.5."""
 
     def weight_of(self, name: str, default: float) -> float:
@@ -52,72 +59,87 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
-class LearningRateConfig:
+class LearningRateConfig(Options):
     """Learning rates of Adam, for a scene scaled to a median depth of one. They are ours."""
 
-    means: float = 4e-4
+    means: _Rate = 4e-4
     """Positions; decays to a tenth of this."""
-    scales: float = 5e-3
+    scales: _Rate = 5e-3
     """Log scales."""
-    quats: float = 2e-3
+    quats: _Rate = 2e-3
     """Quaternions."""
-    opacities: float = 3e-2
+    opacities: _Rate = 3e-2
     """Opacity logits."""
-    harmonics: float = 5e-3
+    harmonics: _Rate = 5e-3
     """Colours (spherical harmonics of degree 0; a twentieth of this for higher degrees)."""
-    blends: float = 1e-2
+    blends: _Rate = 1e-2
     """Logits of the blend weights."""
-    life_spans: float = 2e-2
+    life_spans: _Rate = 2e-2
     """Ends of life spans, in frames."""
-    patterns: float = 4e-4
+    patterns: _Rate = 4e-4
     """6D rotations and translations of the patterns; decays to a tenth of this."""
 
     @property
     def motion(self) -> MotionLearningRates:
         """The learning rates of a motion model."""
+        from msdyn.motion.protocol import MotionLearningRates
+
         return MotionLearningRates(self.blends, self.patterns, self.patterns)
 
 
 @dataclass(frozen=True)
-class DensityConfig:
+class DensityConfig(Options):
     """Adaptive density control by gsplat's strategy of 3D Gaussian Splatting."""
 
-    start: float = 0.1
+    start: Share = 0.1
     """Start of densification, as a fraction of the steps."""
-    stop: float = 0.6
+    stop: Share = 0.6
     """End of densification, as a fraction of the steps."""
-    every: int = 100
+    every: Annotated[int, Range(1, unit="steps")] = 100
     """Steps between densifications."""
-    grow_gradient: float = 4e-4
+    grow_gradient: Annotated[float, Range(0)] = 4e-4
     """Mean gradient of the 2D position (half image sizes) above which a Gaussian is densified."""
-    prune_opacity: float = 0.02
+    prune_opacity: Share = 0.02
     """Gaussians of lower opacity are pruned."""
-    max_static: int = 60_000
+    max_static: _Limit = 60_000
     """Number of static Gaussians from which on none are added."""
-    max_moving: int = 30_000
+    max_moving: _Limit = 30_000
     """Number of moving Gaussians from which on none are added."""
-    reset_every: int = 0
+    reset_every: Annotated[int, Range(0, unit="steps")] = 0
     """Steps between resets of all opacities to twice the pruning threshold; 0 for none. 3D Gaussian
     Splatting has 3000."""
 
 
 @dataclass(frozen=True)
-class FitConfig:
+class FitConfig(Options):
     """Fit a Gaussian sequence to a scene directory."""
 
-    scene: tyro.conf.Positional[Path] = Path()
+    headings: ClassVar[dict[str, str]] = {
+        "epochs": "Optimisation",
+        "long_side": "Input: size, cameras, depth",
+        "sh_degree": "Initialisation and appearance",
+        "motion": "Motion",
+        "holdout_every": "Evaluation",
+        "device": "Running and output",
+        "losses": "Losses",
+        "loss": "Weights of the losses",
+        "density": "Density control",
+        "rate": "Learning rates",
+    }
+
+    scene: Annotated[Path, POSITIONAL] = Path()
     """Scene directory; the current directory by default."""
-    motion: Annotated[MotionConfig, tyro.conf.arg(name="")] = field(default_factory=MotionConfig)
+    motion: Annotated[MotionConfig, Named("")] = field(default_factory=MotionConfig)
     losses: Literal["all", "rgb"] = "all"
     """all: Eq. 12 and our regularisers; rgb: colour only."""
     loss: LossConfig = field(default_factory=LossConfig)
     rate: LearningRateConfig = field(default_factory=LearningRateConfig)
     density: DensityConfig = field(default_factory=DensityConfig)
-    epochs: int = 40
+    epochs: Annotated[int, Range(1, 1_000_000)] = 40
     """Passes over the frames."""
-    batch: int = 1
+    batch: Annotated[int, Range(1, 10_000, unit="frames")] = 1
     """Frames per step."""
-    long_side: int | None = None
+    long_side: Annotated[int | None, Range(32, 16_384, unit="px")] = None
     """Downscale images to this longer side, in pixels; the input size by default."""
     refine: Literal["auto", "both", "cameras", "depth", "none"] = "auto"
     """Refine camera poses, and the scale of each frame's depth, on the static tracks first; auto
@@ -130,38 +152,23 @@ class FitConfig:
     init: Literal["tracks", "predict", "both"] = "tracks"
     """Start from the tracks and depth maps; or from the prediction of msdyn-predict: patterns from
     its trajectories, instead of the tracks (predict) or beside them (both), and its Gaussians."""
-    static_gaussians: int = 25_000
+    static_gaussians: _Gaussians = 25_000
     """Initial number of static Gaussians."""
-    moving_gaussians: int = 12_000
+    moving_gaussians: _Gaussians = 12_000
     """Initial number of moving Gaussians."""
     life_spans: Literal["on", "off"] = "on"
     """Moving Gaussians exist only in the frames to which the tracks carry them; with "off" in all
     frames, as in the paper."""
-    holdout_every: int = 0
+    holdout_every: Annotated[int, Range(2, also=(0,), unit="frames")] = 0
     """Hold out every n-th frame for evaluation; 0 for none."""
     device: DeviceName = "auto"
     """Device of the fit; auto uses a GPU if there is one."""
-    seed: int = 0
+    seed: Seed = 0
     """Random seed."""
     out: Path | None = None
     """Folder for the result; `fit` in the scene directory by default."""
     restart: bool = False
     """Start from scratch instead of resuming from a checkpoint with the same options."""
-
-    def __post_init__(self) -> None:
-        _at_least("epochs", self.epochs, 1)
-        _at_least("batch", self.batch, 1)
-        _at_least("static_gaussians", self.static_gaussians, 1)
-        _at_least("moving_gaussians", self.moving_gaussians, 1)
-        if self.long_side is not None:
-            _at_least("long_side", self.long_side, 32)
-        if self.holdout_every != 0:
-            _at_least("holdout_every", self.holdout_every, 2)
-
-
-def _at_least(name: str, value: float, minimum: float) -> None:
-    if value < minimum:
-        raise InputError(f"{name}: expected at least {minimum}, got {value}")
 
 
 def preset(name: str, **changes: Any) -> FitConfig:

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
-from tqdm import tqdm
 
 from msdyn.errors import InputError
 from msdyn.fit.object_depth import ObjectDepth
 from msdyn.fit.refine import Refinement, adjust_depth, refine_on_static_tracks
 from msdyn.geometry import Cameras, CameraTensors, Similarity
+from msdyn.progress import track
 from msdyn.scene import IGNORE, LiftedTracks, Scene, lift_tracks
 
 __all__ = ["FitData", "FrameBatch", "load_fit_data"]
@@ -142,7 +142,7 @@ def load_fit_data(
     rgb, masks = np.empty((count, *size, 3), np.uint8), np.empty((count, *scene.size), np.uint8)
     depths = np.empty((count, *scene.size), np.float32)
     confidence = np.full((count, *size), 255, np.uint8)
-    for frame in tqdm(range(count), desc="reading the scene", leave=False):
+    for frame in track(range(count), "reading the scene"):
         depths[frame], masks[frame] = scene.depth(frame), scene.mask(frame)
         rgb[frame] = _resize_rgb(scene.image(frame), size)
         stored = scene.depth_confidence(frame)

@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from msdyn.devices import choose_device
 from msdyn.errors import InputError, ResourceError
 from msdyn.files import atomic_path, write_json
-from msdyn.fit.checkpoint import FitState, Progress, load_checkpoint, save_checkpoint
+from msdyn.fit.checkpoint import FitState, Reached, load_checkpoint, save_checkpoint
 from msdyn.fit.config import FitConfig
 from msdyn.fit.data import FitData, load_fit_data
 from msdyn.fit.density import make_sets
@@ -31,6 +30,7 @@ from msdyn.fit.last_good import DivergedError, LastGood
 from msdyn.fit.objective import Objective
 from msdyn.interruption import postponed, tell, told
 from msdyn.locks import writing_to
+from msdyn.progress import Progress, stage
 from msdyn.render import render_image
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, load_sequence, save_sequence
@@ -84,14 +84,15 @@ class Fitter:
         self.config = config
         self.directory = config.out or scene.directory / "fit"
         self.device = choose_device(config.device)
-        self.data: FitData = load_fit_data(
-            scene,
-            long_side=config.long_side,
-            holdout_every=config.holdout_every,
-            device=self.device,
-            refine=config.refine,
-            seed=config.seed,
-        )
+        with stage("reading the scene"):
+            self.data: FitData = load_fit_data(
+                scene,
+                long_side=config.long_side,
+                holdout_every=config.holdout_every,
+                device=self.device,
+                refine=config.refine,
+                seed=config.seed,
+            )
         self.steps = config.epochs * math.ceil(len(self.data.frames) / config.batch)
         torch.manual_seed(config.seed)  # of the positions of split Gaussians
         self.started = time.perf_counter()
@@ -126,13 +127,16 @@ class Fitter:
     def _run(self) -> GaussianSequence:
         from msdyn.preprocess.report.fitness import judge_scene
 
-        verdict = judge_scene(self.scene)
+        with stage("checking the scene"):
+            verdict = judge_scene(self.scene)
         if verdict.grade == "poor":
             _log.warning("warning: %s is poor input: %s", self.scene.directory, verdict.reason)
         _write_config(self.directory / "config.json", self.config, asdict(verdict))
-        self.start()
+        with stage("initialisation"):
+            self.start()
         self._optimise()
-        return self._finish()
+        with stage("writing the sequence"):
+            return self._finish()
 
     def start(self) -> None:
         """Initialise, or restore a checkpoint."""
@@ -209,7 +213,7 @@ class Fitter:
     def _optimise(self) -> None:
         """Perform the steps that are left; an interruption waits for the end of a step."""
         saved = time.perf_counter()
-        progress = tqdm(total=self.steps, initial=self.step, desc="fit", unit="step")
+        progress = Progress("fit", self.steps, start=self.step)
         try:
             if self.step < self.steps:
                 # Kernels are compiled in it; an interruption need not wait, nothing is lost.
@@ -230,7 +234,7 @@ class Fitter:
         finally:
             progress.close()
 
-    def _advance(self, progress: tqdm) -> None:
+    def _advance(self, progress: Progress) -> None:
         """Perform one step, and what is due after it."""
         try:
             self._step_in_parts(self._frames_of(self.step))
@@ -350,7 +354,7 @@ class Fitter:
             group.optimisers["means"].param_groups[0]["lr"] = lr.means * decay
         self.motion_optimiser.param_groups[0]["lr"] = lr.patterns * decay
 
-    def _log(self, progress: tqdm) -> None:
+    def _log(self, progress: Progress) -> None:
         """Write an entry of the log, and keep the state to go back to.
 
         Raises:
@@ -367,11 +371,10 @@ class Fitter:
             "seconds": round(self.seconds, 2),
         }
         self.log.add(row)
-        progress.set_postfix(
+        progress.show(
             loss=f"{row['loss']:.4f}",
             psnr=f"{row['psnr']:.1f}",
-            gaussians=len(self.static) + len(self.moving),
-            refresh=False,
+            gaussians=str(len(self.static) + len(self.moving)),
         )
         self.latest = row
         if self.watch is not None:
@@ -389,7 +392,7 @@ class Fitter:
         save_checkpoint(
             self.directory / "checkpoint.safetensors",
             self._all,
-            Progress(self.step, self.batch, self.rate),
+            Reached(self.step, self.batch, self.rate),
             fingerprint=self.fingerprint,
         )
         self._tell_progress()

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int, Real
 from scipy.ndimage import uniform_filter
-from tqdm import tqdm
 
 from msdyn.fit.data import FitData
 from msdyn.geometry import depth_in_camera, nearest_pixels, project, transform_points
 from msdyn.motion import Motion, TrackedMotion
+from msdyn.progress import track
 from msdyn.scene import IGNORE, LiftedTracks
 
 __all__ = ["Candidates", "Observations", "choose_by_coverage", "evidence_of_place", "life_spans"]
@@ -100,7 +100,7 @@ def evidence_of_place(
     colours = _own_colours(data, candidates)
     evidence = np.zeros((count, len(frames)), np.float32)
     pixel = np.full((count, len(frames)), -1, np.int64)
-    for number, frame in enumerate(tqdm(frames, desc="life spans", leave=False)):
+    for number, frame in enumerate(track(frames, "life spans")):
         xyz = candidates.motion.positions(points, torch.tensor([float(frame)]))[0]
         seen = _seen(data, int(frame), xyz.double().numpy())
         own = seen.mask == candidates.labels[seen.index]

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import trange
 
 from msdyn.fit.config import LossConfig
 from msdyn.fit.object_depth import ObjectDepth, ObjectDepthModel
 from msdyn.geometry import Cameras
 from msdyn.motion import Motion, MotionLearningRates, TrackedMotion
+from msdyn.progress import track
 from msdyn.scene import LiftedTracks
 
 __all__ = ["prefit_motion"]
@@ -131,8 +131,7 @@ def _optimise(
     with torch.no_grad():
         start = target.errors(motion.positions(points, keys), torch.arange(len(keys)))
         scale = start[target.weights > 0].median().clamp_min(1e-6)
-    progress = trange(steps, desc="motion on tracks", leave=False)
-    for _ in progress:
+    for _ in track(range(steps), "motion on tracks", unit="step"):
         chosen = torch.randperm(len(keys), generator=generator)[:_FRAMES]
         error = target.errors(motion.positions(points, keys[chosen]), chosen)
         weight = target.weights[:, chosen]
@@ -148,6 +147,5 @@ def _optimise(
         total.backward()
         optimiser.step()
         schedule.step()
-        progress.set_postfix(error=f"{float(data.detach()):.4f}", refresh=False)
     optimiser.zero_grad()  # the parameters are next optimised by another optimiser
     return points.detach()

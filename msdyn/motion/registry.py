@@ -10,11 +10,15 @@ toy` then fits it, and all other commands read the result.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import TypeVar
+
+from msdyn.plugins import declared_names
 
 __all__ = ["find_motion", "motion_names", "register_motion"]
 
 M = TypeVar("M")
+_BUILT_IN = "msdyn.motion.models"
 _CLASSES: dict[str, type] = {}
 
 
@@ -30,10 +34,11 @@ def register_motion(name: str) -> Callable[[type[M]], type[M]]:
 
 
 def motion_names() -> tuple[str, ...]:
-    """Return the names of all motion models."""
-    return tuple(_CLASSES)
+    """Return the names of all motion models; those of msdyn are not imported for it."""
+    return tuple(dict.fromkeys([*declared_names(_BUILT_IN, "register_motion"), *_CLASSES]))
 
 
 def find_motion(name: object) -> type | None:
     """Return the class registered by a name, or None; see also `msdyn.motion.motion_class`."""
+    import_module(_BUILT_IN)
     return _CLASSES.get(name) if isinstance(name, str) else None

@@ -1,17 +1,22 @@
 """Gaussians and Gaussian sequences."""
 
-from msdyn.sequence.choice import PartSelection, SequenceSource, TimeSelection, parse_times
-from msdyn.sequence.edit import retime_object, without_objects
-from msdyn.sequence.gaussians import Gaussians, PosedGaussians, keep_objects
-from msdyn.sequence.levels import motion_by_level
-from msdyn.sequence.objects import (
-    living_weights,
-    object_centres,
-    object_motions,
-    object_poses,
-)
-from msdyn.sequence.sequence import GaussianSequence
-from msdyn.sequence.storage import load_sequence, save_sequence
+from typing import TYPE_CHECKING
+
+from msdyn.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from msdyn.sequence.choice import PartSelection, SequenceSource, TimeSelection, parse_times
+    from msdyn.sequence.edit import retime_object, without_objects
+    from msdyn.sequence.gaussians import Gaussians, PosedGaussians, keep_objects
+    from msdyn.sequence.levels import motion_by_level
+    from msdyn.sequence.objects import (
+        living_weights,
+        object_centres,
+        object_motions,
+        object_poses,
+    )
+    from msdyn.sequence.sequence import GaussianSequence
+    from msdyn.sequence.storage import load_sequence, save_sequence
 
 __all__ = [
     "GaussianSequence",
@@ -32,3 +37,36 @@ __all__ = [
     "save_sequence",
     "without_objects",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "choice": (
+            "PartSelection",
+            "SequenceSource",
+            "TimeSelection",
+            "parse_times",
+        ),
+        "edit": (
+            "retime_object",
+            "without_objects",
+        ),
+        "gaussians": (
+            "Gaussians",
+            "PosedGaussians",
+            "keep_objects",
+        ),
+        "levels": ("motion_by_level",),
+        "objects": (
+            "living_weights",
+            "object_centres",
+            "object_motions",
+            "object_poses",
+        ),
+        "sequence": ("GaussianSequence",),
+        "storage": (
+            "load_sequence",
+            "save_sequence",
+        ),
+    },
+)

@@ -3,48 +3,58 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import numpy as np
-import tyro
 from jaxtyping import Float
 
 from msdyn.errors import InputError
-from msdyn.scene import Timeline
-from msdyn.sequence.gaussians import PosedGaussians
-from msdyn.sequence.sequence import GaussianSequence
+from msdyn.options import Named, OptionError, Options, Pattern, Range
+
+if TYPE_CHECKING:
+    from msdyn.scene import Timeline
+    from msdyn.sequence.gaussians import PosedGaussians
+    from msdyn.sequence.sequence import GaussianSequence
 
 __all__ = ["PartSelection", "SequenceSource", "TimeSelection", "parse_times"]
 
-SequenceSource: TypeAlias = Annotated[Literal["fit", "predict"], tyro.conf.arg(name="from")]
+SequenceSource: TypeAlias = Annotated[Literal["fit", "predict"], Named("from")]
 """The type of the option `--from`: which sequence of a scene directory is meant."""
 
 
+_NUMBER = r"[+-]?[\d.]+(e[+-]?\d+)?"
+_TIMES = Pattern(
+    rf"{_NUMBER}(:{_NUMBER}:[1-9]\d{{0,6}}|(,{_NUMBER})*)",
+    "from:to:count (as 0:1:240) or a list (as 0,0.5,1)",
+)
+_NUMBERS = Pattern(r"\d{1,9}(,\d{1,9})*", "numbers with commas, as 1,3")
+
+
 @dataclass(frozen=True)
-class TimeSelection:
+class TimeSelection(Options):
     """Times of a clip."""
 
-    time: float | None = None
+    time: Annotated[float | None, Range(0, 1)] = None
     """Normalised time, from 0 (first frame) to 1 (last frame); the motion is frozen there."""
-    frame: int | None = None
+    frame: Annotated[int | None, Range(0)] = None
     """The same, as a frame number."""
-    seconds: float | None = None
+    seconds: Annotated[float | None, Range(0, unit="s")] = None
     """The same, in seconds after the first frame."""
-    times: str | None = None
+    times: Annotated[str | None, _TIMES] = None
     """Several times: from:to:count, as 0:1:240 for slow motion, or a list, as 0,0.5,1."""
+
+    def check_relations(self) -> None:
+        names = ("time", "frame", "seconds", "times")
+        given = [name for name in names if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise OptionError(given, "expected one of them only")
 
     def normalised_times(self, timeline: Timeline) -> Float[np.ndarray, " times"] | None:
         """Return the selected normalised times; None if no option was given.
 
         Raises:
-            InputError: more than one of the options, or a time outside the clip.
+            InputError: a time outside the clip.
         """
-        names = ("time", "frame", "seconds", "times")
-        given = [name for name in names if getattr(self, name) is not None]
-        if len(given) > 1:
-            options = ", ".join(f"--{name}" for name in given)
-            raise InputError(f"when: expected one of --time, --frame, --seconds, --times, "
-                             f"got {options}")  # fmt: skip
         if self.times is not None:
             return parse_times(self.times, timeline)
         if self.frame is not None:
@@ -79,12 +89,12 @@ def parse_times(text: str, timeline: Timeline) -> Float[np.ndarray, " times"]:
 
 
 @dataclass(frozen=True)
-class PartSelection:
+class PartSelection(Options):
     """A part of a sequence."""
 
-    levels: str | None = None
+    levels: Annotated[str | None, _NUMBERS] = None
     """Motion levels to apply, from the outermost on: 1 or 1,2; 0 for none."""
-    objects: str | None = None
+    objects: Annotated[str | None, _NUMBERS] = None
     """Only these moving objects, by their number in the masks, as 1,3."""
     background: Literal["on", "off"] = "on"
     """The static part of the scene."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from msdyn.geometry import Cameras
+from msdyn.progress import track
 from msdyn.scene import Tracks3D
 from msdyn.synthetic.covisibility import covisible_pixels
 from msdyn.synthetic.picture import Picture, render_picture
@@ -87,7 +87,7 @@ def _render_truth(spec: SceneSpec, samples: int, progress: bool) -> Truth:
 
     with ThreadPoolExecutor(2) as pool:
         work = pool.map(render_frame, range(spec.frames))
-        bar = tqdm(work, f"render {spec.name}", spec.frames, unit="frame", disable=not progress)
+        bar = track(work, f"render {spec.name}", spec.frames, hidden=not progress)
         pictures = list(bar)
 
     shots = {}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from tqdm import tqdm
 
 from msdyn.files import scratch_folder
 from msdyn.html import Markup, figure, video
 from msdyn.io import write_video
+from msdyn.progress import track
 from msdyn.render import auto_path, render_images
 from msdyn.sequence import GaussianSequence
 
@@ -36,8 +36,7 @@ def novel_view(sequence: GaussianSequence) -> Markup:
     times = np.linspace(0, 1, count)
     path = auto_path(sequence, times, seconds=seconds)
     images = render_images(sequence, path.cameras.shrunk(_SIDE), times)
-    bar = tqdm(images, desc="render report", total=count, unit="frame", disable=None, leave=False)
-    pictures = [image.rgb8 for image in bar]
+    pictures = [image.rgb8 for image in track(images, "render report", count)]
     caption = f"Novel view: {path}"
     if seconds > clip_seconds:
         caption += f"; slowed down {seconds / clip_seconds:.1f} times"

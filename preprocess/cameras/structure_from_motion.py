@@ -18,7 +18,6 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
-from tqdm import tqdm
 
 from msdyn.files import scratch_folder
 from msdyn.geometry import Cameras, Rigid, Similarity, transform_points
@@ -61,6 +60,7 @@ from msdyn.preprocess.multiview.focal_error import focal_error
 from msdyn.preprocess.multiview.rotation_only import RotationSolution, solve_rotations
 from msdyn.preprocess.multiview.triangulation import triangulation_angles
 from msdyn.preprocess.registry import register_backend
+from msdyn.progress import Progress
 from msdyn.scene import STATIC, Scene, Tracks
 
 __all__ = ["SfmCameras"]
@@ -194,7 +194,7 @@ class SfmCameras(Backend):
         if known is not None:
             starts = (known,)
         steps = (2 + len(starts)) * len(frames)
-        bar = tqdm(desc="cameras ", total=steps, unit="step", disable=None, leave=False)
+        bar = Progress("cameras", steps)
 
         def progress() -> None:
             bar.update(len(frames))
@@ -205,7 +205,7 @@ class SfmCameras(Backend):
             )
             mappings = self._from_all_starts(scene, features, folder, starts, progress)
             if not mappings or mappings[0].share < MIN_REGISTERED:
-                bar.reset(steps)
+                bar.restart(steps)
                 flow = match_tracks(
                     scene, tracks, folder, seed=self.seed, frames=frames, known=known
                 )

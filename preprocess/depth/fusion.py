@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Int
-from tqdm import tqdm
 
 from msdyn.files import scratch_folder
 from msdyn.preprocess.contracts import CameraSolution, DepthMap, Figures, Masks
@@ -30,6 +29,7 @@ from msdyn.preprocess.depth.objects import Completion, place_objects
 from msdyn.preprocess.depth.rigid_objects import bring_to_scale, solve_rigid_objects
 from msdyn.preprocess.depth.support import Surroundings, read_surroundings
 from msdyn.preprocess.multiview.static_points import static_points
+from msdyn.progress import Progress
 from msdyn.reading import read_npy
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks, frame_path
 
@@ -107,7 +107,7 @@ def fuse(
     factor = min(1.0, options.working_side / max(scene.size))
     size = (round(scene.size[0] * factor), round(scene.size[1] * factor))
     with contextlib.ExitStack() as stack:
-        bar = tqdm(desc="depth   ", total=3 * len(scene), unit="step", disable=None, leave=False)
+        bar = Progress("depth", 3 * len(scene))
         stack.enter_context(bar)
         folder = stack.enter_context(scratch_folder())
         with DenseBody(scene, masks, background, size) as body:
@@ -160,7 +160,7 @@ def shares_of_pixels(counts: Int[np.ndarray, " levels"]) -> Figures:
     }
 
 
-def _measure(masks: Masks, body: DenseBody, folder: Path, bar: tqdm) -> None:
+def _measure(masks: Masks, body: DenseBody, folder: Path, bar: Progress) -> None:
     """Write what is measured of the background."""
     for frame in range(len(masks)):
         inverse, weight = body.measure(frame)
@@ -214,7 +214,7 @@ def _choose(
 
 
 def _complete(
-    masks: Masks, completion: Completion, folder: Path, bar: tqdm
+    masks: Masks, completion: Completion, folder: Path, bar: Progress
 ) -> dict[int, list[Surroundings | None]]:
     """Write the background's depth of every frame; return what surrounds each object in it."""
     present = set().union(*(np.unique(mask).tolist() for mask in masks))

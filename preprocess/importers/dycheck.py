@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
-import tyro
 from jaxtyping import Bool
 
 from msdyn.errors import InputError
 from msdyn.files import write_json
 from msdyn.io import Dycheck, write_dycheck_views
 from msdyn.locks import writing_to
-from msdyn.preprocess.config import PreprocessConfig
+from msdyn.preprocess.config import DycheckConfig, PreprocessConfig
 from msdyn.preprocess.pipeline import preprocess_video
 from msdyn.preprocess.progress import progress
 from msdyn.scene import (
@@ -36,34 +33,6 @@ from msdyn.scene import (
 __all__ = ["DycheckConfig", "preprocess_dycheck"]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class DycheckConfig:
-    """Turn a sequence of DyCheck into a scene directory."""
-
-    kind: Annotated[Literal["dycheck"], tyro.conf.arg(name="from")]
-    """The format of the folder: dycheck (camera/, rgb/, depth/, covisible/, splits/)."""
-    data: tyro.conf.Positional[Path]
-    """Folder of one sequence."""
-    out: Path | None = None
-    """Scene directory to write; by default the sequence's name and "-scene", in the current
-    directory."""
-    factor: Literal[1, 2] = 1
-    """Take rgb/1x or rgb/2x: full or half size."""
-    masks: Literal["motion", "files", "none"] = "motion"
-    """As without --from."""
-    masks_path: Path | None = None
-    """As without --from."""
-    tracks: Literal["flow", "files"] = "flow"
-    """As without --from."""
-    tracks_path: Path | None = None
-    """As without --from."""
-
-    @property
-    def directory(self) -> Path:
-        """The scene directory."""
-        return self.out if self.out is not None else Path(f"{self.data.resolve().name}-scene")
 
 
 def preprocess_dycheck(config: DycheckConfig) -> Scene:

@@ -111,9 +111,12 @@ def test_options_of_random_scenes(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("random", "x", "--count", "0"), "error: count: expected at least 1, got 0"),
-        (("random", "x", "--quality", "0"), "error: quality: expected 1 to 100, got 0"),
-        (("scene", "a", "b", "--out", "x", "--name", "c"), "error: name: expected a single scene"),
+        (("random", "x", "--count", "0"), "error: --count: expected at least 1, got 0"),
+        (("random", "x", "--quality", "0"), "error: --quality: expected at least 1, got 0"),
+        (
+            ("scene", "a", "b", "--out", "x", "--name", "c"),
+            "error: --name: expected a single scene",
+        ),
     ],
 )
 def test_a_value_out_of_range_is_one_line(arguments, message, capsys):
@@ -125,7 +128,7 @@ def test_a_value_out_of_range_is_one_line(arguments, message, capsys):
 
 def test_folders_and_clips_that_are_not_there(tmp_path, capsys):
     (error,) = lines(capsys, "list", tmp_path / "nothing", code=2)
-    assert "no such folder" in error
+    assert "no such file or folder" in error
     (error,) = lines(capsys, "list", tmp_path, code=2)
     assert "expected shards" in error
     with ClipWriter(tmp_path) as writer:

@@ -7,6 +7,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
+from commands import exit_code
 from exact_fits import exact_sequence, save_fit, three_points, write_scene_of
 
 import msdyn
@@ -28,7 +29,7 @@ from msdyn.reading import read_json
 
 def run(capsys, *argv):
     """Return exit code, standard output, and the lines of standard error without progress bars."""
-    code = main([str(argument) for argument in argv])
+    code = exit_code(main, argv)
     out, err = capsys.readouterr()
     return code, out, [line for line in err.splitlines() if "error" in line]
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from commands import exit_code
 
 from msdyn.cli import export
 from msdyn.export import FORMATS, export_as
@@ -58,9 +59,9 @@ def test_the_default_folder_is_in_the_scene_directory(fitted_plane_scene, tmp_pa
         (["--format", "ply", "--times", "0:1"], "from:to:count"),
         (["--format", "ply", "--times", "0:2:3"], "expected 0 (first frame)"),
         (["--format", "ply", "--times", "0:1:0"], "from:to:count"),
-        (["--format", "ply", "--time", "0", "--times", "0,1"], "got --time, --times"),
-        (["--format", "ply", "--time", "0", "--fps", "3"], "got both"),
-        (["--format", "objects", "--fps", "-3"], "expected a rate above 0"),
+        (["--format", "ply", "--time", "0", "--times", "0,1"], "--time, --times: expected one"),
+        (["--format", "ply", "--time", "0", "--fps", "3"], "--fps, --time: expected one"),
+        (["--format", "objects", "--fps", "-3"], "--fps: expected above 0, got -3"),
         (["--format", "tracks", "--points", "3,4,5"], "--points: expected x,y"),
         (["--format", "tracks", "--points", "3,400"], "y from 0 to 72"),
         (["--format", "tracks", "--query-frame", "8"], "expected 0 to 7"),
@@ -69,7 +70,7 @@ def test_the_default_folder_is_in_the_scene_directory(fitted_plane_scene, tmp_pa
 )
 def test_invalid_options(exact_file, tmp_path, monkeypatch, options, text, capsys):
     monkeypatch.chdir(tmp_path)
-    assert export.main([str(exact_file), *options]) == 2
+    assert exit_code(export.main, [exact_file, *options]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and text in lines[0]
 

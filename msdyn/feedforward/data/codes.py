@@ -11,13 +11,13 @@ import io
 import math
 import zipfile
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Shaped, UInt8
 from PIL import Image
 
 from msdyn.errors import InputError
+from msdyn.feedforward.data.commands import ImageFormat
 from msdyn.reading import load_npz, opened_image
 
 __all__ = [
@@ -31,8 +31,6 @@ __all__ = [
     "encode_image",
     "encode_objects",
 ]
-
-ImageFormat = Literal["jpg", "png"]
 
 _STEPS = 65534
 _LARGEST_LOG_RATIO = 100.0

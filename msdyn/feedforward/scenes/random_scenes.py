@@ -18,8 +18,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from msdyn.feedforward.scenes.raycast import SHAPES, Shape, limits_of
-from msdyn.feedforward.scenes.textures import TextureKind, Textures, random_textures
+from msdyn.feedforward.scenes.options import SceneOptions
+from msdyn.feedforward.scenes.raycast import SHAPES, limits_of
+from msdyn.feedforward.scenes.textures import Textures, random_textures
 from msdyn.geometry import rotations_from_rotvecs
 
 __all__ = ["RandomScenes", "SceneOptions", "random_scenes"]
@@ -37,50 +38,6 @@ _FIXED_ROOT = 0.3
 """Share of the joined objects whose first part does not move."""
 _SMALLEST = 0.03
 """Smallest angle or change of shape, relative to the largest, if lengths are log-uniform."""
-
-
-@dataclass(frozen=True)
-class SceneOptions:
-    """What is drawn at random; ranges are (smallest, largest)."""
-
-    movers: tuple[int, int] = (1, 2)
-    """Moving objects, at most 3."""
-    props: tuple[int, int] = (2, 5)
-    """Static objects, at most 5."""
-    mover_share: tuple[float, float] = (0.04, 0.25)
-    """Share of the image that a mover covers, unless something occludes it."""
-    travel: tuple[float, float] = (0.15, 0.7)
-    """Length of a mover's path over the clip."""
-    rotation: float = 1.0
-    """Largest rotation of a mover over the clip, rad."""
-    curve: float = 0.3
-    """Amplitude of the path's curvature, relative to its length."""
-    camera_travel: tuple[float, float] = (0.1, 0.6)
-    """Length of the camera's path over the clip; (0, 0) for a static camera."""
-    camera_rotation: float = 0.1
-    """Largest rotation of the camera over the clip besides looking at the content, rad."""
-    side: tuple[float, float] = (0.05, 0.25)
-    """Distance of the second camera, which observes the targets."""
-    focal: tuple[float, float] = (0.85, 1.2)
-    """Focal length over the side of the image."""
-    texture_cell: tuple[float, float] = (0.06, 0.16)
-    """Size of the features of textures."""
-    textures: tuple[TextureKind, ...] = ()
-    """Kinds of textures, each as often; by default patches and checks of high contrast."""
-    shapes: tuple[Shape, ...] = ()
-    """Shapes of objects, each as often; by default boxes and ellipsoids."""
-    log_lengths: bool = False
-    """Lengths of paths, and angles, are log-uniform instead of uniform: many of them small."""
-    jointed: float = 0.0
-    """Share of scenes whose moving objects, two or three, are joined by hinges."""
-    hinge: float = 1.5
-    """Largest rotation about a hinge over the clip, rad."""
-    soft: float = 0.0
-    """Share of moving objects that change their shape."""
-    softness: float = 0.4
-    """Largest stretch, as a logarithm, and shear of these."""
-    ambient: tuple[float, float] = (0.55, 0.55)
-    """Share of the light that comes from everywhere."""
 
 
 @dataclass(frozen=True)

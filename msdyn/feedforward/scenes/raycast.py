@@ -10,7 +10,7 @@ are: infinite for a box, a sphere of radius 1 for an ellipsoid.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,11 +18,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from msdyn.feedforward.batches import inverse_affine
+from msdyn.feedforward.scenes.options import Shape
 
 __all__ = ["SHAPES", "Hits", "Shape", "cast_rays", "limits_of"]
 
-Shape = Literal["box", "ellipsoid", "cylinder", "rounded", "octahedron", "cut"]
-"""Rounded boxes and cut boxes have no corners: a sphere or an octahedron takes them away."""
 SHAPES: tuple[Shape, ...] = get_args(Shape)
 
 _INF = float("inf")

@@ -11,18 +11,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import grid_sample, normalize
 
+from msdyn.feedforward.scenes.options import TextureKind
+
 __all__ = ["TEXTURES", "TextureKind", "Textures", "random_textures"]
 
-TextureKind = Literal[
-    "patches", "checks", "leaves", "stripes", "plain", "gradient", "rings", "dots"
-]
 TEXTURES: tuple[TextureKind, ...] = get_args(TextureKind)
 
 _CELLS = 32

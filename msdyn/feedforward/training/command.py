@@ -4,40 +4,50 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
-
-import tyro
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast, get_args
 
 from msdyn.devices import DeviceName
-from msdyn.errors import InputError
-from msdyn.feedforward.config import ModelConfig
-from msdyn.feedforward.pretrained import find_model
-from msdyn.feedforward.training.config import TrainingConfig
-from msdyn.feedforward.training.curriculum import medium_on_gpu, small_continued, small_on_cpu
-from msdyn.feedforward.training.parallel import Parallel
-from msdyn.feedforward.training.published import PUBLISHED_STAGES, PublishedStage, published_stage
+from msdyn.options import POSITIONAL, OptionError, Options, Range, Seed
 
-__all__ = ["TrainCommandConfig"]
+if TYPE_CHECKING:
+    from msdyn.feedforward.config import ModelConfig
+    from msdyn.feedforward.training.config import TrainingConfig
+    from msdyn.feedforward.training.published import PublishedStage
 
+__all__ = ["Parallel", "TrainCommandConfig"]
 
-_RANDOM = {"small": small_on_cpu, "continued": small_continued, "medium": medium_on_gpu}
+Parallel = Literal["ddp", "fsdp"]
+"""How a network is divided among processes: copied to all (DDP), or sharded (FSDP)."""
+Recipe = Literal["small", "continued", "medium", "static", "dynamic", "views", "resolution"]
+
+_RECIPES = get_args(Recipe)
+_RANDOM = ("small", "continued", "medium")
+_Count = Annotated[int, Range(1)]
+_Frames = Annotated[int, Range(1, 10_000)]
 
 
 @dataclass(frozen=True)
-class TrainCommandConfig:
+class TrainCommandConfig(Options):
     """Train the feed-forward network on random scenes or on clips."""
 
-    out: tyro.conf.Positional[Path]
+    headings: ClassVar[dict[str, str]] = {
+        "recipe": "What is trained",
+        "data": "Clips",
+        "network": "What is trained",
+        "scenes": "Steps",
+        "lpips": "Weights of LPIPS",
+        "save_every": "Running and output",
+    }
+
+    out: Annotated[Path, POSITIONAL]
     """Folder for weights, checkpoint, log and pictures; a run in it is resumed."""
-    recipe: Literal["small", "continued", "medium", "static", "dynamic", "views", "resolution"] = (
-        "small"
-    )
+    recipe: Recipe = "small"
     """On random scenes: the small network, the one of msdyn continued on scenes of more kinds, or a
     larger one for a GPU. On clips, a stage of the paper's training: static scenes, dynamic ones
     with 5 views, with 13 views, with 518 px."""
-    steps: int = 8000
+    steps: _Count = 8000
     """Steps of the recipe; of the small network, about a second each on one core."""
-    seed: int = 0
+    seed: Seed = 0
     """Of weights and scenes."""
     initial: str | None = None
     """Weights to start from: the name of a network, or a file, also the released one or VGGT-1B's;
@@ -49,40 +59,37 @@ class TrainCommandConfig:
     network: Literal["published", "small", "initial"] = "published"
     """Network of the paper's stages: the published one, a small one of the same parts, or that of
     the file of `initial`, with all its parts."""
-    scenes: int | None = None
+    scenes: _Count | None = None
     """Scenes of a part; by default the recipe's."""
-    parts: int | None = None
+    parts: _Count | None = None
     """Batches of a step, by default the recipe's. Processes started by torchrun divide them; the
     result is the same for any number of processes, but for rounding errors."""
-    queries: int | None = None
+    queries: _Count | None = None
     """Query times per scene of a clip; by default the recipe's."""
-    frames: tuple[int, int] | None = None
+    frames: tuple[_Frames, _Frames] | None = None
     """Smallest and largest number of input frames of a clip; by default the recipe's."""
-    long_side: int | None = None
+    long_side: Annotated[int | None, Range(1, 16_384, unit="px")] = None
     """Longer side of the images of clips, px; by default the recipe's."""
-    warmup: int | None = None
+    warmup: Annotated[int | None, Range(1, unit="steps")] = None
     """Steps in which the learning rate rises; by default the recipe's."""
     precision: Literal["float32", "bfloat16"] | None = None
     """Of the network's arithmetic; by default the recipe's."""
     lpips: tuple[Path, ...] = ()
     """Files with the weights of LPIPS, for its loss: convolutions of VGG-16, or AlexNet, and
     heads."""
-    save_every: int = 200
+    save_every: Annotated[int, Range(1, unit="steps")] = 200
     """Steps between checkpoints, each with figures on unseen scenes and a contact sheet."""
     device: DeviceName = "auto"
     """Device to train on; auto takes a GPU if there is one."""
-    threads: int = 1
+    threads: Annotated[int, Range(1, 1024)] = 1
     """Threads of a process on a CPU; the small network loses by more where other programs want the
     cores."""
     parallel: Parallel = "ddp"
     """Under torchrun: copy the network to every process, or divide it among them."""
 
-    def __post_init__(self) -> None:
-        counts = ("steps", "save_every", "scenes", "parts", "queries", "long_side", "warmup")
-        for name in (*counts, "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name}: expected at least 1, got {value}")
+    def check_relations(self) -> None:
+        if self.frames is not None and self.frames[0] > self.frames[1]:
+            raise OptionError("frames", f"expected smallest, then largest, got {self.frames}")
         if self.recipe in _RANDOM:
             given = [
                 name
@@ -90,19 +97,27 @@ class TrainCommandConfig:
                 if getattr(self, name)
             ]
             if given:
-                raise InputError(
-                    f"{', '.join(given)}: expected with one of the recipes "
-                    f"{', '.join(PUBLISHED_STAGES)}, got {self.recipe}, of random scenes"
+                others = [name for name in _RECIPES if name not in _RANDOM]
+                raise OptionError(
+                    given,
+                    f"expected with one of the recipes {', '.join(others)}, got {self.recipe}, of "
+                    "random scenes",
                 )
+        if self.network == "initial" and self.initial is None:
+            raise OptionError(
+                "network", "expected --initial with the network that it names, got none"
+            )
 
     @property
     def _network(self) -> ModelConfig | None:
+        from msdyn.feedforward.config import ModelConfig
+        from msdyn.feedforward.pretrained import find_model
+
         if self.network == "published":
             return None
         if self.network == "small":
             return ModelConfig.small()
-        if self.initial is None:
-            raise InputError("network: expected --initial with the network that it names, got none")
+        assert self.initial is not None, "checked above"
         return find_model(self.initial).load().config
 
     @property
@@ -112,8 +127,16 @@ class TrainCommandConfig:
         Raises:
             InputError: options that do not fit together.
         """
-        if self.recipe in _RANDOM:
-            run = _RANDOM[self.recipe](self.steps, seed=self.seed)
+        from msdyn.feedforward.training import curriculum
+        from msdyn.feedforward.training.published import published_stage
+
+        recipes = {
+            "small": curriculum.small_on_cpu,
+            "continued": curriculum.small_continued,
+            "medium": curriculum.medium_on_gpu,
+        }
+        if self.recipe in recipes:
+            run = recipes[self.recipe](self.steps, seed=self.seed)
         else:
             run = published_stage(
                 cast("PublishedStage", self.recipe),

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -22,12 +22,10 @@ from torch import Tensor, nn
 from msdyn.devices import choose_device
 from msdyn.errors import InputError
 from msdyn.feedforward.model import Movies
+from msdyn.feedforward.training.command import Parallel
 from msdyn.feedforward.training.objective import Objective
 
-__all__ = ["Parallel", "Processes", "ParallelObjective"]
-
-Parallel = Literal["ddp", "fsdp"]
-"""How a network is divided among processes: copied to all (DDP), or sharded (FSDP)."""
+__all__ = ["Processes", "ParallelObjective"]
 
 # Methods of the network through which its own parameters are used.
 _FORWARD_METHODS = ("encode", "static", "move", "gaussians")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from msdyn.errors import InputError
 from msdyn.feedforward.batches import TrainingBatch
@@ -27,6 +26,7 @@ from msdyn.feedforward.training.pictures import save_sheet
 from msdyn.feedforward.training.records import Records
 from msdyn.files import write_json
 from msdyn.locks import writing_to
+from msdyn.progress import Progress
 from msdyn.reading import read_json
 from msdyn.version import __version__
 
@@ -74,13 +74,7 @@ def train(
             trainer.restore(checkpoint)
             _log.info("resuming at step %d of %d", trainer.step, training.steps)
         watcher = _Watcher(trainer, config)
-        steps = tqdm(
-            total=training.steps,
-            initial=trainer.step,
-            desc="train",
-            unit="step",
-            disable=None if processes.first else True,
-        )
+        steps = Progress("train", training.steps, start=trainer.step, hidden=not processes.first)
         with steps as bar:
             trainer.run(folder, watch=watcher, each=lambda _: bar.update())
         return watcher.figures or watcher(trainer, None)

@@ -1,0 +1,66 @@
+"""Options of `msdyn-export`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, get_args
+
+from msdyn.devices import DeviceName
+from msdyn.options import POSITIONAL, Named, OptionError, Options, Pattern, Range
+from msdyn.sequence.choice import PartSelection, SequenceSource, TimeSelection
+
+__all__ = ["FORMATS", "ExportConfig", "Format"]
+
+Format = Literal["ply", "tracks", "objects", "flow", "cameras", "points", "html", "rrd", "report"]
+FORMATS: tuple[str, ...] = get_args(Format)
+
+_PIXELS = Pattern(r"[-+.\d]+,[-+.\d]+(:[-+.\d]+,[-+.\d]+)*", "x,y or x,y:x,y in pixels")
+
+
+@dataclass(frozen=True)
+class ExportConfig(Options):
+    """Write a fitted scene in a format that other programs read."""
+
+    headings: ClassVar[dict[str, str]] = {
+        "format": "What is written",
+        "when": "Times",
+        "what": "Parts of the scene",
+        "fps": "Times",
+        "points": "Options of single formats",
+        "device": "Running",
+        "moving_px": "Options of single formats",
+        "source": "What is written",
+    }
+
+    scene: Annotated[Path, POSITIONAL] = Path()
+    """Scene directory with a fit, or a sequence.safetensors; the current directory by default."""
+    format: Format = "ply"
+    """ply: Gaussians per time; tracks: 3D and 2D point tracks; objects: 6-DoF trajectories; flow:
+    optical and scene flow from each time to the next; cameras: COLMAP, nerfstudio, TUM; points:
+    coloured point clouds; html: a page that plays the sequence; rrd: a recording for
+    rerun; report: the fit's report.html once more."""
+    out: Path | None = None
+    """File or folder to write; export/<format> in the scene directory by default."""
+    when: Annotated[TimeSelection, Named("")] = field(default_factory=TimeSelection)
+    what: Annotated[PartSelection, Named("")] = field(default_factory=PartSelection)
+    fps: Annotated[float | None, Range(above=0, most=10_000, unit="fps")] = None
+    """Resample times at this rate, in frames per second of the clip; its own frames by default."""
+    points: Annotated[str | None, _PIXELS] = None
+    """tracks: the query pixels, as 120,80 or several, 120,80:64.5,33 (centres at +0.5)."""
+    grid: Annotated[int, Range(1, unit="px")] = 8
+    """tracks: without --points, spacing in pixels of a grid of query pixels."""
+    query_frame: Annotated[int | None, Range(0)] = None
+    """tracks: the frame of the query pixels; the canonical frame by default."""
+    device: DeviceName = "auto"
+    """Device to render on; auto takes a GPU if there is one."""
+    moving_px: Annotated[float, Range(0, unit="px")] = 1.0
+    """flow: a pixel is moving where its flow differs from that of the camera by more than this."""
+    source: SequenceSource = "fit"
+    """Sequence of the scene directory: the fit, or the prediction of msdyn-predict."""
+
+    def check_relations(self) -> None:
+        when = self.when
+        for name in ("time", "frame", "seconds", "times"):
+            if self.fps is not None and getattr(when, name) is not None:
+                raise OptionError(("fps", f"when.{name}"), "expected one of them only")
