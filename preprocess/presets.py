@@ -23,6 +23,7 @@ from msdyn.preprocess.config import PreprocessConfig
 from msdyn.preprocess.contracts import BACKEND_STAGES, BackendStage, Stage
 from msdyn.preprocess.registry import find_backend
 from msdyn.preprocess.tracks.cotracker import COTRACKER, find_cotracker
+from msdyn.scene import StageRecord
 
 __all__ = ["WITHOUT_WEIGHTS", "Choice", "choose_backends"]
 
@@ -95,7 +96,7 @@ def choose_backends(
 
 
 def _kept(
-    stage: BackendStage, record: dict[str, Any] | None, config: PreprocessConfig
+    stage: BackendStage, record: StageRecord | None, config: PreprocessConfig
 ) -> Choice | None:
     """Return the choice that the same preset made for this directory before.
 

@@ -11,7 +11,7 @@ from typing import Any
 from msdyn.errors import InputError
 from msdyn.files import refuse_links
 from msdyn.preprocess.contracts import BackendInfo, Figures, Stage
-from msdyn.scene import Scene, stamp_stage, unstamp_stage
+from msdyn.scene import Scene, StageRecord, stamp_stage, unstamp_stage
 
 __all__ = [
     "CONFIDENCE",
@@ -56,7 +56,7 @@ class StageRecords:
         record = self.record(stage)
         return record["quality"] if record else {}
 
-    def record(self, stage: Stage) -> dict[str, Any] | None:
+    def record(self, stage: Stage) -> StageRecord | None:
         """Return the record of a stage, None where it is not done."""
         if not (self.directory / "scene.json").is_file():
             return None

@@ -245,8 +245,7 @@ class Fitter:
             self._go_back(str(error))
         except torch.OutOfMemoryError as error:
             self._halve_batch(error)
-        progress.n = self.step
-        progress.update(0)
+        progress.update(self.step - progress.done)
 
     def _step_in_parts(self, frames: Int[np.ndarray, " frames"]) -> None:
         """Perform the steps of a batch, one unless the batch has been halved."""

@@ -14,6 +14,7 @@ from msdyn.scene.scene import (
     frame_path,
     read_depth,
 )
+from msdyn.scene.stages import StageRecord
 from msdyn.scene.timeline import Timeline
 from msdyn.scene.tracks import LiftedTracks, canonical_frame, lift_scene_tracks, lift_tracks
 from msdyn.scene.tracks2d import Observations, Tracks, read_tracks, write_tracks
@@ -37,6 +38,7 @@ __all__ = [
     "Scene",
     "SceneInfo",
     "SceneReport",
+    "StageRecord",
     "Timeline",
     "Tracks",
     "Tracks3D",

@@ -173,7 +173,8 @@ def _measured(
     folder: Path, frame: int
 ) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
     """Return the inverse depth of a frame and its weight, as `_measure` has written them."""
-    return tuple(read_npy(frame_path(folder, frame, name)) for name in (_INVERSE, _WEIGHT))
+    inverse, weight = (read_npy(frame_path(folder, frame, name)) for name in (_INVERSE, _WEIGHT))
+    return inverse, weight
 
 
 def _choose(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from msdyn.geometry import nearest_pixels
 from msdyn.preprocess.contracts import Figures, Mask, Verdict
 from msdyn.reading import as_schema
-from msdyn.scene import IGNORE, Tracks
+from msdyn.scene import IGNORE, StageRecord, Tracks
 
 __all__ = ["MOST_DISAGREE", "judge_agreement", "judge_stages", "mask_figures", "worse"]
 
@@ -60,7 +60,7 @@ def mask_figures(tracks: Tracks, masks: Iterable[Mask]) -> Figures:
     }
 
 
-def judge_stages(records: dict[str, dict[str, Any]]) -> dict[str, Verdict]:
+def judge_stages(records: Mapping[str, StageRecord]) -> dict[str, Verdict]:
     """Return the verdict on each finished stage, from its record in `scene.json`.
 
     Cameras from which no depth can be triangulated are usable where depth does not depend on them.
@@ -84,7 +84,7 @@ def judge_stages(records: dict[str, dict[str, Any]]) -> dict[str, Verdict]:
     return verdicts
 
 
-def _judge_stage(stage: str, record: dict[str, Any]) -> Verdict:
+def _judge_stage(stage: str, record: StageRecord) -> Verdict:
     """Return the verdict on a stage from its own record."""
     quality = record["quality"]
     if "verdict" in quality:
