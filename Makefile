@@ -16,7 +16,7 @@ ifdef SHAPES
 PYTEST += --jaxtyping-packages=msdyn,typecheck.check
 endif
 
-.PHONY: demo test test-reliability check clean
+.PHONY: demo test test-reliability audit check clean
 
 demo: $(INSTALLED)
 	$(BIN)/msdyn-demo
@@ -33,13 +33,24 @@ check: $(INSTALLED) build/typecheck/msdyn/preprocess
 	$(BIN)/pyright
 
 # uv resolves and installs in a fifth of pip's time; torch is the one that pip finds, and pip does
-# all of it where uv cannot, as behind an index of one's own.
-$(INSTALLED): setup.py constraints.txt
+# all of it where uv cannot, as behind an index of one's own. For Python 3.11 all packages but torch
+# are those of the lock, by their hashes.
+LOCKED := --no-deps --require-hashes -r requirements.lock
+$(INSTALLED): setup.py constraints.txt requirements.lock
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --no-compile -c constraints.txt torch uv
+	$(BIN)/pip install --quiet --no-compile -c constraints.txt uv
+	if $(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then \
+		VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet $(LOCKED) || \
+			$(BIN)/pip install --quiet --no-compile $(LOCKED); fi
+	$(BIN)/pip install --quiet --no-compile -c constraints.txt torch
 	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet -c constraints.txt -e '.[test]' || \
 		$(BIN)/pip install --quiet --no-compile -c constraints.txt -e '.[test]'
 	touch $@
+
+# Installed packages against the lock; `make audit ADVISORIES=PyPI-all.zip` also against a file of
+# advisories (tools/audit.py). No registry is asked about any package.
+audit: $(INSTALLED)
+	$(BIN)/python tools/audit.py $(if $(ADVISORIES),--advisories $(ADVISORIES))
 
 # The folder preprocess/ is installed as msdyn.preprocess; pyright finds it there through this link.
 build/typecheck/msdyn/preprocess:

@@ -185,7 +185,8 @@ def find_checkpoint(model: str, *, offline: bool) -> Availability:
         return Availability("no", "not on this disk, and HF_HUB_OFFLINE is set")
     url = huggingface_hub.hf_hub_url(model, "config.json", revision=_revision(model))
     try:
-        huggingface_hub.get_hf_file_metadata(url, timeout=TIMEOUT_SECONDS)
+        with _network(allowed=True):
+            huggingface_hub.get_hf_file_metadata(url, timeout=TIMEOUT_SECONDS)
     except Exception as error:  # of any kind: without the hub there is another backend
         return Availability("no", f"not on this disk, and not to be fetched ({one_line(error)})")
     size = CHECKPOINTS[model].megabytes if model in CHECKPOINTS else None
@@ -210,8 +211,6 @@ def _is_cached(model: str) -> bool:
 
 def _announce(model: str) -> None:
     """Say in one line what is about to be fetched, and its licence."""
-    if _is_cached(model):
-        return
     known = CHECKPOINTS.get(model)
     size = f"about {known.megabytes} MB, " if known else ""
     revision = _revision(model) or "its newest revision, which is not pinned"
@@ -241,14 +240,15 @@ def load_pretrained(architecture: str, model: str, *, offline: bool) -> Any:
     folder = folder_of(model)
     try:
         kind = transformers_class(architecture)
-        if folder is None and not offline:
+        local = offline or folder is not None or _is_cached(model)
+        if not local:
             _announce(model)
         options = {} if model not in CHECKPOINTS else {"use_safetensors": True}
-        with _quiet():
+        with _quiet(), _network(allowed=not local):
             loaded, report = kind.from_pretrained(
                 model if folder is None else str(folder),
                 revision=_revision(model) or "main",
-                local_files_only=offline or folder is not None,
+                local_files_only=local,
                 output_loading_info=True,
                 **options,
             )
@@ -279,6 +279,26 @@ def transformers_class(name: str) -> Any:
         raise MissingExtraError("transformers is not installed: pip install 'msdyn[preprocess]'")
     # Not an import statement: the type checker would read the whole package, for half a minute.
     return getattr(importlib.import_module("transformers"), name)
+
+
+@contextlib.contextmanager
+def _network(*, allowed: bool) -> Iterator[None]:
+    """Let the package of the hub open sockets or not, and send nothing about this machine.
+
+    It asks the hub for a list of programs even where only local files are wanted.
+    """
+    from huggingface_hub import constants
+
+    values = {"HF_HUB_OFFLINE": constants.HF_HUB_OFFLINE or not allowed}
+    values["HF_HUB_DISABLE_TELEMETRY"] = True
+    kept = {name: getattr(constants, name) for name in values}
+    for name, value in values.items():
+        setattr(constants, name, value)
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(constants, name, value)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from bench_viewer import STEPS, open_viewer, rotating_cloud
 from browser import Browser
+from reverse_proxy import Proxy
 
 from msdyn.view import Viewer
 
@@ -106,3 +107,21 @@ def test_on_a_phone(tmp_path):
             assert browser.errors() == []
     finally:
         viewer.stop()
+
+
+@pytest.mark.slow
+def test_behind_a_proxy_below_a_path(tmp_path):
+    """The page finds its websocket, and the token leaves the address bar."""
+    with shown(tmp_path / "direct") as (viewer, browser):
+        proxy = Proxy(viewer.access.port, pass_host=True, strip=False)
+        before = len(viewer.server.get_clients())
+        for end in ("/msdyn/", "/msdyn"):
+            browser.open(f"http://{proxy.address}{end}?token={viewer.access.token}")
+            browser.until("document.body.innerText.includes('Connected')")
+            assert browser.run("location.href").startswith(f"http://{proxy.address}{end}")
+            assert "token" not in browser.run("location.href")
+        browser.open(f"http://{proxy.address}/msdyn/")  # the cookie alone
+        browser.until("document.body.innerText.includes('Connected')")
+        assert len(viewer.server.get_clients()) >= before
+        assert browser.errors() == []
+        proxy.listening.close()
