@@ -94,6 +94,7 @@ def kill_often(command, folder, out, arguments, patterns):
             in_order = False
         if not in_order:
             bad.append((number.name, round(wait, 2), process.returncode, error[-500:]))
+    print(*bad, sep="\n")
     print(f"{command}: {kills - len(bad)} of {kills} ends in order, {finished} runs finished")
     return bad
 
