@@ -160,6 +160,21 @@ def test_outside_of_commands_the_signal_comes_after_the_block():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_a_signal_at_the_end_of_the_interpreter_is_ignored():
+    """A finished command exits with its own code."""
+    late = "import atexit\natexit.register(lambda: (ready(), time.sleep(0.5)))\n"
+    # The last to be registered is the first to be called.
+    code = (
+        START.replace("interruption.install()", "") + late + "interruption.install(); sys.exit(3)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert (process.communicate()[1], process.returncode) == ("", 3)
+
+
 SCRIPT = "import sys\nfrom msdyn.cli.fit import main\nsys.exit(main())\n"
 
 
