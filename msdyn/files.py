@@ -134,10 +134,14 @@ def opened_root(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        gone = _vanished_root()
-        if gone is None or isinstance(error, ResourceError):
+        if isinstance(error, ResourceError):
             raise
-        raise gone from error
+        told = _vanished_root()
+        if told is None and not isinstance(error, MsdynError):
+            told = full_disk(error, folder)
+        if told is None:
+            raise
+        raise told from error
     finally:
         _roots.pop(key, None)
 
@@ -199,12 +203,12 @@ def _told_in_one_line(path: Path, temporary: Path | None = None) -> Iterator[Non
         told = disk_error(error, path)
         if told is None and temporary is not None and temporary.exists():
             told = refused_space(temporary)
-            told = told and ResourceError(str(told).replace(str(temporary), str(path)))
         if told is None and isinstance(error, FileNotFoundError) and not path.parent.is_dir():
             told = ResourceError(f"{path.parent}: the folder vanished while it was written to")
         if told is None:
             raise
-        raise told from error
+        # The user knows the file by its own name.
+        raise ResourceError(str(told).replace(str(temporary), str(path))) from error
 
 
 def _sync(path: Path) -> None:

@@ -18,6 +18,7 @@ alone) postponed signals are sent again at the end of the block, to whoever hand
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import shutil
@@ -75,6 +76,7 @@ def install() -> None:
         return
     _state.owner = os.getpid()
     reinstall()
+    atexit.register(_ignore)
     if hasattr(signal, "set_wakeup_fd") and os.name == "posix":
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
@@ -84,6 +86,13 @@ def install() -> None:
         threading.Thread(
             target=_watch, args=(reading,), name="msdyn-interruption", daemon=True
         ).start()
+
+
+def _ignore() -> None:
+    """Ignore signals while the interpreter ends: the command is done, and nobody handles them."""
+    if _state.owner == os.getpid():
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def reinstall() -> None:

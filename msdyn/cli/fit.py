@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -81,7 +80,6 @@ def _fit(command: FitCommand) -> None:
         from msdyn.scene import Scene
         from msdyn.view import write_report
 
-    logging.basicConfig(format="%(message)s")
     config = command.config
     scene = Scene(config.scene)
     watch = _watch(scene, command.port) if command.view else None

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from msdyn.geometry import Cameras, project, transform_points
+from msdyn.io import load_pycolmap
 from msdyn.preprocess.contracts import SparsePoints
 from msdyn.preprocess.multiview.triangulation import triangulate
 from msdyn.scene import Tracks
@@ -156,8 +157,7 @@ def _pose(
 
     LO-RANSAC over minimal samples, then refinement of the inliers under a Cauchy loss.
     """
-    import pycolmap
-
+    pycolmap = load_pycolmap()
     (fx, _, cx), (_, fy, cy) = intrinsics[:2]
     # The size of the image is not used.
     camera = pycolmap.Camera(model="PINHOLE", width=1, height=1, params=[fx, fy, cx, cy])

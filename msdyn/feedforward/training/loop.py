@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from msdyn.feedforward.training.sources import (
     numbered_generator,
     with_other_colours,
 )
+from msdyn.interruption import postponed, tell
 
 __all__ = ["Trainer"]
 
@@ -111,35 +113,44 @@ class Trainer:
         records = Records(folder, self.step) if self.processes.first else None
         sums: dict[str, float] = {}
         count, start = 0, time.monotonic()
-        while self.step < end:
-            stage = self._stage.name
-            try:
-                values = self.train_step()
-            except KeyboardInterrupt:
-                if self.processes.count == 1:
+        # Several processes would have to agree on a step.
+        alone = self.processes.count == 1
+        with postponed() if alone else nullcontext(lambda: False) as asked:
+            while self.step < end and not asked():
+                stage = self._stage.name
+                try:
+                    values = self.train_step()
+                except KeyboardInterrupt:
+                    if self.processes.count == 1 and not asked():
+                        self._save_interrupted(folder)
+                    raise
+                for name, value in values.items():
+                    sums[name] = sums.get(name, 0.0) + value
+                count += 1
+                if each is not None:
+                    each(self)
+                if self.step % self.config.log_every == 0:
+                    entry: dict[str, Any] = {"step": self.step, "stage": stage}
+                    entry |= {name: value / count for name, value in sums.items()}
+                    entry |= {"seconds_per_step": (time.monotonic() - start) / count}
+                    if records is not None:
+                        records.add(entry | {"skipped": self.skipped})
+                    sums, count, start = {}, 0, time.monotonic()
+                if self.step % self.config.save_every == 0 or self.step == end:
                     self.save(folder)
-                raise
-            for name, value in values.items():
-                sums[name] = sums.get(name, 0.0) + value
-            count += 1
-            if each is not None:
-                each(self)
-            if self.step % self.config.log_every == 0:
-                entry: dict[str, Any] = {"step": self.step, "stage": stage}
-                entry |= {name: value / count for name, value in sums.items()}
-                entry |= {"seconds_per_step": (time.monotonic() - start) / count}
-                if records is not None:
-                    records.add(entry | {"skipped": self.skipped})
-                sums, count, start = {}, 0, time.monotonic()
-            if self.step % self.config.save_every == 0 or self.step == end:
-                self.save(folder)
-                figures = watch(self, records) if watch is not None else {}
-                if records is not None and figures:
-                    records.add({"step": self.step, "unseen": figures})
-                self.processes.wait()
-                start = time.monotonic() if count == 0 else start
+                    figures = watch(self, records) if watch is not None else {}
+                    if records is not None and figures:
+                        records.add({"step": self.step, "unseen": figures})
+                    self.processes.wait()
+                    start = time.monotonic() if count == 0 else start
+            if asked():
+                self._save_interrupted(folder)
         if records is not None:
             records.close()
+
+    def _save_interrupted(self, folder: Path) -> None:
+        self.save(folder)
+        tell(f"step {self.step} of {self.config.steps} is saved, the same command resumes there")
 
     def train_step(self) -> dict[str, float]:
         """Do one step and return the values of the losses, over all processes."""
