@@ -85,7 +85,10 @@ def _preprocess(config: PreprocessConfig) -> int:
         raise
     _print_table(scene)
     if not set(STAGES) <= set(scene.info.stages):
-        return 0
+        # Cameras too poor for the depth to come have ended `preprocess_video`.
+        verdicts = judge_stages(scene.info.stages, triangulated=False)
+        poor = any(verdict.grade == "poor" for verdict in verdicts.values())
+        return 3 if poor and not config.accept_poor else 0
     fitness = measure_fitness(scene)
     _print_reasons(fitness)
     if judge_scene(scene, fitness).grade == "poor" and not config.accept_poor:

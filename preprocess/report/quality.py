@@ -59,10 +59,16 @@ def mask_figures(tracks: Tracks, masks: Iterable[Mask]) -> Figures:
     }
 
 
-def judge_stages(records: dict[str, dict[str, Any]]) -> dict[str, Verdict]:
+def judge_stages(
+    records: dict[str, dict[str, Any]], *, triangulated: bool = True
+) -> dict[str, Verdict]:
     """Return the verdict on each finished stage, from its record in `scene.json`.
 
     Cameras from which no depth can be triangulated are usable where depth does not depend on them.
+
+    Args:
+        records: by stage.
+        triangulated: depth, where it is not done yet, will be triangulated.
     """
     verdicts = {stage: _judge_stage(stage, record) for stage, record in records.items()}
     cameras = records.get("cameras", {}).get("quality", {})
@@ -73,8 +79,15 @@ def judge_stages(records: dict[str, dict[str, Any]]) -> dict[str, Verdict]:
     if cameras.get("ambiguous"):
         reason = verdicts["cameras"].reason.split(":")[0]
     depth = records.get("depth")
-    if reason and depth and depth["backend"] != "fused" and "measured" not in depth["quality"]:
-        source = "of files" if depth["backend"] == "files" else "that of a network"
+    if depth is None:
+        independent = not triangulated
+    else:
+        independent = depth["backend"] != "fused" and "measured" not in depth["quality"]
+    if reason and independent:
+        network = depth is not None and depth["backend"] != "files"
+        source = "that of a network" if network else "of files"
+        if depth is None:
+            source = "not triangulated"
         verdicts["cameras"] = Verdict(
             "usable",
             f"{reason}: depth is {source}",
