@@ -80,23 +80,7 @@ class FileDepth(FileBackend):
             FileNotFoundError: there is no such file or folder.
             InputError: files that are not depth, or do not fit the frames or their size.
         """
-        read: Callable[[int], np.ndarray]
-        if self.path.suffix == ".npz":
-            depths = read_posed_images(self.path).depths
-            assert depths is not None, "every npz of cameras has depth"
-            rows = rows_of_frames(scene, len(depths), f"{self.path}: depth")
-            files, slack = [self.path] * len(scene), MODEL_STEP_PX
-
-            def read(frame: int) -> np.ndarray:
-                depth = depths[rows[frame]].astype(np.float32)
-                return np.where(np.isfinite(depth) & (depth > 0), depth, 0)
-        else:
-            files = frame_files(scene, self.path, DEPTH_SUFFIXES, self.numbering)
-            slack = 1.0
-
-            def read(frame: int) -> np.ndarray:
-                return read_depth_map(files[frame])
-
+        files, read, slack = self._open(scene)
         unit = None if self.scale is None else DepthUnit(self.scale)
         if unit is None and tracks is not None and solution is not None:
             unit = find_unit(tracks.select(tracks.object == STATIC), solution.cameras, read)
@@ -109,6 +93,22 @@ class FileDepth(FileBackend):
             )
         maps = ((file, read(frame)) for frame, file in enumerate(files))
         return DepthResult(Streamed(self._maps(scene, maps, slack, unit or DepthUnit())))
+
+    def _open(self, scene: Scene) -> tuple[list[Path], Callable[[int], np.ndarray], float]:
+        """Return the file of each frame, a function to its stored values, and the slack, px, of
+        their size (see `scale_factor`)."""
+        if self.path.suffix != ".npz":
+            files = frame_files(scene, self.path, DEPTH_SUFFIXES, self.numbering)
+            return files, lambda frame: read_depth_map(files[frame]), 1.0
+        depths = read_posed_images(self.path).depths
+        assert depths is not None, "every npz of cameras has depth"
+        rows = rows_of_frames(scene, len(depths), f"{self.path}: depth")
+
+        def read(frame: int) -> np.ndarray:
+            depth = depths[rows[frame]].astype(np.float32)
+            return np.where(np.isfinite(depth) & (depth > 0), depth, 0)
+
+        return [self.path] * len(scene), read, MODEL_STEP_PX
 
     def _maps(
         self,
