@@ -82,6 +82,8 @@ def preprocess_video(config: PreprocessConfig) -> Scene:
         for stage in ("frames", *run.reads):
             if stage in chosen and stage != "depth":
                 run.bring_up_to_date(stage)
+            if stage == "frames":
+                run.stop_if_blank()
         if "masks" in chosen:
             run.refine_masks()
         if "depth" in chosen or "cameras" in chosen:
@@ -314,6 +316,19 @@ class _Run:
             options=record["options"],
             world_units=solution.world_units,
         )
+
+    def stop_if_blank(self) -> None:
+        """Raise where no frame shows anything: nothing is estimated from them."""
+        record = self.records.record("frames")
+        if self.config.accept_poor or record is None:
+            return
+        blank = len(record["options"].get("blank_frames", ()))
+        if blank and blank == len(record["options"]["source_frames"]):
+            raise PoorInputError(
+                f"{self.config.video}: all {blank} frames are of one brightness (black, white or "
+                "out of focus): there is nothing to reconstruct; choose another part of the video "
+                "(--start, --end)"
+            )
 
     def stop_if_poor(self) -> None:
         """Raise where depth would be triangulated from cameras that are too poor for it."""

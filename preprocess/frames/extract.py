@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from msdyn.errors import InputError
-from msdyn.preprocess.frames.shots import find_cuts
+from msdyn.preprocess.frames.shots import MIN_CONTRAST, find_cuts
 from msdyn.preprocess.frames.sources import Source, open_source, resize_frame
 from msdyn.preprocess.progress import progress
 from msdyn.scene import Timeline, create_scene, frame_path, write_image
@@ -61,8 +61,9 @@ def write_frames(video: Path, directory: Path, options: FrameOptions) -> dict[st
         frame; `source_frame_count`, `source_width`, `source_height`; `source_start_seconds`, the
         time of the first frame; `source_names`, of images; `shots`, their number between --start
         and --end; `timestamps`, "true" or, where the source has none that increase, "nominal";
-        `source_white` of 16-bit images, `source_hdr`, the transfer of a video of high dynamic
-        range; and `source_focal_px`, `source_focal`, the focal length that images recorded.
+        `blank_frames`, those of the scene without contrast; `source_white` of 16-bit images;
+        `source_hdr`, the transfer of a video of high dynamic range; and `source_focal_px`,
+        `source_focal`, the focal length that images recorded.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -82,6 +83,7 @@ def write_frames(video: Path, directory: Path, options: FrameOptions) -> dict[st
         raise InputError(
             f"{video}: one of its {len(source.seconds)} frames is left; raise --fps or --max-frames"
         )
+    blank = np.flatnonzero(source.thumbnails[chosen].std(axis=(1, 2)) < MIN_CONTRAST).tolist()
     width, height = _fit_size(source.width, source.height, options.long_side)
     if min(width, height) < MIN_SIDE:
         raise InputError(
@@ -110,6 +112,8 @@ def write_frames(video: Path, directory: Path, options: FrameOptions) -> dict[st
         "shots": shots,
         "timestamps": "nominal" if source.nominal else "true",
     }
+    if blank:
+        record["blank_frames"] = blank
     if source.files:
         record["source_names"] = [file.name for file in source.files]
     if source.white > IMAGE_WHITE:

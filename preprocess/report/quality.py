@@ -16,6 +16,7 @@ __all__ = ["MOST_DISAGREE", "judge_agreement", "judge_stages", "mask_figures", "
 # Share of pixels whose depth differs by more than 10 % between frames. On clips that can be fitted
 # it is 2 to 8 %, on hard ones 14 to 35 %, where each frame has another scale 70 to 90 %.
 SOME_DISAGREE, MOST_DISAGREE = 0.15, 0.5
+MOST_BLANK = 0.2  # share of the frames
 GRADES = ("good", "usable", "poor")
 
 
@@ -109,6 +110,13 @@ def _judge_stage(stage: str, record: dict[str, Any]) -> Verdict:
 
 def _judge_frames(values: dict[str, Any]) -> Verdict:
     count = len(values.get("source_frames", ())) or 99
+    blank = values.get("blank_frames", ())
+    if blank:
+        return Verdict(
+            "usable" if len(blank) <= MOST_BLANK * count else "poor",
+            f"{len(blank)} of {count} frames are of one brightness ({blank[0]} to {blank[-1]})",
+            "leave them out with --start and --end, or a video editor",
+        )
     if count < 10:
         return Verdict(
             "usable",
