@@ -17,6 +17,7 @@ __all__ = ["MOST_DISAGREE", "judge_agreement", "judge_stages", "mask_figures", "
 # it is 2 to 8 %, on hard ones 14 to 35 %, where each frame has another scale 70 to 90 %.
 SOME_DISAGREE, MOST_DISAGREE = 0.15, 0.5
 MOST_BLANK = 0.2  # share of the frames
+MOST_REPEATED = 0.1
 GRADES = ("good", "usable", "poor")
 
 
@@ -116,6 +117,13 @@ def _judge_frames(values: dict[str, Any]) -> Verdict:
             "usable" if len(blank) <= MOST_BLANK * count else "poor",
             f"{len(blank)} of {count} frames are of one brightness ({blank[0]} to {blank[-1]})",
             "leave them out with --start and --end, or a video editor",
+        )
+    repeated = values.get("repeated_frames", 0)
+    if repeated > MOST_REPEATED * count:
+        return Verdict(
+            "usable",
+            f"{repeated} of {count} frames repeat the one before: motion is uneven",
+            "take the frames of its true rate only (--fps)",
         )
     if count < 10:
         return Verdict(

@@ -78,6 +78,16 @@ def test_every_frame_twice(tmp_path):
     frames = np.repeat(panning(FRAMES // 2, SIZE, shift=(3.0, 0.5))[0], 2, axis=0)
     code, scene = run(tmp_path, frames, *UNTIL_CAMERAS)
     assert code == 3 and scene.info.stages["cameras"]["quality"]["motion"] == "rotating"
+    verdict = judge_stages(scene.info.stages)["frames"]
+    assert verdict.grade == "usable" and "6 of 12 frames repeat the one before" in verdict.reason
+    assert "repeated_frames" not in moving_once(tmp_path).info.stages["frames"]["options"]
+
+
+def moving_once(folder):
+    """Return the scene of a clip whose every frame differs from the one before."""
+    frames = panning(FRAMES, SIZE, shift=(2.0, 0.5))[0]
+    (folder / "once").mkdir()
+    return run(folder / "once", frames, "--only", "frames")[1]
 
 
 @pytest.mark.parametrize("shown", [range(9, FRAMES), range(5, 7)])
