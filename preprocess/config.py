@@ -139,7 +139,7 @@ class PreprocessConfig(Options):
     """NUMBER FRAME STEP: what numbers in the names of your files count. The file of this number is
     of this frame of the video (from 0), each next number so many frames later: 1 0 1 for names from
     1, 1 0 2 for every second frame. By default it is told by the names, of cameras also by
-    tracks."""
+    tracks. Depth and masks go by it where that gives a file for every frame."""
     world_units: Literal["metric", "arbitrary"] = "arbitrary"
     """Units of cameras from files: metric (metres) or arbitrary."""
 

@@ -114,7 +114,8 @@ def frame_files(
         scene: the scene.
         folder: of files, all of the first of the suffixes that there is.
         suffixes: with their dot.
-        numbering: what the numbers in the names mean; otherwise that is told by the names.
+        numbering: what the numbers in the names mean, where that gives a file for every frame;
+            otherwise it is told by the names.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -182,10 +183,10 @@ def _rows_of_files(
     options = scene.info.stages["frames"]["options"]
     kept, count = options["source_frames"], options["source_frame_count"]
     numbers = frame_numbers([file.name for file in files])
-    if numbering is not None:
-        if numbers is None:
-            raise InputError(f"{what}: --numbering needs names that end with different numbers")
-        return _by_frame(scene, what, numbering.frames(numbers).tolist())
+    if numbering is not None and numbers is not None:
+        frames = numbering.frames(numbers).tolist()
+        if set(kept) <= set(frames):  # otherwise it is said of other files, as of cameras
+            return _by_frame(scene, frames)
     if "source_names" in options:
         stems = {file.stem: row for row, file in enumerate(files)}
         wanted = [Path(options["source_names"][frame]).stem for frame in kept]
@@ -203,7 +204,7 @@ def _rows_of_files(
     if len(possible) > 1 and len(exact) == 1:
         possible = exact
     if len(possible) == 1 and set(kept) <= set(possible[0]):
-        return _by_frame(scene, what, possible[0])
+        return _by_frame(scene, possible[0])
     if len(possible) > 1 and all(set(kept) <= set(reading) for reading in possible):
         raise InputError(
             f"{what}: they may be numbered from 0 or from 1 ({files[0].name} to {files[-1].name}); "
@@ -223,18 +224,10 @@ def _rows_of_files(
     )
 
 
-def _by_frame(scene: Scene, what: str, frames: list[int]) -> list[int]:
+def _by_frame(scene: Scene, frames: list[int]) -> list[int]:
     """Return the row of each frame of the scene among files of these frames of the video."""
-    kept = scene.info.stages["frames"]["options"]["source_frames"]
     row_of = {frame: row for row, frame in enumerate(frames)}
-    missing = [frame for frame in kept if frame not in row_of]
-    if missing:
-        raise InputError(
-            f"{what}: expected one for each of the {len(kept)} frames kept, got none for "
-            f"{len(missing)} of them: frame {', '.join(map(str, missing[:MOST_NAMED]))}"
-            f"{', ...' if len(missing) > MOST_NAMED else ''} of the video"
-        )
-    return [row_of[frame] for frame in kept]
+    return [row_of[frame] for frame in scene.info.stages["frames"]["options"]["source_frames"]]
 
 
 def _is_run(numbers: list[int]) -> bool:

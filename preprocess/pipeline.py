@@ -72,8 +72,9 @@ def preprocess_video(config: PreprocessConfig) -> Scene:
         FileNotFoundError: the video or a file of a `files` backend is missing.
         InputError: the video or such a file is invalid, the directory is of something else, or
             there is no such device.
-        PoorInputError: the cameras are too poor for triangulated depth and `accept_poor` is not
-            set; frames, tracks, masks and cameras are written all the same.
+        PoorInputError: the cameras are too poor for triangulated depth, also where depth is not
+            made now, and `accept_poor` is not set; frames, tracks, masks and cameras are written
+            all the same.
     """
     choose_device(config.device)
     with writing_to(config.directory):
@@ -89,10 +90,12 @@ def _preprocess(config: PreprocessConfig) -> Scene:
         for stage in ("frames", *run.reads):
             if stage in chosen and stage != "depth":
                 run.bring_up_to_date(stage)
+            if stage == "frames":
+                run.stop_if_blank()
         if "masks" in chosen:
             with progress_stage("masks, with the cameras"):
                 run.refine_masks()
-        if "depth" in chosen or "cameras" in config.only:
+        if "depth" in chosen or "cameras" in chosen:
             run.stop_if_poor()
         if "depth" in chosen:
             run.bring_up_to_date("depth")
@@ -206,7 +209,7 @@ class _Run:
         if stage == "frames":
             digest = self.digests.frames
         else:
-            digest = self.digests.of(stage, self.backends.info(stage), self.reads[stage])
+            digest = self.digests.of(stage, self.backends.info(stage), self._read_now(stage))
         record = self.records.record(stage)
         if record and record["input_hash"] == digest and self.records.complete(stage):
             _log.info("%s: up to date", stage)
@@ -329,9 +332,24 @@ class _Run:
             world_units=solution.world_units,
         )
 
+    def stop_if_blank(self) -> None:
+        """Raise where no frame shows anything: nothing is estimated from them."""
+        record = self.records.record("frames")
+        if self.config.accept_poor or record is None:
+            return
+        blank = len(record["options"].get("blank_frames", ()))
+        if blank and blank == len(record["options"]["source_frames"]):
+            raise PoorInputError(
+                f"{self.config.video}: all {blank} frames are of one brightness (black, white or "
+                "out of focus): there is nothing to reconstruct; choose another part of the video "
+                "(--start, --end)"
+            )
+
     def stop_if_poor(self) -> None:
         """Raise where depth would be triangulated from cameras that are too poor for it."""
         if self.config.accept_poor or not self.specs["depth"].triangulates:
+            return
+        if self.records.record("cameras") is None:
             return
         verdict = self._solution().verdict
         if verdict.grade == "poor":
@@ -367,7 +385,7 @@ class _Run:
 
     def _solve(self) -> CameraSolution:
         """Return the result of the cameras backend for the present tracks and masks."""
-        scene, needs = self.records.scene(), self.reads["cameras"]
+        scene, needs = self.records.scene(), self._read_now("cameras")
         tracks = scene.tracks if "tracks" in needs else None
         masks = StoredMasks(scene) if "masks" in needs else None
         if masks is not None and self.records.quality("masks").get("needs_cameras"):
@@ -379,13 +397,18 @@ class _Run:
 
     def _estimate_depth(self, scene: Scene) -> DepthResult:
         """Return the result of the depth backend."""
-        needs = self.reads["depth"]
+        needs = self._read_now("depth")
         return self.backends.depth.estimate(
             scene,
             scene.tracks if "tracks" in needs else None,
             StoredMasks(scene) if "masks" in needs else None,
             self._solution() if "cameras" in needs else None,
         )
+
+    def _read_now(self, stage: BackendStage) -> tuple[Stage, ...]:
+        """Return what a stage reads: what it needs, and what helps it if that is done."""
+        needs = self.specs[stage].needs
+        return tuple(s for s in self.reads[stage] if s in needs or self.records.record(s))
 
     def _write_solution(self, solution: CameraSolution) -> Figures:
         self._read_solution = None

@@ -99,6 +99,7 @@ def register_backend(
     needs: Needs,
     model: str | None = ...,
     triangulates: bool = ...,
+    helped_by: Needs = ...,
 ) -> Callable[[type[OfDepth]], type[OfDepth]]: ...
 def register_backend(
     stage: BackendStage,

@@ -37,8 +37,11 @@ def _demo(config: DemoConfig) -> None:
     _print_run("cameras and depth of the recording", metrics["recording"])
     if config.bare:
         _print_run("everything from the mp4 alone", metrics["bare"])
-        difference = metrics["bare"]["full"]["mpsnr"] - metrics["recording"]["full"]["mpsnr"]
-        print(f"\ndifference of the mp4 alone to the recording: {difference:+.2f} dB")
+        bare, recording = (metrics[run]["full"]["mpsnr"] for run in ("bare", "recording"))
+        difference = "not known"
+        if bare is not None and recording is not None:
+            difference = f"{bare - recording:+.2f} dB"
+        print(f"\ndifference of the mp4 alone to the recording: {difference}")
     folder = config.out / "bare" if config.bare else config.out
     novel = metrics["bare" if config.bare else "recording"].get("novel_view")
     if novel:
@@ -53,10 +56,13 @@ def _print_run(title: str, figures: dict[str, Any]) -> None:
     for key, name in _ROWS.items():
         row = figures[key]
         tracks = row.get("tracks")
-        error = f"{100 * tracks['epe3d_moving']:9.1f} cm" if tracks else ""
-        print(
-            f"{name:<26} {row['mpsnr']:>7.2f} {row['mssim']:>7.3f} {row['ssim']:>7.3f} {error:>12}"
+        moving = tracks["epe3d_moving"] if tracks else None
+        error = "" if moving is None else f"{100 * moving:9.1f} cm"
+        quality = " ".join(
+            f"{'-' if row[key] is None else format(row[key], f'.{digits}f'):>7}"
+            for key, digits in (("mpsnr", 2), ("mssim", 3), ("ssim", 3))
         )
+        print(f"{name:<26} {quality} {error:>12}")
     seconds = figures["seconds"]
     stages = ", ".join(f"{name} {value:.0f}" for name, value in seconds.items())
     print(f"seconds: {stages}; {sum(seconds.values()):.0f} in all")

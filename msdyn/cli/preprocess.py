@@ -67,9 +67,9 @@ def _preprocess(config: PreprocessConfig) -> int:
         raise
     print_table(scene)
     if not set(STAGES) <= set(scene.info.stages):
-        judged = judge_stages(scene.info.stages)
-        # Poor cameras have ended the run above, unless depth does not depend on them.
-        poor = [s for s in config.only if s != "cameras" and judged[s].grade == "poor"]
+        # Cameras too poor for the depth to come have ended `preprocess_video`.
+        verdicts = judge_stages(scene.info.stages, triangulated=False)
+        poor = any(verdict.grade == "poor" for verdict in verdicts.values())
         return 3 if poor and not config.accept_poor else 0
     with stage("how the parts fit"):
         fitness = measure_fitness(scene)

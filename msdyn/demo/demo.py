@@ -20,7 +20,7 @@ import numpy as np
 from msdyn.demo.config import DemoConfig
 from msdyn.demo.pictures import save_comparison_sheet
 from msdyn.evaluate import Variant, evaluate_tracks, evaluate_views
-from msdyn.files import write_json
+from msdyn.files import without_nan, write_json
 from msdyn.fit import FitConfig, fit_scene, preset
 from msdyn.io import write_video
 from msdyn.preprocess import PreprocessConfig, preprocess_video
@@ -45,7 +45,8 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
     """Run the demo and return the content of `metrics.json`.
 
     The figures with the recording's depth and cameras are under "recording"; with `bare`, they are
-    reused from an earlier run if there is one, and those of the mp4 alone are under "bare".
+    reused from an earlier run if there is one, and those of the mp4 alone are under "bare". Figures
+    that a short clip does not have are None.
     """
     clip = _clip(config)
     metrics_path = config.out / "metrics.json"
@@ -56,10 +57,10 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
     if metrics.get("options") != options:
         metrics = {"options": options, "msdyn": __version__}
     if "recording" not in metrics or not config.bare:
-        metrics["recording"] = _reconstruct(config, clip, config.out, bare=False)
+        metrics["recording"] = without_nan(_reconstruct(config, clip, config.out, bare=False))
         write_json(metrics_path, metrics)
     if config.bare:
-        metrics["bare"] = _reconstruct(config, clip, config.out / "bare", bare=True)
+        metrics["bare"] = without_nan(_reconstruct(config, clip, config.out / "bare", bare=True))
         write_json(metrics_path, metrics)
     return metrics
 

@@ -14,7 +14,7 @@ from msdyn.geometry import Cameras
 from msdyn.io import PosedImages, read_posed_images
 from msdyn.preprocess.cameras.camera_motion import motion_of_given
 from msdyn.preprocess.cameras.known_intrinsics import checked_intrinsics
-from msdyn.preprocess.cameras.numbering import choose_reading, possible_readings
+from msdyn.preprocess.cameras.numbering import choose_reading, possible_readings, track_error
 from msdyn.preprocess.cameras.reliability import MIN_REGISTERED, judge_cameras
 from msdyn.preprocess.contracts import (
     BackendOptions,
@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 
 MODEL_STEP_PX = 16.0
 """Networks round sizes to multiples of 14 or 16 px."""
+POOR_FIT = 0.02  # of the longer side of the image: the error of static tracks
 
 
 @register_backend("cameras", "files", needs=("frames",), helped_by=("tracks", "masks"))
@@ -63,7 +64,8 @@ class FileCameras(FileBackend):
     def solve(self, scene: Scene, tracks: Tracks | None, masks: Masks | None) -> CameraSolution:
         """Return the cameras of the frames of the scene, scaled to the size of its images.
 
-        The figures: `layout` of the file; `resampled`, the factor of the image size; and where
+        The figures: `layout` of the file; `resampled`, the factor of the image size;
+        `track_error_px`, of static tracks; `numbering`, what names were taken for; and where
         frames have no camera, `registered_frames` of `frames`, `placed_by_tracks`. A camera that is
         static or only rotates is judged as one that is estimated.
 
@@ -109,8 +111,13 @@ class FileCameras(FileBackend):
             )
         figures = motion_of_given(cameras, static)
         motion = figures.motion if verdict.grade != "poor" else "unknown"
+        error = track_error(np.where(known, np.arange(len(scene)), -1), cameras, static)
+        if error is not None and np.isfinite(error):
+            quality["track_error_px"] = round(error, 3)
         if motion != "unknown":
             verdict = judge_cameras(figures)
+        elif error is not None and error > POOR_FIT * max(width, height):
+            verdict = _contradicted(self.path, error)
         if np.isfinite(figures.background_px):
             quality["background_motion_px"] = round(figures.background_px, 3)
             quality["unexplained_by_turning_degrees"] = round(figures.parallax, 4)
@@ -142,6 +149,17 @@ class FileCameras(FileBackend):
             return posed.cameras[np.maximum(reading.rows, 0)], reading.rows >= 0, reading.text
         rows = rows_of_frames(scene, count, f"{self.path}: frames")
         return posed.cameras[rows], np.ones(len(rows), bool), ""
+
+
+def _contradicted(path: Path, error: float) -> Verdict:
+    """Return the verdict on cameras that static tracks contradict; see `track_error`."""
+    where = f"{error:.1f} px from where" if np.isfinite(error) else "of points behind"
+    return Verdict(
+        "poor",
+        f"{path}: most static tracks are {where} these cameras "
+        f"{'put them' if np.isfinite(error) else ''}".rstrip(),
+        "check the cameras: of another clip, of other frames, or with other axes?",
+    )
 
 
 def _complete(

@@ -28,7 +28,7 @@ from msdyn.preprocess.multiview.absolute_pose import longest_in_cells
 from msdyn.preprocess.multiview.triangulation import triangulate
 from msdyn.scene import Scene, Tracks
 
-__all__ = ["Reading", "choose_reading", "possible_readings"]
+__all__ = ["Reading", "choose_reading", "possible_readings", "track_error"]
 
 # Readings whose error is within this factor, or this many px, of the lowest fit as well.
 AS_GOOD, AS_GOOD_PX = 1.25, 0.05
@@ -118,7 +118,7 @@ def choose_reading(
     """
     if len(readings) == 1:
         return readings[0], ""
-    measured = [_error(reading, cameras, tracks) for reading in readings]
+    measured = [track_error(reading.rows, cameras, tracks) for reading in readings]
     told = any(error is not None for error in measured)
     errors = [np.inf if error is None else error for error in measured]
     best = min(errors)
@@ -155,6 +155,38 @@ def choose_reading(
         f"{what}: taken for {as_good[0].text}, as the tracks show ({best:.2f} px off; "
         f"{others[0][0]:.2f} px as {others[0][1]})"
     )
+
+
+def track_error(
+    rows: Int[np.ndarray, " frames"], cameras: Cameras, tracks: Tracks | None
+) -> float | None:
+    """Return the median distance, px, of static tracks from points triangulated from them.
+
+    Args:
+        rows: [T] the camera of each frame, -1 where it has none.
+        cameras: in px of the scene.
+        tracks: static tracks.
+
+    Returns:
+        The distance; infinite if most points are behind a camera; None where too few tracks are
+        observed in three frames with a camera.
+    """
+    known = np.flatnonzero(rows >= 0)
+    if tracks is None or len(known) < 3:
+        return None
+    sampled = known[np.unique(np.linspace(0, len(known) - 1, FRAMES_SAMPLED).astype(int))]
+    chosen = np.unique(np.concatenate([longest_in_cells(tracks, int(t)) for t in sampled]))
+    if len(chosen) > TRACKS:
+        chosen = np.sort(np.random.default_rng(0).choice(chosen, TRACKS, replace=False))
+    point, frame, xy, confidence = tracks.select(chosen).observations()
+    used = rows[frame] >= 0
+    used &= np.bincount(point[used], minlength=len(chosen))[point] >= 3
+    if len(np.unique(point[used])) < MIN_TRACKS:
+        return None
+    placed = cameras[np.maximum(rows, 0)]
+    solved = triangulate(placed, point[used], frame[used], xy[used], confidence[used])
+    ahead = solved.in_front[point[used]]
+    return float(np.median(np.where(ahead, solved.error, np.inf)))
 
 
 def _by_name(options: dict, names: tuple[str, ...]) -> list[Reading]:
@@ -217,30 +249,6 @@ def _reading(
     row_of = {frame: row for row, frame in enumerate(frames) if frame >= 0}
     rows = np.array([row_of.get(frame, -1) for frame in kept], int)
     return Reading(rows, text, option, likely)
-
-
-def _error(reading: Reading, cameras: Cameras, tracks: Tracks | None) -> float | None:
-    """Return the median distance, px, of static tracks from points triangulated from them.
-
-    Infinite if most of these are behind a camera; None where too few tracks are observed in three
-    frames with a camera.
-    """
-    known = np.flatnonzero(reading.rows >= 0)
-    if tracks is None or len(known) < 3:
-        return None
-    sampled = known[np.unique(np.linspace(0, len(known) - 1, FRAMES_SAMPLED).astype(int))]
-    rows = np.unique(np.concatenate([longest_in_cells(tracks, int(t)) for t in sampled]))
-    if len(rows) > TRACKS:
-        rows = np.random.default_rng(0).choice(rows, TRACKS, replace=False)
-    point, frame, xy, confidence = tracks.select(np.sort(rows)).observations()
-    used = reading.rows[frame] >= 0
-    used &= np.bincount(point[used], minlength=len(rows))[point] >= 3
-    if len(np.unique(point[used])) < MIN_TRACKS:
-        return None
-    placed = cameras[np.maximum(reading.rows, 0)]
-    solved = triangulate(placed, point[used], frame[used], xy[used], confidence[used])
-    ahead = solved.in_front[point[used]]
-    return float(np.median(np.where(ahead, solved.error, np.inf)))
 
 
 def _ordinal(number: int) -> str:

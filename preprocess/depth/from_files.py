@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+import logging
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
 
 from msdyn.errors import InputError
 from msdyn.io import DEPTH_SUFFIXES, read_depth_map, read_posed_images
@@ -21,6 +21,7 @@ from msdyn.preprocess.contracts import (
     FileBackend,
     Masks,
 )
+from msdyn.preprocess.depth.units import DepthUnit, find_unit
 from msdyn.preprocess.frame_matching import (
     Numbering,
     frame_files,
@@ -31,19 +32,21 @@ from msdyn.preprocess.frame_matching import (
 from msdyn.preprocess.progress import progress
 from msdyn.preprocess.registry import register_backend
 from msdyn.preprocess.streamed import Streamed
-from msdyn.scene import Scene, Tracks
+from msdyn.scene import STATIC, Scene, Tracks
 
 __all__ = ["FileDepth"]
 
+_log = logging.getLogger(__name__)
 
-@register_backend("depth", "files", needs=("frames",))
+
+@register_backend("depth", "files", needs=("frames",), helped_by=("tracks", "masks", "cameras"))
 @dataclass(frozen=True)
 class FileDepth(FileBackend):
     """Depth from files: `.npy`, `.exr`, or 16-bit `.png` in units of `scale`; or from one `.npz`
     of MegaSaM or Depth Anything 3."""
 
     scale: float | None = None
-    """Scene units per unit of the files."""
+    """Scene units per unit of the files; None: as static tracks tell."""
     numbering: Numbering | None = None
     """What the numbers in names of files count; by default told by the names."""
 
@@ -61,36 +64,58 @@ class FileDepth(FileBackend):
     ) -> DepthResult:
         """Return the depth maps in scene units.
 
-        The figures: `resampled`, the factor of their size; `known`, the share of pixels with depth.
+        Without a scale of the user, values that are in other units than the cameras, or inverse
+        depth, are converted where static tracks leave no doubt, and a line says so (`units`).
+
+        The figures: `resampled`, the factor of their size; `known`, the share of pixels with depth;
+        `unit`, in words, where values were converted.
+
+        Args:
+            scene: the frames.
+            tracks: those with object 0 are static.
+            masks: not used, `tracks.object` is made of them.
+            solution: the cameras.
 
         Raises:
             FileNotFoundError: there is no such file or folder.
             InputError: files that are not depth, or do not fit the frames or their size.
         """
-        if self.path.suffix == ".npz":
-            return DepthResult(Streamed(self._maps(scene, self._stack(scene), MODEL_STEP_PX)))
-        files = frame_files(scene, self.path, DEPTH_SUFFIXES, self.numbering)
-        if files[0].suffix == ".png" and self.scale is None:
+        files, read, slack = self._open(scene)
+        unit = None if self.scale is None else DepthUnit(self.scale)
+        if unit is None and tracks is not None and solution is not None:
+            unit = find_unit(tracks.select(tracks.object == STATIC), solution.cameras, read)
+            if unit is not None and unit.text:
+                _log.warning("depth: %s: %s, as static tracks show", self.path, unit.text)
+        if unit is None and files[0].suffix == ".png":
             raise InputError(
                 f"{files[0]}: a .png of depth needs --depth-scale, "
                 "the scene units of one step (0.001 for millimetres in metres)"
             )
-        maps = ((file, read_depth_map(file)) for file in files)
-        return DepthResult(Streamed(self._maps(scene, maps, 1.0)))
+        maps = ((file, read(frame)) for frame, file in enumerate(files))
+        return DepthResult(Streamed(self._maps(scene, maps, slack, unit or DepthUnit())))
 
-    def _stack(
-        self, scene: Scene
-    ) -> Iterator[tuple[Path, Float32[np.ndarray, "file_height file_width"]]]:
-        """Yield the depth of each frame from an npz, and its path."""
+    def _open(self, scene: Scene) -> tuple[list[Path], Callable[[int], np.ndarray], float]:
+        """Return the file of each frame, a function to its stored values, and the slack, px, of
+        their size (see `scale_factor`)."""
+        if self.path.suffix != ".npz":
+            files = frame_files(scene, self.path, DEPTH_SUFFIXES, self.numbering)
+            return files, lambda frame: read_depth_map(files[frame]), 1.0
         depths = read_posed_images(self.path).depths
         assert depths is not None, "every npz of cameras has depth"
         rows = rows_of_frames(scene, len(depths), f"{self.path}: depth")
-        for row in rows:
-            depth = depths[row].astype(np.float32)
-            yield self.path, np.where(np.isfinite(depth) & (depth > 0), depth, 0)
+
+        def read(frame: int) -> np.ndarray:
+            depth = depths[rows[frame]].astype(np.float32)
+            return np.where(np.isfinite(depth) & (depth > 0), depth, 0)
+
+        return [self.path] * len(scene), read, MODEL_STEP_PX
 
     def _maps(
-        self, scene: Scene, maps: Iterator[tuple[Path, np.ndarray]], slack: float
+        self,
+        scene: Scene,
+        maps: Iterator[tuple[Path, np.ndarray]],
+        slack: float,
+        unit: DepthUnit,
     ) -> Generator[DepthMap, None, Figures]:
         """Yield depth maps of the size of the scene.
 
@@ -98,11 +123,13 @@ class FileDepth(FileBackend):
             scene: the frames.
             maps: the file and the stored depth [h, w] of each frame.
             slack: px, see `scale_factor`.
+            unit: of the stored values.
         """
         known, factor = [], 1.0
         for file, stored in progress(maps, "depth", total=len(scene)):
-            depth = stored * np.float32(1.0 if self.scale is None else self.scale)
+            depth = unit.depth(stored)
             factor = scale_factor(scene, depth.shape, file, slack)
             known.append(float((depth > 0).mean()))
             yield DepthMap(nearest(depth, scene.size))
-        return {"resampled": factor, "known": round(float(np.mean(known)), 4)}
+        figures: Figures = {"resampled": factor, "known": round(float(np.mean(known)), 4)}
+        return figures | ({"unit": unit.text} if unit.text else {})

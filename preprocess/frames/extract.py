@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 from msdyn.errors import InputError
-from msdyn.preprocess.frames.shots import find_cuts
+from msdyn.preprocess.frames.shots import MIN_CONTRAST, find_cuts
 from msdyn.preprocess.frames.sources import Source, open_source, resize_frame
 from msdyn.preprocess.progress import progress
 from msdyn.scene import Timeline, create_scene, frame_path, write_image
@@ -21,6 +21,9 @@ __all__ = ["FrameOptions", "write_frames"]
 _log = logging.getLogger(__name__)
 
 IMAGE_WHITE = 255
+# Mean difference, in grey levels, of frames that differ, and the least share of such frames in a
+# clip that moves; a frame is a copy of the one before if its difference is below this share.
+MOVING_LEVELS, LEAST_MOVING, REPEATED = 0.5, 0.2, 0.05
 MIN_SIDE = 32
 """Smaller images are too small for optical flow."""
 
@@ -61,8 +64,10 @@ def write_frames(video: Path, directory: Path, options: FrameOptions) -> dict[st
         frame; `source_frame_count`, `source_width`, `source_height`; `source_start_seconds`, the
         time of the first frame; `source_names`, of images; `shots`, their number between --start
         and --end; `timestamps`, "true" or, where the source has none that increase, "nominal";
-        `source_white` of 16-bit images, `source_hdr`, the transfer of a video of high dynamic
-        range; and `source_focal_px`, `source_focal`, the focal length that images recorded.
+        `blank_frames`, those of the scene without contrast; `repeated_frames`, the number of those
+        that are copies of the one before, in a clip that moves; `source_white` of 16-bit images;
+        `source_hdr`, the transfer of a video of high dynamic range; and `source_focal_px`,
+        `source_focal`, the focal length that images recorded.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -82,6 +87,7 @@ def write_frames(video: Path, directory: Path, options: FrameOptions) -> dict[st
         raise InputError(
             f"{video}: one of its {len(source.seconds)} frames is left; raise --fps or --max-frames"
         )
+    blank = np.flatnonzero(source.thumbnails[chosen].std(axis=(1, 2)) < MIN_CONTRAST).tolist()
     width, height = _fit_size(source.width, source.height, options.long_side)
     if min(width, height) < MIN_SIDE:
         raise InputError(
@@ -110,6 +116,11 @@ def write_frames(video: Path, directory: Path, options: FrameOptions) -> dict[st
         "shots": shots,
         "timestamps": "nominal" if source.nominal else "true",
     }
+    if blank:
+        record["blank_frames"] = blank
+    repeated = _repeated(source.thumbnails[chosen])
+    if repeated:
+        record["repeated_frames"] = repeated
     if source.files:
         record["source_names"] = [file.name for file in source.files]
     if source.white > IMAGE_WHITE:
@@ -126,6 +137,16 @@ def write_frames(video: Path, directory: Path, options: FrameOptions) -> dict[st
         record["source_focal_px"] = round(source.focal.px, 2)
         record["source_focal"] = source.focal.text
     return record
+
+
+def _repeated(thumbnails: UInt8[np.ndarray, "frames h w"]) -> int:
+    """Return how many frames repeat the one before, in a clip in which others differ."""
+    pairs = zip(thumbnails, thumbnails[1:], strict=False)
+    change = np.array([np.abs(a.astype(np.int16) - b).mean() for a, b in pairs])
+    moving = change > MOVING_LEVELS
+    if moving.mean() < LEAST_MOVING:
+        return 0
+    return int((change < REPEATED * np.median(change[moving])).sum())
 
 
 def _within(

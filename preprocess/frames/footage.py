@@ -37,12 +37,14 @@ class Footage:
             scene.
         kept: [T] index in this sequence of each frame of the scene, increasing.
         video: where the other frames are read; None if there are none.
+        white: of 16-bit images, the value that is shown white.
     """
 
     scene: Scene
     source_frames: Int[np.ndarray, " frames"]
     kept: Int[np.ndarray, " scene_frames"]
     video: Path | None = None
+    white: int = 255
 
     @classmethod
     def of_scene(cls, scene: Scene) -> Footage:
@@ -70,9 +72,7 @@ class Footage:
         between = np.setdiff1d(np.arange(len(self)), self.kept)
         others: Iterator[np.ndarray] = iter(())
         if self.video is not None and len(between):
-            options = self.scene.info.stages["frames"]["options"]
-            white = options.get("source_white", 255)
-            others = read_source(self.video, self.source_frames[between], white)
+            others = read_source(self.video, self.source_frames[between], self.white)
         scene_frame = dict(zip(self.kept.tolist(), range(len(self.kept)), strict=True))
         for index in range(len(self)):
             if index in scene_frame:
@@ -102,7 +102,8 @@ def open_footage(scene: Scene, video: Path, digest: str | None) -> Footage:
             "gone" if digest is None else "not the file that the frames were taken from",
         )
         return Footage.of_scene(scene)
-    return Footage(scene, frames, np.searchsorted(frames, source), video)
+    white = options.get("source_white", 255)
+    return Footage(scene, frames, np.searchsorted(frames, source), video, white)
 
 
 def steps_between(kept: Int[np.ndarray, " kept"], most: int) -> Int[np.ndarray, " frames"]:

@@ -14,7 +14,7 @@ from jaxtyping import Int, UInt8
 
 from msdyn.preprocess.imaging.flow import estimate_flow
 
-__all__ = ["THUMBNAIL_WIDTH", "find_cuts"]
+__all__ = ["MIN_CONTRAST", "THUMBNAIL_WIDTH", "find_cuts"]
 
 THUMBNAIL_WIDTH = 160
 # The correlation on camel, duck and hand is .73 or more between neighbouring frames; three frames

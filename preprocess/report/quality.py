@@ -17,6 +17,8 @@ __all__ = ["MOST_DISAGREE", "judge_agreement", "judge_stages", "mask_figures", "
 # Share of pixels whose depth differs by more than 10 % between frames. On clips that can be fitted
 # it is 2 to 8 %, on hard ones 14 to 35 %, where each frame has another scale 70 to 90 %.
 SOME_DISAGREE, MOST_DISAGREE = 0.15, 0.5
+MOST_BLANK = 0.2  # share of the frames
+MOST_REPEATED = 0.1
 GRADES = ("good", "usable", "poor")
 
 
@@ -60,10 +62,16 @@ def mask_figures(tracks: Tracks, masks: Iterable[Mask]) -> Figures:
     }
 
 
-def judge_stages(records: Mapping[str, StageRecord]) -> dict[str, Verdict]:
+def judge_stages(
+    records: Mapping[str, StageRecord], *, triangulated: bool = True
+) -> dict[str, Verdict]:
     """Return the verdict on each finished stage, from its record in `scene.json`.
 
     Cameras from which no depth can be triangulated are usable where depth does not depend on them.
+
+    Args:
+        records: by stage.
+        triangulated: depth, where it is not done yet, will be triangulated.
     """
     verdicts = {stage: _judge_stage(stage, record) for stage, record in records.items()}
     cameras = records.get("cameras", {}).get("quality", {})
@@ -74,8 +82,15 @@ def judge_stages(records: Mapping[str, StageRecord]) -> dict[str, Verdict]:
     if cameras.get("ambiguous"):
         reason = verdicts["cameras"].reason.split(":")[0]
     depth = records.get("depth")
-    if reason and depth and depth["backend"] != "fused" and "measured" not in depth["quality"]:
-        source = "of files" if depth["backend"] == "files" else "that of a network"
+    if depth is None:
+        independent = not triangulated
+    else:
+        independent = depth["backend"] != "fused" and "measured" not in depth["quality"]
+    if reason and independent:
+        network = depth is not None and depth["backend"] != "files"
+        source = "that of a network" if network else "of files"
+        if depth is None:
+            source = "not triangulated"
         verdicts["cameras"] = Verdict(
             "usable",
             f"{reason}: depth is {source}",
@@ -97,6 +112,20 @@ def _judge_stage(stage: str, record: StageRecord) -> Verdict:
 
 def _judge_frames(values: dict[str, Any]) -> Verdict:
     count = len(values.get("source_frames", ())) or 99
+    blank = values.get("blank_frames", ())
+    if blank:
+        return Verdict(
+            "usable" if len(blank) <= MOST_BLANK * count else "poor",
+            f"{len(blank)} of {count} frames are of one brightness ({blank[0]} to {blank[-1]})",
+            "leave them out with --start and --end, or a video editor",
+        )
+    repeated = values.get("repeated_frames", 0)
+    if repeated > MOST_REPEATED * count:
+        return Verdict(
+            "usable",
+            f"{repeated} of {count} frames repeat the one before: motion is uneven",
+            "take the frames of its true rate only (--fps)",
+        )
     if count < 10:
         return Verdict(
             "usable",

@@ -36,3 +36,18 @@ def test_the_demo_writes_its_files_and_resumes(tmp_path, small_fits, capsys, mon
     assert demo.main([*TINY, "--out", str(out)]) == 0
     again = read_json(out / "metrics.json")["recording"]
     assert again["full"] == figures["full"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("frames", [2, 3])
+def test_figures_that_a_few_frames_do_not_have_are_left_out(tmp_path, small_fits, capsys, frames):
+    few = ["--frames", str(frames), "--width", "96", "--epochs", "1", "--device", "cpu"]
+    assert demo.main([*few, "--out", str(tmp_path / "demo")]) == 0
+    figures = read_json(tmp_path / "demo" / "metrics.json")["recording"]
+    assert set(figures["full"]) >= {"mpsnr", "ssim"}
+    assert "nan" not in capsys.readouterr().out
+
+
+def test_one_frame_is_refused_in_one_line(tmp_path, capsys):
+    assert demo.main(["--frames", "1", "--out", str(tmp_path / "demo")]) == 2
+    assert capsys.readouterr().err == "error: frames: expected at least 2, got 1\n"

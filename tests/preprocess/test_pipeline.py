@@ -71,10 +71,10 @@ def test_a_second_run_does_nothing(config, ran, with_report):
     "change, again",
     [
         ({"depth_scale": 2.0}, ["depth"]),
-        ({"masks": "none"}, ["masks", "cameras"]),  # depth from files does not depend on them
-        ({"world_units": "arbitrary"}, ["cameras"]),
+        ({"masks": "none"}, ["masks", "cameras", "depth"]),  # static tracks tell its unit
+        ({"world_units": "arbitrary"}, ["cameras", "depth"]),
         ({"max_frames": 6}, list(STAGES)),
-        ({"redo": ("tracks",)}, ["tracks", "tracks", "masks", "cameras"]),
+        ({"redo": ("tracks",)}, ["tracks", "tracks", "masks", "cameras", "depth"]),
     ],
 )
 def test_a_change_runs_that_stage_and_those_that_depend_on_it(config, ran, change, again):
@@ -90,7 +90,7 @@ def test_changed_files_are_read_again(config, clip, ran, tmp_path):
     depth.mkdir()
     for file in (clip / "depth").iterdir():
         np.save(depth / file.name, np.full(SIZE, 3.0, np.float32))
-    config = dataclasses.replace(config, depth_path=depth)
+    config = dataclasses.replace(config, depth_path=depth, depth_scale=1.0)
     preprocess_video(config)
     ran.clear()
     np.save(depth / "00000.npy", np.full(SIZE, 4.0, np.float32))
@@ -104,11 +104,14 @@ def test_changed_files_are_read_again(config, clip, ran, tmp_path):
 
 def test_results_that_were_deleted_are_made_again(config, ran):
     scene = preprocess_video(config)
-    for stage, path in (("depth", "depth/00003.npy"), ("cameras", "cameras.json")):
+    for stages, path in (
+        (["depth"], "depth/00003.npy"),
+        (["cameras", "depth"], "cameras.json"),
+    ):
         ran.clear()
         (scene.directory / path).unlink()
         preprocess_video(config)
-        assert ran == [stage] and (scene.directory / path).is_file()
+        assert ran == stages and (scene.directory / path).is_file()
 
 
 @pytest.mark.parametrize("writer, stage", [("write_mask", "masks"), ("write_depth", "depth")])
