@@ -26,6 +26,7 @@ from exact_fits import moving_points, save_fit  # noqa: E402
 
 from msdyn import io as files  # noqa: E402
 from msdyn.cli import evaluate, preprocess, render  # noqa: E402
+from msdyn.errors import InputError  # noqa: E402
 from msdyn.evaluate.lpips import load_lpips  # noqa: E402
 from msdyn.feedforward.data.convert import find_converter  # noqa: E402
 from msdyn.feedforward.data.library import ClipLibrary  # noqa: E402
@@ -36,7 +37,6 @@ from msdyn.preprocess.frames.sources import open_source  # noqa: E402
 from msdyn.preprocess.masks.from_files import FileMasks  # noqa: E402
 from msdyn.preprocess.masks.prompts import read_prompts  # noqa: E402
 from msdyn.preprocess.tracks.from_files import FileTracks  # noqa: E402
-from msdyn.reading import MOST_FRAMES, read_torch  # noqa: E402, F401
 from msdyn.scene import (  # noqa: E402
     Keypoints,
     Scene,
@@ -389,6 +389,8 @@ def _command(main: Callable, arguments: Callable[[Path], list]) -> Callable[[Pat
         errors = [line for line in err.getvalue().splitlines() if line.startswith("error: ")]
         if code not in (0, 2, 3) or (code == 2) != (len(errors) == 1):
             raise Refused(f"exit {code}, {err.getvalue()[-300:]!r}")
+        if code == 2:
+            raise InputError(errors[0])
 
     return read
 
