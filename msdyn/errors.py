@@ -10,10 +10,22 @@ __all__ = [
 ]
 
 
+_LONGEST = 1600
+
+
 class MsdynError(Exception):
-    """Base of all errors that msdyn raises deliberately."""
+    """Base of all errors that msdyn raises deliberately.
+
+    A message that quotes thousands of characters of a file is shortened in its middle.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: object = "") -> None:
+        text = str(message)
+        if len(text) > _LONGEST:
+            text = f"{text[: _LONGEST // 2]} [...] {text[-_LONGEST // 4 :]}"
+        super().__init__(text)
 
 
 class InputError(MsdynError, ValueError):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -35,12 +38,26 @@ def read_exr(path: str | os.PathLike) -> dict[str, Shaped[np.ndarray, "height wi
         ) from error
     with reading(path, "EXR"):
         # OpenEXR allocates what the header declares, of all parts.
-        with OpenEXR.File(str(path), header_only=True) as file:
+        with _silent(), OpenEXR.File(str(path), header_only=True) as file:
             size = sum(_declared_bytes(part.header) for part in file.parts)
         check_bytes(size, str(path))
         check_packed(path.stat().st_size, size, str(path))
-        with OpenEXR.File(str(path)) as file:
+        with _silent(), OpenEXR.File(str(path)) as file:
             return {name: channel.pixels for name, channel in file.channels().items()}
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Drop what the library itself writes to the standard error about a damaged file."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _declared_bytes(header: dict[str, Any]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import reprlib
@@ -15,6 +16,8 @@ from msdyn.errors import InputError, MsdynError
 __all__ = ["reading", "reason", "required_file", "shown"]
 
 _LONGEST = 200
+_OF_DATA = (None, errno.EINVAL, errno.EOVERFLOW)
+"""Numbers of errors of the system that a damaged file causes, as of a seek to a negative place."""
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
 _SHORT.maxlong = 30
@@ -46,7 +49,7 @@ def reading(path: str | os.PathLike, what: str = "file", *, cure: str = "") -> I
     except MemoryError as error:
         raise InputError(f"{path}: reading this {what} needs more memory than there is") from error
     except Exception as error:
-        of_system = isinstance(error, OSError) and error.errno is not None
+        of_system = isinstance(error, OSError) and error.errno not in _OF_DATA
         if of_system or isinstance(error, FileNotFoundError):
             raise
         if isinstance(error, NameError | ImportError):  # of the program, not of the file

@@ -298,6 +298,13 @@ def test_any_failure_is_an_input_error(error):
     assert "\n" not in str(caught.value)
 
 
+def test_messages_that_quote_a_file_are_shortened():
+    error = InputError("a.json: version: expected 1, got " + "1" * 5000 + "; update")
+    assert len(str(error)) < 2000 and str(error).startswith("a.json: version: expected 1")
+    assert str(error).endswith("; update")
+    assert str(InputError("a.json: short")) == "a.json: short"
+
+
 def test_other_errors_pass():
     for error in (PermissionError(13, "no", "a"), KeyboardInterrupt(), SystemExit(3), NameError()):
         with pytest.raises(type(error)), reading("a.bin"):

@@ -96,6 +96,15 @@ def exr(path, width=4, height=3):
     return depth
 
 
+def test_the_library_says_nothing_of_its_own(tmp_path, capfd):
+    exr(tmp_path / "a.exr")
+    content = bytearray((tmp_path / "a.exr").read_bytes())
+    content[-30:-10] = b"\xff" * 20
+    (tmp_path / "a.exr").write_bytes(content)
+    refused(read_exr, tmp_path / "a.exr", "not a readable EXR")
+    assert capfd.readouterr().err == ""
+
+
 def test_exr(tmp_path):
     depth = exr(tmp_path / "a.exr")
     np.testing.assert_array_equal(read_exr(tmp_path / "a.exr")["Z"], depth)
