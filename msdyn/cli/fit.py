@@ -46,7 +46,7 @@ class FitCommand(FitConfig):
     """quick: minutes on a CPU; default; paper: 500 epochs, for a GPU. Other options override it."""
     view: bool = False
     """Show the running fit in the browser, for connections from this computer only."""
-    port: Annotated[int, Range(1, 65_535)] = 8080
+    port: Annotated[int, Range(1, 65_535, also=(0,))] = 8080
     """Port of --view."""
 
     @classmethod
@@ -94,7 +94,9 @@ def _fit(command: FitCommand) -> None:
     print(f"  msdyn-render {config.out or config.scene} --path auto --out auto.mp4")
 
 
-def _watch(scene: Scene, port: Annotated[int, Range(1, 65_535)]) -> Callable[[Fitter], None]:
+def _watch(
+    scene: Scene, port: Annotated[int, Range(1, 65_535, also=(0,))]
+) -> Callable[[Fitter], None]:
     """Return a callback that shows a fit in the browser; its first call starts the viewer."""
     from msdyn.cli.view import announce
     from msdyn.view import Viewer

@@ -35,8 +35,8 @@ class ViewConfig(Options):
     """Scene directory with a fit, or a sequence.safetensors; the current directory by default."""
     host: str = "127.0.0.1"
     """Address to listen on: by default for this computer only; 0.0.0.0 lets others connect."""
-    port: Annotated[int, Range(1, 65_535)] = 8080
-    """Port to listen on, or the next free one."""
+    port: Annotated[int, Range(1, 65_535, also=(0,))] = 8080
+    """Port to listen on, or the next free one; 0 takes any."""
     source: SequenceSource = "fit"
     """Sequence of the scene directory: the fit, or the prediction of msdyn-predict."""
 
