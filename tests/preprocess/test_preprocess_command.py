@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -61,6 +62,37 @@ def test_the_command_says_poor_in_one_line_and_exits_3(config, poor, capsys):
     assert "bring depth files" in err
     assert (config.out / "preprocess_report.html").is_file()
     assert main([*arguments, "--accept-poor"]) == 0
+
+
+def test_only_some_stages_end_with_the_code_of_what_they_judge(config, poor, capsys):
+    """As the whole run: poor cameras are 3, unless depth does not depend on them."""
+    stages = [part for stage in STAGES[:-1] for part in ("--only", stage)]
+    arguments = [str(config.video), "--out", str(config.out), *stages]
+    assert main(arguments) == 3
+    assert "the camera only turns" in capsys.readouterr().err
+    assert main([*arguments, "--accept-poor"]) == 0
+    assert main([*arguments[:3], "--only", "tracks"]) == 0
+    files = ["--depth", "files", "--depth-path", str(config.depth_path)]
+    assert main([*arguments, *files]) == 0
+
+
+def test_each_verdict_is_printed_once(config, poor, capsys):
+    assert main([str(config.video), "--out", str(config.out)]) == 3
+    out, err = capsys.readouterr()
+    assert (out + err).count("the camera only turns") == 1
+    assert main([str(config.video), "--out", str(config.out), "--accept-poor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    warnings = [line.split(": ", 2)[-1] for line in lines if line.startswith("warning")]
+    assert warnings and len(set(warnings)) == len(warnings)
+
+
+def test_without_a_terminal_every_stage_has_a_line(config, monkeypatch, capfd):
+    monkeypatch.setenv("TQDM_DISABLE", "0")
+    assert main(command(config)) == 0
+    err = capfd.readouterr().err
+    assert "\r" not in err and "\x1b" not in err
+    ends = [line.split(":")[0] for line in err.splitlines() if re.search(r": \d+\.\d s$", line)]
+    assert [name for name in ends if name in STAGES] == list(STAGES)
 
 
 @pytest.mark.parametrize(
