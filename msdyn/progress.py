@@ -28,7 +28,7 @@ __all__ = ["Progress", "end_progress", "stage", "track", "write_line"]
 
 Item = TypeVar("Item")
 
-SILENCE = 1.2
+SILENCE = 1.0
 """Seconds without any line after which a stage is named."""
 PERIOD = 10.0
 """Seconds between lines of a stage."""

@@ -1,6 +1,5 @@
 """Fixtures shared by all tests."""
 
-import functools
 import os
 from collections import Counter
 from dataclasses import replace
@@ -9,12 +8,11 @@ from pathlib import Path
 import jaxtyping
 import pytest
 from hypothesis import settings
-from tqdm import tqdm
 
 # msdyn is imported by the fixtures: the process that starts the others does without it.
 
-# Without progress bars, the standard error stream of commands has nothing but error messages.
-tqdm.__init__ = functools.partialmethod(tqdm.__init__, disable=True)
+# Without progress, the standard error stream of commands has nothing but error messages.
+os.environ["TQDM_DISABLE"] = "1"
 
 # The user's weights are for the user: what tests need of them, they name.
 os.environ.pop("MSDYN_WEIGHTS", None)

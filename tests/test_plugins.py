@@ -105,6 +105,7 @@ OPTIONS = ["--preset", "quick", "--device", "cpu", "--static-gaussians", "800",
 @pytest.fixture
 def plugin(tmp_path, monkeypatch):
     """Return what makes a module and names it in the environment; it is forgotten afterwards."""
+    registry.find_motion("hierarchy")  # imports those of msdyn, once
     monkeypatch.setattr(registry, "_CLASSES", dict(registry._CLASSES))
     monkeypatch.setattr(step, "_LOSSES", dict(step._LOSSES))
 

@@ -46,16 +46,17 @@ def render_to_files(config: RenderConfig) -> list[Path]:
         sequence, what.num_levels(sequence), what.labels(sequence), what.background == "on"
     )
     suffix = "" if config.out is None else config.out.suffix.lower()
-    plan = make_plan(
-        sequence,
-        config.when.normalised_times(sequence.timeline),
-        camera=config.camera,
-        path=config.path,
-        frames=config.frames,
-        fps=config.fps,
-        objects=what.labels(sequence),
-        video=suffix == ".mp4",
-    )
+    with stage("camera path"):
+        plan = make_plan(
+            sequence,
+            config.when.normalised_times(sequence.timeline),
+            camera=config.camera,
+            path=config.path,
+            frames=config.frames,
+            fps=config.fps,
+            objects=what.labels(sequence),
+            video=suffix == ".mp4",
+        )
     out = _output_path(config, plan, suffix)
     if plan.chosen is not None:
         write_line(f"path auto: {plan.chosen}")

@@ -37,7 +37,7 @@ class ViewConfig(Options):
     """Scene directory with a fit, or a sequence.safetensors; the current directory by default."""
     host: str = "127.0.0.1"
     """Address to listen on: by default for this computer only; 0.0.0.0 lets others connect."""
-    port: Annotated[int | None, Range(0, 65_535)] = None
+    port: Annotated[int | None, Range(1, 65_535, also=(0,))] = None
     """Port to listen on, 0 for any free one; by default 8080, or the next free one."""
     allow_host: tuple[str, ...] = ()
     """Names by which the browser may call the viewer besides those of this computer, as through a

@@ -300,7 +300,7 @@ def test_no_prediction_yet(truth, tmp_path, capsys):
         (["--frames", "1"], "frames: expected at least 2, got 1"),
         (["--frames", "4", "--overlap", "4"], "overlap: expected less than 4"),
         (["--every", "0"], "every: expected at least 1, got 0"),
-        (["--scale", "-2"], "scale: expected a positive number"),
+        (["--scale", "-2"], "--scale: expected above 0"),
         (["--prune.voxel", "-1"], "prune.voxel: expected at least 0"),
         (["--model", "nothing"], "model: expected a file of weights or one of the networks"),
     ],

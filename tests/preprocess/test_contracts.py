@@ -53,7 +53,7 @@ def test_an_error_is_not_the_end_of_a_stream():
 
 
 def test_a_backend_is_named_by_its_registration(monkeypatch):
-    monkeypatch.setitem(registry._SPECS, "masks", dict(registry._SPECS["masks"]))
+    monkeypatch.setitem(registry._SPECS, "masks", registry.backends("masks"))
 
     @register_backend("masks", "own", needs=("frames",))
     class Own(Backend):

@@ -287,10 +287,10 @@ def test_a_stage_does_not_read_what_it_writes(config):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"fps": 0.0}, "fps: expected a number > 0, got 0.0"),
+        ({"fps": 0.0}, "fps: expected above 0, got 0.0"),
         ({"max_frames": 1}, "max_frames: expected at least 2, got 1"),
         ({"long_side": 10}, "long_side: expected at least 64, or 0, got 10"),
-        ({"depth_scale": -1.0}, "depth_scale: expected a number > 0"),
+        ({"depth_scale": -1.0}, "depth_scale: expected above 0"),
         ({"depth": "files"}, "depth_path: missing; depth from files need"),
         ({"depth_model": "m"}, "depth_model: given, but depth is chosen by --preset; use --depth"),
         ({"depth": "fused", "depth_model": "m"}, "depth_model: given, but depth is fused"),

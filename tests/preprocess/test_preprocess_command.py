@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
+from commands import exit_code
 from moving import texture
 from small_clip import FRAMES, SIZE
 
@@ -56,10 +58,41 @@ def test_the_command_says_poor_in_one_line_and_exits_3(config, poor, capsys):
     out, err = capsys.readouterr()
     assert err.count("\n") == 1 and err.startswith(f"error: {config.out}: the camera only turns;")
     words = [line.split()[0] for line in out.splitlines()]
-    assert words == [*STAGES[:-1], "note:", "warning:", "report:"]
-    assert "warning: cameras poor: the camera only turns; bring depth files" in out
+    assert words == [*STAGES[:-1], "note:", "report:"]
+    assert "bring depth files" in err
     assert (config.out / "preprocess_report.html").is_file()
     assert main([*arguments, "--accept-poor"]) == 0
+
+
+def test_only_some_stages_end_with_the_code_of_what_they_judge(config, poor, capsys):
+    """As the whole run: poor cameras are 3, unless depth does not depend on them."""
+    stages = [part for stage in STAGES[:-1] for part in ("--only", stage)]
+    arguments = [str(config.video), "--out", str(config.out), *stages]
+    assert main(arguments) == 3
+    assert "the camera only turns" in capsys.readouterr().err
+    assert main([*arguments, "--accept-poor"]) == 0
+    assert main([*arguments[:3], "--only", "tracks"]) == 0
+    files = ["--depth", "files", "--depth-path", str(config.depth_path)]
+    assert main([*arguments, *files]) == 0
+
+
+def test_each_verdict_is_printed_once(config, poor, capsys):
+    assert main([str(config.video), "--out", str(config.out)]) == 3
+    out, err = capsys.readouterr()
+    assert (out + err).count("the camera only turns") == 1
+    assert main([str(config.video), "--out", str(config.out), "--accept-poor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    warnings = [line.split(": ", 2)[-1] for line in lines if line.startswith("warning")]
+    assert warnings and len(set(warnings)) == len(warnings)
+
+
+def test_without_a_terminal_every_stage_has_a_line(config, monkeypatch, capfd):
+    monkeypatch.setenv("TQDM_DISABLE", "0")
+    assert main(command(config)) == 0
+    err = capfd.readouterr().err
+    assert "\r" not in err and "\x1b" not in err
+    ends = [line.split(":")[0] for line in err.splitlines() if re.search(r": \d+\.\d s$", line)]
+    assert [name for name in ends if name in STAGES] == list(STAGES)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +102,8 @@ def test_the_command_says_poor_in_one_line_and_exits_3(config, poor, capsys):
         (["{clip}/cameras.json"], "not a video"),
         (["{clip}/clip.mp4", "--out", "{clip}"], "was not made by msdyn-preprocess"),
         (["--check", "{clip}"], "not a scene directory"),
-        (["--check", "gone"], "not a scene directory"),
+        (["--check", "gone"], "gone: no such file or folder"),
+        (["--check", "."], "not a scene directory"),
         (["{clip}/clip.mp4", "--depth", "files", "--depth-path", "gone"], "no such file"),
     ],
 )
@@ -167,7 +201,7 @@ def test_an_unknown_backend_is_named_beside_those_there_are(clip, capsys):
         main([str(clip / "clip.mp4"), "--depth", "guessed"])
     assert error.value.code == 2
     err = capsys.readouterr().err
-    assert "guessed" in err and "'fused'" in err and "'files'" in err
+    assert "guessed" in err and "fused, files" in err
 
 
 @pytest.mark.parametrize(
@@ -220,6 +254,7 @@ def test_records_are_json_of_one_form(config):
 def test_a_device_that_is_not_there_exits_2_before_anything_runs(config, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for device, words in (("cuda:1", "torch finds none"), ("tpu", "expected auto, cpu, cuda")):
-        assert main([str(config.video), "--out", str(config.out), "--device", device]) == 2
+        arguments = [config.video, "--out", config.out, "--device", device]
+        assert exit_code(main, arguments) == 2
         assert words in capsys.readouterr().err
     assert not config.out.exists()

@@ -81,7 +81,7 @@ def test_a_stage_that_is_poor_makes_the_scene_poor(copy, capsys):
         "poor", "cameras: the camera is static", "move it"
     )  # fmt: skip
     assert main(["--check", str(copy)]) == 3
-    assert "cameras: the camera is static" in capsys.readouterr().out
+    assert "cameras poor: the camera is static; move it" in capsys.readouterr().out
 
 
 def test_the_verdict_on_an_incomplete_scene_is_that_of_its_stages(tmp_path):

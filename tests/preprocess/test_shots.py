@@ -75,9 +75,9 @@ def test_start_and_end_leave_one_shot(film, tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"start": -1.0}, "start: expected seconds >= 0"),
+        ({"start": -1.0}, "start: expected at least 0"),
         ({"start": 2.0, "end": 1.0}, r"end: expected seconds after the start \(2\), got 1.0"),
-        ({"shot": 0}, "shot: expected 1 or more, got 0"),
+        ({"shot": 0}, "shot: expected at least 1, got 0"),
     ],
 )
 def test_ranges_that_make_no_sense(options, message, tmp_path):

@@ -12,10 +12,9 @@ from feedforward.training.test_loop import CONFIG, TINY
 from msdyn.cli import train as command
 from msdyn.cli.clips import main as make_clips
 from msdyn.errors import InputError
-from msdyn.feedforward import Movies, load_model
+from msdyn.feedforward import ModelConfig, Movies, load_model
 from msdyn.feedforward.pretrained import find_model
-from msdyn.feedforward.training import command as options
-from msdyn.feedforward.training import published, run
+from msdyn.feedforward.training import curriculum, published, run
 from msdyn.feedforward.training.command import TrainCommandConfig
 from msdyn.feedforward.training.run import train
 
@@ -25,9 +24,9 @@ def tiny(monkeypatch):
     """Few unseen scenes, and a tiny curriculum behind the command."""
     monkeypatch.setattr(run, "_UNSEEN", 4)
     monkeypatch.setattr(run, "_SHEET", 2)
-    monkeypatch.setitem(
-        options._RANDOM,
-        "small",
+    monkeypatch.setattr(
+        curriculum,
+        "small_on_cpu",
         lambda steps, seed: dataclasses.replace(CONFIG, steps=steps, seed=seed),
     )
 
@@ -130,7 +129,7 @@ def test_the_papers_stages_follow_one_another(tmp_path, capsys, monkeypatch):
     """Static scenes, then dynamic ones from the weights of the static stage, on clips of ours."""
     monkeypatch.setattr(run, "_UNSEEN", 2)
     monkeypatch.setattr(run, "_SHEET", 1)
-    monkeypatch.setattr(options.ModelConfig, "small", lambda: dataclasses.replace(TINY, patch=8))
+    monkeypatch.setattr(ModelConfig, "small", lambda: dataclasses.replace(TINY, patch=8))
     clips = tmp_path / "clips"
     assert make_clips(["random", str(clips), "--count", "3", "--seed", "1"]) == 0
     common = ["--network", "small", "--data", str(clips), "--validation", str(clips)]
