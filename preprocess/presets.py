@@ -73,7 +73,7 @@ class _Candidate:
 
 
 def choose_backends(
-    config: PreprocessConfig, record: Callable[[Stage], dict[str, Any] | None]
+    config: PreprocessConfig, record: Callable[[Stage], StageRecord | None]
 ) -> tuple[PreprocessConfig, dict[BackendStage, Choice]]:
     """Return the config with a backend for every stage, and how each was chosen.
 
