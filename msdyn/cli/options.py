@@ -19,7 +19,7 @@ from msdyn.errors import InputError
 from msdyn.options import OptionError, OptionField, Value, option_fields
 from msdyn.plugins import load_plugins
 
-__all__ = ["options_of", "parse"]
+__all__ = ["options_of", "parse", "text_of"]
 
 Config = TypeVar("Config")
 
@@ -74,6 +74,24 @@ def parse(
     except InputError as error:
         sys.stderr.write("error: " + " ".join(str(error).split()) + "\n")
         raise SystemExit(2) from error
+
+
+def text_of(name: str, arguments: Sequence[str]) -> str:
+    """Return the text given for an option, which `parse` checks later; "" if there is none.
+
+    Args:
+        name: with its dashes.
+        arguments: of the command.
+    """
+    found = ""
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument == "--":
+            break
+        if argument == name:
+            found = following
+        elif argument.startswith(f"{name}="):
+            found = argument.partition("=")[2]
+    return found
 
 
 def _print(text: str) -> NoReturn:

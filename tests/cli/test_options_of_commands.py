@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import random
 import re
 import resource
 import subprocess
@@ -182,3 +183,45 @@ def test_a_misspelt_file_is_told_quickly(tmp_path):
     assert run.returncode == 2 and run.stderr == "error: no: no such file or folder\n"
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert used < 1, f"{used:.2f} s"
+
+
+WORDS = [
+    "",
+    "-",
+    "--",
+    "---",
+    "=",
+    "-h=",
+    "--=",
+    "--no-",
+    "-1",
+    "x",
+    "--help=1",
+    "\n",
+    "\udcff",
+    "é",
+]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_any_arguments_end_in_order(script, capsys, monkeypatch):
+    """Random words, options among them: 0 or 2, at most one line of error."""
+    module = importlib.import_module(SCRIPTS[script])
+    monkeypatch.setattr("msdyn.cli.options.load_plugins", lambda: None)
+    monkeypatch.setattr(module, "run", lambda function, config: 0)
+    known = [f"--{option.name}" for _, cls, _ in collected(script) for option in options_of(cls)]
+    words = [
+        *WORDS,
+        *known,
+        *(name.upper() for name in known[:3]),
+        *getattr(module, "COMMANDS", ()),
+    ]
+    generator = random.Random(0)
+    for _ in range(300):
+        arguments = generator.choices(words, k=generator.randrange(7))
+        try:
+            code = module.main(arguments)
+        except SystemExit as end:
+            code = end.code
+        err = capsys.readouterr().err
+        assert code in (0, 2) and err.count("\n") == (code == 2), (arguments, code, err)
