@@ -84,7 +84,7 @@ def text_of(name: str, arguments: Sequence[str]) -> str:
         arguments: of the command.
     """
     found = ""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
         if argument == "--":
             break
         if argument == name:
