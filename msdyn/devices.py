@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DeviceName", "choose_device"]
 
-_NAMES = Pattern(r"auto|cpu|cuda(:\d{1,3})?", "auto, cpu, cuda or cuda:N")
+_NAMES = Pattern(r"auto|cpu|cuda(:\d{1,3})?", "auto, cpu, cuda or cuda:N", "{auto,cpu,cuda,cuda:N}")
 
 DeviceName: TypeAlias = Annotated[str, _NAMES]
 """The type of an option that names a device; see `choose_device`."""

@@ -132,10 +132,12 @@ class Pattern:
     Attributes:
         expression: must match the whole text.
         text: the same in words.
+        placeholder: of such a text in `--help`.
     """
 
     expression: str
     text: str
+    placeholder: str = "TEXT"
 
 
 @dataclass(frozen=True)

@@ -293,7 +293,12 @@ def _write(line: str) -> None:
 
 
 def _is_terminal() -> bool:
+    """Return whether stderr is a terminal that can show a bar: it has a size, and moves back."""
     try:
-        return sys.stderr.isatty()
+        if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+            return False
     except ValueError:  # closed
         return False
+    with contextlib.suppress(OSError, ValueError):  # no file of the system
+        return min(os.get_terminal_size(sys.stderr.fileno())) > 0
+    return True

@@ -1,5 +1,6 @@
 """Options: bounds on fields, checked alike in Python and on the command line."""
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,3 +130,27 @@ def test_a_group_is_a_class_of_options_too():
 def test_python_users_get_the_same_check():
     with pytest.raises(InputError, match="^epochs: expected at least 1, got 0$"):
         preset("quick", epochs=0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, "1", True, -(10**12)])
+def test_no_number_of_any_config_is_left_unchecked(value):
+    """Each field of every class of options of msdyn, numbers in tuples included."""
+    tried = 0
+    for cls in subclasses(Options):
+        for option in option_fields(cls):
+            if option.kind not in ("value", "fixed", "list", "pairs"):
+                continue
+            if option.values[0].choices or option.values[0].kind not in (int, float):
+                continue
+            wrong = {"value": value, "pairs": {"x": value}}.get(
+                option.kind, (value,) * len(option.values)
+            )
+            needed = {f.name: "x" for f in dataclasses.fields(cls) if _must_be_given(f)}
+            with pytest.raises(InputError):
+                cls(**{**needed, option.name: wrong})
+            tried += 1
+    assert tried > 80
+
+
+def _must_be_given(option: dataclasses.Field) -> bool:
+    return option.default is option.default_factory is dataclasses.MISSING

@@ -1,9 +1,14 @@
 """Progress: lines in logs, bars on terminals, silence nowhere."""
 
+import contextlib
+import fcntl
 import io
+import os
 import re
+import struct
 import subprocess
 import sys
+import termios
 import time
 
 import pytest
@@ -112,3 +117,21 @@ def test_an_open_stage_does_not_keep_a_process_alive():
     code = "from msdyn.progress import stage; stage('x'); raise SystemExit(3)"
     run = subprocess.run([sys.executable, "-c", code], check=False, timeout=20)
     assert run.returncode == 3
+
+
+@pytest.mark.parametrize(("rows", "bar"), [(0, False), (30, True)])
+def test_a_terminal_without_a_size_has_lines(rows, bar, monkeypatch):
+    """As terminals made by programs have none, where a bar would not be drawn."""
+    code = "import time; from msdyn.progress import stage\nwith stage('x'): time.sleep(1.5)"
+    leader, follower = os.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 80 if rows else 0, 0, 0))
+    monkeypatch.setenv("TQDM_DISABLE", "0")
+    monkeypatch.setenv("TERM", "xterm")
+    subprocess.run([sys.executable, "-c", code], check=True, stderr=follower)
+    os.close(follower)
+    text = b""
+    with contextlib.suppress(OSError):  # the end
+        while part := os.read(leader, 4096):
+            text += part
+    os.close(leader)
+    assert (b"x ..." in text) is not bar and (b": 00:0" in text) is bar, text

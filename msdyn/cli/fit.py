@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
 from msdyn.cli.inputs import require_scene
+from msdyn.cli.options import text_of
 from msdyn.cli.run import RESUMES, parse, run
 from msdyn.fit.config import PRESETS, FitConfig, preset
 from msdyn.options import Range
@@ -65,9 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     # The preset is parsed first, because it sets the defaults of the other options.
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", default="default")
-    name = first.parse_known_args(arguments)[0].preset
+    name = text_of("--preset", arguments)
     default = FitCommand.of(name if name in PRESETS else "default")
     command = parse(FitCommand, arguments, "msdyn-fit", DESCRIPTION, default, examples=EXAMPLES)
     return run(_fit, command, interrupted=RESUMES)

@@ -78,7 +78,7 @@ def help_text(command: Command) -> str:
     positional = [option for option in command.options if option.field.positional]
     usage = " ".join(["usage:", command.prog, *map(_usage, positional)])
     lines = [usage + (" COMMAND [options]" if command.commands else " [options]"), ""]
-    lines += textwrap.wrap(command.description, width)
+    lines += _hanging("", command.description, width)
     if command.examples:
         lines += ["", "Examples"]
         lines += _examples(command, width)
@@ -172,7 +172,7 @@ def _placeholder(value: Value, name: str) -> str:
     if value.choices is not None:
         return "{" + ",".join(map(str, value.choices())) + "}"
     if value.pattern is not None:
-        return "{" + value.pattern.text.replace(" or ", ", ").replace(", ", ",") + "}"
+        return value.pattern.placeholder
     if value.range.unit:
         return value.range.unit.upper().replace(" ", "-")
     if value.kind is Path:

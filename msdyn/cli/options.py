@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, replace
@@ -19,7 +20,7 @@ from msdyn.errors import InputError
 from msdyn.options import OptionError, OptionField, Value, option_fields
 from msdyn.plugins import load_plugins
 
-__all__ = ["options_of", "parse"]
+__all__ = ["options_of", "parse", "text_of"]
 
 Config = TypeVar("Config")
 
@@ -76,8 +77,29 @@ def parse(
         raise SystemExit(2) from error
 
 
+def text_of(name: str, arguments: Sequence[str]) -> str:
+    """Return the text given for an option, which `parse` checks later; "" if there is none.
+
+    Args:
+        name: with its dashes.
+        arguments: of the command.
+    """
+    found = ""
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
+        if argument == "--":
+            break
+        if argument == name:
+            found = following
+        elif argument.startswith(f"{name}="):
+            found = argument.partition("=")[2]
+    return found
+
+
 def _print(text: str) -> NoReturn:
-    print(text)
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise SystemExit(0)
 
 

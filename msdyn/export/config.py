@@ -15,7 +15,9 @@ __all__ = ["FORMATS", "ExportConfig", "Format"]
 Format = Literal["ply", "tracks", "objects", "flow", "cameras", "points", "html", "rrd", "report"]
 FORMATS: tuple[str, ...] = get_args(Format)
 
-_PIXELS = Pattern(r"[-+.\d]+,[-+.\d]+(:[-+.\d]+,[-+.\d]+)*", "x,y or x,y:x,y in pixels")
+_PIXELS = Pattern(
+    r"[-+.\d]+,[-+.\d]+(:[-+.\d]+,[-+.\d]+)*", "x,y or x,y:x,y in pixels", "X,Y:X,Y..."
+)
 
 
 @dataclass(frozen=True)

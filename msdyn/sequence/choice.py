@@ -26,8 +26,9 @@ _NUMBER = r"[+-]?[\d.]+(e[+-]?\d+)?"
 _TIMES = Pattern(
     rf"{_NUMBER}(:{_NUMBER}:[1-9]\d{{0,6}}|(,{_NUMBER})*)",
     "from:to:count (as 0:1:240) or a list (as 0,0.5,1)",
+    "TIMES",
 )
-_NUMBERS = Pattern(r"\d{1,9}(,\d{1,9})*", "numbers with commas, as 1,3")
+_NUMBERS = Pattern(r"\d{1,9}(,\d{1,9})*", "numbers with commas, as 1,3", "N,N,...")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import random
 import re
 import resource
 import subprocess
@@ -30,7 +31,7 @@ def collected(script: str):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "parse", keep)
-        patch.setattr(module, "run", lambda function, config: 0)
+        patch.setattr(module, "run", lambda function, config, **_: 0)
         for argv in ([], ["--check"], ["--from"]) if "preprocess" in script else ([],):
             module.main(argv)
     return found
@@ -69,7 +70,7 @@ CASES = [
 def test_every_option_refuses_in_one_line(script, start, cls, default, capsys, monkeypatch):
     module = importlib.import_module(SCRIPTS[script])
     monkeypatch.setattr("msdyn.cli.options.load_plugins", lambda: None)
-    monkeypatch.setattr(module, "run", lambda function, config: 0)
+    monkeypatch.setattr(module, "run", lambda function, config, **_: 0)
     options = options_of(cls, default)
     assert options
     for option in options:
@@ -115,7 +116,7 @@ def test_help_has_every_option_once_with_examples(script, capsys, monkeypatch):
 def test_examples_in_help_are_read(capsys, monkeypatch):
     for script in SCRIPTS:
         module = importlib.import_module(SCRIPTS[script])
-        monkeypatch.setattr(module, "run", lambda function, config: 0)
+        monkeypatch.setattr(module, "run", lambda function, config, **_: 0)
         for example in module.EXAMPLES:
             assert module.main(example.partition("#")[0].split()) == 0, (script, example)
 
@@ -182,3 +183,60 @@ def test_a_misspelt_file_is_told_quickly(tmp_path):
     assert run.returncode == 2 and run.stderr == "error: no: no such file or folder\n"
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert used < 1, f"{used:.2f} s"
+
+
+WORDS = [
+    "",
+    "-",
+    "--",
+    "---",
+    "=",
+    "-h=",
+    "--=",
+    "--no-",
+    "-1",
+    "x",
+    "--help=1",
+    "\n",
+    "\udcff",
+    "é",
+]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_any_arguments_end_in_order(script, capsys, monkeypatch):
+    """Random words, options among them: 0 or 2, at most one line of error."""
+    module = importlib.import_module(SCRIPTS[script])
+    monkeypatch.setattr("msdyn.cli.options.load_plugins", lambda: None)
+    monkeypatch.setattr(module, "run", lambda function, config, **_: 0)
+    known = [f"--{option.name}" for _, cls, _ in collected(script) for option in options_of(cls)]
+    words = [
+        *WORDS,
+        *known,
+        *(name.upper() for name in known[:3]),
+        *getattr(module, "COMMANDS", ()),
+    ]
+    generator = random.Random(0)
+    for _ in range(300):
+        arguments = generator.choices(words, k=generator.randrange(7))
+        try:
+            code = module.main(arguments)
+        except SystemExit as end:
+            code = end.code
+        err = capsys.readouterr().err
+        assert code in (0, 2) and err.count("\n") == (code == 2), (arguments, code, err)
+
+
+def test_help_whose_reader_leaves_early():
+    """As `msdyn-fit --help | head -1`: no traceback, and success."""
+    code = "import sys; from msdyn.cli.fit import main; sys.exit(main())"
+    run = subprocess.Popen(
+        [sys.executable, "-c", code, "--help"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert run.stdout is not None and run.stderr is not None
+    run.stdout.close()
+    assert run.wait(60) == 0 and not run.stderr.read()
+    run.stderr.close()

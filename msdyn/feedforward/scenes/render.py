@@ -6,7 +6,7 @@ B scenes, F input frames, Q query times, H x W pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -18,25 +18,29 @@ from msdyn.feedforward.model import ClipTensors
 from msdyn.feedforward.scenes.random_scenes import RandomScenes, SceneOptions, random_scenes
 from msdyn.feedforward.scenes.raycast import Hits, cast_rays
 from msdyn.feedforward.splats import points_from_depth
+from msdyn.options import Options, Range
 
 __all__ = ["BatchOptions", "random_batch", "render_batch", "render_views"]
 
 _SUPERSAMPLING = 2
 
 
+_Count = Annotated[int, Range(1)]
+
+
 @dataclass(frozen=True)
-class BatchOptions:
+class BatchOptions(Options):
     """Size of a batch."""
 
-    scenes: int = 4
+    scenes: _Count = 4
     """Scenes of a batch."""
-    frames: int = 4
+    frames: _Count = 4
     """Input frames of a clip, at even times from 0 to 1."""
-    size: int = 64
+    size: _Count = 64
     """Width of the images, px."""
-    heights: tuple[int, ...] = ()
+    heights: tuple[_Count, ...] = ()
     """Heights of the images, px, one of which is drawn for each batch; by default the width."""
-    queries: int = 1
+    queries: _Count = 1
     """Query times per scene."""
     query_times: Literal["frames", "random"] = "random"
     """Query times are those of input frames, or uniform in [0, 1]."""

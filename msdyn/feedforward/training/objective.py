@@ -25,6 +25,7 @@ from msdyn.feedforward.training.losses import (
     plain_motion_loss,
     rendering_loss,
 )
+from msdyn.options import Options, Weight
 from msdyn.raster import rasterize
 
 __all__ = ["LossWeights", "Objective", "PerceptualLoss", "draw", "losses"]
@@ -41,28 +42,28 @@ PerceptualLoss = Callable[
 
 
 @dataclass(frozen=True)
-class LossWeights:
+class LossWeights(Options):
     """Weights of the losses; a loss of weight 0 is not computed."""
 
-    depth: float = 1.0
+    depth: Weight = 1.0
     """Of squared error and gradient term."""
-    log_depth: float = 0.0
+    log_depth: Weight = 0.0
     """Of the absolute error of the logarithm of depth, over moving and static pixels."""
-    match: float = 0.3
+    match: Weight = 0.3
     """Of the matches between frames, if the network computes them. With weight 0 the matching
     network is fixed, and its matches are computed once per batch."""
-    motion: float = 10.0
+    motion: Weight = 10.0
     """Of the displacements."""
     motion_error: Literal["l1", "squared", "distance"] = "distance"
     """How displacements are compared."""
     balanced: bool = True
     """Average displacements over moving and static pixels separately, and draw pixels of both for
     the distribution loss; else over all, as published."""
-    distribution: float = 0.0
+    distribution: Weight = 0.0
     """Of the inner products of displacements."""
-    rendering: float = 0.0
+    rendering: Weight = 0.0
     """Of images at the query times, squared error."""
-    perceptual: float = 0.0
+    perceptual: Weight = 0.0
     """Of their LPIPS, relative to the squared error; published: 0.5."""
 
 
