@@ -12,6 +12,7 @@ import gzip
 import logging
 import socket
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -102,6 +103,8 @@ def start_server(listening: socket.socket, access: Access) -> viser.ViserServer:
     import websockets.asyncio.server as sockets
     from viser import infra
 
+    # A browser may leave while it is being moved to a camera.
+    warnings.filterwarnings("ignore", "Queued a .* on a closed connection", UserWarning)
     inner, serve = infra.WebsockServer, sockets.serve
     messages = CheckedMessages()
 
