@@ -93,6 +93,7 @@ def _reconstruct(config: DemoConfig, clip: Path, out: Path, *, bare: bool) -> di
         video=clip / "clip.mp4",
         out=out / "scene",
         accept_poor=bare,
+        preset="offline",  # nothing is fetched: a demo needs no network
         tracks="flow",
         masks="motion",
         cameras="sfm",

@@ -299,7 +299,7 @@ class Motion(nn.Module, abc.ABC):
         """
 
 
-def motion_class(name: str) -> type[Motion]:
+def motion_class(name: object) -> type[Motion]:
     """Return a motion model by its name; plugins are loaded if none is known yet.
 
     Raises:

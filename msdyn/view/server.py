@@ -12,6 +12,7 @@ import gzip
 import logging
 import socket
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -102,6 +103,8 @@ def start_server(listening: socket.socket, access: Access) -> viser.ViserServer:
     import websockets.asyncio.server as sockets
     from viser import infra
 
+    # A browser may leave while it is being moved to a camera.
+    warnings.filterwarnings("ignore", "Queued a .* on a closed connection", UserWarning)
     inner, serve = infra.WebsockServer, sockets.serve
     messages = CheckedMessages()
 
@@ -274,12 +277,16 @@ def _counted(handler: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return handle
 
 
+_GARBAGE = ("opening handshake failed", "unexpected internal error", "data transfer failed")
+"""What the package websockets reports of requests and frames that are none, one per connection."""
+
+
 class _OneLine(logging.Filter):
-    """Of what connections report: nothing of requests that are none, no tracebacks of the rest."""
+    """Of what connections report: nothing of garbage on the wire, no tracebacks of the rest."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()
-        if record.levelno < logging.WARNING or message == "opening handshake failed":
+        if record.levelno < logging.WARNING or message in _GARBAGE:
             return False
         error = record.exc_info[1] if record.exc_info else None
         record.msg, record.args = "viewer: %s (%s)", (message, type(error).__name__)
