@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from msdyn.devices import choose_device
+from msdyn.disk import require_space
 from msdyn.errors import InputError, PoorInputError
 from msdyn.locks import LOCK, writing_to
 from msdyn.preprocess.config import PreprocessConfig
@@ -370,6 +371,9 @@ class _Run:
 
     def _estimate_depth(self, scene: Scene) -> DepthResult:
         """Return the result of the depth backend."""
+        height, width = scene.size
+        cure = "free some space and give the same command again"
+        require_space(self.directory, 4 * len(scene) * height * width, cure)  # float32
         needs = self.reads["depth"]
         return self.backends.depth.estimate(
             scene,

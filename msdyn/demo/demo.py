@@ -24,6 +24,7 @@ from msdyn.evaluate import Variant, evaluate_tracks, evaluate_views
 from msdyn.files import read_json, write_json
 from msdyn.fit import FitConfig, fit_scene, preset
 from msdyn.io import write_video
+from msdyn.locks import writing_to
 from msdyn.preprocess import PreprocessConfig, preprocess_video
 from msdyn.render import auto_path, render_images
 from msdyn.scene import Scene
@@ -62,6 +63,12 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
     The figures with the recording's depth and cameras are under "recording"; with `bare`, they are
     reused from an earlier run if there is one, and those of the mp4 alone are under "bare".
     """
+    with writing_to(config.out):
+        return _run(config)
+
+
+def _run(config: DemoConfig) -> dict[str, Any]:
+    """Run the demo in its folder, which is locked."""
     clip = _clip(config)
     metrics_path = config.out / "metrics.json"
     options = {k: v for k, v in asdict(config).items() if k not in {"out", "bare", "device"}}

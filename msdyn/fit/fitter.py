@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from msdyn.devices import choose_device
+from msdyn.disk import require_space
 from msdyn.errors import InputError, ResourceError
 from msdyn.files import atomic_path, write_json
 from msdyn.fit.checkpoint import FitState, Progress, load_checkpoint, save_checkpoint
@@ -160,6 +161,10 @@ class Fitter:
             self.started -= float(self.log.last.get("seconds", 0.0))
         self._tell_progress()
         self.last_good = LastGood(self._all, self.step)
+        # Known before hours of work: at least the first checkpoint, which has Adam's two moments
+        # of every parameter, and the sequence.
+        size = sum(value.nbytes for value in self._all.tensors().values())
+        require_space(self.directory, 4 * size, "free some space and give the same command again")
 
     def _resume(self) -> None:
         """Restore the checkpoint, if it is of this fit; else say what differs."""
