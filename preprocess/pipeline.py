@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from msdyn.devices import choose_device
-from msdyn.disk import require_space
 from msdyn.errors import InputError, PoorInputError
 from msdyn.locks import LOCK, writing_to
 from msdyn.preprocess.config import PreprocessConfig
@@ -50,6 +49,7 @@ from msdyn.preprocess.report.page import REPORT, write_report
 from msdyn.preprocess.results import (
     StoredMasks,
     read_solution,
+    require_depth_space,
     write_depths,
     write_masks,
     write_solution,
@@ -371,9 +371,7 @@ class _Run:
 
     def _estimate_depth(self, scene: Scene) -> DepthResult:
         """Return the result of the depth backend."""
-        height, width = scene.size
-        cure = "free some space and give the same command again"
-        require_space(self.directory, 4 * len(scene) * height * width, cure)  # float32
+        require_depth_space(scene)
         needs = self.reads["depth"]
         return self.backends.depth.estimate(
             scene,
