@@ -158,8 +158,7 @@ class Fitter:
             self.started -= float(self.log.last.get("seconds", 0.0))
         self._tell_progress()
         self.last_good = LastGood(self._all, self.step)
-        # Known before hours of work: at least the first checkpoint, which has Adam's two moments
-        # of every parameter, and the sequence.
+        # At least the first checkpoint, with Adam's two moments of each parameter, and the sequence.
         size = sum(value.nbytes for value in self._all.tensors().values())
         require_space(self.directory, 4 * size, "free some space and give the same command again")
 
@@ -273,11 +272,7 @@ class Fitter:
         torch.cuda.empty_cache()
 
     def _go_back(self, seen: str) -> None:
-        """Go back to the last good state with smaller steps, after a loss that is not finite.
-
-        Raises:
-            InputError: that has been tried often enough; the last good state is saved.
-        """
+        """Go back to the last good state with smaller steps; save it and stop after three times."""
         self._restore_last_good()
         self._returns += 1
         if self._returns > _RETURNS:
