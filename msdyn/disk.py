@@ -11,12 +11,13 @@ import contextlib
 import errno
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from msdyn.errors import MsdynError, ResourceError
 
-__all__ = ["disk_error", "full_disk", "refused_space"]
+__all__ = ["disk_error", "full_disk", "refused_space", "require_space"]
 
 _CURES = {
     errno.ENOSPC: "free some space and give the same command again",
@@ -82,6 +83,22 @@ def full_disk(error: BaseException, folder: Path) -> ResourceError | None:
         if number in (errno.ENOSPC, errno.EDQUOT):
             return _told(number, getattr(link, "filename", None) or folder)
     return None
+
+
+def require_space(folder: Path, size: int, cure: str) -> None:
+    """Raise if a disk has not got so many bytes, for libraries that abort when it is full.
+
+    Raises:
+        ResourceError: with the folder, both sizes and the cure.
+    """
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        return
+    if free < size:
+        raise ResourceError(
+            f"{folder}: {size / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB are free; {cure}"
+        )
 
 
 def refused_space(path: Path) -> ResourceError | None:

@@ -49,6 +49,7 @@ from msdyn.preprocess.report.page import REPORT, write_report
 from msdyn.preprocess.results import (
     StoredMasks,
     read_solution,
+    require_depth_space,
     write_depths,
     write_masks,
     write_solution,
@@ -397,6 +398,7 @@ class _Run:
 
     def _estimate_depth(self, scene: Scene) -> DepthResult:
         """Return the result of the depth backend."""
+        require_depth_space(scene)
         needs = self._read_now("depth")
         return self.backends.depth.estimate(
             scene,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from msdyn.disk import require_space
 from msdyn.errors import InputError
 from msdyn.preprocess.contracts import (
     CameraSolution,
@@ -40,6 +41,7 @@ from msdyn.scene import (
 __all__ = [
     "StoredMasks",
     "read_solution",
+    "require_depth_space",
     "write_depths",
     "write_masks",
     "write_solution",
@@ -138,6 +140,17 @@ def read_solution(scene: Scene) -> CameraSolution:
         world_units=scene.info.world_units,
         quality=quality,
     )
+
+
+def require_depth_space(scene: Scene) -> None:
+    """Raise, before depth is estimated, if the disk has no space for its maps.
+
+    Raises:
+        ResourceError: with the sizes.
+    """
+    height, width = scene.size
+    cure = "free some space and give the same command again"
+    require_space(scene.directory, 4 * len(scene) * height * width, cure)  # float32
 
 
 def write_depths(scene: Scene, result: DepthResult) -> Figures:

@@ -23,6 +23,7 @@ from msdyn.evaluate import Variant, evaluate_tracks, evaluate_views
 from msdyn.files import without_nan, write_json
 from msdyn.fit import FitConfig, fit_scene, preset
 from msdyn.io import write_video
+from msdyn.locks import writing_to
 from msdyn.preprocess import PreprocessConfig, preprocess_video
 from msdyn.progress import stage, track
 from msdyn.reading import read_json_as
@@ -48,6 +49,12 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
     reused from an earlier run if there is one, and those of the mp4 alone are under "bare". Figures
     that a short clip does not have are None.
     """
+    with writing_to(config.out):
+        return _run(config)
+
+
+def _run(config: DemoConfig) -> dict[str, Any]:
+    """Run the demo in its folder, which is locked."""
     clip = _clip(config)
     metrics_path = config.out / "metrics.json"
     options = {k: v for k, v in asdict(config).items() if k not in {"out", "bare", "device"}}

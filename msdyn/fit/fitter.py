@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -11,15 +10,15 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from msdyn.devices import choose_device
+from msdyn.disk import require_space
 from msdyn.errors import InputError, ResourceError
-from msdyn.files import atomic_path, write_json
+from msdyn.files import write_json
 from msdyn.fit.checkpoint import FitState, Reached, load_checkpoint, save_checkpoint
 from msdyn.fit.config import FitConfig
 from msdyn.fit.data import FitData, load_fit_data
@@ -28,14 +27,13 @@ from msdyn.fit.fingerprint import fingerprint
 from msdyn.fit.initialize import initialize
 from msdyn.fit.last_good import DivergedError, LastGood
 from msdyn.fit.objective import Objective
+from msdyn.fit.outputs import write_config, write_previews
 from msdyn.interruption import postponed, tell, told
 from msdyn.locks import writing_to
 from msdyn.progress import Progress, stage
-from msdyn.render import render_image
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, load_sequence, save_sequence
 from msdyn.step_log import StepLog
-from msdyn.version import __version__
 
 __all__ = ["Fitter", "fit_scene"]
 
@@ -131,7 +129,7 @@ class Fitter:
             verdict = judge_scene(self.scene)
         if verdict.grade == "poor":
             _log.warning("warning: %s is poor input: %s", self.scene.directory, verdict.reason)
-        _write_config(self.directory / "config.json", self.config, asdict(verdict))
+        write_config(self.directory / "config.json", self.config, asdict(verdict))
         with stage("initialisation"):
             self.start()
         self._optimise()
@@ -164,6 +162,9 @@ class Fitter:
             self.started -= float(self.log.last.get("seconds", 0.0))
         self._tell_progress()
         self.last_good = LastGood(self._all, self.step)
+        # At least the first checkpoint, with Adam's two moments of each parameter, and the sequence.
+        size = sum(value.nbytes for value in self._all.tensors().values())
+        require_space(self.directory, 4 * size, "free some space and give the same command again")
 
     def _resume(self) -> None:
         """Restore the checkpoint, if it is of this fit; else say what differs."""
@@ -274,11 +275,7 @@ class Fitter:
         torch.cuda.empty_cache()
 
     def _go_back(self, seen: str) -> None:
-        """Go back to the last good state with smaller steps, after a loss that is not finite.
-
-        Raises:
-            InputError: that has been tried often enough; the last good state is saved.
-        """
+        """Go back to the last good state with smaller steps; save it and stop after three times."""
         self._restore_last_good()
         self._returns += 1
         if self._returns > _RETURNS:
@@ -400,30 +397,5 @@ class Fitter:
         self._save_checkpoint()
         sequence = self.state()
         save_sequence(sequence, self.directory / "sequence.safetensors")
-        self._previews(sequence)
+        write_previews(self.directory / "previews", self.scene, sequence)
         return sequence
-
-    def _previews(self, sequence: GaussianSequence) -> None:
-        """Write input and rendering side by side for five frames."""
-        frames = np.unique(np.linspace(0, len(self.scene) - 1, 5).round().astype(int))
-        for frame in frames.tolist():
-            time = sequence.timeline.time_of_frame(frame)
-            image = render_image(sequence, sequence.cameras[frame], time)
-            pair = np.concatenate([self.scene.image(frame), image.rgb8], axis=1)
-            with atomic_path(self.directory / "previews" / f"{frame:05d}.png") as path:
-                iio.imwrite(path, pair)
-
-
-def _write_config(path: Path, config: FitConfig, verdict: dict[str, str]) -> None:
-    """Write the options, the verdict on the input, versions and seed next to the result."""
-    options = json.loads(json.dumps(asdict(config), default=str))
-    write_json(
-        path,
-        {
-            "options": options,
-            "input": verdict,
-            "msdyn": __version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-        },
-    )

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from msdyn.disk import require_space
 from msdyn.geometry import nearest_pixels
 from msdyn.io import load_pycolmap
 from msdyn.preprocess.contracts import Masks, SparsePoints
@@ -53,6 +54,9 @@ VERIFICATION_FOCAL = 1.2
 MASK_MARGIN_PX = 8  # descriptors depend on the surroundings of a feature
 
 POLISH_ITERATIONS = 10  # 50 change the focal length by less than 0.01 %
+
+# Of a database and its copy, with the most features and matches that these numbers allow.
+BYTES_PER_FRAME = 2 * (MAX_FEATURES * (6 * 4 + 128) + 2 * 12 * MAX_FEATURES * 8)
 
 TRACK_GAPS = (1, 2, 4, 8, 16, 32)
 
@@ -395,6 +399,9 @@ def _read(model: Any, frames: int, tried: int) -> Mapping:
 
 def _new_database(scene: Scene, path: Path, known: KnownIntrinsics | None = None) -> Path:
     """Create a database with the camera of a scene; return its path."""
+    # A full disk makes COLMAP abort the process.
+    cure = "free some space, or set TMPDIR to a folder with more"
+    require_space(path.parent, BYTES_PER_FRAME * len(scene), cure)
     with load_pycolmap().Database.open(path) as database:
         camera = _camera(scene, known or VERIFICATION_FOCAL * max(scene.size))
         database.write_camera(camera, use_camera_id=True)

@@ -292,6 +292,17 @@ def test_a_gpu_that_is_full_with_one_frame(plane_scene, tmp_path, monkeypatch):
         fit_scene(plane_scene, config(tmp_path))
 
 
+def test_a_disk_without_space_for_the_result_is_told_before_the_first_step(
+    plane_scene, tmp_path, monkeypatch
+):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=20_000))
+    seen = limit_memory(monkeypatch, 100)
+    with pytest.raises(ResourceError, match="fit: [0-9]+ MB are needed and 0 MB are free; free"):
+        fit_scene(plane_scene, config(tmp_path))
+    assert not seen
+
+
 def test_a_folder_that_another_process_writes_is_refused(plane_scene, tmp_path):
     from msdyn.processes import own_process
 

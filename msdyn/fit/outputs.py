@@ -1,0 +1,46 @@
+"""Files that a fit writes beside its sequence: its options, and previews."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import torch
+
+from msdyn.files import atomic_path, write_json
+from msdyn.fit.config import FitConfig
+from msdyn.render import render_image
+from msdyn.scene import Scene
+from msdyn.sequence import GaussianSequence
+from msdyn.version import __version__
+
+__all__ = ["write_config", "write_previews"]
+
+
+def write_config(path: Path, config: FitConfig, verdict: dict[str, str]) -> None:
+    """Write the options, the verdict on the input, versions and seed next to the result."""
+    options = json.loads(json.dumps(asdict(config), default=str))
+    write_json(
+        path,
+        {
+            "options": options,
+            "input": verdict,
+            "msdyn": __version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+    )
+
+
+def write_previews(folder: Path, scene: Scene, sequence: GaussianSequence) -> None:
+    """Write input and rendering side by side for five frames."""
+    frames = np.unique(np.linspace(0, len(scene) - 1, 5).round().astype(int))
+    for frame in frames.tolist():
+        time = sequence.timeline.time_of_frame(frame)
+        image = render_image(sequence, sequence.cameras[frame], time)
+        pair = np.concatenate([scene.image(frame), image.rgb8], axis=1)
+        with atomic_path(folder / f"{frame:05d}.png") as path:
+            iio.imwrite(path, pair)
