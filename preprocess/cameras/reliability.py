@@ -61,6 +61,8 @@ class CameraFigures:
         planar: share of pairs of frames that one homography explains, None where not measured.
         given: the cameras are the user's, and their intrinsics known.
         focal_given: the intrinsics are the user's, and were kept.
+        focal_contradiction: share by which the clip contradicts their focal length, positive where
+            it is too short; None where it does not.
     """
 
     motion: Literal["moving", "rotating", "static", "unknown"]
@@ -76,6 +78,7 @@ class CameraFigures:
     planar: float | None = None
     given: bool = False
     focal_given: bool = False
+    focal_contradiction: float | None = None
 
 
 def judge_cameras(figures: CameraFigures) -> Verdict:
@@ -105,6 +108,14 @@ def _why_weak(figures: CameraFigures) -> tuple[str, str] | None:
         return (
             f"there is little parallax ({_parallax(figures)}): depth is coarse",
             f"move the camera further sideways while filming, or {DEPTH_CURE}",
+        )
+    if figures.focal_contradiction is not None:
+        change = figures.focal_contradiction
+        return (
+            f"the clip contradicts the focal length of --intrinsics: one at least {abs(change):.0%}"
+            f" {'longer' if change > 0 else 'shorter'} fits it better",
+            "check that it is in pixels of the video at its full size, or use --intrinsics-use "
+            "start",
         )
     planar = "" if figures.focal_given else _planar(figures)
     if figures.focal_error is None and planar:

@@ -56,7 +56,7 @@ from msdyn.preprocess.multiview.colmap import (
     planar_share,
     polish,
 )
-from msdyn.preprocess.multiview.focal_error import focal_error
+from msdyn.preprocess.multiview.focal_error import focal_contradiction, focal_error
 from msdyn.preprocess.multiview.rotation_only import RotationSolution, solve_rotations
 from msdyn.preprocess.multiview.triangulation import triangulation_angles
 from msdyn.preprocess.registry import register_backend
@@ -140,20 +140,16 @@ class SfmCameras(Backend):
         angles = triangulation_angles(best.points, completed.cameras)
         points = best.points.joined(completed.points)
         cameras, points = _normalised(completed.cameras, points)
+        centre = float(best.intrinsics[0, 2]), float(best.intrinsics[1, 2])
+        solved = best.focal, centre, best.cam_from_world, best.points
         figures = replace(
             figures,
             motion="moving",
             registered=int(registered.sum()),
             error=best.error,
             angle=float(np.median(angles)) if len(angles) else 0.0,
-            focal_error=None
-            if fixed
-            else focal_error(
-                best.focal,
-                (float(best.intrinsics[0, 2]), float(best.intrinsics[1, 2])),
-                best.cam_from_world,
-                best.points,
-            ),
+            focal_error=None if fixed else focal_error(*solved),
+            focal_contradiction=focal_contradiction(*solved) if fixed else None,
             focals=tuple(
                 m.focal for m in mappings if m.error < CANDIDATE_ERROR * mappings[0].error
             ),
@@ -316,6 +312,8 @@ def _solution(
         quality["planar_pairs"] = round(figures.planar, 4)
     if figures.focal_given:
         quality["intrinsics"] = "given"
+    if figures.focal_contradiction is not None:
+        quality["focal_contradiction"] = round(figures.focal_contradiction, 4)
     if is_ambiguous(figures):
         quality["ambiguous"] = True
     return CameraSolution(

@@ -21,12 +21,35 @@ from jaxtyping import Bool, Float, Int
 
 from msdyn.preprocess.contracts import SparsePoints
 
-__all__ = ["focal_error"]
+__all__ = ["focal_contradiction", "focal_error"]
 
 MAX_PARTS, MIN_PART_FRAMES = 4, 5
 MIN_POINTS = 20
 STANDARD_ERRORS = 2.0  # stated: about 95 % of all errors are smaller
 DAMPING = 1e-9  # relative; position, rotation and scale of the world are not determined
+
+
+def focal_contradiction(
+    focal: float,
+    centre: tuple[float, float],
+    cam_from_world: Float[np.ndarray, "frames 4 4"],
+    points: SparsePoints,
+) -> float | None:
+    """Return by which share points contradict a focal length that was kept, positive: too short.
+
+    The first step of an adjustment that would free it.
+
+    Args:
+        focal, centre, cam_from_world, points: as of `focal_error`.
+
+    Returns:
+        The share; None where it is within twice its error, or not determined.
+    """
+    error = focal_error(focal, centre, cam_from_world, points)
+    whole = _step(focal, centre, cam_from_world, points, np.ones(len(points.frame), bool))
+    if error is None or whole is None or abs(whole.size) < 2 * error:
+        return None
+    return whole.size
 
 
 @dataclass(frozen=True)

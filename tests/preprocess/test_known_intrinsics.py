@@ -108,6 +108,26 @@ def test_given_intrinsics_are_scaled_to_the_scene_and_kept_by_a_static_camera(tm
     assert [k[0, 0], k[1, 1], k[0, 2], k[1, 2]] == pytest.approx([50, 51, 33, 23])
 
 
+@pytest.mark.slow
+def test_a_given_focal_length_that_the_clip_contradicts_is_said(tmp_path):
+    cameras = sliding_cameras(14, FOCAL, WIDTH, HEIGHT, reach=1.2)
+    cards = [
+        Card(9, 7, placed(0, 0, 5, frames=14), seed=1),
+        Card(6, 5, placed(0, 1.1, 3.2, pitch=75, frames=14), seed=2),
+        Card(1.0, 1.2, placed(-1.2, -0.2, 3.2, yaw=20, frames=14), seed=3),
+        Card(0.8, 1.0, placed(1.1, 0.1, 2.8, yaw=-15, frames=14), seed=4),
+    ]
+    rendered = render(cards, cameras)
+    scene = write_scene(tmp_path / "scene", rendered.images)
+    tracks = card_tracks(cards, cameras, rendered, 14)
+    middle = (WIDTH / 2, HEIGHT / 2)
+    for factor, words in ((1.0, ""), (1.5, "shorter fits"), (0.7, "longer fits")):
+        given = (factor * FOCAL, factor * FOCAL, *middle)
+        verdict = SfmCameras(intrinsics=given).solve(scene, tracks, None).verdict
+        assert verdict.grade == ("usable" if words else "good"), (factor, verdict)
+        assert words in verdict.reason
+
+
 @pytest.mark.parametrize(
     "values, words",
     [
