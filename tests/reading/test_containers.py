@@ -258,6 +258,14 @@ def test_images(tmp_path):
     refused(path, read_pixels)
 
 
+@pytest.mark.parametrize("kind", ["png", "jpg", "bmp", "tif", "webp", "mpo"])
+def test_formats_of_images(tmp_path, kind):
+    image = Image.fromarray(np.full((7, 9, 3), 90, np.uint8))
+    more = {"save_all": True, "append_images": [image]} if kind == "mpo" else {}
+    image.save(tmp_path / f"a.{kind}", **more)
+    np.testing.assert_allclose(read_rgb(tmp_path / f"a.{kind}"), 90, atol=3)
+
+
 @pytest.mark.parametrize("size", [(0, 5), (-1, 5), (8193, 8193), (40000, 1)])
 def test_sizes_of_images(size):
     with pytest.raises(InputError, match="--width: expected at"):
