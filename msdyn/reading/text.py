@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 _LONGEST_LINE = 2**26
+_BLOCK = 2**20
 
 Schema = TypeVar("Schema")
 
@@ -43,10 +44,9 @@ def read_bytes(path: str | os.PathLike, largest: int = LARGEST_TEXT) -> bytes:
     """
     path = required_file(path)
     with path.open("rb") as file:
-        data = file.read(largest + 1)
-    if len(data) > largest:
-        raise InputError(f"{path}: expected at most {largest / 1e6:.0f} MB, got more")
-    return data
+        if os.fstat(file.fileno()).st_size > largest:
+            raise InputError(f"{path}: expected at most {largest / 1e6:.0f} MB, got more")
+        return file.read()
 
 
 @contextlib.contextmanager
@@ -115,11 +115,13 @@ def read_gzipped_json(path: str | os.PathLike) -> Any:
         InputError: not gzipped JSON, or too large.
     """
     path = required_file(path)
+    data = bytearray()
     with reading(path, "gzipped JSON file"), gzip.open(path) as file:
-        data = file.read(LARGEST_TEXT + 1)
-    if len(data) > LARGEST_TEXT:
-        raise InputError(f"{path}: expected at most {LARGEST_TEXT / 1e6:.0f} MB, got more")
-    return decode_json(data, str(path))
+        while block := file.read(_BLOCK):
+            data += block
+            if len(data) > LARGEST_TEXT:
+                raise InputError(f"expected at most {LARGEST_TEXT / 1e6:.0f} MB, got more")
+    return decode_json(bytes(data), str(path))
 
 
 def decode_json(data: bytes | str, where: str) -> Any:

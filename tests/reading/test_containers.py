@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 import zlib
+from pathlib import Path
 from typing import Annotated, TypedDict
 
 import msgspec
@@ -119,6 +120,18 @@ def test_text(tmp_path):
     assert read_text(path) == "ä\n"
     path.write_bytes(b"\xff\xfe")
     refused(path, read_text, match="not a readable text file")
+
+
+def test_reading_takes_the_memory_of_the_file_alone(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("[1]")
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**27, limits[1]))
+    try:
+        assert read_json(path) == [1]
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 def test_arrays_as_written(tmp_path):
