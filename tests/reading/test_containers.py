@@ -326,6 +326,13 @@ def test_messages_that_quote_a_file_are_shortened():
     assert str(InputError("a.json: short")) == "a.json: short"
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "none.json"])
+def test_files_that_cannot_be(tmp_path, name):
+    with pytest.raises(FileNotFoundError, match="no such file") as caught:
+        read_json(tmp_path / name)
+    assert len(str(caught.value)) < 1200
+
+
 def test_other_errors_pass():
     for error in (PermissionError(13, "no", "a"), KeyboardInterrupt(), SystemExit(3)):
         with pytest.raises(type(error)), reading("a.bin"):
