@@ -75,6 +75,21 @@ def test_what_is_not_json(tmp_path, text):
     refused(path, read_json)
 
 
+def test_json_of_many_small_values_takes_no_memory(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(b"[" + b"[]," * 2**24 + b"[]]")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refused(path, read_json, match="at most 33554432 values")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000  # KiB
+
+
+def test_levels_of_json_are_counted_across_blocks():
+    deep = b"[" * 40 + b'"' + b"x" * 2**20 + b'",' + b"[" * 30 + b"]" * 70
+    with pytest.raises(InputError, match="at most 64 levels"):
+        decode_json(deep, "a")
+    assert decode_json(b"[" * 40 + b"1," * 2**19 + b"1" + b"]" * 40, "a")
+
+
 def test_json_as_written(tmp_path):
     value = {"a": [1, 2.5, -3e-20, True, None, "ü\n"], "b": {"c": []}, "big": 2**70}
     path = tmp_path / "a.json"
