@@ -290,7 +290,7 @@ def _thumbnail(
     frame: av.VideoFrame, size: tuple[int, int], width: int
 ) -> UInt8[np.ndarray, "height width"]:
     """Return a small, grey, upright image of a frame whose upright size is (width, height)."""
-    height = max(1, round(width * size[1] / size[0]))
+    height = max(1, min(round(width * size[1] / size[0]), 16 * width))  # of frames 1 px wide
     rotations = _quarter_rotations(frame)
     stored = (width, height) if rotations % 2 == 0 else (height, width)
     small = frame.to_ndarray(format="gray", width=stored[0], height=stored[1])

@@ -16,7 +16,8 @@ from msdyn.errors import InputError, MsdynError
 __all__ = ["reading", "reason", "required_file", "shown"]
 
 _LONGEST = 200
-_OF_DATA = (None, errno.EINVAL, errno.EOVERFLOW)
+_LONGEST_PATH = 1000
+_OF_DATA = (None, errno.EINVAL, errno.EOVERFLOW, errno.ENAMETOOLONG)
 """Numbers of errors of the system that a damaged file causes, as of a seek to a negative place."""
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
@@ -68,8 +69,15 @@ def required_file(path: str | os.PathLike, cure: str = "") -> Path:
         FileNotFoundError: there is no such file.
     """
     path = Path(path)
-    if "\0" in str(path) or not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file{cure}")
+    try:
+        found = "\0" not in str(path) and path.is_file()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        found = False
+    if not found:
+        name = str(path) if len(str(path)) < _LONGEST_PATH else f"{str(path)[:_LONGEST_PATH]}..."
+        raise FileNotFoundError(f"{name}: no such file{cure}")
     return path
 
 

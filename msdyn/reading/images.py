@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["image_size", "opened_image", "read_pixels", "read_png16", "read_rgb"]
 
-_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP")
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # JPEG includes MPO, of several images
 
 
 @contextlib.contextmanager

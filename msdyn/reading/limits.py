@@ -18,6 +18,7 @@ __all__ = [
     "MOST_FRAMES",
     "MOST_LEVELS",
     "MOST_PIXELS",
+    "MOST_VALUES",
     "check_bytes",
     "check_image_size",
     "check_packed",
@@ -32,6 +33,8 @@ LARGEST_TEXT = 2**28
 """Bytes of a text or JSON file."""
 MOST_LEVELS = 64
 """Of brackets within brackets in JSON."""
+MOST_VALUES = 2**25
+"""Of a JSON file: each takes up to 64 bytes of memory for as little as two of the file."""
 MOST_FRAMES = 10**6
 """Of a clip: nine hours at 30 frames per second."""
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from msdyn.errors import InputError
 from msdyn.reading.guard import reading, required_file, shown
-from msdyn.reading.limits import LARGEST_TEXT, MOST_LEVELS
+from msdyn.reading.limits import LARGEST_TEXT, MOST_LEVELS, MOST_VALUES
 
 __all__ = [
     "as_schema",
@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 _LONGEST_LINE = 2**26
+_BLOCK = 2**20
 
 Schema = TypeVar("Schema")
 
@@ -43,10 +44,9 @@ def read_bytes(path: str | os.PathLike, largest: int = LARGEST_TEXT) -> bytes:
     """
     path = required_file(path)
     with path.open("rb") as file:
-        data = file.read(largest + 1)
-    if len(data) > largest:
-        raise InputError(f"{path}: expected at most {largest / 1e6:.0f} MB, got more")
-    return data
+        if os.fstat(file.fileno()).st_size > largest:
+            raise InputError(f"{path}: expected at most {largest / 1e6:.0f} MB, got more")
+        return file.read()
 
 
 @contextlib.contextmanager
@@ -115,11 +115,13 @@ def read_gzipped_json(path: str | os.PathLike) -> Any:
         InputError: not gzipped JSON, or too large.
     """
     path = required_file(path)
+    data = bytearray()
     with reading(path, "gzipped JSON file"), gzip.open(path) as file:
-        data = file.read(LARGEST_TEXT + 1)
-    if len(data) > LARGEST_TEXT:
-        raise InputError(f"{path}: expected at most {LARGEST_TEXT / 1e6:.0f} MB, got more")
-    return decode_json(data, str(path))
+        while block := file.read(_BLOCK):
+            data += block
+            if len(data) > LARGEST_TEXT:
+                raise InputError(f"expected at most {LARGEST_TEXT / 1e6:.0f} MB, got more")
+    return decode_json(bytes(data), str(path))
 
 
 def decode_json(data: bytes | str, where: str) -> Any:
@@ -132,11 +134,15 @@ def decode_json(data: bytes | str, where: str) -> Any:
         where: the file, for the message.
 
     Raises:
-        InputError: not JSON, or with more than `MOST_LEVELS` levels of brackets.
+        InputError: not JSON, with more than `MOST_LEVELS` levels of brackets, or with more than
+            `MOST_VALUES` values.
     """
     data = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     data = data.removeprefix(b"\xef\xbb\xbf")
     with reading(where, "JSON"):
+        values = data.count(b",") + data.count(b"[") + data.count(b"{")
+        if values > MOST_VALUES:
+            raise InputError(f"{where}: expected JSON of at most {MOST_VALUES} values, got more")
         if _levels(data) > MOST_LEVELS:
             raise InputError(f"{where}: expected JSON of at most {MOST_LEVELS} levels")
         try:
@@ -147,11 +153,16 @@ def decode_json(data: bytes | str, where: str) -> Any:
 
 def _levels(data: bytes) -> int:
     """Return the depth of brackets, or more where brackets are in strings."""
-    codes = np.frombuffer(data, np.uint8)
-    opening = (codes == ord("[")) | (codes == ord("{"))
-    closing = (codes == ord("]")) | (codes == ord("}"))
-    steps = opening[opening | closing].astype(np.int8) * 2 - 1
-    return int(np.cumsum(steps, dtype=np.int32).max(initial=0))
+    deepest = level = 0
+    for start in range(0, len(data), _BLOCK):
+        codes = np.frombuffer(data, np.uint8, min(_BLOCK, len(data) - start), start)
+        opening = (codes == ord("[")) | (codes == ord("{"))
+        closing = (codes == ord("]")) | (codes == ord("}"))
+        steps = opening[opening | closing].astype(np.int8) * 2 - 1
+        levels = level + np.cumsum(steps, dtype=np.int32)
+        deepest = max(deepest, int(levels.max(initial=0)))
+        level = int(levels[-1]) if len(levels) else level
+    return deepest
 
 
 def as_schema(value: Any, schema: type[Schema], where: str) -> Schema:

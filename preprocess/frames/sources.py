@@ -236,7 +236,7 @@ def _thumbnail(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, 
     """Return an image in grey, `THUMBNAIL_WIDTH` px wide."""
     import cv2
 
-    height = max(1, round(THUMBNAIL_WIDTH * image.shape[0] / image.shape[1]))
+    height = max(1, round(THUMBNAIL_WIDTH * min(image.shape[0] / image.shape[1], 16)))
     small = cv2.resize(image, (THUMBNAIL_WIDTH, height), interpolation=cv2.INTER_AREA)
     return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 import zlib
+from pathlib import Path
 from typing import Annotated, TypedDict
 
 import msgspec
@@ -74,6 +75,21 @@ def test_what_is_not_json(tmp_path, text):
     refused(path, read_json)
 
 
+def test_json_of_many_small_values_takes_no_memory(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(b"[" + b"[]," * 2**24 + b"[]]")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refused(path, read_json, match="at most 33554432 values")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000  # KiB
+
+
+def test_levels_of_json_are_counted_across_blocks():
+    deep = b"[" * 40 + b'"' + b"x" * 2**20 + b'",' + b"[" * 30 + b"]" * 70
+    with pytest.raises(InputError, match="at most 64 levels"):
+        decode_json(deep, "a")
+    assert decode_json(b"[" * 40 + b"1," * 2**19 + b"1" + b"]" * 40, "a")
+
+
 def test_json_as_written(tmp_path):
     value = {"a": [1, 2.5, -3e-20, True, None, "ü\n"], "b": {"c": []}, "big": 2**70}
     path = tmp_path / "a.json"
@@ -119,6 +135,18 @@ def test_text(tmp_path):
     assert read_text(path) == "ä\n"
     path.write_bytes(b"\xff\xfe")
     refused(path, read_text, match="not a readable text file")
+
+
+def test_reading_takes_the_memory_of_the_file_alone(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("[1]")
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**27, limits[1]))
+    try:
+        assert read_json(path) == [1]
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 def test_arrays_as_written(tmp_path):
@@ -258,6 +286,14 @@ def test_images(tmp_path):
     refused(path, read_pixels)
 
 
+@pytest.mark.parametrize("kind", ["png", "jpg", "bmp", "tif", "webp", "mpo"])
+def test_formats_of_images(tmp_path, kind):
+    image = Image.fromarray(np.full((7, 9, 3), 90, np.uint8))
+    more = {"save_all": True, "append_images": [image]} if kind == "mpo" else {}
+    image.save(tmp_path / f"a.{kind}", **more)
+    np.testing.assert_allclose(read_rgb(tmp_path / f"a.{kind}"), 90, atol=3)
+
+
 @pytest.mark.parametrize("size", [(0, 5), (-1, 5), (8193, 8193), (40000, 1)])
 def test_sizes_of_images(size):
     with pytest.raises(InputError, match="--width: expected at"):
@@ -303,6 +339,13 @@ def test_messages_that_quote_a_file_are_shortened():
     assert len(str(error)) < 2000 and str(error).startswith("a.json: version: expected 1")
     assert str(error).endswith("; update")
     assert str(InputError("a.json: short")) == "a.json: short"
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "none.json"])
+def test_files_that_cannot_be(tmp_path, name):
+    with pytest.raises(FileNotFoundError, match="no such file") as caught:
+        read_json(tmp_path / name)
+    assert len(str(caught.value)) < 1200
 
 
 def test_other_errors_pass():

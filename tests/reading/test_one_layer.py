@@ -25,6 +25,9 @@ ALLOWED = {
     # Files of our own package, or of the system.
     "msdyn/jit.py read_bytes": "our own source",
     "msdyn/processes.py read_text": "/proc",
+    "msdyn/cli/help.py read_text": "/proc",
+    "msdyn/plugins.py read_text": "modules of Python, which are imported when they are used",
+    "msdyn/view/page.py read_text": "files of our package and of viser's",
     "msdyn/synthetic/textures.py iio.imread": "an image of an installed package",
     # Text that is not of a file.
     "msdyn/locks.py json.loads": "65 kB of a lock, any failure means that it is no lock",
@@ -34,6 +37,8 @@ ALLOWED = {
     # Bytes that are not parsed.
     "msdyn/fit/fingerprint.py path.open": "a digest",
     "preprocess/records.py file.open": "a digest",
+    "preprocess/checkpoints/torch_hub.py path.open": "a digest",
+    "preprocess/checkpoints/torch_hub.py torch.load": "weights of that digest",
     "msdyn/io/video_ends.py path.open": "the boxes of a container, of declared sizes",
     # COLMAP's own database, which the same command has written.
     "preprocess/multiview/colmap.py pycolmap.Database.open": "our own database",
@@ -49,8 +54,7 @@ def reads(call):
         made_here = call.args and ast.unparse(call.args[0]).startswith("json.dumps(")
         return None if made_here else name
     if last in METHODS and isinstance(call.func, ast.Attribute):
-        of_package = "files(" in name or name == "page.read_text"  # of viser
-        return None if of_package else last
+        return None if "files(" in name else last  # of importlib.resources
     if name in OPENERS or (last == "open" and isinstance(call.func, ast.Attribute)):
         modes = [a.value for a in call.args if isinstance(a, ast.Constant)]
         modes += [k.value.value for k in call.keywords if k.arg == "mode"]

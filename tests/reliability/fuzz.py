@@ -30,7 +30,7 @@ from mutations import damaged  # noqa: E402
 
 from msdyn.errors import MsdynError  # noqa: E402
 
-__all__ = ["Figures", "fuzz"]
+__all__ = ["Figures", "fuzz", "inputs_of"]
 
 SECONDS = 20
 """Of a case. Whatever is read takes less than two."""
@@ -79,9 +79,7 @@ def fuzz(
         only: a part of the name of the targets.
         log: print each case that ends wrongly.
     """
-    base, work = folder / "base", folder / "work"
-    if not base.is_dir():
-        write_inputs(base)
+    base, work = inputs_of(folder), folder / "work"
     chosen = [t for t in targets() if (slow or not t.slow) and only in t.name]
     figures, seen = Figures(), Counter()
     for number in cases:
@@ -106,6 +104,14 @@ def fuzz(
             if log:
                 print(f"{where}: {figures.wrong[where][-1]}", flush=True)
     return figures
+
+
+def inputs_of(folder: Path) -> Path:
+    """Return the folder of the undamaged inputs, which are made once."""
+    if not (folder / "base").is_dir():
+        write_inputs(folder / "new")
+        (folder / "new").rename(folder / "base")
+    return folder / "base"
 
 
 def _outcome(target: Target, work: Path, figures: Figures) -> tuple[str, str] | None:

@@ -27,7 +27,6 @@ from exact_fits import moving_points, save_fit  # noqa: E402
 from msdyn import io as files  # noqa: E402
 from msdyn.cli import evaluate, preprocess, render  # noqa: E402
 from msdyn.errors import InputError  # noqa: E402
-from msdyn.evaluate.lpips import load_lpips  # noqa: E402
 from msdyn.feedforward.data.convert import find_converter  # noqa: E402
 from msdyn.feedforward.data.library import ClipLibrary  # noqa: E402
 from msdyn.feedforward.data.shards import ClipWriter  # noqa: E402
@@ -37,6 +36,7 @@ from msdyn.preprocess.frames.sources import open_source  # noqa: E402
 from msdyn.preprocess.masks.from_files import FileMasks  # noqa: E402
 from msdyn.preprocess.masks.prompts import read_prompts  # noqa: E402
 from msdyn.preprocess.tracks.from_files import FileTracks  # noqa: E402
+from msdyn.reading import read_torch  # noqa: E402
 from msdyn.scene import (  # noqa: E402
     Keypoints,
     Scene,
@@ -123,7 +123,10 @@ def write_inputs(base: Path) -> None:
     )  # fmt: skip
     disc = make_disc()
     for name in DATASETS:
-        getattr(dataset_writers, f"write_{name}")(base / "datasets" / name, disc)
+        scene_of = disc
+        if name == "tartanair":  # of one camera only
+            scene_of = make_disc(2, 640, 480, (320.0, 320.0, 320.0, 240.0))
+        getattr(dataset_writers, f"write_{name}")(base / "datasets" / name, scene_of)
     with ClipWriter(base / "shards", image_format="png") as writer:
         for name in ("vkitti2", "pointodyssey"):
             for clip in find_converter(name)(base / "datasets" / name):
@@ -148,7 +151,7 @@ def targets() -> list[Target]:
         Target("TUM", "cameras", "tum.txt", lambda f: _tum(f / "tum.txt")),
         Target("DyCheck", "dycheck", "**/*", _read_dycheck),
         Target("tracks", "tracks", "*.npz", _read_tracks),
-        Target("depth maps", "depth", "*", _read_depth),
+        Target("depth maps", "depth", "**/*", _read_depth),
         Target("masks", "masks", "*", _read_masks),
         Target("image folder", "pictures", "*", lambda f: open_source(f, 24.0)),
         Target("flow", "flow", "*.flo", lambda f: files.read_flo(f / "a.flo")),
@@ -158,7 +161,7 @@ def targets() -> list[Target]:
         Target("NVIDIA", "nvidia", "**/*", _read_nvidia),
         Target("clip of TAPVid-3D", "clips3d", "*.npz", _read_clip3d),
         Target("shards", "shards", "*", _read_shards),
-        Target("weights", "weights", "*", lambda f: load_lpips([f / "a.pth"])),
+        Target("weights", "weights", "*", lambda f: read_torch(f / "a.pth")),
         *(Target(name, f"datasets/{name}", "**/*", _converted(name)) for name in DATASETS),
     ]
     commands = [
@@ -228,7 +231,9 @@ def _write_maps(base: Path, scene: Scene) -> None:
     np.save(base / "depth/0.npy", depth)
     Image.fromarray((depth * 1000).astype(np.uint16)).save(base / "depth/1.png")
     OpenEXR.File({}, {"Z": depth}).write(str(base / "depth/2.exr"))
+    (base / "depth/all").mkdir()
     for frame in range(FRAMES):
+        np.save(base / f"depth/all/{frame}.npy", depth)
         Image.fromarray(scene.mask(frame)).save(base / f"masks/{frame}.png")
     for suffix in ("png", "jpg", "bmp", "tif", "webp"):
         Image.fromarray(scene.image(0)).save(base / f"pictures/{suffix}.{suffix}")
@@ -313,10 +318,10 @@ def _read_tracks(folder: Path) -> None:
 
 def _read_depth(folder: Path) -> None:
     scene = _whole_scene(folder)
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.glob("[0-9].*")):
         files.read_depth_map(path)
-    with contextlib.suppress(AttributeError):
-        FileDepth(folder, 0.001).estimate(scene, None, None, None)
+    for _ in FileDepth(folder / "all").estimate(scene, None, None, None).maps:
+        pass
 
 
 def _read_masks(folder: Path) -> None:

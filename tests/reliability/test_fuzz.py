@@ -1,14 +1,26 @@
 """Damaged inputs of every kind are read, or refused in one line: few in each run, 20 000 apart."""
 
+import shutil
+
 import numpy as np
 import pytest
-from fuzz import fuzz
+from fuzz import fuzz, inputs_of
+from inputs import targets
 from mutations import damaged
 
 
 @pytest.fixture(scope="session")
 def inputs(tmp_path_factory):
     return tmp_path_factory.mktemp("fuzz")
+
+
+def test_whole_inputs_are_read(inputs):
+    base = inputs_of(inputs)
+    for target in targets():
+        shutil.copytree(base / target.folder, inputs / "work")
+        if not target.slow:
+            target.read(inputs / "work")
+        shutil.rmtree(inputs / "work")
 
 
 def test_some_damaged_inputs(inputs):
