@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from msdyn.errors import InputError
-from msdyn.preprocess.multiview.colmap import KnownIntrinsics
+from msdyn.preprocess.multiview.intrinsics import KnownIntrinsics
 from msdyn.scene import Scene
 
 __all__ = ["checked_intrinsics", "given_intrinsics", "recorded_intrinsics"]

@@ -48,7 +48,6 @@ from msdyn.preprocess.multiview.absolute_pose import (
     key_frames,
 )
 from msdyn.preprocess.multiview.colmap import (
-    KnownIntrinsics,
     Mapping,
     map_cameras,
     match_features,
@@ -57,6 +56,7 @@ from msdyn.preprocess.multiview.colmap import (
     polish,
 )
 from msdyn.preprocess.multiview.focal_error import focal_contradiction, focal_error
+from msdyn.preprocess.multiview.intrinsics import KnownIntrinsics
 from msdyn.preprocess.multiview.rotation_only import RotationSolution, solve_rotations
 from msdyn.preprocess.multiview.triangulation import triangulation_angles
 from msdyn.preprocess.registry import register_backend

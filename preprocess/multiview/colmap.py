@@ -23,10 +23,10 @@ from msdyn.geometry import nearest_pixels
 from msdyn.io import load_pycolmap
 from msdyn.preprocess.contracts import Masks, SparsePoints
 from msdyn.preprocess.multiview.absolute_pose import longest_in_cells
+from msdyn.preprocess.multiview.intrinsics import KnownIntrinsics
 from msdyn.scene import STATIC, Scene, Tracks, frame_path, write_image
 
 __all__ = [
-    "KnownIntrinsics",
     "Mapping",
     "extract_features",
     "features_on",
@@ -61,33 +61,6 @@ BYTES_PER_FRAME = 2 * (MAX_FEATURES * (6 * 4 + 128) + 2 * 12 * MAX_FEATURES * 8)
 TRACK_GAPS = (1, 2, 4, 8, 16, 32)
 
 _CAMERA_ID = 1
-
-
-@dataclass(frozen=True)
-class KnownIntrinsics:
-    """Intrinsics that are known before cameras are solved.
-
-    Attributes:
-        fx, fy, cx, cy: px of the scene.
-        fixed: they are kept; otherwise the focal length is a start.
-    """
-
-    fx: float
-    fy: float
-    cx: float
-    cy: float
-    fixed: bool
-
-    @property
-    def focal(self) -> float:
-        """px, the mean focal length."""
-        return (self.fx * self.fy) ** 0.5
-
-    @property
-    def matrix(self) -> Float[np.ndarray, "3 3"]:
-        """Of fixed intrinsics; of a start with the mean focal length."""
-        fx, fy = (self.fx, self.fy) if self.fixed else (self.focal, self.focal)
-        return np.array([[fx, 0, self.cx], [0, fy, self.cy], [0, 0, 1]])
 
 
 @dataclass(frozen=True)
