@@ -53,7 +53,7 @@ class Checkpoint:
     licence: str
     commercial: bool
     megabytes: int
-    revision: str | None
+    revision: str | None = None
 
 
 CHECKPOINTS = {
