@@ -213,7 +213,7 @@ def test_a_checkpoint_with_wrong_tensors_is_refused(plane_scene, tmp_path, damag
     else:
         del tensors["static.param.scales"]
     save_file(tensors, path, metadata=metadata)
-    with pytest.raises(InputError, match="damaged checkpoint .* --restart"):
+    with pytest.raises(InputError, match="not a readable checkpoint .* --restart"):
         fit_scene(plane_scene, options)
 
 

@@ -154,7 +154,7 @@ def test_intrinsics_beside_cameras_that_have_their_own_are_refused(tmp_path):
 
 
 def test_options_are_checked_as_they_are_read(tmp_path):
-    with pytest.raises(InputError, match="intrinsics: expected fx fy cx cy > 0 .* got 0 1 2 3"):
+    with pytest.raises(InputError, match="intrinsics: expected above 0, got 0"):
         PreprocessConfig(tmp_path / "v.mp4", intrinsics=(0, 1, 2, 3))
 
 
