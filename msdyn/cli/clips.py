@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union
 
 import tyro
 
-from msdyn.cli.run import parse, run
+from msdyn.cli.run import BEGINS_AGAIN, parse, run
 from msdyn.feedforward.data.datasets import dataset_info
 from msdyn.feedforward.data.library import ClipLibrary
 from msdyn.feedforward.data.run import (
@@ -24,7 +24,6 @@ from msdyn.feedforward.data.run import (
     write_random,
     write_scenes,
 )
-from msdyn.interruption import tell
 
 DESCRIPTION = (
     "Write clips to train the feed-forward network on, in tar shards: random scenes, scene "
@@ -46,15 +45,15 @@ _Command: Any = Union[
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run(_clips, parse(_Command, argv, "msdyn-clips", DESCRIPTION))
+    config = parse(_Command, argv, "msdyn-clips", DESCRIPTION)
+    only_reads = isinstance(config, ListCommand | ShowCommand)
+    return run(_clips, config, interrupted=BEGINS_AGAIN if only_reads else CLIPS_KEPT)
 
 
 def _clips(
     config: RandomCommand | SceneCommand | ConvertCommand | ListCommand | ShowCommand,
 ) -> None:
     logging.basicConfig(format="%(message)s", level=logging.INFO)
-    if not isinstance(config, ListCommand | ShowCommand):
-        tell(CLIPS_KEPT)
     match config:
         case ListCommand():
             _list(config)

@@ -5,7 +5,6 @@ from typing import Any
 
 from msdyn.cli.run import RESUMES, parse, run
 from msdyn.demo import DemoConfig, run_demo
-from msdyn.interruption import tell
 
 DESCRIPTION = (
     "Make a short synthetic clip, reconstruct it, and evaluate novel views and 3D tracks against "
@@ -20,11 +19,11 @@ _ROWS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run(_demo, parse(DemoConfig, argv, "msdyn-demo", DESCRIPTION))
+    config = parse(DemoConfig, argv, "msdyn-demo", DESCRIPTION)
+    return run(_demo, config, interrupted=RESUMES)
 
 
 def _demo(config: DemoConfig) -> None:
-    tell(RESUMES)
     metrics = run_demo(config)
     _print_run("cameras and depth of the recording", metrics["recording"])
     if config.bare:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from msdyn.cli.run import RESUMES, parse, run
 from msdyn.fit.config import PRESETS, FitConfig, preset
-from msdyn.interruption import tell
 
 if TYPE_CHECKING:
     from msdyn.fit.fitter import Fitter
@@ -56,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     first.add_argument("--preset", default="default")
     name = first.parse_known_args(arguments)[0].preset
     default = FitCommand.of(name if name in PRESETS else "default")
-    return run(_fit, parse(FitCommand, arguments, "msdyn-fit", DESCRIPTION, default))
+    command = parse(FitCommand, arguments, "msdyn-fit", DESCRIPTION, default)
+    return run(_fit, command, interrupted=RESUMES)
 
 
 def _fit(command: FitCommand) -> None:
@@ -64,7 +64,6 @@ def _fit(command: FitCommand) -> None:
     from msdyn.scene import Scene
     from msdyn.view import write_report
 
-    tell(RESUMES)
     config = command.config
     scene = Scene(config.scene)
     watch = _watch(scene, command.port) if command.view else None

@@ -12,7 +12,6 @@ from typing import Any
 from msdyn.cli.run import parse, run
 from msdyn.errors import PoorInputError
 from msdyn.feedforward import backends as _network_backends  # noqa: F401  registers them
-from msdyn.interruption import tell
 from msdyn.preprocess import STAGES, PreprocessConfig, preprocess_video
 from msdyn.preprocess.importers.dycheck import DycheckConfig, preprocess_dycheck
 from msdyn.preprocess.report.fitness import Fitness, judge_scene, measure_fitness
@@ -69,8 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if any(argument.split("=")[0] == "--check" for argument in argv):
         return run(_check, parse(CheckConfig, argv, PROG, "Check a scene directory."))
     if any(argument.split("=")[0] == "--from" for argument in argv):
-        return run(_from_dycheck, parse(DycheckConfig, argv, PROG, "Import a sequence of DyCheck."))
-    return run(_preprocess, parse(PreprocessConfig, argv, PROG, DESCRIPTION))
+        config = parse(DycheckConfig, argv, PROG, "Import a sequence of DyCheck.")
+        return run(_from_dycheck, config, interrupted=STAGES_KEPT)
+    return run(
+        _preprocess, parse(PreprocessConfig, argv, PROG, DESCRIPTION), interrupted=STAGES_KEPT
+    )
 
 
 def _preprocess(config: PreprocessConfig) -> int:
@@ -79,7 +81,6 @@ def _preprocess(config: PreprocessConfig) -> int:
     Returns:
         3 where a fit would not do well, unless that is accepted, else 0.
     """
-    tell(STAGES_KEPT)
     logging.basicConfig(format="%(message)s")
     try:
         scene = preprocess_video(config)
@@ -100,7 +101,6 @@ def _preprocess(config: PreprocessConfig) -> int:
 
 def _from_dycheck(config: DycheckConfig) -> None:
     """Import a sequence of DyCheck, and print the table of its stages."""
-    tell(STAGES_KEPT)
     logging.basicConfig(format="%(message)s")
     _print_table(preprocess_dycheck(config))
     print(f"next: msdyn-fit {config.directory}, msdyn-eval --protocol dycheck {config.directory}")

@@ -67,7 +67,9 @@ def parse(
         raise
 
 
-def run(function: Callable[[Config], int | None], config: Config) -> int:
+def run(
+    function: Callable[[Config], int | None], config: Config, *, interrupted: str = BEGINS_AGAIN
+) -> int:
     """Call `function(config)` and return the exit code of the command.
 
     0 for success, or the number that the function returns; 2 for invalid input, 3 for input of
@@ -75,9 +77,13 @@ def run(function: Callable[[Config], int | None], config: Config) -> int:
     after one line on stderr; 130 after an interruption. Any other exception is a bug of msdyn and
     propagates with its traceback.
 
-    A command that has something to resume says so by `msdyn.interruption.tell`.
+    Args:
+        function: of the command.
+        config: its argument.
+        interrupted: what an interruption leaves, and what the same command does after it; the
+            function may change it by `msdyn.interruption.tell`.
     """
-    tell(BEGINS_AGAIN)
+    tell(interrupted)
     try:
         return _stop_at_closed_pipe(function(config) or 0)
     except BrokenPipeError:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from msdyn.cli.run import RESUMES, parse, run
 from msdyn.feedforward.training.command import TrainCommandConfig
-from msdyn.interruption import tell
 
 DESCRIPTION = (
     "Train the feed-forward network: the small one on random scenes, which are made as training "
@@ -34,7 +33,8 @@ _LINES: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run(_train, parse(TrainCommandConfig, argv, "msdyn-train", DESCRIPTION))
+    config = parse(TrainCommandConfig, argv, "msdyn-train", DESCRIPTION)
+    return run(_train, config, interrupted=RESUMES)
 
 
 def _train(config: TrainCommandConfig) -> None:
@@ -43,7 +43,6 @@ def _train(config: TrainCommandConfig) -> None:
     from msdyn.evaluate import load_lpips
     from msdyn.feedforward.training.run import train
 
-    tell(RESUMES)
     torch.set_num_threads(config.threads)
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     lpips = load_lpips(config.lpips) if config.lpips else None

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, cast
 import tyro
 
 from msdyn.cli.run import parse, run
-from msdyn.interruption import tell
 from msdyn.sequence.choice import SequenceSource
 
 if TYPE_CHECKING:
@@ -38,11 +37,11 @@ class ViewConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    return run(_view, parse(ViewConfig, argv, "msdyn-view", DESCRIPTION))
+    config = parse(ViewConfig, argv, "msdyn-view", DESCRIPTION)
+    return run(_view, config, interrupted="the viewer has stopped")
 
 
 def _view(config: ViewConfig) -> None:
-    tell("the viewer has stopped")
     viewer = open_viewer(config)
     announce(viewer.address, config.host)
     try:
