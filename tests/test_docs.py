@@ -168,7 +168,7 @@ def options_of(command: str) -> frozenset[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", "80")  # options in one column
         patch.setattr(module, "parse", parse)
-        patch.setattr(module, "run", lambda function, config: 0)
+        patch.setattr(module, "run", lambda function, config, **_: 0)
         # msdyn-preprocess parses other options where one of the latter two is given.
         for argv in ([], ["--check"], ["--from"]):
             module.main(argv)
