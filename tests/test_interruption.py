@@ -124,13 +124,13 @@ def test_threads_and_children_end_too(tmp_path):
 def test_a_signal_to_a_forked_child_leaves_the_parents_files(tmp_path):
     process = start(
         "with atomic_path(sys.argv[1]) as path:\n"
-        "    path.write_text('whole')\n"
+        "    path.write_text('whole'); ready()\n"
         "    child = os.fork()\n"
         "    if child == 0:\n"
         "        time.sleep(60)\n"
         "    time.sleep(0.2); os.kill(child, signal.SIGTERM)\n"
         "    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])\n"
-        "    time.sleep(1.0); ready(); print(code)",
+        "    time.sleep(1.0); print(code)",
         tmp_path / "a.txt",
     )
     out, error = process.communicate(timeout=10)
