@@ -256,7 +256,7 @@ def _read_rows(
     values = np.empty(math.prod(shape) * dtype.itemsize, np.uint8)
     missing = memoryview(values) if values.size else memoryview(b"")
     while len(missing):
-        count = array.file.readinto(missing)
+        count = array.file.readinto(missing)  # pyright: ignore  # every binary file has it
         if not count:
             raise InputError(f"it ends {len(missing)} bytes early")
         missing = missing[count:]
