@@ -9,7 +9,7 @@ import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import cast
 
 import numpy as np
 from jaxtyping import Shaped
@@ -152,7 +152,7 @@ class _Array:
         packed: bytes it takes in the file.
     """
 
-    file: IO[bytes]
+    file: io.BufferedIOBase
     size: int
     packed: int
 
@@ -174,7 +174,7 @@ def _member(file: zipfile.ZipFile, key: str) -> Iterator[_Array]:
         if info.compress_type not in _PACKINGS:
             raise InputError("expected an array that is stored or deflated, as numpy writes")
         with file.open(info) as member:
-            yield _Array(member, info.file_size, info.compress_size)
+            yield _Array(cast(io.BufferedIOBase, member), info.file_size, info.compress_size)
 
 
 def _names(file: zipfile.ZipFile) -> list[str]:

@@ -148,7 +148,7 @@ def targets() -> list[Target]:
         Target("COLMAP binary", "cameras", "colmap_bin/*.bin", _posed("colmap_bin")),
         Target("COLMAP text", "cameras", "colmap_txt/*.txt", _posed("colmap_txt")),
         Target("npz of cameras", "cameras", "*.npz", _read_posed_npz),
-        Target("TUM", "cameras", "tum.txt", lambda f: _tum(f / "tum.txt")),
+        Target("TUM", "cameras", "tum.txt", _read_tum),
         Target("DyCheck", "dycheck", "**/*", _read_dycheck),
         Target("tracks", "tracks", "*.npz", _read_tracks),
         Target("depth maps", "depth", "**/*", _read_depth),
@@ -291,8 +291,8 @@ def _read_posed_npz(folder: Path) -> None:
         files.read_posed_images(path)
 
 
-def _tum(path: Path) -> None:
-    files.read_posed_images(path, (60.0, 60.0, 32.0, 24.0), (HEIGHT, WIDTH))
+def _read_tum(folder: Path) -> None:
+    files.read_posed_images(folder / "tum.txt", (60.0, 60.0, 32.0, 24.0), (HEIGHT, WIDTH))
 
 
 def _read_dycheck(folder: Path) -> None:
@@ -377,10 +377,6 @@ def _converted(name: str) -> Callable[[Path], object]:
     return read
 
 
-class Refused(Exception):
-    """A command ended with another code than it should, or with other lines."""
-
-
 def _command(main: Callable, arguments: Callable[[Path], list]) -> Callable[[Path], object]:
     """Return what runs a command, which ends with 0, 2 or 3 and at most one line of error."""
 
@@ -393,7 +389,7 @@ def _command(main: Callable, arguments: Callable[[Path], list]) -> Callable[[Pat
                 code = end.code
         errors = [line for line in err.getvalue().splitlines() if line.startswith("error: ")]
         if code not in (0, 2, 3) or (code == 2) != (len(errors) == 1):
-            raise Refused(f"exit {code}, {err.getvalue()[-300:]!r}")
+            raise RuntimeError(f"exit {code}, {err.getvalue()[-300:]!r}")
         if code == 2:
             raise InputError(errors[0])
 
