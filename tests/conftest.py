@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+import signal
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,11 @@ from hypothesis import settings
 
 # Without progress, the standard error stream of commands has nothing but error messages.
 os.environ["TQDM_DISABLE"] = "1"
+
+# A process started in the background may ignore these, and so would the commands that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # The user's weights are for the user: what tests need of them, they name.
 os.environ.pop("MSDYN_WEIGHTS", None)

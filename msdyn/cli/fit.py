@@ -45,8 +45,8 @@ class FitCommand(FitConfig):
     """quick: minutes on a CPU; default; paper: 500 epochs, for a GPU. Other options override it."""
     view: bool = False
     """Show the running fit in the browser, for connections from this computer only."""
-    port: Annotated[int | None, Range(1, 65_535)] = None
-    """Port of --view; by default 8080, or the next free one."""
+    port: Annotated[int | None, Range(1, 65_535, also=(0,))] = None
+    """Port of --view, 0 for any free one; by default 8080, or the next free one."""
 
     @classmethod
     def of(cls, name: str) -> FitCommand:

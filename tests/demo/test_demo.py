@@ -2,6 +2,7 @@
 
 import imageio.v3 as iio
 import pytest
+from commands import exit_code
 
 from msdyn.cli import demo
 from msdyn.demo import demo as module
@@ -49,5 +50,5 @@ def test_figures_that_a_few_frames_do_not_have_are_left_out(tmp_path, small_fits
 
 
 def test_one_frame_is_refused_in_one_line(tmp_path, capsys):
-    assert demo.main(["--frames", "1", "--out", str(tmp_path / "demo")]) == 2
-    assert capsys.readouterr().err == "error: frames: expected at least 2, got 1\n"
+    assert exit_code(demo.main, ["--frames", "1", "--out", tmp_path / "demo"]) == 2
+    assert capsys.readouterr().err == "error: --frames: expected at least 2, got 1\n"
