@@ -182,6 +182,7 @@ SCRIPT = "import sys\nfrom msdyn.cli.fit import main\nsys.exit(main())\n"
 @pytest.mark.parametrize("wait", [0.25, 1.0])
 def test_commands_end_in_order_while_they_are_imported(tmp_path, number, code, wait):
     (tmp_path / "msdyn-fit").write_text(SCRIPT)
+    (tmp_path / "scene.json").write_text("{}")  # read after the imports
     process = subprocess.Popen(
         [sys.executable, tmp_path / "msdyn-fit", tmp_path],
         stderr=subprocess.PIPE,

@@ -94,7 +94,7 @@ def write_all(directory, text):
     config.write_text(json.dumps(with_texts(json.loads(config.read_text()), text)))
     row = {"mpsnr": 31.2, "mssim": 0.9, "mlpips": None, "ssim": 0.9, "images": 2}
     (directory / "fit" / "eval.json").write_text(json.dumps(
-        {"frames": row, "views": {"views": {text: row | {"images": text}}}, text: text}
+        {"frames": row, "views": {"views": {text: row}}, text: text}
     ))  # fmt: skip
     scene = Scene(directory)
     out = directory / f"{text[:40].replace('/', '')}.html"

@@ -329,7 +329,7 @@ def _stored_level(stored: StoredTensors, level: int, keys: int) -> _Level:
     name = f"motion.{level}."
     centres = stored.floats(f"{name}centres", None, 3)
     count = len(centres)
-    coarser = 1
+    coarser = max(1, count)  # the first level has no parents, whatever is stored
     if level > 0:
         coarser = len(stored.floats(f"motion.{level - 1}.centres", None, 3))
     return _Level(
