@@ -158,7 +158,7 @@ class Fitter:
             self.started -= float(self.log.last.get("seconds", 0.0))
         self._tell_progress()
         self.last_good = LastGood(self._all, self.step)
-        # The first checkpoint, with Adam's two moments of each parameter, and the sequence.
+        # At least the first checkpoint, with Adam's two moments, and the sequence.
         size = sum(value.nbytes for value in self._all.tensors().values())
         require_space(self.directory, 4 * size, "free some space and give the same command again")
 
