@@ -1,0 +1,106 @@
+"""Why arguments are refused, in one line: from the messages of tyro and the errors of a config."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import MISSING
+
+from msdyn.cli.help import Option
+from msdyn.errors import InputError
+from msdyn.options import OptionError, shown
+
+__all__ = ["cause_of", "plain_refusal"]
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_UNKNOWN = re.compile(r"Unrecognized(?: or misplaced)? options:\s*(.*?)(?:, | \(applied to |$)")
+_VALUE = re.compile(r"(?:argument '|Error parsing )([^\s':/]+)")
+_CHOICE = re.compile(r"invalid choice '(.*)' for argument")
+_LISTED = re.compile(r" {4}(\S+)")
+"""A line with an option; lines that describe it have a wider margin."""
+
+
+def cause_of(error: BaseException, options: Sequence[Option]) -> str | None:
+    """Return the message of the InputError that ended the reading, None if there is none."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, InputError):
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(cause, OptionError):
+        labels = ", ".join(_label(name, cause.owner, options) for name in cause.names)
+        return f"{labels}: {cause.reason}"
+    return None if cause is None else str(cause)
+
+
+def _label(name: str, owner: type | None, options: Sequence[Option]) -> str:
+    """Return the name on the command line of a field, or of one of a group as "group.field"."""
+    path = tuple(name.split("."))
+    found = [option for option in options if option.path[-len(path) :] == path]
+    of_owner = [option for option in found if option.owner is owner]
+    return next((option.label for option in [*of_owner, *found]), name)
+
+
+def plain_refusal(
+    message: str, arguments: Sequence[str], options: Sequence[Option], prog: str
+) -> str:
+    """Return what a message of tyro says, without its box and the names of classes.
+
+    Args:
+        message: in a box, 80 characters wide; below a line in it are further hints.
+        arguments: that were read.
+        options: of the command.
+        prog: name of the command.
+    """
+    lines = [_COLOURS.sub("", line)[2:-1].rstrip() for line in message.split("\n")[1:]]
+    rules = [at for at, line in enumerate(lines) if line and not line.strip("─-")]
+    end = rules[0] if rules else len(lines)
+    said = " ".join(" ".join(lines[:end]).split())
+    if unknown := _UNKNOWN.search(" ".join(" ".join(lines).split())):
+        return _unknown(unknown[1], lines[end:], options, prog)
+    if said.startswith("Missing from"):
+        return f"{_missing(lines[:end], options)}: missing; {prog} --help describes it"
+    option = next((o for o in options if (m := _VALUE.search(said)) and m[1] == o.label), None)
+    if option is None:
+        return said
+    expected = f"{option.label}: expected {option.field.text}"
+    if said.startswith("Missing value"):
+        return f"{expected}, got {'none' if len(option.field.values) == 1 else 'fewer'}"
+    if choice := _CHOICE.search(said):
+        return f"{expected}, got {shown(choice[1])}"
+    given = _given(option.label, arguments)
+    return f"{expected}, got {shown(given[0])}" if len(given) == 1 else expected
+
+
+def _given(name: str, arguments: Sequence[str]) -> list[str]:
+    """Return the texts that are given last for an option."""
+    given: list[str] = []
+    for at, argument in enumerate(arguments):
+        if argument.startswith(f"{name}="):
+            given = [argument.partition("=")[2]]
+        elif argument == name:
+            texts = [*arguments[at + 1 :], "--"]
+            given = texts[: next(n for n, text in enumerate(texts) if text.startswith("--"))]
+    return given
+
+
+def _unknown(argument: str, hints: Sequence[str], options: Sequence[Option], prog: str) -> str:
+    """Return the answer to an argument that belongs to no option."""
+    positional = [option.label for option in options if option.field.positional]
+    if not argument.startswith("-"):
+        expected = ", ".join(positional) or "options only"
+        return f"expected {expected}, got {shown(argument)} besides"
+    known = [option.label for option in options]
+    listed = [name[1].rstrip(",") for line in hints if (name := _LISTED.match(line))]
+    similar = ", ".join(dict.fromkeys(name for name in listed if name in known))
+    hint = f"similar: {similar}" if similar else f"{prog} --help lists them"
+    return f"{shown(argument)[1:-1]}: no such option of {prog}; {hint}"
+
+
+def _missing(lines: Sequence[str], options: Sequence[Option]) -> str:
+    """Return the option that is missing, the first in the list."""
+    listed = [name[1] for line in lines if (name := _LISTED.match(line))]
+    required = [option for option in options if option.default is MISSING]
+    if named := [option.label for option in required if option.label in listed]:
+        return named[0]
+    positional = [option.label for option in required if option.field.positional]
+    # tyro lists them by their types; those in front have been given.
+    return positional[-len(listed)] if listed else ", ".join(positional)
