@@ -259,7 +259,7 @@ class OptionField:
     def text(self) -> str:
         """What is expected, in words."""
         if self.kind == "pairs":
-            return f"a name and {self.values[0].text}, or several such pairs"
+            return f"a name and {self.values[0].text}"
         if self.kind == "fixed":
             are_numbers = all(value.kind in (int, float) for value in self.values)
             return f"{len(self.values)} {'numbers' if are_numbers else 'values'}"

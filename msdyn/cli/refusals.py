@@ -14,6 +14,7 @@ __all__ = ["cause_of", "plain_refusal"]
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _UNKNOWN = re.compile(r"Unrecognized(?: or misplaced)? options:\s*(.*?)(?:, | \(applied to |$)")
+_BESIDES = "Unrecognized options:"
 _VALUE = re.compile(r"(?:argument '|Error parsing )([^\s':/]+)")
 _CHOICE = re.compile(r"invalid choice '(.*)' for argument")
 _LISTED = re.compile(r" {4}(\S+)")
@@ -45,29 +46,39 @@ def plain_refusal(
     """Return what a message of tyro says, without its box and the names of classes.
 
     Args:
-        message: in a box, 80 characters wide; below a line in it are further hints.
+        message: in a box of lines, or of blanks where they cannot be printed; below a line in it
+            are hints.
         arguments: that were read.
         options: of the command.
         prog: name of the command.
     """
-    lines = [_COLOURS.sub("", line)[2:-1].rstrip() for line in message.split("\n")[1:]]
-    rules = [at for at, line in enumerate(lines) if line and not line.strip("─-")]
-    end = rules[0] if rules else len(lines)
-    said = " ".join(" ".join(lines[:end]).split())
-    if unknown := _UNKNOWN.search(" ".join(" ".join(lines).split())):
-        return _unknown(unknown[1], lines[end:], options, prog)
+    lines = [_COLOURS.sub("", line)[2:].rstrip(" │") for line in message.split("\n")[1:]]
+    if lines and _is_rule(lines[0]):  # below the title of a box of blanks
+        lines.pop(0)
+    end = next((at for at, line in enumerate(lines) if _is_rule(line)), len(lines))
+    said, hints = " ".join(" ".join(lines[:end]).split()), lines[end:]
+    if unknown := _UNKNOWN.match(said):
+        return _unknown(unknown[1], hints, options, prog)
+    if _BESIDES in hints:
+        return _unknown(hints[hints.index(_BESIDES) + 1].strip(), [], options, prog)
     if said.startswith("Missing from"):
         return f"{_missing(lines[:end], options)}: missing; {prog} --help describes it"
     option = next((o for o in options if (m := _VALUE.search(said)) and m[1] == o.label), None)
     if option is None:
         return said
+    if said.startswith("Missing value") and len(option.field.values) == 1:
+        return f"{option.label}: expected a value, got none"
     expected = f"{option.label}: expected {option.field.text}"
     if said.startswith("Missing value"):
-        return f"{expected}, got {'none' if len(option.field.values) == 1 else 'fewer'}"
+        return f"{expected}, got fewer"
     if choice := _CHOICE.search(said):
         return f"{expected}, got {shown(choice[1])}"
     given = _given(option.label, arguments)
     return f"{expected}, got {shown(given[0])}" if len(given) == 1 else expected
+
+
+def _is_rule(line: str) -> bool:
+    return bool(line) and not line.strip("─-")
 
 
 def _given(name: str, arguments: Sequence[str]) -> list[str]:

@@ -127,7 +127,7 @@ def test_examples_in_help_are_read(capsys, monkeypatch):
         (["x", "--k-primitve", "3"], "--k-primitve: no such option of msdyn-fit; similar: --k-pri"),
         (["x", "--rgb", "3"], "--rgb: no such option of msdyn-fit; similar: --loss.rgb"),
         (["x", "--zzzz"], "--zzzz: no such option of msdyn-fit; msdyn-fit --help lists them"),
-        (["x", "-z"], "-z: no such option; msdyn-fit --help lists them"),
+        (["x", "-z"], "-z: no such option of msdyn-fit; msdyn-fit --help lists them"),
         (["x", "--epochs"], "--epochs: expected a value, got none"),
         (["x", "--epochs", "--batch", "3"], "--epochs: expected a value, got none"),
         (["x", "--epochs", "1e3"], "--epochs: expected a whole number, got '1e3'"),
@@ -137,7 +137,7 @@ def test_examples_in_help_are_read(capsys, monkeypatch):
         (["x", "--device", "gpu"], "--device: expected auto, cpu, cuda or cuda:N, got 'gpu'"),
         (["x", "y"], "expected SCENE, got 'y' besides"),
         (["x", "--preset", "fast"], "--preset: expected one of quick, default, paper, got 'fast'"),
-        (["x", "--sh-degree", "7"], "--sh-degree: expected one of 0, 1, 2, 3, got 7"),
+        (["x", "--sh-degree", "7"], "--sh-degree: expected one of 0, 1, 2, 3, got '7'"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(arguments, message, capsys):
