@@ -63,9 +63,20 @@ def plain_refusal(
         return _unknown(hints[hints.index(_BESIDES) + 1].strip(), [], options, prog)
     if said.startswith("Missing from"):
         return f"{_missing(lines[:end], options)}: missing; {prog} --help describes it"
-    option = next((o for o in options if (m := _VALUE.search(said)) and m[1] == o.label), None)
+    name = found[1] if (found := _VALUE.search(said)) else ""
+    option = next((o for o in options if name in (o.label, o.name)), None)
     if option is None:
-        return said
+        return f"{said.removeprefix(f'Error parsing {name}: ')}; {prog} --help"
+    if said.startswith("Missing value") and option.field.positional:
+        # tyro looked for it and found an unknown option.
+        flags = {f"--no-{o.name}" for o in options if o.field.kind == "flag"}
+        known = {o.label for o in options} | flags
+        names = [text.partition("=")[0] for text in arguments if text.startswith("-")]
+        # With two dashes first: one may be of a negative number.
+        unknown = sorted(set(names) - known - {"--"}, key=lambda text: not text.startswith("--"))
+        if not unknown:
+            return f"{option.label}: missing; {prog} --help describes it"
+        return _unknown(unknown[0], [], options, prog)
     if said.startswith("Missing value") and len(option.field.values) == 1:
         return f"{option.label}: expected a value, got none"
     expected = f"{option.label}: expected {option.field.text}"

@@ -149,6 +149,47 @@ def test_what_cannot_be_read_is_one_line(arguments, message, capsys):
     assert end.value.code == 2 and error.startswith(f"error: {message}") and error.count("\n") == 1
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "VIDEO: missing"),
+        (["--wrong"], "--wrong: no such option of msdyn-preprocess"),
+        (["--shot=1", "--wrong=-"], "--wrong: no such option of msdyn-preprocess"),
+        (["v", "--intrinsics", "1", "2"], "--intrinsics: expected 4 numbers"),
+        (["v", "--redo"], "--redo: expected a value, got none"),
+        (
+            ["v", "--redo", "x"],
+            "--redo: expected one of frames, tracks, masks, cameras, depth, got",
+        ),
+        (["v", "--out="], "--out: expected a path that is not empty"),
+        (["v", "--shot", "x"], "--shot: expected a whole number, got 'x'"),
+    ],
+)
+def test_a_refusal_is_the_same_on_any_terminal(arguments, message, encoding, tmp_path):
+    """Whatever boxes the messages are read from, and however narrow it is."""
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from msdyn.cli.preprocess import main; main()",
+            *arguments,
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "PYTHONIOENCODING": encoding,
+            "COLUMNS": "9",
+        },
+        check=False,
+    )
+    assert run.returncode == 2 and run.stderr.startswith(f"error: {message}"), run.stderr
+    assert run.stderr.count("\n") == 1 and not set("╭│─\x1b|") & set(run.stderr)
+
+
 def test_ways_to_give_options():
     def read(*arguments):
         return parse(FitConfig, arguments, "msdyn-fit", "")
