@@ -157,7 +157,7 @@ def test_what_cannot_be_read_is_one_line(arguments, message, capsys):
         (["--wrong"], "--wrong: no such option of msdyn-preprocess"),
         (["--shot=1", "--wrong=-"], "--wrong: no such option of msdyn-preprocess"),
         (["v", "--intrinsics", "1", "2"], "--intrinsics: expected 4 numbers"),
-        (["v", "--redo"], "--redo: expected a value, got none"),
+        (["v", "--redo"], "--redo: expected one of frames, tracks, masks, cameras, depth, got"),
         (
             ["v", "--redo", "x"],
             "--redo: expected one of frames, tracks, masks, cameras, depth, got",
