@@ -47,6 +47,7 @@ setup(
         "av>=12",
         "pillow>=10",
         "markupsafe>=2.1",
+        "tyro>=0.9",
         "tqdm>=4.66",
         "matplotlib>=3.8",
         "plyfile>=1.0",

@@ -22,6 +22,8 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
+import tyro
+
 from msdyn.errors import InputError
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "Value",
     "Weight",
     "option_fields",
+    "shown",
 ]
 
 _LARGEST_INT = 2**31 - 1
@@ -49,9 +52,9 @@ _SHOWN = 60
 _LONGEST_NAME, _LONGEST_PATH = 255, 4096
 """Bytes of the name of a file and of a path, on Linux."""
 
-POSITIONAL = "positional"
+POSITIONAL = tyro.conf.Positional
 """Marks a field that is given by its position on the command line."""
-REPEATED = "repeated"
+REPEATED = tyro.conf.UseAppendAction
 """Marks a tuple whose option takes one value and may be given several times."""
 
 
@@ -61,7 +64,10 @@ class OptionError(InputError):
     Attributes:
         names: the fields; one of a dataclass within is "group.field".
         reason: what is expected, and what was given.
+        owner: class of the fields, None if it is not known.
     """
+
+    owner: type | None = None
 
     def __init__(self, names: str | Sequence[str], reason: str) -> None:
         self.names = (names,) if isinstance(names, str) else tuple(names)
@@ -151,15 +157,13 @@ class Choices:
     names: Callable[[], Sequence[str]]
 
 
-@dataclass(frozen=True)
-class Named:
-    """The name of an option where it is not that of its field.
+def Named(option: str) -> Any:
+    """Return the annotation of a field whose option has another name.
 
-    Attributes:
+    Args:
         option: without dashes; of a field that is itself a dataclass, "" leaves its prefix out.
     """
-
-    option: str
+    return tyro.conf.arg(name=option)
 
 
 Positive = Range(above=0)
@@ -188,25 +192,13 @@ class Value:
     choices: Callable[[], Sequence[Any]] | None = None
     pattern: Pattern | None = None
 
-    def read(self, text: str) -> Any:
-        """Return the value of a text.
-
-        Raises:
-            ValueError: with what is expected, and the text.
-        """
-        value: Any = text
-        try:
-            if self.kind in (int, float):
-                value = self.kind(text)
-            elif self.kind is Path and text:
-                value = Path(text)
-        except ValueError:
-            kind = "a whole number" if self.kind is int else "a number"
-            expected = self._listed() if self.choices else kind
-            raise ValueError(f"expected {expected}, got {_shown(text)}") from None
-        if refused := self.refusal(value):
-            raise ValueError(f"expected {refused}, got {_shown(value, text)}")
-        return value
+    @property
+    def text(self) -> str:
+        """What is expected, in words, apart from the range."""
+        if self.choices is not None:
+            return self._listed()
+        kinds: dict[type, str] = {int: "a whole number", float: "a number", Path: "a path"}
+        return kinds.get(self.kind, "a text")
 
     def refusal(self, value: Any) -> str | None:
         """Return what is expected instead of a value; None for a value that is accepted."""
@@ -263,13 +255,23 @@ class OptionField:
     repeated: bool = False
     group: type | None = None
 
+    @property
+    def text(self) -> str:
+        """What is expected, in words."""
+        if self.kind == "pairs":
+            return f"a name and {self.values[0].text}"
+        if self.kind == "fixed":
+            are_numbers = all(value.kind in (int, float) for value in self.values)
+            return f"{len(self.values)} {'numbers' if are_numbers else 'values'}"
+        return self.values[0].text if self.values else "no value"
+
     def refusal(self, value: Any) -> str | None:
         """Return why a value is refused, as "expected ..., got ..."; None if it is accepted."""
         if (value is None and self.optional) or self.kind == "group":
             return None
         if self.kind == "flag":
             is_flag = isinstance(value, bool)
-            return None if is_flag else f"expected True or False, got {_shown(value)}"
+            return None if is_flag else f"expected True or False, got {shown(value)}"
         if self.kind == "pairs":
             items = list(value.values()) if isinstance(value, Mapping) else [value]
         elif self.kind == "value":
@@ -277,13 +279,13 @@ class OptionField:
         elif isinstance(value, (list, tuple)):
             items = list(value)
         else:
-            return f"expected several values, got {_shown(value)}"
+            return f"expected several values, got {shown(value)}"
         if self.kind == "fixed" and len(items) != len(self.values):
             return f"expected {len(self.values)} values, got {len(items)}"
         expected = self.values if self.kind == "fixed" else self.values * len(items)
         for item, wanted in zip(items, expected, strict=True):
             if refused := wanted.refusal(item):
-                return f"expected {refused}, got {_shown(item)}"
+                return f"expected {refused}, got {shown(item)}"
         return None
 
 
@@ -297,10 +299,14 @@ class Options:
     """Heading in `--help` of a field and of those after it."""
 
     def __post_init__(self) -> None:
-        for field in option_fields(type(self)):
-            if refused := field.refusal(getattr(self, field.name)):
-                raise OptionError(field.name, refused)
-        self.check_relations()
+        try:
+            for field in option_fields(type(self)):
+                if refused := field.refusal(getattr(self, field.name)):
+                    raise OptionError(field.name, refused)
+            self.check_relations()
+        except OptionError as error:
+            error.owner = error.owner or type(self)
+            raise
 
     def check_relations(self) -> None:
         """Raise OptionError for options that do not fit together."""
@@ -317,7 +323,8 @@ def option_fields(cls: type) -> tuple[OptionField, ...]:
 def _field(name: str, hint: Any) -> OptionField:
     """Return what a field takes, from its annotation."""
     kind, marks, optional = _unwrapped(hint)
-    option = next((m.option for m in marks if isinstance(m, Named)), name.replace("_", "-"))
+    named = [mark.name for mark in marks if isinstance(mark, type(Named("")))]
+    option = named[0] if named else name.replace("_", "-")
     common: dict[str, Any] = {
         "optional": optional,
         "positional": POSITIONAL in marks,
@@ -392,11 +399,9 @@ def _text(number: float) -> str:
     return str(int(number)) if number == int(number) and abs(number) < 1e12 else f"{number:g}"
 
 
-def _shown(value: Any, text: str | None = None) -> str:
-    """Return a value, or the text that it was read from, for a message; cut where it is long."""
-    is_number = isinstance(value, (int, float))
-    if text is None and isinstance(value, int) and value.bit_length() > 200:
+def shown(value: Any) -> str:
+    """Return a value for a message; cut where it is long."""
+    if isinstance(value, int) and value.bit_length() > 200:
         return f"a number of {value.bit_length()} bits"
-    shown = str(value) if text is None else text
-    shown = shown if is_number else repr(shown)
-    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+    text = str(value) if isinstance(value, (int, float)) else repr(str(value))
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -1,23 +1,26 @@
 """From the arguments of a command to its options.
 
-`--name value` and `--name=value` are the same, as are `-` and `_` in names. A flag is switched by
-`--name` and `--no-name`. What follows `--` is given by position. Whatever cannot be read is
-answered in one line that names the option.
+The arguments are read by tyro: `--name value` and `--name=value` are the same, as are `-` and `_`
+in names; a flag is switched by `--name` and `--no-name`; what follows `--` is given by position.
+What cannot be read is answered in one line that names the option.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, replace
+from contextlib import redirect_stderr
+from dataclasses import MISSING
 from typing import Any, NoReturn, TypeVar
+from unittest import mock
 
 from msdyn.cli.help import Command, Option, help_text, version_text
+from msdyn.cli.refusals import cause_of, plain_refusal
 from msdyn.errors import InputError
-from msdyn.options import OptionError, OptionField, Value, option_fields
+from msdyn.options import OptionField, option_fields, shown
 from msdyn.plugins import load_plugins
 
 __all__ = ["options_of", "parse", "text_of"]
@@ -54,27 +57,91 @@ def parse(
         ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
         if "--version" in ours:
             _print(version_text())
-        if not isinstance(config_type, type):
-            commands = dict(config_type)
+        chosen, start = config_type, 0
+        if not isinstance(chosen, type):
+            commands = dict(chosen)
             name = arguments[0] if arguments else ""
             if name in ("-h", "--help"):
                 _print(help_text(Command(prog, description, tuple(examples), commands=commands)))
             if name not in commands:
-                given = f"got {name!r}" if name else "got none"
+                given = f"got {shown(name)}" if name else "got none"
                 raise InputError(f"expected one of {', '.join(commands)}, {given}; {prog} --help")
-            config_type, arguments = commands[name], arguments[1:]
-            prog, description = f"{prog} {name}", config_type.__doc__ or ""
+            chosen, start = commands[name], 1
+            prog, description = f"{prog} {name}", chosen.__doc__ or ""
             examples = [line for line in examples if line.split()[0] == name]
             examples = [line.removeprefix(name).strip() for line in examples]
-            ours = ours[1:]
-        options = options_of(config_type, default)
-        if "-h" in ours or "--help" in ours:
-            headings = tuple(getattr(config_type, "headings", {}).values())
+        options = options_of(chosen, default)
+        if {"-h", "--help"} & set(ours[start:]):
+            headings = tuple(getattr(chosen, "headings", {}).values())
             _print(help_text(Command(prog, description, tuple(examples), options, headings)))
-        return _build(config_type, default, _read(arguments, options, prog))
+        readable = arguments[:start] + _readable(arguments[start:], options)
+        return _read(config_type, readable, prog, default, options)
     except InputError as error:
         sys.stderr.write("error: " + " ".join(str(error).split()) + "\n")
         raise SystemExit(2) from error
+
+
+def _readable(arguments: Sequence[str], options: Sequence[Option]) -> list[str]:
+    """Return the arguments with names as they are listed, and blanks instead of empty texts.
+
+    tyro takes an empty path for the current directory; a blank is refused by `Options`.
+
+    Raises:
+        InputError: what tyro would not refuse by the option's name: a flag with a value, and an
+            option of several values that has none.
+    """
+    named = {f"--{option.name}": option.field for option in options if not option.field.positional}
+    flags = {name for name, field in named.items() if field.kind == "flag"}
+    flags |= {f"--no-{name.removeprefix('--')}" for name in flags}
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    readable = []
+    for argument, following in zip(arguments[:end], [*arguments[1:end], None], strict=False):
+        name, equals, value = argument.partition("=")
+        name = name.replace("_", "-")
+        if name in flags and equals:
+            raise InputError(f"{name}: expected no value, got {shown(value)}")
+        takes_several = name in named and named[name].kind in ("list", "pairs")
+        if takes_several and not equals and (following is None or following.startswith("--")):
+            raise InputError(f"{name}: expected {named[name].text}, got none")
+        if name in named or name in flags:
+            readable.append(f"{name}={value or ' '}" if equals else name)
+        elif argument.startswith("--"):  # without its value, tyro finds similar names
+            readable.append(argument.partition("=")[0])
+        else:
+            readable.append(argument or " ")
+    return readable + [argument or " " for argument in arguments[end:]]
+
+
+def _read(
+    config_type: type[Config] | Mapping[str, type],
+    arguments: list[str],
+    prog: str,
+    default: Config | None,
+    options: Sequence[Option],
+) -> Config:
+    """Return the options that tyro reads.
+
+    Raises:
+        InputError: an argument that cannot be read, or a value that is refused.
+    """
+    import tyro
+
+    messages = io.StringIO()
+    # tyro's message is as wide as the terminal, and names that are longer would be broken.
+    with redirect_stderr(messages), mock.patch.dict(os.environ, {"COLUMNS": "80"}):
+        try:
+            if not isinstance(config_type, type):
+                return tyro.extras.subcommand_cli_from_dict(
+                    dict(config_type), args=arguments, prog=prog.partition(" ")[0]
+                )
+            given: dict[str, Any] = {} if default is None else {"default": default}
+            return tyro.cli(config_type, args=arguments, prog=prog, **given)
+        except (InputError, SystemExit) as end:
+            if isinstance(end, SystemExit) and not end.code:  # what tyro prints on its own
+                raise
+            refusal = cause_of(end, options)
+            refusal = refusal or plain_refusal(messages.getvalue(), arguments, options, prog)
+            raise InputError(refusal) from end
 
 
 def text_of(name: str, arguments: Sequence[str]) -> str:
@@ -144,193 +211,3 @@ def _default_of(cls: type, field: OptionField, default: Any) -> Any:
     if declared.default_factory is not MISSING:
         return declared.default_factory()
     return declared.default
-
-
-@dataclass
-class _Reader:
-    """Arguments that are read one after the other."""
-
-    arguments: list[str]
-    at: int = 0
-
-    def next_value(self) -> str | None:
-        """Return the next argument unless it is an option, and go past it."""
-        if self.at == len(self.arguments) or self.arguments[self.at].startswith("--"):
-            return None
-        self.at += 1
-        return self.arguments[self.at - 1]
-
-    def values(self) -> list[str]:
-        """Return all arguments before the next option."""
-        found = []
-        while (value := self.next_value()) is not None:
-            found.append(value)
-        return found
-
-
-def _read(arguments: list[str], options: Sequence[Option], prog: str) -> dict[tuple[str, ...], Any]:
-    """Return the values that are given, by the path of their fields.
-
-    Raises:
-        InputError: an argument that cannot be read, or one that is missing.
-    """
-    named = {f"--{option.name}": option for option in options if not option.field.positional}
-    found: dict[tuple[str, ...], Any] = {}
-    loose: list[str] = []
-    reader = _Reader(arguments)
-    while reader.at < len(arguments):
-        argument = arguments[reader.at]
-        reader.at += 1
-        if argument == "--":
-            loose += arguments[reader.at :]
-            break
-        if not argument.startswith("--"):
-            if argument.startswith("-") and not _is_number(argument):
-                raise InputError(f"{argument}: no such option; {prog} --help lists them")
-            loose.append(argument)
-            continue
-        name, equals, given = argument.partition("=")
-        name = name.replace("_", "-")
-        value = given if equals else None
-        off = f"--{name.removeprefix('--no-')}"
-        if name not in named and name.startswith("--no-") and off in named:
-            if named[off].field.kind == "flag":
-                found[named[off].path] = _flag(name, value, False)
-                continue
-        if name not in named:
-            raise InputError(_unknown(name, named, prog))
-        option = named[name]
-        before = found.get(option.path)
-        found[option.path] = _value(name, option.field, value, reader, before)
-    positional = [option for option in options if option.field.positional]
-    _read_positional(loose, positional, found)
-    for option in options:
-        if option.default is MISSING and option.path not in found:
-            raise InputError(f"{option.label}: missing; {prog} --help describes it")
-    return found
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _unknown(name: str, named: Mapping[str, Option], prog: str) -> str:
-    """Return the answer to an option that does not exist."""
-    last = {known.rsplit(".", 1)[-1].removeprefix("--"): known for known in named if "." in known}
-    close = difflib.get_close_matches(name, named, 3, 0.7)
-    if not close:
-        within = difflib.get_close_matches(name.removeprefix("--"), last, 3, 0.8)
-        close = [last[part] for part in within]
-    if close:
-        return f"{name}: no such option of {prog}; similar: {', '.join(close)}"
-    return f"{name}: no such option of {prog}; {prog} --help lists them"
-
-
-def _flag(name: str, value: str | None, state: bool) -> bool:
-    if value is not None:
-        raise InputError(f"{name}: expected no value, got {value!r}")
-    return state
-
-
-def _value(name: str, field: OptionField, given: str | None, reader: _Reader, before: Any) -> Any:
-    """Return the value of an option, whose texts are `given` or what the reader finds next.
-
-    Args:
-        name: as given on the command line.
-        field: what the option takes.
-        given: the text after "=", None if there is none.
-        reader: stands after the option.
-        before: value of the same option before it, None if there is none.
-    """
-    if field.kind == "flag":
-        return _flag(name, given, True)
-    if field.kind == "value" or field.repeated:
-        text = reader.next_value() if given is None else given
-        if text is None:
-            raise InputError(f"{name}: expected a value, got none")
-        value = _checked(name, field.values[0], text)
-        return (*(before or ()), value) if field.repeated else value
-    texts = reader.values() if given is None else [given]
-    if field.kind == "list":
-        if not texts:
-            raise InputError(f"{name}: expected a value or several, got none")
-        return (*(before or ()), *(_checked(name, field.values[0], text) for text in texts))
-    if field.kind == "pairs":
-        if not texts or len(texts) % 2:
-            raise InputError(f"{name}: expected a name and a number, got {' '.join(texts)!r}")
-        numbers = [_checked(name, field.values[0], text) for text in texts[1::2]]
-        return {**(before or {}), **dict(zip(texts[::2], numbers, strict=True))}
-    count = len(field.values)
-    if len(texts) > count:  # what follows is given by its position
-        reader.at -= len(texts) - count
-        texts = texts[:count]
-    if len(texts) < count:
-        raise InputError(f"{name}: expected {count} values, got {len(texts)}")
-    return tuple(
-        _checked(name, value, text) for value, text in zip(field.values, texts, strict=True)
-    )
-
-
-def _read_positional(
-    loose: list[str], options: Sequence[Option], found: dict[tuple[str, ...], Any]
-) -> None:
-    """Add the values that are given by their position."""
-    left = list(loose)
-    for option in options:
-        value = option.field.values[0]
-        if option.field.kind == "list":
-            if left:
-                found[option.path] = tuple(_checked(option.label, value, text) for text in left)
-            left = []
-        elif left:
-            found[option.path] = _checked(option.label, value, left.pop(0))
-    if left:
-        expected = ", ".join(option.label for option in options) or "options only"
-        raise InputError(f"expected {expected}, got {left[0]!r} besides")
-
-
-def _checked(name: str, value: Value, text: str) -> Any:
-    try:
-        return value.read(text)
-    except ValueError as error:
-        raise InputError(f"{name}: {error}") from error
-
-
-def _build(
-    cls: type[Config], default: Any, found: Mapping[tuple[str, ...], Any], prefix: str = ""
-) -> Config:
-    """Return the config of the values that are given, and of the defaults.
-
-    Raises:
-        InputError: options that do not fit together.
-    """
-    given: dict[str, Any] = {path[0]: value for path, value in found.items() if len(path) == 1}
-    for field in option_fields(cls):
-        inner = {
-            path[1:]: v for path, v in found.items() if len(path) > 1 and path[0] == field.name
-        }
-        if field.group is not None and inner:
-            of_group = _default_of(cls, field, default)
-            further = f"{prefix}{field.option}." if field.option else prefix
-            of_group = None if of_group is MISSING else of_group
-            given[field.name] = _build(field.group, of_group, inner, further)
-    try:
-        return cls(**given) if default is None else replace(default, **given)
-    except OptionError as error:
-        labels = ", ".join(_label(cls, prefix, name) for name in error.names)
-        raise InputError(f"{labels}: {error.reason}") from error
-
-
-def _label(cls: type, prefix: str, path: str) -> str:
-    """Return the name on the command line of a field, or of one of a group as "group.field"."""
-    name, _, rest = path.partition(".")
-    for field in option_fields(cls):
-        if field.name == name and field.group is not None and rest:
-            return _label(field.group, f"{prefix}{field.option}." if field.option else prefix, rest)
-        if field.name == name:
-            return field.option.upper() if field.positional else f"--{prefix}{field.option}"
-    return path

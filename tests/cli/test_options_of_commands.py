@@ -127,7 +127,7 @@ def test_examples_in_help_are_read(capsys, monkeypatch):
         (["x", "--k-primitve", "3"], "--k-primitve: no such option of msdyn-fit; similar: --k-pri"),
         (["x", "--rgb", "3"], "--rgb: no such option of msdyn-fit; similar: --loss.rgb"),
         (["x", "--zzzz"], "--zzzz: no such option of msdyn-fit; msdyn-fit --help lists them"),
-        (["x", "-z"], "-z: no such option; msdyn-fit --help lists them"),
+        (["x", "-z"], "-z: no such option of msdyn-fit; msdyn-fit --help lists them"),
         (["x", "--epochs"], "--epochs: expected a value, got none"),
         (["x", "--epochs", "--batch", "3"], "--epochs: expected a value, got none"),
         (["x", "--epochs", "1e3"], "--epochs: expected a whole number, got '1e3'"),
@@ -137,7 +137,7 @@ def test_examples_in_help_are_read(capsys, monkeypatch):
         (["x", "--device", "gpu"], "--device: expected auto, cpu, cuda or cuda:N, got 'gpu'"),
         (["x", "y"], "expected SCENE, got 'y' besides"),
         (["x", "--preset", "fast"], "--preset: expected one of quick, default, paper, got 'fast'"),
-        (["x", "--sh-degree", "7"], "--sh-degree: expected one of 0, 1, 2, 3, got 7"),
+        (["x", "--sh-degree", "7"], "--sh-degree: expected one of 0, 1, 2, 3, got '7'"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(arguments, message, capsys):
@@ -147,6 +147,47 @@ def test_what_cannot_be_read_is_one_line(arguments, message, capsys):
         fit.main(arguments)
     error = capsys.readouterr().err
     assert end.value.code == 2 and error.startswith(f"error: {message}") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "VIDEO: missing"),
+        (["--wrong"], "--wrong: no such option of msdyn-preprocess"),
+        (["--shot=1", "--wrong=-"], "--wrong: no such option of msdyn-preprocess"),
+        (["v", "--intrinsics", "1", "2"], "--intrinsics: expected 4 numbers"),
+        (["v", "--redo"], "--redo: expected one of frames, tracks, masks, cameras, depth, got"),
+        (
+            ["v", "--redo", "x"],
+            "--redo: expected one of frames, tracks, masks, cameras, depth, got",
+        ),
+        (["v", "--out="], "--out: expected a path that is not empty"),
+        (["v", "--shot", "x"], "--shot: expected a whole number, got 'x'"),
+    ],
+)
+def test_a_refusal_is_the_same_on_any_terminal(arguments, message, encoding, tmp_path):
+    """Whatever boxes the messages are read from, and however narrow it is."""
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from msdyn.cli.preprocess import main; main()",
+            *arguments,
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "PYTHONIOENCODING": encoding,
+            "COLUMNS": "9",
+        },
+        check=False,
+    )
+    assert run.returncode == 2 and run.stderr.startswith(f"error: {message}"), run.stderr
+    assert run.stderr.count("\n") == 1 and not set("╭│─\x1b|") & set(run.stderr)
 
 
 def test_ways_to_give_options():
