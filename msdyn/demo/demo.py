@@ -60,7 +60,7 @@ def _run(config: DemoConfig) -> dict[str, Any]:
     options = {k: v for k, v in asdict(config).items() if k not in {"out", "bare", "device"}}
     metrics: dict[str, Any] = {}
     if metrics_path.is_file():
-        metrics = read_json_as(metrics_path, dict[str, Any])
+        metrics = read_json_as(metrics_path, dict)
     if metrics.get("options") != options:
         metrics = {"options": options, "msdyn": __version__}
     if "recording" not in metrics or not config.bare:

@@ -23,7 +23,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Real, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras
@@ -92,11 +92,12 @@ class Tracks3D:
         object: [N] 0 static, 1..K the true object.
     """
 
-    xyz: Float[np.ndarray, "tracks frames 3"]
-    visible: Bool[np.ndarray, "tracks frames"]
-    query_frame: Real[np.ndarray, " tracks"]
-    query_xy: Real[np.ndarray, "tracks 2"]
-    object: Real[np.ndarray, " tracks"]
+    # Files of users are checked below.
+    xyz: Shaped[np.ndarray, ...]
+    visible: Shaped[np.ndarray, ...]
+    query_frame: Shaped[np.ndarray, ...]
+    query_xy: Shaped[np.ndarray, ...]
+    object: Shaped[np.ndarray, ...]
 
     def __post_init__(self) -> None:
         if self.xyz.ndim != 3 or self.xyz.shape[2] != 3:

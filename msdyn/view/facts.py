@@ -156,7 +156,7 @@ def _options(path: Path) -> tuple[dict[str, Any], int]:
     """Return the options of a fit and every which frame it held out; none without the file."""
     if not path.is_file():
         return {}, 0
-    content = read_json_as(path, dict[str, Any])
+    content = read_json_as(path, dict)
     return content, as_schema(content, _Config, str(path)).get("options", {}).get(
         "holdout_every", 0
     )

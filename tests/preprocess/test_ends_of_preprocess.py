@@ -102,8 +102,11 @@ def test_an_error_of_a_library_about_the_disk_exits_with_4(config, monkeypatch, 
 
 
 def test_colmap_is_not_begun_without_space_for_its_database(tmp_path, monkeypatch):
-    class Clip:
+    class Clip(Scene):
         size = (10, 10)
+
+        def __init__(self):
+            pass
 
         def __len__(self):
             return 10**9
