@@ -66,6 +66,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("script", "start", "cls", "default"), CASES)
 def test_every_option_refuses_in_one_line(script, start, cls, default, capsys, monkeypatch):
     module = importlib.import_module(SCRIPTS[script])
@@ -244,6 +245,7 @@ WORDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_any_arguments_end_in_order(script, capsys, monkeypatch):
     """Random words, options among them: 0 or 2, at most one line of error."""
