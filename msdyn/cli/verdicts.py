@@ -78,9 +78,13 @@ def print_stages(scene: Scene, *, besides: str = "") -> None:
 
 def print_reasons(scene: Scene, fitness: Sequence[Fitness]) -> None:
     """Print why parts of a scene do not fit one another, but for what `print_stages` says."""
-    said = {verdict.reason for verdict in judge_stages(scene.info.stages).values()}
+    stages = judge_stages(scene.info.stages)
+    said = {verdict.reason for verdict in stages.values()}
     for figure in fitness:
         verdict = figure.verdict
+        # The agreement of depth is measured again, and may differ in the last digit.
+        if figure.name in stages and stages[figure.name].grade == verdict.grade:
+            continue
         if verdict.grade != "good" and verdict.reason not in said:
             said.add(verdict.reason)
             _print_verdict(figure.name, verdict)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +12,13 @@ from commands import exit_code
 from moving import texture
 from small_clip import FRAMES, SIZE
 
+from msdyn.cli import verdicts
 from msdyn.cli.preprocess import main
 from msdyn.io import write_video
 from msdyn.preprocess import STAGES, PreprocessConfig, preprocess_video
+from msdyn.preprocess.contracts import Verdict
 from msdyn.preprocess.depth.from_files import FileDepth
+from msdyn.preprocess.report.fitness import Fitness
 from msdyn.scene import Scene, write_image, write_mask
 
 
@@ -84,6 +88,25 @@ def test_each_verdict_is_printed_once(config, poor, capsys):
     lines = capsys.readouterr().out.splitlines()
     warnings = [line.split(": ", 2)[-1] for line in lines if line.startswith("warning")]
     assert warnings and len(set(warnings)) == len(warnings)
+
+
+def test_a_verdict_that_is_measured_again_is_not_repeated(monkeypatch, capsys):
+    class Clip(Scene):
+        info = SimpleNamespace(stages={})
+
+        def __init__(self):
+            pass
+
+    of_stage = {"depth": Verdict("usable", "30% differ", "move")}
+    monkeypatch.setattr(verdicts, "judge_stages", lambda *_: of_stage)
+    measured = [
+        Fitness("depth", "", Verdict("usable", "31% differ", "move")),
+        Fitness("depth", "", Verdict("poor", "nothing agrees", "move")),
+        Fitness("static points", "", Verdict("usable", "2 px off", "look")),
+    ]
+    verdicts.print_reasons(Clip(), measured)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[1] for line in lines] == [" depth poor", " static points usable"]
 
 
 def test_without_a_terminal_every_stage_has_a_line(config, monkeypatch, capfd):
