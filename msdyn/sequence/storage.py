@@ -19,7 +19,7 @@ from msdyn.reading import (
     reading,
     safetensors_header,
 )
-from msdyn.scene import Timeline
+from msdyn.scene import IGNORE, Timeline
 from msdyn.sequence.gaussians import Gaussians
 from msdyn.sequence.sequence import GaussianSequence
 from msdyn.tensor_files import write_tensors
@@ -33,8 +33,6 @@ _GAUSSIANS = (*_REQUIRED, "life_spans")
 _RESULTS = {"fit": "fit", "predict": "prediction"}
 # Motion model of files that do not name one (early versions of msdyn).
 _DEFAULT_MOTION = "hierarchy"
-_MOST_OBJECTS = 255
-"""Labels of objects are those of 8-bit masks, of which 255 is none."""
 _LARGEST_LOG_SCALE = 40.0
 
 
@@ -140,7 +138,7 @@ def _assemble(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> Gauss
         _gaussians(tensors, "static."),
         moving,
         motion,
-        stored.indices("objects", len(moving), below=_MOST_OBJECTS),
+        stored.indices("objects", len(moving), below=IGNORE),
         timeline=timeline,
         cameras=Cameras(
             np.asarray(stored.floats("cameras.intrinsics", frames, 3, 3)),

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from msdyn.errors import InputError
 from msdyn.preprocess.checkpoints.names import REPOSITORY, folder_of
+from msdyn.reading import read_torch
 
 __all__ = [
     "HUB",
@@ -170,11 +171,7 @@ def hub_weights(weights: HubWeights, *, offline: bool) -> dict[str, Tensor]:
     Raises:
         InputError: it is not on disk and cannot be fetched, or is not the expected file.
     """
-    path = weights_on_disk(weights, offline=offline)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({one_line(error)})") from error
+    return read_torch(weights_on_disk(weights, offline=offline), "file of weights")
 
 
 def weights_on_disk(weights: HubWeights, *, offline: bool) -> Path:

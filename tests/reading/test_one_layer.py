@@ -17,7 +17,7 @@ READERS = {
     *("torch.load", "safe_open", "load_file", "safetensors.torch.load_file"),
     *("OpenEXR.File", "h5py.File", "gzip.open", "pycolmap.Reconstruction"),
 }
-"""Calls that read a file of some format, by what stands before the bracket."""
+"""Calls that read a file of some format, by the name of the function."""
 OPENERS = {"open", "av.open", "ZipFile", "zipfile.ZipFile"}
 """Calls that read unless they are given a mode that writes; `.open(...)` of a path likewise."""
 METHODS = {"read_text", "read_bytes"}
@@ -38,7 +38,6 @@ ALLOWED = {
     "msdyn/fit/fingerprint.py path.open": "a digest",
     "preprocess/records.py file.open": "a digest",
     "preprocess/checkpoints/torch_hub.py path.open": "a digest",
-    "preprocess/checkpoints/torch_hub.py torch.load": "weights of that digest",
     "msdyn/io/video_ends.py path.open": "the boxes of a container, of declared sizes",
     # COLMAP's own database, which the same command has written.
     "preprocess/multiview/colmap.py pycolmap.Database.open": "our own database",

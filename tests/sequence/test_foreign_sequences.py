@@ -28,7 +28,7 @@ def refused(tensors, metadata, path, match):
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
-def spoilt(value, new, share=1.0):
+def corrupted(value, new, share=1.0):
     value = value.clone()
     value.reshape(-1)[: max(1, int(share * value.numel()))] = new
     return value
@@ -61,7 +61,7 @@ def test_the_file_itself_is_read(stored, tmp_path):
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_indices_outside(stored, tmp_path, name, value, share):
     tensors, metadata = stored
-    changed = tensors | {name: spoilt(tensors[name], value, share)}
+    changed = tensors | {name: corrupted(tensors[name], value, share)}
     if name == "motion.key_frames" and share == 0:  # still increasing
         return
     refused(changed, metadata, tmp_path / "s.safetensors", name)
@@ -81,10 +81,10 @@ def test_values_and_shapes_of_every_tensor(stored, tmp_path):
             "whole numbers": value.to(torch.int32) if value.is_floating_point() else value.float(),
         }
         if value.is_floating_point():
-            changes["nan"] = spoilt(value, float("nan"), 0)
+            changes["nan"] = corrupted(value, float("nan"), 0)
             if name not in unbounded:
-                changes["infinite"] = spoilt(value, float("-inf"), 0)
-            changes["large"] = spoilt(value, 5e36 if value.dtype == torch.float32 else 5e300, 0)
+                changes["infinite"] = corrupted(value, float("-inf"), 0)
+            changes["large"] = corrupted(value, 5e36 if value.dtype == torch.float32 else 5e300, 0)
         for changed in changes.values():
             refused(tensors | {name: changed}, metadata, path, ": ")
         rest = {key: item for key, item in tensors.items() if key != name}
@@ -129,7 +129,7 @@ def test_displacements(stored, tmp_path):
         tensors, metadata = load_file(path), file.metadata()
     assert load_sequence(path).motion.name == "displacements"
     for name, new in (("displacements", float("nan")), ("motion.key_frames", 1.0)):
-        refused(tensors | {name: spoilt(tensors[name], new)}, metadata, path, name)
+        refused(tensors | {name: corrupted(tensors[name], new)}, metadata, path, name)
     wrong = {"displacements": torch.zeros(count, 3, 3)}
     refused(tensors | wrong, metadata, path, r"displacements: expected shape \[any, 2, 3\]")
 

@@ -27,11 +27,11 @@ from msdyn.motion.protocol import (
 from msdyn.motion.registry import register_motion
 from msdyn.motion.weights import BlendWeights, weights_from_votes
 from msdyn.reading import StoredTensors, as_schema
+from msdyn.scene import IGNORE
 
 __all__ = ["MotionField"]
 
 _LEVEL_NAMES = ("objects (L1)", "primitives (L2)", "grains (L3)")
-_MOST_OBJECTS = 255
 
 
 class _Header(TypedDict):
@@ -312,7 +312,7 @@ class MotionField(Motion):
         patterns = PatternField(
             *([level[i] for level in levels] for i in range(4)),
             key_frames=keys,
-            objects=stored.indices("motion.objects", len(levels[0].centres), below=_MOST_OBJECTS),
+            objects=stored.indices("motion.objects", len(levels[0].centres), below=IGNORE),
         )
         weights = [
             _stored_weights(stored, number, len(level.centres), len(keys))
