@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 
 from msdyn.errors import InputError
+from msdyn.fit.frame_maps import FrameMaps, MapFile, positive_median
 from msdyn.fit.object_depth import ObjectDepth
 from msdyn.fit.refine import Refinement, adjust_depth, refine_on_static_tracks
 from msdyn.geometry import Cameras, CameraTensors, Similarity
@@ -50,10 +52,10 @@ class FitData:
     Attributes:
         frames: [F] indices, in the clip, of the fitted frames, increasing.
         held_out: indices of the held-out frames.
-        rgb: [T, H, W, 3] all frames of the clip.
-        depth: [T, H, W] in the world of the fit.
-        confidence: [T, H, W] of the depth, 0 to 255; 255 if the scene has none.
-        mask: [T, H, W] object index.
+        rgb: [T, H, W, 3] uint8, all frames of the clip.
+        depth: [T, H, W] float32, in the world of the fit.
+        confidence: [T, H, W] uint8, of the depth, 0 to 255; 255 if the scene has none.
+        mask: [T, H, W] uint8, object index.
         cameras: of all frames, in the world of the fit and at its image size.
         on_device: the same, on the device of the images.
         tracks: lifted tracks on objects in the fitted frames, in the world of the fit and in
@@ -64,10 +66,10 @@ class FitData:
 
     frames: Int[np.ndarray, " fitted"]
     held_out: list[int]
-    rgb: UInt8[Tensor, "clip height width 3"]
-    depth: Float[Tensor, "clip height width"]
-    confidence: UInt8[Tensor, "clip height width"]
-    mask: UInt8[Tensor, "clip height width"]
+    rgb: FrameMaps
+    depth: FrameMaps
+    confidence: FrameMaps
+    mask: FrameMaps
     cameras: Cameras
     on_device: CameraTensors
     tracks: LiftedTracks
@@ -87,22 +89,26 @@ class FitData:
         """Return the data with corrected depth of the objects in the fitted frames."""
         if not correction.log_scale.any():
             return self
-        depth = self.depth.clone()
-        for number, frame in enumerate(self.frames):
-            known, mask = self.depth[frame].cpu().numpy(), self.mask[frame].cpu().numpy()
-            depth[frame] = torch.from_numpy(correction.correct_map(known, mask, number))
+        number_of = {int(frame): number for number, frame in enumerate(self.frames)}
+
+        def corrected(frame: int, depth: Float[np.ndarray, "_ _"]) -> Float[np.ndarray, "_ _"]:
+            if frame not in number_of:
+                return depth
+            return correction.correct_map(depth, self.mask.numpy(frame), number_of[frame])
+
+        depth = self.depth.changed(corrected)
         tracks = correction.correct_tracks(self.tracks, self.cameras.centres[self.frames])
         return replace(self, depth=depth, tracks=tracks)
 
     def batch(self, frames: Int[np.ndarray, " frames"]) -> FrameBatch:
         """Return the frames at indices of the clip."""
         index = torch.as_tensor(frames, device=self.device)
-        mask = self.mask[index]
+        mask = self.mask[frames]
         return FrameBatch(
             index.float(),
-            self.rgb[index].float() / 255,
-            self.depth[index],
-            self.confidence[index].float() / 255,
+            self.rgb[frames].float() / 255,
+            self.depth[frames],
+            self.confidence[frames].float() / 255,
             ((mask > 0) & (mask != IGNORE)).float(),
             (mask != IGNORE).float(),
             self.on_device[index],
@@ -117,6 +123,7 @@ def load_fit_data(
     device: torch.device,
     refine: Literal["auto", "both", "cameras", "depth", "none"] = "none",
     seed: int = 0,
+    folder: Path | None = None,
 ) -> FitData:
     """Read a scene directory for a fit.
 
@@ -127,6 +134,7 @@ def load_fit_data(
         device: of the tensors.
         refine: what to refine on static tracks, see `FitConfig`.
         seed: of the selection of these tracks.
+        folder: in which files of the maps take their space; that of temporary files by default.
 
     Raises:
         InputError: an object of the masks has no track with known depth.
@@ -139,15 +147,7 @@ def load_fit_data(
     height, width = scene.size
     factor = min(1.0, long_side / max(height, width)) if long_side else 1.0
     size = (round(height * factor), round(width * factor))
-    rgb, masks = np.empty((count, *size, 3), np.uint8), np.empty((count, *scene.size), np.uint8)
-    depths = np.empty((count, *scene.size), np.float32)
-    confidence = np.full((count, *size), 255, np.uint8)
-    for frame in track(range(count), "reading the scene"):
-        depths[frame], masks[frame] = scene.depth(frame), scene.mask(frame)
-        rgb[frame] = _resize_rgb(scene.image(frame), size)
-        stored = scene.depth_confidence(frame)
-        if stored is not None:
-            confidence[frame] = _resize_nearest(stored, size)
+    given = _GivenMaps.read(scene, size, folder)
     tracks = scene.tracks
     if refine == "auto":
         # Cameras from structure from motion are bundle-adjusted already, on more tracks.
@@ -155,38 +155,42 @@ def load_fit_data(
         refine = "none" if backend == "sfm" else "both"
     refinement = refine_on_static_tracks(
         tracks,
-        depths,
-        masks,
+        given.depth,
+        given.mask,
         scene.cameras,
         frames,
         poses=refine in {"both", "cameras"},
         depth=refine in {"both", "depth"},
         seed=seed,
     )
-    for frame in range(count):
-        depths[frame] = adjust_depth(depths[frame], refinement, frame)
-    lifted = lift_tracks(tracks.select(tracks.object > 0), depths, masks, refinement.cameras)
+    adjusted = _AdjustedDepth(given.depth, refinement)
+    lifted = lift_tracks(tracks.select(tracks.object > 0), adjusted, given.mask, refinement.cameras)
     lifted = lifted.frames(frames)
-    present = set(np.unique(masks[frames]).tolist()) - {0, IGNORE}
+    present = set().union(*(np.unique(given.mask[f]).tolist() for f in frames)) - {0, IGNORE}
     untracked = present - set(np.unique(lifted.object).tolist())
     if untracked:
         raise InputError(
             f"{scene.directory / 'masks'}: object(s) {sorted(untracked)} have no track of known "
             "depth in tracks.npz; run the tracks stage again with these masks, or remove them"
         )
-    depths, masks = _resize_nearest(depths, size), _resize_nearest(masks, size)
+    depth, mask = MapFile(size, np.float32, folder), MapFile(size, np.uint8, folder)
+    for frame in range(count):
+        depth.append(_resize_nearest(adjusted[frame], size))
+        mask.append(_resize_nearest(given.mask[frame], size))
     cameras = refinement.cameras.resized(size[1], size[0])
-    world = _normalised_world(cameras, depths)
+    world = _normalised_world(cameras, depth)
     fit_cameras = cameras.transformed(world)
-    depths *= np.float32(world.scale)
+    scaled = MapFile(size, np.float32, folder)
+    for values in depth:
+        scaled.append(values * np.float32(world.scale))
     scale = np.array([size[1] / width, size[0] / height])
     return FitData(
         frames,
         held_out,
-        torch.from_numpy(rgb).to(device),
-        torch.from_numpy(depths).to(device),
-        torch.from_numpy(confidence).to(device),
-        torch.from_numpy(masks).to(device),
+        FrameMaps(given.rgb, device),
+        FrameMaps(scaled, device, folder),
+        FrameMaps(given.confidence, device),
+        FrameMaps(mask, device),
         fit_cameras,
         fit_cameras.tensors(device),
         LiftedTracks(
@@ -201,12 +205,54 @@ def load_fit_data(
     )
 
 
-def _normalised_world(
-    cameras: Cameras, depths: Float[np.ndarray, "frames height width"]
-) -> Similarity:
+@dataclass(frozen=True)
+class _GivenMaps:
+    """The maps of a scene: images and confidence at the size of the fit, the others as they are."""
+
+    rgb: MapFile
+    confidence: MapFile
+    depth: MapFile
+    mask: MapFile
+
+    @classmethod
+    def read(cls, scene: Scene, size: tuple[int, int], folder: Path | None) -> _GivenMaps:
+        found = cls(
+            MapFile((*size, 3), np.uint8, folder),
+            MapFile(size, np.uint8, folder),
+            MapFile(scene.size, np.float32, folder),
+            MapFile(scene.size, np.uint8, folder),
+        )
+        certain = np.full(size, 255, np.uint8)
+        for frame in track(range(len(scene)), "reading the scene"):
+            found.depth.append(scene.depth(frame))
+            found.mask.append(scene.mask(frame))
+            found.rgb.append(_resize_rgb(scene.image(frame), size))
+            stored = scene.depth_confidence(frame)
+            found.confidence.append(certain if stored is None else _resize_nearest(stored, size))
+        return found
+
+
+@dataclass(frozen=True)
+class _AdjustedDepth:
+    """The depth maps of a scene, corrected as they are read."""
+
+    maps: MapFile
+    refinement: Refinement
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.maps.shape
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    def __getitem__(self, frame: int | np.integer) -> Float[np.ndarray, "height width"]:
+        return adjust_depth(self.maps[frame], self.refinement, int(frame))
+
+
+def _normalised_world(cameras: Cameras, depths: MapFile) -> Similarity:
     """Return the similarity to a world with mean camera centre zero and a median depth of one."""
-    known = depths[depths > 0]
-    median = float(np.median(known)) if known.size else 1.0
+    median = float(positive_median(depths) or 1.0)
     return Similarity.of(1 / median, -cameras.centres.mean(0) / median)
 
 

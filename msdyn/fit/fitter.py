@@ -90,6 +90,7 @@ class Fitter:
                 device=self.device,
                 refine=config.refine,
                 seed=config.seed,
+                folder=self.directory,
             )
         self.steps = config.epochs * math.ceil(len(self.data.frames) / config.batch)
         torch.manual_seed(config.seed)  # of the positions of split Gaussians

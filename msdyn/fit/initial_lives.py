@@ -14,19 +14,20 @@ between different points of the object. A uniform object gives none, and its Gau
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int, Real
+from jaxtyping import Bool, Float, Float32, Int, Int32, Real
 from scipy.ndimage import uniform_filter
 
 from msdyn.fit.data import FitData
 from msdyn.geometry import depth_in_camera, nearest_pixels, project, transform_points
 from msdyn.motion import Motion, TrackedMotion
-from msdyn.progress import track
+from msdyn.progress import Progress
 from msdyn.scene import IGNORE, LiftedTracks
 
-__all__ = ["Candidates", "Observations", "choose_by_coverage", "evidence_of_place", "life_spans"]
+__all__ = ["Candidates", "Lives", "choose_by_coverage", "estimate_lives", "life_spans"]
 
 # Log-likelihood ratios of what masks and depth maps say. Masks lack one pixel in twenty of an
 # object, and a misplaced point lies on the object about half the time.
@@ -45,6 +46,8 @@ _FEWEST_PAIRS = 200
 _LONGEVITY = 0.3
 # Most points chosen, as a multiple of the number that would be chosen if all lived always.
 _MOST = 3
+# Points times frames that are compared at a time: some 50 MB.
+_BLOCK = 1_500_000
 
 
 @dataclass(frozen=True)
@@ -67,24 +70,34 @@ class Candidates:
     footprints: Float[np.ndarray, " points"]
     motion: Motion
 
+    def select(self, rows: Int[np.ndarray, " chosen"]) -> Candidates:
+        """Return some of the candidates."""
+        return Candidates(
+            self.points[rows],
+            self.colours[rows],
+            self.labels[rows],
+            self.source[rows],
+            self.footprints[rows],
+            self.motion.select(torch.from_numpy(rows)),
+        )
 
-@dataclass(frozen=True)
-class Observations:
-    """What each of F frames says about N points.
+
+class Lives(NamedTuple):
+    """The lives of N points in F frames.
 
     Attributes:
-        evidence: [N, F] log-likelihood ratio of the right place, 0 where nothing is known.
-        pixel: [N, F] index of the pixel, row by row; -1 where the point is not visible.
+        spans: begin and end, see `life_spans`.
+        pixel: [N, F] index of the pixel, row by row, in the frames in which the point lives and is
+            visible, its own among them; -1 in the others.
     """
 
-    evidence: Float32[np.ndarray, "points frames"]
-    pixel: Int[np.ndarray, "points frames"]
+    spans: Float[np.ndarray, "points 2"]
+    pixel: Int32[np.ndarray, "points frames"]
 
 
-@torch.no_grad()
-def evidence_of_place(
+def estimate_lives(
     data: FitData, candidates: Candidates, tracks: LiftedTracks, tracked: TrackedMotion
-) -> Observations:
+) -> Lives:
     """Compare candidates with all fitted frames.
 
     Args:
@@ -93,32 +106,65 @@ def evidence_of_place(
         tracks: lifted tracks in the fitted frames.
         tracked: the motion fitted to these tracks.
     """
-    tolerance = _depth_tolerance(data, tracks, tracked)
-    score_colours = _ColourEvidence(data, tracks)
+    evidence_of = _Evidence(data, tracks, tracked)
     count, frames = len(candidates.points), data.frames
-    points = torch.from_numpy(candidates.points).float()
-    colours = _own_colours(data, candidates)
-    evidence = np.zeros((count, len(frames)), np.float32)
-    pixel = np.full((count, len(frames)), -1, np.int64)
-    for number, frame in enumerate(track(frames, "life spans")):
-        xyz = candidates.motion.positions(points, torch.tensor([float(frame)]))[0]
-        seen = _seen(data, int(frame), xyz.double().numpy())
-        own = seen.mask == candidates.labels[seen.index]
-        observed, known = seen.depth, seen.depth > 0
-        behind = known & (seen.z > observed * (1 + tolerance))
-        in_front = known & (seen.z < observed * (1 - tolerance))
-        at_surface = own & ~behind & ~in_front
-        colour = _smooth(data, int(frame)).reshape(-1, 3)[seen.pixel]
-        difference = np.linalg.norm(colour - colours[seen.index], axis=1)
-        value = np.where(own, _ON_OBJECT, _OFF_OBJECT)
-        value += np.where(at_surface, score_colours(difference), 0.0)
-        value += np.where(in_front, _IN_FRONT, 0.0)
-        # Hidden by something else, by its own object, or masked as unknown: nothing is known.
-        value[behind | (seen.mask == IGNORE)] = 0.0
-        evidence[seen.index, number] = value
-        visible = own & ~behind
-        pixel[seen.index[visible], number] = seen.pixel[visible]
-    return Observations(evidence, pixel)
+    spans, pixel = np.zeros((count, 2)), np.full((count, len(frames)), -1, np.int32)
+    size = max(1, _BLOCK // len(frames))
+    blocks = [np.arange(a, min(a + size, count)) for a in range(0, count, size)]
+    with Progress("life spans", len(blocks) * len(frames), unit="frame") as progress:
+        for rows in blocks:
+            block = candidates.select(rows)
+            evidence, seen_at = evidence_of(block, progress)
+            own = (np.arange(len(rows)), block.source)
+            spans[rows] = life_spans(evidence, block.source, frames)
+            seen_at[own] = seen_at[own].clip(0)
+            alive = (frames >= spans[rows, :1]) & (frames <= spans[rows, 1:])
+            pixel[rows] = np.where(alive, seen_at, -1)
+    return Lives(spans, pixel)
+
+
+class _Evidence:
+    """What the frames say about the places of points."""
+
+    def __init__(self, data: FitData, tracks: LiftedTracks, tracked: TrackedMotion) -> None:
+        self.data = data
+        self.tolerance = _depth_tolerance(data, tracks, tracked)
+        self.score_colours = _ColourEvidence(data, tracks)
+
+    @torch.no_grad()
+    def __call__(
+        self, candidates: Candidates, progress: Progress
+    ) -> tuple[Float32[np.ndarray, "points frames"], Int32[np.ndarray, "points frames"]]:
+        """Return the log-likelihood ratio of the right place, and the pixel.
+
+        The ratio is 0 where nothing is known, the pixel -1 where the point is not visible.
+        """
+        data, tolerance = self.data, self.tolerance
+        count, frames = len(candidates.points), data.frames
+        points = torch.from_numpy(candidates.points).float()
+        colours = _own_colours(data, candidates)
+        evidence = np.zeros((count, len(frames)), np.float32)
+        pixel = np.full((count, len(frames)), -1, np.int32)
+        for number, frame in enumerate(frames):
+            xyz = candidates.motion.positions(points, torch.tensor([float(frame)]))[0]
+            seen = _seen(data, int(frame), xyz.double().numpy())
+            own = seen.mask == candidates.labels[seen.index]
+            observed, known = seen.depth, seen.depth > 0
+            behind = known & (seen.z > observed * (1 + tolerance))
+            in_front = known & (seen.z < observed * (1 - tolerance))
+            at_surface = own & ~behind & ~in_front
+            colour = _smooth(data, int(frame)).reshape(-1, 3)[seen.pixel]
+            difference = np.linalg.norm(colour - colours[seen.index], axis=1)
+            value = np.where(own, _ON_OBJECT, _OFF_OBJECT)
+            value += np.where(at_surface, self.score_colours(difference), 0.0)
+            value += np.where(in_front, _IN_FRONT, 0.0)
+            # Hidden by something else, by its own object, or masked as unknown: nothing is known.
+            value[behind | (seen.mask == IGNORE)] = 0.0
+            evidence[seen.index, number] = value
+            visible = own & ~behind
+            pixel[seen.index[visible], number] = seen.pixel[visible]
+            progress.update(1)
+        return evidence, pixel
 
 
 def _own_colours(data: FitData, candidates: Candidates) -> Float[np.ndarray, "points 3"]:
@@ -166,8 +212,7 @@ def life_spans(
 
 
 def choose_by_coverage(
-    observations: Observations,
-    spans: Float[np.ndarray, "points 2"],
+    lives: Lives,
     source: Int[np.ndarray, " points"],
     frames: Int[np.ndarray, " frames"],
     width: int,
@@ -180,8 +225,7 @@ def choose_by_coverage(
     in a frame on average, but not more than three times as many in all.
 
     Args:
-        observations: where the points are visible.
-        spans: their life spans.
+        lives: of the points.
         source, frames: as for `life_spans`.
         width: of the images, px.
         count: maximum number of points that exist in a frame, on average.
@@ -189,14 +233,14 @@ def choose_by_coverage(
     Returns:
         Indices of the points, and the spacing in px.
     """
-    alive = (frames >= spans[:, :1]) & (frames <= spans[:, 1:])
-    visible = alive & (observations.pixel >= 0)
-    visible[np.arange(len(source)), source] = True
+    begin = np.searchsorted(frames, lives.spans[:, 0], side="left")
+    alive = np.searchsorted(frames, lives.spans[:, 1], side="right") - begin
+    visible = np.array([np.count_nonzero(row >= 0) for row in lives.pixel])
     # Ties, such as whole lives, are broken by the number of frames with evidence.
-    order = np.lexsort((-visible.sum(1), -alive.sum(1)))
+    order = np.lexsort((-visible, -alive))
     low, high = 1.0, 64.0
-    kept = _cover(observations.pixel, visible, source, order, width, low)
-    life = alive.mean(1)
+    kept = _cover(lives.pixel, source, order, width, low)
+    life = alive / len(frames)
 
     def fits(chosen: Int[np.ndarray, " kept"]) -> bool:
         return float(life[chosen].sum()) <= count and len(chosen) <= _MOST * count
@@ -205,7 +249,7 @@ def choose_by_coverage(
         return kept, low
     for _ in range(7):
         middle = float(np.sqrt(low * high))
-        tried = _cover(observations.pixel, visible, source, order, width, middle)
+        tried = _cover(lives.pixel, source, order, width, middle)
         if fits(tried):
             kept, high = tried, middle
         else:
@@ -215,23 +259,27 @@ def choose_by_coverage(
 
 def _cover(
     pixel: Int[np.ndarray, "points frames"],
-    visible: Bool[np.ndarray, "points frames"],
     source: Int[np.ndarray, " points"],
     order: Int[np.ndarray, " points"],
     width: int,
     spacing: float,
 ) -> Int[np.ndarray, " kept"]:
     """Return the points chosen at one spacing, in px."""
-    row, column = np.divmod(np.maximum(pixel, 0), width)
     columns = int(width / spacing) + 1
-    cell = (row / spacing).astype(np.int64) * columns + (column / spacing).astype(np.int64)
-    covered = np.zeros((pixel.shape[1], int(cell.max(initial=0)) + 1), bool)
-    number = np.arange(pixel.shape[1])
+
+    def cells(pixels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+        row, column = np.divmod(pixels, width)
+        return (row / spacing).astype(np.int64) * columns + (column / spacing).astype(np.int64)
+
+    rows = int(int(pixel.max(initial=0)) // width / spacing) + 1
+    covered = np.zeros((pixel.shape[1], rows * columns), bool)
+    own = cells(pixel[np.arange(len(source)), source])
     kept = []
     for i in order:
-        if not covered[source[i], cell[i, source[i]]]:
+        if not covered[source[i], own[i]]:
             kept.append(i)
-            covered[number[visible[i]], cell[i, visible[i]]] = True
+            there = np.flatnonzero(pixel[i] >= 0)
+            covered[there, cells(pixel[i, there])] = True
     return np.sort(np.array(kept, np.int64))
 
 
@@ -255,28 +303,34 @@ def _seen(data: FitData, frame: int, xyz: Float[np.ndarray, "points 3"]) -> _See
     row, column, inside = nearest_pixels(xy, height, width)
     inside &= z > 0
     pixel = (row * width + column)[inside]
-    at = torch.from_numpy(pixel)
-    mask = data.mask[frame].reshape(-1).cpu()[at].numpy().astype(int)
-    depth = data.depth[frame].reshape(-1).cpu()[at].numpy()
+    mask = data.mask.numpy(frame).reshape(-1)[pixel].astype(int)
+    depth = data.depth.numpy(frame).reshape(-1)[pixel]
     return _Seen(np.flatnonzero(inside), pixel, z[inside], mask, depth)
 
 
 def _smooth(data: FitData, frame: int) -> Float[np.ndarray, "height width 3"]:
     """Return the image of a frame, RGB in [0, 1], averaged over 3x3 pixels."""
-    return uniform_filter(data.rgb[frame].cpu().numpy() / 255, 3, axes=(0, 1))
+    return uniform_filter(data.rgb.numpy(frame) / 255, 3, axes=(0, 1))
 
 
+@torch.no_grad()
 def _depth_tolerance(data: FitData, tracks: LiftedTracks, tracked: TrackedMotion) -> float:
     """Return by which fraction the depth of the moved tracks differs from their observed depth."""
-    moved = tracked.motion.positions(tracked.points, torch.from_numpy(data.frames).float())
-    poses = data.cameras.cam_from_world[data.frames]
-    observed = depth_in_camera(poses, tracks.xyz.swapaxes(0, 1))
-    expected = depth_in_camera(poses, moved.double().numpy())
-    ratio = expected / np.maximum(observed, 1e-9)
-    found = np.abs(ratio - 1)[tracks.visible.T]
-    if not len(found):
+    found = [np.zeros(0)]
+    size = max(1, _BLOCK // max(1, len(tracks)))
+    for first in range(0, len(data.frames), size):
+        part = slice(first, first + size)
+        frames = data.frames[part]
+        moved = tracked.motion.positions(tracked.points, torch.from_numpy(frames).float())
+        poses = data.cameras.cam_from_world[frames]
+        observed = depth_in_camera(poses, tracks.xyz[:, part].swapaxes(0, 1))
+        expected = depth_in_camera(poses, moved.double().numpy())
+        ratio = expected / np.maximum(observed, 1e-9)
+        found.append(np.abs(ratio - 1)[tracks.visible[:, part].T])
+    differences = np.concatenate(found)
+    if not len(differences):
         return _DEPTH_TOLERANCE
-    return max(_DEPTH_TOLERANCE, float(np.quantile(found, _DEPTH_QUANTILE)))
+    return max(_DEPTH_TOLERANCE, float(np.quantile(differences, _DEPTH_QUANTILE)))
 
 
 class _ColourEvidence:
@@ -287,14 +341,15 @@ class _ColourEvidence:
 
     def __init__(self, data: FitData, tracks: LiftedTracks) -> None:
         height, width = data.mask.shape[1:]
-        colours = np.zeros((*tracks.visible.shape, 3), np.float32)
-        for number, frame in enumerate(data.frames):
-            own = np.flatnonzero(tracks.visible[:, number])
-            row, column, _ = nearest_pixels(tracks.xy[own, number], height, width)
-            image = _smooth(data, int(frame))
-            colours[own, number] = image[row.clip(0, height - 1), column.clip(0, width - 1)]
-        rng = np.random.default_rng(0)
         index, frame = np.nonzero(tracks.visible)
+        colours = np.zeros((len(index), 3), np.float32)
+        order = np.argsort(frame, kind="stable")
+        ends = np.cumsum(np.bincount(frame, minlength=len(data.frames)))
+        for number, own in enumerate(np.split(order, ends[:-1])):
+            row, column, _ = nearest_pixels(tracks.xy[index[own], number], height, width)
+            image = _smooth(data, int(data.frames[number]))
+            colours[own] = image[row.clip(0, height - 1), column.clip(0, width - 1)]
+        rng = np.random.default_rng(0)
         self.ratio = np.zeros(len(_BINS) - 1)
         if len(index) < 2:
             return
@@ -305,10 +360,8 @@ class _ColourEvidence:
         same = start[index[first]] + (rng.random(_PAIRS) * lengths).astype(int)
         other = rng.integers(len(index), size=_PAIRS)
         label = tracks.object[index]
-        same_pairs = self._histogram(colours, index, frame, first, same, same != first)
-        other_pairs = self._histogram(
-            colours, index, frame, first, other, label[first] == label[other]
-        )
+        same_pairs = self._histogram(colours, first, same, same != first)
+        other_pairs = self._histogram(colours, first, other, label[first] == label[other])
         if min(same_pairs.sum(), other_pairs.sum()) < _FEWEST_PAIRS:
             return
         ratio = np.log((same_pairs + 1) / (same_pairs.sum() + len(same_pairs)))
@@ -317,15 +370,12 @@ class _ColourEvidence:
 
     @staticmethod
     def _histogram(
-        colours: Float[np.ndarray, "tracks frames 3"],
-        index: Int[np.ndarray, " observations"],
-        frame: Int[np.ndarray, " observations"],
+        colours: Float[np.ndarray, "observations 3"],
         first: Int[np.ndarray, " pairs"],
         second: Int[np.ndarray, " pairs"],
         kept: Bool[np.ndarray, " pairs"],
     ) -> Int[np.ndarray, " bins"]:
-        a, b = first[kept], second[kept]
-        difference = colours[index[a], frame[a]] - colours[index[b], frame[b]]
+        difference = colours[first[kept]] - colours[second[kept]]
         return np.histogram(np.linalg.norm(difference, axis=1), _BINS)[0]
 
     def __call__(self, difference: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:

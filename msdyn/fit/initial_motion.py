@@ -82,7 +82,7 @@ def _object_surfaces(
     rng = np.random.default_rng(seed)
     samples, frames, instances = [], [], []
     for frame in evenly_spaced(data.frames, _SURFACE_FRAMES):
-        mask = data.mask[frame].cpu().numpy()
+        mask = data.mask.numpy(frame)
         for instance in objects:
             inner = binary_erosion(mask == instance)  # borders are uncertain
             xyz, rgb, _ = sample_frame(data, frame, inner, _SURFACE_SAMPLES, rng)

@@ -15,8 +15,7 @@ from msdyn.fit.data import FitData
 from msdyn.fit.initial_lives import (
     Candidates,
     choose_by_coverage,
-    evidence_of_place,
-    life_spans,
+    estimate_lives,
 )
 from msdyn.fit.initial_motion import estimate_motion
 from msdyn.fit.object_depth import ObjectDepth
@@ -143,7 +142,7 @@ def _static_gaussians(data: FitData, config: FitConfig, rng: np.random.Generator
     chosen = evenly_spaced(data.frames, _STATIC_FRAMES)
     points, colours, footprints = [], [], []
     for frame in chosen:
-        own = data.mask[frame].cpu().numpy() == 0
+        own = data.mask.numpy(frame) == 0
         sample = sample_frame(data, frame, own, 3 * count // len(chosen), rng)
         points.append(sample[0])
         colours.append(sample[1])
@@ -202,7 +201,7 @@ def _candidates(
     motions: list[Motion] = []
     total = max(_moving_area(data, frames), 1)
     for frame in frames:
-        mask = data.mask[frame].cpu().numpy()
+        mask = data.mask.numpy(frame)
         for instance in np.unique(tracks.object):
             number = count * int((mask == instance).sum()) // total
             sample = sample_frame(data, frame, mask == instance, number, rng)
@@ -235,11 +234,9 @@ def _living_gaussians(
     config: FitConfig,
 ) -> tuple[Gaussians, Int[np.ndarray, " kept"]]:
     """Choose candidates that cover the objects in every frame; return them, and their indices."""
-    observations = evidence_of_place(data, candidates, tracks, tracked)
-    spans = life_spans(observations.evidence, candidates.source, data.frames)
-    width = data.mask.shape[2]
+    lives = estimate_lives(data, candidates, tracks, tracked)
     kept, spacing = choose_by_coverage(
-        observations, spans, candidates.source, data.frames, width, config.moving_gaussians
+        lives, candidates.source, data.frames, data.mask.shape[2], config.moving_gaussians
     )
     gaussians = _gaussians(
         candidates.points[kept],
@@ -247,7 +244,7 @@ def _living_gaussians(
         spacing * candidates.footprints[kept],
         config.sh_degree,
     )
-    return gaussians.with_life_spans(torch.from_numpy(spans[kept]).float()), kept
+    return gaussians.with_life_spans(torch.from_numpy(lives.spans[kept]).float()), kept
 
 
 @torch.no_grad()
@@ -324,5 +321,5 @@ def _gaussians(
 
 def _moving_area(data: FitData, frames: list[int]) -> int:
     """Return the number of pixels on objects in some frames."""
-    mask = data.mask[frames]
-    return int(((mask > 0) & (mask != IGNORE)).sum())
+    masks = (data.mask.numpy(frame) for frame in frames)
+    return sum(int(((mask > 0) & (mask != IGNORE)).sum()) for mask in masks)

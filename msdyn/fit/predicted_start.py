@@ -152,7 +152,7 @@ def _seen(
     data: FitData, frame: int, points: Float[np.ndarray, "points 3"]
 ) -> tuple[Float[np.ndarray, "points 2"], Int[np.ndarray, " points"]]:
     """Return the pixels of points in a frame, and the mask there; -1 where they are not visible."""
-    cameras, depth = data.cameras, data.depth[frame].cpu().numpy()
+    cameras, depth = data.cameras, data.depth.numpy(frame)
     height, width = depth.shape
     local = transform_points(cameras.cam_from_world[frame], points)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -165,7 +165,7 @@ def _seen(
         & (seen > 0)
         & (np.abs(local[:, 2] - seen) < _SAME_SURFACE * seen)
     )
-    mask = data.mask[frame].cpu().numpy()[row, column].astype(int)
+    mask = data.mask.numpy(frame)[row, column].astype(int)
     return np.nan_to_num(xy, posinf=0.0, neginf=0.0), np.where(near, mask, -1)
 
 

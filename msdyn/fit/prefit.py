@@ -129,7 +129,13 @@ def _optimise(
     keys = motion.key_frames
     # Scale of the robust loss: the median error of the initialisation.
     with torch.no_grad():
-        start = target.errors(motion.positions(points, keys), torch.arange(len(keys)))
+        start = torch.cat(
+            [
+                target.errors(motion.positions(points, keys[chosen]), chosen)
+                for chosen in torch.arange(len(keys)).split(_FRAMES)
+            ],
+            dim=1,
+        )
         scale = start[target.weights > 0].median().clamp_min(1e-6)
     for _ in track(range(steps), "motion on tracks", unit="step"):
         chosen = torch.randperm(len(keys), generator=generator)[:_FRAMES]

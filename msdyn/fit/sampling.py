@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
 
 from msdyn.fit.data import FitData
@@ -27,11 +26,11 @@ def sample_frame(
     Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"], Float[np.ndarray, " points"]
 ]:
     """Return points, colours and pixel footprints of random pixels of known depth in a mask."""
-    depth = data.depth[frame].cpu().numpy()
+    depth = data.depth.numpy(frame)
     index = np.flatnonzero((own & (depth > 0)).reshape(-1))
     index = rng.choice(index, min(count, len(index)), replace=False)
     points = world_points_from_depth(depth, data.cameras[frame]).reshape(-1, 3)[index]
-    colours = data.rgb[frame].reshape(-1, 3)[torch.from_numpy(index)].cpu().numpy() / 255
+    colours = data.rgb.numpy(frame).reshape(-1, 3)[index] / 255
     footprints = depth.reshape(-1)[index] / data.cameras.intrinsics[frame, 0, 0]
     return points, colours, footprints
 

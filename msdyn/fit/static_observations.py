@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 
 from msdyn.geometry import Cameras, nearest_pixels, transform_points, unproject
-from msdyn.scene import Tracks
+from msdyn.scene import Maps, Tracks
 
 __all__ = ["MIN_TRACKS", "StaticObservations", "observe_static_tracks"]
 
@@ -19,7 +19,7 @@ MIN_TRACKS = 8
 
 @dataclass(frozen=True)
 class StaticObservations:
-    """O observations of N points.
+    """O observations of N points; those of a point follow each other.
 
     Attributes:
         point, frame: indices.
@@ -36,11 +36,22 @@ class StaticObservations:
     weight: Float[np.ndarray, " observations"]
     points: Float[np.ndarray, "points 3"]
 
+    def part(self, rows: slice) -> StaticObservations:
+        """Return some of the observations, of the same points."""
+        return replace(
+            self,
+            point=self.point[rows],
+            frame=self.frame[rows],
+            xy=self.xy[rows],
+            depth=self.depth[rows],
+            weight=self.weight[rows],
+        )
+
 
 def observe_static_tracks(
     tracks: Tracks,
-    depths: Float[np.ndarray, "clip height width"],
-    masks: UInt8[np.ndarray, "clip height width"],
+    depths: Maps,
+    masks: Maps,
     cameras: Cameras,
     frames: Int[np.ndarray, " frames"],
     seed: int,
@@ -69,8 +80,11 @@ def observe_static_tracks(
     keep = use[frame] & (index[number] >= 0)
     number, frame, xy = index[number[keep]], frame[keep], xy[keep].astype(np.float64)
     y, x, inside = nearest_pixels(xy, height, width)
-    inside &= masks[frame, y, x] == 0
-    depth = depths[frame, y, x].astype(np.float64)
+    depth, mask = np.zeros(len(xy)), np.zeros(len(xy), int)
+    for own in _by_frame(frame, len(cameras)):
+        at, own_frame = (y[own], x[own]), int(frame[own[0]])
+        depth[own], mask[own] = depths[own_frame][at], masks[own_frame][at]
+    inside &= mask == 0
     weight = weight[keep].astype(np.float64).clip(1e-3)
     # A point needs two observations, and a depth for its initial position.
     count = np.bincount(number, inside, minlength=len(chosen))
@@ -98,3 +112,10 @@ def _median_by(
     order = np.lexsort((values, group))
     size = np.bincount(group, minlength=count)
     return values[order][np.cumsum(size) - size + (size - 1) // 2]
+
+
+def _by_frame(frame: Int[np.ndarray, " observations"], count: int) -> list[np.ndarray]:
+    """Return the indices of the observations of each frame that has any."""
+    order = np.argsort(frame, kind="stable")
+    parts = np.split(order, np.cumsum(np.bincount(frame, minlength=count))[:-1])
+    return [part for part in parts if len(part)]

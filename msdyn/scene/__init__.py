@@ -16,7 +16,7 @@ from msdyn.scene.scene import (
 )
 from msdyn.scene.stages import StageRecord
 from msdyn.scene.timeline import Timeline
-from msdyn.scene.tracks import LiftedTracks, canonical_frame, lift_scene_tracks, lift_tracks
+from msdyn.scene.tracks import LiftedTracks, Maps, canonical_frame, lift_scene_tracks, lift_tracks
 from msdyn.scene.tracks2d import Observations, Tracks, read_tracks, write_tracks
 from msdyn.scene.writer import (
     create_scene,
@@ -33,6 +33,7 @@ __all__ = [
     "IGNORE",
     "Keypoints",
     "LiftedTracks",
+    "Maps",
     "Observations",
     "STATIC",
     "Scene",

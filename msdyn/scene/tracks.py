@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras, nearest_pixels, transform_points, unproject
 from msdyn.scene.scene import Scene
 from msdyn.scene.tracks2d import Tracks
 
-__all__ = ["LiftedTracks", "canonical_frame", "lift_scene_tracks", "lift_tracks"]
+__all__ = ["LiftedTracks", "Maps", "canonical_frame", "lift_scene_tracks", "lift_tracks"]
+
+
+@runtime_checkable
+class Maps(Protocol):
+    """T maps that are read one by one: an array [T, H, W], or what has them in a file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, frame: int | np.integer, /) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -74,8 +87,8 @@ def lift_scene_tracks(scene: Scene) -> LiftedTracks:
 
 def lift_tracks(
     tracks: Tracks,
-    depths: Float[np.ndarray, "_ height width"],
-    masks: UInt8[np.ndarray, "_ height width"],
+    depths: Maps,
+    masks: Maps,
     cameras: Cameras,
 ) -> LiftedTracks:
     """Unproject every visible track point with the depth of its own object.
@@ -109,10 +122,11 @@ def lift_tracks(
         index, xy = index[inside], xy[inside].astype(np.float64)
         if not len(index):
             continue
+        depth_map, mask = depths[frame], masks[frame]
         y = (row[inside, None] + offsets[:, 0]).clip(0, height - 1)  # [n, 9]
         x = (column[inside, None] + offsets[:, 1]).clip(0, width - 1)
-        window = depths[frame][y, x].astype(np.float64)
-        own = (masks[frame][y, x] == tracks.object[index, None]) & (window > 0)
+        window = depth_map[y, x].astype(np.float64)
+        own = (mask[y, x] == tracks.object[index, None]) & (window > 0)
         window[~own] = np.inf
         window.sort(axis=1)
         known = own.sum(1)

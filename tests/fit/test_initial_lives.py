@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from msdyn.fit import initial_motion, preset
 from msdyn.fit.data import load_fit_data
-from msdyn.fit.initial_lives import Observations, choose_by_coverage, life_spans
+from msdyn.fit.initial_lives import Lives, choose_by_coverage, life_spans
 from msdyn.fit.initialize import initialize
 from msdyn.fit.object_depth import ObjectDepth
 from msdyn.render import draw
@@ -56,9 +56,8 @@ def test_chosen_points_are_as_many_as_allowed_and_cover_the_others(seed, count):
     pixel[np.arange(points), source] = rng.integers(0, 30 * width, points)
     spans = np.full((points, 2), [-np.inf, np.inf])
     kept, spacing = choose_by_coverage(
-        Observations(np.zeros((points, frames), np.float32), pixel),
-        spans, source, np.arange(frames), width, count,
-    )  # fmt: skip
+        Lives(spans, pixel.astype(np.int32)), source, np.arange(frames), width, count
+    )
     # All live always, so that as many exist in a frame as are chosen.
     assert len(kept) <= count or spacing >= 30
     assert spacing >= 1 and len(set(kept.tolist())) == len(kept)
