@@ -19,7 +19,6 @@ import numpy as np
 
 from msdyn.devices import choose_device
 from msdyn.errors import InputError, PoorInputError
-from msdyn.locks import LOCK, writing_to
 from msdyn.preprocess.config import PreprocessConfig
 from msdyn.preprocess.contracts import (
     BACKEND_STAGES,
@@ -57,6 +56,7 @@ from msdyn.preprocess.results import (
 )
 from msdyn.progress import stage as progress_stage
 from msdyn.scene import STATIC, Scene
+from msdyn.writing import LOCK, writing_to
 
 __all__ = ["preprocess_video"]
 

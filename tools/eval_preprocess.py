@@ -37,7 +37,6 @@ from jaxtyping import Bool, Float, Int, Real, UInt8
 from machine import describe_machine
 
 from msdyn.errors import PoorInputError
-from msdyn.files import write_json
 from msdyn.geometry import (
     Cameras,
     align_camera_paths,
@@ -53,6 +52,7 @@ from msdyn.preprocess.tracks.chained_flow import FlowTracks
 from msdyn.reading import read_json
 from msdyn.scene import Scene, Tracks
 from msdyn.synthetic import SCENES, SceneSpec
+from msdyn.writing import write_json
 
 Masks = Bool[np.ndarray, "frames height width"]
 Image = Real[np.ndarray, "_height _width"]

@@ -19,7 +19,6 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from msdyn.files import scratch_folder
 from msdyn.geometry import Cameras, Rigid, Similarity, transform_points
 from msdyn.preprocess.cameras.camera_motion import (
     ROTATING_DEGREES,
@@ -62,6 +61,7 @@ from msdyn.preprocess.multiview.triangulation import triangulation_angles
 from msdyn.preprocess.registry import register_backend
 from msdyn.progress import Progress
 from msdyn.scene import STATIC, Scene, Tracks
+from msdyn.writing import scratch_folder
 
 __all__ = ["SfmCameras"]
 

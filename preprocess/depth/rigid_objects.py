@@ -14,7 +14,6 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool
 
-from msdyn.files import scratch_folder
 from msdyn.geometry import Cameras, Similarity
 from msdyn.preprocess.contracts import Masks
 from msdyn.preprocess.depth.multi_frame import Body
@@ -34,6 +33,7 @@ from msdyn.preprocess.multiview.colmap import (
 )
 from msdyn.preprocess.multiview.triangulation import reprojection_error, triangulation_angles
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks
+from msdyn.writing import scratch_folder
 
 __all__ = ["bring_to_scale", "solve_rigid_objects"]
 

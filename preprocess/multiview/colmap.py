@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from msdyn.disk import require_space
 from msdyn.geometry import nearest_pixels
 from msdyn.io import load_pycolmap
 from msdyn.preprocess.contracts import Masks, SparsePoints
 from msdyn.preprocess.multiview.absolute_pose import longest_in_cells
 from msdyn.preprocess.multiview.intrinsics import KnownIntrinsics
 from msdyn.scene import STATIC, Scene, Tracks, frame_path, write_image
+from msdyn.writing import require_space
 
 __all__ = [
     "Mapping",

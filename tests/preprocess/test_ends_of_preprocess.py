@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 from msdyn.cli.preprocess import main
-from msdyn.disk import require_space
 from msdyn.errors import InputError, ResourceError
-from msdyn.locks import LOCK, writing_to
 from msdyn.preprocess import STAGES, pipeline, preprocess_video, results
 from msdyn.preprocess.multiview import colmap
 from msdyn.preprocess.records import CONFIDENCE
 from msdyn.scene import Scene, check_scene
+from msdyn.writing import LOCK, require_space, writing_to
 
 
 @pytest.fixture(autouse=True)

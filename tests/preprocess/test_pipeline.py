@@ -10,7 +10,6 @@ from moving import MARGIN, texture, turn_about, warped
 from small_clip import FRAMES, SIZE, Poor, flat_depth
 
 from msdyn.errors import InputError, PoorInputError
-from msdyn.files import write_json
 from msdyn.geometry import Cameras
 from msdyn.io import write_video
 from msdyn.preprocess import (
@@ -29,6 +28,7 @@ from msdyn.preprocess import (
 )
 from msdyn.reading import read_json
 from msdyn.scene import Scene, check_scene, create_scene, read_cameras
+from msdyn.writing import write_json
 
 
 @pytest.fixture
