@@ -46,14 +46,8 @@ from msdyn.preprocess.multiview.absolute_pose import (
     complete_cameras,
     key_frames,
 )
-from msdyn.preprocess.multiview.colmap import (
-    Mapping,
-    map_cameras,
-    match_features,
-    match_tracks,
-    planar_share,
-    polish,
-)
+from msdyn.preprocess.multiview.colmap_mapping import Mapping, map_cameras, polish
+from msdyn.preprocess.multiview.colmap_matching import match_features, match_tracks, planar_share
 from msdyn.preprocess.multiview.focal_error import focal_contradiction, focal_error
 from msdyn.preprocess.multiview.intrinsics import KnownIntrinsics
 from msdyn.preprocess.multiview.rotation_only import RotationSolution, solve_rotations

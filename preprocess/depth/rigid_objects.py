@@ -23,13 +23,11 @@ from msdyn.preprocess.multiview.absolute_pose import (
     complete_cameras,
     key_frames,
 )
-from msdyn.preprocess.multiview.colmap import (
-    Mapping,
+from msdyn.preprocess.multiview.colmap_mapping import Mapping, map_cameras, polish
+from msdyn.preprocess.multiview.colmap_matching import (
     extract_features,
     features_on,
-    map_cameras,
     match_neighbours,
-    polish,
 )
 from msdyn.preprocess.multiview.triangulation import reprojection_error, triangulation_angles
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks

@@ -40,8 +40,9 @@ ALLOWED = {
     "preprocess/checkpoints/torch_hub.py path.open": "a digest",
     "msdyn/io/video_ends.py path.open": "the boxes of a container, of declared sizes",
     # COLMAP's own database, which the same command has written.
-    "preprocess/multiview/colmap.py pycolmap.Database.open": "our own database",
-    "preprocess/multiview/colmap.py load_pycolmap().Database.open": "our own database",
+    "preprocess/multiview/colmap_mapping.py pycolmap.Database.open": "our own database",
+    "preprocess/multiview/colmap_matching.py pycolmap.Database.open": "our own database",
+    "preprocess/multiview/colmap_matching.py load_pycolmap().Database.open": "our own database",
 }
 
 
