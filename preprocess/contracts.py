@@ -1,7 +1,7 @@
 """Types that the stages of preprocessing exchange, and the Protocols of their backends.
 
 The stages run in this order, each reading from the scene directory what the ones before it wrote
-(`pipeline.stage_order` changes it where a backend needs a later stage):
+(`chosen_backends.stage_order` changes it where a backend needs a later stage):
 
     frames -> tracks -> masks (two-view geometry) -> cameras -> masks (again, with the cameras)
     -> cameras (again, with these masks) -> depth

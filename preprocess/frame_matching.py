@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from msdyn.errors import InputError
-from msdyn.files import natural_order
+from msdyn.reading import natural_order
 from msdyn.scene import Scene
 
 __all__ = [

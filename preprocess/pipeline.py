@@ -11,30 +11,24 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from msdyn.devices import choose_device
 from msdyn.errors import InputError, PoorInputError
-from msdyn.locks import LOCK, writing_to
+from msdyn.preprocess.chosen_backends import Backends, stage_order
 from msdyn.preprocess.config import PreprocessConfig
 from msdyn.preprocess.contracts import (
     BACKEND_STAGES,
     STAGES,
-    BackendInfo,
     BackendStage,
-    CamerasBackend,
     CameraSolution,
-    DepthBackend,
     DepthResult,
     Figures,
     MaskResult,
-    MasksBackend,
     Stage,
-    TracksBackend,
 )
 from msdyn.preprocess.digests import InputDigests
 from msdyn.preprocess.frames.extract import write_frames
@@ -57,6 +51,7 @@ from msdyn.preprocess.results import (
 )
 from msdyn.progress import stage as progress_stage
 from msdyn.scene import STATIC, Scene
+from msdyn.writing import LOCK, writing_to
 
 __all__ = ["preprocess_video"]
 
@@ -107,65 +102,6 @@ def _preprocess(config: PreprocessConfig) -> Scene:
     return Scene(run.directory)
 
 
-def stage_order(
-    specs: Mapping[BackendStage, BackendSpec[Any]],
-) -> dict[BackendStage, tuple[Stage, ...]]:
-    """Return what each stage reads, in an order in which each comes after the stages it reads.
-
-    The order is that of `STAGES`, unless a backend needs a later stage, as tracks that need
-    cameras. Stages that only help a backend are read unless they need it in turn.
-
-    Raises:
-        InputError: stages need each other.
-    """
-    order: dict[BackendStage, tuple[Stage, ...]] = {}
-    helped = True
-    while len(order) < len(specs):
-        done = {"frames", *order}
-        for stage in BACKEND_STAGES:
-            reads = specs[stage].needs + (specs[stage].helped_by if helped else ())
-            if stage not in order and done.issuperset(reads):
-                order[stage] = reads
-                helped = True
-                break
-        else:
-            if not helped:
-                left: list[BackendStage] = [s for s in BACKEND_STAGES if s not in order]
-                first = left[0]
-                missing = ", ".join(sorted(set(specs[first].needs) - done))
-                raise InputError(
-                    f"{first}: this backend needs {missing}, which need {first}; give these from "
-                    f"files, as with --cameras files --cameras-path PATH"
-                )
-            helped = False
-    return order
-
-
-@dataclass(frozen=True)
-class _Backends:
-    """The backend of each stage."""
-
-    tracks: TracksBackend
-    masks: MasksBackend
-    cameras: CamerasBackend
-    depth: DepthBackend
-
-    @classmethod
-    def of(cls, config: PreprocessConfig) -> _Backends:
-        """Return the backends that a config names for all stages."""
-        tracks, masks, cameras, depth = (config.options_of(stage) for stage in BACKEND_STAGES)
-        return cls(
-            find_backend("tracks", tracks.name).make(tracks),
-            find_backend("masks", masks.name).make(masks),
-            find_backend("cameras", cameras.name).make(cameras),
-            find_backend("depth", depth.name).make(depth),
-        )
-
-    def info(self, stage: BackendStage) -> BackendInfo:
-        """Return the backend of a stage."""
-        return getattr(self, stage)
-
-
 class _Run:
     """One call of `preprocess_video`."""
 
@@ -177,7 +113,7 @@ class _Run:
             stage: find_backend(stage, choice.backend) for stage, choice in self.choices.items()
         }
         self.reads = stage_order(self.specs)
-        self.backends = _Backends.of(self.config)
+        self.backends = Backends.of(self.config)
         self.digests = InputDigests(self.config, self.records)
         self.ran = False
         self._read_solution: CameraSolution | None = None

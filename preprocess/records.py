@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from msdyn.errors import InputError
-from msdyn.files import refuse_links
 from msdyn.preprocess.contracts import BackendInfo, Figures, Stage
 from msdyn.scene import Scene, StageRecord, stamp_stage, unstamp_stage
+from msdyn.writing import refuse_links
 
 __all__ = [
     "CONFIDENCE",

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from msdyn.disk import require_space
 from msdyn.errors import InputError
 from msdyn.preprocess.contracts import (
     CameraSolution,
@@ -37,6 +36,7 @@ from msdyn.scene import (
     write_mask,
     write_tracks,
 )
+from msdyn.writing import require_space
 
 __all__ = [
     "StoredMasks",

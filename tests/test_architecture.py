@@ -15,18 +15,17 @@ ROOT = Path(__file__).parents[1]
 # From the bottom up. Packages of one row do not import one another.
 LAYERS = [
     ["msdyn.errors", "msdyn.lazy", "msdyn.version"],
-    ["msdyn.disk", "msdyn.interruption", "msdyn.options", "msdyn.processes", "msdyn.reading"],
+    ["msdyn.interruption", "msdyn.options", "msdyn.reading"],
     [
         "msdyn.colours",
         "msdyn.devices",
-        "msdyn.files",
         "msdyn.html",
         "msdyn.jit",
         "msdyn.plugins",
         "msdyn.progress",
         "msdyn.threads",
+        "msdyn.writing",
     ],
-    ["msdyn.locks", "msdyn.step_log", "msdyn.tensor_files"],
     ["msdyn.geometry", "msdyn.raster"],
     ["msdyn.scene"],
     ["msdyn.io"],

@@ -14,7 +14,7 @@ START = """
 import os, signal, sys, time
 from pathlib import Path
 from msdyn import interruption
-from msdyn.files import atomic_path
+from msdyn.writing import atomic_path
 interruption.install()
 def ready():
     print("ready", flush=True)

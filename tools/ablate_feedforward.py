@@ -50,9 +50,9 @@ from msdyn.feedforward.training import (
     small_on_cpu,
     unseen_batches,
 )
-from msdyn.files import write_json
 from msdyn.fit.losses import ssim
 from msdyn.reading import read_json
+from msdyn.writing import write_json
 
 STATIC_STEPS, DYNAMIC_STEPS = 500, 240
 UNSEEN = 64

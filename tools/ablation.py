@@ -57,9 +57,9 @@ def run_cell(cell: Cell, size: Size, out: Path) -> dict[str, Any]:
         save_comparison,
     )
     from msdyn.evaluate.stamp import code_stamp
-    from msdyn.files import without_nan, write_json
     from msdyn.fit import fit_scene
     from msdyn.scene import Scene
+    from msdyn.writing import without_nan, write_json
 
     folder = cell.folder(out)
     result_path = folder / "result.json"

@@ -25,7 +25,7 @@ from machine import describe_machine
 
 from msdyn.feedforward import ClipTensors, ModelConfig, Movies
 from msdyn.feedforward.model import needs_float32
-from msdyn.files import write_json
+from msdyn.writing import write_json
 
 NETWORKS = {"published": ModelConfig.published_network, "small": ModelConfig.small}
 

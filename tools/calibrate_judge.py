@@ -36,7 +36,6 @@ from machine import describe_machine
 from tqdm import tqdm
 
 from msdyn.evaluate.protocol import evaluate_frames, evaluate_views
-from msdyn.files import write_json
 from msdyn.fit import fit_scene, preset
 from msdyn.geometry import Cameras
 from msdyn.preprocess.report.fitness import judge_scene, measure_fitness, worst_score
@@ -47,6 +46,7 @@ from msdyn.sequence import GaussianSequence
 from msdyn.synthetic import LEVELS, PriorLevel, make_scene, render_truth
 from msdyn.synthetic.truth import Truth
 from msdyn.synthetic.write import write_priors
+from msdyn.writing import write_json
 
 FRAMES, WIDTH, HEIGHT = 24, 160, 120
 NAMES = ("rigid", "articulated", "two-hands")

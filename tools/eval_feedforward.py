@@ -32,11 +32,11 @@ from msdyn.feedforward.pretrained import FoundModel, find_model
 from msdyn.feedforward.scenes.random_scenes import SceneOptions
 from msdyn.feedforward.training.curriculum import HELD_OUT_SCENES, VARIED_SCENES, small_on_cpu
 from msdyn.feedforward.training.evaluation import evaluate, unseen_batches
-from msdyn.files import write_json
 from msdyn.render import render_image
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence
 from msdyn.synthetic import Truth, make_scene, render_truth, write_truth
+from msdyn.writing import write_json
 
 SCENES = ("two-boxes", "demo", "rigid", "articulated", "deformable", "two-hands")
 RANDOM: dict[str, SceneOptions] = {

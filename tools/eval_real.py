@@ -34,12 +34,12 @@ from tqdm import tqdm
 
 from msdyn.colours import colour_depth, colour_objects
 from msdyn.evaluate.protocol import evaluate_frames
-from msdyn.files import write_json
 from msdyn.geometry import Cameras, world_points_from_depth
 from msdyn.geometry.paths import turned_about
 from msdyn.render import render_image
 from msdyn.scene import IGNORE, STATIC, Scene
 from msdyn.sequence import GaussianSequence, load_sequence
+from msdyn.writing import write_json
 
 EVERY = 8
 DEGREES = (3, 7, 12)

@@ -25,11 +25,11 @@ from msdyn.feedforward.assemble import Pruning, assemble
 from msdyn.feedforward.inference import predict_windows
 from msdyn.feedforward.predict import PredictConfig, predict_scene
 from msdyn.feedforward.windows import choose_windows
-from msdyn.files import write_json
 from msdyn.fit import FitConfig, Fitter, preset
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, save_sequence
 from msdyn.synthetic import Truth, make_scene, render_truth, write_priors
+from msdyn.writing import write_json
 
 FRAMES = 20  # an epoch is as many steps, after which a fit reports
 EPOCHS = (2, 5, 20)

@@ -22,7 +22,6 @@ import numpy as np
 from jaxtyping import Int
 from machine import describe_machine
 
-from msdyn.files import write_json
 from msdyn.geometry import project, transform_points
 from msdyn.preprocess import Footage
 from msdyn.preprocess.frames.extract import FrameOptions, write_frames
@@ -31,6 +30,7 @@ from msdyn.preprocess.tracks.chained_flow import FlowTracks
 from msdyn.scene import Scene, Tracks
 from msdyn.synthetic import SceneSpec, make_scene, render_truth, write_clip
 from msdyn.synthetic.raycast import Caster, rays_through
+from msdyn.writing import write_json
 
 HORIZONS = (1, 4)
 NAMES = ("rigid", "articulated", "deformable", "rigid-deformable", "two-hands")

@@ -25,7 +25,7 @@ from published_movies import BENCHMARKS, TABLES, Column, Row, Table
 from msdyn.errors import InputError, MsdynError
 from msdyn.evaluate import load_lpips
 from msdyn.feedforward.predictor import Predictor
-from msdyn.files import without_nan, write_json
+from msdyn.writing import without_nan, write_json
 
 NETWORKS = tuple(
     dict.fromkeys(r.network for t in TABLES for r in t.rows if r.network not in (None, "model"))

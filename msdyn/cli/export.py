@@ -6,8 +6,8 @@ from msdyn.cli.inputs import require_sequence
 from msdyn.cli.run import parse, run
 from msdyn.errors import InputError
 from msdyn.export.config import ExportConfig
-from msdyn.files import refuse_links
 from msdyn.progress import stage
+from msdyn.writing import refuse_links
 
 DESCRIPTION = (
     "Write a fitted scene in a format that other programs read: Gaussians, tracks, object "

@@ -17,14 +17,13 @@ from msdyn.cli.render_plan import Plan, make_plan
 from msdyn.colours import colour_depth, colour_flow, colour_objects, object_palette
 from msdyn.devices import choose_device
 from msdyn.errors import InputError
-from msdyn.files import atomic_path, write_json
 from msdyn.io import VideoWriter
-from msdyn.locks import writing_to
 from msdyn.progress import stage, track, write_line
 from msdyn.render import RenderedImage
 from msdyn.render.pictures import Painter
 from msdyn.scene import frame_path
 from msdyn.sequence import GaussianSequence, load_sequence
+from msdyn.writing import atomic_path, write_json, writing_to
 
 __all__ = ["render_to_files"]
 

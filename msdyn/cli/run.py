@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from msdyn.cli.options import parse
-from msdyn.disk import disk_error
 from msdyn.errors import MsdynError
 from msdyn.interruption import tell, told
 from msdyn.progress import end_progress
+from msdyn.writing import disk_error
 
 __all__ = ["BEGINS_AGAIN", "RESUMES", "parse", "run"]
 

@@ -20,10 +20,8 @@ import numpy as np
 from msdyn.demo.config import DemoConfig
 from msdyn.demo.pictures import save_comparison_sheet
 from msdyn.evaluate import Variant, evaluate_tracks, evaluate_views
-from msdyn.files import without_nan, write_json
 from msdyn.fit import FitConfig, fit_scene, preset
 from msdyn.io import write_video
-from msdyn.locks import writing_to
 from msdyn.preprocess import PreprocessConfig, preprocess_video
 from msdyn.progress import stage, track
 from msdyn.reading import read_json_as
@@ -33,6 +31,7 @@ from msdyn.sequence import GaussianSequence
 from msdyn.synthetic import make_scene, render_truth, write_clip
 from msdyn.version import __version__
 from msdyn.view import write_report
+from msdyn.writing import without_nan, write_json, writing_to
 
 __all__ = ["DemoConfig", "run_demo"]
 

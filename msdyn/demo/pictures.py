@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from msdyn.colours import error_image
-from msdyn.files import atomic_path
 from msdyn.geometry import Similarity, align_camera_paths
 from msdyn.render import render_image
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence
+from msdyn.writing import atomic_path
 
 __all__ = ["save_comparison_sheet"]
 

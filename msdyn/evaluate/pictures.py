@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from msdyn.colours import error_image
-from msdyn.files import atomic_path
+from msdyn.writing import atomic_path
 
 __all__ = ["save_comparison"]
 

@@ -23,12 +23,12 @@ from msdyn.evaluate.protocol import (
     evaluate_views,
 )
 from msdyn.evaluate.stamp import code_stamp
-from msdyn.files import refuse_links, without_nan, write_json
 from msdyn.progress import stage
 from msdyn.reading import as_schema, read_json
 from msdyn.render import RenderedImage
 from msdyn.scene import Scene, View, frame_path
 from msdyn.sequence import GaussianSequence, load_sequence, motion_by_level
+from msdyn.writing import refuse_links, without_nan, write_json
 
 __all__ = ["EvaluateConfig", "evaluate_scene"]
 

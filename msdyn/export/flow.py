@@ -9,12 +9,12 @@ from jaxtyping import Real
 
 from msdyn.errors import InputError
 from msdyn.export.manifest import manifest
-from msdyn.files import write_json
 from msdyn.io import write_flo
 from msdyn.progress import track
 from msdyn.render import render_flow
 from msdyn.scene import save_npz, write_image
 from msdyn.sequence import GaussianSequence, PartSelection
+from msdyn.writing import write_json
 
 __all__ = ["export_flow"]
 

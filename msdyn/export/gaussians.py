@@ -10,7 +10,6 @@ from jaxtyping import Float, Real, Shaped
 from torch import Tensor
 
 from msdyn.export.manifest import manifest
-from msdyn.files import write_json
 from msdyn.geometry import harmonics_basis
 from msdyn.io import write_gaussians_ply
 from msdyn.progress import track
@@ -22,6 +21,7 @@ from msdyn.sequence import (
     PosedGaussians,
     keep_objects,
 )
+from msdyn.writing import write_json
 
 __all__ = ["export_ply", "rotated_harmonics"]
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from jaxtyping import Float64, Real
 
-from msdyn.files import write_json
 from msdyn.geometry import quats_wxyz_from_rotations
 from msdyn.io import write_tum
 from msdyn.sequence import GaussianSequence, object_centres, object_poses
+from msdyn.writing import write_json
 
 __all__ = ["export_objects", "resampled_times"]
 

@@ -16,11 +16,11 @@ from jaxtyping import Float, Real, Shaped
 from torch import Tensor
 
 from msdyn.errors import InputError
-from msdyn.files import atomic_path
 from msdyn.geometry import SH_C0, focus_point
 from msdyn.html import data_script, policy
 from msdyn.progress import track
 from msdyn.sequence import GaussianSequence, PartSelection
+from msdyn.writing import atomic_path
 
 __all__ = ["export_player"]
 

@@ -11,13 +11,13 @@ from jaxtyping import Float64, Real, UInt8
 
 from msdyn.errors import MissingExtraError
 from msdyn.export.manifest import manifest
-from msdyn.files import atomic_path, write_json
 from msdyn.geometry import world_points_from_depth
 from msdyn.io import write_points_ply
 from msdyn.progress import track
 from msdyn.render import render_image
 from msdyn.scene import frame_path
 from msdyn.sequence import GaussianSequence, PartSelection
+from msdyn.writing import atomic_path, write_json
 
 __all__ = ["export_points", "surface_points", "to_open3d"]
 

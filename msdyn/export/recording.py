@@ -13,7 +13,6 @@ from jaxtyping import Bool, Float, Real
 from torch import Tensor
 
 from msdyn.errors import MissingExtraError
-from msdyn.files import atomic_path
 from msdyn.geometry import SH_C0
 from msdyn.progress import track
 from msdyn.render import render_image
@@ -24,6 +23,7 @@ from msdyn.sequence import (
     object_centres,
     object_poses,
 )
+from msdyn.writing import atomic_path
 
 __all__ = ["export_rrd"]
 

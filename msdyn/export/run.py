@@ -21,8 +21,6 @@ from msdyn.export.player import export_player
 from msdyn.export.points import export_points
 from msdyn.export.recording import export_rrd
 from msdyn.export.tracks import export_tracks
-from msdyn.files import refuse_links
-from msdyn.locks import writing_to
 from msdyn.progress import stage
 from msdyn.render import grid_points, point_tracks
 from msdyn.sequence import (
@@ -31,6 +29,7 @@ from msdyn.sequence import (
     TimeSelection,
     load_sequence,
 )
+from msdyn.writing import refuse_links, writing_to
 
 __all__ = ["FORMATS", "ExportConfig", "Exported", "export_as", "export_scene", "export_sequence"]
 

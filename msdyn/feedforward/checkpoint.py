@@ -26,7 +26,7 @@ from msdyn.reading import (
     reading,
     safetensors_header,
 )
-from msdyn.tensor_files import write_tensors
+from msdyn.writing import write_tensors
 
 __all__ = [
     "load_model",

@@ -18,12 +18,11 @@ from msdyn.feedforward.model import Movies
 from msdyn.feedforward.options import PredictConfig
 from msdyn.feedforward.pretrained import find_model
 from msdyn.feedforward.windows import choose_windows, default_overlap
-from msdyn.files import write_json
-from msdyn.locks import writing_to
 from msdyn.progress import stage, track
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, save_sequence
 from msdyn.version import __version__
+from msdyn.writing import write_json, writing_to
 
 __all__ = ["PredictConfig", "predict_scene"]
 

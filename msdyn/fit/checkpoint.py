@@ -14,7 +14,7 @@ from msdyn.fit.fingerprint import differences
 from msdyn.fit.neighbours import Neighbours
 from msdyn.motion import Motion
 from msdyn.reading import as_schema, read_safetensors, reading, safetensors_header
-from msdyn.tensor_files import write_tensors
+from msdyn.writing import write_tensors
 
 __all__ = ["FitState", "Reached", "load_checkpoint", "save_checkpoint"]
 

@@ -16,9 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from msdyn.devices import choose_device
-from msdyn.disk import require_space
 from msdyn.errors import InputError, ResourceError
-from msdyn.files import write_json
 from msdyn.fit.checkpoint import FitState, Reached, load_checkpoint, save_checkpoint
 from msdyn.fit.config import FitConfig
 from msdyn.fit.data import FitData, load_fit_data
@@ -29,11 +27,10 @@ from msdyn.fit.last_good import DivergedError, LastGood
 from msdyn.fit.objective import Objective
 from msdyn.fit.outputs import write_config, write_previews
 from msdyn.interruption import postponed, tell, told
-from msdyn.locks import writing_to
 from msdyn.progress import Progress, stage
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, load_sequence, save_sequence
-from msdyn.step_log import StepLog
+from msdyn.writing import StepLog, require_space, write_json, writing_to
 
 __all__ = ["Fitter", "fit_scene"]
 

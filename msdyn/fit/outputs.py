@@ -10,12 +10,12 @@ import imageio.v3 as iio
 import numpy as np
 import torch
 
-from msdyn.files import atomic_path, write_json
 from msdyn.fit.config import FitConfig
 from msdyn.render import render_image
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence
 from msdyn.version import __version__
+from msdyn.writing import atomic_path, write_json
 
 __all__ = ["write_config", "write_previews"]
 

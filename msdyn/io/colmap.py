@@ -17,11 +17,10 @@ import numpy as np
 from jaxtyping import Float64
 
 from msdyn.errors import InputError
-from msdyn.files import natural_order
 from msdyn.interruption import reinstall
 from msdyn.io.colmap_model import ColmapCamera, read_model
 from msdyn.io.posed_images import PosedImages, checked_cameras, pinhole_matrix
-from msdyn.reading import reading
+from msdyn.reading import natural_order, reading
 
 __all__ = ["find_colmap_model", "load_pycolmap", "read_colmap"]
 

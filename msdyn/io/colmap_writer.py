@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Real, UInt8
 
 from msdyn.errors import InputError
-from msdyn.files import atomic_path
 from msdyn.geometry import Cameras
+from msdyn.writing import atomic_path
 
 __all__ = ["write_colmap"]
 

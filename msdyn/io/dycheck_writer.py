@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Float32, Shaped, UInt8
 
 from msdyn.errors import InputError
-from msdyn.files import atomic_path, write_json
 from msdyn.geometry import Cameras, focus_point, project, transform_points, world_points_from_depth
 from msdyn.scene import Keypoints, Scene, Tracks3D, read_keypoints
+from msdyn.writing import atomic_path, write_json
 
 __all__ = ["FACTORS", "write_dycheck"]
 

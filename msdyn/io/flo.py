@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Real
 
 from msdyn.errors import InputError
-from msdyn.files import atomic_path
 from msdyn.reading import MOST_PIXELS, check_image_size, read_bytes
+from msdyn.writing import atomic_path
 
 __all__ = ["read_flo", "write_flo"]
 

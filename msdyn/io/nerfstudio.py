@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from msdyn.errors import InputError
-from msdyn.files import natural_order
 from msdyn.io.nerfstudio_paths import parse_transforms
 from msdyn.io.posed_images import PosedImages
-from msdyn.reading import read_json, reading
+from msdyn.reading import natural_order, read_json, reading
 
 __all__ = ["read_nerfstudio"]
 

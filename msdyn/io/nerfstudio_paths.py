@@ -20,10 +20,10 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from msdyn.errors import InputError
-from msdyn.files import write_json
 from msdyn.geometry import Cameras, invert_transforms
 from msdyn.io.posed_images import checked_cameras, pinhole_matrix
 from msdyn.reading import shown
+from msdyn.writing import write_json
 
 __all__ = ["parse_camera_path", "parse_times", "parse_transforms", "write_transforms"]
 

@@ -26,11 +26,10 @@ import numpy as np
 from jaxtyping import Bool, Float64, UInt8
 
 from msdyn.errors import InputError
-from msdyn.files import natural_order
 from msdyn.geometry import Cameras, invert_transforms
 from msdyn.io.photos import resampled
 from msdyn.io.posed_images import checked_cameras
-from msdyn.reading import read_npy, read_pixels, read_rgb
+from msdyn.reading import natural_order, read_npy, read_pixels, read_rgb
 
 __all__ = ["NvidiaScene", "find_nvidia_scenes"]
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Real, Shaped, UInt8
 
 from msdyn.errors import InputError
-from msdyn.files import atomic_path
+from msdyn.writing import atomic_path
 
 __all__ = ["write_gaussians_ply", "write_points_ply"]
 

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from msdyn.errors import InputError
-from msdyn.files import atomic_path
 from msdyn.reading import MOST_FRAMES, read_lines, shown
+from msdyn.writing import atomic_path
 
 __all__ = ["read_tum", "write_tum"]
 

@@ -16,10 +16,10 @@ import numpy as np
 from jaxtyping import Float64, Int, UInt8
 
 from msdyn.errors import InputError
-from msdyn.files import atomic_path
 from msdyn.io.hdr import to_standard_range, transfer_of
 from msdyn.io.video_ends import missing_end
 from msdyn.reading import MOST_FRAMES, check_image_size, opened_video
+from msdyn.writing import atomic_path
 
 if TYPE_CHECKING:
     import av

@@ -13,6 +13,7 @@ from msdyn.reading.arrays import (
     stream_npz,
 )
 from msdyn.reading.exr import read_exr
+from msdyn.reading.file_names import natural_order
 from msdyn.reading.guard import reading, reason, required_file, shown
 from msdyn.reading.hdf5 import load_h5py, read_hdf5
 from msdyn.reading.images import image_size, opened_image, read_pixels, read_png16, read_rgb
@@ -68,6 +69,7 @@ __all__ = [
     "image_size",
     "load_npz",
     "memory_bytes",
+    "natural_order",
     "npz_keys",
     "npz_shape",
     "opened_file",

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Real
 
 from msdyn.errors import InputError
-from msdyn.files import write_json
 from msdyn.geometry import Cameras
 from msdyn.reading import MOST_FRAMES, read_json, reading, shown
+from msdyn.writing import write_json
 
 __all__ = ["parse_cameras", "read_cameras", "write_cameras"]
 

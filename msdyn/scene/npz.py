@@ -10,8 +10,8 @@ from typing import IO
 import numpy as np
 from jaxtyping import Shaped
 
-from msdyn.files import atomic_path
 from msdyn.reading import Blocks
+from msdyn.writing import atomic_path
 
 __all__ = ["save_npz"]
 

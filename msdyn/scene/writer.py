@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Bool, Real, Shaped, UInt8
 
 from msdyn.errors import InputError
-from msdyn.files import atomic_path, write_json
 from msdyn.geometry import Cameras
 from msdyn.reading import read_json
 from msdyn.scene.camera_files import write_cameras
@@ -19,6 +18,7 @@ from msdyn.scene.npz import save_npz
 from msdyn.scene.scene import FORMAT, VERSION, Tracks3D, frame_path
 from msdyn.scene.stages import WORLD_UNITS
 from msdyn.scene.timeline import Timeline
+from msdyn.writing import atomic_path, write_json
 
 __all__ = [
     "create_scene",

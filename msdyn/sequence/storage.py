@@ -22,7 +22,7 @@ from msdyn.reading import (
 from msdyn.scene import IGNORE, Timeline
 from msdyn.sequence.gaussians import Gaussians
 from msdyn.sequence.sequence import GaussianSequence
-from msdyn.tensor_files import write_tensors
+from msdyn.writing import write_tensors
 
 __all__ = ["load_sequence", "save_sequence"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from msdyn.files import scratch_folder
 from msdyn.html import Markup, figure, video
 from msdyn.io import write_video
 from msdyn.progress import track
 from msdyn.render import auto_path, render_images
 from msdyn.sequence import GaussianSequence
+from msdyn.writing import scratch_folder
 
 __all__ = ["novel_view"]
 

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import UInt8
 
 from msdyn.colours import colour_depth, depth_range, error_image, object_palette
-from msdyn.files import atomic_path, scratch_folder
 from msdyn.html import (
     Markup,
     Path3D,
@@ -31,6 +30,7 @@ from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, load_sequence, object_poses
 from msdyn.view.facts import Facts, gather
 from msdyn.view.novel_view import novel_view
+from msdyn.writing import atomic_path, scratch_folder
 
 __all__ = ["write_report"]
 

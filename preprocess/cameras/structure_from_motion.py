@@ -19,7 +19,6 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from msdyn.files import scratch_folder
 from msdyn.geometry import Cameras, Rigid, Similarity, transform_points
 from msdyn.preprocess.cameras.camera_motion import (
     ROTATING_DEGREES,
@@ -47,14 +46,8 @@ from msdyn.preprocess.multiview.absolute_pose import (
     complete_cameras,
     key_frames,
 )
-from msdyn.preprocess.multiview.colmap import (
-    Mapping,
-    map_cameras,
-    match_features,
-    match_tracks,
-    planar_share,
-    polish,
-)
+from msdyn.preprocess.multiview.colmap_mapping import Mapping, map_cameras, polish
+from msdyn.preprocess.multiview.colmap_matching import match_features, match_tracks, planar_share
 from msdyn.preprocess.multiview.focal_error import focal_contradiction, focal_error
 from msdyn.preprocess.multiview.intrinsics import KnownIntrinsics
 from msdyn.preprocess.multiview.rotation_only import RotationSolution, solve_rotations
@@ -62,6 +55,7 @@ from msdyn.preprocess.multiview.triangulation import triangulation_angles
 from msdyn.preprocess.registry import register_backend
 from msdyn.progress import Progress
 from msdyn.scene import STATIC, Scene, Tracks
+from msdyn.writing import scratch_folder
 
 __all__ = ["SfmCameras"]
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from msdyn.errors import InputError
-from msdyn.files import atomic_path
 from msdyn.preprocess.checkpoints.huggingface import TIMEOUT_SECONDS, Availability
 from msdyn.preprocess.checkpoints.torch_hub import one_line
 from msdyn.reading import read_bytes
+from msdyn.writing import atomic_path
 
 __all__ = ["PINNED", "PinnedFile", "find_pinned", "pinned_path"]
 

@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int
 
-from msdyn.files import scratch_folder
 from msdyn.preprocess.contracts import CameraSolution, DepthMap, Figures, Masks
 from msdyn.preprocess.depth.consistency import Consistency
 from msdyn.preprocess.depth.multi_frame import MIN_POINTS, Body, DenseBody
@@ -32,6 +31,7 @@ from msdyn.preprocess.multiview.static_points import static_points
 from msdyn.progress import Progress
 from msdyn.reading import read_npy
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks, frame_path
+from msdyn.writing import scratch_folder
 
 __all__ = [
     "ASSUMED",

@@ -25,7 +25,6 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from msdyn.errors import InputError
-from msdyn.files import scratch_folder
 from msdyn.geometry import Cameras
 from msdyn.preprocess.checkpoints.huggingface import licence_of
 from msdyn.preprocess.checkpoints.pinned import PINNED
@@ -56,6 +55,7 @@ from msdyn.preprocess.progress import progress
 from msdyn.preprocess.registry import register_backend
 from msdyn.preprocess.streamed import Streamed
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks, frame_path
+from msdyn.writing import scratch_folder
 
 __all__ = ["DepthNetwork", "ModelDepth", "load_network", "register_depth_network"]
 

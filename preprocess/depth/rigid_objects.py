@@ -14,7 +14,6 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool
 
-from msdyn.files import scratch_folder
 from msdyn.geometry import Cameras, Similarity
 from msdyn.preprocess.contracts import Masks
 from msdyn.preprocess.depth.multi_frame import Body
@@ -24,16 +23,15 @@ from msdyn.preprocess.multiview.absolute_pose import (
     complete_cameras,
     key_frames,
 )
-from msdyn.preprocess.multiview.colmap import (
-    Mapping,
+from msdyn.preprocess.multiview.colmap_mapping import Mapping, map_cameras, polish
+from msdyn.preprocess.multiview.colmap_matching import (
     extract_features,
     features_on,
-    map_cameras,
     match_neighbours,
-    polish,
 )
 from msdyn.preprocess.multiview.triangulation import reprojection_error, triangulation_angles
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks
+from msdyn.writing import scratch_folder
 
 __all__ = ["bring_to_scale", "solve_rigid_objects"]
 

@@ -12,12 +12,11 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 
 from msdyn.errors import InputError
-from msdyn.files import natural_order
 from msdyn.io import read_video, scan_video
 from msdyn.preprocess.frame_matching import is_stray, listed
 from msdyn.preprocess.frames.recorded_focal import RecordedFocal, read_focal
 from msdyn.preprocess.frames.shots import THUMBNAIL_WIDTH
-from msdyn.reading import opened_image
+from msdyn.reading import natural_order, opened_image
 
 __all__ = [
     "IMAGE_SUFFIXES",

@@ -14,9 +14,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from msdyn.errors import InputError
-from msdyn.files import write_json
 from msdyn.io import Dycheck, write_dycheck_views
-from msdyn.locks import writing_to
 from msdyn.preprocess.config import DycheckConfig, PreprocessConfig
 from msdyn.preprocess.pipeline import preprocess_video
 from msdyn.preprocess.progress import progress
@@ -29,6 +27,7 @@ from msdyn.scene import (
     write_image,
     write_mask,
 )
+from msdyn.writing import write_json, writing_to
 
 __all__ = ["DycheckConfig", "preprocess_dycheck"]
 

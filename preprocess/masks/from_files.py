@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from msdyn.errors import InputError
-from msdyn.files import natural_order
 from msdyn.preprocess.contracts import (
     BackendOptions,
     CameraSolution,
@@ -30,6 +29,7 @@ from msdyn.preprocess.masks.pixel_values import MAX_OBJECTS, PixelValues, read_m
 from msdyn.preprocess.progress import progress
 from msdyn.preprocess.registry import register_backend
 from msdyn.preprocess.streamed import Streamed
+from msdyn.reading import natural_order
 from msdyn.scene import STATIC, Scene, Tracks
 
 __all__ = ["FileMasks"]

@@ -19,7 +19,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from msdyn.files import scratch_folder
 from msdyn.preprocess.checkpoints.huggingface import (
     licence_of,
     load_pretrained,
@@ -41,6 +40,7 @@ from msdyn.preprocess.registry import register_backend
 from msdyn.preprocess.streamed import Streamed
 from msdyn.reading import read_npy
 from msdyn.scene import STATIC, Scene, Tracks, frame_path
+from msdyn.writing import scratch_folder
 
 __all__ = ["EdgeTamMasks", "Sam2Masks", "SamMasks"]
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from msdyn import html
-from msdyn.files import atomic_path
 from msdyn.html import Markup, element
 from msdyn.preprocess.contracts import STAGES, SparsePoints, Verdict
 from msdyn.preprocess.report.fitness import measure_fitness
 from msdyn.preprocess.report.pictures import WIDTH, contact_sheet
 from msdyn.preprocess.report.quality import judge_stages
 from msdyn.scene import Scene
+from msdyn.writing import atomic_path
 
 __all__ = ["REPORT", "write_report"]
 

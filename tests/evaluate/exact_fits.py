@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from msdyn.files import write_json
 from msdyn.geometry import (
     Cameras,
     invert_transforms,
@@ -30,6 +29,7 @@ from msdyn.scene import (
 )
 from msdyn.sequence import Gaussians, GaussianSequence, save_sequence
 from msdyn.synthetic import Truth, link_motions
+from msdyn.writing import write_json
 
 CANONICAL = 3
 LINKS = {1: "red", 2: "green"}

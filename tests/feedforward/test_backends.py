@@ -10,7 +10,7 @@ from msdyn.feedforward import backends
 from msdyn.feedforward.windows import choose_windows
 from msdyn.geometry import project, transform_points
 from msdyn.preprocess import find_backend
-from msdyn.preprocess.pipeline import stage_order
+from msdyn.preprocess.chosen_backends import stage_order
 from msdyn.scene import Scene
 from msdyn.synthetic import make_scene, render_truth, write_clip, write_truth
 from msdyn.synthetic.raycast import Caster, rays_through

@@ -14,7 +14,6 @@ from msdyn.errors import InputError, ResourceError
 from msdyn.fit import FitConfig, Fitter, MotionConfig, fit_scene, preset
 from msdyn.fit.fingerprint import differences, fingerprint
 from msdyn.geometry import Cameras
-from msdyn.locks import LOCK, writing_to
 from msdyn.scene import (
     Scene,
     frame_path,
@@ -25,6 +24,7 @@ from msdyn.scene import (
     write_tracks,
 )
 from msdyn.sequence import load_sequence
+from msdyn.writing import LOCK, writing_to
 
 
 def config(tmp_path, **changes) -> FitConfig:
@@ -304,7 +304,7 @@ def test_a_disk_without_space_for_the_result_is_told_before_the_first_step(
 
 
 def test_a_folder_that_another_process_writes_is_refused(plane_scene, tmp_path):
-    from msdyn.processes import own_process
+    from msdyn.writing.processes import own_process
 
     folder = plane_scene.directory / "fit"
     with writing_to(folder):

@@ -11,7 +11,6 @@ from clips import two_boxes
 
 from msdyn.errors import InputError
 from msdyn.evaluate import Variant, evaluate_frames, evaluate_tracks, evaluate_views
-from msdyn.files import write_json
 from msdyn.fit import FitConfig, Fitter, MotionConfig, fit_scene, preset
 from msdyn.fit.density import GaussianSet
 from msdyn.geometry import Cameras, Similarity
@@ -19,6 +18,7 @@ from msdyn.reading import read_json
 from msdyn.scene import Scene, Tracks, write_cameras, write_depth, write_mask, write_tracks
 from msdyn.sequence import load_sequence
 from msdyn.synthetic import write_priors
+from msdyn.writing import write_json
 
 
 @pytest.fixture(scope="session")

@@ -12,13 +12,13 @@ from msdyn.cli.evaluate import main as evaluate
 from msdyn.cli.preprocess import main as preprocess
 from msdyn.errors import InputError
 from msdyn.evaluate import evaluate_points, evaluate_views
-from msdyn.files import write_json
 from msdyn.fit import FitConfig, MotionConfig, fit_scene
 from msdyn.geometry import project, transform_points
 from msdyn.io import Dycheck, write_dycheck, write_dycheck_views
 from msdyn.reading import read_json
 from msdyn.scene import Keypoints, Scene, read_keypoints, write_keypoints
 from msdyn.synthetic import write_truth
+from msdyn.writing import write_json
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from msdyn.geometry import Cameras, align_camera_paths, similarity_from_points, transform_points
 from msdyn.preprocess.cameras.structure_from_motion import SfmCameras
-from msdyn.preprocess.multiview.colmap import map_cameras, match_tracks, polish
+from msdyn.preprocess.multiview.colmap_mapping import map_cameras, polish
+from msdyn.preprocess.multiview.colmap_matching import match_tracks
 from msdyn.preprocess.multiview.track_labels import assign_objects
 from msdyn.preprocess.multiview.triangulation import reprojection_error
 from msdyn.scene import Observations, Tracks

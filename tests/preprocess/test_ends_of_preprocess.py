@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 from msdyn.cli.preprocess import main
-from msdyn.disk import require_space
 from msdyn.errors import InputError, ResourceError
-from msdyn.locks import LOCK, writing_to
 from msdyn.preprocess import STAGES, pipeline, preprocess_video, results
-from msdyn.preprocess.multiview import colmap
+from msdyn.preprocess.multiview import colmap_matching
 from msdyn.preprocess.records import CONFIDENCE
 from msdyn.scene import Scene, check_scene
+from msdyn.writing import LOCK, require_space, writing_to
 
 
 @pytest.fixture(autouse=True)
@@ -112,7 +111,7 @@ def test_colmap_is_not_begun_without_space_for_its_database(tmp_path, monkeypatc
             return 10**9
 
     with pytest.raises(ResourceError, match="MB are needed and .* free; .*TMPDIR"):
-        colmap._new_database(Clip(), tmp_path / "features.db")
+        colmap_matching._new_database(Clip(), tmp_path / "features.db")
     require_space(tmp_path, 1, "")
     require_space(tmp_path / "nowhere", 10**18, "")
 

@@ -10,7 +10,6 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from msdyn.errors import InputError
-from msdyn.files import write_json
 from msdyn.geometry import Cameras, project, transform_points
 from msdyn.preprocess.cameras.from_files import FileCameras
 from msdyn.preprocess.depth.from_files import FileDepth
@@ -18,6 +17,7 @@ from msdyn.preprocess.masks.from_files import FileMasks
 from msdyn.preprocess.multiview.track_labels import assign_objects
 from msdyn.preprocess.tracks.from_files import FileTracks
 from msdyn.scene import Scene, Tracks, stamp_stage
+from msdyn.writing import write_json
 
 HEIGHT, WIDTH, FRAMES = 48, 64, 10
 NO_TRACKS = Tracks.from_dense(

@@ -12,9 +12,9 @@ from moving import texture
 from PIL import Image
 
 from msdyn.errors import InputError
-from msdyn.files import natural_order
 from msdyn.io import read_video, scan_video, write_video
 from msdyn.preprocess.frames.extract import FrameOptions, write_frames
+from msdyn.reading import natural_order
 from msdyn.scene import Scene
 
 

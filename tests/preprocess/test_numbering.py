@@ -10,12 +10,12 @@ from moving import write_scene
 from scipy.spatial.transform import Rotation
 
 from msdyn.errors import InputError
-from msdyn.files import write_json
 from msdyn.geometry import Cameras, project, transform_points
 from msdyn.preprocess import PreprocessConfig
 from msdyn.preprocess.cameras.from_files import FileCameras
 from msdyn.preprocess.frame_matching import Numbering, frame_files
 from msdyn.scene import Scene, Tracks, stamp_stage
+from msdyn.writing import write_json
 
 HEIGHT, WIDTH, FRAMES = 96, 128, 24
 

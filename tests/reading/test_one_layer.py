@@ -24,24 +24,25 @@ METHODS = {"read_text", "read_bytes"}
 ALLOWED = {
     # Files of our own package, or of the system.
     "msdyn/jit.py read_bytes": "our own source",
-    "msdyn/processes.py read_text": "/proc",
+    "msdyn/writing/processes.py read_text": "/proc",
     "msdyn/cli/help.py read_text": "/proc",
     "msdyn/plugins.py read_text": "modules of Python, which are imported when they are used",
     "msdyn/view/page.py read_text": "files of our package and of viser's",
     "msdyn/synthetic/textures.py iio.imread": "an image of an installed package",
     # Text that is not of a file.
-    "msdyn/locks.py json.loads": "65 kB of a lock, any failure means that it is no lock",
-    "msdyn/locks.py path.open": "65 kB of a lock, any failure means that it is no lock",
-    "msdyn/step_log.py json.loads": "a line of a log, any failure means that it is cut off",
-    "msdyn/step_log.py read_bytes": "a line of a log, any failure means that it is cut off",
+    "msdyn/writing/locks.py json.loads": "65 kB of a lock, any failure means that it is no lock",
+    "msdyn/writing/locks.py path.open": "65 kB of a lock, any failure means that it is no lock",
+    "msdyn/writing/step_log.py json.loads": "a line of a log, any failure means that it is cut off",
+    "msdyn/writing/step_log.py read_bytes": "a line of a log, any failure means that it is cut off",
     # Bytes that are not parsed.
     "msdyn/fit/fingerprint.py path.open": "a digest",
     "preprocess/records.py file.open": "a digest",
     "preprocess/checkpoints/torch_hub.py path.open": "a digest",
     "msdyn/io/video_ends.py path.open": "the boxes of a container, of declared sizes",
     # COLMAP's own database, which the same command has written.
-    "preprocess/multiview/colmap.py pycolmap.Database.open": "our own database",
-    "preprocess/multiview/colmap.py load_pycolmap().Database.open": "our own database",
+    "preprocess/multiview/colmap_mapping.py pycolmap.Database.open": "our own database",
+    "preprocess/multiview/colmap_matching.py pycolmap.Database.open": "our own database",
+    "preprocess/multiview/colmap_matching.py load_pycolmap().Database.open": "our own database",
 }
 
 

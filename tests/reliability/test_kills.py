@@ -17,8 +17,8 @@ import pytest
 from clips import two_boxes
 
 from msdyn.io import write_video
-from msdyn.locks import LOCK
 from msdyn.synthetic import write_priors
+from msdyn.writing import LOCK
 
 KILLS = int(os.environ.get("MSDYN_KILLS", "100"))
 SCRIPT = "import sys\nfrom msdyn.cli.{} import main\nsys.exit(main())\n"

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from msdyn.errors import InputError
-from msdyn.files import atomic_path, write_json
 from msdyn.geometry import Cameras
 from msdyn.reading import read_json
 from msdyn.scene import (
@@ -27,6 +26,7 @@ from msdyn.scene import (
     write_tracks,
     write_view,
 )
+from msdyn.writing import atomic_path, write_json
 
 
 def test_round_trip(plane_scene):

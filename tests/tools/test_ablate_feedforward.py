@@ -6,7 +6,7 @@ import torch
 
 from msdyn.feedforward import Movies
 from msdyn.feedforward.pretrained import find_model
-from msdyn.files import write_json
+from msdyn.writing import write_json
 
 
 @pytest.mark.parametrize("name", list(ablate_feedforward.RUNS))

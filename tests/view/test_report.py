@@ -14,7 +14,6 @@ from browser import Browser
 from msdyn.cli import evaluate, export, fit
 from msdyn.colours import colour_depth
 from msdyn.errors import InputError
-from msdyn.files import write_json
 from msdyn.html import bars, curve
 from msdyn.preprocess.report.pictures import contact_sheet
 from msdyn.reading import read_json
@@ -23,6 +22,7 @@ from msdyn.scene import Scene, stamp_stage, write_image
 from msdyn.sequence import load_sequence
 from msdyn.view import write_report
 from msdyn.view.facts import gather
+from msdyn.writing import write_json
 
 
 @pytest.fixture

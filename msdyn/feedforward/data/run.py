@@ -22,8 +22,8 @@ from msdyn.feedforward.data.own_scenes import random_clips, scene_clip
 from msdyn.feedforward.data.shards import ClipWriter
 from msdyn.feedforward.data.sheet import save_clip_sheet
 from msdyn.interruption import postponed
-from msdyn.locks import writing_to
 from msdyn.progress import track
+from msdyn.writing import writing_to
 
 __all__ = [
     "WrittenClips",

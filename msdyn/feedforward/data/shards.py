@@ -33,8 +33,8 @@ from msdyn.feedforward.data.index import (
     index_content,
     read_index,
 )
-from msdyn.files import atomic_path, temporary_path
 from msdyn.interruption import forget_temporary, keep_temporary
+from msdyn.writing import atomic_path, temporary_path
 
 __all__ = ["ClipWriter", "index_paths"]
 

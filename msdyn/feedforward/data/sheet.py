@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 
 from msdyn.colours import colour_depth, colour_flow, colour_objects, draw_trails
 from msdyn.feedforward.data.stored import StoredClip
-from msdyn.files import atomic_path
+from msdyn.writing import atomic_path
 
 __all__ = ["save_clip_sheet"]
 

@@ -15,8 +15,8 @@ from torch import nn
 
 from msdyn.errors import InputError
 from msdyn.feedforward.training.parallel import Processes
-from msdyn.files import atomic_path
 from msdyn.reading import read_torch, reading
+from msdyn.writing import atomic_path
 
 __all__ = ["find_checkpoint", "full_weights", "restore_state", "save_state"]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from msdyn.feedforward.batches import TrainingBatch
 from msdyn.feedforward.model import Movies
 from msdyn.feedforward.training.objective import draw
-from msdyn.files import atomic_path
+from msdyn.writing import atomic_path
 
 __all__ = ["save_sheet"]
 

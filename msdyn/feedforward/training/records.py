@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from msdyn.step_log import StepLog
+from msdyn.writing import StepLog
 
 __all__ = ["Records"]
 

@@ -24,11 +24,10 @@ from msdyn.feedforward.training.objective import PerceptualLoss
 from msdyn.feedforward.training.parallel import Processes
 from msdyn.feedforward.training.pictures import save_sheet
 from msdyn.feedforward.training.records import Records
-from msdyn.files import write_json
-from msdyn.locks import writing_to
 from msdyn.progress import Progress
 from msdyn.reading import read_json
 from msdyn.version import __version__
+from msdyn.writing import write_json, writing_to
 
 __all__ = ["train"]
 

@@ -16,7 +16,8 @@ from torch.nn.functional import pad
 from msdyn.errors import InputError
 from msdyn.raster.contract import Rendering
 from msdyn.raster.cpu.bin import bin_tiles, order_by_depth, pack_records
-from msdyn.raster.cpu.blend import MOMENTS, blend_backward, blend_forward, gather_gradients
+from msdyn.raster.cpu.blend import blend_forward
+from msdyn.raster.cpu.blend_gradients import MOMENTS, blend_backward, gather_gradients
 from msdyn.raster.cpu.project import BLOCK, project_backward, project_forward
 from msdyn.threads import on_ranges, on_threads, thread_count
 

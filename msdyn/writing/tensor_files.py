@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from msdyn.files import atomic_path
+from msdyn.writing.files import atomic_path
 
 __all__ = ["write_tensors"]
 

@@ -23,11 +23,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from msdyn.disk import disk_error
 from msdyn.errors import InputError
-from msdyn.files import opened_root, refuse_links, sweep, temporary_path
 from msdyn.interruption import forget_temporary, keep_temporary
-from msdyn.processes import Process, has_ended, own_process
+from msdyn.writing.disk import disk_error
+from msdyn.writing.files import opened_root, refuse_links, sweep, temporary_path
+from msdyn.writing.processes import Process, has_ended, own_process
 
 __all__ = ["LOCK", "writing_to"]
 

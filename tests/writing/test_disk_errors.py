@@ -12,10 +12,8 @@ import pytest
 import torch
 
 from msdyn.cli.run import run
-from msdyn.disk import disk_error
 from msdyn.errors import InputError, ResourceError
-from msdyn.files import atomic_path, scratch_folder
-from msdyn.tensor_files import write_tensors
+from msdyn.writing import atomic_path, disk_error, scratch_folder, write_tensors
 
 
 class ForeignError(Exception):

@@ -1,4 +1,4 @@
-"""Writing files that nobody sees half of, sorting file names.
+"""Writing files that nobody sees half of.
 
 A file is written under a temporary name, brought to the disk and renamed. Temporary names tell the
 process that made them, so that those of ended ones can be removed. Below a folder that is opened
@@ -18,14 +18,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from msdyn.disk import disk_error, full_disk, refused_space
 from msdyn.errors import InputError, MsdynError, ResourceError
 from msdyn.interruption import forget_temporary, keep_temporary
-from msdyn.processes import own_tag, tag_has_ended
+from msdyn.writing.disk import disk_error, full_disk, refused_space
+from msdyn.writing.processes import own_tag, tag_has_ended
 
 __all__ = [
     "atomic_path",
-    "natural_order",
     "opened_root",
     "refuse_links",
     "scratch_folder",
@@ -234,16 +233,6 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     text = json.dumps(value, indent=2, allow_nan=False)
     with atomic_path(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
-
-
-def natural_order(path: str | os.PathLike) -> list[tuple[int, str]]:
-    """Return a sorting key of file names by which `frame2` comes before `frame10`."""
-    parts = re.findall(r"\d+|\D+", Path(path).name)
-    digits = [part.lstrip("0") if part.isdecimal() else None for part in parts]
-    return [
-        (-1, part) if number is None else (len(number), number)  # int() refuses 5000 digits
-        for part, number in zip(parts, digits, strict=True)
-    ]
 
 
 def without_nan(value: Any) -> Any:

@@ -9,16 +9,14 @@ from dataclasses import replace
 
 import pytest
 
-from msdyn import locks
 from msdyn.errors import InputError, ResourceError
-from msdyn.files import atomic_path, temporary_path
-from msdyn.locks import LOCK, writing_to
-from msdyn.processes import own_process
+from msdyn.writing import LOCK, atomic_path, locks, temporary_path, writing_to
+from msdyn.writing.processes import own_process
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from msdyn.locks import writing_to
+from msdyn.writing import writing_to
 with writing_to(Path(sys.argv[1])):
     print("locked", flush=True)
     sys.stdin.read()

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from msdyn.files import atomic_path
+from msdyn.writing.files import atomic_path
 
 __all__ = ["StepLog"]
 
