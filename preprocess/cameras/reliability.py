@@ -19,8 +19,8 @@ from msdyn.preprocess.contracts import Verdict
 __all__ = ["CameraFigures", "is_ambiguous", "judge_cameras"]
 
 MIN_REGISTERED = 0.8
-MAX_ERROR_PX = 1.2  # for images up to ERROR_WIDTH wide, and in proportion above
-ERROR_WIDTH = 854
+MAX_ERROR_PX = 1.2  # for images up to ERROR_SIDE px, and in proportion above
+ERROR_SIDE = 854
 MAX_FOCAL_RATIO = 1.1
 # The error stated of the focal length (`focal_error`). On clips of known focal length it is 1 to 20
 # times the actual error, 2.3 to 4.7 % where the camera moves well.
@@ -48,7 +48,7 @@ class CameraFigures:
 
     Attributes:
         motion: how the camera moved; "unknown": nothing could be solved.
-        width: image width in px.
+        long_side: of the image, px.
         frames: number of frames.
         registered: frames whose camera was found.
         error: px, mean reprojection error.
@@ -66,7 +66,7 @@ class CameraFigures:
     """
 
     motion: Literal["moving", "rotating", "static", "unknown"]
-    width: int
+    long_side: int
     frames: int
     registered: int = 0
     error: float = 0.0
@@ -167,7 +167,7 @@ def _why_unsolved(figures: CameraFigures) -> tuple[str, str] | None:
             f"the cameras of only {figures.registered} of {figures.frames} frames were found",
             FOCAL_CURE,
         )
-    limit = MAX_ERROR_PX * max(1.0, figures.width / ERROR_WIDTH)
+    limit = MAX_ERROR_PX * max(1.0, figures.long_side / ERROR_SIDE)
     if figures.error > limit:
         return (
             f"the cameras fit badly (reprojection error {figures.error:.2f} px, "

@@ -112,7 +112,7 @@ class SfmCameras(Backend):
         known = self._known(scene)
         fixed = known is not None and known.fixed
         k = _guess(width, height) if known is None else known.matrix
-        figures = CameraFigures("unknown", width, len(scene), focal_given=fixed)
+        figures = CameraFigures("unknown", max(scene.size), len(scene), focal_given=fixed)
         figures = replace(figures, background_px=background_motion(tracks))
         static = _cameras(k, scene, np.tile(np.eye(4), (len(scene), 1, 1)))
         if figures.background_px < STATIC_PX:

@@ -270,7 +270,7 @@ GOOD = CameraFigures("moving", 640, 50, 50, 0.5, 9.0, 40.0, 10.0, (500.0, 510.0)
         ({"registered": 39}, "poor", "only 39 of 50 frames"),
         ({"registered": 40}, "usable", "10 of 50 frames"),
         ({"error": 1.3}, "poor", "1.30 px, expected at most 1.20"),
-        ({"error": 1.3, "width": 1708}, "good", ""),
+        ({"error": 1.3, "long_side": 1708}, "good", ""),
         ({"focals": (660.0, 910.0)}, "poor", "ambiguous (660 or 910 px"),
         ({"focals": (600.0, 655.0)}, "good", ""),
         ({"angle": 1.9}, "poor", "1.9 degrees"),
