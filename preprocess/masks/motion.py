@@ -94,7 +94,7 @@ class MotionMasks(Backend):
     min_homography_inliers: float = 0.65
     """Where homographies fit less than this share of the tracks, two views do not suffice."""
     band_px: int = 7
-    """An outline may move by this much to an edge, in px of an image with a longer side of 854 px."""
+    """An outline may move by this much to an edge, in px of an image whose longer side has 854."""
     saliency: SaliencyChoice = "off"
     """Whether a network for salient objects is used: "auto", where it can be had."""
     offline: bool = field(default=False, metadata={"option": False})

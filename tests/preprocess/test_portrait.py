@@ -9,7 +9,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 from cards import Card, placed, render, sliding_cameras, write_frames
-from moving import panning, texture, turn
+from moving import panning, turn
 from scipy.spatial.transform import Rotation
 
 from msdyn.cli.preprocess import main
