@@ -32,7 +32,7 @@ MAX_PLANAR = 0.95
 NEARLY_STATIC_PX = 2.0  # image motion of the background in ten frames
 POOR_DEGREES, WEAK_DEGREES = 2.0, 5.0
 # Share of the static tracks that the cameras explain, and points seen in the median frame. On clips
-# whose cameras are right the share is .65 or more, also over-exposed ones, and there are 74 points
+# whose cameras are right the share is .65 or more, also over-exposed ones, and there are 60 points
 # or more; where nothing is static .45 or less, where motion blur is strong .19 to .52 or 12 points.
 MIN_EXPLAINED, MIN_FRAME_POINTS = 0.55, 20
 
