@@ -25,7 +25,14 @@ from msdyn.io.realestate10k import (
 )
 from msdyn.io.tapvid3d import Tapvid3dClip, read_tapvid3d, read_tapvid3d_clip
 from msdyn.io.tum import read_tum, write_tum
-from msdyn.io.video import VideoInfo, VideoWriter, read_video, scan_video, write_video
+from msdyn.io.video import (
+    VideoInfo,
+    VideoWriter,
+    read_video,
+    scan_video,
+    thumbnail_size,
+    write_video,
+)
 
 __all__ = [
     "CAMERA_LAYOUTS",
@@ -61,6 +68,7 @@ __all__ = [
     "read_tum",
     "read_video",
     "scan_video",
+    "thumbnail_size",
     "tracks_of_cotracker",
     "write_colmap",
     "write_dycheck",

@@ -26,7 +26,17 @@ if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
     from av.video.stream import VideoStream
 
-__all__ = ["VideoInfo", "VideoWriter", "read_video", "scan_video", "write_video"]
+__all__ = [
+    "VideoInfo",
+    "VideoWriter",
+    "read_video",
+    "scan_video",
+    "thumbnail_size",
+    "write_video",
+]
+
+LEAST_THUMBNAIL = 16
+"""OpenCV's optical flow (DIS, 5.0.0) ends the process on images with less px a side."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +59,12 @@ class VideoInfo:
     hdr: str = ""
 
 
-def scan_video(path: str | os.PathLike, *, thumbnail_width: int = 0) -> VideoInfo:
+def scan_video(path: str | os.PathLike, *, thumbnail_side: int = 0) -> VideoInfo:
     """Return the timestamps and size of a video, after decoding all of it to check it is complete.
 
     Args:
         path: any video that PyAV opens.
-        thumbnail_width: width, px, of the thumbnails to return; 0 for none.
+        thumbnail_side: longer side, px, of the thumbnails to return; 0 for none.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -86,8 +96,8 @@ def scan_video(path: str | os.PathLike, *, thumbnail_width: int = 0) -> VideoInf
                 times.append(frame.time)
                 hdr = transfer_of(frame.color_trc) or ""
                 last_duration = float((frame.duration or 0) * (frame.time_base or 0))
-                if thumbnail_width:
-                    thumbnails.append(_thumbnail(frame, size, thumbnail_width))
+                if thumbnail_side:
+                    thumbnails.append(_thumbnail(frame, thumbnail_size(*size, thumbnail_side)))
         except FFmpegError as error:
             damage = error.strerror or str(error)
         if not damage and times:
@@ -102,6 +112,18 @@ def scan_video(path: str | os.PathLike, *, thumbnail_width: int = 0) -> VideoInf
             "get a complete copy, or export the part that plays as a new file"
         )
     return VideoInfo(seconds, *size, nominal, np.stack(thumbnails) if thumbnails else None, hdr)
+
+
+def thumbnail_size(width: int, height: int, side: int) -> tuple[int, int]:
+    """Return the width and height, px, of a thumbnail with a longer side of `side` px.
+
+    Of narrow images the shorter side is `LEAST_THUMBNAIL`, whatever their shape.
+    """
+    factor = side / max(width, height)
+    return (
+        max(LEAST_THUMBNAIL, round(factor * width)),
+        max(LEAST_THUMBNAIL, round(factor * height)),
+    )
 
 
 def read_video(
@@ -286,12 +308,9 @@ def _upright_rgb(frame: av.VideoFrame, stream: VideoStream) -> UInt8[np.ndarray,
     return np.ascontiguousarray(np.rot90(rgb, _quarter_rotations(frame)))
 
 
-def _thumbnail(
-    frame: av.VideoFrame, size: tuple[int, int], width: int
-) -> UInt8[np.ndarray, "height width"]:
-    """Return a small, grey, upright image of a frame whose upright size is (width, height)."""
-    height = max(1, min(round(width * size[1] / size[0]), 16 * width))  # of frames 1 px wide
+def _thumbnail(frame: av.VideoFrame, size: tuple[int, int]) -> UInt8[np.ndarray, "height width"]:
+    """Return an upright, grey image of a frame, of this upright size (width, height)."""
     rotations = _quarter_rotations(frame)
-    stored = (width, height) if rotations % 2 == 0 else (height, width)
+    stored = size if rotations % 2 == 0 else size[::-1]
     small = frame.to_ndarray(format="gray", width=stored[0], height=stored[1])
     return np.ascontiguousarray(np.rot90(small, rotations))

@@ -42,7 +42,8 @@ def motion_of_given(cameras: Cameras, tracks: Tracks | None) -> CameraFigures:
         tracks: static tracks; without any, only cameras with one common centre do not move.
     """
     count = len(cameras)
-    figures = CameraFigures("unknown", cameras.width, count, registered=count, given=True)
+    side = max(cameras.width, cameras.height)
+    figures = CameraFigures("unknown", side, count, registered=count, given=True)
     if tracks is not None:
         figures = replace(figures, background_px=background_motion(tracks))
         parallax = rotation_parallax(tracks, cameras)

@@ -14,6 +14,9 @@ __all__ = ["checked_intrinsics", "given_intrinsics", "recorded_intrinsics"]
 
 NARROWEST, WIDEST = 5.0, 170.0  # degrees, field of view along the longer side
 OFF_CENTRE = 0.25  # of a side, how far from the middle a principal point may be
+# A principal point this close, as a share of a side, to the middle of the image on its side is of
+# that, where the sides differ by more than this ratio.
+ON_ITS_SIDE, LEAST_RATIO = 0.05, 1.15
 
 
 def checked_intrinsics(values: Sequence[float], size: tuple[int, int]) -> None:
@@ -21,7 +24,7 @@ def checked_intrinsics(values: Sequence[float], size: tuple[int, int]) -> None:
 
     Raises:
         InputError: focal lengths of no possible field of view, or a principal point far from the
-            middle, as where they are of another size.
+            middle, as where they are of another size, or of a portrait video as it is stored.
     """
     fx, fy, cx, cy = values
     height, width = size
@@ -39,6 +42,13 @@ def checked_intrinsics(values: Sequence[float], size: tuple[int, int]) -> None:
             f"--intrinsics: expected cx cy near the middle {whole} (about {width / 2:g} "
             f"{height / 2:g}), got {cx:g} {cy:g}"
             + (f", as of an image of {2 * cx:.0f}x{2 * cy:.0f}" if min(cx, cy) > 0 else "")
+        )
+    off_side = max(abs(2 * cx / height - 1), abs(2 * cy / width - 1)) / 2
+    if off_side < ON_ITS_SIDE and max(size) > LEAST_RATIO * min(size):
+        raise InputError(
+            f"--intrinsics: expected cx cy near the middle {whole}, got {cx:g} {cy:g}, as of an "
+            f"image of {2 * cx:.0f}x{2 * cy:.0f}: frames are upright here; exchange fx with fy and "
+            "cx with cy"
         )
 
 

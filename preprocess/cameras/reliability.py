@@ -19,8 +19,8 @@ from msdyn.preprocess.contracts import Verdict
 __all__ = ["CameraFigures", "is_ambiguous", "judge_cameras"]
 
 MIN_REGISTERED = 0.8
-MAX_ERROR_PX = 1.2  # for images up to ERROR_WIDTH wide, and in proportion above
-ERROR_WIDTH = 854
+MAX_ERROR_PX = 1.2  # for images up to ERROR_SIDE px, and in proportion above
+ERROR_SIDE = 854
 MAX_FOCAL_RATIO = 1.1
 # The error stated of the focal length (`focal_error`). On clips of known focal length it is 1 to 20
 # times the actual error, 2.3 to 4.7 % where the camera moves well.
@@ -31,6 +31,10 @@ WEAK_FOCAL, POOR_FOCAL = 0.1, 0.2
 MAX_PLANAR = 0.95
 NEARLY_STATIC_PX = 2.0  # image motion of the background in ten frames
 POOR_DEGREES, WEAK_DEGREES = 2.0, 5.0
+# Share of the static tracks that the cameras explain, and points seen in the median frame. On clips
+# whose cameras are right the share is .65 or more, also over-exposed ones, and there are 60 points
+# or more; where nothing is static .45 or less, where motion blur is strong .19 to .52 or 12 points.
+MIN_EXPLAINED, MIN_FRAME_POINTS = 0.55, 20
 
 DEPTH_CURE = (
     "use a depth network (--depth small) or give depth maps (--depth files --depth-path DIR)"
@@ -41,6 +45,12 @@ FOCAL_CURE = (
     f"--cameras-path FILE), {CURE}"
 )
 
+UNSOLVED_CURE = (
+    "film with more light or a shorter exposure, with parts of the view static; or give known "
+    "cameras (--cameras files --cameras-path FILE) or masks of what moves (--masks files "
+    "--masks-path DIR), or go on all the same with --accept-poor"
+)
+
 
 @dataclass(frozen=True)
 class CameraFigures:
@@ -48,7 +58,7 @@ class CameraFigures:
 
     Attributes:
         motion: how the camera moved; "unknown": nothing could be solved.
-        width: image width in px.
+        long_side: of the image, px.
         frames: number of frames.
         registered: frames whose camera was found.
         error: px, mean reprojection error.
@@ -61,12 +71,14 @@ class CameraFigures:
         planar: share of pairs of frames that one homography explains, None where not measured.
         given: the cameras are the user's, and their intrinsics known.
         focal_given: the intrinsics are the user's, and were kept.
+        explained: share of the tracks taken for static that the cameras explain; None: unknown.
+        frame_points: number of static points seen in the median frame; None where not measured.
         focal_contradiction: share by which the clip contradicts their focal length, positive where
             it is too short; None where it does not.
     """
 
     motion: Literal["moving", "rotating", "static", "unknown"]
-    width: int
+    long_side: int
     frames: int
     registered: int = 0
     error: float = 0.0
@@ -78,6 +90,8 @@ class CameraFigures:
     planar: float | None = None
     given: bool = False
     focal_given: bool = False
+    explained: float | None = None
+    frame_points: int | None = None
     focal_contradiction: float | None = None
 
 
@@ -167,12 +181,24 @@ def _why_unsolved(figures: CameraFigures) -> tuple[str, str] | None:
             f"the cameras of only {figures.registered} of {figures.frames} frames were found",
             FOCAL_CURE,
         )
-    limit = MAX_ERROR_PX * max(1.0, figures.width / ERROR_WIDTH)
+    limit = MAX_ERROR_PX * max(1.0, figures.long_side / ERROR_SIDE)
     if figures.error > limit:
         return (
             f"the cameras fit badly (reprojection error {figures.error:.2f} px, "
             f"expected at most {limit:.2f})",
             FOCAL_CURE,
+        )
+    if figures.frame_points is not None and figures.frame_points < MIN_FRAME_POINTS:
+        return (
+            f"the cameras rest on {figures.frame_points} static points per frame: the images are "
+            "blurred or without texture, or nothing in them is static",
+            UNSOLVED_CURE,
+        )
+    if figures.explained is not None and figures.explained < MIN_EXPLAINED:
+        return (
+            f"the cameras explain only {figures.explained:.0%} of what is taken for static: nearly "
+            "everything moves by itself, or the images are blurred",
+            UNSOLVED_CURE,
         )
     return None
 

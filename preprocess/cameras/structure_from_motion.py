@@ -25,6 +25,7 @@ from msdyn.preprocess.cameras.camera_motion import (
     STATIC_PX,
     background_motion,
 )
+from msdyn.preprocess.cameras.explained import explained_share
 from msdyn.preprocess.cameras.known_intrinsics import given_intrinsics, recorded_intrinsics
 from msdyn.preprocess.cameras.reliability import (
     MAX_PLANAR,
@@ -106,7 +107,7 @@ class SfmCameras(Backend):
         known = self._known(scene)
         fixed = known is not None and known.fixed
         k = _guess(width, height) if known is None else known.matrix
-        figures = CameraFigures("unknown", width, len(scene), focal_given=fixed)
+        figures = CameraFigures("unknown", max(scene.size), len(scene), focal_given=fixed)
         figures = replace(figures, background_px=background_motion(tracks))
         static = _cameras(k, scene, np.tile(np.eye(4), (len(scene), 1, 1)))
         if figures.background_px < STATIC_PX:
@@ -142,6 +143,10 @@ class SfmCameras(Backend):
             registered=int(registered.sum()),
             error=best.error,
             angle=float(np.median(angles)) if len(angles) else 0.0,
+            explained=explained_share(completed.cameras, tracks, registered),
+            frame_points=int(
+                np.median(np.bincount(points.frame, minlength=len(scene))[registered])
+            ),
             focal_error=None if fixed else focal_error(*solved),
             focal_contradiction=focal_contradiction(*solved) if fixed else None,
             focals=tuple(
@@ -304,6 +309,10 @@ def _solution(
         if figures.focal_error is not None:
             quality["focal_error"] = round(figures.focal_error, 4)
         quality["planar_pairs"] = round(figures.planar, 4)
+        if figures.explained is not None:
+            quality["explained_tracks"] = round(figures.explained, 4)
+        if figures.frame_points is not None:
+            quality["points_per_frame"] = figures.frame_points
     if figures.focal_given:
         quality["intrinsics"] = "given"
     if figures.focal_contradiction is not None:

@@ -151,7 +151,7 @@ def _shared_focal(cameras: Cameras) -> bool:
     middle = np.array([cameras.width / 2, cameras.height / 2])
     return bool(
         (np.abs(focals / focals[0, 0] - 1) < 0.01).all()
-        and (np.abs(k[:, :2, 2] - middle) < 0.02 * cameras.width).all()
+        and (np.abs(k[:, :2, 2] - middle) < 0.02 * 2 * middle.max()).all()
     )
 
 

@@ -24,6 +24,9 @@ IMAGE_WHITE = 255
 # Mean difference, in grey levels, of frames that differ, and the least share of such frames in a
 # clip that moves; a frame is a copy of the one before if its difference is below this share.
 MOVING_LEVELS, LEAST_MOVING, REPEATED = 0.5, 0.2, 0.05
+# Grey levels that are white, also after compression, and the least share of them that is recorded.
+# Of seven real clips that are not over-exposed the share is .001 at most.
+WHITE_LEVEL, LEAST_WHITE = 250, 0.05
 MIN_SIDE = 32
 """Smaller images are too small for optical flow."""
 
@@ -65,9 +68,9 @@ def write_frames(video: Path, directory: Path, options: FrameOptions) -> dict[st
         time of the first frame; `source_names`, of images; `shots`, their number between --start
         and --end; `timestamps`, "true" or, where the source has none that increase, "nominal";
         `blank_frames`, those of the scene without contrast; `repeated_frames`, the number of those
-        that are copies of the one before, in a clip that moves; `source_white` of 16-bit images;
-        `source_hdr`, the transfer of a video of high dynamic range; and `source_focal_px`,
-        `source_focal`, the focal length that images recorded.
+        that are copies of the one before, in a clip that moves; `white_share` of the pixels;
+        `source_white` of 16-bit images; `source_hdr`, the transfer of a video of high dynamic
+        range; and `source_focal_px`, `source_focal`, the focal length that images recorded.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -118,6 +121,9 @@ def write_frames(video: Path, directory: Path, options: FrameOptions) -> dict[st
     }
     if blank:
         record["blank_frames"] = blank
+    white = float((source.thumbnails[chosen] >= WHITE_LEVEL).mean())
+    if white >= LEAST_WHITE:
+        record["white_share"] = round(white, 3)
     repeated = _repeated(source.thumbnails[chosen])
     if repeated:
         record["repeated_frames"] = repeated

@@ -14,9 +14,9 @@ from jaxtyping import Int, UInt8
 
 from msdyn.preprocess.imaging.flow import estimate_flow
 
-__all__ = ["MIN_CONTRAST", "THUMBNAIL_WIDTH", "find_cuts"]
+__all__ = ["MIN_CONTRAST", "THUMBNAIL_SIDE", "find_cuts"]
 
-THUMBNAIL_WIDTH = 160
+THUMBNAIL_SIDE = 160
 # The correlation on camel, duck and hand is .73 or more between neighbouring frames; three frames
 # apart at least .22, with .5 around it. Between frames of different clips it is .20 at most, and
 # .30 between fine random textures.
@@ -32,7 +32,7 @@ def find_cuts(thumbnails: UInt8[np.ndarray, "frames h w"]) -> Int[np.ndarray, " 
     """Return the first frames of all shots but the first, increasing.
 
     Args:
-        thumbnails: [T, h, w] grey, about `THUMBNAIL_WIDTH` px wide.
+        thumbnails: [T, h, w] grey, with a longer side of `THUMBNAIL_SIDE` px.
     """
     if len(thumbnails) < 3:
         return np.zeros(0, int)

@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 
 from msdyn.errors import InputError
-from msdyn.io import read_video, scan_video
+from msdyn.io import read_video, scan_video, thumbnail_size
 from msdyn.preprocess.frame_matching import is_stray, listed
 from msdyn.preprocess.frames.recorded_focal import RecordedFocal, read_focal
-from msdyn.preprocess.frames.shots import THUMBNAIL_WIDTH
+from msdyn.preprocess.frames.shots import THUMBNAIL_SIDE
 from msdyn.reading import natural_order, opened_image
 
 __all__ = [
@@ -82,7 +82,7 @@ def open_source(path: Path, folder_fps: float) -> Source:
         InputError: not a video, cut short, or images of differing sizes.
     """
     if _is_video(path):
-        info = scan_video(path, thumbnail_width=THUMBNAIL_WIDTH)
+        info = scan_video(path, thumbnail_side=THUMBNAIL_SIDE)
         assert info.thumbnails is not None
         return Source(
             info.seconds,
@@ -232,11 +232,11 @@ def _refuse_twins(files: list[Path]) -> None:
 
 
 def _thumbnail(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "h w"]:
-    """Return an image in grey, `THUMBNAIL_WIDTH` px wide."""
+    """Return an image in grey, with a longer side of `THUMBNAIL_SIDE` px."""
     import cv2
 
-    height = max(1, round(THUMBNAIL_WIDTH * min(image.shape[0] / image.shape[1], 16)))
-    small = cv2.resize(image, (THUMBNAIL_WIDTH, height), interpolation=cv2.INTER_AREA)
+    size = thumbnail_size(*image.shape[1::-1], THUMBNAIL_SIDE)
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
 
 

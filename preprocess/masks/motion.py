@@ -89,11 +89,12 @@ class MotionMasks(Backend):
     """The geometric log odds are zero where the log of a track's score is this many robust standard
     deviations above the median..."""
     threshold_px: tuple[float, float] = (1.5, 3.0)
-    """... clipped to this range, in px of an image 854 px wide (noise grows with its root)."""
+    """... clipped to this range, in px of an image with a longer side of 854 px (noise
+    grows with its root)."""
     min_homography_inliers: float = 0.65
     """Where homographies fit less than this share of the tracks, two views do not suffice."""
     band_px: int = 7
-    """An outline may move by this much to an edge, in px of an image 854 px wide."""
+    """An outline may move by this much to an edge, in px of an image whose longer side has 854."""
     saliency: SaliencyChoice = "off"
     """Whether a network for salient objects is used: "auto", where it can be had."""
     offline: bool = field(default=False, metadata={"option": False})
@@ -178,7 +179,7 @@ class MotionMasks(Backend):
         margin: float,
     ) -> tuple[MaskStack, Figures]:
         """Return which half-size pixels [T, h, w] move, and figures."""
-        threshold = self._threshold(scores, scene.info.width)
+        threshold = self._threshold(scores, max(scene.size))
         geometry = np.log(np.maximum(scores, 1e-6) / threshold)
         photometry = photometric_scores(scene, tracks, predict)
         typical = np.nanmedian(photometry) if np.isfinite(photometry).any() else 0.0
@@ -203,21 +204,21 @@ class MotionMasks(Backend):
         maps = (close_holes(moves(frame), SMALL) for frame in range(len(scene)))
         return MaskStack(maps), figures
 
-    def _threshold(self, scores: Float[np.ndarray, " tracks"], width: int) -> float:
+    def _threshold(self, scores: Float[np.ndarray, " tracks"], long_side: int) -> float:
         """Return the score in px at which a track is as likely to move as not."""
         logs = np.log(np.maximum(scores[np.isfinite(scores)], 1e-3))
         if not len(logs):
             return self.threshold_px[1]
         middle = np.median(logs)
         deviation = 1.4826 * np.median(np.abs(logs - middle))
-        low, high = np.array(self.threshold_px) * np.sqrt(width / 854)
+        low, high = np.array(self.threshold_px) * np.sqrt(long_side / 854)
         return float(np.clip(np.exp(middle + self.spread * deviation), low, high))
 
     def _outlines(
         self, scene: Scene, labels: Masks, figures: Figures
     ) -> Generator[Mask, None, Figures]:
         """Yield full-size masks, their outlines refined at the edges of the image."""
-        band = max(3, round(self.band_px * scene.info.width / 854))
+        band = max(3, round(self.band_px * max(scene.size) / 854))
         shares = []
         for frame in progress(range(len(scene)), "masks"):
             mask = _refine_outline(scene.image(frame), drop_specks(labels[frame], SMALL), band)

@@ -38,7 +38,7 @@ NOISE = 4.0
 MAX_ERROR_RATIO, MAX_STEP = 2.0, 0.05
 MAX_ERROR_PX = 3.0  # depth of points with a larger error is not used
 # Pairs of tracks on both sides of the lower outline: their largest distance, as a share of the
-# image width, and the least share of it that is downwards.
+# longer side of the image, and the least share of it that is downwards.
 NEAR, MIN_BELOW = 0.04, 0.7
 MIN_CONTACTS, MIN_CONTACT_SHARE = 3, 0.5  # pairs of tracks per frame, share of the frames
 
@@ -52,7 +52,7 @@ class StaticPoints:
     """
 
     def __init__(self, tracks: Tracks, cameras: Cameras) -> None:
-        self.width = cameras.width
+        self.width, self.long_side = cameras.width, max(cameras.width, cameras.height)
         self._cameras = cameras
         self._xyz = np.zeros((len(tracks), 3))
         self.distances = np.full(len(tracks), np.nan)
@@ -101,7 +101,7 @@ def looks_static(points: StaticPoints, tracks: Tracks, own: Masks, moving: Masks
 
     height, width = own[0].shape
     scale = points.width / width
-    reach = NEAR * points.width
+    reach = NEAR * points.long_side
     life = tracks.lifetimes
     inside, outside = np.zeros((2, len(tracks)), int)  # frames
     steps, shown = [], 0

@@ -35,7 +35,8 @@ class RotationSolution:
         rotations: [T, 3, 3] `cam_from_first`, the first the identity.
         error: px, median residual over all pairs of frames.
         parallax: degrees, the residual as an angle: its 80th percentile over the tracks, at the
-            gap of frames where that is largest.
+            gap of frames where that is largest. At a focal length of at most the guess: a longer
+            one, which a clip that does not rotate may give, makes any residual a small angle.
     """
 
     focal: float
@@ -88,7 +89,8 @@ def solve_rotations(
         focal *= np.exp(change)
         if np.abs(step[:-1]).max() < 1e-7 and abs(change) < 1e-6:
             break
-    error, parallax = _errors(pairs, rotations, focal)
+    error, residual = _errors(pairs, rotations, focal)
+    parallax = float(np.degrees(np.arctan(residual / min(focal, focal_guess))))
     return RotationSolution(float(focal), rotations @ rotations[0].T, error, parallax)
 
 
@@ -108,17 +110,18 @@ def rotation_parallax(tracks: Tracks, cameras: Cameras, seed: int = 0) -> float 
     if pairs is None:
         return None
     rotations = cameras.cam_from_world[:, :3, :3]
-    return _errors(pairs, rotations, float(mean[0, 0]))[1]
+    focal = float(mean[0, 0])
+    return float(np.degrees(np.arctan(_errors(pairs, rotations, focal)[1] / focal)))
 
 
 def _errors(
     pairs: _Pairs, rotations: Float[np.ndarray, "frames 3 3"], focal: float
 ) -> tuple[float, float]:
-    """Return the error (px) and the parallax (degrees) of a `RotationSolution`."""
+    """Return the error and the parallax of a `RotationSolution`, both in px."""
     error = np.linalg.norm(_residual(pairs, rotations, focal)[0], axis=1)
     gap = (pairs.second - pairs.first)[pairs.pair]
     parallax = max(float(np.percentile(error[gap == g], 80)) for g in np.unique(gap))
-    return float(np.median(error)), float(np.degrees(np.arctan(parallax / focal)))
+    return float(np.median(error)), parallax
 
 
 def _match_pairs(tracks: Tracks, intrinsics: Float[np.ndarray, "3 3"], seed: int) -> _Pairs | None:

@@ -19,6 +19,8 @@ __all__ = ["MOST_DISAGREE", "judge_agreement", "judge_stages", "mask_figures", "
 SOME_DISAGREE, MOST_DISAGREE = 0.15, 0.5
 MOST_BLANK = 0.2  # share of the frames
 MOST_REPEATED = 0.1
+# Share of the pixels. With .53 to .82 cameras were right (docs/preprocessing.md).
+SOME_WHITE, MOST_WHITE = 0.25, 0.9
 GRADES = ("good", "usable", "poor")
 
 
@@ -118,6 +120,14 @@ def _judge_frames(values: dict[str, Any]) -> Verdict:
             "usable" if len(blank) <= MOST_BLANK * count else "poor",
             f"{len(blank)} of {count} frames are of one brightness ({blank[0]} to {blank[-1]})",
             "leave them out with --start and --end, or a video editor",
+        )
+    white = values.get("white_share", 0.0)
+    if white > SOME_WHITE:
+        return Verdict(
+            "usable" if white <= MOST_WHITE else "poor",
+            f"{white:.0%} of the pixels are white (over-exposed): what is there, and how it moves, "
+            "is not visible",
+            "film with a shorter exposure; a video editor cannot bring it back",
         )
     repeated = values.get("repeated_frames", 0)
     if repeated > MOST_REPEATED * count:

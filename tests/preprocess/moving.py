@@ -1,5 +1,6 @@
 """Clips of moving images with exactly known motion, for the tests of preprocessing."""
 
+import struct
 from pathlib import Path
 
 import cv2
@@ -94,6 +95,19 @@ def write_scene(directory: Path, frames: np.ndarray, fps: float = 24.0) -> Scene
         directory, "frames", backend="video", options=options, input_hash="frames", seconds=0.0
     )
     return Scene(directory)
+
+
+def turn(path, degrees_clockwise):
+    """Write how a player is to turn the picture into the track header of an mp4."""
+    # QuickTime File Format, "Matrices": x' = a x + c y + tx, y' = b x + d y + ty, stored as a b u,
+    # c d v, tx ty w; the matrix lies 40 bytes into the body of a version 0 `tkhd`.
+    c, s = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees_clockwise]
+    one = 1 << 16
+    matrix = struct.pack(">9i", c * one, s * one, 0, -s * one, c * one, 0, 0, 0, 1 << 30)
+    content = bytearray(path.read_bytes())
+    body = content.index(b"tkhd") + 4
+    content[body + 40 : body + 76] = matrix
+    path.write_bytes(content)
 
 
 def iou(a, b):

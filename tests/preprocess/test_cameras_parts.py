@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from msdyn.geometry import Cameras, project, transform_points
 from msdyn.preprocess.cameras.camera_motion import background_motion
+from msdyn.preprocess.cameras.explained import explained_share
 from msdyn.preprocess.cameras.reliability import CameraFigures, judge_cameras
 from msdyn.preprocess.contracts import SparsePoints
 from msdyn.preprocess.multiview.absolute_pose import interpolate_cameras
@@ -248,6 +249,51 @@ def test_unknown_cameras_lie_between_their_neighbours():
     )
 
 
+def test_the_share_of_tracks_that_cameras_explain():
+    rng = np.random.default_rng(0)
+    cameras = sideways_cameras(12)
+    xyz = rng.uniform([-0.3, -0.6, 2], [0.8, 0.6, 6], (400, 3))
+    _, _, xy = observe(cameras, xyz, np.ones((400, 12), bool))
+    xy = xy.reshape(400, 12, 2) + rng.normal(0, 0.2, (400, 12, 2))
+    # A quarter moves by itself, up and down.
+    xy[:100, :, 1] += 8 * np.sin(np.arange(12) + rng.uniform(0, 6, (100, 1)))
+    seen = ((xy > 0) & (xy < [320, 240])).all(-1)
+    none, every = np.zeros(400, int), np.ones(12, bool)
+    tracks = Tracks.from_dense(
+        np.where(seen[..., None], xy, 0), seen, seen.astype(float), none, none
+    )
+    assert explained_share(cameras, tracks, every) == pytest.approx(0.75, abs=0.02)
+    # Frames without a camera of their own are left out.
+    off = cameras.cam_from_world.copy()
+    off[6:, 1, 3] += np.array([3.0, -2, 4, 1, -3, 2])
+    wrong = replace(cameras, cam_from_world=off)
+    assert explained_share(wrong, tracks, every) < 0.1
+    assert explained_share(wrong, tracks, every & (np.arange(12) < 6)) > 0.7
+    assert explained_share(cameras, tracks.select(slice(19)), every) is None
+    assert explained_share(cameras, tracks.select(slice(0)), every) is None
+    assert explained_share(cameras, tracks, ~every) is None
+
+
+def test_a_long_focal_length_is_no_evidence_of_a_rotating_camera():
+    """A wall moves and turns before the camera: rotations fit it best with a long focal length."""
+    rng = np.random.default_rng(0)
+    wall = np.c_[rng.uniform(-2.6, 2.6, 600), rng.uniform(-2, 2, 600), np.zeros(600), np.ones(600)]
+    steps = np.arange(12) - 5.5
+    poses = [placed(0.05 * t, 0.05 * t, 4, yaw=t, pitch=t) for t in steps]
+    local = (np.concatenate(poses) @ wall.T)[:, :3]
+    xy = (300 * local[:, :2] / local[:, 2:]).transpose(2, 0, 1) + [160, 120]
+    seen = ((xy > 0) & (xy < [320, 240])).all(-1)
+    xy, seen = np.where(seen[..., None], xy, 0)[seen.any(1)], seen[seen.any(1)]
+    none = np.zeros(len(xy), int)
+    tracks = Tracks.from_dense(xy, seen, seen.astype(float), none, seen.argmax(1))
+    guess = np.array([[272.0, 0, 160], [0, 272, 120], [0, 0, 1]])
+    solved = solve_rotations(tracks, guess)
+    assert solved is not None and solved.focal > 1.5 * 300  # 531
+    residual = np.tan(np.radians(solved.parallax)) * 272
+    assert residual / np.tan(np.radians(1)) > 272  # 1.07 degrees
+    assert residual / np.tan(np.radians(1)) < solved.focal  # .55 degrees at that focal length
+
+
 GOOD = CameraFigures("moving", 640, 50, 50, 0.5, 9.0, 40.0, 10.0, (500.0, 510.0), 0.03, 0.1)
 
 
@@ -270,7 +316,7 @@ GOOD = CameraFigures("moving", 640, 50, 50, 0.5, 9.0, 40.0, 10.0, (500.0, 510.0)
         ({"registered": 39}, "poor", "only 39 of 50 frames"),
         ({"registered": 40}, "usable", "10 of 50 frames"),
         ({"error": 1.3}, "poor", "1.30 px, expected at most 1.20"),
-        ({"error": 1.3, "width": 1708}, "good", ""),
+        ({"error": 1.3, "long_side": 1708}, "good", ""),
         ({"focals": (660.0, 910.0)}, "poor", "ambiguous (660 or 910 px"),
         ({"focals": (600.0, 655.0)}, "good", ""),
         ({"angle": 1.9}, "poor", "1.9 degrees"),
@@ -283,6 +329,9 @@ GOOD = CameraFigures("moving", 640, 50, 50, 0.5, 9.0, 40.0, 10.0, (500.0, 510.0)
         ({"planar": 0.997, "focal_error": None}, "usable", "99.7% of the pairs of frames"),
         ({"planar": 0.997, "focal_error": 0.06}, "usable", "99.7% of the pairs of frames"),
         ({"planar": 0.997, "focal_error": 0.12}, "poor", "99.7% of the pairs of frames"),
+        ({"explained": 0.6, "frame_points": 30}, "good", ""),
+        ({"explained": 0.5}, "poor", "explain only 50% of what is taken for static"),
+        ({"frame_points": 12}, "poor", "rest on 12 static points per frame"),
         ({"motion": "unknown", "given": True, "planar": None}, "good", ""),
         ({"motion": "static", "given": True, "background_px": 0.1}, "poor", "camera is static"),
     ],
@@ -294,4 +343,8 @@ def test_verdicts(change, grade, words):
     if grade == "good":
         assert verdict.reason == verdict.cure == ""
     if grade == "poor":
-        assert "--depth files" in verdict.cure and "--accept-poor" in verdict.cure
+        # Depth does not help where the cameras themselves are wrong.
+        files = (
+            "--cameras files" if change.keys() & {"explained", "frame_points"} else "--depth files"
+        )
+        assert files in verdict.cure and "--accept-poor" in verdict.cure

@@ -1,6 +1,5 @@
 """The frames stage: which frames, at what time, which way up, and what is refused."""
 
-import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import av
 import imageio.v3 as iio
 import numpy as np
 import pytest
-from moving import texture
+from moving import texture, turn
 from PIL import Image
 
 from msdyn.errors import InputError
@@ -107,19 +106,6 @@ def test_long_side_shrinks_and_never_enlarges(tmp_path):
     assert np.abs(scene.image(0) - blocks).mean() < 6
     assert run(tmp_path / "v.mp4", tmp_path / "t", long_side=999)[0].size == (90, 160)
     assert run(tmp_path / "v.mp4", tmp_path / "u", long_side=0)[0].size == (90, 160)
-
-
-def turn(path, degrees_clockwise):
-    """Write how a player is to turn the picture into the track header of an mp4."""
-    # QuickTime File Format, "Matrices": x' = a x + c y + tx, y' = b x + d y + ty, stored as a b u,
-    # c d v, tx ty w; the matrix lies 40 bytes into the body of a version 0 `tkhd`.
-    c, s = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees_clockwise]
-    one = 1 << 16
-    matrix = struct.pack(">9i", c * one, s * one, 0, -s * one, c * one, 0, 0, 0, 1 << 30)
-    content = bytearray(path.read_bytes())
-    body = content.index(b"tkhd") + 4
-    content[body + 40 : body + 76] = matrix
-    path.write_bytes(content)
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])

@@ -121,7 +121,7 @@ def test_no_cut_in_real_clips_and_one_where_they_are_joined(shared):
 
     thumbnails = {}
     for name in ("camel", "duck", "hand"):
-        info = scan_video(shared / "clips" / f"{name}.mp4", thumbnail_width=160)
+        info = scan_video(shared / "clips" / f"{name}.mp4", thumbnail_side=160)
         assert not len(find_cuts(info.thumbnails)), name
         assert not len(find_cuts(info.thumbnails[::3])), name
         thumbnails[name] = np.stack([cv2.resize(t, (160, 90)) for t in info.thumbnails])

@@ -74,8 +74,8 @@ def test_thumbnails_of_narrow_frames_are_small(tmp_path):
     path = tmp_path / "a.y4m"
     frame = b"FRAME\n" + bytes(2 * 20000 * 3 // 2)
     path.write_bytes(b"YUV4MPEG2 W2 H20000 F24:1 C420jpeg\n" + 3 * frame)
-    thumbnails = scan_video(path, thumbnail_width=160).thumbnails
-    assert thumbnails is not None and thumbnails.shape == (3, 2560, 160)
+    thumbnails = scan_video(path, thumbnail_side=160).thumbnails
+    assert thumbnails is not None and thumbnails.shape == (3, 160, 16)
 
 
 def test_pixels_of_a_shape_that_makes_frames_too_wide(tmp_path):

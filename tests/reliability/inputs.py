@@ -332,7 +332,7 @@ def _read_masks(folder: Path) -> None:
 
 def _read_videos(folder: Path) -> None:
     for path in folder.iterdir():
-        count = len(files.scan_video(path, thumbnail_width=160).seconds)
+        count = len(files.scan_video(path, thumbnail_side=160).seconds)
         for _ in files.read_video(path, range(min(count, 3))):
             pass
 
