@@ -23,6 +23,7 @@ from msdyn.fit.checkpoint import FitState, Reached, load_checkpoint, save_checkp
 from msdyn.fit.config import FitConfig
 from msdyn.fit.data import FitData, load_fit_data
 from msdyn.fit.density import make_sets
+from msdyn.fit.estimate import announce_fit
 from msdyn.fit.fingerprint import fingerprint
 from msdyn.fit.initialize import initialize
 from msdyn.fit.last_good import DivergedError, LastGood
@@ -30,6 +31,7 @@ from msdyn.fit.objective import Objective
 from msdyn.fit.outputs import write_config, write_previews
 from msdyn.interruption import postponed, tell, told
 from msdyn.locks import writing_to
+from msdyn.memory import limited_memory, memory_excess
 from msdyn.progress import Progress, stage
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, load_sequence, save_sequence
@@ -66,9 +68,13 @@ def fit_scene(
 
     Raises:
         InputError: an invalid scene or option, a damaged checkpoint, or a loss that diverged.
+        ResourceError: the disk is full, or more memory is needed than `config.max_memory`; a fit
+            that has begun saves its steps first.
     """
     config = config or FitConfig(scene=scene.directory)
-    return Fitter(scene, config, watch).run()
+    announce_fit(scene, config)
+    with limited_memory(config.max_memory):
+        return Fitter(scene, config, watch).run()
 
 
 class Fitter:
@@ -212,7 +218,11 @@ class Fitter:
         return predicted.rescaled(self.data.fit_from_scene)
 
     def _optimise(self) -> None:
-        """Perform the steps that are left; an interruption waits for the end of a step."""
+        """Perform the steps that are left; an interruption waits for the end of a step.
+
+        Raises:
+            ResourceError: more memory is held than is allowed; the steps are saved.
+        """
         saved = time.perf_counter()
         progress = Progress("fit", self.steps, start=self.step)
         try:
@@ -223,6 +233,10 @@ class Fitter:
                 try:
                     while self.step < self.steps and not asked():
                         self._advance(progress)
+                        excess = memory_excess()
+                        if excess is not None:
+                            self._save_checkpoint()
+                            raise ResourceError(f"{excess}; {told()}, with a greater --max-memory")
                         if time.perf_counter() - saved > _CHECKPOINT_SECONDS:
                             self._save_checkpoint()
                             saved = time.perf_counter()
