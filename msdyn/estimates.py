@@ -50,6 +50,8 @@ def announce(
     estimate: Estimate,
     max_memory: str | None,
     smaller: Iterable[tuple[str, Estimate]] = (),
+    *,
+    besides: str = "",
 ) -> None:
     """Say what work is expected to take; refuse it where that is more than is allowed.
 
@@ -61,6 +63,7 @@ def announce(
         estimate: of it.
         max_memory: the limit, as of `bytes_of`; None if none is given.
         smaller: options that need less memory, with their estimates; the first that fits is named.
+        besides: what is needed besides, and is not estimated; added to the line.
 
     Raises:
         ResourceError: the estimate is beyond the limit.
@@ -71,7 +74,7 @@ def announce(
             f"{work}: about {needed} of memory would be needed, more than --max-memory "
             f"{max_memory}; {_cure(limit, smaller)}"
         )
-    write_note(f"{work}: {estimate.text}")
+    write_note(f"{work}: {estimate.text}{besides}")
     available = available_memory() if max_memory is None else None
     if available is not None and estimate.memory > available:
         _log.warning(
@@ -86,7 +89,8 @@ def shown_seconds(seconds: float) -> str:
         return f"{max(1, round(seconds, -1 if seconds >= 10 else 0)):.0f} s"
     if seconds < 5400:
         return f"{max(1, seconds / 60):.0f} min"
-    return f"{seconds / 3600:.2g} h"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 10 else f"{hours:.0f} h"
 
 
 def _cure(limit: float, smaller: Iterable[tuple[str, Estimate]]) -> str:

@@ -86,6 +86,11 @@ class Progress:
         if not self._hidden:
             _push(self)
 
+    @property
+    def has_bar(self) -> bool:
+        """Whether a bar is shown."""
+        return self._bar is not None
+
     def update(self, steps: int = 1) -> None:
         """Count steps that are done."""
         self.done += steps

@@ -18,6 +18,7 @@ from torch import Tensor
 from msdyn.devices import choose_device
 from msdyn.disk import require_space
 from msdyn.errors import InputError, ResourceError
+from msdyn.estimates import shown_seconds
 from msdyn.files import write_json
 from msdyn.fit.checkpoint import FitState, Reached, load_checkpoint, save_checkpoint
 from msdyn.fit.config import FitConfig
@@ -32,7 +33,7 @@ from msdyn.fit.outputs import write_config, write_previews
 from msdyn.interruption import postponed, tell, told
 from msdyn.locks import writing_to
 from msdyn.memory import limited_memory, memory_excess
-from msdyn.progress import Progress, stage
+from msdyn.progress import Progress, stage, write_note
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, load_sequence, save_sequence
 from msdyn.step_log import StepLog
@@ -43,6 +44,8 @@ _log = logging.getLogger(__name__)
 
 _CHECKPOINT_SECONDS = 60.0
 _LOG_EVERY = 20
+_PACE_SECONDS = 5.0
+"""Seconds of steps from which the end is predicted."""
 # After a loss that is not finite: how often the fit goes back, with what part of the step size.
 _RETURNS = 3
 _SMALLER = 0.5
@@ -103,6 +106,8 @@ class Fitter:
         self.step = 0
         self.batch, self.rate = config.batch, 1.0
         self._returns = 0
+        self._paced: tuple[int, float] | None = None
+        self._told_end = False
 
     @property
     def seconds(self) -> float:
@@ -386,9 +391,24 @@ class Fitter:
             psnr=f"{row['psnr']:.1f}",
             gaussians=str(len(self.static) + len(self.moving)),
         )
+        self._tell_end(progress)
         self.latest = row
         if self.watch is not None:
             self.watch(self)
+
+    def _tell_end(self, progress: Progress) -> None:
+        """Say once how long the fit still takes, measured on steps after the first ones."""
+        now = time.perf_counter()
+        if self._paced is None:  # before it, kernels were compiled
+            self._paced = (self.step, now)
+            return
+        step, begin = self._paced
+        if self._told_end or now - begin < _PACE_SECONDS or progress.has_bar:
+            return
+        self._told_end = True
+        left = (now - begin) / (self.step - step) * (self.steps - self.step)
+        if left > _PACE_SECONDS:
+            write_note(f"fit: at the pace of steps {step} to {self.step}, {shown_seconds(left)} more")
 
     def _save_checkpoint(self) -> None:
         """Write a checkpoint of the present state, or the last good one if this is not finite."""
