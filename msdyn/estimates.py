@@ -1,8 +1,7 @@
 """What work is expected to take, said before it begins.
 
-Layers estimate their own work, each in a module of its own (`fit/estimate.py`,
-`preprocess/estimate.py`, `render/estimate.py`, `feedforward/estimate.py`); `tools/calibrate_estimates.py` compares the
-estimates with what is measured.
+Layers estimate their own work: `fit/estimate.py`, `preprocess/estimate.py`, `render/estimate.py`,
+`feedforward/estimate.py`. `tools/calibrate_estimates.py` compares them with what is measured.
 """
 
 from __future__ import annotations

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 
 from msdyn.devices import choose_device
+from msdyn.estimates import announce
 from msdyn.feedforward.assemble import assemble
+from msdyn.feedforward.estimate import estimate_prediction, smaller_predictions
 from msdyn.feedforward.inference import input_size, predict_windows
 from msdyn.feedforward.model import Movies
 from msdyn.feedforward.options import PredictConfig
@@ -20,6 +22,7 @@ from msdyn.feedforward.pretrained import find_model
 from msdyn.feedforward.windows import choose_windows, default_overlap
 from msdyn.files import write_json
 from msdyn.locks import writing_to
+from msdyn.memory import limited_memory
 from msdyn.progress import stage, track
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, save_sequence
@@ -42,12 +45,16 @@ def predict_scene(scene: Scene, config: PredictConfig | None = None) -> Gaussian
     Raises:
         FileNotFoundError: no frames, no cameras, or no file of weights.
         InputError: an invalid scene, option or file of weights.
+        ResourceError: the disk is full, or more memory is needed than `config.max_memory`.
 
     Reference: MoVieS (paper, 3).
     """
     config = config or PredictConfig(scene=scene.directory)
     inside = scene.directory if config.out is None else None
-    with writing_to(config.out or scene.directory / "predict", inside=inside) as folder:
+    with (
+        writing_to(config.out or scene.directory / "predict", inside=inside) as folder,
+        limited_memory(config.max_memory),
+    ):
         return _predict(scene, config, folder)
 
 
@@ -71,6 +78,13 @@ def _predict(scene: Scene, config: PredictConfig, folder: Path) -> GaussianSeque
     frames = config.frames or found.frames
     overlap = default_overlap(frames) if config.overlap is None else config.overlap
     chosen = choose_windows(len(scene), frames, config.every, overlap)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    announce(
+        "prediction",
+        estimate_prediction(chosen, size, parameters),
+        config.max_memory,
+        smaller_predictions(chosen, size, parameters),
+    )
     windows, residuals = predict_windows(
         model,
         scene,

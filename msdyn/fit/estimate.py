@@ -157,8 +157,9 @@ def smaller_fits(size: FitSize, config: FitConfig) -> Iterator[tuple[str, Estima
     for divisor in (2, 4, 8):
         frames = max(2, size.frames // divisor)
         fewer = replace(size, frames=frames)
-        yield f"a clip of {frames} frames (msdyn-preprocess --max-frames)", estimate_fit(
-            fewer, config
+        yield (
+            f"a clip of {frames} frames (msdyn-preprocess --max-frames)",
+            estimate_fit(fewer, config),
         )
 
 

@@ -408,7 +408,9 @@ class Fitter:
         self._told_end = True
         left = (now - begin) / (self.step - step) * (self.steps - self.step)
         if left > _PACE_SECONDS:
-            write_note(f"fit: at the pace of steps {step} to {self.step}, {shown_seconds(left)} more")
+            write_note(
+                f"fit: at the pace of steps {step} to {self.step}, {shown_seconds(left)} more"
+            )
 
     def _save_checkpoint(self) -> None:
         """Write a checkpoint of the present state, or the last good one if this is not finite."""
