@@ -32,7 +32,6 @@ from msdyn.cli.fit import FitCommand
 from msdyn.cli.options import parse
 from msdyn.estimates import Estimate
 from msdyn.files import write_json
-from msdyn.fit.config import PRESETS
 from msdyn.fit.estimate import FitSize, estimate_fit
 from msdyn.machine_limits import held_memory
 from msdyn.preprocess.config import PreprocessConfig

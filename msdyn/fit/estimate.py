@@ -15,7 +15,7 @@ import numpy as np
 
 from msdyn.estimates import Estimate, announce
 from msdyn.fit.config import FitConfig
-from msdyn.scene import Scene
+from msdyn.scene import IGNORE, Scene
 
 __all__ = ["FitSize", "announce_fit", "estimate_fit", "smaller_fits"]
 
@@ -24,21 +24,21 @@ __all__ = ["FitSize", "announce_fit", "estimate_fit", "smaller_fits"]
 class _Bytes:
     """Bytes of memory and of disk."""
 
-    process: float = 390e6
+    process: float = 405e6
     """Python, its packages and compiled kernels."""
     pixel_of_scene: float = 12
     """Per pixel of all frames at the size of the scene: depth and masks as they are read."""
-    pixel_of_clip: float = 30
+    pixel_of_clip: float = 34
     """Per pixel of all frames at the size of the fit: images, depth, confidence, masks."""
     track_of_frame: float = 300
     """Per track on an object and frame."""
-    candidate_of_frame: float = 14
+    candidate_of_frame: float = 95
     """Per candidate for a moving Gaussian and frame, while its life span is sought."""
-    gaussian: float = 1200
+    gaussian: float = 1000
     """Per Gaussian: parameters, gradients, Adam's moments, the copy to go back to, rendering."""
     motion_float: float = 24
     """Per number of a moving Gaussian's own trajectory or weights, in the same copies."""
-    pixel_of_batch: float = 500
+    pixel_of_batch: float = 150
     """Per pixel of the frames of a step."""
     stored_static: float = 240
     """On the disk per static Gaussian: checkpoint and sequence."""
@@ -56,23 +56,26 @@ class _Bytes:
 class _Seconds:
     """Seconds on two cores that do nothing else."""
 
-    start: float = 12
+    start: float = 10
     """Loading, compiled kernels from their cache, and the report."""
-    pixel_of_clip: float = 3e-7
+    pixel_of_clip: float = 3e-6
     track_of_frame: float = 1e-5
-    candidate_of_frame: float = 5e-7
-    prefit_step: float = 0.004
-    step: float = 0.01
-    gaussian_of_step: float = 1.2e-6
+    candidate_of_frame: float = 4e-6
+    prefit_step: float = 0.01
+    step: float = 0.012
+    gaussian_of_step: float = 1.4e-6
     pixel_of_step: float = 3e-7
 
 
 _BYTES, _SECONDS = _Bytes(), _Seconds()
 _CANDIDATES = 4
 """Candidates per moving Gaussian (`initialize.py`)."""
-_LARGEST_SHARE = 0.25
-"""Share of the pixels from which moving Gaussians are sampled, at most."""
 _SAMPLED_FRAMES = 64
+"""Frames from which candidates are sampled."""
+_KEPT = 0.35
+"""Share of the candidates that is kept where there are few."""
+_MASKS = 8
+"""Masks that are read for the share of moving pixels."""
 _GROWTH = 1.11
 """Factor of the number of Gaussians at a densification, on twenty real clips."""
 _LIVES = 1.6
@@ -89,18 +92,29 @@ class FitSize:
         frames: of the clip.
         width, height: of its images, px.
         tracks: on objects.
+        moving: share of the pixels on objects.
     """
 
     frames: int
     width: int
     height: int
     tracks: int
+    moving: float = 0.1
 
     @classmethod
     def of(cls, scene: Scene) -> FitSize:
-        """Return the size of a scene directory."""
+        """Return the size of a scene directory, of which the tracks and some masks are read.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            InputError: a file is invalid.
+        """
         height, width = scene.size
-        return cls(len(scene), width, height, int(np.count_nonzero(scene.tracks.object > 0)))
+        frames = np.unique(np.linspace(0, len(scene) - 1, _MASKS).round().astype(int))
+        masks = [scene.mask(frame) for frame in frames.tolist()]
+        moving = [float(((mask > 0) & (mask != IGNORE)).mean()) for mask in masks]
+        tracks = int(np.count_nonzero(scene.tracks.object > 0))
+        return cls(len(scene), width, height, tracks, float(np.mean(moving)))
 
 
 def announce_fit(scene: Scene, config: FitConfig) -> None:
@@ -119,8 +133,9 @@ def estimate_fit(size: FitSize, config: FitConfig) -> Estimate:
     factor = min(1.0, (config.long_side or math.inf) / max(size.width, size.height))
     fitted = pixels * factor**2
     steps = config.epochs * math.ceil(frames / config.batch)
-    start, end = _gaussian_counts(frames, fitted, config, steps)
-    candidates = _CANDIDATES * start.moving if config.life_spans == "on" else 0
+    start, end = _gaussian_counts(size, fitted, config, steps)
+    candidates = min(_CANDIDATES * config.moving_gaussians, _sampled_pixels(size, fitted))
+    candidates = candidates if config.life_spans == "on" else 0
     own = _own_numbers(config, frames)
     b, batch = _BYTES, min(config.batch, frames)
     common = b.process + frames * (b.pixel_of_scene * pixels + b.pixel_of_clip * fitted)
@@ -175,15 +190,19 @@ class _Counts:
         return self.static + self.moving
 
 
+def _sampled_pixels(size: FitSize, fitted: float) -> float:
+    """Return how many pixels of objects there are in the frames that are sampled."""
+    return size.moving * fitted * min(size.frames, _SAMPLED_FRAMES)
+
+
 def _gaussian_counts(
-    frames: int, fitted: float, config: FitConfig, steps: int
+    size: FitSize, fitted: float, config: FitConfig, steps: int
 ) -> tuple[_Counts, _Counts]:
     """Return how many Gaussians there are at the start and at the end."""
     density = config.density
     static = float(config.static_gaussians)
-    sampled = _LARGEST_SHARE * fitted * min(frames, _SAMPLED_FRAMES) / _CANDIDATES
     lives = _LIVES if config.life_spans == "on" else 1.0
-    moving = min(lives * config.moving_gaussians, sampled)
+    moving = min(lives * config.moving_gaussians, _KEPT * _sampled_pixels(size, fitted))
     times = max(0, int((density.stop - density.start) * steps / density.every))
     growth = _GROWTH ** min(times, 100)
     return _Counts(static, moving), _Counts(
