@@ -32,17 +32,19 @@ __all__ = [
 class _Bytes:
     """Bytes of memory and of disk."""
 
-    process: float = 560e6
-    """Python, its packages and compiled kernels."""
-    pixel: float = 150
-    """Per pixel of a frame: what a stage holds of a few frames at a time."""
-    pixel_of_clip: float = 12
-    """Per pixel of all frames: tracks, flow and features grow with them."""
+    process: float = 730e6
+    """Python, its packages, compiled kernels, the network for salient objects."""
+    frame: float = 0.9e6
+    """Per frame: features, matches, tracks."""
+    pixel: float = 2400
+    """Per pixel of a frame: what a stage holds of a few frames, such as cost volumes."""
+    pixel_of_clip: float = 8
+    """Per pixel of all frames."""
     source_pixel: float = 40
     """Per pixel of a frame of the video."""
-    stored: float = 7
+    stored: float = 6.5
     """On the disk per pixel of all frames: images, depth, masks, tracks."""
-    report: float = 600e3
+    report: float = 500e3
     """On the disk, of the report."""
 
 
@@ -50,11 +52,11 @@ class _Bytes:
 class _Seconds:
     """Seconds on two cores that do nothing else, without networks."""
 
-    start: float = 10
+    start: float = 12
     """Loading, compiled kernels from their cache, and the report."""
     source_pixel: float = 1e-8
-    pixel: float = 1e-5
-    """Per pixel of all frames."""
+    frame: float = 0.3
+    pixel_of_clip: float = 1e-5
 
 
 _BYTES, _SECONDS = _Bytes(), _Seconds()
@@ -105,10 +107,10 @@ def estimate_preprocessing(clip: ClipSize) -> Estimate:
     """Return what preprocessing takes: the most memory, the disk, and its time on a CPU."""
     pixels = clip.width * clip.height
     b, s = _BYTES, _SECONDS
-    memory = b.process + b.pixel * pixels + b.pixel_of_clip * clip.frames * pixels
-    memory += b.source_pixel * clip.source_pixels
+    memory = b.process + b.pixel * pixels + b.source_pixel * clip.source_pixels
+    memory += clip.frames * (b.frame + b.pixel_of_clip * pixels)
     disk = b.stored * clip.frames * pixels + b.report
-    seconds = s.start + s.pixel * clip.frames * pixels
+    seconds = s.start + clip.frames * (s.frame + s.pixel_of_clip * pixels)
     seconds += s.source_pixel * clip.source_frames * clip.source_pixels
     return Estimate(memory, disk, seconds)
 

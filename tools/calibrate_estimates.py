@@ -30,6 +30,7 @@ from machine import describe_machine
 
 from msdyn.cli.fit import FitCommand
 from msdyn.cli.options import parse
+from msdyn.cli.render_config import OUTPUTS
 from msdyn.estimates import Estimate
 from msdyn.files import write_json
 from msdyn.fit.estimate import FitSize, estimate_fit
@@ -176,7 +177,7 @@ def renderings(sequences: Sequence[Path], out: Path) -> Iterator[Row]:
             write_cameras(out / "camera.json", camera)
             target = out / "rendered"
             shutil.rmtree(target, ignore_errors=True)
-            outputs = ["rgb", "depth"]
+            outputs = list(OUTPUTS)
             arguments = [str(path), "--camera", str(out / "camera.json"), "--frames", "4"]
             arguments += ["--output", ",".join(outputs), "--out", str(target)]
             measured = measure("render", arguments, target)

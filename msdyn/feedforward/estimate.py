@@ -12,23 +12,23 @@ from msdyn.estimates import Estimate
 
 __all__ = ["estimate_prediction", "smaller_predictions"]
 
-_PROCESS = 330e6
+_PROCESS = 260e6
 """Bytes of Python and its packages."""
 _WEIGHT = 4.5
 """Bytes per parameter."""
-_ACTIVATION = 3000
+_ACTIVATION = 5800
 """Bytes per pixel of a window's frames, while it is computed."""
 _NUMBERS = 15
 """Numbers per pixel that a window keeps, beside its displacements."""
 _COPIES = 2
 """Windows are kept as predicted and at one scale."""
-_MOVING = 0.3
+_MOVING = 0.6
 """Share of the pixels that are moving, whose displacements to all frames are kept."""
 _STORED = 60
 """Bytes on the disk per Gaussian, without displacements."""
-_SECONDS_A_PIXEL = 6e-5
+_SECONDS_A_PIXEL = 3e-5
 """Per pixel of a window's frames, and per ten million parameters."""
-_START = 4.0
+_START = 5.0
 
 
 def estimate_prediction(

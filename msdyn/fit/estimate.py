@@ -26,13 +26,15 @@ class _Bytes:
 
     process: float = 405e6
     """Python, its packages and compiled kernels."""
-    pixel_of_scene: float = 12
-    """Per pixel of all frames at the size of the scene: depth and masks as they are read."""
-    pixel_of_clip: float = 34
+    pixel_of_clip: float = 9
     """Per pixel of all frames at the size of the fit: images, depth, confidence, masks."""
-    track_of_frame: float = 300
+    pixel_of_scene: float = 5
+    """Per pixel of all frames at the size of the scene, where that is another: depth, masks."""
+    pixel: float = 2000
+    """Per pixel of a frame: images and maps of the parts of the initialisation."""
+    track_of_frame: float = 150
     """Per track on an object and frame."""
-    candidate_of_frame: float = 95
+    candidate_of_frame: float = 100
     """Per candidate for a moving Gaussian and frame, while its life span is sought."""
     gaussian: float = 1000
     """Per Gaussian: parameters, gradients, Adam's moments, the copy to go back to, rendering."""
@@ -138,7 +140,8 @@ def estimate_fit(size: FitSize, config: FitConfig) -> Estimate:
     candidates = candidates if config.life_spans == "on" else 0
     own = _own_numbers(config, frames)
     b, batch = _BYTES, min(config.batch, frames)
-    common = b.process + frames * (b.pixel_of_scene * pixels + b.pixel_of_clip * fitted)
+    common = b.process + frames * b.pixel_of_clip * fitted + b.pixel * fitted
+    common += frames * b.pixel_of_scene * pixels if fitted < pixels else 0
     common += b.track_of_frame * size.tracks * frames
     initialising = b.candidate_of_frame * candidates * frames + b.motion_float * start.moving * own
     stepping = b.gaussian * end.all + b.motion_float * end.moving * own

@@ -13,17 +13,21 @@ from msdyn.sequence import GaussianSequence
 
 __all__ = ["estimate_rendering", "smaller_renderings"]
 
-_PROCESS = 330e6
+_PROCESS = 310e6
 """Bytes of Python, its packages and compiled kernels."""
-_GAUSSIAN = 1000
+_GAUSSIAN = 800
 """Bytes per Gaussian: the sequence, posed and projected."""
-_PIXEL = 200
-"""Bytes per pixel of an image, with all that is made of it."""
-_STORED = {"rgb": 1.5, "depth": 1.5, "alpha": 0.5, "objects": 0.1, "flow": 2.0, "tracks": 1.6}
+_PIXEL = 80
+"""Bytes per pixel of an image, with what is made of it."""
+_PASSES = ("objects", "flow", "tracks")
+"""Outputs that are rendered on their own."""
+_PIXEL_OF_PASS = 450
+"""The same of these, one at a time."""
+_STORED = {"rgb": 0.8, "depth": 0.8, "alpha": 0.3, "objects": 0.05, "flow": 2.0, "tracks": 1.0}
 """Bytes on the disk per pixel of an image by its output; of arrays and videos other."""
 _ARRAY = {"rgb": 12, "depth": 4, "alpha": 4, "objects": 1, "flow": 8, "tracks": 3}
 _VIDEO = 0.15
-_START = 4.0
+_START = 6.0
 """Seconds to the first image."""
 _SECONDS_A_GAUSSIAN, _SECONDS_A_PIXEL = 6e-7, 3e-7
 
@@ -47,10 +51,10 @@ def estimate_rendering(
     gaussians, pixels = len(sequence.static) + len(sequence.moving), size[0] * size[1]
     table = _ARRAY if suffix == ".npy" else _STORED
     stored = sum(_VIDEO if suffix == ".mp4" else table.get(name, 4) for name in outputs)
-    passes = 1 + sum(name in ("objects", "flow", "tracks") for name in outputs)
-    seconds = passes * (_SECONDS_A_GAUSSIAN * gaussians + _SECONDS_A_PIXEL * pixels)
+    further = sum(name in _PASSES for name in outputs)
+    seconds = (1 + further) * (_SECONDS_A_GAUSSIAN * gaussians + _SECONDS_A_PIXEL * pixels)
     return Estimate(
-        _PROCESS + _GAUSSIAN * gaussians + _PIXEL * pixels * min(len(outputs), 3),
+        _PROCESS + _GAUSSIAN * gaussians + (_PIXEL + bool(further) * _PIXEL_OF_PASS) * pixels,
         stored * images * pixels,
         _START + images * seconds,
     )
