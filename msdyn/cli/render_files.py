@@ -42,12 +42,6 @@ def render_to_files(config: RenderConfig) -> list[Path]:
         InputError: contradictory options, a time outside the clip, or a malformed camera file.
         ResourceError: the disk is full, or more memory is needed than `config.max_memory`.
     """
-    with limited_memory(config.max_memory):
-        return _render(config)
-
-
-def _render(config: RenderConfig) -> list[Path]:
-    """Render within the limit of memory."""
     outputs = config.outputs
     with stage("reading the sequence"):
         sequence = load_sequence(config.scene, choose_device(config.device), source=config.source)
@@ -80,6 +74,7 @@ def _render(config: RenderConfig) -> list[Path]:
     canvas = _Canvas(painter, plan, config)
     targets = {name: _target(out, name, outputs, config) for name in outputs}
     with ExitStack() as stack:
+        stack.enter_context(limited_memory(config.max_memory))
         if out.suffix == "":
             stack.enter_context(writing_to(out))
         writers = {name: _writer(path, stack, config, sequence) for name, path in targets.items()}

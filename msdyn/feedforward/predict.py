@@ -51,10 +51,7 @@ def predict_scene(scene: Scene, config: PredictConfig | None = None) -> Gaussian
     """
     config = config or PredictConfig(scene=scene.directory)
     inside = scene.directory if config.out is None else None
-    with (
-        writing_to(config.out or scene.directory / "predict", inside=inside) as folder,
-        limited_memory(config.max_memory),
-    ):
+    with writing_to(config.out or scene.directory / "predict", inside=inside) as folder:
         return _predict(scene, config, folder)
 
 
@@ -85,23 +82,24 @@ def _predict(scene: Scene, config: PredictConfig, folder: Path) -> GaussianSeque
         config.max_memory,
         smaller_predictions(chosen, size, parameters),
     )
-    windows, residuals = predict_windows(
-        model,
-        scene,
-        chosen,
-        size=size,
-        scale=config.scale,
-        device=device,
-        precision=config.precision,
-    )
+    with limited_memory(config.max_memory):
+        windows, residuals = predict_windows(
+            model,
+            scene,
+            chosen,
+            size=size,
+            scale=config.scale,
+            device=device,
+            precision=config.precision,
+        )
 
-    def progress(frames: Iterable[int]) -> Iterable[int]:
-        return track(frames, "join")
+        def progress(frames: Iterable[int]) -> Iterable[int]:
+            return track(frames, "join")
 
-    sequence, counts = assemble(
-        scene, windows, moving=model.config.moving, pruning=config.prune, progress=progress
-    )
-    save_sequence(sequence, folder / "sequence.safetensors")
+        sequence, counts = assemble(
+            scene, windows, moving=model.config.moving, pruning=config.prune, progress=progress
+        )
+        save_sequence(sequence, folder / "sequence.safetensors")
     seconds = {"load": started - begin, "predict": time.perf_counter() - started}
     facts = {"size": list(size), "windows": chosen, "joins": residuals, "gaussians": counts}
     write_json(
