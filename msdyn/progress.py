@@ -8,6 +8,8 @@ in logs, there are lines only, without control characters: one when a stage has 
 `SILENCE` seconds, then one every `PERIOD` seconds that says how far it is, and one at its end with
 its seconds, unless it is over at once. A thread writes them, so that a long call is not silent
 either. Everything goes to stderr, nothing if the environment variable `TQDM_DISABLE` is 1.
+
+At the begin of a stage and at each item of `track` a limit of memory is checked (`msdyn.memory`).
 """
 
 from __future__ import annotations
@@ -21,10 +23,12 @@ from collections.abc import Iterable, Iterator, Sized
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from msdyn.memory import require_memory
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["Progress", "end_progress", "stage", "track", "write_line"]
+__all__ = ["Progress", "end_progress", "stage", "track", "write_line", "write_note"]
 
 Item = TypeVar("Item")
 
@@ -74,13 +78,18 @@ class Progress:
         self.name, self.total, self.unit = name, total, unit
         self.done = self._start = start
         self.figures = ""
-        self._hidden = hidden or os.environ.get("TQDM_DISABLE", "0").lower() not in ("", "0")
+        self._hidden = hidden or _is_off()
         self._always = always
         self._begin = time.monotonic()
         self.told: float | None = None  # when it was last spoken of
         self._bar: tqdm[Any] | None = None
         if not self._hidden:
             _push(self)
+
+    @property
+    def has_bar(self) -> bool:
+        """Whether a bar is shown."""
+        return self._bar is not None
 
     def update(self, steps: int = 1) -> None:
         """Count steps that are done."""
@@ -208,11 +217,15 @@ def track(
         total: their number, where they have no length.
         unit: what an item is, in the singular.
         hidden: show nothing.
+
+    Raises:
+        ResourceError: more memory is held than is allowed.
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
     with Progress(name, total, unit, hidden=hidden) as progress:
         for item in items:
+            require_memory()
             yield item
             progress.update()
 
@@ -223,7 +236,11 @@ def stage(name: str, *, always: bool = False) -> Progress:
     Args:
         name: what is done.
         always: write a line at its end also where it is short.
+
+    Raises:
+        ResourceError: more memory is held than is allowed.
     """
+    require_memory()
     return Progress(name, None, "", always=always)
 
 
@@ -235,6 +252,16 @@ def write_line(text: str) -> None:
         _write(text)
         if _active:
             _active[-1].open_bar()
+
+
+def write_note(text: str) -> None:
+    """Write a line about the progress to stderr, as `write_line`; nothing if it is switched off."""
+    if not _is_off():
+        write_line(text)
+
+
+def _is_off() -> bool:
+    return os.environ.get("TQDM_DISABLE", "0").lower() not in ("", "0")
 
 
 def _push(progress: Progress) -> None:

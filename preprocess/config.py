@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from msdyn.devices import DeviceName
+from msdyn.memory import MemorySize
 from msdyn.options import (
     POSITIONAL,
     REPEATED,
@@ -145,6 +146,10 @@ class PreprocessConfig(Options):
 
     device: DeviceName = "auto"
     """Where networks run."""
+    max_memory: MemorySize | None = None
+    """Most memory to hold, such as 8G, 500M or 8 (GB): a clip that is expected to need more is
+    refused, a stage that comes to hold more ends, and the finished ones are kept. By default there
+    is a warning where more is expected than is free."""
 
     accept_poor: bool = False
     """Estimate depth even where the cameras are too poor for it, and accept a poor result."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from msdyn.devices import choose_device
 from msdyn.errors import InputError, PoorInputError
+from msdyn.memory import limited_memory
 from msdyn.preprocess.chosen_backends import Backends, stage_order
 from msdyn.preprocess.config import PreprocessConfig
 from msdyn.preprocess.contracts import (
@@ -31,6 +32,7 @@ from msdyn.preprocess.contracts import (
     Stage,
 )
 from msdyn.preprocess.digests import InputDigests
+from msdyn.preprocess.estimate import announce_preprocessing
 from msdyn.preprocess.frames.extract import write_frames
 from msdyn.preprocess.frames.footage import open_footage
 from msdyn.preprocess.masks.background import changed_masks, without_background
@@ -71,9 +73,11 @@ def preprocess_video(config: PreprocessConfig) -> Scene:
         PoorInputError: the cameras are too poor for triangulated depth, also where depth is not
             made now, and `accept_poor` is not set; frames, tracks, masks and cameras are written
             all the same.
+        ResourceError: the disk is full, or more memory is needed than `config.max_memory`; stages
+            that are done are kept.
     """
     choose_device(config.device)
-    with writing_to(config.directory):
+    with writing_to(config.directory), limited_memory(config.max_memory):
         return _preprocess(config)
 
 
@@ -151,6 +155,8 @@ class _Run:
         if record and record["input_hash"] == digest and self.records.complete(stage):
             _log.info("%s: up to date", stage)
             return
+        if not self.ran:
+            announce_preprocessing(self.config)
         self._forget(stage)
         self.ran = True
         (self.directory / ".cache").mkdir(parents=True, exist_ok=True)

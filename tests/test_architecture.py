@@ -14,8 +14,9 @@ ROOT = Path(__file__).parents[1]
 
 # From the bottom up. Packages of one row do not import one another.
 LAYERS = [
-    ["msdyn.errors", "msdyn.lazy", "msdyn.version"],
+    ["msdyn.errors", "msdyn.lazy", "msdyn.machine_limits", "msdyn.version"],
     ["msdyn.interruption", "msdyn.options", "msdyn.reading"],
+    ["msdyn.memory"],
     [
         "msdyn.colours",
         "msdyn.devices",
@@ -26,6 +27,7 @@ LAYERS = [
         "msdyn.threads",
         "msdyn.writing",
     ],
+    ["msdyn.estimates"],
     ["msdyn.geometry", "msdyn.raster"],
     ["msdyn.scene"],
     ["msdyn.io"],

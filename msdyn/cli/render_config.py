@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from msdyn.devices import DeviceName
+from msdyn.memory import MemorySize
 from msdyn.options import POSITIONAL, Named, OptionError, Options, Range
 from msdyn.sequence.choice import PartSelection, SequenceSource, TimeSelection
 
@@ -58,6 +59,9 @@ class RenderConfig(Options):
     """Frames per second of the video; those of the clip by default."""
     device: DeviceName = "auto"
     """Device to render on; auto takes a GPU if there is one."""
+    max_memory: MemorySize | None = None
+    """Most memory to hold, such as 8G, 500M or 8 (GB); a rendering that is expected to need more is
+    refused. By default there is a warning where more is expected than is free."""
     source: SequenceSource = "fit"
     """Sequence of the scene directory: the fit, or the prediction of msdyn-predict."""
 

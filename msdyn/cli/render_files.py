@@ -17,9 +17,12 @@ from msdyn.cli.render_plan import Plan, make_plan
 from msdyn.colours import colour_depth, colour_flow, colour_objects, object_palette
 from msdyn.devices import choose_device
 from msdyn.errors import InputError
+from msdyn.estimates import announce
 from msdyn.io import VideoWriter
+from msdyn.memory import limited_memory
 from msdyn.progress import stage, track, write_line
 from msdyn.render import RenderedImage
+from msdyn.render.estimate import estimate_rendering, smaller_renderings
 from msdyn.render.pictures import Painter
 from msdyn.scene import frame_path
 from msdyn.sequence import GaussianSequence, load_sequence
@@ -36,6 +39,7 @@ def render_to_files(config: RenderConfig) -> list[Path]:
     Raises:
         FileNotFoundError: there is no fit, or no camera file.
         InputError: contradictory options, a time outside the clip, or a malformed camera file.
+        ResourceError: the disk is full, or more memory is needed than `config.max_memory`.
     """
     outputs = config.outputs
     with stage("reading the sequence"):
@@ -59,9 +63,17 @@ def render_to_files(config: RenderConfig) -> list[Path]:
     out = _output_path(config, plan, suffix)
     if plan.chosen is not None:
         write_line(f"path auto: {plan.chosen}")
+    size = (plan.cameras.width, plan.cameras.height)
+    announce(
+        "rendering",
+        estimate_rendering(sequence, len(plan), size, outputs, out.suffix.lower()),
+        config.max_memory,
+        smaller_renderings(sequence, len(plan), size, outputs),
+    )
     canvas = _Canvas(painter, plan, config)
     targets = {name: _target(out, name, outputs, config) for name in outputs}
     with ExitStack() as stack:
+        stack.enter_context(limited_memory(config.max_memory))
         if out.suffix == "":
             stack.enter_context(writing_to(out))
         writers = {name: _writer(path, stack, config, sequence) for name, path in targets.items()}

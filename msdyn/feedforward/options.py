@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from msdyn.devices import DeviceName
+from msdyn.memory import MemorySize
 from msdyn.options import POSITIONAL, Named, Options, Range, Share
 
 __all__ = ["DEFAULT_MODEL", "Precision", "PredictConfig", "Pruning"]
@@ -66,3 +67,6 @@ class PredictConfig(Options):
     network."""
     device: DeviceName = "auto"
     """Device to predict on; auto takes a GPU if there is one."""
+    max_memory: MemorySize | None = None
+    """Most memory to hold, such as 8G, 500M or 8 (GB); a prediction that is expected to need more
+    is refused. By default there is a warning where more is expected than is free."""

@@ -12,12 +12,15 @@ from typing import Any
 import torch
 
 from msdyn.devices import choose_device
+from msdyn.estimates import announce
 from msdyn.feedforward.assemble import assemble
+from msdyn.feedforward.estimate import estimate_prediction, smaller_predictions
 from msdyn.feedforward.inference import input_size, predict_windows
 from msdyn.feedforward.model import Movies
 from msdyn.feedforward.options import PredictConfig
 from msdyn.feedforward.pretrained import find_model
 from msdyn.feedforward.windows import choose_windows, default_overlap
+from msdyn.memory import limited_memory
 from msdyn.progress import stage, track
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, save_sequence
@@ -41,6 +44,7 @@ def predict_scene(scene: Scene, config: PredictConfig | None = None) -> Gaussian
     Raises:
         FileNotFoundError: no frames, no cameras, or no file of weights.
         InputError: an invalid scene, option or file of weights.
+        ResourceError: the disk is full, or more memory is needed than `config.max_memory`.
 
     Reference: MoVieS (paper, 3).
     """
@@ -70,23 +74,31 @@ def _predict(scene: Scene, config: PredictConfig, folder: Path) -> GaussianSeque
     frames = config.frames or found.frames
     overlap = default_overlap(frames) if config.overlap is None else config.overlap
     chosen = choose_windows(len(scene), frames, config.every, overlap)
-    windows, residuals = predict_windows(
-        model,
-        scene,
-        chosen,
-        size=size,
-        scale=config.scale,
-        device=device,
-        precision=config.precision,
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    announce(
+        "prediction",
+        estimate_prediction(chosen, size, parameters),
+        config.max_memory,
+        smaller_predictions(chosen, size, parameters),
     )
+    with limited_memory(config.max_memory):
+        windows, residuals = predict_windows(
+            model,
+            scene,
+            chosen,
+            size=size,
+            scale=config.scale,
+            device=device,
+            precision=config.precision,
+        )
 
-    def progress(frames: Iterable[int]) -> Iterable[int]:
-        return track(frames, "join")
+        def progress(frames: Iterable[int]) -> Iterable[int]:
+            return track(frames, "join")
 
-    sequence, counts = assemble(
-        scene, windows, moving=model.config.moving, pruning=config.prune, progress=progress
-    )
-    save_sequence(sequence, folder / "sequence.safetensors")
+        sequence, counts = assemble(
+            scene, windows, moving=model.config.moving, pruning=config.prune, progress=progress
+        )
+        save_sequence(sequence, folder / "sequence.safetensors")
     seconds = {"load": started - begin, "predict": time.perf_counter() - started}
     facts = {"size": list(size), "windows": chosen, "joins": residuals, "gaussians": counts}
     write_json(

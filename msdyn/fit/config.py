@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from msdyn.devices import DeviceName
 from msdyn.errors import InputError
+from msdyn.memory import MemorySize
 from msdyn.motion.config import MotionConfig
 from msdyn.options import POSITIONAL, Named, Options, Range, Seed, Share, Weight
 
@@ -163,6 +164,10 @@ class FitConfig(Options):
     """Hold out every n-th frame for evaluation; 0 for none."""
     device: DeviceName = "auto"
     """Device of the fit; auto uses a GPU if there is one."""
+    max_memory: MemorySize | None = None
+    """Most memory to hold, such as 8G, 500M or 8 (GB): a fit that is expected to need more is
+    refused, one that comes to hold more saves its steps and ends. By default there is a warning
+    where more is expected than is free."""
     seed: Seed = 0
     """Random seed."""
     out: Path | None = None

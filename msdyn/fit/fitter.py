@@ -17,17 +17,20 @@ from torch import Tensor
 
 from msdyn.devices import choose_device
 from msdyn.errors import InputError, ResourceError
+from msdyn.estimates import shown_seconds
 from msdyn.fit.checkpoint import FitState, Reached, load_checkpoint, save_checkpoint
 from msdyn.fit.config import FitConfig
 from msdyn.fit.data import FitData, load_fit_data
 from msdyn.fit.density import make_sets
+from msdyn.fit.estimate import announce_fit
 from msdyn.fit.fingerprint import fingerprint
 from msdyn.fit.initialize import initialize
 from msdyn.fit.last_good import DivergedError, LastGood
 from msdyn.fit.objective import Objective
 from msdyn.fit.outputs import write_config, write_previews
 from msdyn.interruption import postponed, tell, told
-from msdyn.progress import Progress, stage
+from msdyn.memory import limited_memory, memory_excess
+from msdyn.progress import Progress, stage, write_note
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, load_sequence, save_sequence
 from msdyn.writing import StepLog, require_space, write_json, writing_to
@@ -38,6 +41,8 @@ _log = logging.getLogger(__name__)
 
 _CHECKPOINT_SECONDS = 60.0
 _LOG_EVERY = 20
+_PACE_SECONDS = 5.0
+"""Seconds of steps from which the end is predicted."""
 # After a loss that is not finite: how often the fit goes back, with what part of the step size.
 _RETURNS = 3
 _SMALLER = 0.5
@@ -63,9 +68,13 @@ def fit_scene(
 
     Raises:
         InputError: an invalid scene or option, a damaged checkpoint, or a loss that diverged.
+        ResourceError: the disk is full, or more memory is needed than `config.max_memory`; a fit
+            that has begun saves its steps first.
     """
     config = config or FitConfig(scene=scene.directory)
-    return Fitter(scene, config, watch).run()
+    announce_fit(scene, config)
+    with limited_memory(config.max_memory):
+        return Fitter(scene, config, watch).run()
 
 
 class Fitter:
@@ -95,6 +104,8 @@ class Fitter:
         self.step = 0
         self.batch, self.rate = config.batch, 1.0
         self._returns = 0
+        self._paced: tuple[int, float] | None = None
+        self._told_end = False
 
     @property
     def seconds(self) -> float:
@@ -210,7 +221,11 @@ class Fitter:
         return predicted.rescaled(self.data.fit_from_scene)
 
     def _optimise(self) -> None:
-        """Perform the steps that are left; an interruption waits for the end of a step."""
+        """Perform the steps that are left; an interruption waits for the end of a step.
+
+        Raises:
+            ResourceError: more memory is held than is allowed; the steps are saved.
+        """
         saved = time.perf_counter()
         progress = Progress("fit", self.steps, start=self.step)
         try:
@@ -221,6 +236,10 @@ class Fitter:
                 try:
                     while self.step < self.steps and not asked():
                         self._advance(progress)
+                        excess = memory_excess()
+                        if excess is not None:
+                            self._save_checkpoint()
+                            raise ResourceError(f"{excess}; {told()}, with a greater --max-memory")
                         if time.perf_counter() - saved > _CHECKPOINT_SECONDS:
                             self._save_checkpoint()
                             saved = time.perf_counter()
@@ -370,9 +389,26 @@ class Fitter:
             psnr=f"{row['psnr']:.1f}",
             gaussians=str(len(self.static) + len(self.moving)),
         )
+        self._tell_end(progress)
         self.latest = row
         if self.watch is not None:
             self.watch(self)
+
+    def _tell_end(self, progress: Progress) -> None:
+        """Say once how long the fit still takes, measured on steps after the first ones."""
+        now = time.perf_counter()
+        if self._paced is None:  # before it, kernels were compiled
+            self._paced = (self.step, now)
+            return
+        step, begin = self._paced
+        if self._told_end or now - begin < _PACE_SECONDS or progress.has_bar:
+            return
+        self._told_end = True
+        left = (now - begin) / (self.step - step) * (self.steps - self.step)
+        if left > _PACE_SECONDS:
+            write_note(
+                f"fit: at the pace of steps {step} to {self.step}, {shown_seconds(left)} more"
+            )
 
     def _save_checkpoint(self) -> None:
         """Write a checkpoint of the present state, or the last good one if this is not finite."""

@@ -7,10 +7,9 @@ number of files.
 from __future__ import annotations
 
 import functools
-import os
-from pathlib import Path
 
 from msdyn.errors import InputError
+from msdyn.machine_limits import total_memory
 
 __all__ = [
     "LARGEST_SIDE",
@@ -97,12 +96,4 @@ def check_packed(packed: int, unpacked: int, what: str) -> None:
 @functools.cache
 def memory_bytes() -> int:
     """Return the memory of this machine, or of the container, in bytes."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        try:
-            text = (Path("/sys/fs/cgroup") / name).read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError):
-            continue
-        if text.isdecimal():
-            total = min(total, int(text))
-    return total
+    return total_memory()

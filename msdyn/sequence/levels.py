@@ -12,6 +12,7 @@ __all__ = ["motion_by_level"]
 
 # Weights of an object of which no Gaussian exists at a time sum to less.
 _LEAST = 1e-12
+_FRAMES_AT_A_TIME = 8
 
 
 @torch.no_grad()
@@ -33,6 +34,14 @@ def motion_by_level(
     """
     frames = np.arange(len(sequence.timeline)) if frames is None else np.asarray(frames)
     times = torch.as_tensor(frames, dtype=torch.float32, device=sequence.device)
+    parts = [_displacements(sequence, part) for part in times.split(_FRAMES_AT_A_TIME)]
+    return {label: np.concatenate([part[label] for part in parts], axis=1) for label in parts[0]}
+
+
+def _displacements(
+    sequence: GaussianSequence, times: Float[torch.Tensor, " times"]
+) -> dict[int, Float[np.ndarray, "levels times"]]:
+    """Return the displacements at a few times, whose posed Gaussians are in memory."""
     num_static, labels = len(sequence.static), sequence.labels
     displacements = {
         label: np.zeros((sequence.num_levels, len(times))) for label in labels.unique().tolist()

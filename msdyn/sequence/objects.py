@@ -12,6 +12,8 @@ from msdyn.sequence.sequence import GaussianSequence
 
 __all__ = ["living_weights", "object_centres", "object_motions", "object_poses"]
 
+_FRAMES_AT_A_TIME = 8
+
 
 @torch.no_grad()
 def object_motions(
@@ -35,6 +37,20 @@ def object_motions(
         By mask index, [T] motions in the world of the sequence.
     """
     times = torch.as_tensor(np.asarray(frames, float), dtype=torch.float32, device=sequence.device)
+    found = [_motions_at(sequence, part, levels) for part in times.split(_FRAMES_AT_A_TIME)]
+    return {
+        label: Rigid(
+            np.concatenate([part[label].rotation for part in found]),
+            np.concatenate([part[label].translation for part in found]),
+        )
+        for label in sequence.objects
+    }
+
+
+def _motions_at(
+    sequence: GaussianSequence, times: Float[Tensor, " times"], levels: int | None
+) -> dict[int, Rigid[np.ndarray]]:
+    """Return the motions of all objects at a few times, whose posed Gaussians are in memory."""
     means = sequence.posed(times, levels=levels).means[:, len(sequence.static) :].double()
     canonical = sequence.moving.means.double()
     motions = {}

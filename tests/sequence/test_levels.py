@@ -64,3 +64,12 @@ def test_fractional_frames_and_transparent_gaussians():
     with torch.no_grad():
         sequence.moving.opacity_logits[11::2] = -20.0
     assert motion_by_level(sequence)[7][1].max() < 1e-3
+
+
+def test_many_frames_are_those_of_each():
+    """A few frames are posed at a time."""
+    sequence, frames = two_objects(), np.linspace(0, 2, 21)
+    whole = motion_by_level(sequence, frames)
+    for number, frame in enumerate(frames):
+        for label, rows in motion_by_level(sequence, np.array([frame])).items():
+            np.testing.assert_allclose(whole[label][:, number], rows[:, 0], atol=1e-6)

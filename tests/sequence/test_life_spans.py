@@ -163,6 +163,16 @@ def test_poses_of_objects_ignore_gaussians_that_do_not_exist(sequence):
     np.testing.assert_allclose(centre, sequence.moving.means[0].detach(), atol=1e-3)
 
 
+def test_motions_of_many_frames_are_those_of_each(sequence):
+    """A few frames are posed at a time."""
+    frames = np.linspace(0, FRAMES - 1, 21)
+    whole = object_motions(sequence, frames)
+    for number, frame in enumerate(frames):
+        for label, motion in object_motions(sequence, np.array([frame])).items():
+            np.testing.assert_allclose(whole[label].matrix[number], motion.matrix[0], atol=1e-9)
+    assert {len(motion) for motion in whole.values()} == {21}
+
+
 def test_an_object_without_living_gaussians_still_has_a_pose(sequence):
     motions = object_motions(sequence, np.array([10.0]))
     expected = sequence.posed(torch.tensor([10.0])).means[0, 1] - sequence.moving.means[1]
