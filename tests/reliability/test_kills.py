@@ -21,10 +21,15 @@ from msdyn.synthetic import write_priors
 from msdyn.writing import LOCK
 
 KILLS = int(os.environ.get("MSDYN_KILLS", "100"))
-SCRIPT = "import sys\nfrom msdyn.cli.{} import main\nsys.exit(main())\n"
+# From its first line on; before that Python itself is still starting.
+SCRIPT = """
+import sys
+import msdyn.cli
+print("started", flush=True)
+from msdyn.cli.{} import main
+sys.exit(main())
+"""
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}
-# Before that, Python itself is still starting, and prints a traceback of its own on Ctrl-C.
-START = 0.1
 
 pytestmark = pytest.mark.reliability
 
@@ -32,7 +37,7 @@ pytestmark = pytest.mark.reliability
 def start(command, folder, *arguments):
     script = folder / f"msdyn-{command}"
     script.write_text(SCRIPT.format(command))
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, script, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -40,6 +45,8 @@ def start(command, folder, *arguments):
         env=os.environ | {"TQDM_DISABLE": "1"},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
+    assert process.stdout is not None and process.stdout.readline() == "started\n"
+    return process
 
 
 def digests(folder, patterns):
@@ -74,7 +81,7 @@ def kill_often(command, folder, out, arguments, patterns):
     bad, finished, kills = [], 0, 0
     while kills < KILLS:
         number = rng.choice([signal.SIGINT, signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-        wait = rng.uniform(START, duration)
+        wait = rng.uniform(0, duration)
         before = left_over(folder)  # of a process that was killed by SIGKILL
         process = start(command, folder, *arguments)
         try:
