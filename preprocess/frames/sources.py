@@ -236,7 +236,7 @@ def _thumbnail(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, 
     """Return an image in grey, with a longer side of `THUMBNAIL_SIDE` px."""
     import cv2
 
-    size = thumbnail_size(*image.shape[1::-1], THUMBNAIL_SIDE)
+    size = thumbnail_size(image.shape[1], image.shape[0], THUMBNAIL_SIDE)
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
 
