@@ -116,7 +116,7 @@ class SfmCameras(Backend):
         rotating = solve_rotations(tracks, k, self.seed, fixed=fixed)
         if rotating is not None:
             figures = replace(figures, parallax=rotating.parallax)
-            if rotating.parallax < ROTATING_DEGREES:
+            if rotating.angle < ROTATING_DEGREES and rotating.parallax < MAYBE_ROTATING_DEGREES:
                 return _rotating_solution(rotating, k, figures, scene)
 
         with scratch_folder() as folder:

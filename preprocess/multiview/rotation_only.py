@@ -37,12 +37,14 @@ class RotationSolution:
         parallax: degrees, the residual as an angle: its 80th percentile over the tracks, at the
             gap of frames where that is largest. At a focal length of at most the guess: a longer
             one, which a clip that does not rotate may give, makes any residual a small angle.
+        angle: degrees, the same at the focal length found.
     """
 
     focal: float
     rotations: Float[np.ndarray, "frames 3 3"]
     error: float
     parallax: float
+    angle: float
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,9 @@ def solve_rotations(
         if np.abs(step[:-1]).max() < 1e-7 and abs(change) < 1e-6:
             break
     error, residual = _errors(pairs, rotations, focal)
-    parallax = float(np.degrees(np.arctan(residual / min(focal, focal_guess))))
-    return RotationSolution(float(focal), rotations @ rotations[0].T, error, parallax)
+    shortest = min(focal, focal_guess)
+    parallax, angle = (float(np.degrees(np.arctan(residual / f))) for f in (shortest, focal))
+    return RotationSolution(float(focal), rotations @ rotations[0].T, error, parallax, angle)
 
 
 def rotation_parallax(tracks: Tracks, cameras: Cameras, seed: int = 0) -> float | None:
