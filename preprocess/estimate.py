@@ -155,6 +155,8 @@ def _declared(config: PreprocessConfig) -> tuple[float, int, int, int] | None:
     path = config.video
     if path.is_dir() or not path.is_file() or path.suffix.lower() in IMAGE_SUFFIXES:
         files = source_files(path)
+        if not files:
+            return None
         with opened_image(files[0]) as image:
             width, height = image.size
         return len(files) / config.folder_fps, len(files), width, height

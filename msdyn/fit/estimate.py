@@ -30,17 +30,17 @@ class _Bytes:
     """Per pixel of all frames at the size of the fit: images, depth, confidence, masks."""
     pixel_of_scene: float = 5
     """Per pixel of all frames at the size of the scene, where that is another: depth, masks."""
-    pixel: float = 2000
+    pixel: float = 1400
     """Per pixel of a frame: images and maps of the parts of the initialisation."""
     track_of_frame: float = 150
     """Per track on an object and frame."""
-    candidate_of_frame: float = 100
+    candidate_of_frame: float = 50
     """Per candidate for a moving Gaussian and frame, while its life span is sought."""
     gaussian: float = 1000
     """Per Gaussian: parameters, gradients, Adam's moments, the copy to go back to, rendering."""
     motion_float: float = 24
     """Per number of a moving Gaussian's own trajectory or weights, in the same copies."""
-    pixel_of_batch: float = 150
+    pixel_of_batch: float = 100
     """Per pixel of the frames of a step."""
     stored_static: float = 240
     """On the disk per static Gaussian: checkpoint and sequence."""

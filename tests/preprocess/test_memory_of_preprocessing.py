@@ -61,6 +61,8 @@ def test_a_file_that_cannot_be_read_has_no_estimate(tmp_path, content):
     config = PreprocessConfig(tmp_path / "clip.mp4", max_memory="1M")
     assert expected_clip(config) is None
     announce_preprocessing(config)
+    (tmp_path / "empty").mkdir()
+    assert expected_clip(replace(config, video=tmp_path / "empty")) is None
 
 
 def test_larger_clips_take_more():
