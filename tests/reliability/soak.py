@@ -23,6 +23,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -167,7 +168,11 @@ def _through(name: str, source: Path, scene: Path, wrong: list[str]) -> dict[str
     def call(main: Callable[..., int], *arguments: object, codes: tuple[int, ...] = (0,)) -> int:
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = exit_code(main, arguments)
+            try:
+                code = exit_code(main, arguments)
+            except Exception:  # a bug, after which the soak goes on
+                traceback.print_exc()
+                code = 1
         lines = [line for line in err.getvalue().splitlines() if line.startswith("error: ")]
         if code not in codes or len(lines) != (code != 0) or "Traceback" in err.getvalue():
             module = main.__module__.rpartition(".")[2]
