@@ -43,7 +43,7 @@ from msdyn.io import write_video  # noqa: E402
 from msdyn.locks import LOCK  # noqa: E402
 from msdyn.synthetic import make_scene, render_truth  # noqa: E402
 
-__all__ = ["MEGABYTES_PER_ROUND", "Round", "faults", "slope"]
+__all__ = ["MEGABYTES_PER_ROUND", "Round", "faults", "measured", "slope"]
 
 MEGABYTES_PER_ROUND = 0.5
 """Limit of the growth of memory."""
@@ -65,7 +65,8 @@ class Round:
         descriptors, threads, children, temporary: open files, threads, child processes, and files
             in the temporary folder.
         digests: of results of the clips that are the same in every round.
-        state: of the process: signal handlers, current folder, environment.
+        state: digests of signal handlers, current folder and environment; the first round's are
+            those to compare with, as libraries change them when they are imported.
         wrong: unexpected exit codes and messages, and files that only a running command has.
     """
 
@@ -111,7 +112,6 @@ def faults(rounds: Sequence[Round]) -> list[str]:
 def rounds_of(folder: Path, seconds: float) -> Iterator[Round]:
     """Go through the batch until the time is over; yield what is there after each round."""
     sources = _write_sources(folder / "sources")
-    before = _state()
     end, number = time.monotonic() + seconds, 0
     while number < SETTLED or time.monotonic() < end:
         start = time.monotonic()
@@ -129,10 +129,7 @@ def rounds_of(folder: Path, seconds: float) -> Iterator[Round]:
         ]
         shutil.rmtree(work)
         number += 1
-        if number == 1:  # what libraries set when they are imported
-            before = _state()
-        wrong += [f"{key}: changed" for key, value in _state().items() if before[key] != value]
-        yield _measured(number, time.monotonic() - start, digests, wrong)
+        yield measured(number, time.monotonic() - start, digests, wrong)
 
 
 def _write_sources(folder: Path) -> dict[str, Path]:
@@ -213,7 +210,8 @@ def _state() -> dict[str, str]:
     }
 
 
-def _measured(number: int, seconds: float, digests: dict[str, str], wrong: list[str]) -> Round:
+def measured(number: int, seconds: float, digests: dict[str, str], wrong: list[str]) -> Round:
+    """Return what the process has now."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

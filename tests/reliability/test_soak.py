@@ -3,15 +3,21 @@
 The seconds are those of MSDYN_SOAK, 7200 by default.
 """
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 
 import pytest
 import soak
+from commands import exit_code
 from soak import Round, faults
+
+from msdyn.cli import export, fit, preprocess, render
 
 SECONDS = float(os.environ.get("MSDYN_SOAK", "7200"))
 
@@ -46,6 +52,29 @@ def test_what_stays_or_shrinks_is_no_fault():
     assert faults(rounds(20)) == []
     noise = {"memory": lambda number: 800 + number % 3 * 40, "threads": lambda number: 4}
     assert faults(rounds(30, **noise)) == []
+
+
+def test_quick_commands_leave_nothing_behind(fitted_plane_scene, tmp_path, monkeypatch):
+    """A few rounds of what takes no time, in the process of the tests."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    scene = tmp_path / "scene"
+    shutil.copytree(fitted_plane_scene, scene)
+    (tmp_path / "damaged.mp4").write_bytes(b"\0" * 100)
+    found = []
+    for number in range(1, 5):
+        codes = [
+            exit_code(render.main, [scene, "--time", "0.5", "--out", scene / "middle.png"]),
+            exit_code(export.main, [scene, "--format", "ply"]),
+            exit_code(render.main, [scene, "--time", "2"]),
+            exit_code(preprocess.main, [tmp_path / "damaged.mp4", "--out", tmp_path / "other"]),
+            exit_code(fit.main, [tmp_path, "--device", "cpu"]),
+        ]
+        wrong = [] if codes == [0, 0, 2, 2, 2] else [f"codes {codes}"]
+        wrong += [path.name for path in scene.rglob(".*") if path.is_file()]
+        digest = hashlib.sha256((scene / "middle.png").read_bytes()).hexdigest()
+        found.append(soak.measured(number, 0.0, {"middle.png": digest}, wrong))
+    assert faults(found) == []
 
 
 @pytest.mark.reliability
