@@ -30,7 +30,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from scipy.stats import linregress
 
 # It is run as a script, where pytest does not set the path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -97,8 +96,9 @@ def growth(rounds: Sequence[Round]) -> tuple[float, float]:
     warm = rounds[WARM:]
     if len(warm) < 4:
         return 0.0, 0.0
-    line = linregress([r.number for r in warm], [r.memory for r in warm])
-    return float(line.slope), float(line.stderr)
+    numbers, memory = [r.number for r in warm], [r.memory for r in warm]
+    line, covariance = np.polyfit(numbers, memory, 1, cov=True)
+    return float(line[0]), float(np.sqrt(covariance[0, 0]))
 
 
 def faults(rounds: Sequence[Round]) -> list[str]:
