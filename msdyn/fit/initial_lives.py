@@ -111,7 +111,7 @@ def estimate_lives(
     spans, pixel = np.zeros((count, 2)), np.full((count, len(frames)), -1, np.int32)
     size = max(1, _BLOCK // len(frames))
     blocks = [np.arange(a, min(a + size, count)) for a in range(0, count, size)]
-    with Progress("life spans", len(blocks) * len(frames), unit="frame") as progress:
+    with Progress("life spans", len(blocks) * len(frames)) as progress:
         for rows in blocks:
             block = candidates.select(rows)
             evidence, seen_at = evidence_of(block, progress)

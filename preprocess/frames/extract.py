@@ -90,7 +90,8 @@ def write_frames(video: Path, directory: Path, options: FrameOptions) -> dict[st
         raise InputError(
             f"{video}: one of its {len(source.seconds)} frames is left; raise --fps or --max-frames"
         )
-    blank = np.flatnonzero(source.thumbnails[chosen].std(axis=(1, 2)) < MIN_CONTRAST).tolist()
+    contrast = np.array([source.thumbnails[frame].std() for frame in chosen])
+    blank = np.flatnonzero(contrast < MIN_CONTRAST).tolist()
     width, height = _fit_size(source.width, source.height, options.long_side)
     if min(width, height) < MIN_SIDE:
         raise InputError(

@@ -8,6 +8,7 @@ rotating from moving cameras before structure from motion is run.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ PAIR_TRACKS = 120  # tracks used of each pair of frames
 MIN_PAIR_TRACKS = 20
 SOFT_PX = 1.0  # scale of the Cauchy loss
 ITERATIONS = 40
+BLOCK = 100  # pairs at a time, so that memory does not grow with the clip: a match takes 1 KB
 FOCAL_PRIOR = 0.5  # standard deviation of the focal length about its guess, as a share of it
 
 
@@ -121,7 +123,8 @@ def _errors(
     pairs: _Pairs, rotations: Float[np.ndarray, "frames 3 3"], focal: float
 ) -> tuple[float, float]:
     """Return the error and the parallax of a `RotationSolution`, both in px."""
-    error = np.linalg.norm(_residual(pairs, rotations, focal)[0], axis=1)
+    residuals = [_residual(block, rotations, focal)[0] for block in _blocks(pairs)]
+    error = np.linalg.norm(np.concatenate(residuals), axis=1)
     gap = (pairs.second - pairs.first)[pairs.pair]
     parallax = max(float(np.percentile(error[gap == g], 80)) for g in np.unique(gap))
     return float(np.median(error)), parallax
@@ -161,6 +164,22 @@ def _match_pairs(tracks: Tracks, intrinsics: Float[np.ndarray, "3 3"], seed: int
         (tracks.look_up(index, first[pair])[0].astype(np.float64) - centre) * scale,
         (tracks.look_up(index, second[pair])[0].astype(np.float64) - centre) * scale,
     )
+
+
+def _blocks(pairs: _Pairs) -> Iterator[_Pairs]:
+    """Yield blocks of the pairs, one after another."""
+    ends = np.append(pairs.start[1:], len(pairs.pair))
+    for first in range(0, len(pairs.start), BLOCK):
+        block = slice(first, first + BLOCK)
+        matches = slice(pairs.start[first], ends[block][-1])
+        yield _Pairs(
+            pairs.first[block],
+            pairs.second[block],
+            pairs.start[block] - pairs.start[first],
+            pairs.pair[matches] - first,
+            pairs.a[matches],
+            pairs.b[matches],
+        )
 
 
 def _chain(pairs: _Pairs, frames: int, focal: float) -> Float[np.ndarray, "frames 3 3"]:
@@ -204,25 +223,8 @@ def _step(
     fixed: bool,
 ) -> Float[np.ndarray, " parameters"]:
     """Return a Gauss-Newton step [3 T + 1]: rotation vectors (from the left), log focal length."""
-    residual, rotated, relative = _residual(pairs, rotations, focal)
-    weight = 1 / (1 + (residual**2).sum(1) / SOFT_PX**2)
-    slope = rotated[:, :2] / rotated[:, 2:]
-    by_ray = np.zeros((len(rotated), 2, 3))  # d pixel / d rotated ray
-    by_ray[:, 0, 0] = by_ray[:, 1, 1] = focal / rotated[:, 2]
-    by_ray[:, :, 2] = -focal * slope / rotated[:, 2:]
-    rays = _rays(pairs.a, focal)
-    rays_by_log_focal = np.concatenate([-pairs.a / focal, np.zeros((len(rays), 1))], axis=1)
-    jacobian = np.concatenate(
-        [
-            by_ray @ relative @ _skew(rays),  # by the first camera: R_b (exp(w) R_a)^T ray
-            -by_ray @ _skew(rotated),  # by the second camera
-            (focal * slope)[..., None] + by_ray @ relative @ rays_by_log_focal[..., None],
-        ],
-        axis=2,
-    )  # [M, 2, 7]
-    weighted = weight[:, None, None] * jacobian
-    hessians = np.add.reduceat(weighted.swapaxes(1, 2) @ jacobian, pairs.start)  # [R, 7, 7]
-    gradients = np.add.reduceat((weighted * residual[..., None]).sum(1), pairs.start)
+    parts = [_normal_equations(block, rotations, focal) for block in _blocks(pairs)]
+    hessians, gradients = (np.concatenate(part) for part in zip(*parts, strict=True))
 
     size = 3 * len(rotations) + 1
     columns = np.concatenate(
@@ -242,6 +244,31 @@ def _step(
     diagonal = np.arange(size)
     hessian[diagonal, diagonal] += 1e-6 * hessian[diagonal, diagonal] + 1e-9
     return -np.linalg.solve(hessian, gradient)
+
+
+def _normal_equations(
+    pairs: _Pairs, rotations: Float[np.ndarray, "frames 3 3"], focal: float
+) -> tuple[Float[np.ndarray, "pairs 7 7"], Float[np.ndarray, "pairs 7"]]:
+    """Return Hessian and gradient of each pair by both rotations and the log focal length."""
+    residual, rotated, relative = _residual(pairs, rotations, focal)
+    weight = 1 / (1 + (residual**2).sum(1) / SOFT_PX**2)
+    slope = rotated[:, :2] / rotated[:, 2:]
+    by_ray = np.zeros((len(rotated), 2, 3))  # d pixel / d rotated ray
+    by_ray[:, 0, 0] = by_ray[:, 1, 1] = focal / rotated[:, 2]
+    by_ray[:, :, 2] = -focal * slope / rotated[:, 2:]
+    rays = _rays(pairs.a, focal)
+    rays_by_log_focal = np.concatenate([-pairs.a / focal, np.zeros((len(rays), 1))], axis=1)
+    jacobian = np.concatenate(
+        [
+            by_ray @ relative @ _skew(rays),  # by the first camera: R_b (exp(w) R_a)^T ray
+            -by_ray @ _skew(rotated),  # by the second camera
+            (focal * slope)[..., None] + by_ray @ relative @ rays_by_log_focal[..., None],
+        ],
+        axis=2,
+    )  # [M, 2, 7]
+    weighted = weight[:, None, None] * jacobian
+    hessians = np.add.reduceat(weighted.swapaxes(1, 2) @ jacobian, pairs.start)
+    return hessians, np.add.reduceat((weighted * residual[..., None]).sum(1), pairs.start)
 
 
 def _skew(v: Float[np.ndarray, "count 3"]) -> Float[np.ndarray, "count 3 3"]:

@@ -15,6 +15,7 @@ from msdyn.preprocess.cameras.camera_motion import background_motion
 from msdyn.preprocess.cameras.explained import explained_share
 from msdyn.preprocess.cameras.reliability import CameraFigures, judge_cameras
 from msdyn.preprocess.contracts import SparsePoints
+from msdyn.preprocess.multiview import rotation_only
 from msdyn.preprocess.multiview.absolute_pose import interpolate_cameras
 from msdyn.preprocess.multiview.rotation_only import solve_rotations
 from msdyn.preprocess.multiview.triangulation import (
@@ -207,6 +208,44 @@ def test_a_shifted_camera_leaves_parallax_that_turning_does_not_explain():
     tracks, _ = turning_tracks(noise=0.0, shift=0.5)
     solved = solve_rotations(tracks, middle(280))
     assert solved is not None and solved.parallax > 1
+
+
+@pytest.mark.parametrize("block", [1, 7, 50])
+def test_rotations_in_blocks_of_pairs_are_the_same(monkeypatch, block):
+    tracks, _ = turning_tracks(noise=0.3, shift=0.1)
+    monkeypatch.setattr(rotation_only, "BLOCK", 10**6)
+    whole = solve_rotations(tracks, middle(350))
+    monkeypatch.setattr(rotation_only, "BLOCK", block)
+    parts = solve_rotations(tracks, middle(350))
+    assert whole is not None and parts is not None
+    np.testing.assert_array_equal(parts.rotations, whole.rotations)
+    assert (parts.focal, parts.error, parts.parallax) == (whole.focal, whole.error, whole.parallax)
+
+
+def test_a_step_takes_as_much_memory_for_four_times_the_pairs(monkeypatch):
+    tracks, _ = turning_tracks(noise=0.3)
+    pairs = rotation_only._match_pairs(tracks, middle(280), 0)
+    assert pairs is not None
+    count, matches = len(pairs.start), len(pairs.pair)
+    four = rotation_only._Pairs(
+        np.tile(pairs.first, 4),
+        np.tile(pairs.second, 4),
+        np.concatenate([pairs.start + i * matches for i in range(4)]),
+        np.concatenate([pairs.pair + i * count for i in range(4)]),
+        np.tile(pairs.a, (4, 1)),
+        np.tile(pairs.b, (4, 1)),
+    )
+    monkeypatch.setattr(rotation_only, "BLOCK", 10)
+
+    def peak(some):
+        rotations = np.tile(np.eye(3), (30, 1, 1))
+        tracemalloc.start()
+        rotation_only._step(some, rotations, 280, 280, fixed=False)
+        highest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return highest
+
+    assert (peak(four) - peak(pairs)) / (3 * matches) < 60  # bytes a match; at once 860
 
 
 def test_no_shared_tracks_no_rotations():
