@@ -83,7 +83,7 @@ class FitData:
     @property
     def visible_tracks(self) -> LiftedTracks:
         """Tracks that are visible in a fitted frame."""
-        return self.tracks.select(np.flatnonzero(self.tracks.visible.any(1)))
+        return self.tracks.seen()
 
     def with_object_depth(self, correction: ObjectDepth) -> FitData:
         """Return the data with corrected depth of the objects in the fitted frames."""

@@ -85,7 +85,7 @@ def build_hierarchy(
             raise InputError(f"{name}: expected at least 1, got {value}")
     if not 0 <= canonical < tracks.num_frames:
         raise InputError(f"canonical: expected 0 to {tracks.num_frames - 1}, got {canonical}")
-    tracks = tracks.select(np.flatnonzero(tracks.visible.any(1)))
+    tracks = tracks.seen()
     objects = np.unique(tracks.object)
     indices = [np.flatnonzero(tracks.object == instance) for instance in objects]
     whole = [_Cluster.of_object(tracks, index, canonical) for index in indices]

@@ -65,6 +65,11 @@ class LiftedTracks:
             self.xy[index],
         )
 
+    def seen(self) -> LiftedTracks:
+        """Return the tracks that are visible in some frame; these, without a copy, if all are."""
+        visible = self.visible.any(1)
+        return self if visible.all() else self.select(np.flatnonzero(visible))
+
     def frames(self, index: Int[np.ndarray, " chosen"]) -> LiftedTracks:
         """Return the tracks in some of the frames, without those not visible in any of them."""
         kept = self.visible[:, index].any(1)

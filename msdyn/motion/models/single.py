@@ -65,7 +65,7 @@ def build_single(
     """
     if patterns < 1:
         raise InputError(f"k: expected at least 1, got {patterns}")
-    tracks = tracks.select(np.flatnonzero(tracks.visible.any(1)))
+    tracks = tracks.seen()
     weights = np.where(tracks.visible, tracks.confidence.clip(1e-3), 0.0)
     points = np.zeros((len(tracks), 3))
     noise = [0.0]
