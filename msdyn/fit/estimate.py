@@ -51,7 +51,9 @@ class _Bytes:
     stored_pixel_of_clip: float = 0
     """On the disk per pixel of all frames, while the fit runs."""
     preview_pixel: float = 25
-    """Per pixel of a frame: previews and report."""
+    """Per pixel of a frame: previews."""
+    report: float = 400e3
+    """On the disk: report, log and the shared patterns of the motion."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def estimate_fit(size: FitSize, config: FitConfig) -> Estimate:
     stepping = b.gaussian * end.all + b.motion_float * end.moving * own
     stepping += b.pixel_of_batch * batch * fitted
     disk = b.stored_static * end.static + (b.stored_moving + b.stored_float * own) * end.moving
-    disk += b.stored_pixel_of_clip * frames * fitted + b.preview_pixel * pixels
+    disk += b.stored_pixel_of_clip * frames * fitted + b.preview_pixel * pixels + b.report
     s = _SECONDS
     seconds = s.start + s.pixel_of_clip * frames * pixels + s.track_of_frame * size.tracks * frames
     seconds += s.candidate_of_frame * candidates * frames

@@ -69,7 +69,7 @@ def test_smaller_options_take_less():
 
 def test_what_is_named_fits():
     """The refused command with the named option is not refused again."""
-    large, limit = replace(SIZE, frames=200, width=1920, height=1080), "8G"
+    large, limit = replace(SIZE, frames=200, width=1920, height=1080), "4G"
     assert estimate_fit(large, preset("quick")).memory > bytes_of(limit)
     named = next(
         name

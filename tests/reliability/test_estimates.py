@@ -52,8 +52,8 @@ def test_a_real_limit_ends_a_fit_that_resumes_with_a_greater_one(video, tmp_path
         pass
     scene = tmp_path / f"{video.stem}_24_192"
     script = (
-        "import sys\nfrom msdyn.fit import estimate\n"
-        "estimate._BYTES = estimate._Bytes(*[1.0] * 12)\n"
+        "import sys\nfrom dataclasses import fields\nfrom msdyn.fit import estimate\n"
+        "estimate._BYTES = estimate._Bytes(*[1.0 for _ in fields(estimate._Bytes)])\n"
         "from msdyn.cli.fit import main\nsys.exit(main())\n"
     )
 
