@@ -103,7 +103,7 @@ def test_loops_and_stages_end_beyond_the_limit(held):
 
 
 def test_the_memory_of_this_process():
-    with limited_memory("0.001M"), pytest.raises(ResourceError, match="MB of memory are in use"):
+    with limited_memory("0.001M"), pytest.raises(ResourceError, match="[MG]B of memory are in use"):
         require_memory()
     with limited_memory("900000T"):
         require_memory()

@@ -18,6 +18,7 @@ with `process`, measured on the smallest.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -58,7 +59,7 @@ class Measured:
 
     Attributes:
         memory: bytes that it held at most, without those of files.
-        disk: bytes of its results.
+        disk: bytes of its results, and at most of files without a name that it had open.
         seconds: from its start to its end.
         processor: seconds of all cores together.
     """
@@ -97,17 +98,29 @@ def measure(module: str, arguments: Sequence[str], result: Path) -> Measured:
     code = f"import sys; from msdyn.cli.{module} import main; sys.exit(main())"
     begin = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.DEVNULL)
-    most, spent = 0, 0.0
+    most, unnamed, spent = 0, 0, 0.0
     while process.poll() is None:
         most = max(most, held_memory(process.pid) or 0)
+        unnamed = max(unnamed, _unnamed_files(process.pid))
         spent = _processor_seconds(process.pid) or spent
         time.sleep(_PERIOD)
     seconds = time.perf_counter() - begin
     if process.returncode not in (0, 3):
         raise RuntimeError(f"msdyn-{module} {' '.join(arguments)}: code {process.returncode}")
     files = [result] if result.is_file() else [f for f in result.rglob("*") if f.is_file()]
-    disk = sum(file.stat().st_size for file in files)
+    disk = unnamed + sum(file.stat().st_size for file in files)
     return Measured(most, disk, round(seconds, 1), round(spent, 1))
+
+
+def _unnamed_files(process: int) -> int:
+    """Return the bytes of files that a process has open and that have no name any more."""
+    total = 0
+    with contextlib.suppress(OSError):
+        for entry in Path(f"/proc/{process}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if int(entry.name) > 2 and str(entry.readlink()).endswith(" (deleted)"):
+                    total += entry.stat().st_size
+    return total
 
 
 def _processor_seconds(process: int) -> float | None:

@@ -26,16 +26,14 @@ class _Bytes:
 
     process: float = 405e6
     """Python, its packages and compiled kernels."""
-    pixel_of_clip: float = 9
-    """Per pixel of all frames at the size of the fit: images, depth, confidence, masks."""
-    pixel_of_scene: float = 5
-    """Per pixel of all frames at the size of the scene, where that is another: depth, masks."""
     pixel: float = 1400
     """Per pixel of a frame: images and maps of the parts of the initialisation."""
     track_of_frame: float = 150
     """Per track on an object and frame."""
-    candidate_of_frame: float = 50
+    candidate_of_frame: float = 4
     """Per candidate for a moving Gaussian and frame, while its life span is sought."""
+    candidate_at_a_time: float = 50
+    """The same, of those that are compared at a time."""
     gaussian: float = 1000
     """Per Gaussian: parameters, gradients, Adam's moments, the copy to go back to, rendering."""
     motion_float: float = 24
@@ -48,8 +46,13 @@ class _Bytes:
     """The same per moving Gaussian."""
     stored_float: float = 16
     """The same per number of its own trajectory."""
-    stored_pixel_of_clip: float = 0
-    """On the disk per pixel of all frames, while the fit runs."""
+    stored_pixel_of_clip: float = 13
+    """On the disk, while the fit runs, per pixel of all frames at its size: images, masks, depth.
+
+    They are in files without a name, which end with the fit.
+    """
+    stored_pixel_of_scene: float = 5
+    """The same while it starts, at the size of the scene."""
     preview_pixel: float = 25
     """Per pixel of a frame: previews."""
     report: float = 400e3
@@ -74,6 +77,8 @@ class _Seconds:
 _BYTES, _SECONDS = _Bytes(), _Seconds()
 _CANDIDATES = 4
 """Candidates per moving Gaussian (`initialize.py`)."""
+_AT_A_TIME = 1_500_000
+"""Candidates times frames that are compared at a time (`initial_lives.py`)."""
 _SAMPLED_FRAMES = 64
 """Frames from which candidates are sampled."""
 _KEPT = 0.35
@@ -142,14 +147,15 @@ def estimate_fit(size: FitSize, config: FitConfig) -> Estimate:
     candidates = candidates if config.life_spans == "on" else 0
     own = _own_numbers(config, frames)
     b, batch = _BYTES, min(config.batch, frames)
-    common = b.process + frames * b.pixel_of_clip * fitted + b.pixel * fitted
-    common += frames * b.pixel_of_scene * pixels if fitted < pixels else 0
+    common = b.process + b.pixel * fitted
     common += b.track_of_frame * size.tracks * frames
     initialising = b.candidate_of_frame * candidates * frames + b.motion_float * start.moving * own
+    initialising += b.candidate_at_a_time * min(_AT_A_TIME, candidates * frames)
     stepping = b.gaussian * end.all + b.motion_float * end.moving * own
     stepping += b.pixel_of_batch * batch * fitted
     disk = b.stored_static * end.static + (b.stored_moving + b.stored_float * own) * end.moving
-    disk += b.stored_pixel_of_clip * frames * fitted + b.preview_pixel * pixels + b.report
+    disk += frames * (b.stored_pixel_of_clip * fitted + b.stored_pixel_of_scene * pixels)
+    disk += b.preview_pixel * pixels + b.report
     s = _SECONDS
     seconds = s.start + s.pixel_of_clip * frames * pixels + s.track_of_frame * size.tracks * frames
     seconds += s.candidate_of_frame * candidates * frames

@@ -25,6 +25,7 @@ ALLOWED = {
     # Files of our own package, or of the system.
     "msdyn/jit.py read_bytes": "our own source",
     "msdyn/writing/processes.py read_text": "/proc",
+    "msdyn/machine_limits.py read_text": "/proc and /sys/fs/cgroup",
     "msdyn/cli/help.py read_text": "/proc",
     "msdyn/plugins.py read_text": "modules of Python, which are imported when they are used",
     "msdyn/view/page.py read_text": "files of our package and of viser's",
