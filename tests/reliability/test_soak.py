@@ -24,7 +24,7 @@ SECONDS = float(os.environ.get("MSDYN_SOAK", "7200"))
 
 def rounds(count, **changes):
     """Return rounds of which those from the fourth on differ by `changes`, functions of numbers."""
-    first = Round(1, 1.0, 800.0, 10, 5, 0, 2, {"a": "1"}, {"signals": "x"}, [])
+    first = Round(1, 1.0, 800.0, 200.0, 10, 5, 0, 2, {"a": "1"}, {"signals": "x"}, [])
     each = [replace(first, number=number) for number in range(1, count + 1)]
     for name, change in changes.items():
         each[3:] = [replace(r, **{name: change(r.number)}) for r in each[3:]]
@@ -36,10 +36,8 @@ def rounds(count, **changes):
     [
         ({"threads": lambda number: number}, "threads: 5 after round 3, later up to 20"),
         ({"descriptors": lambda number: 11}, "descriptors: 10 after round 3, later up to 11"),
-        (
-            {"memory": lambda number: 800 + number},
-            "memory: grows by 1.00 MB per round (standard error 0.00)",
-        ),
+        ({"in_use": lambda number: 200 + number}, "in_use: grows by 1.00 MB per round"),
+        ({"resident": lambda number: 800 + 9 * number}, "resident: grows by 9.00 MB per round"),
         ({"digests": lambda number: {"a": "2"}}, "a: other bytes in rounds [4, "),
         ({"digests": lambda number: {}}, "a: other bytes in rounds [4, "),
         ({"state": lambda number: {"signals": "y"}}, "signals: changed in rounds [4, "),
@@ -54,7 +52,8 @@ def test_what_grows_or_changes_is_found(changes, line):
 def test_what_stays_or_shrinks_is_no_fault():
     assert faults(rounds(20)) == []
     noise = {
-        "memory": lambda number: 800 + number % 3 * 40 + number / 10,
+        "resident": lambda number: 800 + number % 3 * 40 + number,
+        "in_use": lambda number: 200 + number % 2 + number / 10,
         "threads": lambda number: 4,
     }
     assert faults(rounds(30, **noise)) == []
