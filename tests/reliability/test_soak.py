@@ -36,7 +36,7 @@ def rounds(count, **changes):
     [
         ({"threads": lambda number: number}, "threads: 5 after round 3, later up to 20"),
         ({"descriptors": lambda number: 11}, "descriptors: 10 after round 3, later up to 11"),
-        ({"in_use": lambda number: 200 + number}, "in_use: grows by 1.00 MB per round"),
+        ({"in_use": lambda number: 200 + 2 * number}, "in_use: grows by 2.00 MB per round"),
         ({"resident": lambda number: 800 + 9 * number}, "resident: grows by 9.00 MB per round"),
         ({"digests": lambda number: {"a": "2"}}, "a: other bytes in rounds [4, "),
         ({"digests": lambda number: {}}, "a: other bytes in rounds [4, "),
