@@ -16,7 +16,13 @@ from typing import Literal
 
 from msdyn.preprocess.contracts import Verdict
 
-__all__ = ["CameraFigures", "is_ambiguous", "judge_cameras"]
+__all__ = [
+    "CameraFigures",
+    "error_limit",
+    "has_few_points",
+    "is_ambiguous",
+    "judge_cameras",
+]
 
 MIN_REGISTERED = 0.8
 MAX_ERROR_PX = 1.2  # for images up to ERROR_SIDE px, and in proportion above
@@ -104,6 +110,16 @@ def judge_cameras(figures: CameraFigures) -> Verdict:
     return Verdict("good") if weak is None else Verdict("usable", *weak)
 
 
+def error_limit(figures: CameraFigures) -> float:
+    """Return the reprojection error, px, up to which cameras fit an image of this size."""
+    return MAX_ERROR_PX * max(1.0, figures.long_side / ERROR_SIDE)
+
+
+def has_few_points(figures: CameraFigures) -> bool:
+    """Return whether the cameras of structure from motion rest on hardly any static points."""
+    return figures.frame_points is not None and figures.frame_points < MIN_FRAME_POINTS
+
+
 def is_ambiguous(figures: CameraFigures) -> bool:
     """Return whether a moving camera was solved, but its focal length or depth is ambiguous.
 
@@ -181,14 +197,14 @@ def _why_unsolved(figures: CameraFigures) -> tuple[str, str] | None:
             f"the cameras of only {figures.registered} of {figures.frames} frames were found",
             FOCAL_CURE,
         )
-    limit = MAX_ERROR_PX * max(1.0, figures.long_side / ERROR_SIDE)
+    limit = error_limit(figures)
     if figures.error > limit:
         return (
             f"the cameras fit badly (reprojection error {figures.error:.2f} px, "
             f"expected at most {limit:.2f})",
             FOCAL_CURE,
         )
-    if figures.frame_points is not None and figures.frame_points < MIN_FRAME_POINTS:
+    if has_few_points(figures):
         return (
             f"the cameras rest on {figures.frame_points} static points per frame: the images are "
             "blurred or without texture, or nothing in them is static",

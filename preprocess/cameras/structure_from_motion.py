@@ -31,6 +31,8 @@ from msdyn.preprocess.cameras.reliability import (
     MAX_PLANAR,
     MIN_REGISTERED,
     CameraFigures,
+    error_limit,
+    has_few_points,
     is_ambiguous,
     judge_cameras,
 )
@@ -58,7 +60,7 @@ from msdyn.progress import Progress
 from msdyn.scene import STATIC, Scene, Tracks
 from msdyn.writing import scratch_folder
 
-__all__ = ["SfmCameras"]
+__all__ = ["SfmCameras", "may_rotate"]
 
 _log = logging.getLogger(__name__)
 
@@ -156,7 +158,7 @@ class SfmCameras(Backend):
         # With a known focal length a plane tells rotation from translation.
         planar_only = planar > MAX_PLANAR and not fixed
         no_parallax = planar_only or figures.angle < MIN_ANGLE_DEGREES
-        if rotating and no_parallax and rotating.parallax < MAYBE_ROTATING_DEGREES:
+        if rotating and no_parallax and may_rotate(rotating, figures):
             return _rotating_solution(rotating, k, figures, scene)
         return _solution(cameras, figures, points)
 
@@ -257,6 +259,18 @@ def _rotating_cameras(
     k = intrinsics.copy()
     k[:2, :2] *= rotating.focal / intrinsics[0, 0]
     return _cameras(k, scene, cam_from_world)
+
+
+def may_rotate(rotating: RotationSolution, figures: CameraFigures) -> bool:
+    """Return whether rotations explain a clip in which structure from motion finds no parallax.
+
+    Where it finds no points either, there is nothing else that does: a long focal length of the
+    rotations is then accepted, if they fit as well as cameras must.
+    """
+    if rotating.parallax < MAYBE_ROTATING_DEGREES:
+        return True
+    fits = rotating.angle < MAYBE_ROTATING_DEGREES and rotating.error < error_limit(figures)
+    return has_few_points(figures) and fits
 
 
 def _rotating_solution(

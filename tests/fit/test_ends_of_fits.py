@@ -9,9 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from small_fits import config
 
 from msdyn.errors import InputError, ResourceError
-from msdyn.fit import FitConfig, Fitter, MotionConfig, fit_scene, preset
+from msdyn.fit import Fitter, fit_scene
 from msdyn.fit.fingerprint import differences, fingerprint
 from msdyn.geometry import Cameras
 from msdyn.scene import (
@@ -25,19 +26,6 @@ from msdyn.scene import (
 )
 from msdyn.sequence import load_sequence
 from msdyn.writing import LOCK, writing_to
-
-
-def config(tmp_path, **changes) -> FitConfig:
-    small = replace(
-        preset("quick"),
-        epochs=8,
-        static_gaussians=200,
-        moving_gaussians=100,
-        device="cpu",
-        motion=MotionConfig(prefit_steps=2),
-        out=tmp_path / "fit",
-    )
-    return replace(small, **changes)
 
 
 def steps(folder):

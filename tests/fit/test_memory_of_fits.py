@@ -4,27 +4,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from small_fits import config
 
 from msdyn.errors import ResourceError
-from msdyn.fit import FitConfig, MotionConfig, fit_scene, preset
+from msdyn.fit import MotionConfig, fit_scene, preset
 from msdyn.fit.estimate import FitSize, announce_fit, estimate_fit, smaller_fits
 from msdyn.memory import bytes_of
 from msdyn.writing import LOCK
 
 SIZE = FitSize(frames=100, width=384, height=288, tracks=2000)
-
-
-def config(tmp_path, **changes) -> FitConfig:
-    small = replace(
-        preset("quick"),
-        epochs=8,
-        static_gaussians=200,
-        moving_gaussians=100,
-        device="cpu",
-        motion=MotionConfig(prefit_steps=2),
-        out=tmp_path / "fit",
-    )
-    return replace(small, **changes)
 
 
 @pytest.mark.parametrize(

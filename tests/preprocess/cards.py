@@ -70,6 +70,20 @@ def placed(
     return np.tile(pose, (frames, 1, 1))
 
 
+def room_of_cards(frames: int) -> list[Card]:
+    """Return the walls and furniture of a room, and one card that moves."""
+    mover = np.concatenate(
+        [placed(-0.5 + 0.08 * i, 0.25, 2.9, yaw=5 * i - 30) for i in range(frames)]
+    )
+    return [
+        Card(9, 7, placed(0, 0, 5, frames=frames), seed=1),
+        Card(6, 5, placed(0, 1.1, 3.2, pitch=75, frames=frames), seed=2),
+        Card(1.0, 1.2, placed(-1.2, -0.2, 3.2, yaw=20, frames=frames), seed=3),
+        Card(0.8, 1.0, placed(1.1, 0.1, 2.8, yaw=-15, frames=frames), seed=4),
+        Card(0.8, 0.9, mover, label=1, seed=9),
+    ]
+
+
 def render(cards: list[Card], cameras: Cameras) -> Rendered:
     """Render cards into every camera."""
     frames, height, width = len(cameras), cameras.height, cameras.width

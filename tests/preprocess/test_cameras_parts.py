@@ -14,10 +14,11 @@ from msdyn.geometry import Cameras, project, transform_points
 from msdyn.preprocess.cameras.camera_motion import background_motion
 from msdyn.preprocess.cameras.explained import explained_share
 from msdyn.preprocess.cameras.reliability import CameraFigures, judge_cameras
+from msdyn.preprocess.cameras.structure_from_motion import may_rotate
 from msdyn.preprocess.contracts import SparsePoints
 from msdyn.preprocess.multiview import rotation_only
 from msdyn.preprocess.multiview.absolute_pose import interpolate_cameras
-from msdyn.preprocess.multiview.rotation_only import solve_rotations
+from msdyn.preprocess.multiview.rotation_only import RotationSolution, solve_rotations
 from msdyn.preprocess.multiview.triangulation import (
     reprojection_error,
     triangulate,
@@ -385,3 +386,25 @@ def test_verdicts(change, grade, words):
             "--cameras files" if change.keys() & {"explained", "frame_points"} else "--depth files"
         )
         assert files in verdict.cure and "--accept-poor" in verdict.cure
+
+
+@pytest.mark.parametrize(
+    ("error", "parallax", "angle", "points", "expected"),
+    [
+        # A clip of a hand-held camera that hardly moves: nothing is triangulated in most frames.
+        (0.26, 1.28, 0.58, 0, True),
+        # The same where points are found: they are the better explanation.
+        (0.26, 1.28, 0.58, 200, False),
+        # Rotations of a long focal length that do not fit, or leave parallax.
+        (4.0, 1.28, 0.58, 0, False),
+        (0.26, 2.5, 1.2, 0, False),
+        (0.26, 0.8, 0.8, 200, True),
+    ],
+)
+def test_rotations_explain_what_structure_from_motion_does_not(
+    error, parallax, angle, points, expected
+):
+    turns = np.tile(np.eye(3), (44, 1, 1))
+    rotating = RotationSolution(717.0, turns, error, parallax, angle)
+    figures = CameraFigures("moving", 384, 44, frame_points=points)
+    assert may_rotate(rotating, figures) == expected

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cards import Card, card_tracks, placed, render, sliding_cameras, write_frames
+from cards import Card, card_tracks, placed, render, room_of_cards, sliding_cameras, write_frames
 from moving import write_scene
 from scipy.spatial.transform import Rotation, Slerp
 
@@ -24,16 +24,7 @@ FRAMES, FOCAL, WIDTH, HEIGHT = 14, 220, 256, 192
 def clip(tmp_path_factory):
     """A camera slides past a room of cards in which one card moves; scene, tracks, truth."""
     cameras = sliding_cameras(FRAMES, FOCAL, WIDTH, HEIGHT, reach=1.2)
-    mover = np.concatenate(
-        [placed(-0.5 + 0.08 * i, 0.25, 2.9, yaw=5 * i - 30) for i in range(FRAMES)]
-    )
-    cards = [
-        Card(9, 7, placed(0, 0, 5, frames=FRAMES), seed=1),
-        Card(6, 5, placed(0, 1.1, 3.2, pitch=75, frames=FRAMES), seed=2),
-        Card(1.0, 1.2, placed(-1.2, -0.2, 3.2, yaw=20, frames=FRAMES), seed=3),
-        Card(0.8, 1.0, placed(1.1, 0.1, 2.8, yaw=-15, frames=FRAMES), seed=4),
-        Card(0.8, 0.9, mover, label=1, seed=9),
-    ]
+    cards = room_of_cards(FRAMES)
     rendered = render(cards, cameras)
     scene = write_frames(tmp_path_factory.mktemp("cards") / "scene", rendered.images)
     return scene, card_tracks(cards, cameras, rendered, 14), rendered, cameras

@@ -8,7 +8,7 @@ from dataclasses import replace
 import imageio.v3 as iio
 import numpy as np
 import pytest
-from cards import Card, placed, render, sliding_cameras, write_frames
+from cards import render, room_of_cards, sliding_cameras, write_frames
 from moving import panning, turn
 from scipy.spatial.transform import Rotation
 
@@ -47,17 +47,7 @@ def rotated_back(cameras, quarters):
 def room():
     """Return images of a camera that moves through a room in which one card moves."""
     cameras = sliding_cameras(FRAMES, FOCAL, WIDTH, HEIGHT, reach=1.2)
-    mover = np.concatenate(
-        [placed(-0.5 + 0.08 * i, 0.25, 2.9, yaw=5 * i - 30) for i in range(FRAMES)]
-    )
-    cards = [
-        Card(9, 7, placed(0, 0, 5, frames=FRAMES), seed=1),
-        Card(6, 5, placed(0, 1.1, 3.2, pitch=75, frames=FRAMES), seed=2),
-        Card(1.0, 1.2, placed(-1.2, -0.2, 3.2, yaw=20, frames=FRAMES), seed=3),
-        Card(0.8, 1.0, placed(1.1, 0.1, 2.8, yaw=-15, frames=FRAMES), seed=4),
-        Card(0.8, 0.9, mover, label=1, seed=9),
-    ]
-    return render(cards, cameras).images
+    return render(room_of_cards(FRAMES), cameras).images
 
 
 @pytest.mark.slow
