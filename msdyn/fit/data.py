@@ -13,11 +13,12 @@ from torch import Tensor
 
 from msdyn.errors import InputError
 from msdyn.fit.frame_maps import FrameMaps, MapFile, positive_median
+from msdyn.fit.motion_tracks import motion_tracks
 from msdyn.fit.object_depth import ObjectDepth
 from msdyn.fit.refine import Refinement, adjust_depth, refine_on_static_tracks
 from msdyn.geometry import Cameras, CameraTensors, Similarity
 from msdyn.progress import track
-from msdyn.scene import IGNORE, LiftedTracks, Scene, lift_tracks
+from msdyn.scene import IGNORE, LiftedObservations, LiftedTracks, Scene, lift_tracks
 
 __all__ = ["FitData", "FrameBatch", "load_fit_data"]
 
@@ -58,8 +59,8 @@ class FitData:
         mask: [T, H, W] uint8, object index.
         cameras: of all frames, in the world of the fit and at its image size.
         on_device: the same, on the device of the images.
-        tracks: lifted tracks on objects in the fitted frames, in the world of the fit and in
-            pixels of its image size.
+        tracks: lifted tracks on objects, all visible in some fitted frame, in the world of the fit
+            and in pixels of its image size.
         fit_from_scene: from the scene's world to the fit's.
         refinement: of the scene's cameras (at the input size, in the scene's world) and depth.
     """
@@ -72,7 +73,7 @@ class FitData:
     mask: FrameMaps
     cameras: Cameras
     on_device: CameraTensors
-    tracks: LiftedTracks
+    tracks: LiftedObservations
     fit_from_scene: Similarity
     refinement: Refinement
 
@@ -80,10 +81,9 @@ class FitData:
     def device(self) -> torch.device:
         return self.rgb.device
 
-    @property
-    def visible_tracks(self) -> LiftedTracks:
-        """Tracks that are visible in a fitted frame."""
-        return self.tracks.seen()
+    def motion_tracks(self) -> LiftedTracks:
+        """Return the tracks from which the motion is initialised, see `motion_tracks.py`."""
+        return motion_tracks(self.tracks, self.mask.shape[1:])
 
     def with_object_depth(self, correction: ObjectDepth) -> FitData:
         """Return the data with corrected depth of the objects in the fitted frames."""
@@ -164,8 +164,8 @@ def load_fit_data(
         seed=seed,
     )
     adjusted = _AdjustedDepth(given.depth, refinement)
-    lifted = lift_tracks(tracks.select(tracks.object > 0), adjusted, given.mask, refinement.cameras)
-    lifted = lifted.frames(frames)
+    moving = tracks.select(tracks.object > 0)
+    lifted = lift_tracks(moving, adjusted, given.mask, refinement.cameras, frames).seen()
     present = set().union(*(np.unique(given.mask[f]).tolist() for f in frames)) - {0, IGNORE}
     untracked = present - set(np.unique(lifted.object).tolist())
     if untracked:
@@ -193,13 +193,7 @@ def load_fit_data(
         FrameMaps(mask, device),
         fit_cameras,
         fit_cameras.tensors(device),
-        LiftedTracks(
-            np.where(lifted.visible[..., None], world.apply(lifted.xyz), 0.0),
-            lifted.visible,
-            lifted.confidence,
-            lifted.object,
-            lifted.xy * scale,
-        ),
+        replace(lifted, xyz=world.apply(lifted.xyz), xy=lifted.xy * scale),
         world,
         refinement,
     )

@@ -52,7 +52,7 @@ def _estimate(
     data: FitData, config: FitConfig, *, correct_depth: bool
 ) -> tuple[TrackedMotion, ObjectDepth]:
     """Estimate the motion once."""
-    tracks = data.visible_tracks
+    tracks = data.motion_tracks()
     objects = np.unique(tracks.object)
     scene = TrackedScene(
         tracks,

@@ -19,10 +19,10 @@ from msdyn.fit.initial_lives import (
 )
 from msdyn.fit.initial_motion import estimate_motion
 from msdyn.fit.object_depth import ObjectDepth
-from msdyn.fit.predicted_start import joined_tracks, predicted_points, predicted_tracks
+from msdyn.fit.predicted_start import predicted_points, predicted_tracks
 from msdyn.fit.sampling import evenly_spaced, sample_frame, subsample
 from msdyn.motion import Motion, TrackedMotion
-from msdyn.scene import IGNORE, LiftedTracks, Timeline, canonical_frame
+from msdyn.scene import IGNORE, LiftedObservations, LiftedTracks, Timeline, canonical_frame
 from msdyn.sequence import Gaussians, GaussianSequence
 
 __all__ = ["initialize"]
@@ -72,10 +72,10 @@ def initialize(
     if predicted is not None:
         tracks = predicted_tracks(predicted, data, rng)
         if config.init == "both":
-            tracks = joined_tracks(data.tracks, tracks)
+            tracks = LiftedObservations.joined([data.tracks, tracks])
         data = replace(data, tracks=tracks)
     tracked, object_depth, data = estimate_motion(data, config)
-    tracks = data.visible_tracks
+    tracks = data.motion_tracks()
     if predicted is None:
         static = _static_gaussians(data, config, rng)
         moving, motion, labels = _moving_gaussians(data, tracks, tracked, config, rng)

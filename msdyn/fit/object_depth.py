@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from msdyn.motion import noise_of_second_differences
-from msdyn.scene import LiftedTracks
+from msdyn.scene import LiftedObservations, LiftedTracks
 
 __all__ = ["ObjectDepth", "ObjectDepthModel", "scale_error"]
 
@@ -113,20 +113,19 @@ class ObjectDepth:
         return result
 
     def correct_tracks(
-        self, tracks: LiftedTracks, centres: Float[np.ndarray, "frames 3"]
-    ) -> LiftedTracks:
+        self, tracks: LiftedObservations, centres: Float[np.ndarray, "frames 3"]
+    ) -> LiftedObservations:
         """Return tracks at corrected depth, moved along their rays.
 
         Args:
             tracks: in the F frames.
             centres: of the cameras.
         """
-        number = np.searchsorted(self.objects, tracks.object)
-        frame = np.arange(tracks.num_frames)
-        log_scale = self._at(tracks.xy, *np.broadcast_arrays(frame[None], number[:, None]))
-        moved = centres + np.exp(log_scale)[..., None] * (tracks.xyz - centres)
-        xyz = np.where(tracks.visible[..., None], moved, tracks.xyz)
-        return LiftedTracks(xyz, tracks.visible, tracks.confidence, tracks.object, tracks.xy)
+        number = np.searchsorted(self.objects, tracks.object)[tracks.track]
+        log_scale = self._at(tracks.xy, tracks.frame, number)
+        centre = centres[tracks.frame]
+        moved = centre + np.exp(log_scale)[:, None] * (tracks.xyz - centre)
+        return replace(tracks, xyz=moved)
 
     def _at(
         self,

@@ -15,10 +15,10 @@ from msdyn.errors import InputError
 from msdyn.fit.data import FitData
 from msdyn.fit.sampling import subsample
 from msdyn.geometry import SH_C0, nearest_pixels, project, transform_points
-from msdyn.scene import LiftedTracks
+from msdyn.scene import LiftedObservations
 from msdyn.sequence import Gaussians, GaussianSequence
 
-__all__ = ["PredictedPoints", "joined_tracks", "predicted_points", "predicted_tracks"]
+__all__ = ["PredictedPoints", "predicted_points", "predicted_tracks"]
 
 _TRACKS = 3000
 """Trajectories per object from which patterns are estimated."""
@@ -45,7 +45,7 @@ class PredictedPoints:
 @torch.no_grad()
 def predicted_tracks(
     predicted: GaussianSequence, data: FitData, rng: np.random.Generator
-) -> LiftedTracks:
+) -> LiftedObservations:
     """Return the trajectories of moving Gaussians of a prediction as lifted tracks.
 
     A point is visible where it projects onto the mask of an object, at about the depth there; its
@@ -64,33 +64,26 @@ def predicted_tracks(
         raise InputError("init: expected moving Gaussians in the prediction, got none")
     limit = _TRACKS * max(1, len(_objects(data)))
     chosen = np.sort(rng.choice(opaque, min(limit, len(opaque)), replace=False))
-    frames = torch.as_tensor(data.frames).float()
-    paths = predicted.paths(torch.from_numpy(chosen), frames).double().numpy().swapaxes(0, 1)
-    count, times = paths.shape[:2]
-    xy, on = np.zeros((count, times, 2)), np.zeros((count, times), int)
+    on = np.zeros((len(chosen), len(data.frames)), np.int16)
+    places = []
     for number, frame in enumerate(data.frames):
-        xy[:, number], on[:, number] = _seen(data, int(frame), paths[:, number])
+        time = torch.tensor([float(frame)])
+        points = predicted.paths(torch.from_numpy(chosen), time)[0].double().numpy()
+        xy, on[:, number] = _seen(data, int(frame), points)
+        rows = np.flatnonzero(on[:, number] > 0)
+        places.append((rows, np.full(len(rows), number), points[rows], xy[rows]))
     labels = _most_frequent(on, _objects(data))
-    visible = (on == labels[:, None]) & (labels > 0)[:, None]
-    kept = visible.any(1)
-    return LiftedTracks(
-        np.where(visible[..., None], paths, 0)[kept],
-        visible[kept],
-        visible[kept].astype(np.float64),
-        labels[kept],
-        xy[kept],
-    )
-
-
-def joined_tracks(first: LiftedTracks, second: LiftedTracks) -> LiftedTracks:
-    """Return two sets of tracks as one."""
-    return LiftedTracks(
-        np.concatenate([first.xyz, second.xyz]),
-        np.concatenate([first.visible, second.visible]),
-        np.concatenate([first.confidence, second.confidence]),
-        np.concatenate([first.object, second.object]),
-        np.concatenate([first.xy, second.xy]),
-    )
+    track, number, xyz, xy = (np.concatenate(values) for values in zip(*places, strict=True))
+    own = on[track, number] == labels[track]
+    return LiftedObservations.from_unordered(
+        len(data.frames),
+        labels,
+        track[own],
+        number[own],
+        xyz[own],
+        xy[own],
+        np.ones(int(own.sum()), np.float32),
+    ).seen()
 
 
 @torch.no_grad()

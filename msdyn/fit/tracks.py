@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Real
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from msdyn.fit.data import FitData
@@ -45,14 +46,18 @@ class TrackSampler:
         self.data = data
         self.seed = seed
         tracks = data.tracks
-        visible = tracks.visible.astype(np.float32)
-        shared = visible.T @ visible  # [F, F] tracks visible in both frames
+        ones = np.ones(len(tracks.track), np.float32)
+        shape = (len(tracks), tracks.num_frames)
+        visible = csr_array((ones, (tracks.track, tracks.frame)), shape=shape)
+        shared = (visible.T @ visible).toarray()  # [F, F] tracks visible in both frames
         np.fill_diagonal(shared, 0)
         # The square root increases the probability of distant frames, which share few tracks.
         self.affinity = np.sqrt(shared)
-        cameras = data.cameras[data.frames]
-        depth = depth_in_camera(cameras.cam_from_world, tracks.xyz.swapaxes(0, 1))
-        self.depth = depth.T.astype(np.float32)  # [N, F]
+        poses = data.cameras.cam_from_world[data.frames]
+        self.depth = np.zeros(len(tracks.track), np.float32)  # of each observation
+        for number, pose in enumerate(poses):
+            own = tracks.at(number)
+            self.depth[own] = depth_in_camera(pose, tracks.xyz[own])
 
     def sample(self, frames: Int[np.ndarray, " frames"], step: int) -> TrackBatch:
         """Return tracks for source frames given by their indices in the clip.
@@ -75,13 +80,14 @@ class TrackSampler:
                 continue
             target = int(rng.choice(len(affinity), p=affinity / affinity.sum()))
             targets[i] = target
-            common = np.flatnonzero(tracks.visible[:, source] & tracks.visible[:, target])
-            common = rng.choice(common, min(_TRACKS, len(common)), replace=False)
-            slots = slice(0, len(common))
-            source_xy[i, slots] = tracks.xy[common, source]
-            target_xy[i, slots] = tracks.xy[common, target]
-            depth[i, slots] = self.depth[common, target]
-            weights[i, slots] = tracks.confidence[common, target]
+            at_source, at_target = tracks.between(source, target)
+            chosen = rng.choice(len(at_source), min(_TRACKS, len(at_source)), replace=False)
+            at_source, at_target = at_source[chosen], at_target[chosen]
+            slots = slice(0, len(chosen))
+            source_xy[i, slots] = tracks.xy[at_source]
+            target_xy[i, slots] = tracks.xy[at_target]
+            depth[i, slots] = self.depth[at_target]
+            weights[i, slots] = tracks.confidence[at_target]
         clip = data.frames[targets]
         device = data.device
 

@@ -3,6 +3,7 @@
 from msdyn.scene.camera_files import parse_cameras, read_cameras, write_cameras
 from msdyn.scene.check import SceneReport, check_scene
 from msdyn.scene.keypoints import Keypoints, read_keypoints, write_keypoints
+from msdyn.scene.lifted import LiftedObservations, LiftedTracks
 from msdyn.scene.npz import save_npz
 from msdyn.scene.scene import (
     IGNORE,
@@ -16,7 +17,7 @@ from msdyn.scene.scene import (
 )
 from msdyn.scene.stages import StageRecord
 from msdyn.scene.timeline import Timeline
-from msdyn.scene.tracks import LiftedTracks, Maps, canonical_frame, lift_scene_tracks, lift_tracks
+from msdyn.scene.tracks import Maps, canonical_frame, lift_scene_tracks, lift_tracks
 from msdyn.scene.tracks2d import Observations, Tracks, read_tracks, write_tracks
 from msdyn.scene.writer import (
     create_scene,
@@ -32,6 +33,7 @@ from msdyn.scene.writer import (
 __all__ = [
     "IGNORE",
     "Keypoints",
+    "LiftedObservations",
     "LiftedTracks",
     "Maps",
     "Observations",

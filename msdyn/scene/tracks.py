@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras, nearest_pixels, transform_points, unproject
+from msdyn.scene.lifted import LiftedObservations, LiftedTracks
 from msdyn.scene.scene import Scene
 from msdyn.scene.tracks2d import Tracks
 
-__all__ = ["LiftedTracks", "Maps", "canonical_frame", "lift_scene_tracks", "lift_tracks"]
+__all__ = ["Maps", "canonical_frame", "lift_scene_tracks", "lift_tracks"]
 
 
 @runtime_checkable
@@ -28,61 +28,7 @@ class Maps(Protocol):
     def __getitem__(self, frame: int | np.integer, /) -> Any: ...
 
 
-@dataclass(frozen=True)
-class LiftedTracks:
-    """Trajectories of points on moving objects, in the world.
-
-    Attributes:
-        xyz: [N, T, 3] world positions; zero where not visible.
-        visible: [N, T] visible, with a known depth on its own object.
-        confidence: [N, T] in [0, 1], zero where not visible.
-        object: [N] 1..K.
-        xy: [N, T, 2] px, the observed image positions.
-    """
-
-    xyz: Float[np.ndarray, "tracks frames 3"]
-    visible: Bool[np.ndarray, "tracks frames"]
-    confidence: Float[np.ndarray, "tracks frames"]
-    object: Int[np.ndarray, " tracks"]
-    xy: Float[np.ndarray, "tracks frames 2"]
-
-    def __len__(self) -> int:
-        return len(self.xyz)
-
-    @property
-    def num_frames(self) -> int:
-        return self.xyz.shape[1]
-
-    def select(
-        self, index: Int[np.ndarray, " chosen"] | Bool[np.ndarray, " tracks"]
-    ) -> LiftedTracks:
-        """Return the tracks at an index array or boolean mask."""
-        return LiftedTracks(
-            self.xyz[index],
-            self.visible[index],
-            self.confidence[index],
-            self.object[index],
-            self.xy[index],
-        )
-
-    def seen(self) -> LiftedTracks:
-        """Return the tracks that are visible in some frame; these, without a copy, if all are."""
-        visible = self.visible.any(1)
-        return self if visible.all() else self.select(np.flatnonzero(visible))
-
-    def frames(self, index: Int[np.ndarray, " chosen"]) -> LiftedTracks:
-        """Return the tracks in some of the frames, without those not visible in any of them."""
-        kept = self.visible[:, index].any(1)
-        return LiftedTracks(
-            self.xyz[kept][:, index],
-            self.visible[kept][:, index],
-            self.confidence[kept][:, index],
-            self.object[kept],
-            self.xy[kept][:, index],
-        )
-
-
-def lift_scene_tracks(scene: Scene) -> LiftedTracks:
+def lift_scene_tracks(scene: Scene) -> LiftedObservations:
     """Lift the moving tracks of a scene directory."""
     tracks = scene.tracks
     return lift_tracks(
@@ -95,7 +41,8 @@ def lift_tracks(
     depths: Maps,
     masks: Maps,
     cameras: Cameras,
-) -> LiftedTracks:
+    frames: Int[np.ndarray, " fitted"] | None = None,
+) -> LiftedObservations:
     """Unproject every visible track point with the depth of its own object.
 
     The depth is the median of the known depths in the 3x3 pixels around the point whose mask index
@@ -107,21 +54,24 @@ def lift_tracks(
         depths: [T, H, W] z-depth, 0 = unknown.
         masks: [T, H, W] object index.
         cameras: one per frame.
+        frames: increasing indices of the F frames to look at; all by default. Those of the
+            observations count these.
 
     Raises:
         InputError: the numbers of depth maps, masks, cameras and frames differ.
     """
-    count, frames = len(tracks), tracks.num_frames
-    if not depths.shape[0] == masks.shape[0] == len(cameras) == frames:
+    count = tracks.num_frames
+    if not depths.shape[0] == masks.shape[0] == len(cameras) == count:
         raise InputError(
-            f"lift_tracks: expected {frames} depths, masks and cameras, "
+            f"lift_tracks: expected {count} depths, masks and cameras, "
             f"got {depths.shape[0]}, {masks.shape[0]} and {len(cameras)}"
         )
+    chosen = np.arange(count) if frames is None else frames
     height, width = depths.shape[1:]
-    xyz = np.zeros((count, frames, 3))
-    visible = np.zeros((count, frames), bool)
+    rows, found, numbers = [np.zeros(0, int)], [np.zeros((0, 3))], [np.zeros(0, int)]
+    image = [np.zeros((0, 2))]
     offsets = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1], indexing="ij"), -1).reshape(-1, 2)
-    for frame in range(frames):
+    for number, frame in enumerate(chosen):
         index, xy = tracks.at(frame)
         row, column, inside = nearest_pixels(xy, height, width)
         index, xy = index[inside], xy[inside].astype(np.float64)
@@ -138,14 +88,19 @@ def lift_tracks(
         has_depth = known > 0
         depth = window[np.arange(len(index)), np.maximum(known - 1, 0) // 2][has_depth]
         points = unproject(cameras.intrinsics[frame], xy[has_depth], depth)
-        xyz[index[has_depth], frame] = transform_points(cameras.world_from_cam[frame], points)
-        visible[index[has_depth], frame] = True
-    return LiftedTracks(
-        xyz,
-        visible,
-        np.where(visible, tracks.confidence, 0.0).astype(np.float64),
+        rows.append(index[has_depth])
+        numbers.append(np.full(len(points), number))
+        found.append(transform_points(cameras.world_from_cam[frame], points))
+        image.append(xy[has_depth])
+    track, number = np.concatenate(rows), np.concatenate(numbers)
+    return LiftedObservations.from_unordered(
+        len(chosen),
         tracks.object.astype(int),
-        tracks.xy.astype(np.float64),
+        track,
+        number,
+        np.concatenate(found),
+        np.concatenate(image),
+        tracks.confidence_of(track, chosen[number]),
     )
 
 

@@ -248,6 +248,12 @@ class Tracks:
         xy[inside], visible[inside] = self.run_xy[index], self.run_visible[index]
         return xy, visible
 
+    def confidence_of(
+        self, rows: Int[np.ndarray, " chosen"], frame: Int[np.ndarray, " chosen"]
+    ) -> Float[np.ndarray, " chosen"]:
+        """Return the confidence of tracks in frames of their runs."""
+        return self.run_confidence[self._offset[rows] + frame]
+
     def observations(self) -> Observations:
         """Return all visible observations of all tracks."""
         track, frame = self._run_indices()

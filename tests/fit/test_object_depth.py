@@ -97,23 +97,23 @@ def test_maps_and_tracks_are_corrected_alike(clip):
     """A corrected track projects to the same pixel, and lies on the corrected map."""
     data = loaded(clip[0])
     rng = np.random.default_rng(0)
-    none = ObjectDepth.none(data.tracks)
+    none = ObjectDepth.none(data.motion_tracks())
     # Maps are corrected at pixel centres, up to 0.7 px from the tracks: the slopes are moderate.
     log_scale = rng.standard_normal(none.log_scale.shape) * [0.05, 0.01, 0.01]
     correction = replace(none, log_scale=log_scale)
     corrected = data.with_object_depth(correction)
     for frame in range(FRAMES):
-        seen = np.flatnonzero(data.tracks.visible[:, frame])
+        seen = data.tracks.at(frame)
         for tracks in (data.tracks, corrected.tracks):
-            local = transform_points(data.cameras.cam_from_world[frame], tracks.xyz[seen, frame])
+            local = transform_points(data.cameras.cam_from_world[frame], tracks.xyz[seen])
             xy = project(data.cameras.intrinsics[frame], local)
-            np.testing.assert_allclose(xy, data.tracks.xy[seen, frame], atol=1e-3)
-        column, row = np.floor(data.tracks.xy[seen, frame]).astype(int).T
-        own = data.mask[frame].numpy()[row, column] == data.tracks.object[seen]
+            np.testing.assert_allclose(xy, data.tracks.xy[seen], atol=1e-3)
+        column, row = np.floor(data.tracks.xy[seen]).astype(int).T
+        own = data.mask[frame].numpy()[row, column] == data.tracks.object[data.tracks.track[seen]]
         factor = corrected.depth[frame].numpy() / data.depth[frame].numpy()
         centre = data.cameras.centres[frame]
-        moved = np.linalg.norm(corrected.tracks.xyz[seen, frame] - centre, axis=1)
-        moved /= np.linalg.norm(data.tracks.xyz[seen, frame] - centre, axis=1)
+        moved = np.linalg.norm(corrected.tracks.xyz[seen] - centre, axis=1)
+        moved /= np.linalg.norm(data.tracks.xyz[seen] - centre, axis=1)
         np.testing.assert_allclose(moved[own], factor[row, column][own], rtol=5e-3)
 
 

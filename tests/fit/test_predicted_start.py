@@ -13,7 +13,7 @@ from msdyn.evaluate import evaluate_tracks
 from msdyn.feedforward.assemble import Pruning, assemble
 from msdyn.feedforward.inference import predict_windows
 from msdyn.fit import Fitter, MotionConfig, preset
-from msdyn.fit.predicted_start import joined_tracks, predicted_tracks
+from msdyn.fit.predicted_start import predicted_tracks
 from msdyn.geometry import project, transform_points
 from msdyn.scene import Scene
 from msdyn.sequence import save_sequence
@@ -69,18 +69,17 @@ def test_trajectories_are_visible_on_their_object_only(scene, truth, tmp_path):
     predicted, data = prediction(scene, tmp_path)
     tracks = predicted_tracks(predicted, data, np.random.default_rng(0))
     assert set(tracks.object) == set(truth.spec.objects) and len(tracks) > 500
-    assert tracks.visible.any(1).all() and tracks.visible.mean() > 0.3
+    assert (tracks.lifetimes > 0).all() and tracks.lifetimes.mean() > 0.3 * FRAMES
     for frame in (0, FRAMES - 1):
-        seen = tracks.visible[:, frame]
-        local = transform_points(data.cameras.cam_from_world[frame], tracks.xyz[seen, frame])
+        seen = tracks.at(frame)
+        local = transform_points(data.cameras.cam_from_world[frame], tracks.xyz[seen])
         xy = project(data.cameras.intrinsics[frame], local)
-        np.testing.assert_allclose(xy, tracks.xy[seen, frame], atol=1e-6)
+        np.testing.assert_allclose(xy, tracks.xy[seen], atol=1e-6)
         column, row = np.floor(xy).astype(int).T
-        assert (data.mask[frame].numpy()[row, column] == tracks.object[seen]).all()
+        mask = data.mask[frame].numpy()[row, column]
+        assert (mask == tracks.object[tracks.track[seen]]).all()
         seen_depth = data.depth[frame].numpy()[row, column]
         assert np.abs(local[:, 2] / seen_depth - 1).max() < 0.1
-    both = joined_tracks(data.tracks, tracks)
-    assert len(both) == len(data.tracks) + len(tracks)
 
 
 def test_an_exact_prediction_is_a_better_start_than_tracks(scene, truth, tmp_path):

@@ -8,8 +8,12 @@ from msdyn.geometry import project, transform_points
 from msdyn.scene import LiftedTracks, Tracks, canonical_frame, lift_scene_tracks, lift_tracks
 
 
+def lift(tracks, scene, depths):
+    return lift_tracks(tracks, depths, scene.masks(), scene.cameras).dense()
+
+
 def test_lifted_points_reproject_and_have_the_objects_depth(plane_scene):
-    lifted = lift_scene_tracks(plane_scene)
+    lifted = lift_scene_tracks(plane_scene).dense()
     assert lifted.visible.all()
     cameras = plane_scene.cameras
     cam = transform_points(cameras.cam_from_world, lifted.xyz.swapaxes(0, 1))
@@ -25,7 +29,7 @@ def test_a_point_next_to_the_silhouette_gets_the_objects_depth(plane_scene):
     visible = np.zeros((2, 6), bool)
     visible[:, 0] = True
     tracks = Tracks.from_dense(xy, visible, visible.astype(float), np.ones(2), np.zeros(2))
-    lifted = lift_tracks(tracks, plane_scene.depths(), plane_scene.masks(), plane_scene.cameras)
+    lifted = lift(tracks, plane_scene, plane_scene.depths())
     assert lifted.visible[:, 0].tolist() == [True, False]
     assert transform_points(plane_scene.cameras.cam_from_world[0], lifted.xyz[:1, 0])[
         0, 2
@@ -41,7 +45,7 @@ def test_points_without_depth_or_outside_the_image_are_not_visible(plane_scene):
     moved = Tracks.from_dense(
         xy, tracks.visible, tracks.confidence, tracks.object, tracks.query_frame
     )
-    lifted = lift_tracks(moved, depths, plane_scene.masks(), plane_scene.cameras)
+    lifted = lift(moved, plane_scene, depths)
     assert not lifted.visible[:, 3].any() and not lifted.visible[0, 1]
     assert lifted.visible[:, 2].all()
     assert (lifted.confidence[:, 3] == 0).all()
@@ -78,6 +82,11 @@ def test_without_tracks_the_canonical_frame_is_the_middle_one():
     assert canonical_frame(tracks_of(np.zeros((0, 7)), [])) == 3
 
 
-def test_frames_can_be_selected():
-    tracks = tracks_of([[1, 0, 0, 0], [0, 1, 0, 1]], [1, 2]).frames(np.array([1, 2, 3]))
-    assert tracks.visible.tolist() == [[True, False, True]] and tracks.object.tolist() == [2]
+def test_only_some_frames_are_lifted(plane_scene):
+    chosen = np.array([1, 4, 5])
+    arguments = (plane_scene.depths(), plane_scene.masks(), plane_scene.cameras)
+    some = lift_tracks(plane_scene.tracks, *arguments, chosen).dense()
+    every = lift_tracks(plane_scene.tracks, *arguments).dense()
+    assert some.num_frames == 3
+    np.testing.assert_array_equal(some.xyz, every.xyz[:, chosen])
+    np.testing.assert_array_equal(some.confidence, every.confidence[:, chosen])
