@@ -15,6 +15,7 @@ import numpy as np
 
 from msdyn.estimates import Estimate, announce
 from msdyn.fit.config import FitConfig
+from msdyn.fit.motion_tracks import MOST_ENTRIES
 from msdyn.scene import IGNORE, Scene
 
 __all__ = ["FitSize", "announce_fit", "estimate_fit", "smaller_fits"]
@@ -29,7 +30,7 @@ class _Bytes:
     pixel: float = 1400
     """Per pixel of a frame: images and maps of the parts of the initialisation."""
     track_of_frame: float = 150
-    """Per track on an object and frame."""
+    """Per track and frame, of the tracks from which the motion is initialised."""
     candidate_of_frame: float = 4
     """Per candidate for a moving Gaussian and frame, while its life span is sought."""
     candidate_at_a_time: float = 50
@@ -148,7 +149,8 @@ def estimate_fit(size: FitSize, config: FitConfig) -> Estimate:
     own = _own_numbers(config, frames)
     b, batch = _BYTES, min(config.batch, frames)
     common = b.process + b.pixel * fitted
-    common += b.track_of_frame * size.tracks * frames
+    entries = min(size.tracks * frames, MOST_ENTRIES)
+    common += b.track_of_frame * entries
     initialising = b.candidate_of_frame * candidates * frames + b.motion_float * start.moving * own
     initialising += b.candidate_at_a_time * min(_AT_A_TIME, candidates * frames)
     stepping = b.gaussian * end.all + b.motion_float * end.moving * own
@@ -157,7 +159,7 @@ def estimate_fit(size: FitSize, config: FitConfig) -> Estimate:
     disk += frames * (b.stored_pixel_of_clip * fitted + b.stored_pixel_of_scene * pixels)
     disk += b.preview_pixel * pixels + b.report
     s = _SECONDS
-    seconds = s.start + s.pixel_of_clip * frames * pixels + s.track_of_frame * size.tracks * frames
+    seconds = s.start + s.pixel_of_clip * frames * pixels + s.track_of_frame * entries
     seconds += s.candidate_of_frame * candidates * frames
     seconds += s.prefit_step * config.motion.prefit_steps
     middle = (start.all + end.all) / 2

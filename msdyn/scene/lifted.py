@@ -116,7 +116,7 @@ class LiftedObservations:
     def dense(self) -> LiftedTracks:
         """Return the tracks as dense arrays over all frames: for few tracks."""
 
-        def dense(values: Shaped[np.ndarray, "observations ..."]) -> Shaped[np.ndarray, "..."]:
+        def dense(values: Shaped[np.ndarray, "observations ..."]) -> Shaped[np.ndarray, ...]:
             result = np.zeros((len(self), self.num_frames, *values.shape[1:]), values.dtype)
             result[self.track, self.frame] = values
             return result
