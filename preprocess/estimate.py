@@ -1,9 +1,9 @@
 """What preprocessing is expected to take, from the size of the clip and the chosen backends.
 
-The constants were fitted to runs on synthetic clips without networks, by
-`tools/calibrate_estimates.py preprocess` (12 to 100 frames, 96x72 to 384x288 px), which also says
-how far the estimates are off. Networks take what their weights and images need on top; that is not
-estimated, and said.
+The constants were fitted to runs on synthetic clips with and without the network for salient
+objects, by `tools/calibrate_estimates.py preprocess` (12 to 100 frames, 96x72 to 384x288 px), which
+also says how far the estimates are off. Other networks take what their weights and images need on
+top; that is not estimated, and said.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from msdyn.errors import MsdynError
 from msdyn.estimates import Estimate, announce
 from msdyn.preprocess.config import PreprocessConfig
 from msdyn.preprocess.frames.sources import IMAGE_SUFFIXES, source_files
+from msdyn.preprocess.masks.saliency import saliency_availability
 from msdyn.preprocess.stages import BACKEND_STAGES, network_names
 from msdyn.reading import opened_image, opened_video
 
@@ -25,6 +26,7 @@ __all__ = [
     "estimate_preprocessing",
     "expected_clip",
     "smaller_clips",
+    "uses_saliency",
 ]
 
 
@@ -32,8 +34,10 @@ __all__ = [
 class _Bytes:
     """Bytes of memory and of disk."""
 
-    process: float = 730e6
-    """Python, its packages, compiled kernels, the network for salient objects."""
+    process: float = 280e6
+    """Python, its packages, compiled kernels."""
+    saliency: float = 450e6
+    """The network for salient objects, where masks by motion use it."""
     frame: float = 0.9e6
     """Per frame: features, matches, tracks."""
     pixel: float = 2400
@@ -96,18 +100,32 @@ def announce_preprocessing(config: PreprocessConfig) -> None:
     besides = f", and the networks for {' and '.join(networks)}" if networks else ""
     announce(
         "preprocessing",
-        estimate_preprocessing(clip),
+        estimate_preprocessing(clip, saliency=uses_saliency(config)),
         config.max_memory,
         smaller_clips(clip, config),
         besides=besides,
     )
 
 
-def estimate_preprocessing(clip: ClipSize) -> Estimate:
-    """Return what preprocessing takes: the most memory, the disk, and its time on a CPU."""
+def uses_saliency(config: PreprocessConfig) -> bool:
+    """Return whether the network for salient objects helps the masks, without loading it."""
+    if config.masks not in (None, "motion") or config.saliency == "off":
+        return False
+    return bool(saliency_availability(offline=config.preset == "offline"))
+
+
+def estimate_preprocessing(clip: ClipSize, *, saliency: bool) -> Estimate:
+    """Return what preprocessing takes: the most memory, the disk, and its time on a CPU.
+
+    Args:
+        clip: its size.
+        saliency: whether the network for salient objects is used.
+    """
     pixels = clip.width * clip.height
     b, s = _BYTES, _SECONDS
-    memory = b.process + b.pixel * pixels + b.source_pixel * clip.source_pixels
+    memory = (
+        b.process + b.saliency * saliency + b.pixel * pixels + b.source_pixel * clip.source_pixels
+    )
     memory += clip.frames * (b.frame + b.pixel_of_clip * pixels)
     disk = b.stored * clip.frames * pixels + b.report
     seconds = s.start + clip.frames * (s.frame + s.pixel_of_clip * pixels)
@@ -118,15 +136,20 @@ def estimate_preprocessing(clip: ClipSize) -> Estimate:
 def smaller_clips(clip: ClipSize, config: PreprocessConfig) -> Iterator[tuple[str, Estimate]]:
     """Yield options with which preprocessing takes less memory, each with its estimate."""
     now = max(clip.width, clip.height)
+    saliency = uses_saliency(config)
+
+    def estimate(size: ClipSize) -> Estimate:
+        return estimate_preprocessing(size, saliency=saliency)
+
     for side in (1280, 960, 768, 640, 480, 384, 320, 256, 192, 160):
         if side < now:
-            yield f"--long-side {side}", estimate_preprocessing(_shrunk(clip, side))
+            yield f"--long-side {side}", estimate(_shrunk(clip, side))
     least = _shrunk(clip, 320)
     option = "" if least == clip else " --long-side 320"
     for count in (400, 200, 100, 50, 25):
         if count < clip.frames:
             fewer = replace(least, frames=count)
-            yield f"--max-frames {count}{option}", estimate_preprocessing(fewer)
+            yield f"--max-frames {count}{option}", estimate(fewer)
 
 
 def expected_clip(config: PreprocessConfig) -> ClipSize | None:

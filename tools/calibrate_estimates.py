@@ -36,7 +36,7 @@ from msdyn.estimates import Estimate
 from msdyn.fit.estimate import FitSize, estimate_fit
 from msdyn.machine_limits import held_memory
 from msdyn.preprocess.config import PreprocessConfig
-from msdyn.preprocess.estimate import estimate_preprocessing, expected_clip
+from msdyn.preprocess.estimate import estimate_preprocessing, expected_clip, uses_saliency
 from msdyn.scene import Scene
 from msdyn.writing import write_json
 
@@ -155,7 +155,7 @@ def preprocessing(
             yield Row(
                 f"{clip.frames} frames of {clip.width}x{clip.height}",
                 measured,
-                estimate_preprocessing(clip),
+                estimate_preprocessing(clip, saliency=uses_saliency(config)),
             )
 
 

@@ -22,7 +22,7 @@ from msdyn.preprocess.checkpoints.pinned import find_pinned, pinned_path
 from msdyn.preprocess.contracts import SaliencyChoice
 from msdyn.scene import Scene
 
-__all__ = ["Predict", "Saliency", "find_saliency"]
+__all__ = ["Predict", "Saliency", "find_saliency", "saliency_availability"]
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +62,13 @@ class Saliency:
         return found.reshape(height, width)
 
 
+def saliency_availability(*, offline: bool) -> Availability:
+    """Return whether the network can be had, without loading it."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return Availability("no", "onnxruntime is not installed (pip install 'msdyn[masks]')")
+    return find_pinned(_CHECKPOINT, offline=offline)
+
+
 def find_saliency(choice: SaliencyChoice, *, offline: bool) -> Saliency | None:
     """Return the network, on the CPU, or None; `offline`, fetch nothing.
 
@@ -73,10 +80,7 @@ def find_saliency(choice: SaliencyChoice, *, offline: bool) -> Saliency | None:
     """
     if choice == "off":
         return None
-    if importlib.util.find_spec("onnxruntime") is None:
-        found = Availability("no", "onnxruntime is not installed (pip install 'msdyn[masks]')")
-    else:
-        found = find_pinned(_CHECKPOINT, offline=offline)
+    found = saliency_availability(offline=offline)
     if not found:
         if choice == "on":
             raise InputError(f"saliency: on, but {_CHECKPOINT} cannot be had: {found.why}")

@@ -29,6 +29,12 @@ def test_larger_scenes_take_more(more):
     assert other.disk >= base.disk
 
 
+def test_tracks_beyond_those_of_the_motion_take_no_more():
+    """A longer clip has more tracks; the arrays of tracks and frames have a bound."""
+    many, more = (replace(SIZE, tracks=tracks) for tracks in (40_000, 400_000))
+    assert estimate_fit(many, preset("quick")) == estimate_fit(more, preset("quick"))
+
+
 @pytest.mark.parametrize(
     "more",
     [

@@ -9,13 +9,15 @@ from small_clip import FRAMES, SIZE
 from msdyn.cli.preprocess import main
 from msdyn.errors import ResourceError
 from msdyn.memory import bytes_of
-from msdyn.preprocess import PreprocessConfig, pipeline, preprocess_video
+from msdyn.preprocess import PreprocessConfig, estimate, pipeline, preprocess_video
+from msdyn.preprocess.checkpoints.huggingface import Availability
 from msdyn.preprocess.estimate import (
     ClipSize,
     announce_preprocessing,
     estimate_preprocessing,
     expected_clip,
     smaller_clips,
+    uses_saliency,
 )
 from msdyn.scene import check_scene, write_image
 
@@ -66,17 +68,29 @@ def test_a_file_that_cannot_be_read_has_no_estimate(tmp_path, content):
 
 
 def test_larger_clips_take_more():
-    base = estimate_preprocessing(LARGE)
+    base = estimate_preprocessing(LARGE, saliency=False)
     for more in ({"frames": 500}, {"width": 3840, "height": 2160}):
-        other = estimate_preprocessing(replace(LARGE, **more))
+        other = estimate_preprocessing(replace(LARGE, **more), saliency=False)
         assert other.memory > base.memory and other.disk > base.disk
         assert (other.seconds or 0) > (base.seconds or 0)
+
+
+@pytest.mark.parametrize("available", [True, False])
+def test_the_network_for_salient_objects_counts_where_it_is_used(available, monkeypatch, tmp_path):
+    found = Availability("cached" if available else "no", "for the test")
+    monkeypatch.setattr(estimate, "saliency_availability", lambda offline: found)
+    config = PreprocessConfig(tmp_path / "clip.mp4", masks="motion")
+    assert uses_saliency(config) == available
+    assert not uses_saliency(replace(config, masks="none"))
+    assert not uses_saliency(replace(config, saliency="off"))
+    used, without = (estimate_preprocessing(LARGE, saliency=value) for value in (True, False))
+    assert used.memory - without.memory > 300e6 and used.disk == without.disk
 
 
 def test_what_is_named_fits(tmp_path):
     config = PreprocessConfig(tmp_path / "clip.mp4", long_side=0)
     limit = bytes_of("2G")
-    assert estimate_preprocessing(LARGE).memory > limit
+    assert estimate_preprocessing(LARGE, saliency=False).memory > limit
     names = [n for n, e in smaller_clips(LARGE, config) if e.memory <= limit]
     assert names and all(name.startswith(("--long-side", "--max-frames")) for name in names)
     assert "--long-side 1920" not in dict(smaller_clips(LARGE, config))

@@ -83,13 +83,7 @@ def peaks(tmp_path_factory) -> dict[str, list[float]]:
     return found
 
 
-# Images, depth and masks of a fit are flat; its lifted tracks [N, T] are not: N grows with T.
-DENSE = pytest.mark.xfail(reason="tracks of a fit grow with the square of the clip's length")
-
-
-@pytest.mark.parametrize(
-    "command", [pytest.param(name, marks=[DENSE] * (name == "fit")) for name in LIMITS]
-)
+@pytest.mark.parametrize("command", LIMITS)
 def test_memory_grows_by_little_per_frame(peaks, command):
     growth = np.polyfit(FRAMES, peaks[command], 1)[0]
     print(f"{command}: {growth:.2f} MB per frame, {peaks[command]}")
