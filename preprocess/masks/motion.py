@@ -7,7 +7,7 @@ of these are refined at the edges of the image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -127,7 +127,7 @@ class MotionMasks(Backend):
         two_views = two.motion
         enough = two_views.inliers >= self.min_homography_inliers
         if solution is None:
-            moving, found = two.moving
+            moving, found = self._moving_in_two_views(two, scene, tracks)
         else:
             points = StaticPoints(tracks, solution.cameras)
             scores = np.sqrt(points.distances * two_views.epipolar)
@@ -135,7 +135,8 @@ class MotionMasks(Backend):
                 scene, tracks, scores, points.predict, PHOTOMETRY_MARGIN_WITH_CAMERAS
             )
             if enough:
-                only_two = _only_in_two_views(two.moving[0], moving, tracks, points, fps)
+                by_two, _ = self._moving_in_two_views(two, scene, tracks)
+                only_two = _only_in_two_views(by_two, moving, tracks, points, fps)
                 moving = MaskStack(a | b for a, b in zip(moving, only_two, strict=True))
         labels = split_instances(moving, tracks, scale=2.0, fps=fps)
         figures = {
@@ -156,14 +157,20 @@ class MotionMasks(Backend):
         """
         last = self._last_two_views[0] if self._last_two_views else None
         if last is None or not last.is_of(scene, tracks):
-            motion = two_view_motion(tracks)
-
-            def find_moving() -> tuple[MaskStack, Figures]:
-                return self._moving(scene, tracks, motion.scores, motion.predict, PHOTOMETRY_MARGIN)
-
-            last = _TwoViews(scene.directory, motion, find_moving)
+            last = _TwoViews(scene.directory, two_view_motion(tracks))
             self._last_two_views[:] = [last]
         return last
+
+    def _moving_in_two_views(
+        self, two: _TwoViews, scene: Scene, tracks: Tracks
+    ) -> tuple[MaskStack, Figures]:
+        """Return `_moving` by what two views say, found once."""
+        if two.moving is None:
+            motion = two.motion
+            two.moving = self._moving(
+                scene, tracks, motion.scores, motion.predict, PHOTOMETRY_MARGIN
+            )
+        return two.moving
 
     @cached_property
     def _last_two_views(self) -> list[_TwoViews]:
@@ -227,24 +234,19 @@ class MotionMasks(Backend):
         return figures | {"moving_share": round(float(np.mean(shares)), 4)}
 
 
-@dataclass(frozen=True)
+@dataclass
 class _TwoViews:
     """What two views say of the motion in a scene.
 
     Attributes:
         directory: of the scene.
         motion: of its tracks.
-        find_moving: returns `moving`.
+        moving: which half-size pixels [T, h, w] move, and figures; None until they are found.
     """
 
     directory: Path
     motion: TwoViewMotion
-    find_moving: Callable[[], tuple[MaskStack, Figures]]
-
-    @cached_property
-    def moving(self) -> tuple[MaskStack, Figures]:
-        """Which half-size pixels [T, h, w] move, and figures."""
-        return self.find_moving()
+    moving: tuple[MaskStack, Figures] | None = None
 
     def is_of(self, scene: Scene, tracks: Tracks) -> bool:
         """Return whether this is of a scene and tracks, whatever their objects."""

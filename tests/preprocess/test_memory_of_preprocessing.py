@@ -1,5 +1,7 @@
 """Estimates of preprocessing, refusals before the work, and the end of a stage beyond the limit."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +13,7 @@ from msdyn.errors import ResourceError
 from msdyn.memory import bytes_of
 from msdyn.preprocess import PreprocessConfig, estimate, pipeline, preprocess_video
 from msdyn.preprocess.checkpoints.huggingface import Availability
+from msdyn.preprocess.chosen_backends import Backends
 from msdyn.preprocess.estimate import (
     ClipSize,
     announce_preprocessing,
@@ -19,6 +22,7 @@ from msdyn.preprocess.estimate import (
     smaller_clips,
     uses_saliency,
 )
+from msdyn.preprocess.stages import BACKEND_STAGES
 from msdyn.scene import check_scene, write_image
 
 LARGE = ClipSize(400, 1920, 1080, 400, 1920 * 1080)
@@ -130,3 +134,24 @@ def test_what_is_up_to_date_has_no_estimate(config, capsys, monkeypatch):
     assert capsys.readouterr().err.startswith("preprocessing: about ")
     preprocess_video(config)
     assert "about" not in capsys.readouterr().err
+
+
+def test_backends_end_with_the_run(config, monkeypatch):
+    """What they hold, such as networks, is given back at once, not by a later collection."""
+    made = []
+
+    class Watched(Backends):
+        @classmethod
+        def of(cls, config):
+            backends = super().of(config)
+            made.extend(weakref.ref(backends.info(stage)) for stage in BACKEND_STAGES)
+            return backends
+
+    monkeypatch.setattr(pipeline, "Backends", Watched)
+    gc.collect()
+    gc.disable()
+    try:
+        preprocess_video(config)
+        assert len(made) == 4 and [ref() for ref in made] == [None] * 4
+    finally:
+        gc.enable()
