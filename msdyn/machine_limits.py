@@ -6,14 +6,17 @@ takes back when it needs room. Figures that a system does not give are None.
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 __all__ = [
     "available_memory",
     "core_count",
+    "give_back_memory",
     "held_memory",
     "limit_of_group",
     "total_memory",
@@ -37,6 +40,16 @@ def held_memory(process: int | str = "self") -> int | None:
     if "VmRSS" in status:
         return status["VmRSS"]
     return _largest_so_far() if process == "self" else None
+
+
+def give_back_memory() -> None:
+    """Give free memory between what is in use back to the system, where the C library can.
+
+    Large arrays that have come and gone leave it there; it takes some milliseconds.
+    """
+    trim = _trim()
+    if trim is not None:
+        trim(0)
 
 
 def total_memory() -> int:
@@ -94,6 +107,15 @@ def limit_of_group(folder: Path) -> tuple[int, int] | None:
             used = (_number(folder / now) or 0) - _statistic(folder / "memory.stat", unused)
             return (limit, max(0, used)) if limit < _UNLIMITED else None
     return None
+
+
+@functools.cache
+def _trim() -> Callable[[int], int] | None:
+    """Return `malloc_trim` of glibc; None for another C library."""
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return None
 
 
 def _group_memory() -> list[tuple[int, int]]:

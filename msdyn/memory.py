@@ -21,7 +21,7 @@ from typing import Annotated, TypeAlias
 
 from msdyn.errors import InputError, ResourceError
 from msdyn.interruption import told
-from msdyn.machine_limits import held_memory
+from msdyn.machine_limits import give_back_memory, held_memory
 from msdyn.options import Pattern
 
 __all__ = [
@@ -95,13 +95,16 @@ def limited_memory(size: str | None) -> Iterator[None]:
 def memory_excess() -> str | None:
     """Return what is held beyond the limit, in words; None if the limit is kept, or there is none.
 
-    At most every tenth of a second the memory is looked at.
+    At most every tenth of a second the memory is looked at. What is free within it does not count.
     """
     limit = _limit.get()
     if limit is None or (now := time.monotonic()) - limit.looked < _PERIOD:
         return None
     limit.looked = now
     held = held_memory()
+    if held is not None and held > limit.bytes:
+        give_back_memory()
+        held = held_memory()
     if held is None or held <= limit.bytes:
         return None
     return f"{shown_bytes(held)} of memory are in use, more than --max-memory {limit.text}"

@@ -18,6 +18,7 @@ import numpy as np
 
 from msdyn.devices import choose_device
 from msdyn.errors import InputError, PoorInputError
+from msdyn.machine_limits import give_back_memory
 from msdyn.memory import limited_memory
 from msdyn.preprocess.chosen_backends import Backends, stage_order
 from msdyn.preprocess.config import PreprocessConfig
@@ -162,6 +163,7 @@ class _Run:
         (self.directory / ".cache").mkdir(parents=True, exist_ok=True)
         with progress_stage(stage, always=True):
             self._run_stage(stage, digest)
+        give_back_memory()
 
     def _run_stage(self, stage: Stage, digest: str) -> None:
         """Run a stage, and write its results and its record."""

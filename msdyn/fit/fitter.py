@@ -29,6 +29,7 @@ from msdyn.fit.last_good import DivergedError, LastGood
 from msdyn.fit.objective import Objective
 from msdyn.fit.outputs import write_config, write_previews
 from msdyn.interruption import postponed, tell, told
+from msdyn.machine_limits import give_back_memory
 from msdyn.memory import limited_memory, memory_excess
 from msdyn.progress import Progress, stage, write_note
 from msdyn.scene import Scene
@@ -150,7 +151,9 @@ class Fitter:
         config, info = self.config, self.scene.info
         predicted = self._prediction()
         self.fingerprint = fingerprint(self.scene, config)
+        give_back_memory()
         start = initialize(self.data, config, info.timeline, info.world_units, predicted)
+        give_back_memory()
         self.data, self.sequence = start.data, start.sequence.to(self.device)
         changes = self.data.refinement.summary(self.scene.cameras)
         objects = {"objects": start.object_depth.summary()}

@@ -14,6 +14,7 @@ from msdyn.fit.object_depth import ObjectDepth
 from msdyn.fit.prefit import prefit_motion
 from msdyn.fit.sampling import evenly_spaced, sample_frame
 from msdyn.geometry import SurfaceSamples, sample_normals
+from msdyn.machine_limits import give_back_memory
 from msdyn.motion import ObjectSurfaces, TrackedMotion, TrackedScene, motion_class
 from msdyn.scene import canonical_frame
 
@@ -62,6 +63,7 @@ def _estimate(
         seed=config.seed,
     )
     tracked = motion_class(config.motion.model).from_tracks(scene, config.motion)
+    give_back_memory()
     return prefit_motion(
         tracked,
         tracks,

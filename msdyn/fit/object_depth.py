@@ -175,11 +175,11 @@ class ObjectDepthModel:
         """
         self.start = ObjectDepth.none(tracks)
         self.number = np.searchsorted(self.start.objects, tracks.object)
-        frame, number = np.broadcast_arrays(
-            np.arange(tracks.num_frames)[None], self.number[:, None]
-        )
-        offsets = self.start.offsets(tracks.xy, frame, number)
-        self.offsets = torch.from_numpy(offsets).float()
+        self.offsets = torch.empty((*tracks.visible.shape, 3))
+        for frame in range(tracks.num_frames):
+            every = np.full(len(tracks), frame)
+            offsets = self.start.offsets(tracks.xy[:, frame], every, self.number)
+            self.offsets[:, frame] = torch.from_numpy(offsets)
         objects = range(len(self.start.objects))
         # Objects that a frame does not show have no correction there.
         seen = np.stack([tracks.visible[self.number == i].sum(0) for i in objects], axis=-1)

@@ -63,11 +63,12 @@ def prefit_motion(
         return tracked, ObjectDepth.none(tracks)
     centres = torch.from_numpy(cameras.centres).float()
     relative = torch.from_numpy(tracks.xyz).float() - centres
+    distances = relative.norm(dim=-1)
     depth = ObjectDepthModel(tracks, np.linalg.norm(tracks.xyz - cameras.centres, axis=-1))
     target = _Target(
         centres,
-        torch.nn.functional.normalize(relative, dim=-1),
-        relative.norm(dim=-1),
+        torch.nn.functional.normalize(relative, dim=-1, out=relative),
+        distances,
         tracked.weights,
         depth if correct_depth else None,
     )
