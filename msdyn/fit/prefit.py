@@ -20,6 +20,7 @@ from msdyn.fit.object_depth import ObjectDepth, ObjectDepthModel
 from msdyn.geometry import Cameras
 from msdyn.motion import Motion, MotionLearningRates, TrackedMotion
 from msdyn.progress import track
+from msdyn.reading import row_slices
 from msdyn.scene import LiftedTracks
 
 __all__ = ["prefit_motion"]
@@ -62,9 +63,13 @@ def prefit_motion(
     if not (len(tracked.points) and steps):
         return tracked, ObjectDepth.none(tracks)
     centres = torch.from_numpy(cameras.centres).float()
-    relative = torch.from_numpy(tracks.xyz).float() - centres
+    relative = torch.from_numpy(tracks.xyz).float()
+    relative -= centres
     distances = relative.norm(dim=-1)
-    depth = ObjectDepthModel(tracks, np.linalg.norm(tracks.xyz - cameras.centres, axis=-1))
+    exact = np.empty(tracks.visible.shape)
+    for rows in row_slices(tracks.xyz.shape, tracks.xyz.dtype):
+        exact[rows] = np.linalg.norm(tracks.xyz[rows] - cameras.centres, axis=-1)
+    depth = ObjectDepthModel(tracks, exact)
     target = _Target(
         centres,
         torch.nn.functional.normalize(relative, dim=-1, out=relative),

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from msdyn.geometry import Rigid, procrustes
+from msdyn.reading import row_slices
 
 __all__ = [
     "MIN_TRACKS",
@@ -121,17 +122,24 @@ def canonical_positions(
     Returns:
         Positions, and the weighted mean squared distance of the observations from them.
     """
-    order = np.argsort(np.where(weights[..., None] > 0, undone, np.inf), axis=1)
-    middle = ((weights > 0).sum(1) - 1) // 2
-    median_index = np.take_along_axis(order, middle[:, None, None].repeat(3, -1), axis=1)
-    median = np.take_along_axis(undone, median_index, axis=1)  # [N, 1, 3]
-    distance = np.linalg.norm(undone - median, axis=-1)
+    distance = np.empty(weights.shape)
+    for rows in row_slices(undone.shape, undone.dtype):
+        seen = weights[rows] > 0
+        order = np.argsort(np.where(seen[..., None], undone[rows], np.inf), axis=1)
+        middle = (seen.sum(1) - 1) // 2
+        median_index = np.take_along_axis(order, middle[:, None, None].repeat(3, -1), axis=1)
+        median = np.take_along_axis(undone[rows], median_index, axis=1)  # [n, 1, 3]
+        distance[rows] = np.linalg.norm(undone[rows] - median, axis=-1)
     typical = np.median(distance[weights > 0]) + 1e-12
-    robust = weights * np.minimum(1, 2 * typical / np.maximum(distance, 1e-12))
-    normalised = robust / robust.sum(1, keepdims=True)
-    position = (normalised[..., None] * undone).sum(1)
-    squared = ((undone - position[:, None]) ** 2).sum(-1)
-    return position, (weights * squared).sum(1) / weights.sum(1)
+    position, spread = np.empty((len(undone), 3)), np.empty(len(undone))
+    for rows in row_slices(undone.shape, undone.dtype):
+        own = weights[rows]
+        robust = own * np.minimum(1, 2 * typical / np.maximum(distance[rows], 1e-12))
+        normalised = robust / robust.sum(1, keepdims=True)
+        position[rows] = (normalised[..., None] * undone[rows]).sum(1)
+        squared = ((undone[rows] - position[rows, None]) ** 2).sum(-1)
+        spread[rows] = (own * squared).sum(1) / own.sum(1)
+    return position, spread
 
 
 def inliers(
@@ -152,7 +160,9 @@ def inliers(
     Returns:
         True also where not visible; every track keeps at least one observation.
     """
-    distance = np.linalg.norm(undone - positions[:, None], axis=-1)
+    distance = np.empty(weights.shape)
+    for rows in row_slices(undone.shape, undone.dtype):
+        distance[rows] = np.linalg.norm(undone[rows] - positions[rows, None], axis=-1)
     visible = weights > 0
     if not visible.any():
         return np.ones_like(visible)

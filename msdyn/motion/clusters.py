@@ -86,10 +86,11 @@ def cluster_by_direction(
     smooth = gaussian_filter1d(displacements, sigma=1.5, axis=1, mode="nearest")
     lag = max(1, min(4, displacements.shape[1] // 8))
     velocity = smooth[:, lag:] - smooth[:, :-lag]  # [N, T - lag, 3]
+    del smooth  # these arrays are the largest of the hierarchy
     speed = np.linalg.norm(velocity, axis=-1, keepdims=True)
     typical = np.sqrt((speed**2).mean()) + 1e-12
-    direction = velocity / (speed + typical)
-    feature = direction.reshape(len(points), -1)
+    velocity /= speed + typical  # the direction
+    feature = velocity.reshape(len(points), -1)
     return _kmeans(_with_position(feature, points, 0.3), clusters, seed)
 
 
@@ -128,12 +129,22 @@ def _kmeans(
     """K-means in which clusters of fewer than `MIN_TRACKS` members are dissolved."""
     from sklearn.cluster import KMeans
 
-    clusters = min(clusters, len(feature) // MIN_TRACKS, len(np.unique(feature, axis=0)))
+    clusters = _distinct_rows(feature, min(clusters, len(feature) // MIN_TRACKS))
     if clusters <= 1:
         return np.zeros(len(feature), int)
     with _libraries().limit(limits=1):  # its result then depends on the seed alone
         fitted = KMeans(clusters, n_init=4, random_state=seed).fit(feature)  # pyright: ignore[reportArgumentType]
     return renumber(assign(fitted.transform(feature)))
+
+
+def _distinct_rows(feature: Float[np.ndarray, "tracks channels"], most: int) -> int:
+    """Return the number of different rows, counted up to `most`."""
+    found: set[bytes] = set()
+    for row in feature:
+        if len(found) >= most:
+            break
+        found.add((row + 0.0).tobytes())  # -0.0 + 0.0 is 0.0
+    return min(len(found), most)
 
 
 @functools.cache

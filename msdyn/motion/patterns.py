@@ -6,13 +6,14 @@ Reference: Gaussian Sequences with Multi-Scale Dynamics, III-B.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from msdyn.geometry import Rigid
 from msdyn.motion.alignment import RigidMotion
+from msdyn.reading import row_slices
 from msdyn.scene import LiftedTracks
 
 __all__ = [
@@ -129,6 +130,10 @@ def residual_distance(
     """
     if not weights.any():
         return 0.0
-    moved = transform_points_by_levels(levels, points, tracks.num_frames)
-    error = (moved - tracks.xyz)[weights > 0]
-    return float(np.sqrt((error**2).sum(-1).mean()))
+    squared = []
+    for rows in row_slices(tracks.xyz.shape, tracks.xyz.dtype):
+        own = [replace(level, labels=level.labels[rows]) for level in levels]
+        moved = transform_points_by_levels(own, points[rows], tracks.num_frames)
+        error = (moved - tracks.xyz[rows])[weights[rows] > 0]
+        squared.append((error**2).sum(-1))
+    return float(np.sqrt(np.concatenate(squared).mean()))
