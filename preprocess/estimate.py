@@ -36,7 +36,7 @@ class _Bytes:
 
     process: float = 280e6
     """Python, its packages, compiled kernels."""
-    saliency: float = 450e6
+    saliency: float = 340e6
     """The network for salient objects, where masks by motion use it."""
     frame: float = 0.9e6
     """Per frame: features, matches, tracks."""

@@ -14,11 +14,10 @@ from msdyn.scene import LiftedObservations, LiftedTracks
 
 __all__ = ["MOST_ENTRIES", "choose_tracks", "motion_tracks"]
 
-MOST_ENTRIES = 1_000_000
-"""Tracks times frames of dense arrays, which take some 140 bytes each while motions are sought.
+MOST_ENTRIES = 800_000
+"""Tracks times frames of dense arrays, which take some 200 bytes each while motions are sought.
 
-Clips of up to 90 frames of 384 px have fewer. On 400 frames with five times as many the moving
-pixels of held-out frames lose .07 dB, with half of it .45 dB (docs/performance.md).
+Usual clips of up to 100 frames of 384 px have fewer. docs/performance.md has what it costs.
 """
 
 _SMALLEST_CELL = 2.0

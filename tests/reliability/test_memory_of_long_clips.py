@@ -22,7 +22,11 @@ FRAMES = (50, 100, 200, 400)
 WIDTH, HEIGHT = 192, 144
 SHOWN = 50
 """Frames before the clip is played backwards."""
-FIT = "--preset quick --epochs 2 --prefit-steps 20 --static-gaussians 2000 --moving-gaussians 500"
+FIT = (
+    "--preset quick --epochs 2 --prefit-steps 20 --static-gaussians 2000 --moving-gaussians 500 "
+    "--density.max-static 2500 --density.max-moving 1000"
+)
+"""Longer fits have more steps, in which more Gaussians would come."""
 LIMITS = {"preprocess": 0.5, "fit": 0.3, "render": 0.3, "evaluate": 0.3}
 """MB per frame that the peak of a command may grow by.
 
