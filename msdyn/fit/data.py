@@ -83,7 +83,8 @@ class FitData:
 
     def motion_tracks(self) -> LiftedTracks:
         """Return the tracks from which the motion is initialised, see `motion_tracks.py`."""
-        return motion_tracks(self.tracks, self.mask.shape[1:])
+        _, height, width = self.mask.shape
+        return motion_tracks(self.tracks, (height, width))
 
     def with_object_depth(self, correction: ObjectDepth) -> FitData:
         """Return the data with corrected depth of the objects in the fitted frames."""
