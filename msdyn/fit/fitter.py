@@ -6,9 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +15,6 @@ from torch import Tensor
 
 from msdyn.devices import choose_device
 from msdyn.errors import InputError, ResourceError
-from msdyn.estimates import shown_seconds
 from msdyn.fit.checkpoint import FitState, Reached, load_checkpoint, save_checkpoint
 from msdyn.fit.config import FitConfig
 from msdyn.fit.data import FitData, load_fit_data
@@ -28,12 +25,15 @@ from msdyn.fit.initialize import initialize
 from msdyn.fit.last_good import DivergedError, LastGood
 from msdyn.fit.objective import Objective
 from msdyn.fit.outputs import write_config, write_previews
+from msdyn.fit.pace import Pace
+from msdyn.fit.predicted_start import load_prediction
+from msdyn.fit.sampling import frames_of_step
 from msdyn.interruption import postponed, tell, told
 from msdyn.machine_limits import give_back_memory
 from msdyn.memory import limited_memory, memory_excess
-from msdyn.progress import Progress, stage, write_note
+from msdyn.progress import Progress, stage
 from msdyn.scene import Scene
-from msdyn.sequence import GaussianSequence, load_sequence, save_sequence
+from msdyn.sequence import GaussianSequence, save_sequence
 from msdyn.writing import StepLog, require_space, write_json, writing_to
 
 __all__ = ["Fitter", "fit_scene"]
@@ -42,8 +42,6 @@ _log = logging.getLogger(__name__)
 
 _CHECKPOINT_SECONDS = 60.0
 _LOG_EVERY = 20
-_PACE_SECONDS = 5.0
-"""Seconds of steps from which the end is predicted."""
 # After a loss that is not finite: how often the fit goes back, with what part of the step size.
 _RETURNS = 3
 _SMALLER = 0.5
@@ -105,8 +103,7 @@ class Fitter:
         self.step = 0
         self.batch, self.rate = config.batch, 1.0
         self._returns = 0
-        self._paced: tuple[int, float] | None = None
-        self._told_end = False
+        self._pace = Pace()
 
     @property
     def seconds(self) -> float:
@@ -120,17 +117,12 @@ class Fitter:
 
     def run(self) -> GaussianSequence:
         """Initialise or resume, optimise, write the results and return the sequence."""
-        before = told()
+        before, inside = told(), self.scene.directory if self.config.out is None else None
         try:
-            with self._folder():
+            with writing_to(self.directory, inside=inside):
                 return self._run()
         finally:
             tell(before)
-
-    def _folder(self) -> AbstractContextManager[Path]:
-        """Open the folder of the result for writing."""
-        inside = self.scene.directory if self.config.out is None else None
-        return writing_to(self.directory, inside=inside)
 
     def _run(self) -> GaussianSequence:
         from msdyn.preprocess.report.fitness import judge_scene
@@ -149,7 +141,9 @@ class Fitter:
     def start(self) -> None:
         """Initialise, or restore a checkpoint."""
         config, info = self.config, self.scene.info
-        predicted = self._prediction()
+        predicted = None
+        if config.init != "tracks":
+            predicted = load_prediction(self.scene, self.data.fit_from_scene)
         self.fingerprint = fingerprint(self.scene, config)
         give_back_memory()
         start = initialize(self.data, config, info.timeline, info.world_units, predicted)
@@ -211,18 +205,6 @@ class Fitter:
         self.static.store(self.sequence.static)
         self.moving.store(self.sequence.moving, self.sequence)
 
-    def _prediction(self) -> GaussianSequence | None:
-        """Return the prediction to start from, in the world of the fit, if one is wanted."""
-        if self.config.init == "tracks":
-            return None
-        predicted = load_sequence(self.scene.directory, source="predict")
-        if len(predicted.timeline) != len(self.scene):
-            raise InputError(
-                f"{self.scene.directory / 'predict'}: expected a prediction of "
-                f"{len(self.scene)} frames, got {len(predicted.timeline)}; repeat msdyn-predict"
-            )
-        return predicted.rescaled(self.data.fit_from_scene)
-
     def _optimise(self) -> None:
         """Perform the steps that are left; an interruption waits for the end of a step.
 
@@ -258,7 +240,7 @@ class Fitter:
     def _advance(self, progress: Progress) -> None:
         """Perform one step, and what is due after it."""
         try:
-            self._step_in_parts(self._frames_of(self.step))
+            self._step_in_parts(frames_of_step(self.data.frames, self.config, self.step))
             self.step += 1
             if self.step % _LOG_EVERY == 0 or self.step == self.steps:
                 self._log(progress)
@@ -333,14 +315,6 @@ class Fitter:
         self._store()
         self.log = StepLog(self.log.path, self.step)
 
-    def _frames_of(self, step: int) -> Int[np.ndarray, " frames"]:
-        """Return the frames of a step: every epoch is a permutation seeded by seed and epoch."""
-        frames, batch = self.data.frames, self.config.batch
-        per_epoch = math.ceil(len(frames) / batch)
-        epoch, position = divmod(step, per_epoch)
-        order = np.random.default_rng([self.config.seed, epoch]).permutation(len(frames))
-        return frames[order[position * batch : (position + 1) * batch]]
-
     def _one_step(self, frames: Int[np.ndarray, " frames"]) -> dict[str, Float[Tensor, ""]]:
         """Perform one optimisation step and return the values to log."""
         self._set_learning_rates()
@@ -392,26 +366,10 @@ class Fitter:
             psnr=f"{row['psnr']:.1f}",
             gaussians=str(len(self.static) + len(self.moving)),
         )
-        self._tell_end(progress)
+        self._pace.tell_end(self.step, self.steps, progress)
         self.latest = row
         if self.watch is not None:
             self.watch(self)
-
-    def _tell_end(self, progress: Progress) -> None:
-        """Say once how long the fit still takes, measured on steps after the first ones."""
-        now = time.perf_counter()
-        if self._paced is None:  # before it, kernels were compiled
-            self._paced = (self.step, now)
-            return
-        step, begin = self._paced
-        if self._told_end or now - begin < _PACE_SECONDS or progress.has_bar:
-            return
-        self._told_end = True
-        left = (now - begin) / (self.step - step) * (self.steps - self.step)
-        if left > _PACE_SECONDS:
-            write_note(
-                f"fit: at the pace of steps {step} to {self.step}, {shown_seconds(left)} more"
-            )
 
     def _save_checkpoint(self) -> None:
         """Write a checkpoint of the present state, or the last good one if this is not finite."""

@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Float32, Int, Int32, Real
 from scipy.ndimage import uniform_filter
 
 from msdyn.fit.data import FitData
+from msdyn.fit.spacing import finest_choice
 from msdyn.geometry import depth_in_camera, nearest_pixels, project, transform_points
 from msdyn.motion import Motion, TrackedMotion
 from msdyn.progress import Progress
@@ -247,14 +248,10 @@ def choose_by_coverage(
 
     if fits(kept):
         return kept, low
-    for _ in range(7):
-        middle = float(np.sqrt(low * high))
-        tried = _cover(lives.pixel, source, order, width, middle)
-        if fits(tried):
-            kept, high = tried, middle
-        else:
-            low = middle
-    return kept, high
+    found, spacing = finest_choice(
+        lambda tried: _cover(lives.pixel, source, order, width, tried), fits, low, high, 7
+    )
+    return (kept if found is None else found), spacing
 
 
 def _cover(

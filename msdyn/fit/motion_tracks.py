@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int
 
+from msdyn.fit.spacing import finest_choice
 from msdyn.scene import LiftedObservations, LiftedTracks
 
 __all__ = ["MOST_ENTRIES", "choose_tracks", "motion_tracks"]
@@ -61,16 +62,15 @@ def choose_tracks(
     if len(observations) <= count:
         return np.arange(len(observations))
     order = np.lexsort((np.arange(len(observations)), -observations.lifetimes))
-    small, large = _SMALLEST_CELL, float(max(size))
-    chosen = _cover(observations, size, order, large)
-    for _ in range(_BISECTIONS):
-        middle = float(np.sqrt(small * large))
-        tried = _cover(observations, size, order, middle)
-        if len(tried) <= count:
-            chosen, large = tried, middle
-        else:
-            small = middle
-    return chosen
+    largest = float(max(size))
+
+    def cover(side: float) -> Int[np.ndarray, " chosen"]:
+        return _cover(observations, size, order, side)
+
+    chosen, _ = finest_choice(
+        cover, lambda tried: len(tried) <= count, _SMALLEST_CELL, largest, _BISECTIONS
+    )
+    return cover(largest) if chosen is None else chosen
 
 
 def _cover(

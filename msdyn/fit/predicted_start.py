@@ -14,11 +14,11 @@ from jaxtyping import Bool, Float, Int
 from msdyn.errors import InputError
 from msdyn.fit.data import FitData
 from msdyn.fit.sampling import subsample
-from msdyn.geometry import SH_C0, nearest_pixels, project, transform_points
-from msdyn.scene import LiftedObservations
-from msdyn.sequence import Gaussians, GaussianSequence
+from msdyn.geometry import SH_C0, Similarity, nearest_pixels, project, transform_points
+from msdyn.scene import LiftedObservations, Scene
+from msdyn.sequence import Gaussians, GaussianSequence, load_sequence
 
-__all__ = ["PredictedPoints", "predicted_points", "predicted_tracks"]
+__all__ = ["PredictedPoints", "load_prediction", "predicted_points", "predicted_tracks"]
 
 _TRACKS = 3000
 """Trajectories per object from which patterns are estimated."""
@@ -40,6 +40,21 @@ class PredictedPoints:
     points: Float[np.ndarray, "points 3"]
     colours: Float[np.ndarray, "points 3"]
     labels: Int[np.ndarray, " points"]
+
+
+def load_prediction(scene: Scene, fit_from_scene: Similarity) -> GaussianSequence:
+    """Return the prediction of a scene directory, in the world of the fit.
+
+    Raises:
+        InputError: there is none, or it is of another clip.
+    """
+    predicted = load_sequence(scene.directory, source="predict")
+    if len(predicted.timeline) != len(scene):
+        raise InputError(
+            f"{scene.directory / 'predict'}: expected a prediction of {len(scene)} frames, "
+            f"got {len(predicted.timeline)}; repeat msdyn-predict"
+        )
+    return predicted.rescaled(fit_from_scene)
 
 
 @torch.no_grad()

@@ -1,19 +1,32 @@
-"""Points of known depth in frames."""
+"""Frames of a step, and points of known depth in frames."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from msdyn.fit.config import FitConfig
 from msdyn.fit.data import FitData
 from msdyn.geometry import world_points_from_depth
 
-__all__ = ["evenly_spaced", "sample_frame", "subsample"]
+__all__ = ["evenly_spaced", "frames_of_step", "sample_frame", "subsample"]
 
 
 def evenly_spaced(frames: Int[np.ndarray, " frames"], count: int) -> list[int]:
     """Return at most `count` evenly spaced frames, including the first and the last."""
     return frames[np.unique(np.linspace(0, len(frames) - 1, count).round().astype(int))].tolist()
+
+
+def frames_of_step(
+    frames: Int[np.ndarray, " frames"], config: FitConfig, step: int
+) -> Int[np.ndarray, " batch"]:
+    """Return the frames of a step: every epoch is a permutation seeded by seed and epoch."""
+    per_epoch = math.ceil(len(frames) / config.batch)
+    epoch, position = divmod(step, per_epoch)
+    order = np.random.default_rng([config.seed, epoch]).permutation(len(frames))
+    return frames[order[position * config.batch : (position + 1) * config.batch]]
 
 
 def sample_frame(

@@ -134,7 +134,7 @@ def test_a_scene_that_is_too_large_to_be_read_ends_the_fit(plane_scene, tmp_path
 
 def test_the_pace_of_a_fit_is_said_once(plane_scene, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TQDM_DISABLE", "0")
-    monkeypatch.setattr("msdyn.fit.fitter._PACE_SECONDS", 0.0)
+    monkeypatch.setattr("msdyn.fit.pace._PACE_SECONDS", 0.0)
     fit_scene(plane_scene, config(tmp_path, epochs=12))
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("fit: about ")

@@ -13,7 +13,7 @@ from msdyn.evaluate import evaluate_tracks
 from msdyn.feedforward.assemble import Pruning, assemble
 from msdyn.feedforward.inference import predict_windows
 from msdyn.fit import Fitter, MotionConfig, preset
-from msdyn.fit.predicted_start import predicted_tracks
+from msdyn.fit.predicted_start import load_prediction, predicted_tracks
 from msdyn.geometry import project, transform_points
 from msdyn.scene import Scene
 from msdyn.sequence import save_sequence
@@ -62,7 +62,7 @@ def options(scene, tmp_path, **changes):
 
 def prediction(scene, tmp_path):
     fitter = Fitter(scene, options(scene, tmp_path, init="predict"))
-    return fitter._prediction(), fitter.data
+    return load_prediction(scene, fitter.data.fit_from_scene), fitter.data
 
 
 def test_trajectories_are_visible_on_their_object_only(scene, truth, tmp_path):

@@ -8,6 +8,7 @@ import torch
 
 from msdyn.fit import FitConfig, Fitter, fit_scene, preset
 from msdyn.fit.config import MotionConfig
+from msdyn.fit.sampling import frames_of_step
 from msdyn.scene import Scene, write_mask, write_tracks
 from msdyn.sequence import load_sequence
 
@@ -142,7 +143,7 @@ def test_opacities_are_reset(plane_scene, tmp_path):
     fitter.start()
     largest = []
     for _ in range(22):
-        fitter._one_step(fitter._frames_of(fitter.step))
+        fitter._one_step(frames_of_step(fitter.data.frames, fitter.config, fitter.step))
         fitter.step += 1
         largest.append(float(fitter.sequence.static.opacities.max()))
     threshold = 2 * density.prune_opacity
