@@ -45,6 +45,16 @@ def until_equal(browsers, folder, before):
         time.sleep(0.3)
 
 
+def first_client(viewer):
+    """Return the only browser that shows a viewer; one is known by its first camera."""
+    end = time.monotonic() + 60
+    while not viewer.server.get_clients():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    (client,) = viewer.server.get_clients().values()
+    return client
+
+
 def test_in_a_browser(tmp_path, monkeypatch):
     """The page loads without errors, needs no network, scrubs, plays, and looks like viser's.
 
@@ -92,6 +102,7 @@ def test_on_a_phone(tmp_path):
         with Browser(tmp_path, 390, 844) as browser:
             browser.resize(390, 844, phone=True)
             open_viewer(browser, viewer, "&fixedDpr=1")
+            browser.until(f"{TARGETS}.length > 12")  # the panel is filled control by control
             left, right, top = browser.run(PANEL)
             assert (left, right) == (0, 390) and top > 844 / 2
             assert browser.run("document.documentElement.scrollWidth") == 390
@@ -100,7 +111,7 @@ def test_on_a_phone(tmp_path):
             for name, start, end, height in targets:
                 assert 0 <= start < end <= 390 and height >= 26, name
             assert "token" not in browser.run("location.href + document.referrer")
-            (client,) = viewer.server.get_clients().values()
+            client = first_client(viewer)
             camera = viewer.sequence.cameras[0]
             half_width = camera.width / 2 / camera.intrinsics[0, 0, 0]
             assert np.tan(client.camera.fov / 2) * client.camera.aspect >= 0.99 * half_width
@@ -121,9 +132,6 @@ def test_behind_a_proxy_below_a_path(tmp_path):
             assert "token" not in browser.run("location.href")
         browser.open(f"http://{proxy.address}/msdyn/")  # the cookie alone
         browser.until("document.body.innerText.includes('Connected')")
-        end = time.monotonic() + 60
-        while not viewer.server.get_clients():  # one is known by its first camera
-            assert time.monotonic() < end
-            time.sleep(0.1)
+        first_client(viewer)
         assert browser.errors() == []
         proxy.listening.close()
