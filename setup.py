@@ -66,6 +66,7 @@ setup(
         "datasets": ["h5py>=3"],
         "open3d": ["open3d>=0.18"],
         "rerun": ["rerun-sdk>=0.24"],
+        "cluster": ["ray>=2.40", "pyarrow>=15", "fsspec>=2023.10"],
         "test": [
             "pytest>=8",
             "pytest-xdist>=3.5",
@@ -78,6 +79,10 @@ setup(
             "tensorboard>=2.14",
             "h5py>=3",
             "rerun-sdk>=0.24",
+            "ray>=2.40",
+            "pyarrow>=15",
+            "s3fs>=2023.10",
+            "moto[s3,server]>=5",
             "ruff",
             "pyright",
         ],
@@ -94,6 +99,7 @@ setup(
             "msdyn-view=msdyn.cli.view:main",
             "msdyn-eval=msdyn.cli.evaluate:main",
             "msdyn-demo=msdyn.cli.demo:main",
+            "msdyn-batch=msdyn.cli.batch:main",
         ]
     },
 )

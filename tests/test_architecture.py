@@ -38,7 +38,7 @@ LAYERS = [
     ["msdyn.feedforward"],
     ["msdyn.fit"],
     ["msdyn.evaluate", "msdyn.export", "msdyn.view"],
-    ["msdyn.demo", "msdyn.notebook"],
+    ["msdyn.batch", "msdyn.demo", "msdyn.notebook"],
     ["msdyn.cli"],
 ]
 LEVEL = {name: level for level, row in enumerate(LAYERS) for name in row}

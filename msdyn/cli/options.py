@@ -84,7 +84,9 @@ def parse(
 def _readable(arguments: Sequence[str], options: Sequence[Option]) -> list[str]:
     """Return the arguments with names as they are listed, and blanks instead of empty texts.
 
-    tyro takes an empty path for the current directory; a blank is refused by `Options`.
+    tyro takes an empty path for the current directory; a blank is refused by `Options`. A text with
+    blanks that begins with dashes, as options for another command, is the value of the option
+    before it.
 
     Raises:
         InputError: what tyro would not refuse by the option's name: a flag with a value, and an
@@ -94,8 +96,11 @@ def _readable(arguments: Sequence[str], options: Sequence[Option]) -> list[str]:
     flags = {name for name, field in named.items() if field.kind == "flag"}
     flags |= {f"--no-{name.removeprefix('--')}" for name in flags}
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    readable = []
+    readable: list[str] = []
     for argument, following in zip(arguments[:end], [*arguments[1:end], None], strict=False):
+        if readable and readable[-1] in named and argument.startswith("-") and " " in argument:
+            readable[-1] += f"={argument}"
+            continue
         name, equals, value = argument.partition("=")
         name = name.replace("_", "-")
         if name in flags and equals:

@@ -27,6 +27,7 @@ from msdyn.reading.limits import (
     check_packed,
     memory_bytes,
 )
+from msdyn.reading.parquet import load_pyarrow, parquet_batches, parquet_columns
 from msdyn.reading.stored import StoredTensors
 from msdyn.reading.tensors import (
     OtherFormatError,
@@ -49,6 +50,9 @@ from msdyn.reading.text import (
 from msdyn.reading.video import opened_video
 
 __all__ = [
+    "load_pyarrow",
+    "parquet_batches",
+    "parquet_columns",
     "read_gzipped_json",
     "read_png16",
     "read_hdf5",

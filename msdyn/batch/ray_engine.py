@@ -1,0 +1,200 @@
+"""Workers as actors of Ray, on this machine or on a cluster.
+
+Each worker is an actor with a supervisor, whose process runs the stages. A GPU is a placement group
+of its own, in which there is one actor with the whole of it or four with a quarter each. An actor
+whose process dies is started again by Ray, and its job runs once more; an actor whose node is lost
+is given up, and another one is asked for. Nothing is reported to anyone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from msdyn.batch.clips import Job, row_of
+from msdyn.batch.engine import SHARES, Event, Worker
+from msdyn.batch.supervisor import Supervisor, WorkerOptions
+from msdyn.errors import InputError, MissingExtraError, MsdynError
+
+__all__ = ["RayEngine", "connect"]
+
+_RESTARTS, _RETRIES = 3, 1
+"""How often Ray starts an actor again, and runs its job again."""
+_CORES_OF_CARD = 1
+_OFF = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+
+
+def connect(address: str | None, cpus: int | None = None, gpus: int | None = None) -> Any:
+    """Connect to a cluster, or start Ray on this machine; return the module.
+
+    Args:
+        address: of a cluster, "auto" for the one of this machine; None starts Ray, unless
+            RAY_ADDRESS names a cluster. What is started stays on the loopback.
+        cpus, gpus: of this machine, where Ray is started; by default those it finds.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        InputError: no such cluster.
+    """
+    os.environ.update({name: os.environ.get(name, value) for name, value in _OFF.items()})
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingExtraError(
+            '--engine ray needs Ray; install it with: pip install "msdyn[cluster]"'
+        ) from error
+    if ray.is_initialized():
+        return ray
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address:
+        try:
+            ray.init(address=address, log_to_driver=False)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"--address {address}: no cluster of Ray answers ({reason})"
+            ) from error
+        return ray
+    ray.init(
+        num_cpus=cpus,
+        num_gpus=gpus,
+        include_dashboard=False,
+        log_to_driver=False,
+        _node_ip_address="127.0.0.1",
+    )
+    return ray
+
+
+class _Actor:
+    """A worker: a supervisor in an actor."""
+
+    def __init__(self, options: Mapping[str, Any], gpu_share: float) -> None:
+        self._supervisor = Supervisor(WorkerOptions.from_json(options), gpu_share)
+
+    def host(self) -> str:
+        """Return the name of the machine."""
+        return socket.gethostname()
+
+    def pids(self) -> tuple[int, int | None]:
+        """Return the numbers of the actor's process and of that which runs stages."""
+        return os.getpid(), self._supervisor.pid
+
+    def run(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        """Run a job; return its rows, or what is wrong with the worker, as JSON values."""
+        try:
+            rows = self._supervisor.run(Job.from_json(job))
+        except MsdynError as error:
+            return {"problem": str(error)}
+        return {"rows": [row.to_json() for row in rows]}
+
+
+class RayEngine:
+    """Runs workers as actors of Ray, which must be connected (`connect`)."""
+
+    def __init__(
+        self, ray: Any, options: WorkerOptions, cpu_workers: int | None, threads: int = 1
+    ) -> None:
+        """Take what workers are given; GPUs are those of the cluster.
+
+        Args:
+            ray: the module.
+            options: of each worker.
+            cpu_workers: without a GPU; None for as many as the cluster has cores for.
+            threads: cores of a worker.
+        """
+        self._ray, self._options, self._threads = ray, options, threads
+        found = ray.cluster_resources()
+        self._cards = int(found.get("GPU", 0))
+        cores = int(found.get("CPU", 1)) - self._cards * _CORES_OF_CARD
+        self._cpu_workers = cpu_workers or max(1, cores // threads)
+        self._actors: dict[Worker, Any] = {}
+        self._awaited: dict[Any, tuple[Worker, bool]] = {}
+        self._groups: dict[int, Any] = {}
+
+    @property
+    def cpu_workers(self) -> int:
+        """How many workers without a GPU there may be at a time."""
+        return self._cpu_workers
+
+    @property
+    def cards(self) -> int:
+        """How many GPUs there are."""
+        return self._cards
+
+    @property
+    def actors(self) -> list[Any]:
+        """The actors."""
+        return list(self._actors.values())
+
+    def start(self, worker: Worker) -> None:
+        """Start an actor; it is ready when Ray has found a place for it."""
+        resources: dict[str, Any] = {"num_cpus": self._threads}
+        share = SHARES[worker.kind]
+        if worker.card is not None:
+            from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+            resources = {
+                "num_cpus": _CORES_OF_CARD * share,
+                "num_gpus": share,
+                "scheduling_strategy": PlacementGroupSchedulingStrategy(self._group(worker.card)),
+            }
+        actor_class = self._ray.remote(
+            max_restarts=_RESTARTS, max_task_retries=_RETRIES, **resources
+        )(_Actor)
+        actor = actor_class.remote(self._options.to_json(), share)
+        self._actors[worker] = actor
+        self._awaited[actor.host.remote()] = worker, False
+
+    def stop(self, worker: Worker) -> None:
+        """End the actor of a worker."""
+        actor = self._actors.pop(worker, None)
+        for reference in [r for r, (of, _) in self._awaited.items() if of == worker]:
+            del self._awaited[reference]
+        if actor is not None:
+            with contextlib.suppress(Exception):
+                self._ray.kill(actor, no_restart=True)
+
+    def submit(self, worker: Worker, job: Job) -> None:
+        """Give a job to a worker."""
+        self._awaited[self._actors[worker].run.remote(job.to_json())] = worker, True
+
+    def wait(self, seconds: float) -> list[Event]:
+        """Return events, as soon as there are any, at the latest after some seconds."""
+        awaited = list(self._awaited)
+        done, _ = self._ray.wait(awaited, num_returns=1, timeout=seconds)
+        if done:
+            done, _ = self._ray.wait(awaited, num_returns=len(awaited), timeout=0)
+        return [self._event(reference) for reference in done]
+
+    def close(self) -> None:
+        """End all workers and give the GPUs back."""
+        for worker in list(self._actors):
+            self.stop(worker)
+        for group in self._groups.values():
+            with contextlib.suppress(Exception):
+                self._ray.util.remove_placement_group(group)
+        self._groups.clear()
+
+    def _group(self, card: int) -> Any:
+        if card not in self._groups:
+            bundle = {"GPU": 1, "CPU": _CORES_OF_CARD}
+            self._groups[card] = self._ray.util.placement_group([bundle])
+        return self._groups[card]
+
+    def _event(self, reference: Any) -> Event:
+        worker, is_job = self._awaited.pop(reference)
+        try:
+            answer = self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:
+            self.stop(worker)
+            return Event(worker, problem=f"{type(error).__name__}: {' '.join(str(error).split())}")
+        if not is_job:
+            return Event(worker, ready=True, host=answer)
+        if "problem" in answer:
+            self.stop(worker)
+            return Event(worker, problem=answer["problem"])
+        return Event(worker, rows=[row_of(row) for row in answer["rows"]])
