@@ -14,6 +14,7 @@ from msdyn.batch.ray_engine import RayEngine, connect
 from msdyn.batch.supervisor import WorkerOptions
 from msdyn.machine_limits import available_memory, core_count
 from msdyn.memory import bytes_of
+from msdyn.progress import stage
 from msdyn.thread_share import thread_environment
 
 __all__ = ["choose_engine"]
@@ -51,7 +52,8 @@ def choose_engine(config: WorkersConfig, options: WorkerOptions) -> tuple[Engine
     if of_this_machine:
         workers = config.workers or _default_workers(config.threads)
         cores = config.threads * workers + len(gpu_names())
-    ray = connect(config.address, cores)
+    with stage("connecting to Ray"):
+        ray = connect(config.address, cores)
     if most is None:
         most = _memory_of_core(ray, config.threads)
     engine = RayEngine(ray, replace(options, max_memory=most), config.workers, config.threads)

@@ -30,6 +30,7 @@ from msdyn.batch.workspace import Workspace, tail_of
 from msdyn.errors import MsdynError, printable
 from msdyn.machine_limits import held_memory
 from msdyn.memory import shown_bytes
+from msdyn.reading import decode_json
 
 __all__ = ["Kind", "Supervisor", "WorkerOptions"]
 
@@ -145,7 +146,7 @@ class Supervisor:
             if limit is not None and seconds > limit:
                 error = f"still running after {seconds:.0f} s, more than --time-limit {limit:g}"
                 return self._killed(job, "timed-out", error, started, clock, peak, cpu)
-        answer = json.loads(line)
+        answer = decode_json(line, "a worker")
         if "error" in answer:  # of the worker, not of a clip
             raise MsdynError(answer["error"])
         rows = [row_of(row) for row in answer["rows"]]
@@ -206,7 +207,7 @@ class Supervisor:
                 said = self._last_line(None)
                 self.stop()
                 raise MsdynError(f"a worker did not start: {said or 'it said nothing'}")
-        if json.loads(line) != {"ready": True}:
+        if line != b'{"ready": true}':
             self.stop()
             raise MsdynError(f"a worker did not start: {printable(line.decode(errors='replace'))}")
 

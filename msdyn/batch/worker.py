@@ -31,6 +31,7 @@ from msdyn.batch.store import Store
 from msdyn.batch.workspace import Workspace, read_record
 from msdyn.errors import InputError, MsdynError, printable
 from msdyn.machine_limits import held_memory
+from msdyn.reading import decode_json
 
 __all__ = ["StageResult", "StageWork", "serve"]
 
@@ -81,7 +82,7 @@ def serve(run_stage: Callable[[StageWork], StageResult], arguments: list[str]) -
         run_stage: runs a stage. What it prints goes to the clip's log; an exception is a crash.
         arguments: of the process: `WorkerOptions` as JSON, without environment and command.
     """
-    options = json.loads(arguments[0])
+    options = decode_json(arguments[0], "options of a worker")
     answers = os.dup(1)
     os.dup2(2, 1)  # what is printed between jobs
     faulthandler.enable()
@@ -92,7 +93,7 @@ def serve(run_stage: Callable[[StageWork], StageResult], arguments: list[str]) -
         _sweep(Path(options["scratch"]))
     _answer(answers, {"ready": True})
     while True:
-        job = Job.from_json(json.loads(jobs.get()))
+        job = Job.from_json(decode_json(jobs.get(), "a job"))
         try:
             rows = _perform(job, options, run_stage)
         except MsdynError as error:

@@ -26,6 +26,7 @@ ALLOWED = {
     "msdyn/jit.py read_bytes": "our own source",
     "msdyn/writing/processes.py read_text": "/proc",
     "msdyn/machine_limits.py read_text": "/proc and /sys/fs/cgroup",
+    "msdyn/batch/supervisor.py read_text": "/proc",
     "msdyn/cli/help.py read_text": "/proc",
     "msdyn/plugins.py read_text": "modules of Python, which are imported when they are used",
     "msdyn/view/page.py read_text": "files of our package and of viser's",
@@ -38,6 +39,7 @@ ALLOWED = {
     # Bytes that are not parsed.
     "msdyn/fit/fingerprint.py path.open": "a digest",
     "preprocess/records.py file.open": "a digest",
+    "msdyn/batch/workspace.py path.open": "a digest, and the end of a log that people read",
     "preprocess/checkpoints/torch_hub.py path.open": "a digest",
     "msdyn/io/video_ends.py path.open": "the boxes of a container, of declared sizes",
     # COLMAP's own database, which the same command has written.
