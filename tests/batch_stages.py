@@ -21,7 +21,7 @@ def options(out, scratch="", **given):
 
 
 def run_stage(work):
-    kind, _, where = work.clip.uri.partition("@")
+    kind, _, where = work.clip.uri.rpartition("/")[2].partition("@")
     scene = work.workspace.scene
     scene.mkdir(parents=True, exist_ok=True)
     print(f"{work.stage} of {work.clip.id}, {work.preprocess!r}")
@@ -47,7 +47,9 @@ def run_stage(work):
     if kind == "slow":
         time.sleep(float(where))
     name = f"{work.stage}-small" if work.smaller else work.stage
-    before = "".join(path.read_text() for path in sorted(scene.iterdir()))
+    # Not with what an interrupted try of the same stage has left.
+    others = sorted(path for path in scene.iterdir() if path.name != name)
+    before = "".join(path.read_text() for path in others)
     (scene / name).write_text(f"{work.clip.id} {work.stage} {len(before)}\n")
     psnr = 20.0 + len(work.clip.id) if work.stage == "evaluate" else None
     return StageResult(verdict="good", psnr=psnr)

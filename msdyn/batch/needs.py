@@ -47,7 +47,7 @@ def free_words(text: str, what: str) -> list[str]:
 def value_of(option: str, words: Sequence[str]) -> str | None:
     """Return the last value of an option; None where it is not given."""
     found = None
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words[1:], ""], strict=False):
         if word == option:
             found = following
         elif word.startswith(f"{option}="):

@@ -237,6 +237,9 @@ class Scheduler:
             ResourceError: too many were lost one after the other.
         """
         was_ready = self._hosts.pop(worker, None) is not None
+        free = self._free if worker.card is None else self._cards[worker.card].free
+        if worker in free:
+            free.remove(worker)
         self._problems += 1
         if self._problems > _PROBLEMS * max(1, self._slots):
             raise ResourceError(
@@ -258,7 +261,7 @@ class Scheduler:
         """Emit the new rows of a clip, and put it in the queue of its next stage."""
         step = next_step(rows, self._stages)
         new = list(rows[pending.known :])
-        pending.known = len(rows)
+        pending.known = max(pending.known, len(rows))
         if isinstance(step, Ended):
             if new:
                 new[-1] = replace(new[-1], ended=step.state)
