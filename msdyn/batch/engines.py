@@ -17,7 +17,7 @@ from msdyn.memory import bytes_of
 from msdyn.progress import stage
 from msdyn.thread_share import thread_environment
 
-__all__ = ["choose_engine"]
+__all__ = ["choose_engine", "default_workers", "gpu_names"]
 
 _WORKER_BYTES = 1_500_000_000
 """Memory of a worker, by which the default number of workers is limited."""
@@ -42,7 +42,7 @@ def choose_engine(config: WorkersConfig, options: WorkerOptions) -> tuple[Engine
     if name == "auto":
         name = "ray" if config.address or os.environ.get("RAY_ADDRESS") else "local"
     if name == "local":
-        workers = config.workers or _default_workers(config.threads)
+        workers = config.workers or default_workers(config.threads)
         available = available_memory()
         if most is None and available is not None:
             most = int(_SHARE * available / workers)
@@ -50,7 +50,7 @@ def choose_engine(config: WorkersConfig, options: WorkerOptions) -> tuple[Engine
     of_this_machine = not (config.address or os.environ.get("RAY_ADDRESS"))
     cores = None
     if of_this_machine:
-        workers = config.workers or _default_workers(config.threads)
+        workers = config.workers or default_workers(config.threads)
         cores = config.threads * workers + len(gpu_names())
     with stage("connecting to Ray"):
         ray = connect(config.address, cores)
@@ -79,7 +79,7 @@ def gpu_names() -> tuple[str, ...]:
     return tuple(map(str, range(count)))
 
 
-def _default_workers(threads: int) -> int:
+def default_workers(threads: int) -> int:
     """Return how many workers a machine has cores and memory for."""
     workers = max(1, core_count() // threads)
     available = available_memory()

@@ -31,6 +31,8 @@ __all__ = ["QUARANTINE", "ClipEnds", "ResultsWriter", "read_rows", "write_quaran
 FOLDER, QUARANTINE = "results", "quarantine.parquet"
 _ROWS, _SECONDS = 2000, 20.0
 """Rows, and seconds, after which a part is written."""
+_READ_ROWS = 1000
+"""Rows that are in memory at a time."""
 _STATES: tuple[str, ...] = get_args(State)
 _QUARANTINE_COLUMNS = (
     *("clip", "reason", "stage", "attempts", "error_class", "error", "cure", "uri", "metadata"),
@@ -79,7 +81,7 @@ def read_rows(store: Store) -> Iterator[Row]:
             if store.folder is None:
                 path = Path(scratch) / "part.parquet"
                 store.get(name, path)
-            for batch in parquet_batches(path):
+            for batch in parquet_batches(path, rows=_READ_ROWS):
                 yield from map(row_of, batch.to_pylist())
 
 

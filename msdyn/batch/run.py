@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,8 @@ from msdyn.writing import writing_to
 __all__ = ["batch_status", "retry_batch", "run_batch"]
 
 _INDEX_SECONDS = 60.0
+_ROWS = 20_000
+"""Rows whose keys are in memory at a time."""
 
 Keys = UInt64[np.ndarray, " clips"]
 
@@ -269,13 +272,20 @@ def _rebuild(store: Store, plan: BatchPlan, link: str = "") -> Summary:
     while True:
         parts = part_names(store)
         with stage("reading the results"):
-            keys = np.fromiter((key_of(row.clip) for row in read_rows(store)), np.uint64)
-            summary = Summary(ClipEnds(np.unique(keys))).add_all(read_rows(store))
+            summary = Summary(ClipEnds(_keys(read_rows(store)))).add_all(read_rows(store))
         ended = sorted(summary.quarantine.values(), key=lambda row: (row.ended, row.clip))
         write_quarantine(store, ended)
         write_index(store, summary, plan.clips, _title(store), link)
         if part_names(store) == parts:
             return summary
+
+
+def _keys(rows: Iterator[Row]) -> Keys:
+    """Return the keys of the clips of rows, each once."""
+    keys: Keys = np.empty(0, np.uint64)
+    while some := [key_of(row.clip) for row in islice(rows, _ROWS)]:
+        keys = np.union1d(keys, np.array(some, np.uint64))
+    return keys
 
 
 def _title(store: Store) -> str:

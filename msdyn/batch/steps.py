@@ -28,7 +28,7 @@ CURES: dict[str, str] = {
     "--preprocess '--long-side 320'",
     "timed-out": "msdyn-batch retry --only timed-out with a larger --time-limit",
     "refused": "see the error; make room on the disk, then msdyn-batch retry --only refused",
-    "lost": "its workers were lost each time: see to the machines, then msdyn-batch retry --only lost",
+    "lost": "its workers were lost each time: see to the machines, then msdyn-batch retry",
 }
 """What to do about clips in quarantine, by their reason."""
 

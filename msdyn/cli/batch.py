@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import logging
 from collections.abc import Sequence
 from contextlib import redirect_stderr
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msdyn.batch.config import RetryConfig, RunConfig, StatusConfig
 from msdyn.batch.needs import free_words
 from msdyn.cli.run import RESUMES, parse, run
 from msdyn.errors import InputError
-from msdyn.options import OptionError
 from msdyn.progress import stage
 
 if TYPE_CHECKING:
@@ -51,16 +49,20 @@ def _batch(config: RunConfig | RetryConfig | StatusConfig) -> None:
         print(f"page: {_place(config.run, 'index.html')}")
         return
     for command, text in (("preprocess", config.preprocess), ("fit", config.fit)):
-        _check_options(command, text or "")
+        _options(command, text or "")
     with stage("loading"):
         from msdyn.batch.plan import open_run, plan_of
         from msdyn.batch.run import retry_batch, run_batch
 
     if isinstance(config, RunConfig):
         if config.dry_run:
-            from msdyn.batch.dry_run import dry_run
+            from msdyn.batch.dry_run import Options, dry_run
 
-            for line in dry_run(config):
+            readers = Options(
+                lambda video, text: _options("preprocess", text, video),
+                lambda text: _options("fit", text).config,
+            )
+            for line in dry_run(config, readers):
                 print(line)
             return
         _, store, _ = plan_of(config)
@@ -77,20 +79,26 @@ def _batch(config: RunConfig | RetryConfig | StatusConfig) -> None:
         )
 
 
-def _check_options(command: str, text: str) -> None:
-    """Raise if the options of a command are wrong, before any clip is run with them.
+def _options(command: str, text: str, of: str = "a.mp4") -> Any:
+    """Return the options of a command that a text has.
+
+    Args:
+        command: preprocess or fit.
+        text: options, as on the command line.
+        of: the video, or the scene.
 
     Raises:
-        InputError: as the command itself would say.
+        InputError: as the command itself would say, or an option that the batch sets.
     """
     from msdyn.cli import fit, preprocess
 
     words = free_words(text, f"--{command}")
-    options: type = preprocess.PreprocessConfig if command == "preprocess" else fit.FitCommand
     messages = io.StringIO()
-    with redirect_stderr(messages), contextlib.suppress(OptionError):
+    with redirect_stderr(messages):
         try:
-            parse(options, ["a.mp4" if command == "preprocess" else "scene", *words], command, "")
+            if command == "preprocess":
+                return parse(preprocess.PreprocessConfig, [of, *words], command, "")
+            return fit.options([of, *words])
         except SystemExit as end:
             line = messages.getvalue().strip().removeprefix("error: ")
             raise InputError(f"--{command}: {line}") from end

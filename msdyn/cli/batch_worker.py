@@ -15,6 +15,7 @@ from msdyn.batch.store import Store, local_path
 from msdyn.batch.worker import StageResult, StageWork, serve
 from msdyn.batch.workspace import Workspace, tail_of
 from msdyn.errors import MsdynError, printable
+from msdyn.preprocess.checkpoints.kept import keep_networks
 
 __all__ = ["run_stage"]
 
@@ -30,6 +31,8 @@ _OF_RECORD = {"refine": "masks"}
 _MEMORY_SHARE = 0.9
 """Of a worker's memory: a command that is told this limit ends before the worker is killed."""
 _LONG_SIDE, _LEAST_SIDE = 960, 64
+_NETWORKS = 2
+"""Networks that stay loaded: one for masks, one for depth."""
 _THUMBNAIL = 320
 _TAIL = 1 << 16
 
@@ -181,6 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the process of a worker; its only argument are options as JSON."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(format="%(message)s")
+    keep_networks(_NETWORKS)
     return serve(run_stage, arguments)
 
 

@@ -63,12 +63,20 @@ class FitCommand(FitConfig):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
+    return run(_fit, options(argv), interrupted=RESUMES)
+
+
+def options(argv: Sequence[str] | None = None) -> FitCommand:
+    """Return the options that arguments give; those of the process by default.
+
+    Raises:
+        SystemExit: as of `parse`.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     # The preset is parsed first, because it sets the defaults of the other options.
     name = text_of("--preset", arguments)
     default = FitCommand.of(name if name in PRESETS else "default")
-    command = parse(FitCommand, arguments, "msdyn-fit", DESCRIPTION, default, examples=EXAMPLES)
-    return run(_fit, command, interrupted=RESUMES)
+    return parse(FitCommand, arguments, "msdyn-fit", DESCRIPTION, default, examples=EXAMPLES)
 
 
 def _fit(command: FitCommand) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         write_json,
     )
     from msdyn.writing.locks import LOCK, writing_to
+    from msdyn.writing.machine_lock import of_one_process
     from msdyn.writing.step_log import StepLog
     from msdyn.writing.tensor_files import write_tensors
 
@@ -26,6 +27,7 @@ __all__ = [
     "StepLog",
     "atomic_path",
     "disk_error",
+    "of_one_process",
     "refuse_links",
     "require_space",
     "scratch_folder",
@@ -55,6 +57,7 @@ __getattr__ = lazy_names(
             "LOCK",
             "writing_to",
         ),
+        "machine_lock": ("of_one_process",),
         "step_log": ("StepLog",),
         "tensor_files": ("write_tensors",),
     },

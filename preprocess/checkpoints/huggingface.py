@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from msdyn.errors import InputError, MissingExtraError
+from msdyn.preprocess.checkpoints.kept import stays_loaded
 from msdyn.preprocess.checkpoints.names import folder_of
 from msdyn.preprocess.checkpoints.torch_hub import one_line
 
@@ -223,6 +224,7 @@ def _announce(model: str) -> None:
     )
 
 
+@stays_loaded
 def load_pretrained(architecture: str, model: str, *, offline: bool) -> Any:
     """Return a model of transformers for inference, in float32 on the CPU.
 

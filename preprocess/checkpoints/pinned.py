@@ -19,7 +19,7 @@ from msdyn.errors import InputError
 from msdyn.preprocess.checkpoints.huggingface import TIMEOUT_SECONDS, Availability
 from msdyn.preprocess.checkpoints.torch_hub import one_line
 from msdyn.reading import read_bytes
-from msdyn.writing import atomic_path
+from msdyn.writing import atomic_path, of_one_process
 
 __all__ = ["PINNED", "PinnedFile", "find_pinned", "pinned_path"]
 
@@ -108,6 +108,13 @@ def pinned_path(name: str, *, offline: bool) -> Path:
     advice = f"put {pinned.file} into a folder and set MSDYN_WEIGHTS to it, from {pinned.url}"
     if offline:
         raise InputError(f"{name}: not on this disk, and nothing is fetched offline; {advice}")
+    with of_one_process(pinned.url):
+        # Unless another process has fetched it meanwhile.
+        return _on_disk(pinned) or _fetch(pinned, name, advice)
+
+
+def _fetch(pinned: PinnedFile, name: str, advice: str) -> Path:
+    """Fetch a file; return its path."""
     _log.warning(
         "fetching %s (%.1f MB, licence: %s) from %s",
         name,

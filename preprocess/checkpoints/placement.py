@@ -57,6 +57,7 @@ def place(network: nn.Module, megabytes_per_image: float, device: str = "auto") 
     """
     chosen = choose_device(device)
     if chosen.type == "cpu":
+        network.float().to(chosen)  # of a network that was kept (`kept.py`) elsewhere
         return Placement("cpu", False, 1)
     network.half().to(chosen)
     free, _ = torch.cuda.mem_get_info(chosen)

@@ -18,8 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from msdyn.errors import InputError
+from msdyn.preprocess.checkpoints.kept import stays_loaded
 from msdyn.preprocess.checkpoints.names import REPOSITORY, folder_of
 from msdyn.reading import read_torch
+from msdyn.writing import of_one_process
 
 __all__ = [
     "HUB",
@@ -110,6 +112,18 @@ HUB = {
 }
 
 
+def _fetch(weights: HubWeights) -> None:
+    _log.warning("fetching %s (licence: %s)", weights.url, weights.licence)
+    weights.path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(
+            weights.url, str(weights.path), weights.digest, progress=False
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"{weights.url}: cannot be fetched ({one_line(error)})") from error
+
+
+@stays_loaded
 def load_from_hub(model: str, entry: str, *, offline: bool) -> nn.Module:
     """Return a network from a folder, from torch hub's cache on disk, or from GitHub.
 
@@ -142,14 +156,15 @@ def load_from_hub(model: str, entry: str, *, offline: bool) -> nn.Module:
     licence = known.licence if known else "unknown, see its page"
     at = revision or f"its newest commit, which is not pinned ({repo}:COMMIT is)"
     _log.warning("fetching the code of %s (licence: %s) from GitHub at %s", repo, licence, at)
-    # torch hub looks a revision up among the branches; a commit is none.
-    return _load(
-        model,
-        entry,
-        f"{repo}:{revision}" if revision else repo,
-        trust_repo=True,
-        skip_validation=bool(revision),
-    )
+    with of_one_process(f"{repo}:{revision}"):
+        # torch hub looks a revision up among the branches; a commit is none.
+        return _load(
+            model,
+            entry,
+            f"{repo}:{revision}" if revision else repo,
+            trust_repo=True,
+            skip_validation=bool(revision),
+        )
 
 
 def _load(model: str, entry: str, place: str, **options: Any) -> nn.Module:
@@ -184,12 +199,9 @@ def weights_on_disk(weights: HubWeights, *, offline: bool) -> Path:
     if not path.is_file():
         if offline:
             raise InputError(f"{weights.name}: not on this disk, and nothing is fetched offline")
-        _log.warning("fetching %s (licence: %s)", weights.url, weights.licence)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(weights.url, str(path), weights.digest, progress=False)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise InputError(f"{weights.url}: cannot be fetched ({one_line(error)})") from error
+        with of_one_process(weights.url):
+            if not path.is_file():  # nor has another process fetched it
+                _fetch(weights)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if not digest.startswith(weights.digest):
