@@ -71,7 +71,8 @@ def manifest(tmp_path_factory):
 
 
 def started(manifest, out, *options):
-    plugins = {"MSDYN_PLUGINS": "poison", "PYTHONPATH": str(Path(__file__).parent)}
+    folders = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    plugins = {"MSDYN_PLUGINS": "poison", "PYTHONPATH": os.pathsep.join(filter(None, folders))}
     with (out.parent / f"{out.name}.log").open("ab") as log:
         return subprocess.Popen(
             [COMMAND, "run", str(manifest), "--out", str(out), *OPTIONS, *options],
