@@ -1,6 +1,6 @@
 """Drivers of batches for tests, with the stages of `batch_stages`.
 
-python batch_driver.py MANIFEST OUT [I/N] [ray]
+`python batch_driver.py MANIFEST OUT [I/N] [ray] [gpus]` runs a manifest.
 """
 
 import sys
@@ -49,6 +49,7 @@ if __name__ == "__main__":
     if "ray" in rest:
         from msdyn.batch.ray_engine import RayEngine, connect
 
-        run(manifest, out, shard, RayEngine(connect(None, 2), options(out, **LIMITS), 2))
+        ray = connect(None, 4, 2 if "gpus" in rest else 0)  # GPUs that are not there
+        run(manifest, out, shard, RayEngine(ray, options(out, **LIMITS), 2))
     else:
         run(manifest, out, shard)

@@ -25,6 +25,7 @@ def run_stage(work):
     scene = work.workspace.scene
     scene.mkdir(parents=True, exist_ok=True)
     print(f"{work.stage} of {work.clip.id}, {work.preprocess!r}")
+    print(f"GPU of {work.stage}: {os.environ.get('CUDA_VISIBLE_DEVICES', '')}")
     if where == work.stage or (where == "first" and work.stage == "fit" and not work.smaller):
         match kind:
             case "crash":

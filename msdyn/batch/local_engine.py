@@ -49,8 +49,9 @@ class LocalEngine:
     def start(self, worker: Worker) -> None:
         """Start a worker; its process starts with its first job."""
         options = self._options
-        if worker.card is not None:
-            options = options.with_variables({"CUDA_VISIBLE_DEVICES": self._gpus[worker.card]})
+        if self._gpus:
+            gpu = "" if worker.card is None else self._gpus[worker.card]
+            options = options.with_variables({"CUDA_VISIBLE_DEVICES": gpu})
         supervisor = Supervisor(options, SHARES[worker.kind])
         jobs: queue.Queue[Job | None] = queue.Queue()
         self._workers[worker] = supervisor, jobs

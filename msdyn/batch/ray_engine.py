@@ -24,7 +24,6 @@ __all__ = ["RayEngine", "connect"]
 _RESTARTS, _RETRIES = 3, 1
 """How often Ray starts an actor again, and runs its job again."""
 _CORES_OF_CARD = 1
-_OFF = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
 def connect(address: str | None, cpus: int | None = None, gpus: int | None = None) -> Any:
@@ -39,7 +38,6 @@ def connect(address: str | None, cpus: int | None = None, gpus: int | None = Non
         MissingExtraError: Ray is not installed.
         InputError: no such cluster.
     """
-    os.environ.update({name: os.environ.get(name, value) for name, value in _OFF.items()})
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     try:
         import ray
@@ -133,7 +131,9 @@ class RayEngine:
     def start(self, worker: Worker) -> None:
         """Start an actor; it is ready when Ray has found a place for it."""
         resources: dict[str, Any] = {"num_cpus": self._threads}
-        share = SHARES[worker.kind]
+        share, options = SHARES[worker.kind], self._options
+        if worker.card is None and self._cards:
+            options = options.with_variables({"CUDA_VISIBLE_DEVICES": ""})
         if worker.card is not None:
             from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -145,7 +145,7 @@ class RayEngine:
         actor_class = self._ray.remote(
             max_restarts=_RESTARTS, max_task_retries=_RETRIES, **resources
         )(_Actor)
-        actor = actor_class.remote(self._options.to_json(), share)
+        actor = actor_class.remote(options.to_json(), share)
         self._actors[worker] = actor
         self._awaited[actor.host.remote()] = worker, False
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from batch_driver import contents, ends, retry, run
 
-from msdyn.batch import batch_status
+from msdyn.batch import Store, batch_status, read_rows
 from msdyn.errors import InputError
 
 DRIVER = Path(__file__).parents[1] / "batch_driver.py"
@@ -212,6 +212,26 @@ def test_actors_of_ray(whole, tmp_path):
     os.kill(killed[0], 9)
     assert driver.wait() == 0
     assert ends(tmp_path) == ends(out) and contents(tmp_path) == contents(out)
+
+
+@pytest.mark.slow
+def test_gpus_of_ray(tmp_path):
+    """A fit has a GPU by itself, networks a quarter of one, others none."""
+    pytest.importorskip("ray")
+    manifest, out = write_manifest(tmp_path / "m.csv", ["die@fit"], 4), tmp_path / "out"
+    subprocess.run([sys.executable, DRIVER, manifest, out, "ray", "gpus"], check=True)
+    rows = list(read_rows(Store(str(out))))
+    shares = {"tracks": 0, "cameras": 0, "fit": 1}
+    for row in rows:
+        share = shares.get(row.stage, 0.25)
+        assert row.gpu_seconds == pytest.approx(share * row.seconds), row
+    assert [row.clip for row in rows if row.ended == "lost"] == ["k0"]
+    assert sum(row.ended == "done" for row in rows) == 4
+    for log in out.glob("clips/*/log.txt"):
+        lines = [line for line in log.read_text().splitlines() if line.startswith("GPU of ")]
+        for line in lines:
+            stage, gpu = line.removeprefix("GPU of ").split(":")
+            assert gpu.strip() in (("0", "1") if shares.get(stage, 0.25) else ("",)), line
 
 
 def _actors(driver):
