@@ -43,7 +43,7 @@ _TICK = 0.1
 """Seconds between two looks at the process."""
 _START_SECONDS = 300.0
 """In which a process has to say that it is ready; packages may lie on a network disk."""
-_TAIL = 4096
+_TAIL = 1 << 16
 _TOLD_TO_END = {128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
 
 
