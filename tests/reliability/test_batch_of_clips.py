@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from batch_driver import ends
 
+from msdyn.batch import Store, read_rows
 from msdyn.io import write_video
 from msdyn.synthetic import make_scene, render_truth
 
@@ -119,12 +120,8 @@ def test_every_clip_has_its_end(whole):
     assert table["crash"]["attempts"] == table["eat"]["attempts"] == 2
     assert table["hang"]["attempts"] == 1
     assert all("\n" not in row["error"] and row["cure"] for row in table.values())
-    done = {
-        row["clip"]: row
-        for path in whole.glob("results/*")
-        for row in pq.read_table(path).to_pylist()
-    }
-    assert all(done[f"good-{seed:02d}"]["psnr"] > 10 for seed in range(GOOD))
+    psnr = {row.clip: row.psnr for row in read_rows(Store(str(whole))) if row.ended == "done"}
+    assert len(psnr) == GOOD and all(value is not None and value > 10 for value in psnr.values())
 
 
 def test_a_worker_is_killed(manifest, whole, tmp_path):
