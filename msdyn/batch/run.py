@@ -31,6 +31,7 @@ from msdyn.batch.supervisor import WorkerOptions
 from msdyn.batch.workspace import Workspace
 from msdyn.errors import InputError
 from msdyn.progress import Progress, stage
+from msdyn.reading import load_pyarrow
 from msdyn.writing import writing_to
 
 __all__ = ["batch_status", "retry_batch", "run_batch"]
@@ -160,6 +161,7 @@ class _Run:
             str(config.scratch or Path(tempfile.gettempdir())) if store.folder is None else ""
         )
         self._total = self._start = 0
+        load_pyarrow()  # that it is missing is told before anything runs
 
     def find(self, keys: Keys) -> _Found:
         """Read the results that are there."""

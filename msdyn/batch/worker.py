@@ -119,6 +119,7 @@ def _perform(
         if next_step(rows, options["stages"]) != Step(job.stage, job.attempt):
             return list(rows)
         workspace.fetch(record)
+        workspace.describe()
         work = StageWork(
             clip,
             job.stage,

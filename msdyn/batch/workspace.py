@@ -21,7 +21,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,14 @@ from msdyn.batch.clips import Clip, Row, folder_name, row_of
 from msdyn.batch.store import Store
 from msdyn.errors import InputError
 from msdyn.reading import decode_json
-from msdyn.writing import LOCK, writing_to
+from msdyn.writing import LOCK, forsake_lock, writing_to
 
 __all__ = ["RECORD", "ClipRecord", "Workspace", "clip_folder", "read_record", "tail_of"]
 
 RECORD = "record.json"
 _LOCAL_FILES = ".files.json"
 """In a scratch folder: the files that were fetched or stored, as the record has them."""
-_SOURCE = "source"
+_SOURCE, _CLIP = "source", "clip.json"
 _VERSION = 1
 
 
@@ -144,10 +144,15 @@ class Workspace:
     def locked(self) -> Iterator[None]:
         """Keep other processes of this machine from the folder.
 
+        A batch gives a clip to one worker at a time. So what another machine has locked, in a
+        folder that both share, is of a worker that was lost with it.
+
         Raises:
-            InputError: another process works on the clip.
+            InputError: another process of this machine works on the clip.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        for folder in (self.folder, self.scene, self.scene / "fit"):
+            forsake_lock(folder)
         with writing_to(self.folder):
             yield
 
@@ -164,6 +169,13 @@ class Workspace:
             if known.get(name) != digest or not path.is_file() or _digest(path) != digest:
                 self.store.get(f"{clip_folder(self.clip)}/{name}", path)
         self._remember(record.files)
+
+    def describe(self) -> None:
+        """Write the clip as the manifest has it, with its metadata, unless that is there."""
+        here = Store(str(self.folder))
+        text = json.dumps(asdict(self.clip), indent=2).encode()
+        if here.read(_CLIP) != text:
+            here.write(_CLIP, text)
 
     def keep(self, record: ClipRecord, row: Row) -> ClipRecord:
         """Store what has changed, then the record with one more row; return that record."""

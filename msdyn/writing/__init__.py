@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         without_nan,
         write_json,
     )
-    from msdyn.writing.locks import LOCK, writing_to
+    from msdyn.writing.locks import LOCK, forsake_lock, writing_to
     from msdyn.writing.machine_lock import of_one_process
     from msdyn.writing.step_log import StepLog
     from msdyn.writing.tensor_files import write_tensors
@@ -27,6 +27,7 @@ __all__ = [
     "StepLog",
     "atomic_path",
     "disk_error",
+    "forsake_lock",
     "of_one_process",
     "refuse_links",
     "require_space",
@@ -55,6 +56,7 @@ __getattr__ = lazy_names(
         ),
         "locks": (
             "LOCK",
+            "forsake_lock",
             "writing_to",
         ),
         "machine_lock": ("of_one_process",),

@@ -29,7 +29,7 @@ from msdyn.writing.disk import disk_error
 from msdyn.writing.files import opened_root, refuse_links, sweep, temporary_path
 from msdyn.writing.processes import Process, has_ended, own_process
 
-__all__ = ["LOCK", "writing_to"]
+__all__ = ["LOCK", "forsake_lock", "writing_to"]
 
 LOCK = ".msdyn.lock"
 """Name of the lock in its folder."""
@@ -86,6 +86,21 @@ def writing_to(folder: Path, *, inside: Path | None = None, cure: str = "") -> I
         if made:
             with contextlib.suppress(OSError):
                 folder.rmdir()
+
+
+def forsake_lock(folder: Path) -> None:
+    """Remove the lock of a folder if a process of another machine has it.
+
+    Whether that process still runs cannot be told from here: call this where it is known otherwise,
+    as by who gave it its work.
+    """
+    path = folder / LOCK
+    found = _read(path)
+    if not found:
+        return
+    with contextlib.suppress(OSError, ValueError):
+        if has_ended(Process.from_json(found)) is None:
+            path.unlink()
 
 
 def _take(path: Path, cure: str) -> None:

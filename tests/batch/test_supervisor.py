@@ -1,5 +1,6 @@
 """Workers and what becomes of clips that crash, hang or eat memory."""
 
+import json
 import os
 import signal
 import threading
@@ -14,6 +15,7 @@ from msdyn.batch.steps import Step, next_step
 from msdyn.batch.store import Store
 from msdyn.batch.workspace import read_record
 from msdyn.errors import MsdynError
+from msdyn.writing import LOCK
 
 
 @pytest.fixture
@@ -149,6 +151,18 @@ def test_a_worker_that_does_not_start(tmp_path):
         one.run(Job(Clip("a", "ok"), "tracks"))
 
 
+def test_a_machine_that_was_lost_leaves_locks(tmp_path, supervisor):
+    """In a folder that machines share, what another one has locked is taken over."""
+    other = {"pid": 1, "began": 2, "boot": "other", "space": "x", "host": "elsewhere"}
+    for folder in (tmp_path / "clips/a", tmp_path / "clips/a/scene"):
+        folder.mkdir(parents=True)
+        (folder / LOCK).write_text(json.dumps(other | {"command": "x", "since": "x"}))
+    rows, state = through(supervisor(), Clip("a", "ok", metadata={"robot": "arm"}))
+    assert state == "done" and len(rows) == 7
+    assert not (tmp_path / "clips/a" / LOCK).exists()
+    assert json.loads((tmp_path / "clips/a/clip.json").read_text())["metadata"] == {"robot": "arm"}
+
+
 def test_files_elsewhere(tmp_path, supervisor, s3):
     """In a store that is not of this machine files are fetched, and stored when they change."""
     scratch, clip = tmp_path / "scratch", Clip("a", "crash@first")
@@ -160,7 +174,7 @@ def test_files_elsewhere(tmp_path, supervisor, s3):
     assert [row.state for row in through(here, clip)[0]] == [row.state for row in rows]
     stores = Store(f"{s3}/run"), Store(str(tmp_path))
     names = [[n for n in store.names("clips", deep=True)] for store in stores]
-    assert names[0] == names[1] and len(names[0]) == 2 + 5 + 7
+    assert names[0] == names[1] and len(names[0]) == 3 + 5 + 7
     for name in names[0]:
         if "/scene/" in name:
             assert stores[0].read(name) == stores[1].read(name)
