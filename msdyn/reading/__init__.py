@@ -27,6 +27,8 @@ from msdyn.reading.limits import (
     check_packed,
     memory_bytes,
 )
+from msdyn.reading.packed import load_robots, unpack_lzfse
+from msdyn.reading.recordings import RECORDING_SUFFIXES, RecordedMessage, Recording, Topic
 from msdyn.reading.stored import StoredTensors
 from msdyn.reading.tensors import (
     OtherFormatError,
@@ -47,6 +49,7 @@ from msdyn.reading.text import (
     read_text,
 )
 from msdyn.reading.video import opened_video
+from msdyn.reading.zips import ZipMembers, opened_zip
 
 __all__ = [
     "read_gzipped_json",
@@ -57,9 +60,14 @@ __all__ = [
     "LARGEST_TEXT",
     "MOST_FRAMES",
     "MOST_PIXELS",
+    "RECORDING_SUFFIXES",
     "Blocks",
     "OtherFormatError",
+    "RecordedMessage",
+    "Recording",
     "StoredTensors",
+    "Topic",
+    "ZipMembers",
     "is_safetensors",
     "as_schema",
     "check_bytes",
@@ -68,6 +76,7 @@ __all__ = [
     "decode_json",
     "image_size",
     "load_npz",
+    "load_robots",
     "memory_bytes",
     "natural_order",
     "npz_keys",
@@ -75,6 +84,7 @@ __all__ = [
     "opened_file",
     "opened_image",
     "opened_video",
+    "opened_zip",
     "read_bytes",
     "read_exr",
     "read_json",
@@ -93,4 +103,5 @@ __all__ = [
     "safetensors_header",
     "shown",
     "stream_npz",
+    "unpack_lzfse",
 ]
