@@ -64,6 +64,7 @@ setup(
         "masks": ["onnxruntime>=1.17"],
         "train": ["tensorboard>=2.14"],
         "datasets": ["h5py>=3"],
+        "robots": ["mcap>=1.2", "rosbags>=0.10", "lzfse>=0.4.2"],
         "open3d": ["open3d>=0.18"],
         "rerun": ["rerun-sdk>=0.24"],
         "test": [
@@ -77,6 +78,8 @@ setup(
             "onnxruntime>=1.17",
             "tensorboard>=2.14",
             "h5py>=3",
+            "mcap>=1.2",
+            "rosbags>=0.10",
             "rerun-sdk>=0.24",
             "ruff",
             "pyright",

@@ -184,9 +184,7 @@ class _Mcap:
         """Yield the records of a file, those in chunks too."""
         streams, records = load_robots("mcap.stream_reader"), load_robots("mcap.records")
         with opened_file(path, "MCAP file") as file:
-            stream = streams.StreamReader(
-                file, emit_chunks=True, record_size_limit=_LARGEST_RECORD
-            )
+            stream = streams.StreamReader(file, emit_chunks=True, record_size_limit=_LARGEST_RECORD)
             for record in stream.records:
                 if not isinstance(record, records.Chunk):
                     yield record
