@@ -23,7 +23,7 @@ _TIMESCALE = 1_000_000
 
 def begins_stream(packet: bytes, format: str) -> bool:
     """Return whether a decoder can begin with a packet: it has the parameters of its stream."""
-    headers = {match[1][0] for match in re.finditer(rb"\0\0\1(.)", packet, re.S)}
+    headers = {match[1][0] for match in re.finditer(rb"\x00\x00\x01(.)", packet, re.S)}
     if format == "h264":
         return any(header & 0x1F == 7 for header in headers)  # SPS
     return any(header >> 1 & 0x3F == 33 for header in headers)

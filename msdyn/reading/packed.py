@@ -16,6 +16,7 @@ __all__ = ["load_robots", "unpack", "unpack_lzfse"]
 
 _LZFSE_HEADERS = {b"bvx-": 8, b"bvxn": 12, b"bvx1": 772}
 """Bytes of the header of a block; that of `bvx2` is in the header."""
+_LZFSE_LEAST_HEADER = 32
 _LZFSE_END = b"bvx$"
 _LZFSE_LEAST = 2**14
 """Bytes of all blocks but the last: a block is full after 10 000 matches of four bytes or more, or
@@ -122,7 +123,10 @@ def _lzfse_blocks(data: bytes) -> list[int]:
         elif magic == b"bvx2":
             first, second, third = struct.unpack_from("<QQQ", data, place + 8)
             literals, matches = first >> 20 & 0xFFFFF, second >> 40 & 0xFFFFF
-            payload = (third & 0xFFFFFFFF) + literals + matches
+            header = third & 0xFFFFFFFF
+            if header < _LZFSE_LEAST_HEADER:
+                raise InputError(f"expected a block of LZFSE, got a header of {header} bytes")
+            payload = header + literals + matches
         else:
             raise InputError(f"expected a block of LZFSE, got {magic!r}")
         sizes.append(unpacked)

@@ -136,8 +136,8 @@ class _Mcap:
         """Return the topics, with the counts of the index or, without one, from all messages."""
         reader = load_robots("mcap.reader")
         with opened_file(path, "MCAP file") as file, _cured(path):
-            options = {"record_size_limit": _LARGEST_RECORD}
-            summary = reader.make_reader(file, **options).get_summary()
+            index = reader.SeekingReader(file, record_size_limit=_LARGEST_RECORD)
+            summary = index.get_summary()
         if summary is not None and summary.statistics is not None and summary.channels:
             counts: Any = summary.statistics.channel_message_counts
             return _Mcap._topics(summary.channels, summary.schemas, counts)
@@ -272,6 +272,11 @@ class _Rosbag2:
         ):
             database.execute("PRAGMA trusted_schema = OFF")
             tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            (pages,), (page,) = (
+                database.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size")
+            )
+            if pages * page > path.stat().st_size:
+                raise InputError(f"expected {pages * page} bytes, got {path.stat().st_size}")
             if not {"topics", "messages"} <= {name for (name,) in tables}:
                 raise InputError("expected tables of topics and messages")
             yield database

@@ -9,7 +9,15 @@ import zstandard
 from recording_writers import T0, Messages, encoded, h264_packets, protobuf, timestamp
 
 from msdyn.errors import InputError, MissingExtraError
-from msdyn.io import RobotRecording, depth_of, rgb_of
+from msdyn.io import (
+    RobotRecording,
+    begins_stream,
+    depth_of,
+    read_video,
+    rgb_of,
+    scan_video,
+    write_stream_as_mp4,
+)
 from msdyn.reading import Recording
 from msdyn.reading.packed import unpack
 
@@ -189,6 +197,13 @@ def test_depth(tmp_path):
         depth_of(next(recording.images({TOPIC}))[2], TOPIC)
 
 
+def file_of(path):
+    """Return the file of a recording with its messages."""
+    if path.is_file():
+        return path
+    return next(file for file in path.iterdir() if file.suffix in (".mcap", ".db3"))
+
+
 def read_all(path):
     recording = RobotRecording(path)
     return [rgb_of(m, t) for t, _, m in recording.images({recording.video_topic(None)})]
@@ -276,8 +291,25 @@ def test_the_missing_package_is_named(tmp_path, monkeypatch):
         Recording(path)
 
 
-def test_packets_begin_a_stream():
-    from msdyn.io import begins_stream
-
-    packets = h264_packets(list(IMAGES) * 2)
-    assert [begins_stream(packet, "h264") for packet in packets] == [True, *[False] * 3] * 2
+def test_frames_of_a_stream(tmp_path):
+    """H.264 gets the time stamps of its messages; each fourth frame begins the stream."""
+    images = [np.full((64, 96, 3), 20 + 25 * n, np.uint8) for n in range(8)]
+    packets = h264_packets(images)
+    begins = [begins_stream(packet, "h264") for packet in packets]
+    assert begins == [True, False, False, False] * 2
+    assert not begins_stream(packets[0], "h265") and not begins_stream(b"", "h264")
+    (tmp_path / "a.h264").write_bytes(b"".join(packets))
+    seconds = 5 + np.cumsum(RNG.uniform(0.01, 0.3, 8))
+    write_stream_as_mp4(tmp_path / "a.h264", tmp_path / "a.mp4", seconds)
+    found = scan_video(tmp_path / "a.mp4")
+    assert not found.nominal
+    np.testing.assert_allclose(found.seconds, seconds - seconds[0], atol=1e-6)
+    means = [image.mean() for image in read_video(tmp_path / "a.mp4")]
+    np.testing.assert_allclose(means, [image.mean() for image in images], atol=1.5)
+    for count in (7, 9):
+        with pytest.raises(InputError, match=f"expected {count} frames, one a message, got 8"):
+            write_stream_as_mp4(tmp_path / "a.h264", tmp_path / "b.mp4", np.arange(count) / 10)
+    (tmp_path / "a.h264").write_bytes(b"x" * 1000)
+    with pytest.raises(InputError):
+        write_stream_as_mp4(tmp_path / "a.h264", tmp_path / "b.mp4", seconds)
+    assert not (tmp_path / "b.mp4").exists()
