@@ -247,8 +247,9 @@ class PreprocessConfig(Options):
         )
 
 
-IMPORT_KINDS = ("dycheck", "mcap", "record3d", "vipe")
+IMPORT_KINDS = ("mcap", "record3d", "vipe", "dycheck")
 """What `--from` takes: the modules of `msdyn.preprocess.importers`."""
+_ImportKind = Annotated[str, Choices(lambda: IMPORT_KINDS), Named("from")]
 
 
 @dataclass(frozen=True)
@@ -295,7 +296,7 @@ class ImportConfig(PreprocessConfig):
         **PreprocessConfig.headings,
     }
 
-    kind: Annotated[str, Choices(lambda: IMPORT_KINDS), Named("from")] = field(kw_only=True)
+    kind: _ImportKind = field(kw_only=True)
     """What the recording is. mcap: a video topic of an MCAP file, of rosbag2 or of a bag of ROS 1.
     record3d: an .r3d file of Record3D, or its export with EXR. vipe: a folder of ViPE's results.
     (dycheck has options of its own: --from dycheck --help.)"""

@@ -178,17 +178,17 @@ def _of_protobuf(name: str, kind: Kind, data: bytes) -> ImageMessage | Calibrati
             parts = dict(_fields(value))
             stamp = int(parts.get(1, 0)) * 10**9 + int(parts.get(2, 0))
         elif field := _FIELDS[name].get(number):
-            before = found.get(field)
-            joined = field in ("D", "K", "P") and isinstance(before, bytes)
-            found[field] = before + value if joined else value  # repeated, packed or not
+            repeated = field in ("D", "K", "P")  # packed or not
+            found[field] = found.get(field, b"") + value if repeated else value
     frame_id = found["frame_id"].decode()
     if kind == "calibration":
         matrices = (np.frombuffer(found.get(field, b""), "<f8") for field in "KPD")
         return _calibration(frame_id, found["width"], found["height"], *matrices)
     if kind != "raw":
         return ImageMessage(kind, stamp, frame_id, found["format"].decode(), found["data"])
-    size = (int(found.get(field, 0)) for field in ("width", "height", "step"))
-    return ImageMessage(kind, stamp, frame_id, found["encoding"].decode(), found["data"], *size)
+    width, height, step = (int(found.get(field, 0)) for field in ("width", "height", "step"))
+    encoding = found["encoding"].decode()
+    return ImageMessage(kind, stamp, frame_id, encoding, found["data"], width, height, step)
 
 
 def _fields(data: bytes) -> list[tuple[int, int | bytes]]:

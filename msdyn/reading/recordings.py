@@ -272,9 +272,8 @@ class _Rosbag2:
         ):
             database.execute("PRAGMA trusted_schema = OFF")
             tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            (pages,), (page,) = (
-                database.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size")
-            )
+            (pages,) = database.execute("PRAGMA page_count").fetchone()
+            (page,) = database.execute("PRAGMA page_size").fetchone()
             if pages * page > path.stat().st_size:
                 raise InputError(f"expected {pages * page} bytes, got {path.stat().st_size}")
             if not {"topics", "messages"} <= {name for (name,) in tables}:
