@@ -88,7 +88,10 @@ class Messages:
         """Write an MCAP file by its library; `protobuf`: topic, type, time, bytes of others."""
         from mcap.writer import Writer
 
-        rows = [(*row[:3], row[3], "cdr") for row in self.rows]
+        encoding = "ros1" if self.ros1 else "cdr"
+        rows = [(*row, encoding) for row in self.rows]
+        if self.ros1:
+            rows = [(row[0], row[1].replace("/msg/", "/"), *row[2:]) for row in rows]
         rows += [(*row, "protobuf") for row in protobuf]
         with path.open("wb") as file:
             writer = Writer(file, **options)

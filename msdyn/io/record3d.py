@@ -71,7 +71,7 @@ class _Metadata:
     dw: int = 192
     dh: int = 256
     poses: list[tuple[float, float, float, float, float, float, float]] | None = None
-    perFrameIntrinsicCoeffs: list[tuple[float, float, float, float]] | None = None
+    perFrameIntrinsicCoeffs: list[list[float]] | None = None
     frameTimestamps: list[float] | None = None
 
 
@@ -167,8 +167,9 @@ class Record3D:
         """Return fx fy cx cy of each frame."""
         k = self._metadata.K
         rows = np.tile(np.array([k[0], k[4], k[6], k[7]]), (len(self), 1))
-        own = np.array(self._metadata.perFrameIntrinsicCoeffs or (), np.float64)[: len(self)]
-        rows = own if len(own) == len(self) else rows
+        own = (self._metadata.perFrameIntrinsicCoeffs or [])[: len(self)]
+        if len(own) == len(self) and all(len(row) == 4 for row in own):
+            rows = np.array(own, np.float64)
         if not np.isfinite(rows).all() or not (rows[:, :2] > 0).all():
             raise InputError(f"{self.path}: metadata: expected focal lengths > 0")
         return rows

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from msdyn.errors import InputError
+from msdyn.errors import InputError, printable
 from msdyn.io.ros_messages import CalibrationMessage, ImageMessage, kind_of, parse_message
 from msdyn.reading import MOST_FRAMES, RecordedMessage, Recording, shown
 
@@ -21,6 +21,7 @@ __all__ = ["RobotRecording"]
 
 _IMAGES = ("raw", "compressed", "video")
 _MOST_LISTED = 20
+_LONGEST_LIST = 1200
 
 
 class RobotRecording:
@@ -121,17 +122,16 @@ class RobotRecording:
         return values
 
     def _calibration(self, topic: str) -> CalibrationMessage | None:
-        """Return the first message of the calibration topic nearest to a topic of images."""
-        parts = PurePosixPath(topic).parts
-        best, shared = None, 0
-        for name, other in self._recording.topics.items():
-            folder = PurePosixPath(name).parts[:-1]
-            beside = folder == parts[: len(folder)]
-            if kind_of(other) == "calibration" and other.count and beside and len(folder) > shared:
-                best, shared = name, len(folder)
-        if best is None:
+        """Return the first message of the calibration topic beside a topic of images."""
+        topics, place = self._recording.topics, PurePosixPath(topic)
+        folders = [place.parent]
+        if kind_of(topics[topic]) != "raw":
+            folders.append(place.parent.parent)  # of /image_raw/compressed
+        names = [n for n, t in topics.items() if kind_of(t) == "calibration" and t.count]
+        beside = [n for f in folders for n in names if PurePosixPath(n).parent == f]
+        if not beside:
             return None
-        message = next(self._recording.messages((best,)), None)
+        message = next(self._recording.messages(beside[:1]), None)
         parsed = None if message is None else self._parsed(message)
         assert parsed is None or isinstance(parsed, CalibrationMessage)
         return parsed
@@ -147,7 +147,8 @@ class RobotRecording:
         if name in topics and kind_of(topics[name]) in _IMAGES and topics[name].count:
             return name
         images = [t for t in topics.values() if kind_of(t) in _IMAGES and t.count]
-        listed = ", ".join(f"{t.name} ({t.type}, {t.count})" for t in images[:_MOST_LISTED])
+        names = (f"{t.name} ({t.type}, {t.count})" for t in images[:_MOST_LISTED])
+        listed = printable(", ".join(names), _LONGEST_LIST)
         listed += ", ..." if len(images) > _MOST_LISTED else ""
         if not images:
             raise InputError(f"{self.path}: it has no topic of images that is read")
@@ -155,5 +156,6 @@ class RobotRecording:
         if name in topics and not topics[name].count:
             got += ", which has no messages"
         elif name in topics:
-            got += f", whose messages are {topics[name].type} in {topics[name].encoding}"
+            kind, encoding = topics[name].type, topics[name].encoding
+            got += f", whose messages are {printable(kind)} in {printable(encoding)}"
         raise InputError(f"{self.path}: {option}: expected one of {listed}{got}")

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import functools
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64
 
-from msdyn.errors import InputError
+from msdyn.errors import InputError, printable
 from msdyn.reading import RecordedMessage, Topic, load_robots, reading
 
 __all__ = ["CalibrationMessage", "ImageMessage", "kind_of", "parse_message"]
@@ -40,6 +40,8 @@ _KINDS: dict[str, Kind] = {
     "foxglove.CompressedVideo": "video",
     "foxglove.CameraCalibration": "calibration",
 }
+_STREAMS = ("h264", "h265", "hevc")
+"""Formats of compressed images that are frames of a video: some drivers publish it so."""
 _VIDEO = "{time} timestamp\nstring frame_id\nuint8[] data\nstring format\n"
 # Numbers of the fields of foxglove's messages, and what is read of them.
 _FIELDS: dict[str, dict[int, str]] = {
@@ -117,11 +119,15 @@ def parse_message(message: RecordedMessage) -> ImageMessage | CalibrationMessage
     topic = message.topic
     kind = kind_of(topic)
     if kind is None:
-        raise InputError(f"{topic.name}: messages of {topic.type} are not read")
-    with reading(f"{topic.name}: message at {message.log_time} ns", topic.type):
+        raise InputError(f"{printable(topic.name)}: messages of {topic.type!r} are not read")
+    with reading(f"{printable(topic.name)}: message at {message.log_time} ns", topic.type):
         if topic.encoding == "protobuf":
-            return _of_protobuf(topic.type, kind, message.data)
-        return _of_ros(topic, kind, message.data)
+            parsed = _of_protobuf(topic.type, kind, message.data)
+        else:
+            parsed = _of_ros(topic, kind, message.data)
+    if isinstance(parsed, ImageMessage) and parsed.format.lower() in _STREAMS:
+        return replace(parsed, kind="video")
+    return parsed
 
 
 def _plain(name: str) -> str:

@@ -39,7 +39,8 @@ from msdyn.reading import (
 __all__ = ["Vipe"]
 
 _SKY = "sky"
-_LARGEST_MEMBER = 2**28
+_HEADER_BYTES, _PIXEL_BYTES = 2**16, 16
+"""Most bytes of an EXR or a PNG beside its pixels, and of a pixel."""
 
 
 class Vipe:
@@ -110,6 +111,7 @@ class Vipe:
     def _members(self, folder: str, suffix: str) -> Iterator[bytes]:
         """Yield the members of a zip file, one per frame, which their names number."""
         path = self._file(folder, ".zip")
+        largest = _HEADER_BYTES + _PIXEL_BYTES * self.cameras.width * self.cameras.height
         with opened_zip(path) as members:
             names = {
                 int(Path(name).stem): name
@@ -123,7 +125,7 @@ class Vipe:
                     f"{missing[0]:05d}{suffix} is missing"
                 )
             for frame in range(len(self)):
-                yield members.read(names[frame], _LARGEST_MEMBER)
+                yield members.read(names[frame], largest)
 
     def _sky(self) -> list[int]:
         """Return the instances that are sky."""

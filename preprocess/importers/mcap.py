@@ -7,6 +7,7 @@ different, those of the recording.
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ __all__ = ["unpack"]
 
 _LEAST_TIME_APART = 1
 """ns between frames."""
+_LONGEST_NAME = 80
 
 
 @dataclass
@@ -78,7 +80,7 @@ def unpack(config: ImportConfig, folder: Path) -> Unpacked:
         depth = _Messages(recording.depth_topic(config.depth_topic))
         if depth.topic == topic:
             raise InputError(f"--depth-topic: is the topic of the video, {topic}")
-    name = f"{config.video.resolve().name}{topic.replace('/', '.')}"
+    name = f"{config.video.resolve().name}{re.sub(r'[^A-Za-z0-9_-]', '.', topic)[:_LONGEST_NAME]}"
     images, maps = folder / name, folder / "messages"
     stream = folder / "stream"
     wanted = {topic} if depth is None else {topic, depth.topic}

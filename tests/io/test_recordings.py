@@ -46,6 +46,7 @@ WRITERS = {
     "mcap lz4": lambda path: messages().mcap(path / "a.mcap", compression=compression("LZ4")),
     "mcap unpacked": lambda path: messages().mcap(path / "a.mcap", compression=compression("NONE")),
     "mcap bare": lambda path: messages().mcap(path / "a.mcap", **BARE),
+    "mcap ros1": lambda path: messages(ros1=True).mcap(path / "a.mcap"),
     "rosbag2 sqlite3": lambda path: messages().rosbag2(path / "bag", "SQLITE3"),
     "rosbag2 mcap": lambda path: messages().rosbag2(path / "bag", "MCAP"),
     "db3": lambda path: messages().rosbag2(path / "bag", "SQLITE3") / "bag.db3",
@@ -87,12 +88,15 @@ def test_topics_images_and_calibration(tmp_path, kind):
 def test_which_topic(tmp_path):
     made = messages()
     made.compressed("/other/image/compressed", T0, encoded(IMAGES[0]), "png")
+    made.compressed("/depth/video", T0, b"x", "h264")
     made.image(DEPTH, T0, np.ones((24, 32), np.uint16), "16UC1")
     recording = RobotRecording(made.mcap(tmp_path / "a.mcap"))
     assert recording.video_topic(TOPIC) == TOPIC and recording.depth_topic(DEPTH) == DEPTH
     assert recording.videos == [TOPIC, "/other/image/compressed"]
+    (kind,) = (message.kind for _, _, message in recording.images({"/depth/video"}))
+    assert kind == "video"
     listed = r"/cam/image_raw \(sensor_msgs/msg/Image, 4\), /other/image/compressed \(sensor"
-    with pytest.raises(InputError, match=f"--topic: expected one of .*{listed}"):
+    with pytest.raises(InputError, match=f"--topic: expected one of {listed}"):
         recording.video_topic(None)
     with pytest.raises(InputError, match="got '/nothing'"):
         recording.video_topic("/nothing")
@@ -113,6 +117,32 @@ def test_distorted_and_rectified_images(tmp_path):
         recording.intrinsics(TOPIC, (24, 32))
     assert recording.intrinsics("/cam/image_rect", (24, 32)) == (40, 40, 10, 10)
     assert recording.intrinsics("/raw/image", (24, 32)) is None  # not calibrated
+
+
+def test_which_calibration(tmp_path):
+    """That of the same folder or, of a topic of compressed images, of the one above."""
+    made = Messages()
+    for number, name in enumerate(("/camera_info", "/a/camera_info", "/a/b/camera_info"), 1):
+        made.info(name, T0, np.diag([number, number, 1]), (24, 32))
+    made.image("/a/image", T0, IMAGES[0], "rgb8")
+    made.image("/a/c/image", T0, IMAGES[0], "rgb8")
+    made.compressed("/a/image/compressed", T0, encoded(IMAGES[0]), "png")
+    made.compressed("/a/b/compressed", T0, encoded(IMAGES[0]), "png")
+    recording = RobotRecording(made.mcap(tmp_path / "a.mcap"))
+    expected = {"/a/image": 2, "/a/c/image": None, "/a/image/compressed": 2, "/a/b/compressed": 3}
+    for topic, focal in expected.items():
+        found = recording.intrinsics(topic, (24, 32))
+        assert (found and found[0]) == focal, topic
+
+
+def test_names_of_strangers(tmp_path):
+    made = Messages()
+    for name in ("/a\x1b[31m\nb", "/../../" + "x" * 300):
+        made.image(name, T0, IMAGES[0], "rgb8")
+    recording = RobotRecording(made.mcap(tmp_path / "a.mcap"))
+    with pytest.raises(InputError) as raised:
+        recording.video_topic(None)
+    assert str(raised.value).isprintable()
 
 
 def test_messages_of_foxglove(tmp_path):

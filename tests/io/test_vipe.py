@@ -117,6 +117,10 @@ def bad_types(folder):
             "frame 1: expected one 8-bit channel",
         ),
         (members("mask/dog.zip", lambda c: {**c, "00001.png": b"x"}), "frame 1"),
+        (
+            members("depth/dog.zip", lambda c: {**c, "00001.exr": bytes(10**6)}),
+            "00001.exr': expected at most",
+        ),
     ],
 )
 def test_damaged_results(results, damage, message):

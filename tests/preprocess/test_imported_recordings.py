@@ -262,6 +262,18 @@ def test_stamps_of_the_recording_where_those_of_the_headers_are_missing(tmp_path
     np.testing.assert_allclose(Scene(out).info.timeline.seconds, SECONDS[:3], atol=1e-9)
 
 
+def test_names_of_topics_are_no_paths(tmp_path):
+    pytest.importorskip("mcap")
+    made, topic = Messages(), "/../../\0" + "x" * 300
+    for n in range(3):
+        made.image(topic, STAMPS[n], truth().clip.images[n], "rgb8")
+    out = tmp_path / "scene"
+    assert run("--from", "mcap", made.mcap(tmp_path / "drive.mcap"), "--out", out, *STAGES) == 0
+    source = Scene(out).info.stages["frames"]["options"]["source"]
+    assert source == "drive.mcap........" + "x" * 72
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["drive.mcap", "scene"]
+
+
 def test_options_of_other_kinds_are_refused(tmp_path, capsys):
     for arguments, message in (
         (("mcap", "--clip", "a"), "--clip: is an option of --from vipe, got --from mcap"),
