@@ -10,7 +10,13 @@ from msdyn.cli.inputs import require_files, require_scene, require_video
 from msdyn.cli.options import text_of
 from msdyn.cli.run import parse, run
 from msdyn.errors import PoorInputError
-from msdyn.preprocess.config import CheckConfig, DycheckConfig, ImportConfig, PreprocessConfig
+from msdyn.preprocess.config import (
+    IMPORT_KINDS,
+    CheckConfig,
+    DycheckConfig,
+    ImportConfig,
+    PreprocessConfig,
+)
 from msdyn.preprocess.stages import BACKEND_STAGES, STAGES, add_backends
 from msdyn.progress import stage
 
@@ -20,7 +26,7 @@ PROG = "msdyn-preprocess"
 DESCRIPTION = (
     "Turn a video into a scene directory: frames, tracks, masks, cameras, depth. Stages that are "
     "up to date are not run again. `--check DIR` checks a scene directory instead, `--from KIND "
-    "PATH` imports a data set or a recording: dycheck, mcap (also rosbag), record3d, vipe."
+    f"PATH` imports a data set or a recording: {', '.join(IMPORT_KINDS)}."
 )
 EXAMPLES = (
     "clip.mp4  # writes the scene directory clip/",

@@ -38,6 +38,7 @@ MOST_WITHOUT_NUMBER = 0.2  # of the images of a folder
 WHITES = (255, 1023, 4095, 16383, 65535)
 """Largest values of 8 to 16 bits."""
 TIMES = "seconds.txt"
+"""File of time stamps in a folder of images."""
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
