@@ -165,7 +165,7 @@ class Vipe:
         path = self._file(folder, ".npz")
         arrays = load_npz(path, ("data", "inds"))
         data, frames = arrays["data"], arrays["inds"]
-        if data.shape != (len(data), *shape) or data.dtype.kind != "f" or not len(data):
+        if data.ndim == 0 or data.shape[1:] != shape or data.dtype.kind != "f" or not len(data):
             expected = ", ".join(map(str, ("frames", *shape)))
             raise InputError(f"{path}: data: expected [{expected}], got {data.shape}")
         if not np.array_equal(frames, np.arange(len(data))):

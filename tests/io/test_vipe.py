@@ -98,6 +98,7 @@ def bad_types(folder):
         (save("pose/dog.npz", inds=None), "inds missing"),
         (save("pose/dog.npz", inds=np.array([0, 2, 3])), "inds: expected every frame, 0 to 2"),
         (save("pose/dog.npz", data=np.eye(4)), "data: expected"),
+        (save("pose/dog.npz", data=np.array(1.0)), "data: expected"),
         (save("pose/dog.npz", data=np.full((3, 4, 4), np.nan)), "finite"),
         (save("pose/dog.npz", data=np.zeros((3, 4, 4))), "pose/dog.npz"),
         (save("intrinsics/dog.npz", data=np.ones((3, 5))), "intrinsics/dog.npz: data: expected"),
