@@ -247,7 +247,9 @@ class PreprocessConfig(Options):
         )
 
 
-IMPORT_KINDS = ("mcap", "record3d", "vipe", "dycheck")
+_OWN_OPTIONS = ("dycheck",)
+"""Kinds of imports whose options are a class of their own, not `ImportConfig`."""
+IMPORT_KINDS = ("mcap", "record3d", "vipe", *_OWN_OPTIONS)
 """What `--from` takes: the modules of `msdyn.preprocess.importers`."""
 _ImportKind = Annotated[str, Choices(lambda: IMPORT_KINDS), Named("from")]
 
@@ -314,8 +316,8 @@ class ImportConfig(PreprocessConfig):
 
     def check_relations(self) -> None:
         super().check_relations()
-        if self.kind == "dycheck":
-            raise OptionError("kind", "dycheck has options of its own, DycheckConfig")
+        if self.kind in _OWN_OPTIONS:
+            raise OptionError("kind", f"{self.kind} has options of its own")
         for name, kind in _OPTIONS_OF_KINDS.items():
             if getattr(self, name) is not None and self.kind != kind:
                 raise OptionError(name, f"is an option of --from {kind}, got --from {self.kind}")

@@ -28,7 +28,7 @@ from msdyn.reading.limits import (
     memory_bytes,
 )
 from msdyn.reading.packed import load_robots, unpack_lzfse
-from msdyn.reading.recordings import RECORDING_SUFFIXES, RecordedMessage, Recording, Topic
+from msdyn.reading.recordings import RecordedMessage, Recording, Topic
 from msdyn.reading.stored import StoredTensors
 from msdyn.reading.tensors import (
     OtherFormatError,
@@ -60,7 +60,6 @@ __all__ = [
     "LARGEST_TEXT",
     "MOST_FRAMES",
     "MOST_PIXELS",
-    "RECORDING_SUFFIXES",
     "Blocks",
     "OtherFormatError",
     "RecordedMessage",

@@ -26,9 +26,9 @@ from msdyn.reading.limits import check_bytes
 from msdyn.reading.packed import load_robots, unpack
 from msdyn.reading.text import opened_file
 
-__all__ = ["RECORDING_SUFFIXES", "Recording", "RecordedMessage", "Topic"]
+__all__ = ["Recording", "RecordedMessage", "Topic"]
 
-RECORDING_SUFFIXES = (".mcap", ".db3", ".bag")
+_SUFFIXES = (".mcap", ".db3", ".bag")
 _LARGEST_RECORD = 2**30
 """Bytes of a record of MCAP, such as a chunk; writers make chunks of about a megabyte."""
 _UNINDEXED = "; an interrupted recording is repaired by `mcap recover` or `rosbag reindex`"
@@ -114,13 +114,12 @@ def _files_of(path: Path) -> list[Path]:
     """Return the files that a recording consists of."""
     if not path.is_dir():
         file = required_file(path)
-        if file.suffix.lower() not in RECORDING_SUFFIXES:
+        if file.suffix.lower() not in _SUFFIXES:
             raise InputError(
-                f"{path}: expected a recording ({', '.join(RECORDING_SUFFIXES)}), or a folder of "
-                "rosbag2"
+                f"{path}: expected a recording ({', '.join(_SUFFIXES)}), or a folder of rosbag2"
             )
         return [file]
-    files = [file for file in path.iterdir() if file.suffix.lower() in RECORDING_SUFFIXES]
+    files = [file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES]
     if not files:
         packed = any(path.glob("*.zstd"))
         cure = "; its files are compressed: unpack them (zstd -d --rm *.zstd)" if packed else ""
