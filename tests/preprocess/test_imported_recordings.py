@@ -127,6 +127,31 @@ def test_options_of_the_user_take_the_place_of_the_recording(phone, tmp_path):
     same_cameras(scene.cameras, truth().clip.cameras[rows])
 
 
+def test_what_the_stages_are_given(phone, tmp_path, monkeypatch):
+    """Cameras and depth of the recording or, by structure from motion, its intrinsics."""
+    path, _ = phone
+    monkeypatch.setattr("msdyn.preprocess.imported.preprocess_video", lambda config: config)
+    k = truth().clip.cameras.intrinsics[0]
+    focal = (2 * k[0, 0], 2 * k[1, 1], 2 * k[0, 2], 2 * k[1, 2])  # images are twice as large
+
+    def given(source, **options):
+        return import_clip(ImportConfig(source, tmp_path / "scene", kind="record3d", **options))
+
+    config = given(path)
+    assert (config.cameras, config.depth, config.masks) == ("files", "files", None)
+    assert (config.world_units, config.depth_scale, config.intrinsics) == ("metric", 1, None)
+    config = given(path, cameras="sfm", start=1.0)
+    assert (config.cameras, config.depth, config.start) == ("sfm", "files", 1)
+    assert (config.world_units, config.depth_scale) == ("arbitrary", None)
+    assert config.intrinsics == pytest.approx(focal)
+    assert given(path, cameras="sfm", intrinsics=(1, 2, 3, 4)).intrinsics == (1, 2, 3, 4)
+    metadata = record3d_metadata(truth().clip.cameras, LIDAR, poses=None)
+    images = [encoded(image, ".jpg") for image in truth().clip.images]
+    config = given(write_r3d(tmp_path / "front.r3d", metadata, images, []))
+    assert (config.cameras, config.depth) == (None, None)
+    assert config.intrinsics == pytest.approx([value / 2 for value in focal])
+
+
 @pytest.fixture(scope="module")
 def vipe(tmp_path_factory):
     shot = truth().clip
