@@ -129,13 +129,17 @@ def test_options_of_the_user_take_the_place_of_the_recording(phone, tmp_path):
 
 def test_what_the_stages_are_given(phone, tmp_path, monkeypatch):
     """Cameras and depth of the recording or, by structure from motion, its intrinsics."""
-    path, _ = phone
-    monkeypatch.setattr("msdyn.preprocess.imported.preprocess_video", lambda config: config)
+    path, scene = phone
+    configs = []
+    monkeypatch.setattr(
+        "msdyn.preprocess.imported.preprocess_video", lambda config: configs.append(config) or scene
+    )
     k = truth().clip.cameras.intrinsics[0]
     focal = (2 * k[0, 0], 2 * k[1, 1], 2 * k[0, 2], 2 * k[1, 2])  # images are twice as large
 
     def given(source, **options):
-        return import_clip(ImportConfig(source, tmp_path / "scene", kind="record3d", **options))
+        import_clip(ImportConfig(source, tmp_path / "scene", kind="record3d", **options))
+        return configs[-1]
 
     config = given(path)
     assert (config.cameras, config.depth, config.masks) == ("files", "files", None)
