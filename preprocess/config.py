@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from msdyn.preprocess.contracts import BackendOptions
     from msdyn.preprocess.frames.extract import FrameOptions
 
-__all__ = ["CheckConfig", "DycheckConfig", "PreprocessConfig"]
+__all__ = ["IMPORT_KINDS", "CheckConfig", "DycheckConfig", "ImportConfig", "PreprocessConfig"]
 
 _Stages = Annotated[tuple[Stage, ...], REPEATED]
 _Fps = Range(above=0, most=100_000, unit="fps")
@@ -247,6 +247,13 @@ class PreprocessConfig(Options):
         )
 
 
+_OWN_OPTIONS = ("dycheck",)
+"""Kinds of imports whose options are a class of their own, not `ImportConfig`."""
+IMPORT_KINDS = ("mcap", "record3d", "vipe", *_OWN_OPTIONS)
+"""What `--from` takes: the modules of `msdyn.preprocess.importers`."""
+_ImportKind = Annotated[str, Choices(lambda: IMPORT_KINDS), Named("from")]
+
+
 @dataclass(frozen=True)
 class DycheckConfig(Options):
     """Turn a sequence of DyCheck into a scene directory."""
@@ -280,6 +287,50 @@ class DycheckConfig(Options):
     def directory(self) -> Path:
         """The scene directory."""
         return self.out if self.out is not None else Path(f"{self.data.resolve().name}-scene")
+
+
+@dataclass(frozen=True)
+class ImportConfig(PreprocessConfig):
+    """Turn a recording that has more than a video into a scene directory."""
+
+    headings: ClassVar[dict[str, str]] = {
+        "kind": "Input",
+        **PreprocessConfig.headings,
+    }
+
+    kind: _ImportKind = field(kw_only=True)
+    """What the recording is. mcap: a video topic of an MCAP file, of rosbag2 or of a bag of ROS 1.
+    record3d: an .r3d file of Record3D, or its export with EXR. vipe: a folder of ViPE's results.
+    (dycheck has options of its own: --from dycheck --help.)"""
+    video: Annotated[Path, POSITIONAL]
+    """The recording: a file or folder."""
+    out: Path | None = None
+    """Scene directory to write; by default the recording's name and "-scene", in the current
+    directory."""
+    topic: str | None = None
+    """Of mcap: the topic of the video; by default the only one."""
+    depth_topic: str | None = None
+    """Of mcap: a topic of depth that is registered to the video."""
+    clip: str | None = None
+    """Of vipe: the name of the clip, where there are several."""
+
+    def check_relations(self) -> None:
+        super().check_relations()
+        if self.kind in _OWN_OPTIONS:
+            raise OptionError("kind", f"{self.kind} has options of its own")
+        for name, kind in _OPTIONS_OF_KINDS.items():
+            if getattr(self, name) is not None and self.kind != kind:
+                raise OptionError(name, f"is an option of --from {kind}, got --from {self.kind}")
+
+    @property
+    def directory(self) -> Path:
+        """The scene directory."""
+        name = self.clip or self.video.resolve().stem
+        return self.out if self.out is not None else Path(f"{name}-scene")
+
+
+_OPTIONS_OF_KINDS = {"topic": "mcap", "depth_topic": "mcap", "clip": "vipe"}
+"""Kind of recording that an option belongs to."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 from msdyn.errors import InputError
 from msdyn.preprocess.config import PreprocessConfig
 from msdyn.preprocess.contracts import BackendInfo, BackendStage, Stage
-from msdyn.preprocess.frames.sources import source_files
+from msdyn.preprocess.frames.sources import source_files, times_file
 from msdyn.preprocess.records import StageRecords, content_digest, recorded_options
 
 __all__ = ["InputDigests"]
@@ -42,7 +42,9 @@ class InputDigests:
         files = source_files(self._config.video)
         names = [file.name for file in files] if len(files) > 1 else []
         options = dataclasses.asdict(self._config.frames)
-        return _digest([options, names, self._contents])
+        times = times_file(self._config.video)
+        stamps = [] if times is None else [content_digest(times)]
+        return _digest([options, names, self._contents, *stamps])
 
     def of(self, stage: BackendStage, backend: BackendInfo, needs: tuple[Stage, ...]) -> str:
         """Return the digest of everything that the result of a backend depends on.

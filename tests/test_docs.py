@@ -165,8 +165,8 @@ def options_of(command: str) -> frozenset[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "parse", parse)
         patch.setattr(module, "run", lambda function, config, **_: 0)
-        # msdyn-preprocess parses other options where one of the latter two is given.
-        for argv in ([], ["--check"], ["--from"]):
+        # msdyn-preprocess parses other options where one of the others is given.
+        for argv in ([], ["--check"], ["--from", "dycheck"], ["--from", "mcap"]):
             module.main(argv)
     return frozenset(found)
 
@@ -208,7 +208,9 @@ def test_options_in_the_text_exist(document):
 
 def test_the_options_found_are_those_of_the_commands():
     assert {"--levels", "--loss.extra", "--preset", "--restart"} <= options_of("msdyn-fit")
-    assert {"--check", "--from", "--factor", "--accept-poor"} <= options_of("msdyn-preprocess")
+    assert {"--check", "--from", "--factor", "--topic", "--accept-poor"} <= options_of(
+        "msdyn-preprocess"
+    )
     assert "--k-primitive" not in options_of("msdyn-render")
 
 
@@ -243,7 +245,7 @@ def test_preprocessing_presets():
 
 def test_importers():
     modules = {path.stem for path in (ROOT / "preprocess/importers").glob("*.py")} - {"__init__"}
-    named = set(re.findall(r"--from ([a-z]+)", "\n".join(TEXTS.values())))
+    named = set(re.findall(r"--from ([a-z0-9]+)", "\n".join(TEXTS.values())))
     assert named - {"fit", "predict"} == modules  # sequences, of other commands
 
 

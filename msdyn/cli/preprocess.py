@@ -7,9 +7,16 @@ import sys
 from collections.abc import Sequence
 
 from msdyn.cli.inputs import require_files, require_scene, require_video
+from msdyn.cli.options import text_of
 from msdyn.cli.run import parse, run
 from msdyn.errors import PoorInputError
-from msdyn.preprocess.config import CheckConfig, DycheckConfig, PreprocessConfig
+from msdyn.preprocess.config import (
+    IMPORT_KINDS,
+    CheckConfig,
+    DycheckConfig,
+    ImportConfig,
+    PreprocessConfig,
+)
 from msdyn.preprocess.stages import BACKEND_STAGES, STAGES, add_backends
 from msdyn.progress import stage
 
@@ -18,13 +25,14 @@ __all__ = ["main"]
 PROG = "msdyn-preprocess"
 DESCRIPTION = (
     "Turn a video into a scene directory: frames, tracks, masks, cameras, depth. Stages that are "
-    "up to date are not run again. `--check DIR` checks a scene directory instead, `--from dycheck "
-    "DIR` imports a sequence of DyCheck."
+    "up to date are not run again. `--check DIR` checks a scene directory instead, `--from KIND "
+    f"PATH` imports a data set or a recording: {', '.join(IMPORT_KINDS)}."
 )
 EXAMPLES = (
     "clip.mp4  # writes the scene directory clip/",
     "clip.mp4 --start 2 --end 8 --max-frames 120 --out scene",
     "clip.mp4 --cameras files --cameras-path transforms.json",
+    "--from record3d kitchen.r3d --max-frames 120  # with the poses and depth of the phone",
     "--check scene  # reads all files and says what would not fit",
 )
 STAGES_KEPT = "finished stages are kept, the same command resumes with the one that was running"
@@ -36,15 +44,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if any(argument.split("=")[0] == "--check" for argument in argv):
         return run(_check, parse(CheckConfig, argv, PROG, "Check a scene directory."))
-    if any(argument.split("=")[0] == "--from" for argument in argv):
+    if text_of("--from", argv) == "dycheck":
         config = parse(DycheckConfig, argv, PROG, "Import a sequence of DyCheck.")
         return run(_from_dycheck, config, interrupted=STAGES_KEPT)
+    if any(argument.split("=")[0] == "--from" for argument in argv):
+        config = parse(ImportConfig, argv, PROG, "Import a recording, such as --from record3d.")
+        return run(_preprocess, config, interrupted=STAGES_KEPT)
     config = parse(PreprocessConfig, argv, PROG, DESCRIPTION, examples=EXAMPLES)
     return run(_preprocess, config, interrupted=STAGES_KEPT)
 
 
 def _preprocess(config: PreprocessConfig) -> int:
-    """Preprocess a video, and print the table of its stages and what does not fit.
+    """Preprocess a video or a recording, and print the table of its stages and what does not fit.
 
     Returns:
         3 where a fit would not do well, unless that is accepted, else 0.
@@ -54,6 +65,7 @@ def _preprocess(config: PreprocessConfig) -> int:
     require_files(*paths, config.prompts)
     with stage("loading"):
         from msdyn.cli.verdicts import NOT_FIT, print_reasons, print_table
+        from msdyn.preprocess.imported import import_clip
         from msdyn.preprocess.pipeline import preprocess_video
         from msdyn.preprocess.report.fitness import judge_scene, measure_fitness
         from msdyn.preprocess.report.quality import judge_stages
@@ -61,7 +73,8 @@ def _preprocess(config: PreprocessConfig) -> int:
 
     logging.basicConfig(format="%(message)s")
     try:
-        scene = preprocess_video(config)
+        imported = isinstance(config, ImportConfig)
+        scene = import_clip(config) if imported else preprocess_video(config)
     except PoorInputError:
         print_table(Scene(config.directory), besides="cameras")  # the error has their verdict
         raise

@@ -23,6 +23,10 @@ from msdyn.io.realestate10k import (
     RealEstatePair,
     read_evaluation_index,
 )
+from msdyn.io.record3d import Record3D
+from msdyn.io.recorded_images import depth_of, encoded_suffix, rgb_of
+from msdyn.io.robot_recording import RobotRecording
+from msdyn.io.ros_messages import ImageMessage
 from msdyn.io.tapvid3d import Tapvid3dClip, read_tapvid3d, read_tapvid3d_clip
 from msdyn.io.tum import read_tum, write_tum
 from msdyn.io.video import (
@@ -33,23 +37,33 @@ from msdyn.io.video import (
     thumbnail_size,
     write_video,
 )
+from msdyn.io.video_packets import STREAM_SUFFIXES, begins_stream, write_stream_as_mp4
+from msdyn.io.vipe import Vipe
 
 __all__ = [
     "CAMERA_LAYOUTS",
     "DEPTH_SUFFIXES",
     "Dycheck",
     "DycheckView",
+    "STREAM_SUFFIXES",
+    "ImageMessage",
     "NvidiaScene",
     "PosedImages",
     "RealEstate10K",
     "RealEstateClip",
     "RealEstatePair",
+    "Record3D",
+    "RobotRecording",
     "Tapvid3dClip",
     "TimedCameras",
     "VideoInfo",
     "VideoWriter",
+    "Vipe",
+    "begins_stream",
     "centre_crop",
     "cropped_cameras",
+    "depth_of",
+    "encoded_suffix",
     "find_colmap_model",
     "find_nvidia_scenes",
     "load_pycolmap",
@@ -67,6 +81,7 @@ __all__ = [
     "read_tapvid3d_clip",
     "read_tum",
     "read_video",
+    "rgb_of",
     "scan_video",
     "thumbnail_size",
     "tracks_of_cotracker",
@@ -76,6 +91,7 @@ __all__ = [
     "write_flo",
     "write_gaussians_ply",
     "write_points_ply",
+    "write_stream_as_mp4",
     "write_transforms",
     "write_tum",
     "write_video",

@@ -27,7 +27,9 @@ from msdyn.reading.limits import (
     check_packed,
     memory_bytes,
 )
+from msdyn.reading.packed import load_robots, unpack_lzfse
 from msdyn.reading.parquet import load_pyarrow, parquet_batches, parquet_columns
+from msdyn.reading.recordings import RecordedMessage, Recording, Topic
 from msdyn.reading.stored import StoredTensors
 from msdyn.reading.tensors import (
     OtherFormatError,
@@ -48,6 +50,7 @@ from msdyn.reading.text import (
     read_text,
 )
 from msdyn.reading.video import opened_video
+from msdyn.reading.zips import ZipMembers, opened_zip
 
 __all__ = [
     "load_pyarrow",
@@ -63,7 +66,11 @@ __all__ = [
     "MOST_PIXELS",
     "Blocks",
     "OtherFormatError",
+    "RecordedMessage",
+    "Recording",
     "StoredTensors",
+    "Topic",
+    "ZipMembers",
     "is_safetensors",
     "as_schema",
     "check_bytes",
@@ -72,6 +79,7 @@ __all__ = [
     "decode_json",
     "image_size",
     "load_npz",
+    "load_robots",
     "memory_bytes",
     "natural_order",
     "npz_keys",
@@ -79,6 +87,7 @@ __all__ = [
     "opened_file",
     "opened_image",
     "opened_video",
+    "opened_zip",
     "read_bytes",
     "read_exr",
     "read_json",
@@ -97,4 +106,5 @@ __all__ = [
     "safetensors_header",
     "shown",
     "stream_npz",
+    "unpack_lzfse",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -48,16 +49,18 @@ def read_exr(path: str | os.PathLike) -> dict[str, Shaped[np.ndarray, "height wi
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Drop what the library itself writes to the standard error about a damaged file."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
+    """Drop what the library itself writes about a damaged file to the standard output and error."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        for stream, descriptor in ((sys.__stdout__, 1), (sys.stderr, 2)):
+            if stream is not None:
+                stream.flush()
+            kept, nowhere = os.dup(descriptor), os.open(os.devnull, os.O_WRONLY)
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, descriptor)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)
         yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _declared_bytes(header: dict[str, Any]) -> int:

@@ -21,6 +21,7 @@ __all__ = [
     "check_bytes",
     "check_image_size",
     "check_packed",
+    "largest_unpacked",
     "memory_bytes",
 ]
 
@@ -91,6 +92,11 @@ def check_packed(packed: int, unpacked: int, what: str) -> None:
             f"{what}: {unpacked / 1e6:.0f} MB declared in {packed / 1e6:.3g} MB of packed data; "
             "no measured data is so compressible"
         )
+
+
+def largest_unpacked(packed: int) -> int:
+    """Return the most bytes that packed data of a size unpacks to; see `check_packed`."""
+    return max(_SMALL, _DENSEST_PACKING * packed)
 
 
 @functools.cache

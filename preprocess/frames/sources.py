@@ -1,4 +1,7 @@
-"""Sources of frames: a video file, a folder of images, or a pattern of image names."""
+"""Sources of frames: a video file, a folder of images, or a pattern of image names.
+
+A folder may have a file `seconds.txt`: the time stamp of each image in seconds, one a line.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,17 @@ from msdyn.io import read_video, scan_video, thumbnail_size
 from msdyn.preprocess.frame_matching import is_stray, listed
 from msdyn.preprocess.frames.recorded_focal import RecordedFocal, read_focal
 from msdyn.preprocess.frames.shots import THUMBNAIL_SIDE
-from msdyn.reading import natural_order, opened_image
+from msdyn.reading import natural_order, opened_image, read_lines, reading
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "TIMES",
     "Source",
     "open_source",
     "read_source",
     "resize_frame",
     "source_files",
+    "times_file",
 ]
 
 _log = logging.getLogger(__name__)
@@ -32,6 +37,8 @@ _log = logging.getLogger(__name__)
 MOST_WITHOUT_NUMBER = 0.2  # of the images of a folder
 WHITES = (255, 1023, 4095, 16383, 65535)
 """Largest values of 8 to 16 bits."""
+TIMES = "seconds.txt"
+"""File of time stamps in a folder of images."""
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -75,7 +82,7 @@ def open_source(path: Path, folder_fps: float) -> Source:
     Args:
         path: a video, a folder of images, or a pattern such as `shots/*.png`; images are taken in
             the natural order of their names.
-        folder_fps: frame rate of images, which have no timestamps.
+        folder_fps: frame rate of images without timestamps.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -149,6 +156,27 @@ def source_files(path: Path) -> list[Path]:
     return [path]
 
 
+def times_file(path: Path) -> Path | None:
+    """Return the file of time stamps in a folder of images; None where there is none."""
+    file = path / TIMES
+    return file if path.is_dir() and file.is_file() else None
+
+
+def _read_times(path: Path, count: int) -> Float[np.ndarray, " frames"]:
+    """Return the time stamps of the images of a folder, the first at 0.
+
+    Raises:
+        InputError: another number of them, or numbers that do not increase.
+    """
+    with reading(path, "list of seconds"):
+        seconds = np.array([float(line) for _, line in read_lines(path) if line.strip()])
+    if len(seconds) != count:
+        raise InputError(f"{path}: expected {count} time stamps, one an image, got {len(seconds)}")
+    if not np.isfinite(seconds).all() or (np.diff(seconds) <= 0).any():
+        raise InputError(f"{path}: expected finite, increasing seconds")
+    return seconds - seconds[0]
+
+
 def _read(
     path: Path, files: tuple[Path, ...], frames: Int[np.ndarray, " chosen"], white: int
 ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
@@ -200,11 +228,12 @@ def _open_images(path: Path, fps: float) -> Source:
             )
         thumbnails.append(_thumbnail(_shown(image, white)))
     assert first is not None
-    times = np.arange(len(files)) / fps
+    stamps = times_file(path)
+    times = np.arange(len(files)) / fps if stamps is None else _read_times(stamps, len(files))
     return Source(
         times,
         *first,
-        True,
+        stamps is None,
         np.stack(thumbnails),
         path,
         tuple(files),

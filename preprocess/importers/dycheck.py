@@ -16,6 +16,7 @@ from jaxtyping import Bool
 from msdyn.errors import InputError
 from msdyn.io import Dycheck, write_dycheck_views
 from msdyn.preprocess.config import DycheckConfig, PreprocessConfig
+from msdyn.preprocess.imported import refuse_foreign
 from msdyn.preprocess.pipeline import preprocess_video
 from msdyn.preprocess.progress import progress
 from msdyn.scene import (
@@ -64,10 +65,7 @@ def preprocess_dycheck(config: DycheckConfig) -> Scene:
         tracks_path=config.tracks_path,
         world_units="metric",
     )
-    if directory.is_dir() and any(directory.iterdir()) and not (directory / ".cache").is_dir():
-        raise InputError(
-            f"{directory}: exists and was not made by msdyn-preprocess; choose another with --out"
-        )
+    refuse_foreign(directory)
     with writing_to(directory):
         return _write(config, sequence, source, options)
 

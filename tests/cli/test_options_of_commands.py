@@ -18,6 +18,12 @@ from msdyn.fit.config import FitConfig
 
 NUMBERS = ("-1", "0", "nan", "inf", "-inf", "1e30", str(10**30), "abc", "")
 NEVER = {"nan", "inf", "-inf", "1e30", str(10**30), "abc", ""}
+PREPROCESS = {
+    "CheckConfig": ["--check"],
+    "DycheckConfig": ["--from", "dycheck"],
+    "ImportConfig": ["--from", "mcap"],
+}
+"""Arguments by which msdyn-preprocess takes other options."""
 TEXTS = ("", " ", "\udcff", "a\nb", "x" * 5000, "~/[*?", "-", "%s", "None")
 
 
@@ -32,7 +38,7 @@ def collected(script: str):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "parse", keep)
         patch.setattr(module, "run", lambda function, config, **_: 0)
-        for argv in ([], ["--check"], ["--from"]) if "preprocess" in script else ([],):
+        for argv in ([], *PREPROCESS.values()) if "preprocess" in script else ([],):
             module.main(argv)
     return found
 
@@ -95,7 +101,7 @@ def test_help_has_every_option_once_with_examples(script, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     module = importlib.import_module(SCRIPTS[script])
     for start, cls, default in collected(script):
-        before = {"CheckConfig": ["--check"], "DycheckConfig": ["--from"]}.get(cls.__name__, start)
+        before = PREPROCESS.get(cls.__name__, start)
         with pytest.raises(SystemExit) as end:
             module.main([*before, "-h"])
         text = capsys.readouterr().out

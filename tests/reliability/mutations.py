@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import struct
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import PurePath
@@ -289,6 +290,52 @@ def gzip_changed(rng: np.random.Generator, content: bytes) -> bytes:
     return gzip.compress(json_changed(rng, gzip.decompress(content)), 1)
 
 
+def zip_changed(rng: np.random.Generator, content: bytes) -> bytes:
+    """Damage, rename or remove a member of a zip file, with the checksum of the new one."""
+    with zipfile.ZipFile(io.BytesIO(content)) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    name = list(members)[int(rng.integers(len(members)))]
+    end = int(rng.integers(10))
+    if end == 0:
+        del members[name]
+    elif end == 1:
+        members[str(rng.choice(["../x", "/etc/passwd", "9" * 30, ""])) + name] = members.pop(name)
+    else:
+        members[name] = damaged(rng, members[name], "a.json" if name == "metadata" else name)
+    changed = io.BytesIO()
+    with zipfile.ZipFile(changed, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, member in members.items():
+            file.writestr(name, member)
+    return changed.getvalue()
+
+
+def mcap_changed(rng: np.random.Generator, content: bytes) -> bytes:
+    """Damage a message, topic, type or encoding of an MCAP file, with the checksums of the new."""
+    from mcap.reader import make_reader
+    from mcap.writer import CompressionType, Writer
+
+    changed, channels = io.BytesIO(), {}
+    writer = Writer(changed, compression=rng.choice(list(CompressionType)))
+    writer.start("ros2")
+    rows = list(make_reader(io.BytesIO(content)).iter_messages(log_time_order=False))
+    chosen, part = int(rng.integers(len(rows))), int(rng.integers(12))
+    for number, (schema, channel, message) in enumerate(rows):
+        names = [channel.topic, schema.name, channel.message_encoding]
+        data = message.data
+        if number == chosen and part < len(names):
+            others = [row[0].name for row in rows] + ["", "x" * 300, "ros1", "protobuf"]
+            names[part] = str(rng.choice(others))
+        elif number == chosen:
+            data = (flipped, cut)[part % 2](rng, data)
+        if tuple(names) not in channels:
+            kind = writer.register_schema(names[1], "ros2msg", b"")
+            channels[tuple(names)] = writer.register_channel(names[0], names[2], kind)
+        time = int(rng.choice(NUMBERS)) if rng.random() < 0.01 else message.log_time
+        writer.add_message(channels[tuple(names)], time, data, time)
+    writer.finish()
+    return changed.getvalue()
+
+
 OF_FORMAT: dict[str, tuple[Mutation, ...]] = {
     ".json": (json_changed, json_changed, json_changed, json_raw),
     ".jsonl": (line_changed, json_raw),
@@ -296,6 +343,9 @@ OF_FORMAT: dict[str, tuple[Mutation, ...]] = {
     ".txt": (words_changed,),
     ".npy": (npy_changed, npy_header),
     ".npz": (npz_changed,),
+    ".zip": (zip_changed,),
+    ".r3d": (zip_changed,),
+    ".mcap": (mcap_changed,),
     ".png": (png_changed, image_changed),
     ".jpg": (image_changed,),
     ".safetensors": (safetensors_header, tensor_changed),
