@@ -64,6 +64,7 @@ setup(
         "masks": ["onnxruntime>=1.17"],
         "train": ["tensorboard>=2.14"],
         "datasets": ["h5py>=3"],
+        "cluster": ["pyarrow>=16"],
         "open3d": ["open3d>=0.18"],
         "rerun": ["rerun-sdk>=0.24"],
         "test": [
@@ -77,6 +78,7 @@ setup(
             "onnxruntime>=1.17",
             "tensorboard>=2.14",
             "h5py>=3",
+            "pyarrow>=16",
             "rerun-sdk>=0.24",
             "ruff",
             "pyright",

@@ -27,6 +27,7 @@ from msdyn.reading.limits import (
     check_packed,
     memory_bytes,
 )
+from msdyn.reading.parquet import ParquetFile, load_pyarrow, opened_parquet
 from msdyn.reading.stored import StoredTensors
 from msdyn.reading.tensors import (
     OtherFormatError,
@@ -59,6 +60,7 @@ __all__ = [
     "MOST_PIXELS",
     "Blocks",
     "OtherFormatError",
+    "ParquetFile",
     "StoredTensors",
     "is_safetensors",
     "as_schema",
@@ -68,12 +70,14 @@ __all__ = [
     "decode_json",
     "image_size",
     "load_npz",
+    "load_pyarrow",
     "memory_bytes",
     "natural_order",
     "npz_keys",
     "npz_shape",
     "opened_file",
     "opened_image",
+    "opened_parquet",
     "opened_video",
     "read_bytes",
     "read_exr",
