@@ -232,6 +232,11 @@ class PreprocessConfig(Options):
         return Path(f"{video.name}_scene" if video.is_dir() else video.stem)
 
     @property
+    def source_name(self) -> str:
+        """The name under which the scene keeps where its frames are from."""
+        return self.video.name
+
+    @property
     def frames(self) -> FrameOptions:
         """Options of the frames stage."""
         from msdyn.preprocess.frames.extract import FrameOptions

@@ -7,9 +7,11 @@ import sys
 from collections.abc import Sequence
 
 from msdyn.cli.inputs import require_files, require_scene, require_video
+from msdyn.cli.options import text_of
 from msdyn.cli.run import parse, run
 from msdyn.errors import PoorInputError
 from msdyn.preprocess.config import CheckConfig, DycheckConfig, PreprocessConfig
+from msdyn.preprocess.importers.lerobot_config import LerobotConfig
 from msdyn.preprocess.stages import BACKEND_STAGES, STAGES, add_backends
 from msdyn.progress import stage
 
@@ -19,7 +21,16 @@ PROG = "msdyn-preprocess"
 DESCRIPTION = (
     "Turn a video into a scene directory: frames, tracks, masks, cameras, depth. Stages that are "
     "up to date are not run again. `--check DIR` checks a scene directory instead, `--from dycheck "
-    "DIR` imports a sequence of DyCheck."
+    "DIR` imports a sequence of DyCheck, `--from lerobot DIR --episode 3` takes an episode of a "
+    "LeRobotDataset."
+)
+FROM_LEROBOT = (
+    "Turn an episode of a LeRobotDataset v3.0 into a scene directory, with the robot's states and "
+    "actions. Cameras and depth of the dataset are used where it has them."
+)
+LEROBOT_EXAMPLES = (
+    "--from lerobot pick_place --episode 3 --camera observation.images.front",
+    "--from lerobot pick_place --episode 3 --cameras sfm  # estimate what the dataset has",
 )
 EXAMPLES = (
     "clip.mp4  # writes the scene directory clip/",
@@ -36,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if any(argument.split("=")[0] == "--check" for argument in argv):
         return run(_check, parse(CheckConfig, argv, PROG, "Check a scene directory."))
+    if text_of("--from", argv) == "lerobot":
+        config = parse(LerobotConfig, argv, PROG, FROM_LEROBOT, examples=LEROBOT_EXAMPLES)
+        return run(_preprocess, config, interrupted=STAGES_KEPT)
     if any(argument.split("=")[0] == "--from" for argument in argv):
         config = parse(DycheckConfig, argv, PROG, "Import a sequence of DyCheck.")
         return run(_from_dycheck, config, interrupted=STAGES_KEPT)
@@ -44,16 +58,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _preprocess(config: PreprocessConfig) -> int:
-    """Preprocess a video, and print the table of its stages and what does not fit.
+    """Preprocess a video or an episode, and print the table of its stages and what does not fit.
 
     Returns:
         3 where a fit would not do well, unless that is accepted, else 0.
     """
     require_video(config.video)
+    episode = isinstance(config, LerobotConfig)
     paths = [getattr(config, f"{stage}_path") for stage in BACKEND_STAGES]
     require_files(*paths, config.prompts)
     with stage("loading"):
         from msdyn.cli.verdicts import NOT_FIT, print_reasons, print_table
+        from msdyn.preprocess.importers.lerobot import preprocess_lerobot
         from msdyn.preprocess.pipeline import preprocess_video
         from msdyn.preprocess.report.fitness import judge_scene, measure_fitness
         from msdyn.preprocess.report.quality import judge_stages
@@ -61,7 +77,7 @@ def _preprocess(config: PreprocessConfig) -> int:
 
     logging.basicConfig(format="%(message)s")
     try:
-        scene = preprocess_video(config)
+        scene = preprocess_lerobot(config) if episode else preprocess_video(config)
     except PoorInputError:
         print_table(Scene(config.directory), besides="cameras")  # the error has their verdict
         raise

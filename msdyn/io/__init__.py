@@ -18,6 +18,7 @@ from msdyn.io.lerobot import (
     VideoSegment,
     manifest_rows,
 )
+from msdyn.io.lerobot_cameras import Calibration, depth_feature, find_calibration, image_size
 from msdyn.io.lerobot_columns import column_values, feature_column
 from msdyn.io.lerobot_videos import (
     DepthCodes,
@@ -52,6 +53,7 @@ from msdyn.io.video import (
 
 __all__ = [
     "CAMERA_LAYOUTS",
+    "Calibration",
     "DEPTH_SUFFIXES",
     "DepthCodes",
     "Dycheck",
@@ -75,9 +77,12 @@ __all__ = [
     "column_values",
     "cropped_cameras",
     "depth_codes",
+    "depth_feature",
     "feature_column",
+    "find_calibration",
     "find_colmap_model",
     "find_nvidia_scenes",
+    "image_size",
     "load_pycolmap",
     "manifest_rows",
     "read_camera_file",
