@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["column_values", "feature_column"]
 
 
-def column_values(table: pa.Table, name: str) -> Shaped[np.ndarray, frames * shape]:
+def column_values(table: pa.Table, name: str) -> Shaped[np.ndarray, "frames ..."]:
     """Return the values of a column as an array, of texts as an array of texts.
 
     Args:
@@ -63,7 +63,7 @@ def column_values(table: pa.Table, name: str) -> Shaped[np.ndarray, frames * sha
 
 
 def feature_column(
-    values: Shaped[np.ndarray, frames * shape], dtype: str, shape: tuple[int, ...]
+    values: Shaped[np.ndarray, "frames ..."], dtype: str, shape: tuple[int, ...]
 ) -> pa.Array:
     """Return the column of a feature.
 

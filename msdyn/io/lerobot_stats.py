@@ -22,7 +22,7 @@ _SAMPLED_PIXELS = 4096
 """Of an image."""
 
 
-def value_stats(values: Shaped[np.ndarray, frames * shape]) -> Stats:
+def value_stats(values: Shaped[np.ndarray, "frames ..."]) -> Stats:
     """Return the statistics of numbers of an episode, over its frames; a scalar has the shape (1,).
 
     Values that are not finite are left out; where there is no other, the statistics are 0.

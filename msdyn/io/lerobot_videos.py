@@ -136,7 +136,12 @@ def read_depth_segment(
 
 
 def video_feature(
-    height: int, width: int, fps: float, *, depth: DepthCodes | None = None
+    height: int,
+    width: int,
+    fps: float,
+    *,
+    depth: DepthCodes | None = None,
+    mask: bool = False,
 ) -> dict[str, Any]:
     """Return the feature of a video that `EpisodeVideo` writes, as in `info.json`.
 
@@ -144,6 +149,7 @@ def video_feature(
         height, width: px, even.
         fps: frames per second.
         depth: how depth is stored; None for colour.
+        mask: images are black and white, and compressed without loss.
     """
     channels = 3 if depth is None else 1
     _, codec, pixels = _CODECS["rgb" if depth is None else "depth"]
@@ -165,6 +171,8 @@ def video_feature(
             "video.use_log": depth.use_log,
             "depth_unit": "m",
         }
+    if mask:
+        info["is_mask"] = True
     return {
         "dtype": "video",
         "shape": [height, width, channels],

@@ -37,10 +37,12 @@ from msdyn.io.lerobot_columns import feature_column
 from msdyn.io.lerobot_stats import ImageStats, Stats, merged_stats, value_stats
 from msdyn.io.lerobot_videos import EpisodeVideo, depth_codes
 from msdyn.reading import as_schema, load_pyarrow, read_json
-from msdyn.writing import atomic_path, write_json
+from msdyn.writing import LOCK, atomic_path, write_json
 
 __all__ = ["LeRobotWriter"]
 
+_CRF, _LOSSLESS = 18, 0
+"""Rate factors of x264."""
 _CHUNK = "chunk-{chunk_index:03d}/file-{file_index:03d}"
 _DATA_PATH = f"data/{_CHUNK}.parquet"
 _VIDEO_PATH = f"videos/{{video_key}}/{_CHUNK}.mp4"
@@ -95,7 +97,7 @@ class LeRobotWriter:
         if (self.root / INFO).is_file():
             self._info, self._files = self._resume(given, fps)
         else:
-            if any(path.is_file() for path in self.root.rglob("*")):
+            if any(path.is_file() and path.name != LOCK for path in self.root.rglob("*")):
                 raise InputError(f"{self.root}: exists and is no LeRobotDataset; choose another")
             videos = any(feature["dtype"] == "video" for feature in given.values())
             self._info = _new_info({**given, **_INDEX_FEATURES}, fps, robot_type, videos)
@@ -125,7 +127,7 @@ class LeRobotWriter:
 
     def add_episode(
         self,
-        columns: Mapping[str, Shaped[np.ndarray, frames * shape]],
+        columns: Mapping[str, Shaped[np.ndarray, "frames ..."]],
         videos: Mapping[str, Iterable[Shaped[np.ndarray, "height width ..."]]],
         tasks: str | Sequence[str],
         *,
@@ -237,10 +239,9 @@ class LeRobotWriter:
             path = self.root / formatted_path(self._info["video_path"], values, "video_path")
             stack = contextlib.ExitStack()
             depth = depth_codes(feature, key) if feature.is_depth else None
-            self._files.open_videos[key] = (
-                stack.enter_context(EpisodeVideo(path, self.fps, depth)),
-                stack,
-            )
+            crf = _LOSSLESS if (feature.info or {}).get("is_mask") else _CRF
+            opened = stack.enter_context(EpisodeVideo(path, self.fps, depth, crf))
+            self._files.open_videos[key] = opened, stack
         video = self._files.open_videos[key][0]
         start, stats, count = video.seconds, ImageStats(), 0
         height, width = feature.shape[:2]
