@@ -34,6 +34,8 @@ def column_values(table: pa.Table, name: str) -> Shaped[np.ndarray, "frames ..."
     pa = load_pyarrow()
     column = table.column(name).combine_chunks()
     values = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(values, pa.ExtensionArray):  # where the package datasets is imported
+        values = values.storage
     shape = [table.num_rows]
     while pa.types.is_nested(values.type):
         if not (pa.types.is_list(values.type) or _is_other_list(pa, values.type)):

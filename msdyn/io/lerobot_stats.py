@@ -1,7 +1,7 @@
 """Statistics of the features of a LeRobotDataset: of an episode, and of several together.
 
-Those of a feature are min, max, mean, std, count and five quantiles, each of the feature's shape;
-of images over frames and pixels, (channels, 1, 1), colours in [0, 1].
+Those of a feature are min, max, mean, std, count and five quantiles, each of the feature's last
+dimension; of images over frames and pixels, (channels, 1, 1), colours in [0, 1].
 
 Reference: huggingface/lerobot, `src/lerobot/datasets/compute_stats.py`.
 """
@@ -23,23 +23,24 @@ _SAMPLED_PIXELS = 4096
 
 
 def value_stats(values: Shaped[np.ndarray, "frames ..."]) -> Stats:
-    """Return the statistics of numbers of an episode, over its frames; a scalar has the shape (1,).
+    """Return the statistics of numbers of an episode, over its frames.
 
+    A scalar has the shape (1,); of a feature of several dimensions, all but the last are reduced.
     Values that are not finite are left out; where there is no other, the statistics are 0.
     """
-    numbers = np.asarray(values, np.float64)
-    numbers = numbers[:, None] if numbers.ndim == 1 else numbers
+    given = np.asarray(values)
+    given = given[:, None] if given.ndim == 1 else given.reshape(-1, given.shape[-1])
+    numbers = given.astype(np.float64)
     finite = np.isfinite(numbers)
-    some = finite.any(0)
-    numbers = np.where(finite, numbers, np.nan)
-    numbers = np.where(some, numbers, 0.0)
+    numbers = np.where(finite.any(0), np.where(finite, numbers, np.nan), 0.0)
     quantiles = np.nanquantile(numbers, list(QUANTILES.values()), axis=0)
+    exact = given if given.dtype.kind in "iu" else numbers
     return {
-        "min": np.nanmin(numbers, 0).tolist(),
-        "max": np.nanmax(numbers, 0).tolist(),
+        "min": np.nanmin(exact, 0).tolist(),
+        "max": np.nanmax(exact, 0).tolist(),
         "mean": np.nanmean(numbers, 0).tolist(),
         "std": np.nanstd(numbers, 0).tolist(),
-        "count": [len(numbers)],
+        "count": [len(values)],
         **{name: value.tolist() for name, value in zip(QUANTILES, quantiles, strict=True)},
     }
 

@@ -36,7 +36,14 @@ from msdyn.io.lerobot import (
 from msdyn.io.lerobot_columns import feature_column
 from msdyn.io.lerobot_stats import ImageStats, Stats, merged_stats, value_stats
 from msdyn.io.lerobot_videos import EpisodeVideo, depth_codes
-from msdyn.reading import as_schema, load_pyarrow, read_json
+from msdyn.reading import (
+    as_schema,
+    load_pyarrow,
+    natural_order,
+    opened_parquet,
+    read_json,
+    reading,
+)
 from msdyn.writing import LOCK, atomic_path, write_json
 
 __all__ = ["LeRobotWriter"]
@@ -267,10 +274,11 @@ class LeRobotWriter:
     def _finish(self) -> None:
         """Write what is kept; `info.json` last."""
         pa = load_pyarrow()
+        episodes = self._episode_table()
         self._write_rows()
         chunk, file = self._files.meta
         name = f"{EPISODES}/{_CHUNK}.parquet".format(chunk_index=chunk, file_index=file)
-        _write_tables(self.root / name, [pa.Table.from_pylist(self._rows)])
+        _write_tables(self.root / name, [episodes])
         tasks = pa.table(
             {"task_index": pa.array(self._tasks.values(), pa.int64()), "task": [*self._tasks]}
         )
@@ -279,6 +287,22 @@ class LeRobotWriter:
         self._info["total_tasks"] = len(self._tasks)
         self._info["splits"] = {"train": f"0:{self._info['total_episodes']}"}
         write_json(self.root / INFO, self._info)
+
+    def _episode_table(self) -> Any:
+        """Return the rows of the new episodes, in the columns of those that are there.
+
+        Raises:
+            InputError: their statistics are of other shapes.
+        """
+        pa = load_pyarrow()
+        there = sorted((self.root / EPISODES).glob("*/*.parquet"), key=natural_order)
+        if not there:
+            return pa.Table.from_pylist(self._rows)
+        with (
+            opened_parquet(there[0]) as table,
+            reading(there[0], "table of episodes to append to"),
+        ):
+            return pa.Table.from_pylist(self._rows, schema=table.schema)
 
     def _resume(
         self, given: dict[str, dict[str, Any]], fps: float

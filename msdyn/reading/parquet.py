@@ -89,6 +89,13 @@ class ParquetFile:
         """Return the type of a column."""
         return self._file.schema_arrow.field(column).type
 
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns and their types; those of texts, which are read as dictionaries, as texts."""
+        pa = import_module("pyarrow")
+        fields = [pa.field(f.name, _plain(pa, f.type)) for f in self._file.schema_arrow]
+        return pa.schema(fields)
+
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Yield some columns of all rows, a few thousand rows at a time.
 
@@ -164,3 +171,12 @@ class ParquetFile:
                 known = column.statistics
                 return not known.has_min_max or known.min <= value <= known.max
         return True
+
+
+def _plain(pa: Any, kind: pa.DataType) -> pa.DataType:
+    """Return a type without dictionaries."""
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    if pa.types.is_list(kind):
+        return pa.list_(_plain(pa, kind.value_type))
+    return kind
