@@ -28,7 +28,7 @@ from jaxtyping import Bool, Float, Float32, Int, UInt8
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras, invert_transforms, quats_wxyz_from_rotations, turned_about
 from msdyn.io import DepthCodes, LeRobotWriter, video_feature
-from msdyn.io.lerobot import INDEX_COLUMNS, INFO
+from msdyn.io.lerobot_layout import INDEX_COLUMNS, INFO
 from msdyn.progress import track
 from msdyn.render import (
     InputViews,

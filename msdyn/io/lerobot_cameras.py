@@ -23,8 +23,9 @@ from jaxtyping import Float64
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras, invert_transforms, nearest_rotations
-from msdyn.io.lerobot import Feature, LeRobotDataset
+from msdyn.io.lerobot import LeRobotDataset
 from msdyn.io.lerobot_columns import column_values
+from msdyn.io.lerobot_layout import Feature
 from msdyn.io.posed_images import checked_cameras, pinhole_intrinsics, pinhole_matrix
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float32, Shaped, UInt16
 
 from msdyn.errors import InputError
-from msdyn.io.lerobot import Feature, VideoSegment
+from msdyn.io.lerobot_layout import Feature, VideoSegment
 from msdyn.io.video_frames import decoded_segment, frames_of_segment
 from msdyn.reading import opened_video, shown
 from msdyn.writing import atomic_path

@@ -22,18 +22,18 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from msdyn.errors import InputError
-from msdyn.io.lerobot import (
+from msdyn.io.lerobot import LeRobotDataset
+from msdyn.io.lerobot_columns import feature_column
+from msdyn.io.lerobot_layout import (
     EPISODES,
     INDEX_COLUMNS,
     INFO,
     STATS,
     TASKS,
     Feature,
-    LeRobotDataset,
     LeRobotInfo,
     formatted_path,
 )
-from msdyn.io.lerobot_columns import feature_column
 from msdyn.io.lerobot_stats import ImageStats, Stats, merged_stats, value_stats
 from msdyn.io.lerobot_videos import EpisodeVideo, depth_codes
 from msdyn.reading import (

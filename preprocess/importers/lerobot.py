@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 
 from msdyn.errors import InputError, PoorInputError
 from msdyn.io import (
@@ -29,7 +30,7 @@ from msdyn.io import (
     image_size,
     read_depth_segment,
 )
-from msdyn.io.lerobot import INFO
+from msdyn.io.lerobot_layout import INFO
 from msdyn.preprocess.config import PreprocessConfig
 from msdyn.preprocess.importers.lerobot_config import EpisodeConfig, LerobotConfig
 from msdyn.preprocess.pipeline import preprocess_video

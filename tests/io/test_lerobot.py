@@ -35,7 +35,7 @@ from msdyn.io import (
     read_video,
     scan_video,
 )
-from msdyn.io.lerobot import formatted_path
+from msdyn.io.lerobot_layout import formatted_path
 
 LENGTHS = (5, 9, 4)
 

@@ -12,7 +12,7 @@ from msdyn.cli.preprocess import main
 from msdyn.errors import InputError
 from msdyn.geometry import invert_transforms
 from msdyn.io import LeRobotDataset, column_values, find_calibration, image_size
-from msdyn.io.lerobot import Feature
+from msdyn.io.lerobot_layout import Feature
 from msdyn.preprocess.importers.lerobot import preprocess_lerobot
 from msdyn.preprocess.importers.lerobot_config import LerobotConfig
 from msdyn.scene import Scene, read_robot
