@@ -166,7 +166,7 @@ def options_of(command: str) -> frozenset[str]:
         patch.setattr(module, "parse", parse)
         patch.setattr(module, "run", lambda function, config, **_: 0)
         # msdyn-preprocess parses other options where one of the latter two is given.
-        for argv in ([], ["--check"], ["--from"]):
+        for argv in ([], ["--check"], ["--from"], ["--from", "lerobot"]):
             module.main(argv)
     return frozenset(found)
 

@@ -11,7 +11,7 @@ from msdyn.cli.options import text_of
 from msdyn.cli.run import parse, run
 from msdyn.errors import PoorInputError
 from msdyn.preprocess.config import CheckConfig, DycheckConfig, PreprocessConfig
-from msdyn.preprocess.importers.lerobot_config import LerobotConfig
+from msdyn.preprocess.lerobot_config import LerobotConfig
 from msdyn.preprocess.stages import BACKEND_STAGES, STAGES, add_backends
 from msdyn.progress import stage
 

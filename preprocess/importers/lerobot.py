@@ -32,7 +32,7 @@ from msdyn.io import (
 )
 from msdyn.io.lerobot_layout import INFO
 from msdyn.preprocess.config import PreprocessConfig
-from msdyn.preprocess.importers.lerobot_config import EpisodeConfig, LerobotConfig
+from msdyn.preprocess.lerobot_config import EpisodeConfig, LerobotConfig
 from msdyn.preprocess.pipeline import preprocess_video
 from msdyn.preprocess.progress import progress
 from msdyn.preprocess.records import content_digest

@@ -14,7 +14,7 @@ from msdyn.geometry import invert_transforms
 from msdyn.io import LeRobotDataset, column_values, find_calibration, image_size
 from msdyn.io.lerobot_layout import Feature
 from msdyn.preprocess.importers.lerobot import preprocess_lerobot
-from msdyn.preprocess.importers.lerobot_config import LerobotConfig
+from msdyn.preprocess.lerobot_config import LerobotConfig
 from msdyn.scene import Scene, read_robot
 from msdyn.synthetic import make_manipulation, render_truth, without_views, write_manipulations
 
