@@ -23,8 +23,8 @@ _BATCH = 4096
 _LARGEST_FOOTER = 2**26
 _MOST_COLUMNS = 20_000
 """Leaves of the schema; statistics of episodes are ten for each feature of a dataset."""
-_VALUE_BYTES = 16
-"""Most that one value takes: itself, its levels of repetition and definition, an offset."""
+_MOST_ROWS = 2**31
+"""Of a row group."""
 
 
 def load_pyarrow() -> Any:
@@ -104,14 +104,14 @@ class ParquetFile:
         """
         self._require(columns)
         for group in range(self._file.num_row_groups):
-            self._check_group(group, columns)
+            self._check_group(group)
             for batch in self._file.iter_batches(_BATCH, row_groups=[group], columns=list(columns)):
                 yield batch.select(list(columns))  # "action" also reads "action.is_pad"
 
     def rows_of(self, key: str, value: int, columns: Sequence[str]) -> pa.Table:
         """Return some columns of the rows in which an integer column has a value.
 
-        Row groups whose statistics exclude the value are not read.
+        Of row groups without such a row, only the integer column is read.
 
         Args:
             key: the integer column.
@@ -130,9 +130,10 @@ class ParquetFile:
         found: list[Any] = []
         count = 0
         for group in range(self._file.num_row_groups):
-            if not self._may_hold(group, key, value):
+            self._check_group(group)
+            keys = self._file.iter_batches(_BATCH, row_groups=[group], columns=[key])
+            if not any(compute.any(compute.equal(b.column(key), value)).as_py() for b in keys):
                 continue
-            self._check_group(group, wanted)
             for batch in self._file.iter_batches(_BATCH, row_groups=[group], columns=wanted):
                 rows = batch.filter(compute.equal(batch.column(key), value))
                 count += rows.num_rows
@@ -149,28 +150,17 @@ class ParquetFile:
             if name not in self.columns:
                 raise InputError(f"{name}: expected a column of this name, found none")
 
-    def _check_group(self, group: int, columns: Sequence[str]) -> None:
-        """Check what a row group declares before a batch of it is read."""
-        metadata = self._file.metadata.row_group(group)
-        prefixes = tuple(f"{name}." for name in columns)  # of the leaves of nested columns
-        values = size = 0
-        for index in range(metadata.num_columns):
-            column = metadata.column(index)
-            if f"{column.path_in_schema}.".startswith(prefixes):
-                values += max(column.num_values, 0)
-                size += max(column.total_uncompressed_size, 0)
-        share = min(1.0, _BATCH / max(metadata.num_rows, 1))
-        check_bytes(size + int(share * values * _VALUE_BYTES), f"{self.path}: row group {group}")
+    def _check_group(self, group: int) -> None:
+        """Check what a row group declares before a batch of it is read.
 
-    def _may_hold(self, group: int, key: str, value: int) -> bool:
-        """Return whether the statistics of a row group admit a value."""
+        Its columns are not asked: pyarrow (26.0) ends the process where what it stores about one is
+        damaged (`RowGroupMetaData.column`).
+        """
         metadata = self._file.metadata.row_group(group)
-        for index in range(metadata.num_columns):
-            column = metadata.column(index)
-            if column.path_in_schema == key and column.is_stats_set:
-                known = column.statistics
-                return not known.has_min_max or known.min <= value <= known.max
-        return True
+        where = f"{self.path}: row group {group}"
+        check_bytes(max(metadata.total_byte_size, 0), where)
+        if not 0 <= metadata.num_rows <= _MOST_ROWS:
+            raise InputError(f"{where}: expected at most {_MOST_ROWS} rows")
 
 
 def _plain(pa: Any, kind: pa.DataType) -> pa.DataType:

@@ -49,7 +49,9 @@ def episode_columns(length, seed):
         "observation.state": rng.normal(size=(length, 3)).astype(np.float32),
         "action": rng.normal(size=(length, 2)).astype(np.float32),
         "next.done": np.arange(length) == length - 1,
-        "observation.intrinsics.front": rng.normal(size=(length, 3, 3)).astype(np.float32),
+        "observation.intrinsics.front": np.stack(
+            [np.diag([60 + k, 61, 1]) for k in range(length)]
+        ).astype(np.float32),
         "note": np.array([f"frame {k}" for k in range(length)]),
     }
 

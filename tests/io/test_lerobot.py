@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import av
 import numpy as np
@@ -463,8 +465,6 @@ def test_episodes_that_do_not_fit_the_features(tmp_path):
 
 
 def test_a_missing_package_names_the_extra(written, monkeypatch):
-    import sys
-
     from msdyn.errors import MissingExtraError
 
     monkeypatch.setitem(sys.modules, "pyarrow", None)
@@ -472,3 +472,36 @@ def test_a_missing_package_names_the_extra(written, monkeypatch):
         LeRobotDataset(written[0]).episode(0)
     with pytest.raises(MissingExtraError, match=r"msdyn\[cluster\]"):
         LeRobotWriter(written[0], FEATURES, FPS)
+
+
+def test_an_episode_of_a_large_table_takes_the_memory_of_the_episode(tmp_path):
+    """32 MB of rows in one row group, of which one episode is read in batches."""
+    features = {"action": {"dtype": "float32", "shape": [100], "names": None}}
+    with LeRobotWriter(tmp_path / "set", features, FPS) as writer:
+        for index in range(40):
+            writer.add_episode({"action": np.full((2000, 100), index, np.float32)}, {}, "a")
+    path = tmp_path / "set/data/chunk-000/file-000.parquet"
+    rewrite(path, lambda table: table)
+    assert pq.ParquetFile(path).metadata.num_row_groups == 1
+    code = (
+        "import sys, pyarrow; from msdyn.io import LeRobotDataset, column_values\n"
+        "dataset = LeRobotDataset(sys.argv[1]); table = dataset.frames(dataset.episode(30))\n"
+        "assert (column_values(table, 'action') == 30).all() and table.num_rows == 2000\n"
+        "print(pyarrow.default_memory_pool().max_memory())"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "set")]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert 1e6 < int(out) < 12e6
+
+
+def test_many_episodes_are_streamed(tmp_path):
+    """The rows of a manifest come one at a time, whatever the number of episodes."""
+    features = {"action": {"dtype": "float32", "shape": [1], "names": None}}
+    with LeRobotWriter(tmp_path / "set", features, FPS) as writer:
+        writer.add_episode({"action": np.zeros(2, np.float32)}, {}, "a")
+    path = tmp_path / "set/meta/episodes/chunk-000/file-000.parquet"
+    row = pq.read_table(path).to_pylist()[0]
+    pq.write_table(pa.Table.from_pylist([row | {"episode_index": i} for i in range(9000)]), path)
+    found = LeRobotDataset(tmp_path / "set").episodes()
+    assert next(found).index == 0 and next(found).index == 1
+    assert sum(1 for _ in found) == 8998

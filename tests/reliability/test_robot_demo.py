@@ -20,7 +20,7 @@ def test_the_robot_demo(tmp_path):
     augmented = LeRobotDataset(tmp_path / "out/augmented")
     assert len(augmented) == 2
     for episode in (0, 1):
-        text = done.stdout.split(f"episode {episode}: ")[1]
+        text = done.stdout.split(f"episode {episode}: ")[1].split("\nepisode ")[0]
         assert text.startswith("states and actions untouched")
         block = re.search(r"block \(overlap ([\d.]+)\), position off by (\d+) mm", text)
         assert block and float(block[1]) > 0.8 and int(block[2]) < 30
