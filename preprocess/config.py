@@ -232,6 +232,11 @@ class PreprocessConfig(Options):
         return Path(f"{video.name}_scene" if video.is_dir() else video.stem)
 
     @property
+    def source_name(self) -> str:
+        """The name under which the scene keeps where its frames are from."""
+        return self.video.name
+
+    @property
     def frames(self) -> FrameOptions:
         """Options of the frames stage."""
         from msdyn.preprocess.frames.extract import FrameOptions
@@ -247,7 +252,7 @@ class PreprocessConfig(Options):
         )
 
 
-_OWN_OPTIONS = ("dycheck",)
+_OWN_OPTIONS = ("dycheck", "lerobot")
 """Kinds of imports whose options are a class of their own, not `ImportConfig`."""
 IMPORT_KINDS = ("mcap", "record3d", "vipe", *_OWN_OPTIONS)
 """What `--from` takes: the modules of `msdyn.preprocess.importers`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from functools import cached_property
@@ -41,7 +40,7 @@ class InputDigests:
         """The digest of everything that the frames depend on."""
         files = source_files(self._config.video)
         names = [file.name for file in files] if len(files) > 1 else []
-        options = dataclasses.asdict(self._config.frames)
+        options = self._config.frames.recorded()
         times = times_file(self._config.video)
         stamps = [] if times is None else [content_digest(times)]
         return _digest([options, names, self._contents, *stamps])

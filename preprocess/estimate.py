@@ -191,6 +191,9 @@ def _declared(config: PreprocessConfig) -> tuple[float, int, int, int] | None:
         frames = stream.frames or round(seconds * rate)
     if min(width, height, frames) < 1:
         return None
+    segment = config.frames.segment
+    if segment is not None:
+        return segment.end - segment.start, segment.frames, width, height
     return seconds or frames / (rate or 30.0), frames, width, height
 
 

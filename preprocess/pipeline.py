@@ -125,7 +125,7 @@ class _Run:
 
     def prepare(self) -> None:
         """Check that the directory is ours to write to, and remove the stages to be redone."""
-        directory, video = self.directory, self.config.video
+        directory, name = self.directory, self.config.source_name
         record = self.records.record("frames")
         source = record["options"].get("source") if record else None
         ours = source is not None or (directory / ".cache").is_dir()
@@ -135,9 +135,9 @@ class _Run:
                     f"{directory}: exists and was not made by msdyn-preprocess; "
                     "choose another with --out"
                 )
-        if source not in (None, video.name) and "frames" not in self.config.redo:
+        if source not in (None, name) and "frames" not in self.config.redo:
             raise InputError(
-                f"{directory}: holds the scene of {source}, not of {video.name}; "
+                f"{directory}: holds the scene of {source}, not of {name}; "
                 "choose another with --out, or replace it with --redo frames"
             )
         for stage in BACKEND_STAGES:
@@ -169,8 +169,9 @@ class _Run:
         """Run a stage, and write its results and its record."""
         start = time.perf_counter()
         if stage == "frames":
-            options = dataclasses.asdict(self.config.frames)
+            options = self.config.frames.recorded()
             options |= write_frames(self.config.video, self.directory, self.config.frames)
+            options["source"] = self.config.source_name
             options["source_digest"] = self.digests.source
             self.records.stamp(stage, digest, None, options, time.perf_counter() - start)
             return

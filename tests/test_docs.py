@@ -166,7 +166,8 @@ def options_of(command: str) -> frozenset[str]:
         patch.setattr(module, "parse", parse)
         patch.setattr(module, "run", lambda function, config, **_: 0)
         # msdyn-preprocess parses other options where one of the others is given.
-        for argv in ([], ["--check"], ["--from", "dycheck"], ["--from", "mcap"]):
+        kinds = ("dycheck", "mcap", "lerobot")
+        for argv in ([], ["--check"], *(["--from", kind] for kind in kinds)):
             module.main(argv)
     return frozenset(found)
 

@@ -29,7 +29,7 @@ from jaxtyping import UInt64
 from msdyn.batch.clips import Clip
 from msdyn.batch.store import Store, local_path
 from msdyn.errors import InputError, printable
-from msdyn.reading import natural_order, parquet_batches, read_lines, reading
+from msdyn.reading import natural_order, opened_parquet, read_lines, reading
 
 __all__ = ["VIDEOS", "Manifest", "Shard", "key_of"]
 
@@ -219,12 +219,12 @@ def _csv_rows(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    parquet_batch_rows = 4096
-    for batch in parquet_batches(path, rows=parquet_batch_rows):
-        if "uri" not in batch.schema.names:
-            names = ", ".join(batch.schema.names)
-            raise InputError(f"{path}: expected a column uri, got {printable(names, 200)}")
-        yield from batch.to_pylist()
+    with opened_parquet(path) as file:
+        if "uri" not in file.columns:
+            names = printable(", ".join(file.columns), 200)
+            raise InputError(f"expected a column uri, got {names}")
+        for batch in file.batches(file.columns):
+            yield from batch.to_pylist()
 
 
 def _seconds(row: Mapping[str, Any], name: str, number: int) -> float | None:

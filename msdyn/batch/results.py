@@ -24,15 +24,13 @@ from msdyn.batch.clips import Row, State, row_of
 from msdyn.batch.manifest import Shard, key_of
 from msdyn.batch.steps import CURES
 from msdyn.batch.store import Store
-from msdyn.reading import load_pyarrow, parquet_batches
+from msdyn.reading import load_pyarrow, opened_parquet
 
 __all__ = ["QUARANTINE", "ClipEnds", "ResultsWriter", "read_rows", "write_quarantine"]
 
 FOLDER, QUARANTINE = "results", "quarantine.parquet"
 _ROWS, _SECONDS = 2000, 20.0
 """Rows, and seconds, after which a part is written."""
-_READ_ROWS = 1000
-"""Rows that are in memory at a time."""
 _STATES: tuple[str, ...] = get_args(State)
 _QUARANTINE_COLUMNS = (
     *("clip", "reason", "stage", "attempts", "error_class", "error", "cure", "uri", "metadata"),
@@ -81,8 +79,9 @@ def read_rows(store: Store) -> Iterator[Row]:
             if store.folder is None:
                 path = Path(scratch) / "part.parquet"
                 store.get(name, path)
-            for batch in parquet_batches(path, rows=_READ_ROWS):
-                yield from map(row_of, batch.to_pylist())
+            with opened_parquet(path) as file:
+                for batch in file.batches(file.columns):
+                    yield from map(row_of, batch.to_pylist())
 
 
 def part_names(store: Store) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from msdyn.cli.inputs import require_files, require_scene, require_video
 from msdyn.cli.options import text_of
@@ -17,8 +18,12 @@ from msdyn.preprocess.config import (
     ImportConfig,
     PreprocessConfig,
 )
+from msdyn.preprocess.lerobot_config import LerobotConfig
 from msdyn.preprocess.stages import BACKEND_STAGES, STAGES, add_backends
 from msdyn.progress import stage
+
+if TYPE_CHECKING:
+    from msdyn.scene import Scene
 
 __all__ = ["main"]
 
@@ -27,6 +32,14 @@ DESCRIPTION = (
     "Turn a video into a scene directory: frames, tracks, masks, cameras, depth. Stages that are "
     "up to date are not run again. `--check DIR` checks a scene directory instead, `--from KIND "
     f"PATH` imports a data set or a recording: {', '.join(IMPORT_KINDS)}."
+)
+FROM_LEROBOT = (
+    "Turn an episode of a LeRobotDataset v3.0 into a scene directory, with the robot's states and "
+    "actions. Cameras and depth of the dataset are used where it has them."
+)
+LEROBOT_EXAMPLES = (
+    "--from lerobot pick_place --episode 3 --camera observation.images.front",
+    "--from lerobot pick_place --episode 3 --cameras sfm  # estimate what the dataset has",
 )
 EXAMPLES = (
     "clip.mp4  # writes the scene directory clip/",
@@ -44,6 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if any(argument.split("=")[0] == "--check" for argument in argv):
         return run(_check, parse(CheckConfig, argv, PROG, "Check a scene directory."))
+    if text_of("--from", argv) == "lerobot":
+        config = parse(LerobotConfig, argv, PROG, FROM_LEROBOT, examples=LEROBOT_EXAMPLES)
+        return run(_preprocess, config, interrupted=STAGES_KEPT)
     if text_of("--from", argv) == "dycheck":
         config = parse(DycheckConfig, argv, PROG, "Import a sequence of DyCheck.")
         return run(_from_dycheck, config, interrupted=STAGES_KEPT)
@@ -55,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _preprocess(config: PreprocessConfig) -> int:
-    """Preprocess a video or a recording, and print the table of its stages and what does not fit.
+    """Preprocess a video, a recording or an episode; print its stages and what does not fit.
 
     Returns:
         3 where a fit would not do well, unless that is accepted, else 0.
@@ -65,16 +81,13 @@ def _preprocess(config: PreprocessConfig) -> int:
     require_files(*paths, config.prompts)
     with stage("loading"):
         from msdyn.cli.verdicts import NOT_FIT, print_reasons, print_table
-        from msdyn.preprocess.imported import import_clip
-        from msdyn.preprocess.pipeline import preprocess_video
         from msdyn.preprocess.report.fitness import judge_scene, measure_fitness
         from msdyn.preprocess.report.quality import judge_stages
         from msdyn.scene import Scene
 
     logging.basicConfig(format="%(message)s")
     try:
-        imported = isinstance(config, ImportConfig)
-        scene = import_clip(config) if imported else preprocess_video(config)
+        scene = _made(config)
     except PoorInputError:
         print_table(Scene(config.directory), besides="cameras")  # the error has their verdict
         raise
@@ -92,6 +105,21 @@ def _preprocess(config: PreprocessConfig) -> int:
         return 3
     print(f"next: msdyn-fit {config.directory}")
     return 0
+
+
+def _made(config: PreprocessConfig) -> Scene:
+    """Make the scene of a video, of an episode of a robot, or of a recording."""
+    if isinstance(config, LerobotConfig):
+        from msdyn.preprocess.importers.lerobot import preprocess_lerobot
+
+        return preprocess_lerobot(config)
+    if isinstance(config, ImportConfig):
+        from msdyn.preprocess.imported import import_clip
+
+        return import_clip(config)
+    from msdyn.preprocess.pipeline import preprocess_video
+
+    return preprocess_video(config)
 
 
 def _from_dycheck(config: DycheckConfig) -> None:

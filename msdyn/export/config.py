@@ -12,7 +12,9 @@ from msdyn.sequence.choice import PartSelection, SequenceSource, TimeSelection
 
 __all__ = ["FORMATS", "ExportConfig", "Format"]
 
-Format = Literal["ply", "tracks", "objects", "flow", "cameras", "points", "html", "rrd", "report"]
+Format = Literal[
+    "ply", "tracks", "objects", "flow", "cameras", "points", "html", "rrd", "lerobot", "report"
+]
 FORMATS: tuple[str, ...] = get_args(Format)
 
 _PIXELS = Pattern(
@@ -30,6 +32,7 @@ class ExportConfig(Options):
         "what": "Parts of the scene",
         "fps": "Times",
         "points": "Options of single formats",
+        "views": "Options of single formats",
         "device": "Running",
         "moving_px": "Options of single formats",
         "source": "What is written",
@@ -41,7 +44,8 @@ class ExportConfig(Options):
     """ply: Gaussians per time; tracks: 3D and 2D point tracks; objects: 6-DoF trajectories; flow:
     optical and scene flow from each time to the next; cameras: COLMAP, nerfstudio, TUM; points:
     coloured point clouds; html: a page that plays the sequence; rrd: a recording for
-    rerun; report: the fit's report.html once more."""
+    rerun; lerobot: the episode that the scene was made of, with novel views, depth, masks, poses
+    and tracks; report: the fit's report.html once more."""
     out: Path | None = None
     """File or folder to write; export/<format> in the scene directory by default."""
     when: Annotated[TimeSelection, Named("")] = field(default_factory=TimeSelection)
@@ -54,6 +58,14 @@ class ExportConfig(Options):
     """tracks: without --points, spacing in pixels of a grid of query pixels."""
     query_frame: Annotated[int | None, Range(0)] = None
     """tracks: the frame of the query pixels; the canonical frame by default."""
+    views: Annotated[int, Range(0, 100)] = 2
+    """lerobot: number of novel views beside the input camera."""
+    degrees: Annotated[float, Range(0, 90, unit="degrees")] = 10.0
+    """lerobot: how far novel views are rotated about the moving objects."""
+    track_count: Annotated[int, Range(0, 100_000)] = 64
+    """lerobot: number of 3D tracks."""
+    append: bool = False
+    """lerobot: add the episode to the dataset that is there."""
     device: DeviceName = "auto"
     """Device to render on; auto takes a GPU if there is one."""
     moving_px: Annotated[float, Range(0, unit="px")] = 1.0
@@ -66,3 +78,9 @@ class ExportConfig(Options):
         for name in ("time", "frame", "seconds", "times"):
             if self.fps is not None and getattr(when, name) is not None:
                 raise OptionError(("fps", f"when.{name}"), "expected one of them only")
+            if self.format == "lerobot" and getattr(when, name) is not None:
+                raise OptionError(f"when.{name}", "expected none: lerobot exports all rows")
+        if self.format == "lerobot" and self.fps is not None:
+            raise OptionError("fps", "expected none: lerobot keeps the rate of the dataset")
+        if self.append and self.format != "lerobot":
+            raise OptionError("append", "expected with --format lerobot only")

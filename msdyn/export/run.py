@@ -23,6 +23,7 @@ from msdyn.export.recording import export_rrd
 from msdyn.export.tracks import export_tracks
 from msdyn.progress import stage
 from msdyn.render import grid_points, point_tracks
+from msdyn.scene import Scene
 from msdyn.sequence import (
     GaussianSequence,
     PartSelection,
@@ -73,8 +74,30 @@ def export_scene(config: ExportConfig) -> Exported:
         folder = config.scene if config.scene.is_dir() else config.scene.parent
         out = folder / "export" / _FILES.get(config.format, config.format)
         refuse_links(folder, out)
+    if config.format == "lerobot":
+        return _export_episode(sequence, replace(config, out=out))
     with stage(f"export {config.format}"):
         return export_sequence(sequence, replace(config, out=out))
+
+
+def _export_episode(sequence: GaussianSequence, config: ExportConfig) -> Exported:
+    """Write the episode that a scene directory was made of."""
+    from msdyn.export.lerobot import export_episode
+
+    assert config.out is not None
+    if not (config.scene / "scene.json").is_file():
+        raise InputError(f"{config.scene}: lerobot: expected the scene directory of an episode")
+    with stage("export lerobot"), writing_to(config.out):
+        files = export_episode(
+            sequence,
+            Scene(config.scene),
+            config.out,
+            views=config.views,
+            degrees=config.degrees,
+            tracks=config.track_count,
+            append=config.append,
+        )
+    return Exported(config.out, tuple(files))
 
 
 def export_sequence(sequence: GaussianSequence, config: ExportConfig) -> Exported:
@@ -85,6 +108,9 @@ def export_sequence(sequence: GaussianSequence, config: ExportConfig) -> Exporte
     """
     if config.out is None:
         raise InputError("export: expected a file or folder to write to, got none")
+    if config.format == "lerobot":
+        raise InputError("lerobot: needs the scene directory of an episode, not a sequence alone; "
+                         "use msdyn-export")  # fmt: skip
     if config.format == "report":
         raise InputError("report: needs the folder of a fit, not a sequence alone; "
                          "use msdyn-export, or msdyn.view.write_report")  # fmt: skip

@@ -22,6 +22,7 @@ from msdyn.geometry.paths import (
     smoothing_weights,
     stabilised,
     swung,
+    turned_about,
 )
 from msdyn.geometry.procrustes import (
     Alignment,
@@ -88,6 +89,7 @@ __all__ = [
     "surface_agreement",
     "swung",
     "transform_points",
+    "turned_about",
     "unproject",
     "world_points_from_depth",
 ]

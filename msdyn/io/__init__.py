@@ -10,6 +10,17 @@ from msdyn.io.depth_maps import DEPTH_SUFFIXES, read_depth_map
 from msdyn.io.dycheck import Dycheck, DycheckView, write_dycheck_views
 from msdyn.io.dycheck_writer import write_dycheck
 from msdyn.io.flo import read_flo, write_flo
+from msdyn.io.lerobot import LeRobotDataset, manifest_rows
+from msdyn.io.lerobot_cameras import Calibration, depth_feature, find_calibration, image_size
+from msdyn.io.lerobot_columns import column_values, feature_column
+from msdyn.io.lerobot_layout import Episode, Feature, LeRobotInfo, VideoSegment
+from msdyn.io.lerobot_videos import (
+    DepthCodes,
+    depth_codes,
+    read_depth_segment,
+    video_feature,
+)
+from msdyn.io.lerobot_writer import LeRobotWriter
 from msdyn.io.megasam import read_megasam
 from msdyn.io.nerfstudio import read_nerfstudio
 from msdyn.io.nerfstudio_paths import write_transforms
@@ -42,11 +53,18 @@ from msdyn.io.vipe import Vipe
 
 __all__ = [
     "CAMERA_LAYOUTS",
+    "Calibration",
     "DEPTH_SUFFIXES",
+    "DepthCodes",
     "Dycheck",
     "DycheckView",
     "STREAM_SUFFIXES",
     "ImageMessage",
+    "Episode",
+    "Feature",
+    "LeRobotDataset",
+    "LeRobotInfo",
+    "LeRobotWriter",
     "NvidiaScene",
     "PosedImages",
     "RealEstate10K",
@@ -57,21 +75,30 @@ __all__ = [
     "Tapvid3dClip",
     "TimedCameras",
     "VideoInfo",
+    "VideoSegment",
     "VideoWriter",
     "Vipe",
     "begins_stream",
     "centre_crop",
+    "column_values",
     "cropped_cameras",
     "depth_of",
     "encoded_suffix",
+    "depth_codes",
+    "depth_feature",
+    "feature_column",
+    "find_calibration",
     "find_colmap_model",
     "find_nvidia_scenes",
+    "image_size",
     "load_pycolmap",
+    "manifest_rows",
     "read_camera_file",
     "read_colmap",
     "read_cotracker",
     "read_depth_anything3",
     "read_depth_map",
+    "read_depth_segment",
     "read_evaluation_index",
     "read_flo",
     "read_megasam",
@@ -85,6 +112,7 @@ __all__ = [
     "scan_video",
     "thumbnail_size",
     "tracks_of_cotracker",
+    "video_feature",
     "write_colmap",
     "write_dycheck",
     "write_dycheck_views",

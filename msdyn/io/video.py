@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float64, Int, UInt8
@@ -18,12 +18,13 @@ from jaxtyping import Float64, Int, UInt8
 from msdyn.errors import InputError
 from msdyn.io.hdr import to_standard_range, transfer_of
 from msdyn.io.video_ends import missing_end
+from msdyn.io.video_frames import decoded, decoded_segment
 from msdyn.reading import MOST_FRAMES, check_image_size, opened_video
 from msdyn.writing import atomic_path
 
 if TYPE_CHECKING:
     import av
-    from av.container import InputContainer, OutputContainer
+    from av.container import OutputContainer
     from av.video.stream import VideoStream
 
 __all__ = [
@@ -59,12 +60,19 @@ class VideoInfo:
     hdr: str = ""
 
 
-def scan_video(path: str | os.PathLike, *, thumbnail_side: int = 0) -> VideoInfo:
+def scan_video(
+    path: str | os.PathLike,
+    *,
+    thumbnail_side: int = 0,
+    segment: tuple[float, float] | None = None,
+) -> VideoInfo:
     """Return the timestamps and size of a video, after decoding all of it to check it is complete.
 
     Args:
         path: any video that PyAV opens.
         thumbnail_side: longer side, px, of the thumbnails to return; 0 for none.
+        segment: take only the frames with times, in seconds of the file, from the first of these
+            to before the second; the rest is neither decoded nor checked.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -81,7 +89,12 @@ def scan_video(path: str | os.PathLike, *, thumbnail_side: int = 0) -> VideoInfo
     with opened_video(path) as (container, stream):
         rate = float(stream.average_rate or stream.guessed_rate or 25)
         try:
-            for frame in _decoded(container, stream):
+            frames = (
+                decoded(container, stream)
+                if segment is None
+                else decoded_segment(container, stream, *segment)
+            )
+            for frame in frames:
                 frame_size = _upright_size(frame, stream)
                 if size is None:
                     check_image_size(*frame_size, str(path))
@@ -100,7 +113,7 @@ def scan_video(path: str | os.PathLike, *, thumbnail_side: int = 0) -> VideoInfo
                     thumbnails.append(_thumbnail(frame, thumbnail_size(*size, thumbnail_side)))
         except FFmpegError as error:
             damage = error.strerror or str(error)
-        if not damage and times:
+        if not damage and times and segment is None:
             damage = missing_end(Path(path), container, stream, times, last_duration, rate)
     if size is None:
         raise InputError(f"{path}: no frame of it decodes{damage and f' ({damage})'}")
@@ -127,13 +140,17 @@ def thumbnail_size(width: int, height: int, side: int) -> tuple[int, int]:
 
 
 def read_video(
-    path: str | os.PathLike, frames: Sequence[int] | Int[np.ndarray, " wanted"] | None = None
+    path: str | os.PathLike,
+    frames: Sequence[int] | Int[np.ndarray, " wanted"] | None = None,
+    *,
+    segment: tuple[float, float] | None = None,
 ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     """Yield RGB frames of a video.
 
     Args:
         path: any video that PyAV opens.
         frames: indices of the frames to yield, in the order of the file; all by default.
+        segment: as of `scan_video`; indices count its frames.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -146,7 +163,12 @@ def read_video(
     count = 0
     with opened_video(path) as (container, stream):
         try:
-            for index, frame in enumerate(_decoded(container, stream)):
+            found = (
+                decoded(container, stream)
+                if segment is None
+                else decoded_segment(container, stream, *segment)
+            )
+            for index, frame in enumerate(found):
                 count = index + 1
                 if wanted is None or index in wanted:
                     check_image_size(*_upright_size(frame, stream), str(path))
@@ -250,27 +272,6 @@ class VideoWriter:
         assert self.container is not None
         for packet in stream.encode(frame):
             self.container.mux(packet)
-
-
-def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
-    """Yield the frames of a video.
-
-    Packets before the first frame that refer to frames before the beginning, as in a recording that
-    starts between two key frames, are left out.
-    """
-    from av.error import InvalidDataError
-
-    begun = False
-    for packet in container.demux(stream):
-        try:
-            frames = packet.decode()
-        except InvalidDataError:
-            if begun or packet.is_keyframe:
-                raise
-            continue
-        for frame in frames:
-            begun = True
-            yield cast("av.VideoFrame", frame)
 
 
 def _timestamps(

@@ -28,7 +28,7 @@ from msdyn.reading.limits import (
     memory_bytes,
 )
 from msdyn.reading.packed import load_robots, unpack_lzfse
-from msdyn.reading.parquet import load_pyarrow, parquet_batches, parquet_columns
+from msdyn.reading.parquet import ParquetFile, load_pyarrow, opened_parquet
 from msdyn.reading.recordings import RecordedMessage, Recording, Topic
 from msdyn.reading.stored import StoredTensors
 from msdyn.reading.tensors import (
@@ -53,9 +53,6 @@ from msdyn.reading.video import opened_video
 from msdyn.reading.zips import ZipMembers, opened_zip
 
 __all__ = [
-    "load_pyarrow",
-    "parquet_batches",
-    "parquet_columns",
     "read_gzipped_json",
     "read_png16",
     "read_hdf5",
@@ -66,6 +63,7 @@ __all__ = [
     "MOST_PIXELS",
     "Blocks",
     "OtherFormatError",
+    "ParquetFile",
     "RecordedMessage",
     "Recording",
     "StoredTensors",
@@ -80,12 +78,14 @@ __all__ = [
     "image_size",
     "load_npz",
     "load_robots",
+    "load_pyarrow",
     "memory_bytes",
     "natural_order",
     "npz_keys",
     "npz_shape",
     "opened_file",
     "opened_image",
+    "opened_parquet",
     "opened_video",
     "opened_zip",
     "read_bytes",

@@ -1,85 +1,172 @@
-"""Tables in Parquet files."""
+"""Parquet files: some columns of some rows at a time, with limits before memory."""
 
 from __future__ import annotations
 
-import importlib
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from msdyn.errors import InputError, MissingExtraError
 from msdyn.reading.guard import reading, required_file
+from msdyn.reading.limits import MOST_FRAMES, check_bytes
 
-__all__ = ["load_pyarrow", "parquet_batches", "parquet_columns"]
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-_MOST_ROWS = 20_000
-"""Rows that are read at a time."""
-_LARGEST_GROUP = 2**31
-"""Bytes of a group of rows, unpacked, which pyarrow may hold as a whole."""
+__all__ = ["ParquetFile", "load_pyarrow", "opened_parquet"]
+
+_BATCH = 4096
+"""Rows read at a time."""
+_LARGEST_FOOTER = 2**26
+_MOST_COLUMNS = 20_000
+"""Leaves of the schema; statistics of episodes are ten for each feature of a dataset."""
+_MOST_ROWS = 2**31
+"""Of a row group."""
 
 
-def load_pyarrow(name: str = "pyarrow") -> Any:
-    """Import a module of pyarrow.
+def load_pyarrow(module: str = "pyarrow") -> Any:
+    """Return pyarrow, or a module of it.
 
     Raises:
         MissingExtraError: it is not installed.
     """
     try:
-        return importlib.import_module(name)
+        import_module("pyarrow")
+        return import_module(module)
     except ImportError as error:
-        raise MissingExtraError(
-            'tables in Parquet need pyarrow; install it with: pip install "msdyn[cluster]"'
-        ) from error
+        raise MissingExtraError('pyarrow is not installed: pip install "msdyn[cluster]"') from error
 
 
-def parquet_columns(path: str | os.PathLike) -> list[str]:
-    """Return the names of the columns of a Parquet file.
+@contextlib.contextmanager
+def opened_parquet(path: str | os.PathLike) -> Iterator[ParquetFile]:
+    """Open a parquet file for reading in the block; what fails there is an `InputError`.
+
+    Texts are read as dictionaries, so that one that is repeated takes no more memory.
 
     Raises:
         FileNotFoundError: there is no such file.
-        InputError: it is not a Parquet file.
+        InputError: not a parquet file, cut short, or of too many columns.
+        MissingExtraError: pyarrow is not installed.
     """
     parquet = load_pyarrow("pyarrow.parquet")
     path = required_file(path)
-    with reading(path, "Parquet file"):
-        return list(parquet.read_schema(path).names)
+    limits = {
+        "thrift_string_size_limit": _LARGEST_FOOTER,
+        "thrift_container_size_limit": _LARGEST_FOOTER // 64,
+    }
+    with reading(path, "parquet file"):
+        metadata = parquet.read_metadata(path)
+        count = metadata.num_columns
+        if count > _MOST_COLUMNS:
+            raise InputError(f"expected at most {_MOST_COLUMNS} columns, got {count}")
+        texts = [
+            metadata.schema.column(index).path
+            for index in range(count)
+            if metadata.schema.column(index).physical_type == "BYTE_ARRAY"
+        ]
+        with parquet.ParquetFile(path, metadata=metadata, read_dictionary=texts, **limits) as file:
+            yield ParquetFile(path, file)
 
 
-def parquet_batches(
-    path: str | os.PathLike, columns: Sequence[str] | None = None, rows: int = _MOST_ROWS
-) -> Iterator[Any]:
-    """Yield the rows of a Parquet file as pyarrow's record batches.
+class ParquetFile:
+    """An open parquet file.
 
-    Args:
+    Attributes:
         path: of the file.
-        columns: to read; all by default.
-        rows: of a batch at most.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        InputError: it is not a Parquet file, is damaged, lacks a column, or unpacks to too much.
+        columns: names of its columns; one of lists or structures is one column.
+        num_rows: that it declares.
     """
-    parquet = load_pyarrow("pyarrow.parquet")
-    path = required_file(path)
-    with reading(path, "Parquet file"):
-        file = parquet.ParquetFile(path)
-        names = list(file.schema_arrow.names)
-        missing = [name for name in columns or () if name not in names]
-        if missing:
-            raise InputError(f"no column {', '.join(missing)}; it has {', '.join(names)}")
-        for group in range(file.num_row_groups):
-            size = file.metadata.row_group(group).total_byte_size
-            if size > _LARGEST_GROUP:
-                raise InputError(
-                    f"group {group} of its rows has {size / 1e9:.1f} GB; expected at most "
-                    f"{_LARGEST_GROUP / 1e9:.1f} GB"
-                )
-        batches = file.iter_batches(
-            batch_size=rows, columns=None if columns is None else list(columns)
-        )
-    while True:
-        with reading(path, "Parquet file"):
-            batch = next(batches, None)
-        if batch is None:
-            return
-        yield batch
+
+    def __init__(self, path: Path, file: Any) -> None:
+        self.path, self._file = path, file
+        self.columns: list[str] = list(file.schema_arrow.names)
+        self.num_rows: int = file.metadata.num_rows
+
+    def type_of(self, column: str) -> pa.DataType:
+        """Return the type of a column."""
+        return self._file.schema_arrow.field(column).type
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns and their types; those of texts, which are read as dictionaries, as texts."""
+        pa = import_module("pyarrow")
+        fields = [pa.field(f.name, _plain(pa, f.type)) for f in self._file.schema_arrow]
+        return pa.schema(fields)
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Yield some columns of all rows, a few thousand rows at a time.
+
+        Raises:
+            InputError: a column is missing, or a row group declares more than the memory holds.
+        """
+        self._require(columns)
+        for group in range(self._file.num_row_groups):
+            self._check_group(group)
+            for batch in self._file.iter_batches(_BATCH, row_groups=[group], columns=list(columns)):
+                yield batch.select(list(columns))  # "action" also reads "action.is_pad"
+
+    def rows_of(self, key: str, value: int, columns: Sequence[str]) -> pa.Table:
+        """Return some columns of the rows in which an integer column has a value.
+
+        Of row groups without such a row, only the integer column is read.
+
+        Args:
+            key: the integer column.
+            value: the value.
+            columns: to return.
+
+        Raises:
+            InputError: a column is missing or of another type, there are more than `MOST_FRAMES`
+                such rows, or a row group declares more than the memory holds.
+        """
+        pa, compute = import_module("pyarrow"), import_module("pyarrow.compute")
+        self._require([key, *columns])
+        if not pa.types.is_integer(self.type_of(key)):
+            raise InputError(f"{key}: expected a column of integers, got {self.type_of(key)}")
+        wanted = list(dict.fromkeys([key, *columns]))
+        found: list[Any] = []
+        count = 0
+        for group in range(self._file.num_row_groups):
+            self._check_group(group)
+            keys = self._file.iter_batches(_BATCH, row_groups=[group], columns=[key])
+            if not any(compute.any(compute.equal(b.column(key), value)).as_py() for b in keys):
+                continue
+            for batch in self._file.iter_batches(_BATCH, row_groups=[group], columns=wanted):
+                rows = batch.filter(compute.equal(batch.column(key), value))
+                count += rows.num_rows
+                if count > MOST_FRAMES:
+                    raise InputError(f"{key} {value}: expected at most {MOST_FRAMES} rows")
+                found += [rows] if rows.num_rows else []
+        schema = pa.schema([self._file.schema_arrow.field(name) for name in wanted])
+        if found:
+            return pa.Table.from_batches(found).select(list(columns))
+        return schema.empty_table().select(list(columns))
+
+    def _require(self, columns: Sequence[str]) -> None:
+        for name in columns:
+            if name not in self.columns:
+                raise InputError(f"{name}: expected a column of this name, found none")
+
+    def _check_group(self, group: int) -> None:
+        """Check what a row group declares before a batch of it is read.
+
+        Its columns are not asked: pyarrow (26.0) ends the process where what it stores about one is
+        damaged (`RowGroupMetaData.column`).
+        """
+        metadata = self._file.metadata.row_group(group)
+        where = f"{self.path}: row group {group}"
+        check_bytes(max(metadata.total_byte_size, 0), where)
+        if not 0 <= metadata.num_rows <= _MOST_ROWS:
+            raise InputError(f"{where}: expected at most {_MOST_ROWS} rows")
+
+
+def _plain(pa: Any, kind: pa.DataType) -> pa.DataType:
+    """Return a type without dictionaries."""
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    if pa.types.is_list(kind):
+        return pa.list_(_plain(pa, kind.value_type))
+    return kind

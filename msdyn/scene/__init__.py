@@ -5,6 +5,7 @@ from msdyn.scene.check import SceneReport, check_scene
 from msdyn.scene.keypoints import Keypoints, read_keypoints, write_keypoints
 from msdyn.scene.lifted import LiftedObservations, LiftedTracks
 from msdyn.scene.npz import save_npz
+from msdyn.scene.robot import RobotEpisode, read_robot, write_robot
 from msdyn.scene.scene import (
     IGNORE,
     STATIC,
@@ -37,6 +38,7 @@ __all__ = [
     "LiftedTracks",
     "Maps",
     "Observations",
+    "RobotEpisode",
     "STATIC",
     "Scene",
     "SceneInfo",
@@ -56,6 +58,7 @@ __all__ = [
     "read_cameras",
     "read_depth",
     "read_keypoints",
+    "read_robot",
     "read_tracks",
     "save_npz",
     "stamp_stage",
@@ -66,6 +69,7 @@ __all__ = [
     "write_keypoints",
     "write_mask",
     "write_posed_clip",
+    "write_robot",
     "write_tracks",
     "write_view",
 ]

@@ -9,6 +9,8 @@
     tracks.npz          2D point tracks, see `Tracks`
     views/<name>/       held-out cameras for evaluation: images/, cameras.json, covisible/,
                         tracks3d.npz
+    robot.json          of a robot dataset: the episode, its tasks; robot.npz: states and actions,
+                        see `RobotEpisode`
     fit/                output of a fit
     predict/            output of the feed-forward network
 

@@ -57,6 +57,14 @@ class _Video(TypedDict):
     source_frame_count: _Count
 
 
+class _Segment(TypedDict):
+    """The part of a video that counts as the whole, in seconds of the file."""
+
+    start: float
+    end: float
+    frames: _Count
+
+
 class _VideoDetails(TypedDict, total=False):
     source_width: _Count
     source_height: _Count
@@ -64,6 +72,7 @@ class _VideoDetails(TypedDict, total=False):
     source_names: list[str]
     fps: float | None
     shots: int
+    segment: _Segment
 
 
 class _Options(TypedDict, total=False):

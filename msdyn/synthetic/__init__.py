@@ -5,6 +5,12 @@ truth = render_truth(spec, progress=True)
 write_clip(truth, "out/demo")
 """
 
+from msdyn.synthetic.manipulation import (
+    Manipulation,
+    make_manipulation,
+    without_views,
+    write_manipulations,
+)
 from msdyn.synthetic.priors import LEVELS, PHONE, PriorLevel, Priors, make_priors
 from msdyn.synthetic.scenes import SCENES, make_scene
 from msdyn.synthetic.spec import Part, SceneSpec, Shape
@@ -16,6 +22,7 @@ __all__ = [
     "LEVELS",
     "PHONE",
     "SCENES",
+    "Manipulation",
     "Part",
     "PriorLevel",
     "Priors",
@@ -24,12 +31,15 @@ __all__ = [
     "Shot",
     "Truth",
     "link_motions",
+    "make_manipulation",
     "make_priors",
     "make_scene",
     "project_tracks",
     "render_truth",
     "surface_tracks",
+    "without_views",
     "write_clip",
+    "write_manipulations",
     "write_priors",
     "write_truth",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from msdyn.preprocess.frames.sources import Source, open_source, resize_frame
 from msdyn.preprocess.progress import progress
 from msdyn.scene import Timeline, create_scene, frame_path, write_image
 
-__all__ = ["FrameOptions", "write_frames"]
+__all__ = ["FrameOptions", "Segment", "write_frames"]
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +32,20 @@ MIN_SIDE = 32
 
 
 @dataclass(frozen=True)
+class Segment:
+    """A part of a video that counts as the whole clip, such as one of several episodes.
+
+    Attributes:
+        start, end: seconds in the file; frames from `start` to before `end` belong to it.
+        frames: how many these must be.
+    """
+
+    start: float
+    end: float
+    frames: int
+
+
+@dataclass(frozen=True)
 class FrameOptions:
     """Which frames are taken, and at what size.
 
@@ -42,6 +56,7 @@ class FrameOptions:
         max_frames: take at most this many frames, evenly spaced; None takes all.
         long_side: shrink images so that their longer side is at most this many px; 0 does not.
         folder_fps: frame rate of images, which have no timestamps.
+        segment: what counts as the video; None is all of it.
     """
 
     start: float | None = None
@@ -51,6 +66,12 @@ class FrameOptions:
     max_frames: int | None = None
     long_side: int = 960
     folder_fps: float = 30.0
+    segment: Segment | None = None
+
+    def recorded(self) -> dict[str, Any]:
+        """Return the options as JSON values; the segment where there is one."""
+        options = asdict(self)
+        return options if self.segment else {k: v for k, v in options.items() if k != "segment"}
 
 
 def write_frames(video: Path, directory: Path, options: FrameOptions) -> dict[str, Any]:
@@ -77,7 +98,14 @@ def write_frames(video: Path, directory: Path, options: FrameOptions) -> dict[st
         InputError: not a video, cut short, of one frame, of frames of differing sizes, of several
             shots, or with nothing left of it.
     """
-    source = open_source(video, options.folder_fps)
+    segment = options.segment
+    window = None if segment is None else (segment.start, segment.end)
+    source = open_source(video, options.folder_fps, window)
+    if segment is not None and len(source.seconds) != segment.frames:
+        raise InputError(
+            f"{video}: expected {segment.frames} frames from {segment.start:.3f} to "
+            f"{segment.end:.3f} s, got {len(source.seconds)}"
+        )
     if len(source.seconds) < 2:
         raise InputError(
             f"{video}: it holds one frame; a moving scene needs at least 2, "

@@ -38,6 +38,7 @@ class Footage:
         kept: [T] index in this sequence of each frame of the scene, increasing.
         video: where the other frames are read; None if there are none.
         white: of 16-bit images, the value that is shown white.
+        segment: seconds of the file between which the frames are; None is all of it.
     """
 
     scene: Scene
@@ -45,6 +46,7 @@ class Footage:
     kept: Int[np.ndarray, " scene_frames"]
     video: Path | None = None
     white: int = 255
+    segment: tuple[float, float] | None = None
 
     @classmethod
     def of_scene(cls, scene: Scene) -> Footage:
@@ -72,7 +74,8 @@ class Footage:
         between = np.setdiff1d(np.arange(len(self)), self.kept)
         others: Iterator[np.ndarray] = iter(())
         if self.video is not None and len(between):
-            others = read_source(self.video, self.source_frames[between], self.white)
+            chosen = self.source_frames[between]
+            others = read_source(self.video, chosen, self.white, self.segment)
         scene_frame = dict(zip(self.kept.tolist(), range(len(self.kept)), strict=True))
         for index in range(len(self)):
             if index in scene_frame:
@@ -103,7 +106,9 @@ def open_footage(scene: Scene, video: Path, digest: str | None) -> Footage:
         )
         return Footage.of_scene(scene)
     white = options.get("source_white", 255)
-    return Footage(scene, frames, np.searchsorted(frames, source), video, white)
+    part = options.get("segment")
+    segment = None if part is None else (part["start"], part["end"])
+    return Footage(scene, frames, np.searchsorted(frames, source), video, white, segment)
 
 
 def steps_between(kept: Int[np.ndarray, " kept"], most: int) -> Int[np.ndarray, " frames"]:

@@ -56,6 +56,7 @@ class Source:
         white: of 16-bit images, the value that is shown white.
         focal: what the cameras wrote into the images; None of a video.
         hdr: transfer of a video of high dynamic range, which is mapped to a standard range.
+        segment: seconds of the file between which the frames are; None is all of it.
     """
 
     seconds: Float[np.ndarray, " frames"]
@@ -68,28 +69,32 @@ class Source:
     white: int = 255
     focal: RecordedFocal | None = None
     hdr: str = ""
+    segment: tuple[float, float] | None = None
 
     def read(
         self, frames: Int[np.ndarray, " chosen"]
     ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
         """Yield the chosen frames [H, W, 3] RGB."""
-        return _read(self.path, self.files, frames, self.white)
+        return _read(self.path, self.files, frames, self.white, self.segment)
 
 
-def open_source(path: Path, folder_fps: float) -> Source:
+def open_source(
+    path: Path, folder_fps: float, segment: tuple[float, float] | None = None
+) -> Source:
     """Return a clip with its timestamps and size, after reading it through once.
 
     Args:
         path: a video, a folder of images, or a pattern such as `shots/*.png`; images are taken in
             the natural order of their names.
         folder_fps: frame rate of images without timestamps.
+        segment: of a video, seconds of the file: its frames from the first to before the second.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
         InputError: not a video, cut short, or images of differing sizes.
     """
     if _is_video(path):
-        info = scan_video(path, thumbnail_side=THUMBNAIL_SIDE)
+        info = scan_video(path, thumbnail_side=THUMBNAIL_SIDE, segment=segment)
         assert info.thumbnails is not None
         return Source(
             info.seconds,
@@ -99,12 +104,16 @@ def open_source(path: Path, folder_fps: float) -> Source:
             info.thumbnails,
             path,
             hdr=info.hdr,
+            segment=segment,
         )
     return _open_images(path, folder_fps)
 
 
 def read_source(
-    path: Path, frames: Int[np.ndarray, " chosen"], white: int = 255
+    path: Path,
+    frames: Int[np.ndarray, " chosen"],
+    white: int = 255,
+    segment: tuple[float, float] | None = None,
 ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     """Yield chosen frames [H, W, 3] RGB of a clip that has been opened before.
 
@@ -112,12 +121,14 @@ def read_source(
         path: as of `open_source`; the clip is not checked again.
         frames: indices, increasing.
         white: of 16-bit images, the value that is shown white.
+        segment: as of `open_source`.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
         InputError: a frame cannot be read.
     """
-    return _read(path, () if _is_video(path) else tuple(source_files(path)), frames, white)
+    files = () if _is_video(path) else tuple(source_files(path))
+    return _read(path, files, frames, white, segment)
 
 
 def resize_frame(
@@ -178,12 +189,16 @@ def _read_times(path: Path, count: int) -> Float[np.ndarray, " frames"]:
 
 
 def _read(
-    path: Path, files: tuple[Path, ...], frames: Int[np.ndarray, " chosen"], white: int
+    path: Path,
+    files: tuple[Path, ...],
+    frames: Int[np.ndarray, " chosen"],
+    white: int,
+    segment: tuple[float, float] | None,
 ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
     """Yield the chosen frames of a video or, if there are any, of image files."""
     if files:
         return (_shown(_read_image(files[frame]), white) for frame in frames)
-    return read_video(path, frames)
+    return read_video(path, frames, segment=segment)
 
 
 def _is_video(path: Path) -> bool:

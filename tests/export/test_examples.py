@@ -23,8 +23,12 @@ LEAVES = {
 }  # fmt: skip
 
 
+LONG = {"robot_demo"}
+"""Examples that take minutes, run by the tests of reliability."""
+
+
 def test_all_examples_are_run():
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(LEAVES)
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(LEAVES) | LONG
 
 
 @pytest.mark.parametrize("name", LEAVES)

@@ -307,7 +307,10 @@ def test_options_of_other_kinds_are_refused(tmp_path, capsys):
     for arguments, message in (
         (("mcap", "--clip", "a"), "--clip: is an option of --from vipe, got --from mcap"),
         (("vipe", "--topic", "a"), "--topic: is an option of --from mcap, got --from vipe"),
-        (("nothing",), "--from: expected one of mcap, record3d, vipe, dycheck, got 'nothing'"),
+        (
+            ("nothing",),
+            "--from: expected one of mcap, record3d, vipe, dycheck, lerobot, got 'nothing'",
+        ),
     ):
         with pytest.raises(SystemExit) as end:
             run("--from", *arguments, tmp_path)

@@ -16,6 +16,7 @@ READERS = {
     *("Image.open", "iio.imread", "iio.imiter", "iio.imopen", "cv2.imread", "cv2.VideoCapture"),
     *("torch.load", "safe_open", "load_file", "safetensors.torch.load_file"),
     *("OpenEXR.File", "h5py.File", "gzip.open", "pycolmap.Reconstruction"),
+    *("pq.read_table", "pq.ParquetFile", "parquet.read_table", "parquet.ParquetFile"),
 }
 """Calls that read a file of some format, by the name of the function."""
 OPENERS = {"open", "av.open", "ZipFile", "zipfile.ZipFile"}

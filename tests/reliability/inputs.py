@@ -17,7 +17,7 @@ from PIL import Image
 
 # It is also run as a script, where pytest does not set the path.
 _TESTS = Path(__file__).resolve().parents[1]
-sys.path += [str(_TESTS / name) for name in ("", "evaluate", "feedforward/data")]
+sys.path += [str(_TESTS / name) for name in ("", "evaluate", "feedforward/data", "io")]
 
 import dataset_writers  # noqa: E402
 from benchmark_writers import write_nvidia, write_realestate10k, write_tapvid3d  # noqa: E402
@@ -32,6 +32,7 @@ from recording_writers import (  # noqa: E402
     write_r3d,
     write_vipe,
 )
+from robots import CAMERA, DEPTH, write_dataset  # noqa: E402
 
 from msdyn import io as files  # noqa: E402
 from msdyn.cli import evaluate, preprocess, render  # noqa: E402
@@ -48,12 +49,15 @@ from msdyn.preprocess.tracks.from_files import FileTracks  # noqa: E402
 from msdyn.reading import read_torch  # noqa: E402
 from msdyn.scene import (  # noqa: E402
     Keypoints,
+    RobotEpisode,
     Scene,
     check_scene,
     read_keypoints,
+    read_robot,
     save_npz,
     stamp_stage,
     write_keypoints,
+    write_robot,
     write_tracks,
 )
 from msdyn.sequence import load_sequence  # noqa: E402
@@ -141,6 +145,11 @@ def write_inputs(base: Path) -> None:
         for name in ("vkitti2", "pointodyssey"):
             for clip in find_converter(name)(base / "datasets" / name):
                 writer.add(clip)
+    write_dataset(base / "lerobot", (3, 2))
+    columns = {"action": np.zeros((4, 2), np.float32), "note": np.array(["a"] * 4)}
+    write_robot(
+        base / "robot", RobotEpisode("d", "0", 0, "c", 10.0, ("t",) * 4, {}, columns, "arm")
+    )
     (base / "weights").mkdir()
     torch.save({"features.0.weight": torch.zeros(2, 3), "a": [1, "x"]}, base / "weights/a.pth")
 
@@ -174,6 +183,8 @@ def targets() -> list[Target]:
         Target("recording of Record3D", "record3d", "*", _read_record3d),
         Target("results of ViPE", "vipe", "**/*", _read_vipe),
         Target("recording of a robot", "robots", "*", _read_robots),
+        Target("LeRobot", "lerobot", "**/*", _read_lerobot),
+        Target("robot of a scene", "robot", "*", read_robot),
         Target("weights", "weights", "*", lambda f: read_torch(f / "a.pth")),
         *(Target(name, f"datasets/{name}", "**/*", _converted(name)) for name in DATASETS),
     ]
@@ -436,6 +447,20 @@ def _read_clip3d(folder: Path) -> None:
     clip = files.read_tapvid3d_clip(folder / "a.npz")
     for frame in range(len(clip)):
         clip.image(frame)
+
+
+def _read_lerobot(folder: Path) -> None:
+    dataset = files.LeRobotDataset(folder)
+    assert isinstance(dataset.tasks, dict)
+    for episode in dataset.episodes():
+        table = dataset.frames(episode)
+        for name in table.column_names:
+            files.column_values(table, name)
+        files.find_calibration(dataset, table, CAMERA)
+        segment = dataset.video_segment(episode, CAMERA)
+        list(files.read_video(segment.path, segment=segment.window))
+        codes = files.depth_codes(dataset.info.features[DEPTH], DEPTH)
+        list(files.read_depth_segment(dataset.video_segment(episode, DEPTH), codes))
 
 
 def _read_shards(folder: Path) -> None:
