@@ -22,7 +22,9 @@ from threadpoolctl import threadpool_limits
 __all__ = ["on_ranges", "on_threads", "one_blas_thread", "thread_count", "threads_for_steps"]
 
 _STEP_GRAIN = 1 << 20
-"""Pixels or Gaussians per thread of torch."""
+"""Pixels or Gaussians per thread of torch. On cores that other processes used as well, two threads
+gained nothing over one in products and exponentials of up to 4 million numbers; in steps of fits of
+307,200 pixels neither. Steps larger than that have not been compared."""
 
 
 @dataclass
