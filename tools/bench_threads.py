@@ -1,7 +1,7 @@
 """Measure what fits cost by themselves and two at a time, with one and two threads each.
 
     python tools/bench_threads.py [--frames 16] [--width 192] [--epochs 3] [--repeats 2]
-                                  [--against CHECKOUT] [--json FILE]
+                                  [--threads 1 2] [--against CHECKOUT] [--json FILE]
 
 Each fit is a process that calls `fit_scene`, as a script of a user does: the command differs in
 what it sets before it imports. All cases take turns, so that other load meets all of them; CPU
@@ -61,6 +61,10 @@ def measure(case: Case, checkout: Path, scene: Path, epochs: int) -> dict[str, f
     """Run the fits of a case; return their seconds, and CPU seconds per fit."""
     variables = {k: v for k, v in os.environ.items() if k not in thread_environment(1)}
     variables |= {"PYTHONPATH": str(checkout), "TQDM_DISABLE": "1"}
+    checked = [sys.executable, "-c", "import msdyn; print(msdyn.__file__)"]
+    found = subprocess.check_output(checked, env=variables, cwd=checkout, text=True).strip()
+    if Path(found).parents[1] != checkout.resolve():
+        raise RuntimeError(f"{checkout}: {found} is imported instead")
     if case.threads == 1:
         variables |= {"OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
@@ -69,6 +73,7 @@ def measure(case: Case, checkout: Path, scene: Path, epochs: int) -> dict[str, f
             subprocess.Popen(
                 [sys.executable, "-c", _FIT, str(scene), f"{folder}/{number}", str(epochs)],
                 env=variables,
+                cwd=checkout,  # Python looks there first
                 stdout=subprocess.DEVNULL,
             )
             for number in range(case.fits)
@@ -84,8 +89,8 @@ def measure(case: Case, checkout: Path, scene: Path, epochs: int) -> dict[str, f
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Return the results as lines of Markdown; ratios are to one fit of this code in one thread."""
-    one = next(r for r in results if (r["code"], r["threads"], r["fits"]) == ("this", 1, 1))
+    """Return the results as lines of Markdown; ratios are to the first of them."""
+    one = results[0]
     lines = ["| code | threads | fits at a time | CPU seconds per fit | ratio | seconds |"]
     lines.append("|---|---|---|---|---|---|")
     lines += [
@@ -101,12 +106,13 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--width", type=int, default=192, help="of the images, in pixels")
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--threads", type=int, nargs="+", choices=(1, 2), default=(1, 2))
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--against", type=Path, help="another checkout of the repository")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     options = parser.parse_args()
     checkouts = {"this": _ROOT} | ({"other": options.against} if options.against else {})
-    cases = [Case(code, t, n) for code in checkouts for n in (1, 2) for t in (1, 2)]
+    cases = [Case(code, t, n) for code in checkouts for n in (1, 2) for t in options.threads]
     runs: dict[Case, list[dict[str, float]]] = {case: [] for case in cases}
     with tempfile.TemporaryDirectory() as folder:
         scene = Path(folder) / "scene"
