@@ -3,6 +3,7 @@
 The names below are loaded when first used, so that importing msdyn stays light.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,9 @@ _HOMES = {
     "save_sequence": "msdyn.sequence",
 }
 
+# Waiting threads of OpenMP sleep instead of spinning (see `msdyn.thread_share`). Its library reads
+# this when it is loaded, with torch: one imported before msdyn spins.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # With these one gets a sequence, whose methods for notebooks are then to be there.
 _OF_SEQUENCES = ("GaussianSequence", "fit_scene", "load_sequence", "predict_scene")

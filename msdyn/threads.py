@@ -2,19 +2,77 @@
 
 Kernels release the GIL, so threads of Python suffice. While they wait they leave the core to
 others, unlike those of OpenMP, and several callers may use them at a time, unlike Numba's.
+
+Operations of torch divide their own work, however little it is; see `threads_for_steps`.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 
-__all__ = ["on_ranges", "on_threads", "thread_count"]
+__all__ = ["on_ranges", "on_threads", "one_blas_thread", "thread_count", "threads_for_steps"]
+
+_STEP_GRAIN = 1 << 20
+"""Pixels or Gaussians per thread of torch. On cores that other processes used as well, two threads
+gained nothing over one in products and exponentials of up to 4 million numbers; in steps of fits of
+307,200 pixels neither. Steps larger than that have not been compared."""
+
+
+@dataclass
+class _Kernels:
+    """How many threads kernels have while torch has fewer; None: as many as torch."""
+
+    threads: int | None = None
+
+
+_kernels = _Kernels()
+
+
+@contextmanager
+def threads_for_steps(size: int) -> Iterator[None]:
+    """Give torch, in the context, the threads that small operations are worth; kernels keep theirs.
+
+    A step of a fit has hundreds of operations of torch, of some 10 microseconds each. Divided, each
+    wakes another thread and waits for it, which takes as long, and on a busy machine a time slice
+    of the operating system. With one thread, the bytes of the result do not depend on the number
+    of cores either: sums of several threads may differ from run to run.
+
+    Holds for the whole process, and does nothing within itself.
+
+    Args:
+        size: of the arrays of a step: pixels, or Gaussians if these are more.
+    """
+    threads = torch.get_num_threads()
+    fewer = max(1, min(threads, size // _STEP_GRAIN))
+    if fewer == threads or _kernels.threads is not None:
+        yield
+        return
+    _kernels.threads = threads
+    torch.set_num_threads(fewer)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        _kernels.threads = None
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Have numpy and scipy multiply matrices in one thread, in the whole process.
+
+    Waiting threads of OpenBLAS spin, longer than products of our small matrices take.
+    """
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 def thread_count(work: int, grain: int) -> int:
@@ -25,7 +83,7 @@ def thread_count(work: int, grain: int) -> int:
         grain: minimum work per thread. It should take half a millisecond or more, since waking a
             thread on a busy machine can take a time slice of the operating system (8 ms measured).
     """
-    return max(1, min(torch.get_num_threads(), work // grain))
+    return max(1, min(_kernels.threads or torch.get_num_threads(), work // grain))
 
 
 def on_threads(threads: int, function: Callable[..., object], *arguments: Any) -> None:

@@ -30,6 +30,8 @@ from typing import Any
 from ablation_spec import MAIN_ROWS, PRIORS, ROWS, SCENES, SHOWN, Cell, Size, cells_of
 from ablation_table import summarise, write_figure, write_pictures, write_table
 
+from msdyn.thread_share import thread_budget, thread_environment
+
 
 def make_scenes(scene: str, kinds: list[tuple[str, int]], size: Size, out: Path) -> float:
     """Render a scene and write it with each kind of priors and seed; return the seconds taken."""
@@ -170,14 +172,12 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=Size.frames)
     parser.add_argument("--width", type=int, default=Size.width)
     parser.add_argument("--epochs", type=int, default=Size.epochs)
-    parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, help="number of parallel fits"
-    )
+    parser.add_argument("--jobs", type=int, default=thread_budget(), help="number of parallel fits")
     parser.add_argument("--out", type=Path, default=Path("out/ablation"))
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     arguments = parser.parse_args()
     # The processes share the cores.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // arguments.jobs)))
+    os.environ.update(thread_environment(max(1, thread_budget() // arguments.jobs)))
 
     full = arguments.suite == "full"
     cells = cells_of(

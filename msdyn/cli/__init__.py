@@ -3,12 +3,9 @@
 import os
 import sys
 
+from msdyn.errors import InputError
 from msdyn.interruption import install
-
-# Waiting threads of OpenMP sleep instead of spinning. It reads this once, when torch loads it.
-# Measured with two threads on two cores that other processes use as well: alternating convolutions
-# and serial work took 20.7 s and 8.3 CPU seconds without, 12.2 s and 4.6 CPU seconds with it.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+from msdyn.thread_share import command_environment
 
 
 def _is_command() -> bool:
@@ -28,3 +25,11 @@ def _is_command() -> bool:
 # Before the imports of the commands, which take seconds: a command may be interrupted in them.
 if _is_command():
     install()
+# Libraries read these once, when they are loaded.
+try:
+    os.environ.update(command_environment())
+except InputError as _error:
+    if not _is_command():
+        raise
+    print(f"error: {_error}", file=sys.stderr)
+    sys.exit(_error.exit_code)

@@ -34,6 +34,7 @@ from msdyn.memory import limited_memory, memory_excess
 from msdyn.progress import Progress, stage
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, save_sequence
+from msdyn.threads import one_blas_thread, threads_for_steps
 from msdyn.writing import StepLog, require_space, write_json, writing_to
 
 __all__ = ["Fitter", "fit_scene"]
@@ -72,7 +73,7 @@ def fit_scene(
     """
     config = config or FitConfig(scene=scene.directory)
     announce_fit(scene, config)
-    with limited_memory(config.max_memory):
+    with limited_memory(config.max_memory), one_blas_thread():
         return Fitter(scene, config, watch).run()
 
 
@@ -106,6 +107,13 @@ class Fitter:
         self._pace = Pace()
 
     @property
+    def _size(self) -> int:
+        """Pixels of a step, or Gaussians if these can become more."""
+        _, height, width = self.data.mask.shape
+        most = self.config.density.max_static + self.config.density.max_moving
+        return max(self.config.batch * height * width, most)
+
+    @property
     def seconds(self) -> float:
         """Time spent, including that before a resumption."""
         return time.perf_counter() - self.started
@@ -119,7 +127,7 @@ class Fitter:
         """Initialise or resume, optimise, write the results and return the sequence."""
         before, inside = told(), self.scene.directory if self.config.out is None else None
         try:
-            with writing_to(self.directory, inside=inside):
+            with writing_to(self.directory, inside=inside), threads_for_steps(self._size):
                 return self._run()
         finally:
             tell(before)
