@@ -53,18 +53,22 @@ class RunConfig(WorkersConfig):
         "manifest": "Input",
         "out": "Output",
         "shard": _WHERE,
+        "camera": "Input",
         "preprocess": "What is done with each clip",
         "dry_run": "Running",
     }
 
     manifest: Annotated[str, POSITIONAL]
     """Parquet or CSV file with columns clip and uri (and start, end, preprocess, fit, and others,
-    which travel along), or a folder of videos; paths, or URLs that fsspec opens."""
+    which travel along), or a folder of videos; paths, or URLs that fsspec opens. Or the folder of a
+    LeRobotDataset, with a clip for each episode."""
     out: str | None = None
     """Folder or URL of the results; by default the manifest's name and _batch, in the current
     directory."""
     shard: _Shard | None = None
     """Run only this part of the clips, as task I of N of a cluster's queue."""
+    camera: Annotated[tuple[str, ...], REPEATED] = ()
+    """Of a LeRobotDataset, take this camera; may be given several times. By default all."""
     preprocess: str | None = None
     """Options of msdyn-preprocess for all clips, in quotes: "--depth fused --max-frames 60"."""
     fit: str = "--holdout-every 8"

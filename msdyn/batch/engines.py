@@ -12,10 +12,10 @@ from msdyn.batch.engine import Engine
 from msdyn.batch.local_engine import LocalEngine
 from msdyn.batch.ray_engine import RayEngine, connect
 from msdyn.batch.supervisor import WorkerOptions
-from msdyn.machine_limits import available_memory, core_count
+from msdyn.machine_limits import available_memory
 from msdyn.memory import bytes_of
 from msdyn.progress import stage
-from msdyn.thread_share import thread_environment
+from msdyn.thread_share import thread_budget, thread_environment
 
 __all__ = ["choose_engine", "default_workers", "gpu_names"]
 
@@ -81,7 +81,7 @@ def gpu_names() -> tuple[str, ...]:
 
 def default_workers(threads: int) -> int:
     """Return how many workers a machine has cores and memory for."""
-    workers = max(1, core_count() // threads)
+    workers = max(1, thread_budget() // threads)
     available = available_memory()
     return workers if available is None else max(1, min(workers, available // _WORKER_BYTES))
 

@@ -1,6 +1,7 @@
 """Manifests: which clips a batch has.
 
-A Parquet or CSV file with a row for each clip, or a folder of videos; any of them may be a URL.
+A Parquet or CSV file with a row for each clip, or a folder of videos; any of them may be a URL. The
+folder of a LeRobotDataset, which must be on this disk, has a clip for each episode and camera.
 Columns `clip` (id) and `uri` are required; `start`, `end` (seconds), `preprocess` and `fit`
 (options, as on the command line) are known; all others are metadata that travels along. A `uri`
 that is a relative path is relative to the manifest. Without a column `clip` the id is the name of
@@ -29,6 +30,7 @@ from jaxtyping import UInt64
 from msdyn.batch.clips import Clip
 from msdyn.batch.store import Store, local_path
 from msdyn.errors import InputError, printable
+from msdyn.io import LeRobotDataset, manifest_rows
 from msdyn.reading import natural_order, opened_parquet, read_lines, reading
 
 __all__ = ["VIDEOS", "Manifest", "Shard", "key_of"]
@@ -96,9 +98,11 @@ class Manifest:
 
     Attributes:
         uri: of a Parquet or CSV file, or a folder.
+        cameras: of a LeRobotDataset: those to take; none for all.
     """
 
     uri: str
+    cameras: tuple[str, ...] = ()
 
     def clips(self) -> Iterator[Clip]:
         """Yield the clips in their order.
@@ -108,7 +112,15 @@ class Manifest:
             InputError: the manifest is invalid; the message has the row.
             ResourceError: the store does not answer.
         """
-        if _suffix(self.uri) in (".parquet", ".csv", ".pq"):
+        path = local_path(self.uri)
+        is_dataset = path is not None and (path / "meta" / "info.json").is_file()
+        if self.cameras and not is_dataset:
+            raise InputError(
+                f"{self.uri}: --camera is for LeRobotDatasets (no meta/info.json here)"
+            )
+        if is_dataset:
+            yield from self._of_dataset()
+        elif _suffix(self.uri) in (".parquet", ".csv", ".pq"):
             yield from self._of_table()
         else:
             yield from self._of_folder()
@@ -177,6 +189,15 @@ class Manifest:
         if here is None:
             return posixpath.join(posixpath.dirname(self.uri), uri)
         return str((here.parent / path).absolute())
+
+    def _of_dataset(self) -> Iterator[Clip]:
+        dataset = LeRobotDataset(str(local_path(self.uri)))
+        cameras = self.cameras or tuple(dataset.cameras)
+        for camera in cameras:
+            for row in manifest_rows(dataset, camera):
+                name = row["clip"] if len(cameras) == 1 else f"{row['clip']}-{camera}"
+                metadata = {key: row[key] for key in ("episode", "camera", "dataset", "task")}
+                yield Clip(name, row["uri"], preprocess=row["preprocess"], metadata=metadata)
 
     def _of_folder(self) -> Iterator[Clip]:
         path = local_path(self.uri)

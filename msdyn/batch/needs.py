@@ -13,7 +13,7 @@ from msdyn.preprocess.stages import network_names
 __all__ = ["free_words", "needs_of", "value_of", "words_of"]
 
 _OF_BATCH = {
-    *("--out", "--only", "--redo", "--start", "--end", "--max-memory", "--from", "--check"),
+    *("--out", "--only", "--redo", "--start", "--end", "--max-memory", "--check"),
     *("--view", "--port", "--help", "-h", "--version"),
 }
 """Options of the commands that the batch itself gives, or that make no sense in one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from msdyn.batch.clips import StageName, stages_until
@@ -31,6 +31,7 @@ class BatchPlan:
         clips: how many it has.
         preprocess, fit: options of the commands for all clips.
         until: the last stage.
+        cameras: of a LeRobotDataset: those that are taken; none for all.
     """
 
     manifest: str
@@ -38,11 +39,17 @@ class BatchPlan:
     preprocess: str
     fit: str
     until: StageName
+    cameras: tuple[str, ...] = ()
 
     @property
     def stages(self) -> tuple[StageName, ...]:
         """The stages of each clip."""
         return tuple(stages_until(self.until))
+
+    @property
+    def source(self) -> Manifest:
+        """The manifest."""
+        return Manifest(self.manifest, self.cameras)
 
 
 def plan_of(config: RunConfig) -> tuple[Manifest, Store, BatchPlan]:
@@ -51,8 +58,8 @@ def plan_of(config: RunConfig) -> tuple[Manifest, Store, BatchPlan]:
     if out is None:
         name = posixpath.splitext(posixpath.basename(uri.rstrip("/")))[0]
         out = f"{name}_batch"
-    plan = BatchPlan(uri, 0, config.preprocess or "", config.fit, config.until)
-    return Manifest(uri), Store(_absolute(out)), plan
+    plan = BatchPlan(uri, 0, config.preprocess or "", config.fit, config.until, config.camera)
+    return plan.source, Store(_absolute(out)), plan
 
 
 def open_run(out: str) -> tuple[Store, BatchPlan]:
@@ -68,6 +75,7 @@ def open_run(out: str) -> tuple[Store, BatchPlan]:
         raise FileNotFoundError(f"{store.place(RUN)}: no batch here; msdyn-batch run makes one")
     try:
         plan = BatchPlan(**value["plan"])
+        plan = replace(plan, cameras=tuple(plan.cameras))
         stages_until(plan.until)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{store.place(RUN)}: expected the plan of a batch ({error})") from error

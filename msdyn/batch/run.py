@@ -19,7 +19,7 @@ from msdyn.batch.clips import Job, Row
 from msdyn.batch.config import RetryConfig, RunConfig, WorkersConfig
 from msdyn.batch.engine import Engine
 from msdyn.batch.engines import choose_engine
-from msdyn.batch.manifest import Manifest, Shard, key_of
+from msdyn.batch.manifest import Shard, key_of
 from msdyn.batch.needs import needs_of
 from msdyn.batch.page import write_index
 from msdyn.batch.plan import BatchPlan, begin, open_run, plan_of
@@ -96,7 +96,7 @@ def retry_batch(config: RetryConfig, engine: Engine | None = None) -> Summary:
         preprocess=plan.preprocess if config.preprocess is None else config.preprocess,
         fit=plan.fit if config.fit is None else config.fit,
     )
-    manifest, chosen = Manifest(plan.manifest), set(config.only)
+    manifest, chosen = plan.source, set(config.only)
     with stage("reading the manifest"):
         keys = manifest.keys()
     run = _Run(store, plan, config, Shard())

@@ -97,7 +97,7 @@ def _options(command: str, text: str, of: str = "a.mp4") -> Any:
     with redirect_stderr(messages):
         try:
             if command == "preprocess":
-                return parse(preprocess.PreprocessConfig, [of, *words], command, "")
+                return preprocess.options([of, *words])
             return fit.options([of, *words])
         except SystemExit as end:
             line = messages.getvalue().strip().removeprefix("error: ")

@@ -54,20 +54,32 @@ add_backends("msdyn.feedforward.backends")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
+    config = options(argv)
+    if isinstance(config, CheckConfig):
+        return run(_check, config)
+    if isinstance(config, DycheckConfig):
+        return run(_from_dycheck, config, interrupted=STAGES_KEPT)
+    return run(_preprocess, config, interrupted=STAGES_KEPT)
+
+
+def options(
+    argv: Sequence[str] | None = None,
+) -> PreprocessConfig | DycheckConfig | CheckConfig:
+    """Return the options that arguments give; those of the process by default.
+
+    Raises:
+        SystemExit: as of `parse`.
+    """
     argv = sys.argv[1:] if argv is None else argv
     if any(argument.split("=")[0] == "--check" for argument in argv):
-        return run(_check, parse(CheckConfig, argv, PROG, "Check a scene directory."))
+        return parse(CheckConfig, argv, PROG, "Check a scene directory.")
     if text_of("--from", argv) == "lerobot":
-        config = parse(LerobotConfig, argv, PROG, FROM_LEROBOT, examples=LEROBOT_EXAMPLES)
-        return run(_preprocess, config, interrupted=STAGES_KEPT)
+        return parse(LerobotConfig, argv, PROG, FROM_LEROBOT, examples=LEROBOT_EXAMPLES)
     if text_of("--from", argv) == "dycheck":
-        config = parse(DycheckConfig, argv, PROG, "Import a sequence of DyCheck.")
-        return run(_from_dycheck, config, interrupted=STAGES_KEPT)
+        return parse(DycheckConfig, argv, PROG, "Import a sequence of DyCheck.")
     if any(argument.split("=")[0] == "--from" for argument in argv):
-        config = parse(ImportConfig, argv, PROG, "Import a recording, such as --from record3d.")
-        return run(_preprocess, config, interrupted=STAGES_KEPT)
-    config = parse(PreprocessConfig, argv, PROG, DESCRIPTION, examples=EXAMPLES)
-    return run(_preprocess, config, interrupted=STAGES_KEPT)
+        return parse(ImportConfig, argv, PROG, "Import a recording, such as --from record3d.")
+    return parse(PreprocessConfig, argv, PROG, DESCRIPTION, examples=EXAMPLES)
 
 
 def _preprocess(config: PreprocessConfig) -> int:

@@ -14,6 +14,7 @@ the folder of the dataset.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -213,29 +214,33 @@ class LeRobotDataset:
 
 
 def manifest_rows(dataset: LeRobotDataset, camera: str) -> Iterator[dict[str, Any]]:
-    """Yield a row per episode of what `msdyn-batch` takes, one at a time.
+    """Yield a row per episode, as a manifest of `msdyn-batch` has them, one at a time.
 
     Args:
         dataset: of any number of episodes.
         camera: a feature that is a video in colour.
 
     Returns:
-        Rows with `clip` ("episode_000003"), `uri` (the video), `start` and `end` (seconds in the
-        video, of the first and of the last frame), `episode`, `camera`, `dataset` and `task`.
+        Rows with `clip` ("episode_000003"), `uri` (the dataset), `preprocess` (the options that
+        choose the episode and the camera), `episode`, `camera`, `dataset` (its name) and `task`.
 
     Raises:
         FileNotFoundError: a file is missing.
         InputError: there is no such camera, or a table is not as documented.
     """
+    if camera not in dataset.cameras:
+        raise InputError(
+            f"{dataset.root}: camera: expected one of {', '.join(dataset.cameras)}, got {camera!r}"
+        )
     for episode in dataset.episodes():
-        segment = dataset.video_segment(episode, camera)
         yield {
             "clip": f"episode_{episode.index:06d}",
-            "uri": str(segment.path),
-            "start": segment.start,
-            "end": segment.start + (segment.frames - 1) / segment.fps,
+            "uri": str(dataset.root),
+            "preprocess": shlex.join(
+                ["--from", "lerobot", "--episode", str(episode.index), f"--camera={camera}"]
+            ),
             "episode": episode.index,
             "camera": camera,
-            "dataset": str(dataset.root),
+            "dataset": dataset.root.resolve().name,
             "task": "; ".join(episode.tasks),
         }

@@ -1,16 +1,20 @@
 """Manifests: which clips there are."""
 
 import csv
+import shlex
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from robots import CAMERA, write_dataset
 
 from msdyn.batch import Clip, Manifest, Shard
 from msdyn.batch.clips import folder_name
 from msdyn.batch.manifest import key_of
+from msdyn.cli.preprocess import options
 from msdyn.errors import InputError
+from msdyn.io import LeRobotDataset
 
 ROWS = [
     {"clip": "a", "uri": "a.mp4", "start": 1.5, "end": 2.5, "preprocess": "--depth fused"},
@@ -52,6 +56,25 @@ def test_folder_of_videos(tmp_path):
     assert {clip.id for clip in clips} == {"c10", "c9", "sub/x"}
     assert [clip.id for clip in clips].index("c9") < [clip.id for clip in clips].index("c10")
     assert Clip("sub/x", str(tmp_path / "sub/x.mov")) in clips
+
+
+def test_dataset_of_robots(tmp_path):
+    """A clip for each episode and camera, with the options that choose them."""
+    root = tmp_path / "set"
+    write_dataset(root, (3, 4))
+    clips = list(Manifest(str(root)).clips())
+    names = ["episode_000000", "episode_000001"]
+    cameras = LeRobotDataset(root).cameras
+    assert [c.id for c in clips] == [f"{name}-{camera}" for camera in cameras for name in names]
+    one = list(Manifest(str(root), (CAMERA,)).clips())
+    assert [clip.id for clip in one] == names and {clip.uri for clip in one} == {str(root)}
+    config = options([one[1].uri, *shlex.split(one[1].preprocess)])
+    assert config.episode == 1 and config.camera == CAMERA
+    assert one[1].metadata["task"] == "place"
+    with pytest.raises(InputError, match="camera: expected one of"):
+        Manifest(str(root), ("nothing",)).keys()
+    with pytest.raises(InputError, match="--camera is for LeRobotDatasets"):
+        Manifest(str(tmp_path), (CAMERA,)).keys()
 
 
 def test_two_videos_of_one_name(tmp_path):

@@ -130,7 +130,7 @@ def test_a_worker_is_killed(manifest, whole, tmp_path):
     rng, killed = random.Random(5), 0
     while driver.poll() is None and killed < 3:
         time.sleep(rng.uniform(5, 25))
-        pids = _workers()
+        pids = _workers(out)
         if pids:
             os.kill(rng.choice(pids), 9)
             killed += 1
@@ -164,12 +164,13 @@ def test_shards(manifest, whole, tmp_path):
         assert len(lines) == len({tuple(line) for line in lines}), "a stage ran twice"
 
 
-def _workers():
+def _workers(out):
     """Return the numbers of the processes that run stages, and of those that watch them."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if b"msdyn.cli.batch_worker" in path.read_bytes():
+            command = path.read_bytes()
+            if b"msdyn.cli.batch_worker" in command and str(out).encode() in command:
                 status = (path.parent / "status").read_text()
                 parent = int(status.partition("PPid:")[2].split()[0])
                 found += [int(path.parent.name), parent]
