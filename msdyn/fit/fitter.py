@@ -27,7 +27,7 @@ from msdyn.fit.objective import Objective
 from msdyn.fit.outputs import write_config, write_previews
 from msdyn.fit.pace import Pace
 from msdyn.fit.predicted_start import load_prediction
-from msdyn.fit.sampling import frames_of_step
+from msdyn.fit.sampling import frames_of_step, size_of_step
 from msdyn.interruption import postponed, tell, told
 from msdyn.machine_limits import give_back_memory
 from msdyn.memory import limited_memory, memory_excess
@@ -107,13 +107,6 @@ class Fitter:
         self._pace = Pace()
 
     @property
-    def _size(self) -> int:
-        """Pixels of a step, or Gaussians if these can become more."""
-        _, height, width = self.data.mask.shape
-        most = self.config.density.max_static + self.config.density.max_moving
-        return max(self.config.batch * height * width, most)
-
-    @property
     def seconds(self) -> float:
         """Time spent, including that before a resumption."""
         return time.perf_counter() - self.started
@@ -127,7 +120,8 @@ class Fitter:
         """Initialise or resume, optimise, write the results and return the sequence."""
         before, inside = told(), self.scene.directory if self.config.out is None else None
         try:
-            with writing_to(self.directory, inside=inside), threads_for_steps(self._size):
+            size = size_of_step(self.data, self.config)
+            with writing_to(self.directory, inside=inside), threads_for_steps(size):
                 return self._run()
         finally:
             tell(before)

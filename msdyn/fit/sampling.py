@@ -11,7 +11,7 @@ from msdyn.fit.config import FitConfig
 from msdyn.fit.data import FitData
 from msdyn.geometry import world_points_from_depth
 
-__all__ = ["evenly_spaced", "frames_of_step", "sample_frame", "subsample"]
+__all__ = ["evenly_spaced", "frames_of_step", "sample_frame", "size_of_step", "subsample"]
 
 
 def evenly_spaced(frames: Int[np.ndarray, " frames"], count: int) -> list[int]:
@@ -27,6 +27,13 @@ def frames_of_step(
     epoch, position = divmod(step, per_epoch)
     order = np.random.default_rng([config.seed, epoch]).permutation(len(frames))
     return frames[order[position * config.batch : (position + 1) * config.batch]]
+
+
+def size_of_step(data: FitData, config: FitConfig) -> int:
+    """Return the pixels of a step, or the Gaussians if these can become more."""
+    _, height, width = data.mask.shape
+    most = config.density.max_static + config.density.max_moving
+    return max(config.batch * height * width, most)
 
 
 def sample_frame(
