@@ -64,6 +64,9 @@ class ExportConfig(Options):
     """lerobot: how far novel views are rotated about the moving objects."""
     track_count: Annotated[int, Range(0, 100_000)] = 64
     """lerobot: number of 3D tracks."""
+    object_count: Annotated[int | None, Range(0, 254)] = None
+    """lerobot: number of objects with features, the same for all episodes of a dataset; by default
+    those of the scene."""
     append: bool = False
     """lerobot: add the episode to the dataset that is there."""
     device: DeviceName = "auto"

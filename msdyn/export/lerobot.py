@@ -8,6 +8,7 @@ name, NAME for novel_0, novel_1, ..., and k for the index of an object:
   pixel, and `observation.supported.NAME`, the share of these pixels;
 - `observation.images.CAM_depth`: rendered z-depth; `observation.masks.CAM.object_k`;
 - `observation.object_pose.object_k`: position and quaternion xyzw of an object in the world;
+  where the number of objects is given, `observation.objects_present`, whether there is each;
 - `observation.tracks.xyz`, `.visible`, `.object`: 3D tracks of points of the canonical frame;
 - `observation.intrinsics.*`, `observation.extrinsics.*`: of every camera, the pose in the world.
 """
@@ -63,6 +64,7 @@ def export_episode(
     views: int = 2,
     degrees: float = 10.0,
     tracks: int = 64,
+    objects: int | None = None,
     append: bool = False,
 ) -> list[Path]:
     """Write the episode of a scene as a LeRobotDataset, or add it to one; return its files.
@@ -74,6 +76,9 @@ def export_episode(
         views: number of novel views.
         degrees: of their largest rotation about the moving objects.
         tracks: number of 3D tracks.
+        objects: that have features, so that episodes with more and with fewer objects fit into one
+            dataset; by default those of the sequence. Further ones are left out. One that is not
+            there has empty masks, and a pose of zeros without rotation.
         append: add to the dataset that is there.
 
     Raises:
@@ -95,7 +100,10 @@ def export_episode(
             f"{scene.directory}: lerobot: expected a scene of all {len(robot)} rows of the "
             f"episode, got rows {rows[0]} to {rows[-1]}; do without --start, --end and --fps"
         )
-    episode = _Episode(sequence, scene, robot, rows, views, degrees)
+    labels = tuple(sequence.objects if objects is None else range(1, objects + 1))
+    episode = _Episode(sequence, scene, robot, rows, views, degrees, labels, objects is not None)
+    if left_out := [str(label) for label in sequence.objects if label not in labels]:
+        _log.warning("objects %s are left out (--object-count)", ", ".join(left_out))
     features, columns, videos = _carried(episode)
     for part in (_poses(episode), _tracks(episode, tracks), _cameras(episode)):
         for name, (feature, values) in part.items():
@@ -117,6 +125,8 @@ class _Episode:
         sequence, scene, robot: of the episode.
         rows: the row of each frame of the scene.
         views, degrees: of the novel views.
+        objects: those that have features.
+        tells_present: whether it is told which of them are there.
     """
 
     sequence: GaussianSequence
@@ -125,6 +135,8 @@ class _Episode:
     rows: Int[np.ndarray, " scene_frames"]
     views: int
     degrees: float
+    objects: tuple[int, ...]
+    tells_present: bool
 
     @cached_property
     def positions(self) -> Float[np.ndarray, " rows"]:
@@ -194,9 +206,11 @@ def _carried(episode: _Episode) -> tuple[dict[str, Any], dict[str, Any], dict[st
 
 def _poses(episode: _Episode) -> dict[str, tuple[dict[str, Any], Any]]:
     """Return the poses of the objects."""
-    found = {}
-    units = episode.sequence.world_units
-    for label, poses in object_poses(episode.sequence, episode.positions).items():
+    found: dict[str, tuple[dict[str, Any], Any]] = {}
+    units, every = episode.sequence.world_units, object_poses(episode.sequence, episode.positions)
+    for label in episode.objects:
+        missing = np.tile(np.eye(4), (len(episode.positions), 1, 1))
+        poses = every.get(label, missing)
         wxyz = quats_wxyz_from_rotations(torch.from_numpy(poses[:, :3, :3])).numpy()
         values = np.column_stack([poses[:, :3, 3], wxyz[:, 1:], wxyz[:, :1]])
         feature = {
@@ -206,6 +220,13 @@ def _poses(episode: _Episode) -> dict[str, tuple[dict[str, Any], Any]]:
             "info": {"convention": "world_from_object", "world_units": units},
         }
         found[f"observation.object_pose.object_{label}"] = feature, values.astype(np.float32)
+    if episode.tells_present and episode.objects:
+        names = [f"object_{label}" for label in episode.objects]
+        present = np.array([label in every for label in episode.objects], np.int64)
+        found["observation.objects_present"] = (
+            _column("int64", [len(names)], names),
+            np.broadcast_to(present, (len(episode.positions), len(names))),
+        )
     return found
 
 
@@ -307,11 +328,13 @@ def _add_depth(episode: _Episode, features: dict[str, Any], videos: dict[str, An
 
 def _add_masks(episode: _Episode, features: dict[str, Any], videos: dict[str, Any]) -> None:
     """Add where the input camera sees each object."""
-    found: dict[int, list[Any]] = {label: [] for label in episode.sequence.objects}
+    found: dict[int, list[Any]] = {label: [] for label in episode.objects}
     pairs = zip(episode.cameras, episode.times, strict=True)
+    nothing = np.zeros((episode.cameras.height, episode.cameras.width), bool)
     for camera, time in track(pairs, "masks", len(episode.times)):
-        for label, mask in _object_masks(episode.sequence, camera, float(time)).items():
-            found[label].append(mask)
+        masks = _object_masks(episode.sequence, camera, float(time))
+        for label in episode.objects:
+            found[label].append(masks.get(label, nothing))
     for label, masks in found.items():
         name = f"observation.masks.{episode.camera}.object_{label}"
         features[name] = episode.video(mask=True)

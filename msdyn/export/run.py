@@ -95,6 +95,7 @@ def _export_episode(sequence: GaussianSequence, config: ExportConfig) -> Exporte
             views=config.views,
             degrees=config.degrees,
             tracks=config.track_count,
+            objects=config.object_count,
             append=config.append,
         )
     return Exported(config.out, tuple(files))

@@ -12,7 +12,6 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -378,12 +377,11 @@ def _comparable(features: Mapping[str, Any]) -> dict[str, Any]:
 
 def _write_tables(path: Path, tables: Sequence[Any]) -> None:
     """Write tables of one schema as a parquet file, a row group each."""
-    parquet = import_module("pyarrow.parquet")
     for first, other in pairwise(tables):
         assert first.schema.equals(other.schema), "episodes have the features of the dataset"
     with (
         atomic_path(path) as temporary,
-        parquet.ParquetWriter(temporary, tables[0].schema, compression="snappy") as writer,
+        load_pyarrow("pyarrow.parquet").ParquetWriter(temporary, tables[0].schema) as writer,
     ):
         for table in tables:
             writer.write_table(table, row_group_size=max(len(table), 1))

@@ -191,6 +191,30 @@ def test_episodes_of_several_scenes_in_one_dataset(exported, truth, exact, tmp_p
         export_episode(exact, second, out, views=1, tracks=20, append=True)
 
 
+def test_a_given_number_of_objects(exported, truth, exact, tmp_path, caplog):
+    """Episodes of more and of fewer objects fit into one dataset."""
+    _, table, _, scene = exported
+    out = tmp_path / "out"
+    for objects in (3, 1):
+        export_episode(exact, scene, tmp_path / f"of-{objects}", views=0, tracks=0, objects=objects)
+    assert "objects 2 are left out" in caplog.text
+    export_episode(exact, scene, out, views=0, tracks=0, objects=3)
+    export_episode(exact, scene, out, views=0, tracks=0, objects=3, append=True)
+    assert len(LeRobotDataset(out)) == 2
+    dataset = LeRobotDataset(tmp_path / "of-3")
+    rows = dataset.frames(dataset.episode(0))
+    present = column_values(rows, "observation.objects_present")
+    assert present.tolist() == [[1, 1, 0]] * FRAMES
+    for label in (1, 2):
+        name = f"observation.object_pose.object_{label}"
+        assert (column_values(rows, name) == column_values(table, name)).all()
+    nothing = column_values(rows, "observation.object_pose.object_3")
+    assert nothing.tolist() == [[0, 0, 0, 0, 0, 0, 1]] * FRAMES
+    assert images_of(dataset, "observation.masks.front.object_3").max() < 20
+    one = LeRobotDataset(tmp_path / "of-1")
+    assert "observation.object_pose.object_2" not in one.info.features
+
+
 def test_rows_between_the_frames_of_a_thinned_scene(truth, exact, tmp_path):
     """Of a scene of every second frame, poses are interpolated, and the video is left out."""
     rows = 2 * FRAMES - 1
