@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from msdyn.batch.clips import Job, Row
 from msdyn.batch.supervisor import Kind
@@ -52,6 +52,7 @@ class Event:
     host: str = ""
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Starts workers on machines."""
 

@@ -177,7 +177,7 @@ def test_damaged_results(whole, tmp_path):
     (tmp_path / "results").mkdir()
     part = next((out / "results").iterdir())
     (tmp_path / "results" / part.name).write_bytes(part.read_bytes()[:-9])
-    with pytest.raises(InputError, match="not a readable Parquet file"):
+    with pytest.raises(InputError, match="not a readable parquet file"):
         batch_status(str(tmp_path))
 
 
@@ -206,7 +206,7 @@ def test_actors_of_ray(whole, tmp_path):
     pytest.importorskip("ray")
     manifest, out = whole
     driver = subprocess.Popen([sys.executable, DRIVER, manifest, tmp_path, "ray"])
-    while not (killed := _actors(driver.pid)) or len(list(tmp_path.glob("clips/*"))) < 4:
+    while not (killed := _actors(tmp_path, driver.pid)) or len(list(tmp_path.glob("clips/*"))) < 4:
         assert driver.poll() is None
         time.sleep(0.1)
     os.kill(killed[0], 9)
@@ -234,12 +234,13 @@ def test_gpus_of_ray(tmp_path):
             assert gpu.strip() in (("0", "1") if shares.get(stage, 0.25) else ("",)), line
 
 
-def _actors(driver):
-    """Return the numbers of the processes of actors that have a process of stages."""
+def _actors(out, driver):
+    """Return the numbers of the processes of actors that have a process of stages of a batch."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if b"batch_stages.py" in path.read_bytes():
+            command = path.read_bytes()
+            if b"batch_stages.py" in command and str(out).encode() in command:
                 status = (path.parent / "status").read_text()
                 parent = int(status.partition("PPid:")[2].split()[0])
                 if parent != driver:

@@ -27,6 +27,10 @@ PREPROCESS = {
 TEXTS = ("", " ", "\udcff", "a\nb", "x" * 5000, "~/[*?", "-", "%s", "None")
 
 
+class Parsed(Exception):
+    """A command has come to the parsing of its options."""
+
+
 def collected(script: str):
     """Return what a command parses: (arguments before the options, config class, defaults)."""
     module, found = importlib.import_module(SCRIPTS[script]), []
@@ -34,12 +38,13 @@ def collected(script: str):
     def keep(config_type, argv, prog, description, default=None, examples=()):
         commands = {"": config_type} if isinstance(config_type, type) else config_type
         found.extend(([name] if name else [], cls, default) for name, cls in commands.items())
+        raise Parsed
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "parse", keep)
-        patch.setattr(module, "run", lambda function, config, **_: 0)
         for argv in ([], *PREPROCESS.values()) if "preprocess" in script else ([],):
-            module.main(argv)
+            with pytest.raises(Parsed):
+                module.main(argv)
     return found
 
 
