@@ -161,10 +161,7 @@ class _Run:
             str(config.scratch or Path(tempfile.gettempdir())) if store.folder is None else ""
         )
         self._total = self._start = 0
-        # That it is missing is told before anything runs. Its own allocator keeps some 30 MB more
-        # of what a hundred thousand rows have passed through.
-        arrow = load_pyarrow()
-        arrow.set_memory_pool(arrow.system_memory_pool())
+        load_pyarrow()  # that it is missing is told before anything runs
 
     def find(self, keys: Keys) -> _Found:
         """Read the results that are there."""
