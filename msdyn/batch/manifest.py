@@ -240,7 +240,7 @@ def _csv_rows(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    with opened_parquet(path) as file:
+    with opened_parquet(path, repeated=False) as file:
         if "uri" not in file.columns:
             names = printable(", ".join(file.columns), 200)
             raise InputError(f"expected a column uri, got {names}")

@@ -46,10 +46,13 @@ def load_pyarrow(module: str = "pyarrow") -> Any:
 
 
 @contextlib.contextmanager
-def opened_parquet(path: str | os.PathLike) -> Iterator[ParquetFile]:
+def opened_parquet(path: str | os.PathLike, *, repeated: bool = True) -> Iterator[ParquetFile]:
     """Open a parquet file for reading in the block; what fails there is an `InputError`.
 
-    Texts are read as dictionaries, so that one that is repeated takes no more memory.
+    Args:
+        path: of the file.
+        repeated: read texts as dictionaries, so that one that is repeated takes no more memory.
+            Where all of them differ, as names do, the dictionary of a row group holds them all.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -70,7 +73,7 @@ def opened_parquet(path: str | os.PathLike) -> Iterator[ParquetFile]:
         texts = [
             metadata.schema.column(index).path
             for index in range(count)
-            if metadata.schema.column(index).physical_type == "BYTE_ARRAY"
+            if repeated and metadata.schema.column(index).physical_type == "BYTE_ARRAY"
         ]
         with parquet.ParquetFile(path, metadata=metadata, read_dictionary=texts, **limits) as file:
             yield ParquetFile(path, file)
