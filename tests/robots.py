@@ -1,10 +1,23 @@
 """Small LeRobot datasets whose images hold their own number, for tests."""
 
-import numpy as np
+import json
 
-from msdyn.io import DepthCodes, LeRobotWriter, video_feature
+import numpy as np
+import pyarrow.parquet as pq
+
+from msdyn.io import (
+    DepthCodes,
+    LeRobotDataset,
+    LeRobotWriter,
+    column_values,
+    depth_codes,
+    read_depth_segment,
+    scan_video,
+    video_feature,
+)
 
 FPS = 10
+LENGTHS = (5, 9, 4)
 SIZE = (32, 64)
 CAMERA = "observation.images.front"
 DEPTH = "observation.images.front_depth"
@@ -80,3 +93,27 @@ def write_dataset(root, lengths=(5, 9, 4)):
             columns.append(add(writer, length, first, seed, task=["pick", "place"][seed % 2]))
             first += length
     return columns
+
+
+def edit_info(root, change):
+    path = root / "meta/info.json"
+    info = json.loads(path.read_text())
+    change(info)
+    path.write_text(json.dumps(info))
+
+
+def rewrite(path, change):
+    """Replace a parquet file by the change of its table."""
+    pq.write_table(change(pq.read_table(path)), path)
+
+
+def read_everything(root):
+    dataset = LeRobotDataset(root)
+    assert dataset.tasks
+    for episode in dataset.episodes():
+        table = dataset.frames(episode)
+        [column_values(table, name) for name in table.column_names]
+        segment = dataset.video_segment(episode, CAMERA)
+        scan_video(segment.path, segment=segment.window)
+        depth = dataset.video_segment(episode, DEPTH)
+        list(read_depth_segment(depth, depth_codes(dataset.info.features[DEPTH], DEPTH)))

@@ -120,7 +120,9 @@ def test_importing_msdyn_is_light():
     assert not HEAVY & set(run.stdout.split())
 
 
-@pytest.mark.parametrize("script", ["render", "fit", "preprocess", "train", "clips", "demo"])
+@pytest.mark.parametrize(
+    "script", ["render", "fit", "preprocess", "train", "clips", "demo", "batch"]
+)
 def test_commands_answer_before_heavy_packages_are_imported(script, tmp_path):
     """Help, a wrong option and a missing file need no package that takes a second to import."""
     heavy = HEAVY | {"torch", "numba", "scipy", "sklearn", "matplotlib", "imageio"}
@@ -128,6 +130,7 @@ def test_commands_answer_before_heavy_packages_are_imported(script, tmp_path):
 import contextlib, sys
 from msdyn.cli.{script} import main
 missing = {{"clips": ["list", "none"], "train": ["x", "--recipe=static", "--data=none"]}}
+missing["batch"] = ["status", "none"]
 for arguments in (["--help"], ["--version"], ["--wrong"], missing.get({script!r}, ["none"])):
     try:
         code = main(arguments)

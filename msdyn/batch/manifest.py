@@ -30,7 +30,6 @@ from jaxtyping import UInt64
 from msdyn.batch.clips import Clip
 from msdyn.batch.store import Store, local_path
 from msdyn.errors import InputError, printable
-from msdyn.io import LeRobotDataset, manifest_rows
 from msdyn.reading import natural_order, opened_parquet, read_lines, reading
 
 __all__ = ["VIDEOS", "Manifest", "Shard", "key_of"]
@@ -191,6 +190,8 @@ class Manifest:
         return str((here.parent / path).absolute())
 
     def _of_dataset(self) -> Iterator[Clip]:
+        from msdyn.io import LeRobotDataset, manifest_rows  # it loads torch, which others need not
+
         dataset = LeRobotDataset(str(local_path(self.uri)))
         cameras = self.cameras or tuple(dataset.cameras)
         for camera in cameras:

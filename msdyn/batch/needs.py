@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 
 from msdyn.batch.clips import StageName
 from msdyn.batch.supervisor import Kind
 from msdyn.errors import InputError
+from msdyn.options import text_of
 from msdyn.preprocess.stages import network_names
 
-__all__ = ["free_words", "needs_of", "value_of", "words_of"]
+__all__ = ["free_words", "needs_of", "words_of"]
 
 _OF_BATCH = {
     *("--out", "--only", "--redo", "--start", "--end", "--max-memory", "--check"),
@@ -44,17 +44,6 @@ def free_words(text: str, what: str) -> list[str]:
     return words
 
 
-def value_of(option: str, words: Sequence[str]) -> str | None:
-    """Return the last value of an option; None where it is not given."""
-    found = None
-    for word, following in zip(words, [*words[1:], ""], strict=False):
-        if word == option:
-            found = following
-        elif word.startswith(f"{option}="):
-            found = word.partition("=")[2]
-    return found
-
-
 def needs_of(preprocess: str, fit: str) -> dict[StageName, Kind]:
     """Return the kind of worker for each stage.
 
@@ -67,15 +56,15 @@ def needs_of(preprocess: str, fit: str) -> dict[StageName, Kind]:
         InputError: a quote is not closed.
     """
     words, fit_words = words_of(preprocess, "--preprocess"), words_of(fit, "--fit")
-    on_cpu = value_of("--device", words) == "cpu"
+    on_cpu = text_of("--device", words) == "cpu"
 
     def kind(stage: str) -> Kind:
-        backend = value_of(f"--{stage}", words)
+        backend = text_of(f"--{stage}", words)
         networks = network_names(stage)  # type: ignore[arg-type]
-        unnamed = backend is None and stage != "tracks"  # the presets name networks for these
+        unnamed = not backend and stage != "tracks"  # the presets name networks for these
         return "part" if not on_cpu and (unnamed or backend in networks) else "cpu"
 
-    fit_on_cpu = value_of("--device", fit_words) == "cpu"
+    fit_on_cpu = text_of("--device", fit_words) == "cpu"
     return {
         "tracks": kind("tracks"),
         "masks": kind("masks"),

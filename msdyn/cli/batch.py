@@ -43,10 +43,12 @@ def _batch(config: RunConfig | RetryConfig | StatusConfig) -> None:
     if isinstance(config, StatusConfig):
         with stage("loading"):
             from msdyn.batch import batch_status
+            from msdyn.batch.plan import open_run
 
         plan, summary = batch_status(config.run)
         _print_table(plan, summary)
-        print(f"page: {_place(config.run, 'index.html')}")
+        store, _ = open_run(config.run)
+        print(f"page: {store.place('index.html')}")
         return
     for command, text in (("preprocess", config.preprocess), ("fit", config.fit)):
         _options(command, text or "")
@@ -130,12 +132,6 @@ def _print_table(plan: BatchPlan, summary: Summary) -> None:
             f"{shown_seconds(summary.per_clip('cpu_seconds'))} of a CPU core and "
             f"{summary.per_clip('gpu_seconds') / 3600:.3f} GPU-hours"
         )
-
-
-def _place(url: str, name: str) -> str:
-    from msdyn.batch.store import Store
-
-    return Store(url).place(name)
 
 
 if __name__ == "__main__":

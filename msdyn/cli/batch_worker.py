@@ -10,11 +10,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from msdyn.batch.needs import free_words, value_of, words_of
+from msdyn.batch.needs import free_words, words_of
 from msdyn.batch.store import Store, local_path
 from msdyn.batch.worker import StageResult, StageWork, serve
 from msdyn.batch.workspace import Workspace, tail_of
 from msdyn.errors import MsdynError, printable
+from msdyn.options import text_of
 from msdyn.preprocess.checkpoints.kept import keep_networks
 
 __all__ = ["run_stage"]
@@ -30,6 +31,8 @@ _ONLY: dict[str, tuple[str, ...]] = {
 _OF_RECORD = {"refine": "masks"}
 _MEMORY_SHARE = 0.9
 """Of a worker's memory: a command that is told this limit ends before the worker is killed."""
+_OF_MEMORY = ("--max-memory", "the memory is full")
+"""What a command that ends with 4 says of memory: its limit, or what the system refused."""
 _LONG_SIDE, _LEAST_SIDE = 960, 64
 _NETWORKS = 2
 """Networks that stay loaded: one for masks, one for depth."""
@@ -70,7 +73,7 @@ def run_stage(work: StageWork) -> StageResult:
     if code == 3:
         return StageResult("poor", "poor", error_class="PoorInputError", error=line)
     if code == 4:
-        of_memory = "memory" in line
+        of_memory = any(words in line for words in _OF_MEMORY)
         return StageResult(
             "out-of-memory" if of_memory else "refused", error_class="ResourceError", error=line
         )
@@ -98,7 +101,7 @@ def _run(work: StageWork) -> int:
         )
     if work.stage == "fit":
         return _call(fit.main, [scene, *free_words(work.fit, "--fit"), *memory])
-    device = value_of("--device", words_of(work.fit, "--fit"))
+    device = text_of("--device", words_of(work.fit, "--fit"))
     return _call(evaluate.main, [scene, *([f"--device={device}"] if device else [])])
 
 
@@ -126,7 +129,7 @@ def _smaller_side(work: StageWork, words: Sequence[str]) -> int:
     """Return half of the longer side that the images have, or would have."""
     from msdyn.scene import Scene
 
-    asked = value_of("--long-side", words)
+    asked = text_of("--long-side", words)
     side = int(asked) if asked and asked.isdecimal() and int(asked) > 0 else _LONG_SIDE
     record = work.workspace.folder / "full_side.txt"
     store = Store(str(record.parent))

@@ -9,10 +9,9 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
 from msdyn.cli.inputs import require_scene
-from msdyn.cli.options import text_of
 from msdyn.cli.run import RESUMES, parse, run
 from msdyn.fit.config import PRESETS, FitConfig, preset
-from msdyn.options import Range
+from msdyn.options import Range, text_of
 from msdyn.progress import stage
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from msdyn.errors import InputError
 from msdyn.options import OptionField, option_fields, shown
 from msdyn.plugins import load_plugins
 
-__all__ = ["options_of", "parse", "text_of"]
+__all__ = ["options_of", "parse"]
 
 Config = TypeVar("Config")
 
@@ -147,24 +147,6 @@ def _read(
             refusal = cause_of(end, options)
             refusal = refusal or plain_refusal(messages.getvalue(), arguments, options, prog)
             raise InputError(refusal) from end
-
-
-def text_of(name: str, arguments: Sequence[str]) -> str:
-    """Return the text given for an option, which `parse` checks later; "" if there is none.
-
-    Args:
-        name: with its dashes.
-        arguments: of the command.
-    """
-    found = ""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
-        if argument == "--":
-            break
-        if argument == name:
-            found = following
-        elif argument.startswith(f"{name}="):
-            found = argument.partition("=")[2]
-    return found
 
 
 def _print(text: str) -> NoReturn:

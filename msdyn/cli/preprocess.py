@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from msdyn.cli.inputs import require_files, require_scene, require_video
-from msdyn.cli.options import text_of
 from msdyn.cli.run import parse, run
 from msdyn.errors import PoorInputError
+from msdyn.options import text_of
 from msdyn.preprocess.config import (
     IMPORT_KINDS,
     CheckConfig,

@@ -10,6 +10,7 @@ function. Numbers must be finite; without a `Range`, whole numbers must fit into
 must not exceed 1e9. Texts and paths must not be empty. The string under a field is its help.
 """
 
+from msdyn.options.arguments import text_of
 from msdyn.options.fields import (
     POSITIONAL,
     REPEATED,
@@ -42,4 +43,5 @@ __all__ = [
     "Weight",
     "option_fields",
     "shown",
+    "text_of",
 ]

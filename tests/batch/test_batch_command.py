@@ -7,9 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 from commands import exit_code
 
-from msdyn.batch import STAGES, Store, read_rows
+from msdyn.batch import STAGES, Clip, StageWork, Store, read_rows
+from msdyn.batch.workspace import Workspace
 from msdyn.cli import batch, evaluate, fit, preprocess
+from msdyn.cli.batch_worker import run_stage
 from msdyn.io import write_video
+from msdyn.scene import Scene
 from msdyn.synthetic import make_scene, render_truth
 
 PREPROCESS = "--preset offline --saliency off --accept-poor"
@@ -114,13 +117,34 @@ def test_ray_that_is_missing(videos, tmp_path, monkeypatch, capsys):
     assert 'pip install "msdyn[cluster]"' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "code, line, state",
+    [
+        (2, "a.mp4: not a video", "bad-input"),
+        (3, "the camera is static", "poor"),
+        (4, "2 GB of memory are in use, more than --max-memory 1G; ...", "out-of-memory"),
+        (4, "a: the memory is full; end other programs", "out-of-memory"),
+        (4, "/data/memory/a.npy: no space left on the disk; make room", "refused"),
+    ],
+)
+def test_ends_of_commands(videos, tmp_path, monkeypatch, code, line, state):
+    """The exit code and the one line of a command are the end of its stage."""
+    clip = Clip("a", str(videos / "clip.mp4"))
+    workspace = Workspace(Store(str(tmp_path)), clip, None)
+    workspace.folder.mkdir(parents=True)
+
+    def main(arguments):
+        with workspace.log.open("a") as log:
+            log.write(f"loading ...\nerror: {line}\n")
+        return code
+
+    monkeypatch.setattr(preprocess, "main", main)
+    result = run_stage(StageWork(clip, "tracks", workspace, False, "", "", None))
+    assert result.state == state and result.error == line and result.error_class
+
+
 def test_smaller_images_of_the_second_try(videos, tmp_path):
     """Half of the size that the images have, which may be below the limit that was asked for."""
-    from msdyn.batch import Clip, StageWork, Store
-    from msdyn.batch.workspace import Workspace
-    from msdyn.cli.batch_worker import run_stage
-    from msdyn.scene import Scene
-
     clip = Clip("a", str(videos / "clip.mp4"))
     workspace = Workspace(Store(str(tmp_path)), clip, None)
     workspace.folder.mkdir(parents=True)

@@ -1,12 +1,12 @@
 """An episode of a LeRobotDataset as a scene directory: frames, cameras, depth, states, actions."""
 
-import json
 import shutil
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from robots import edit_info
 
 from msdyn.cli.preprocess import main
 from msdyn.errors import InputError
@@ -48,18 +48,15 @@ def copy(robots, tmp_path):
     return tmp_path / "pick"
 
 
-def edit_features(root, change):
-    path = root / "meta/info.json"
-    info = json.loads(path.read_text())
-    change(info["features"])
-    path.write_text(json.dumps(info))
-
-
 def rename_column(root, old, new):
     path = root / "data/chunk-000/file-000.parquet"
     table = pq.read_table(path)
     pq.write_table(table.rename_columns([new if n == old else n for n in table.column_names]), path)
-    edit_features(root, lambda features: features.update({new: features.pop(old)}))
+
+    def change(info):
+        info["features"][new] = info["features"].pop(old)
+
+    edit_info(root, change)
 
 
 def arguments(root, out, *more):
@@ -151,12 +148,13 @@ def test_wrong_choices_are_one_line(robots, copy, tmp_path, capsys):
     assert "no such file or folder" in err
     (tmp_path / "empty").mkdir()
     assert "meta/info.json: no such file" in one_error(arguments(tmp_path / "empty", out), capsys)
-    edit_features(copy, lambda f: f.update(side=f[CAMERA]))
+    edit_info(copy, lambda i: i["features"].update(side=i["features"][CAMERA]))
     err = one_error(arguments(copy, out), capsys)
     assert f"--camera: expected one of {CAMERA}, side, got none" in err
     err = one_error(arguments(copy, copy / "scene", "--camera", CAMERA), capsys)
     assert "is in the dataset itself" in err
-    edit_features(copy, lambda f: [f[n].update(dtype="image") for n in (CAMERA, "side")])
+    for name in (CAMERA, "side"):
+        edit_info(copy, lambda i, name=name: i["features"][name].update(dtype="image"))
     assert "convert them with lerobot-edit-dataset" in one_error(arguments(copy, out), capsys)
     assert not out.exists()
 
@@ -176,7 +174,7 @@ def test_cameras_of_the_user_go_before_those_of_the_dataset(robots, tmp_path):
 
 def test_depth_that_is_not_defined_is_estimated(copy, tmp_path, caplog):
     name = f"{CAMERA}_depth"
-    edit_features(copy, lambda f: f[name]["info"].pop("video.use_log"))
+    edit_info(copy, lambda i: i["features"][name]["info"].pop("video.use_log"))
     main(arguments(copy, tmp_path / "s", "--accept-poor"))
     assert "is not read, and estimated" in caplog.text and "video.use_log" in caplog.text
     assert Scene(tmp_path / "s").info.stages["depth"]["backend"] != "files"

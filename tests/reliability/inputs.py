@@ -23,14 +23,11 @@ import dataset_writers  # noqa: E402
 from benchmark_writers import write_nvidia, write_realestate10k, write_tapvid3d  # noqa: E402
 from dataset_scene import make_disc  # noqa: E402
 from exact_fits import moving_points, save_fit  # noqa: E402
-from recording_writers import (  # noqa: E402
-    T0,
-    Messages,
-    encoded,
-    h264_packets,
-    record3d_metadata,
-    write_r3d,
-    write_vipe,
+from recording_inputs import (  # noqa: E402
+    read_record3d,
+    read_robots,
+    read_vipe,
+    write_recordings,
 )
 from robots import CAMERA, DEPTH, write_dataset  # noqa: E402
 
@@ -134,7 +131,7 @@ def write_inputs(base: Path) -> None:
         base / "clips3d/a.npz", images, cameras, np.ones((3, FRAMES, 3)) * [0.1, 0.1, 2],
         np.ones((3, FRAMES), bool), np.zeros(3), np.full((3, 2), 9.0),
     )  # fmt: skip
-    _write_recordings(base, images, cameras, scene)
+    write_recordings(base, images, cameras, scene)
     disc = make_disc()
     for name in DATASETS:
         scene_of = disc
@@ -180,9 +177,9 @@ def targets() -> list[Target]:
         Target("NVIDIA", "nvidia", "**/*", _read_nvidia),
         Target("clip of TAPVid-3D", "clips3d", "*.npz", _read_clip3d),
         Target("shards", "shards", "*", _read_shards),
-        Target("recording of Record3D", "record3d", "*", _read_record3d),
-        Target("results of ViPE", "vipe", "**/*", _read_vipe),
-        Target("recording of a robot", "robots", "*", _read_robots),
+        Target("recording of Record3D", "record3d", "*", read_record3d),
+        Target("results of ViPE", "vipe", "**/*", read_vipe),
+        Target("recording of a robot", "robots", "*", lambda f: read_robots(f, HEIGHT, WIDTH)),
         Target("LeRobot", "lerobot", "**/*", _read_lerobot),
         Target("robot of a scene", "robot", "*", read_robot),
         Target("weights", "weights", "*", lambda f: read_torch(f / "a.pth")),
@@ -283,37 +280,6 @@ def _write_videos(folder: Path, scene: Scene) -> None:
             container.mux(stream.encode(None))
 
 
-def _write_recordings(base: Path, images: list[np.ndarray], cameras, scene: Scene) -> None:
-    jpegs = [encoded(image, ".jpg") for image in images]
-    (base / "record3d").mkdir()
-    depths = scene.depths()[:, ::4, ::4]
-    confidences = np.ones(depths.shape, np.uint8)
-    write_r3d(
-        base / "record3d/a.r3d", record3d_metadata(cameras, depths.shape[1:]), jpegs, depths,
-        confidences,
-    )  # fmt: skip
-    write_vipe(
-        base / "vipe", "a", images, cameras, scene.depths(), scene.masks(), [(1, "sky"), (2, "cat")]
-    )
-    (base / "robots").mkdir()
-    for ros1 in (False, True):
-        made = Messages(ros1)
-        made.info("/a/camera_info", T0, cameras.intrinsics[0], (HEIGHT, WIDTH))
-        packets = h264_packets(images)
-        for n, image in enumerate(images):
-            stamp = T0 + n * 10**8
-            made.image("/a/image", stamp, image, "rgb8")
-            made.image("/a/depth", stamp, (depths[n] * 1000).astype(np.uint16), "16UC1")
-            made.compressed("/b/image", stamp, jpegs[n])
-            made.video("/c/image", stamp, packets[n])
-        made.mcap(base / f"robots/{'ros1' if ros1 else 'ros2'}.mcap")
-        if ros1:
-            made.rosbag1(base / "robots/a.bag", "BZ2")
-        else:
-            made.rosbag2(base / "rosbag2", "SQLITE3")
-            (base / "rosbag2/rosbag2.db3").rename(base / "robots/a.db3")
-
-
 def _read_scene(folder: Path) -> None:
     scene = Scene(folder)
     check_scene(scene)
@@ -344,40 +310,6 @@ def _posed(name: str) -> Callable[[Path], object]:
 def _read_posed_npz(folder: Path) -> None:
     for path in folder.glob("*.npz"):
         files.read_posed_images(path)
-
-
-def _read_record3d(folder: Path) -> None:
-    recording = files.Record3D(folder / "a.r3d")
-    for content in recording.images():
-        files.encoded_suffix(content, "image")
-    for _ in recording.depths():
-        pass
-
-
-def _read_vipe(folder: Path) -> None:
-    clip = files.Vipe(folder)
-    for _ in clip.masks():
-        pass
-    for content in clip.depth_files():
-        (folder / "depth.exr").write_bytes(content)
-        files.read_depth_map(folder / "depth.exr")
-
-
-def _read_robots(folder: Path) -> None:
-    for path in sorted(folder.iterdir()):
-        recording = files.RobotRecording(path)
-        topics = {recording.video_topic(f"/{name}") for name in ("a/image", "b/image", "c/image")}
-        topics.add(recording.depth_topic("/a/depth"))
-        recording.intrinsics("/a/image", (HEIGHT, WIDTH))
-        for topic, _, message in recording.images(topics):
-            if topic == "/a/depth":
-                files.depth_of(message, topic)
-            elif message.kind == "raw":
-                files.rgb_of(message, topic)
-            elif message.kind == "compressed":
-                files.encoded_suffix(message.data, topic)
-            else:
-                files.begins_stream(message.data, "h264")
 
 
 def _read_tum(folder: Path) -> None:
