@@ -49,7 +49,7 @@ if __name__ == "__main__":
     if "ray" in rest:
         from msdyn.batch.ray_engine import RayEngine, connect
 
-        ray = connect(None, 4, 2 if "gpus" in rest else 0)  # GPUs that are not there
+        ray, _ = connect(None, 4, 2 if "gpus" in rest else 0)  # GPUs that are not there
         run(manifest, out, shard, RayEngine(ray, options(out, **LIMITS), 2))
     else:
         run(manifest, out, shard)

@@ -24,8 +24,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from machine import describe_machine
-
 from msdyn.batch import LocalEngine, Row, RunConfig, WorkerOptions, run_batch
 from msdyn.batch.engine import Event, Worker
 from msdyn.batch.manifest import VIDEOS
@@ -58,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 result = memory(Path(folder), given.rows)
     print(json.dumps(result, indent=1))
     if given.json:
+        from machine import describe_machine  # it loads torch, which drivers do not
+
         parts = json.loads(given.json.read_text()) if given.json.is_file() else {}
         parts[given.part] = {"machine": describe_machine(), **result}
         given.json.write_text(json.dumps(parts, indent=1) + "\n", encoding="utf-8")
@@ -127,7 +127,7 @@ def overhead(folder: Path, clips: int) -> dict[str, Any]:
         else:
             from msdyn.batch.ray_engine import RayEngine, connect
 
-            engine = RayEngine(connect(None, 2), options, 2)
+            engine = RayEngine(connect(None, 2)[0], options, 2)
         begun = time.perf_counter()
         summary = run_batch(RunConfig(str(manifest), str(out)), engine)
         assert summary.done == clips

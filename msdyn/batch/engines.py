@@ -53,11 +53,11 @@ def choose_engine(config: WorkersConfig, options: WorkerOptions) -> tuple[Engine
         workers = config.workers or default_workers(config.threads)
         cores = config.threads * workers + len(gpu_names())
     with stage("connecting to Ray"):
-        ray = connect(config.address, cores)
+        ray, dashboard = connect(config.address, cores)
     if most is None:
         most = _memory_of_core(ray, config.threads)
     engine = RayEngine(ray, replace(options, max_memory=most), config.workers, config.threads)
-    return engine, _dashboard(ray)
+    return engine, dashboard
 
 
 def gpu_names() -> tuple[str, ...]:
@@ -95,9 +95,3 @@ def _memory_of_core(ray: Any, cores: int) -> int | None:
     ]
     shares = [share for share in shares if share > 0]
     return int(cores * min(shares)) if shares else None
-
-
-def _dashboard(ray: Any) -> str:
-    worker = getattr(ray, "_private", None)
-    url = getattr(getattr(worker, "worker", None), "get_dashboard_url", lambda: None)()
-    return "" if not url else url if url.startswith("http") else f"http://{url}"

@@ -12,6 +12,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from msdyn.batch.clips import Job, row_of
@@ -24,21 +25,31 @@ __all__ = ["RayEngine", "connect"]
 _RESTARTS, _RETRIES = 3, 1
 """How often Ray starts an actor again, and runs its job again."""
 _CORES_OF_CARD = 1
+_PATIENCE = 10.0
+"""Seconds to wait for a cluster's first answer."""
 
 
-def connect(address: str | None, cpus: int | None = None, gpus: int | None = None) -> Any:
-    """Connect to a cluster, or start Ray on this machine; return the module.
+def connect(
+    address: str | None, cpus: int | None = None, gpus: int | None = None
+) -> tuple[Any, str]:
+    """Connect to a cluster, or start Ray on this machine.
 
     Args:
         address: of a cluster, "auto" for the one of this machine; None starts Ray, unless
             RAY_ADDRESS names a cluster. What is started stays on the loopback.
         cpus, gpus: of this machine, where Ray is started; by default those it finds.
 
+    Returns:
+        The module, and the address of the cluster's dashboard, "" where there is none.
+
     Raises:
         MissingExtraError: Ray is not installed.
         InputError: no such cluster.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address and _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it when it is imported
     try:
         import ray
     except ImportError as error:
@@ -46,17 +57,14 @@ def connect(address: str | None, cpus: int | None = None, gpus: int | None = Non
             '--engine ray needs Ray; install it with: pip install "msdyn[cluster]"'
         ) from error
     if ray.is_initialized():
-        return ray
-    address = address or os.environ.get("RAY_ADDRESS")
+        return ray, ""
     if address:
+        _check_that_it_answers(address)
         try:
-            ray.init(address=address, log_to_driver=False)
+            url = ray.init(address=address, log_to_driver=False).dashboard_url
         except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(
-                f"--address {address}: no cluster of Ray answers ({reason})"
-            ) from error
-        return ray
+            raise InputError(f"--address {address}: {_refusal(error)}") from error
+        return ray, f"http://{url}" if url and "://" not in url else url or ""
     ray.init(
         num_cpus=cpus,
         num_gpus=gpus,
@@ -64,7 +72,43 @@ def connect(address: str | None, cpus: int | None = None, gpus: int | None = Non
         log_to_driver=False,
         _node_ip_address="127.0.0.1",
     )
-    return ray
+    return ray, ""
+
+
+def _has_token() -> bool:
+    """Whether this user has a token of a cluster: in the variables of Ray, or in its file."""
+    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(named) or (Path.home() / ".ray" / "auth_token").is_file()
+
+
+def _check_that_it_answers(address: str) -> None:
+    """Whether somebody listens at HOST:PORT; Ray itself tries for ever.
+
+    Raises:
+        InputError: nobody does.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not (host and port.isdigit()):
+        return  # "auto", or something that Ray refuses at once
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"--address {address}: no cluster of Ray answers ({error})") from error
+
+
+def _refusal(error: BaseException) -> str:
+    """Why Ray did not connect, in one line."""
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)
+    if any("uthentication" in type(cause).__name__ for cause in causes) or any(
+        "uthentication token" in str(cause) for cause in causes
+    ):
+        return (
+            "the cluster asks for a token; copy its ~/.ray/auth_token to this machine, or set "
+            "RAY_AUTH_TOKEN (and RAY_AUTH_MODE=token)"
+        )
+    return f"no cluster of Ray answers ({' '.join(str(error).split())})"
 
 
 class _Actor:

@@ -1,6 +1,7 @@
 """`msdyn-batch` with real clips: the results of the commands that one would give by hand."""
 
 import json
+import socket
 import sys
 
 import pyarrow.parquet as pq
@@ -32,6 +33,14 @@ def videos(tmp_path_factory):
     whole = (folder / "clip.mp4").read_bytes()
     (folder / "damaged.mp4").write_bytes(whole[: len(whole) // 2])
     return folder
+
+
+def test_a_cluster_that_does_not_answer(videos, tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]  # of nobody, once it is closed
+    given = ["run", videos, "--out", tmp_path / "out", "--engine", "ray"]
+    assert exit_code(batch.main, [*given, "--address", f"127.0.0.1:{port}"]) == 2
+    assert f"--address 127.0.0.1:{port}: no cluster of Ray answers" in capsys.readouterr().err
 
 
 @pytest.mark.slow
