@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from jaxtyping import Float, Real
@@ -127,37 +128,56 @@ def export_sequence(sequence: GaussianSequence, config: ExportConfig) -> Exporte
 
 def _export(sequence: GaussianSequence, out: Path, config: ExportConfig) -> list[Path]:
     """Write a format to a file or folder and return the files."""
+    times, what = _times(sequence, config), config.what
+    what.num_levels(sequence), what.labels(sequence)  # refuse what the sequence does not have
+    return _WRITERS[config.format](sequence, out, times, config)
+
+
+Times: TypeAlias = Real[np.ndarray, " times"]
+
+
+def _tracks(
+    sequence: GaussianSequence, out: Path, times: Times, config: ExportConfig
+) -> list[Path]:
     what = config.what
-    times = _times(sequence, config)
-    levels = what.num_levels(sequence)
-    labels = what.labels(sequence)
-    if config.format == "ply":
-        files = export_ply(sequence, out, times, what)
-    elif config.format == "tracks":
-        frames = sequence.timeline.frame_positions(times)
-        tracks = point_tracks(sequence, *_queries(sequence, config), frames=frames, levels=levels)
-        if labels is not None or what.background == "off":
-            allowed = [*(labels or sequence.objects)]
-            allowed += [0] if what.background == "on" else []
-            chosen = np.isin(tracks.object, allowed)
-            tracks = tracks.select(chosen)
-        files = export_tracks(sequence, out, tracks)
-    elif config.format == "objects":
-        files = export_objects(sequence, out, times, levels=levels, labels=labels)
-    elif config.format == "flow":
-        files = export_flow(sequence, out, times, what, moving_px=config.moving_px)
-    elif config.format == "cameras":
-        files = export_cameras(sequence, out, times)
-    elif config.format == "html":
-        files = export_player(sequence, out, times, what, title=out.stem)
-    elif config.format == "rrd":
-        files = export_rrd(sequence, out, times, what)
-    else:
-        files = export_points(sequence, out, times, what)
-    return files
+    labels, frames = what.labels(sequence), sequence.timeline.frame_positions(times)
+    tracks = point_tracks(
+        sequence, *_queries(sequence, config), frames=frames, levels=what.num_levels(sequence)
+    )
+    if labels is not None or what.background == "off":
+        allowed = [*(labels or sequence.objects)]
+        allowed += [0] if what.background == "on" else []
+        tracks = tracks.select(np.isin(tracks.object, allowed))
+    return export_tracks(sequence, out, tracks)
 
 
-def _times(sequence: GaussianSequence, config: ExportConfig) -> Real[np.ndarray, " times"]:
+def _objects(
+    sequence: GaussianSequence, out: Path, times: Times, config: ExportConfig
+) -> list[Path]:
+    what = config.what
+    return export_objects(
+        sequence, out, times, levels=what.num_levels(sequence), labels=what.labels(sequence)
+    )
+
+
+_WRITERS: dict[str, Callable[[GaussianSequence, Path, Times, ExportConfig], list[Path]]] = {
+    "ply": lambda sequence, out, times, config: export_ply(sequence, out, times, config.what),
+    "tracks": _tracks,
+    "objects": _objects,
+    "flow": lambda sequence, out, times, config: export_flow(
+        sequence, out, times, config.what, moving_px=config.moving_px
+    ),
+    "cameras": lambda sequence, out, times, _: export_cameras(sequence, out, times),
+    "points": lambda sequence, out, times, config: export_points(sequence, out, times, config.what),
+    "html": lambda sequence, out, times, config: export_player(
+        sequence, out, times, config.what, title=out.stem
+    ),
+    "rrd": lambda sequence, out, times, config: export_rrd(sequence, out, times, config.what),
+}
+"""What writes each format of a sequence alone."""
+
+
+def _times(sequence: GaussianSequence, config: ExportConfig) -> Times:
     moments = config.when.normalised_times(sequence.timeline)
     if config.fps is not None:
         return resampled_times(sequence, config.fps)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         object_motions,
         object_poses,
     )
+    from msdyn.sequence.rigid_parts import RigidPart, RigidParts, rigid_parts
     from msdyn.sequence.sequence import GaussianSequence
     from msdyn.sequence.storage import load_sequence, save_sequence
 
@@ -23,6 +24,8 @@ __all__ = [
     "Gaussians",
     "PartSelection",
     "PosedGaussians",
+    "RigidPart",
+    "RigidParts",
     "SequenceSource",
     "TimeSelection",
     "keep_objects",
@@ -34,6 +37,7 @@ __all__ = [
     "object_poses",
     "parse_times",
     "retime_object",
+    "rigid_parts",
     "save_sequence",
     "without_objects",
 ]
@@ -62,6 +66,11 @@ __getattr__ = lazy_names(
             "object_centres",
             "object_motions",
             "object_poses",
+        ),
+        "rigid_parts": (
+            "RigidPart",
+            "RigidParts",
+            "rigid_parts",
         ),
         "sequence": ("GaussianSequence",),
         "storage": (
