@@ -128,8 +128,9 @@ def export_sequence(sequence: GaussianSequence, config: ExportConfig) -> Exporte
 
 def _export(sequence: GaussianSequence, out: Path, config: ExportConfig) -> list[Path]:
     """Write a format to a file or folder and return the files."""
-    times, what = _times(sequence, config), config.what
-    what.num_levels(sequence), what.labels(sequence)  # refuse what the sequence does not have
+    times = _times(sequence, config)
+    config.what.num_levels(sequence)  # refuse levels and objects that the sequence does not have
+    config.what.labels(sequence)
     return _WRITERS[config.format](sequence, out, times, config)
 
 

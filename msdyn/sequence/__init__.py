@@ -15,7 +15,7 @@ if TYPE_CHECKING:
         object_motions,
         object_poses,
     )
-    from msdyn.sequence.rigid_parts import RigidPart, RigidParts, rigid_parts
+    from msdyn.sequence.parts import RigidPart, RigidParts, rigid_parts
     from msdyn.sequence.sequence import GaussianSequence
     from msdyn.sequence.storage import load_sequence, save_sequence
 
@@ -67,7 +67,7 @@ __getattr__ = lazy_names(
             "object_motions",
             "object_poses",
         ),
-        "rigid_parts": (
+        "parts": (
             "RigidPart",
             "RigidParts",
             "rigid_parts",
