@@ -25,7 +25,7 @@ test: $(INSTALLED)
 	$(PYTEST)
 
 test-reliability: $(INSTALLED)
-	$(PYTEST) -m reliability tests/reliability
+	$(PYTEST) -m reliability
 
 check: $(INSTALLED) build/typecheck/msdyn/preprocess
 	$(BIN)/ruff check .

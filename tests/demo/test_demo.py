@@ -40,7 +40,7 @@ def test_the_demo_writes_its_files_and_resumes(tmp_path, small_fits, capsys, mon
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("frames", [2, 3])
+@pytest.mark.parametrize("frames", [2, pytest.param(3, marks=pytest.mark.reliability)])
 def test_figures_that_a_few_frames_do_not_have_are_left_out(tmp_path, small_fits, capsys, frames):
     few = ["--frames", str(frames), "--width", "96", "--epochs", "1", "--device", "cpu"]
     assert demo.main([*few, "--out", str(tmp_path / "demo")]) == 0

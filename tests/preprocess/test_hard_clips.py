@@ -164,7 +164,7 @@ def test_an_over_exposed_clip_has_the_cameras_of_the_clip(tmp_path):
     assert scene.cameras.intrinsics[0, 0, 0] == pytest.approx(FOCAL, rel=0.03)  # 1.1 %
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_motion_blur_of_a_few_pixels_does_no_harm(tmp_path):
     code, scene = run(tmp_path, room(steps=8), *UNTIL_CAMERAS)
     assert code == 0 and scene.info.stages["cameras"]["quality"]["motion"] == "moving"
@@ -172,7 +172,7 @@ def test_motion_blur_of_a_few_pixels_does_no_harm(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("reach", [3.0, 5.0])
+@pytest.mark.parametrize("reach", [3.0, pytest.param(5.0, marks=pytest.mark.reliability)])
 def test_motion_blur_that_is_too_strong_is_poor(tmp_path, capsys, reach):
     """The background moves by 8 or 14 px while the shutter is open."""
     code, scene = run(tmp_path, room(steps=16, reach=reach), *UNTIL_CAMERAS)
