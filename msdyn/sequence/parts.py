@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Real
-from torch import Tensor
 
 from msdyn.geometry import (
     Cameras,
     Rigid,
+    depth_in_camera,
     nearest_rotations,
     project,
     rotations_from_quats_wxyz,
     transform_points,
 )
-from msdyn.sequence.objects import living_weights
 from msdyn.sequence.sequence import GaussianSequence
 
 __all__ = ["RigidPart", "RigidParts", "rigid_parts"]
 
+Indices: TypeAlias = Int[np.ndarray, " own"]
+
 _FRAMES_AT_A_TIME = 8
+_ROUNDS = 3
 _SHARE = 0.95
 """The share of a part's Gaussians, by opacity, that must move within the tolerance."""
 _NEAREST = 1e-3
@@ -35,7 +38,7 @@ class RigidPart:
 
     Attributes:
         label: mask index (1..K) of their object.
-        level: motion level (0 for the object) of the group that they are.
+        level: motion level (0 for the object) of the group that they are, but for exchanged ones.
         index: [N] indices into the moving Gaussians of the sequence, increasing.
         centre: [3] their opacity-weighted mean in the canonical frame, scene units.
         world_from_part: [T, 4, 4] the pose at each time. The part's axes are the world's at the
@@ -51,6 +54,11 @@ class RigidPart:
     world_from_part: Float[np.ndarray, "times 4 4"]
     error_px: Float[np.ndarray, " times"]
 
+    @property
+    def motion(self) -> Rigid[np.ndarray]:
+        """The motion [T] of the part relative to the canonical frame, in the world."""
+        return Rigid.from_matrix(self.world_from_part) @ Rigid(np.eye(3), -self.centre)
+
 
 @dataclass(frozen=True)
 class RigidParts:
@@ -60,7 +68,7 @@ class RigidParts:
         parts: of one object after the other.
         mean_error_px: mean over Gaussians, by opacity, and times of the distance in pixels from
             the true place to the part's, in the clip's cameras.
-        error_px: the largest `error_px` of a part at any time; 95 % of each part are below.
+        error_px: the distance that 95 % of them, by opacity, do not exceed.
     """
 
     parts: tuple[RigidPart, ...]
@@ -70,7 +78,7 @@ class RigidParts:
     def __str__(self) -> str:
         return (
             f"{len(self.parts)} rigid parts: moving Gaussians are {self.mean_error_px:.2f} px off "
-            f"on average, 95 % of each part at most {self.error_px:.2f} px"
+            f"on average, 95 % of them at most {self.error_px:.2f} px"
         )
 
 
@@ -86,11 +94,15 @@ def rigid_parts(
     """Divide the moving Gaussians into parts that are rigid within a tolerance.
 
     An object is one part if a rigid motion explains its Gaussians; otherwise it is divided into
-    the groups of the next level of its motion, and so on. What is not rigid in the finest groups
-    either stays in these, with its error. The motion of a part is the least-squares rigid motion
-    of its Gaussians, each as a distribution, not as its centre only, so that it is defined for a
-    single Gaussian too: the nearest rotation to sum w [(m'-c')(m-c)^T + R S], with canonical mean m
-    and covariance S, posed mean m' and rotation R, and weight w, the opacity.
+    the groups of the next level of its motion, and so on. Gaussians of a divided object then change
+    to the part that moves them best, for a few rounds: those whose motion is a blend of groups
+    often belong elsewhere than the largest weight says. What no part explains stays in one, with
+    its error.
+
+    The motion of a part is the least-squares rigid motion of its Gaussians, each as a distribution,
+    not as its centre only, so that it is defined for a single Gaussian too: its rotation is nearest
+    to sum w [(m'-c')(m-c)^T + R S], with canonical mean m and covariance S, posed mean m' and
+    rotation R, their means c and c', and the opacity w.
 
     Args:
         sequence: the fit.
@@ -100,35 +112,43 @@ def rigid_parts(
         tolerance_px: the error, in pixels of the clip's cameras, up to which a group is one part.
     """
     posed = _posed(sequence, frames, levels)
-    parts: list[tuple[RigidPart, float, float]] = []
     finest = (sequence.num_levels if levels is None else levels) - 1
+    parts: list[RigidPart] = []
     for label in sequence.objects if labels is None else labels:
-        groups = [(0, torch.nonzero(sequence.labels == label)[:, 0])]
+        divided: list[tuple[int, Indices]] = []
+        groups = [(0, np.flatnonzero(sequence.labels.cpu().numpy() == label))]
         while groups:
-            level, index = groups.pop()
-            found = _part(sequence, posed, index, label, level)
-            if found[0].error_px.max(initial=0.0) <= tolerance_px or level >= finest:
-                parts.append(found)
+            level, own = groups.pop()
+            error = _error(posed, own, _motion(posed, own)).max(initial=0.0)
+            if error <= tolerance_px or level >= finest:
+                divided.append((level, own))
                 continue
-            own = sequence.motion.groups(level + 1)[index]
-            groups += [(level + 1, index[own == group]) for group in own.unique().flip(0)]
-    weight = sum(weight for _, _, weight in parts)
-    return RigidParts(
-        tuple(part for part, _, _ in parts),
-        sum(error * weight for _, error, weight in parts) / max(weight, 1e-12),
-        max((float(part.error_px.max(initial=0.0)) for part, _, _ in parts), default=0.0),
-    )
+            finer = sequence.motion.groups(level + 1).cpu().numpy()[own]
+            groups += [(level + 1, own[finer == group]) for group in np.unique(finer)[::-1]]
+        parts += [_part(posed, own, label, level) for level, own in _exchanged(posed, divided)]
+    distances = [_distances(posed, part.index, part.motion).ravel() for part in parts]
+    weights = [posed.opacities[:, part.index].ravel() for part in parts]
+    if not parts:
+        return RigidParts((), 0.0, 0.0)
+    everywhere, weight = np.concatenate(distances)[None], np.concatenate(weights)[None]
+    mean = float((everywhere * weight).sum() / max(float(weight.sum()), 1e-12))
+    return RigidParts(tuple(parts), mean, float(_quantiles(everywhere, weight)[0]))
 
 
 @dataclass(frozen=True)
 class _Posed:
-    """The moving Gaussians at all times, and the clip's cameras at these times."""
+    """The moving Gaussians at all times, and the clip's cameras at these times.
 
-    frames: Float[Tensor, " times"]
+    `turned` are the rotations relative to the canonical frame times the canonical covariances,
+    `sizes` the traces of the covariances, `always` the opacities of the Gaussians' lives.
+    """
+
     means: Float[np.ndarray, "times moving 3"]
-    rotations: Float[np.ndarray, "times moving 3 3"]
+    turned: Float[np.ndarray, "times moving 3 3"]
+    sizes: Float[np.ndarray, " moving"]
+    opacities: Float[np.ndarray, "times moving"]
     canonical: Float[np.ndarray, "moving 3"]
-    covariances: Float[np.ndarray, "moving 3 3"]
+    always: Float[np.ndarray, " moving"]
     cameras: Cameras
 
 
@@ -140,62 +160,101 @@ def _posed(
     num_static, canonical = len(sequence.static), sequence.canonical()
     axes = rotations_from_quats_wxyz(canonical.quats_wxyz[0, num_static:].double())
     axes = axes * canonical.scales[num_static:].double()[:, None]
+    covariances = axes @ axes.mT
+    opacities = sequence.moving.opacities_at(times).double()
     return _Posed(
-        times,
         torch.cat([part.means[:, num_static:] for part in posed]).double().cpu().numpy(),
-        torch.cat([part.rotations for part in posed]).double().cpu().numpy(),
+        torch.cat([part.rotations.double() @ covariances for part in posed]).cpu().numpy(),
+        covariances.diagonal(dim1=-2, dim2=-1).sum(-1).cpu().numpy(),
+        opacities.expand(len(times), -1).cpu().numpy(),
         canonical.means[0, num_static:].double().cpu().numpy(),
-        (axes @ axes.mT).cpu().numpy(),
+        sequence.moving.opacities.double().cpu().numpy(),
         sequence.cameras.interpolated(np.asarray(frames, float)),
     )
 
 
-def _part(
-    sequence: GaussianSequence, posed: _Posed, index: Int[Tensor, " own"], label: int, level: int
-) -> tuple[RigidPart, float, float]:
-    """Return a part, its mean error in pixels and its weight."""
-    own = index.cpu().numpy()
-    weights = living_weights(sequence, index, posed.frames).cpu().numpy()  # [T, N]
+def _motion(posed: _Posed, own: Indices) -> Rigid[np.ndarray]:
+    """Return the rigid motion [T] of some Gaussians, relative to the canonical frame."""
+    always = posed.always[own]
+    weights = posed.opacities[:, own]
+    weights = np.where(weights.sum(1, keepdims=True) > 1e-3 * always.max(), weights, always)
     share = weights / weights.sum(1, keepdims=True)
     canonical, means = posed.canonical[own], posed.means[:, own]
-    mean, moved = share @ canonical, np.einsum("tn,tnd->td", share, means)
-    turned = np.einsum("tn,tnij,njk->tik", share, posed.rotations[:, own], posed.covariances[own])
-    covariance = turned + np.einsum(
-        "tn,tni,tnj->tij", share, means - moved[:, None], canonical - mean[:, None]
-    )
+    mean, moved = share @ canonical, (share[:, None] @ means)[:, 0]
+    turned = (share[:, None] @ posed.turned[:, own].reshape(len(share), -1, 9)).reshape(-1, 3, 3)
+    spread = ((means - moved[:, None]) * share[..., None]).swapaxes(1, 2)
+    covariance = turned + spread @ (canonical - mean[:, None])
     motion = Rigid(nearest_rotations(covariance), np.zeros((len(mean), 3)))
-    motion = Rigid(motion.rotation, moved - motion.apply(mean[:, None])[:, 0])
-    distance = _pixels(posed.cameras, means, motion.apply(canonical[None]))
-    always = sequence.moving.opacities.double()[index].cpu().numpy()
-    centre = always @ canonical / always.sum()
-    part = RigidPart(
-        label,
-        level,
-        own,
-        centre,
-        (motion @ Rigid(np.eye(3), centre)).matrix,
-        np.array([_quantile(*row) for row in zip(distance, share, strict=True)]),
-    )
-    return part, float((distance * share).sum(1).mean()), float(always.sum())
+    return Rigid(motion.rotation, moved - motion.apply(mean[:, None])[:, 0])
 
 
-def _pixels(
-    cameras: Cameras,
-    true: Float[np.ndarray, "times own 3"],
-    found: Float[np.ndarray, "times own 3"],
+def _part(posed: _Posed, own: Indices, label: int, level: int) -> RigidPart:
+    motion, weights = _motion(posed, own), posed.always[own]
+    centre = weights @ posed.canonical[own] / weights.sum()
+    pose = (motion @ Rigid(np.eye(3), centre)).matrix
+    return RigidPart(label, level, own, centre, pose, _error(posed, own, motion))
+
+
+def _exchanged(posed: _Posed, divided: list[tuple[int, Indices]]) -> list[tuple[int, Indices]]:
+    """Return the groups of an object after each Gaussian has changed to the best one.
+
+    The best one has the smallest mean squared distance of the Gaussian, as a distribution, from
+    its true place, in pixels.
+    """
+    for _ in range(_ROUNDS if len(divided) > 1 else 0):
+        everyone = np.sort(np.concatenate([own for _, own in divided]))
+        depth = depth_in_camera(posed.cameras.cam_from_world, posed.means[:, everyone])
+        focal = posed.cameras.intrinsics[:, 0, 0, None]
+        scale = np.where(depth > 0, focal / np.maximum(depth, 1e-9), 0.0) ** 2
+        scale *= posed.opacities[:, everyone]
+        costs = np.stack(
+            [(scale * _squared(posed, everyone, _motion(posed, own))).sum(0) for _, own in divided]
+        )
+        best = costs.argmin(0)
+        divided = [
+            (level, everyone[best == row])
+            for row, (level, _) in enumerate(divided)
+            if (best == row).any()
+        ]
+    return divided
+
+
+def _squared(
+    posed: _Posed, own: Indices, motion: Rigid[np.ndarray]
 ) -> Float[np.ndarray, "times own"]:
-    """Return the distances in the images; 0 where the true place is not before the camera."""
-    seen = transform_points(cameras.cam_from_world, true)
+    """Return the mean squared distance, scene units, between points of each Gaussian moved either
+    way: |m' - Rm - t|^2 + 2 tr S - 2 tr R^T R' S."""
+    shift = posed.means[:, own] - motion.apply(posed.canonical[own][None])
+    turned = posed.turned[:, own].reshape(len(shift), -1, 9) @ motion.rotation.reshape(-1, 9, 1)
+    return (shift**2).sum(-1) + 2 * (posed.sizes[own] - turned[..., 0])
+
+
+def _distances(
+    posed: _Posed, own: Indices, motion: Rigid[np.ndarray]
+) -> Float[np.ndarray, "times own"]:
+    """Return the distances in the images, px; 0 where the true place is not before the camera."""
+    seen = transform_points(posed.cameras.cam_from_world, posed.means[:, own])
     depth = seen[..., 2]
     visible = depth > _NEAREST * np.abs(np.median(depth))
-    moved = transform_points(cameras.cam_from_world, found)
+    moved = motion.apply(posed.canonical[own][None])
+    moved = transform_points(posed.cameras.cam_from_world, moved)
     with np.errstate(divide="ignore", invalid="ignore"):
-        shift = project(cameras.intrinsics, moved) - project(cameras.intrinsics, seen)
+        shift = project(posed.cameras.intrinsics, moved) - project(posed.cameras.intrinsics, seen)
     return np.where(visible, np.linalg.norm(shift, axis=-1), 0.0)
 
 
-def _quantile(values: Float[np.ndarray, " own"], share: Float[np.ndarray, " own"]) -> float:
-    """Return the smallest value that at least `_SHARE` of the weight does not exceed."""
-    order = np.argsort(values)
-    rank = int(np.searchsorted(np.cumsum(share[order]), _SHARE - 1e-9))
-    return float(values[order[min(rank, len(order) - 1)]])
+def _error(posed: _Posed, own: Indices, motion: Rigid[np.ndarray]) -> Float[np.ndarray, " times"]:
+    """Return the `error_px` of some Gaussians; 0 where none of them exists."""
+    weights = posed.opacities[:, own]
+    exists = weights.sum(1) > 1e-3 * posed.always[own].max()
+    return np.where(exists, _quantiles(_distances(posed, own, motion), weights), 0.0)
+
+
+def _quantiles(
+    distances: Float[np.ndarray, "rows own"], weights: Float[np.ndarray, "rows own"]
+) -> Float[np.ndarray, " rows"]:
+    """Return, for each row, the distance that `_SHARE` of the weight does not exceed."""
+    order = np.argsort(distances, axis=1)
+    reached = np.take_along_axis(weights, order, axis=1).cumsum(1)
+    rank = (reached < (_SHARE - 1e-9) * reached[:, -1:]).sum(1, keepdims=True)
+    return np.take_along_axis(distances, np.take_along_axis(order, rank, axis=1), axis=1)[:, 0]
