@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from msdyn.export.cameras import export_cameras
     from msdyn.export.flow import export_flow
     from msdyn.export.gaussians import export_ply
+    from msdyn.export.glb import export_glb
     from msdyn.export.objects import export_objects
     from msdyn.export.player import export_player
     from msdyn.export.points import export_points, surface_points, to_open3d
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         export_sequence,
     )
     from msdyn.export.tracks import export_tracks
+    from msdyn.export.usd import export_usd
 
 __all__ = [
     "FORMATS",
@@ -29,6 +31,7 @@ __all__ = [
     "export_as",
     "export_cameras",
     "export_flow",
+    "export_glb",
     "export_objects",
     "export_player",
     "export_ply",
@@ -37,6 +40,7 @@ __all__ = [
     "export_scene",
     "export_sequence",
     "export_tracks",
+    "export_usd",
     "surface_points",
     "to_open3d",
 ]
@@ -47,6 +51,7 @@ __getattr__ = lazy_names(
         "cameras": ("export_cameras",),
         "flow": ("export_flow",),
         "gaussians": ("export_ply",),
+        "glb": ("export_glb",),
         "objects": ("export_objects",),
         "player": ("export_player",),
         "points": (
@@ -64,5 +69,6 @@ __getattr__ = lazy_names(
             "export_sequence",
         ),
         "tracks": ("export_tracks",),
+        "usd": ("export_usd",),
     },
 )

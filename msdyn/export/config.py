@@ -13,7 +13,18 @@ from msdyn.sequence.choice import PartSelection, SequenceSource, TimeSelection
 __all__ = ["FORMATS", "ExportConfig", "Format"]
 
 Format = Literal[
-    "ply", "tracks", "objects", "flow", "cameras", "points", "html", "rrd", "lerobot", "report"
+    "ply",
+    "glb",
+    "usdc",
+    "tracks",
+    "objects",
+    "flow",
+    "cameras",
+    "points",
+    "html",
+    "rrd",
+    "lerobot",
+    "report",
 ]
 FORMATS: tuple[str, ...] = get_args(Format)
 
@@ -35,17 +46,20 @@ class ExportConfig(Options):
         "views": "Options of single formats",
         "device": "Running",
         "moving_px": "Options of single formats",
+        "tolerance_px": "Options of single formats",
+        "baked": "Options of single formats",
         "source": "What is written",
     }
 
     scene: Annotated[Path, POSITIONAL] = Path()
     """Scene directory with a fit, or a sequence.safetensors; the current directory by default."""
     format: Format = "ply"
-    """ply: Gaussians per time; tracks: 3D and 2D point tracks; objects: 6-DoF trajectories; flow:
-    optical and scene flow from each time to the next; cameras: COLMAP, nerfstudio, TUM; points:
-    coloured point clouds; html: a page that plays the sequence; rrd: a recording for
-    rerun; lerobot: the episode that the scene was made of, with novel views, depth, masks, poses
-    and tracks; report: the fit's report.html once more."""
+    """ply: Gaussians per time; glb: glTF with KHR_gaussian_splatting, rigid parts as animated
+    nodes; usdc: OpenUSD with ParticleField3DGaussianSplat and time samples; tracks: 3D and 2D
+    point tracks; objects: 6-DoF trajectories; flow: optical and scene flow from each time to the
+    next; cameras: COLMAP, nerfstudio, TUM; points: coloured point clouds; html: a page that plays
+    the sequence; rrd: a recording for rerun; lerobot: the episode that the scene was made of, with
+    novel views, depth, masks, poses and tracks; report: the fit's report.html once more."""
     out: Path | None = None
     """File or folder to write; export/<format> in the scene directory by default."""
     when: Annotated[TimeSelection, Named("")] = field(default_factory=TimeSelection)
@@ -73,6 +87,12 @@ class ExportConfig(Options):
     """Device to render on; auto takes a GPU if there is one."""
     moving_px: Annotated[float, Range(0, unit="px")] = 1.0
     """flow: a pixel is moving where its flow differs from that of the camera by more than this."""
+    tolerance_px: Annotated[float, Range(0, unit="px")] = 0.5
+    """glb, usdc: error in pixels of the clip's cameras up to which Gaussians move as one rigid
+    part."""
+    baked: bool = False
+    """glb, usdc: store Gaussians that bend more than that at each time, instead of moving them
+    with their finest part."""
     source: SequenceSource = "fit"
     """Sequence of the scene directory: the fit, or the prediction of msdyn-predict."""
 
@@ -85,5 +105,7 @@ class ExportConfig(Options):
                 raise OptionError(f"when.{name}", "expected none: lerobot exports all rows")
         if self.format == "lerobot" and self.fps is not None:
             raise OptionError("fps", "expected none: lerobot keeps the rate of the dataset")
+        if self.baked and self.format not in ("glb", "usdc"):
+            raise OptionError("baked", "expected with --format glb or usdc only")
         if self.append and self.format != "lerobot":
             raise OptionError("append", "expected with --format lerobot only")

@@ -17,11 +17,13 @@ from msdyn.export.cameras import export_cameras
 from msdyn.export.config import FORMATS, ExportConfig, Format
 from msdyn.export.flow import export_flow
 from msdyn.export.gaussians import export_ply
+from msdyn.export.glb import export_glb
 from msdyn.export.objects import export_objects, resampled_times
 from msdyn.export.player import export_player
 from msdyn.export.points import export_points
 from msdyn.export.recording import export_rrd
 from msdyn.export.tracks import export_tracks
+from msdyn.export.usd import export_usd
 from msdyn.progress import stage
 from msdyn.render import grid_points, point_tracks
 from msdyn.scene import Scene
@@ -35,8 +37,16 @@ from msdyn.writing import refuse_links, writing_to
 
 __all__ = ["FORMATS", "ExportConfig", "Exported", "export_as", "export_scene", "export_sequence"]
 
-_FILES = {"tracks": "tracks.npz", "html": "sequence.html", "rrd": "sequence.rrd"}
+_FILES = {
+    "glb": "sequence.glb",
+    "usdc": "sequence.usdc",
+    "tracks": "tracks.npz",
+    "html": "sequence.html",
+    "rrd": "sequence.rrd",
+}
 """Default names of the formats that are one file; the others are folders."""
+_OTHER_SUFFIXES = {"usdc": ".usda"}
+"""What the name of a single file may end with, too."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +128,9 @@ def export_sequence(sequence: GaussianSequence, config: ExportConfig) -> Exporte
                          "use msdyn-export, or msdyn.view.write_report")  # fmt: skip
     out = config.out
     suffix = Path(_FILES.get(config.format, "")).suffix
-    if out.suffix.lower() != suffix and (suffix or out.is_file()):
-        expected = f"a {suffix} file" if suffix else "a folder"
+    allowed = [suffix, _OTHER_SUFFIXES.get(config.format, suffix)]
+    if out.suffix.lower() not in allowed and (suffix or out.is_file()):
+        expected = f"a {' or '.join(dict.fromkeys(allowed))} file" if suffix else "a folder"
         raise InputError(f"--out: expected {expected} for {config.format}, got {out}")
     # A single file is renamed when it is complete, and needs no lock.
     with contextlib.nullcontext() if suffix else writing_to(out):
@@ -163,6 +174,12 @@ def _objects(
 
 _WRITERS: dict[str, Callable[[GaussianSequence, Path, Times, ExportConfig], list[Path]]] = {
     "ply": lambda sequence, out, times, config: export_ply(sequence, out, times, config.what),
+    "glb": lambda sequence, out, times, config: export_glb(
+        sequence, out, times, config.what, tolerance_px=config.tolerance_px, baked=config.baked
+    ),
+    "usdc": lambda sequence, out, times, config: export_usd(
+        sequence, out, times, config.what, tolerance_px=config.tolerance_px, baked=config.baked
+    ),
     "tracks": _tracks,
     "objects": _objects,
     "flow": lambda sequence, out, times, config: export_flow(

@@ -10,6 +10,7 @@ from msdyn.io.depth_maps import DEPTH_SUFFIXES, read_depth_map
 from msdyn.io.dycheck import Dycheck, DycheckView, write_dycheck_views
 from msdyn.io.dycheck_writer import write_dycheck
 from msdyn.io.flo import read_flo, write_flo
+from msdyn.io.gltf import Gltf
 from msdyn.io.lerobot import LeRobotDataset, manifest_rows
 from msdyn.io.lerobot_cameras import Calibration, depth_feature, find_calibration, image_size
 from msdyn.io.lerobot_columns import column_values, feature_column
@@ -62,6 +63,7 @@ __all__ = [
     "ImageMessage",
     "Episode",
     "Feature",
+    "Gltf",
     "LeRobotDataset",
     "LeRobotInfo",
     "LeRobotWriter",
