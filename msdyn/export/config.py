@@ -13,8 +13,9 @@ from msdyn.sequence.choice import PartSelection, SequenceSource, TimeSelection
 __all__ = ["FORMATS", "ExportConfig", "Format"]
 
 Format = Literal[
-    "ply", "tracks", "objects", "flow", "cameras", "points", "html", "rrd", "lerobot", "report"
-]
+    "ply", "4dgs", "spz", "compressed-ply",
+    "tracks", "objects", "flow", "cameras", "points", "html", "rrd", "lerobot", "report",
+]  # fmt: skip
 FORMATS: tuple[str, ...] = get_args(Format)
 
 _PIXELS = Pattern(
@@ -35,17 +36,19 @@ class ExportConfig(Options):
         "views": "Options of single formats",
         "device": "Running",
         "moving_px": "Options of single formats",
+        "tolerance_px": "Options of single formats",
         "source": "What is written",
     }
 
     scene: Annotated[Path, POSITIONAL] = Path()
     """Scene directory with a fit, or a sequence.safetensors; the current directory by default."""
     format: Format = "ply"
-    """ply: Gaussians per time; tracks: 3D and 2D point tracks; objects: 6-DoF trajectories; flow:
-    optical and scene flow from each time to the next; cameras: COLMAP, nerfstudio, TUM; points:
-    coloured point clouds; html: a page that plays the sequence; rrd: a recording for
-    rerun; lerobot: the episode that the scene was made of, with novel views, depth, masks, poses
-    and tracks; report: the fit's report.html once more."""
+    """ply: Gaussians per time; 4dgs: moving Gaussians in one small file; spz and compressed-ply:
+    Gaussians per time in a few bytes each; tracks: 3D and 2D point tracks; objects: 6-DoF
+    trajectories; flow: optical and scene flow from each time to the next; cameras: COLMAP,
+    nerfstudio, TUM; points: coloured point clouds; html: a page that plays the sequence; rrd: a
+    recording for rerun; lerobot: the episode that the scene was made of, with novel views,
+    depth, masks, poses and tracks; report: the fit's report.html once more."""
     out: Path | None = None
     """File or folder to write; export/<format> in the scene directory by default."""
     when: Annotated[TimeSelection, Named("")] = field(default_factory=TimeSelection)
@@ -73,6 +76,9 @@ class ExportConfig(Options):
     """Device to render on; auto takes a GPU if there is one."""
     moving_px: Annotated[float, Range(0, unit="px")] = 1.0
     """flow: a pixel is moving where its flow differs from that of the camera by more than this."""
+    tolerance_px: Annotated[float, Range(0, unit="px")] = 0.5
+    """4dgs: how far moving Gaussians may be from their true place, in pixels of the clip's
+    cameras."""
     source: SequenceSource = "fit"
     """Sequence of the scene directory: the fit, or the prediction of msdyn-predict."""
 

@@ -21,6 +21,7 @@ from msdyn.export.objects import export_objects, resampled_times
 from msdyn.export.player import export_player
 from msdyn.export.points import export_points
 from msdyn.export.recording import export_rrd
+from msdyn.export.spz import export_compressed_ply, export_spz
 from msdyn.export.tracks import export_tracks
 from msdyn.progress import stage
 from msdyn.render import grid_points, point_tracks
@@ -37,6 +38,8 @@ __all__ = ["FORMATS", "ExportConfig", "Exported", "export_as", "export_scene", "
 
 _FILES = {"tracks": "tracks.npz", "html": "sequence.html", "rrd": "sequence.rrd"}
 """Default names of the formats that are one file; the others are folders."""
+_FILES_OF_A_TIME = {"spz": "sequence.spz", "compressed-ply": "sequence.compressed.ply"}
+"""Default names of the formats that are one file where a single time is chosen, else a folder."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def export_scene(config: ExportConfig) -> Exported:
     out = config.out
     if out is None:
         folder = config.scene if config.scene.is_dir() else config.scene.parent
-        out = folder / "export" / _FILES.get(config.format, config.format)
+        out = folder / "export" / (_file_name(config) or config.format)
         refuse_links(folder, out)
     if config.format == "lerobot":
         return _export_episode(sequence, replace(config, out=out))
@@ -117,13 +120,21 @@ def export_sequence(sequence: GaussianSequence, config: ExportConfig) -> Exporte
         raise InputError("report: needs the folder of a fit, not a sequence alone; "
                          "use msdyn-export, or msdyn.view.write_report")  # fmt: skip
     out = config.out
-    suffix = Path(_FILES.get(config.format, "")).suffix
+    suffix = Path(_file_name(config)).suffix
     if out.suffix.lower() != suffix and (suffix or out.is_file()):
         expected = f"a {suffix} file" if suffix else "a folder"
         raise InputError(f"--out: expected {expected} for {config.format}, got {out}")
     # A single file is renamed when it is complete, and needs no lock.
     with contextlib.nullcontext() if suffix else writing_to(out):
         return Exported(out, tuple(_export(sequence, out, config)))
+
+
+def _file_name(config: ExportConfig) -> str:
+    """Return the default name of the file that is written, or nothing where it is a folder."""
+    when = config.when
+    if any(value is not None for value in (when.time, when.frame, when.seconds)):
+        return (_FILES | _FILES_OF_A_TIME).get(config.format, "")
+    return _FILES.get(config.format, "")
 
 
 def _export(sequence: GaussianSequence, out: Path, config: ExportConfig) -> list[Path]:
@@ -174,6 +185,10 @@ _WRITERS: dict[str, Callable[[GaussianSequence, Path, Times, ExportConfig], list
         sequence, out, times, config.what, title=out.stem
     ),
     "rrd": lambda sequence, out, times, config: export_rrd(sequence, out, times, config.what),
+    "spz": lambda sequence, out, times, config: export_spz(sequence, out, times, config.what),
+    "compressed-ply": lambda sequence, out, times, config: export_compressed_ply(
+        sequence, out, times, config.what
+    ),
 }
 """What writes each format of a sequence alone."""
 
