@@ -16,6 +16,7 @@ from msdyn.errors import InputError
 from msdyn.export.cameras import export_cameras
 from msdyn.export.config import FORMATS, ExportConfig, Format
 from msdyn.export.flow import export_flow
+from msdyn.export.fourdgs import export_4dgs
 from msdyn.export.gaussians import export_ply
 from msdyn.export.objects import export_objects, resampled_times
 from msdyn.export.player import export_player
@@ -36,7 +37,12 @@ from msdyn.writing import refuse_links, writing_to
 
 __all__ = ["FORMATS", "ExportConfig", "Exported", "export_as", "export_scene", "export_sequence"]
 
-_FILES = {"tracks": "tracks.npz", "html": "sequence.html", "rrd": "sequence.rrd"}
+_FILES = {
+    "tracks": "tracks.npz",
+    "html": "sequence.html",
+    "rrd": "sequence.rrd",
+    "4dgs": "sequence.4dgs",
+}
 """Default names of the formats that are one file; the others are folders."""
 _FILES_OF_A_TIME = {"spz": "sequence.spz", "compressed-ply": "sequence.compressed.ply"}
 """Default names of the formats that are one file where a single time is chosen, else a folder."""
@@ -185,6 +191,9 @@ _WRITERS: dict[str, Callable[[GaussianSequence, Path, Times, ExportConfig], list
         sequence, out, times, config.what, title=out.stem
     ),
     "rrd": lambda sequence, out, times, config: export_rrd(sequence, out, times, config.what),
+    "4dgs": lambda sequence, out, times, config: export_4dgs(
+        sequence, out, times, config.what, tolerance_px=config.tolerance_px
+    ),
     "spz": lambda sequence, out, times, config: export_spz(sequence, out, times, config.what),
     "compressed-ply": lambda sequence, out, times, config: export_compressed_ply(
         sequence, out, times, config.what
