@@ -28,7 +28,7 @@ from msdyn.writing import atomic_path
 
 __all__ = ["export_4dgs"]
 
-_PROFILE = "default"
+_PROFILE = "fine"
 _SH_RANGE = 4.0
 _DOWN_IS_Y, _FORWARD_IS_Z, _RIGHT_HANDED, _METRE = 4, 2, 1, 1
 """Of the coordinate frame: the axis that points up is -y."""

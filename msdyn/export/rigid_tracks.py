@@ -80,7 +80,7 @@ def _interpolated(
     first: int,
     last: int,
 ) -> Rigid[np.ndarray]:
-    """Return the poses between two rows as interpolation of these gives them; [N, 1]."""
+    """Return the poses between two rows as interpolation of these gives them."""
     from scipy.spatial.transform import Rotation, Slerp
 
     inner = seconds[first + 1 : last]
@@ -88,4 +88,4 @@ def _interpolated(
     rotations = Slerp(seconds[[first, last]], ends)(inner).as_matrix()
     share = ((inner - seconds[first]) / (seconds[last] - seconds[first]))[:, None]
     low, high = motion.translation[first], motion.translation[last]
-    return Rigid(rotations[:, None], (low + share * (high - low))[:, None])
+    return Rigid(rotations, low + share * (high - low))
