@@ -190,7 +190,9 @@ _WRITERS: dict[str, Callable[[GaussianSequence, Path, Times, ExportConfig], list
     "html": lambda sequence, out, times, config: export_player(
         sequence, out, times, config.what, title=out.stem
     ),
-    "rrd": lambda sequence, out, times, config: export_rrd(sequence, out, times, config.what),
+    "rrd": lambda sequence, out, times, config: export_rrd(
+        sequence, out, times, config.what, tolerance_px=config.tolerance_px
+    ),
     "4dgs": lambda sequence, out, times, config: export_4dgs(
         sequence, out, times, config.what, tolerance_px=config.tolerance_px
     ),
