@@ -13,19 +13,9 @@ from msdyn.sequence.choice import PartSelection, SequenceSource, TimeSelection
 __all__ = ["FORMATS", "ExportConfig", "Format"]
 
 Format = Literal[
-    "ply",
-    "glb",
-    "usdc",
-    "tracks",
-    "objects",
-    "flow",
-    "cameras",
-    "points",
-    "html",
-    "rrd",
-    "lerobot",
-    "report",
-]
+    "ply", "glb", "usdc", "4dgs", "spz", "compressed-ply", "html", "rrd",
+    "tracks", "objects", "flow", "cameras", "points", "lerobot", "report",
+]  # fmt: skip
 FORMATS: tuple[str, ...] = get_args(Format)
 
 _PIXELS = Pattern(
@@ -55,11 +45,12 @@ class ExportConfig(Options):
     """Scene directory with a fit, or a sequence.safetensors; the current directory by default."""
     format: Format = "ply"
     """ply: Gaussians per time; glb: glTF with KHR_gaussian_splatting, rigid parts as animated
-    nodes; usdc: OpenUSD with ParticleField3DGaussianSplat and time samples; tracks: 3D and 2D
-    point tracks; objects: 6-DoF trajectories; flow: optical and scene flow from each time to the
-    next; cameras: COLMAP, nerfstudio, TUM; points: coloured point clouds; html: a page that plays
-    the sequence; rrd: a recording for rerun; lerobot: the episode that the scene was made of, with
-    novel views, depth, masks, poses and tracks; report: the fit's report.html once more."""
+    nodes; usdc: OpenUSD with ParticleField3DGaussianSplat and time samples; 4dgs: moving Gaussians
+    in one small file; spz and compressed-ply: Gaussians per time in a few bytes each; html: a page
+    that plays the sequence; rrd: a recording for rerun; tracks: 3D and 2D point tracks; objects:
+    6-DoF trajectories; flow: optical and scene flow from each time to the next; cameras: COLMAP,
+    nerfstudio, TUM; points: coloured point clouds; lerobot: the episode that the scene was made of,
+    with novel views, depth, masks, poses and tracks; report: the fit's report.html once more."""
     out: Path | None = None
     """File or folder to write; export/<format> in the scene directory by default."""
     when: Annotated[TimeSelection, Named("")] = field(default_factory=TimeSelection)
@@ -88,8 +79,8 @@ class ExportConfig(Options):
     moving_px: Annotated[float, Range(0, unit="px")] = 1.0
     """flow: a pixel is moving where its flow differs from that of the camera by more than this."""
     tolerance_px: Annotated[float, Range(0, unit="px")] = 0.5
-    """glb, usdc: error in pixels of the clip's cameras up to which Gaussians move as one rigid
-    part."""
+    """glb, usdc, 4dgs, rrd: how far moving Gaussians may be from their true place, in pixels of the
+    clip's cameras."""
     baked: bool = False
     """glb, usdc: store Gaussians that bend more than that at each time, instead of moving them
     with their finest part."""

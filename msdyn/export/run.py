@@ -16,12 +16,14 @@ from msdyn.errors import InputError
 from msdyn.export.cameras import export_cameras
 from msdyn.export.config import FORMATS, ExportConfig, Format
 from msdyn.export.flow import export_flow
+from msdyn.export.fourdgs import export_4dgs
 from msdyn.export.gaussians import export_ply
 from msdyn.export.glb import export_glb
 from msdyn.export.objects import export_objects, resampled_times
 from msdyn.export.player import export_player
 from msdyn.export.points import export_points
 from msdyn.export.recording import export_rrd
+from msdyn.export.spz import export_compressed_ply, export_spz
 from msdyn.export.tracks import export_tracks
 from msdyn.export.usd import export_usd
 from msdyn.progress import stage
@@ -38,13 +40,17 @@ from msdyn.writing import refuse_links, writing_to
 __all__ = ["FORMATS", "ExportConfig", "Exported", "export_as", "export_scene", "export_sequence"]
 
 _FILES = {
+_FILES = {
     "glb": "sequence.glb",
     "usdc": "sequence.usdc",
-    "tracks": "tracks.npz",
+    "4dgs": "sequence.4dgs",
     "html": "sequence.html",
     "rrd": "sequence.rrd",
+    "tracks": "tracks.npz",
 }
 """Default names of the formats that are one file; the others are folders."""
+_FILES_OF_A_TIME = {"spz": "sequence.spz", "compressed-ply": "sequence.compressed.ply"}
+"""Default names of the formats that are one file where a single time is chosen, else a folder."""
 _OTHER_SUFFIXES = {"usdc": ".usda"}
 """What the name of a single file may end with, too."""
 
@@ -83,7 +89,7 @@ def export_scene(config: ExportConfig) -> Exported:
     out = config.out
     if out is None:
         folder = config.scene if config.scene.is_dir() else config.scene.parent
-        out = folder / "export" / _FILES.get(config.format, config.format)
+        out = folder / "export" / (_file_name(config) or config.format)
         refuse_links(folder, out)
     if config.format == "lerobot":
         return _export_episode(sequence, replace(config, out=out))
@@ -127,7 +133,7 @@ def export_sequence(sequence: GaussianSequence, config: ExportConfig) -> Exporte
         raise InputError("report: needs the folder of a fit, not a sequence alone; "
                          "use msdyn-export, or msdyn.view.write_report")  # fmt: skip
     out = config.out
-    suffix = Path(_FILES.get(config.format, "")).suffix
+    suffix = Path(_file_name(config)).suffix
     allowed = [suffix, _OTHER_SUFFIXES.get(config.format, suffix)]
     if out.suffix.lower() not in allowed and (suffix or out.is_file()):
         expected = f"a {' or '.join(dict.fromkeys(allowed))} file" if suffix else "a folder"
@@ -135,6 +141,14 @@ def export_sequence(sequence: GaussianSequence, config: ExportConfig) -> Exporte
     # A single file is renamed when it is complete, and needs no lock.
     with contextlib.nullcontext() if suffix else writing_to(out):
         return Exported(out, tuple(_export(sequence, out, config)))
+
+
+def _file_name(config: ExportConfig) -> str:
+    """Return the default name of the file that is written, or nothing where it is a folder."""
+    when = config.when
+    if any(value is not None for value in (when.time, when.frame, when.seconds)):
+        return (_FILES | _FILES_OF_A_TIME).get(config.format, "")
+    return _FILES.get(config.format, "")
 
 
 def _export(sequence: GaussianSequence, out: Path, config: ExportConfig) -> list[Path]:
@@ -190,7 +204,16 @@ _WRITERS: dict[str, Callable[[GaussianSequence, Path, Times, ExportConfig], list
     "html": lambda sequence, out, times, config: export_player(
         sequence, out, times, config.what, title=out.stem
     ),
-    "rrd": lambda sequence, out, times, config: export_rrd(sequence, out, times, config.what),
+    "rrd": lambda sequence, out, times, config: export_rrd(
+        sequence, out, times, config.what, tolerance_px=config.tolerance_px
+    ),
+    "4dgs": lambda sequence, out, times, config: export_4dgs(
+        sequence, out, times, config.what, tolerance_px=config.tolerance_px
+    ),
+    "spz": lambda sequence, out, times, config: export_spz(sequence, out, times, config.what),
+    "compressed-ply": lambda sequence, out, times, config: export_compressed_ply(
+        sequence, out, times, config.what
+    ),
 }
 """What writes each format of a sequence alone."""
 

@@ -4,6 +4,7 @@ from msdyn.io.camera_file import TimedCameras, read_camera_file
 from msdyn.io.camera_layouts import CAMERA_LAYOUTS, read_posed_images
 from msdyn.io.colmap import find_colmap_model, load_pycolmap, read_colmap
 from msdyn.io.colmap_writer import write_colmap
+from msdyn.io.compressed_ply import write_compressed_ply
 from msdyn.io.cotracker import read_cotracker, tracks_of_cotracker
 from msdyn.io.depth_anything3 import read_depth_anything3
 from msdyn.io.depth_maps import DEPTH_SUFFIXES, read_depth_map
@@ -39,6 +40,7 @@ from msdyn.io.record3d import Record3D
 from msdyn.io.recorded_images import depth_of, encoded_suffix, rgb_of
 from msdyn.io.robot_recording import RobotRecording
 from msdyn.io.ros_messages import ImageMessage
+from msdyn.io.spz import write_spz
 from msdyn.io.tapvid3d import Tapvid3dClip, read_tapvid3d, read_tapvid3d_clip
 from msdyn.io.tum import read_tum, write_tum
 from msdyn.io.video import (
@@ -119,8 +121,10 @@ __all__ = [
     "write_dycheck",
     "write_dycheck_views",
     "write_flo",
+    "write_compressed_ply",
     "write_gaussians_ply",
     "write_points_ply",
+    "write_spz",
     "write_stream_as_mp4",
     "write_transforms",
     "write_tum",
