@@ -21,6 +21,7 @@ from msdyn.export.objects import export_objects, resampled_times
 from msdyn.export.player import export_player
 from msdyn.export.points import export_points
 from msdyn.export.recording import export_rrd
+from msdyn.export.simulation import SimulationOptions, export_simulation
 from msdyn.export.tracks import export_tracks
 from msdyn.progress import stage
 from msdyn.render import grid_points, point_tracks
@@ -161,6 +162,21 @@ def _objects(
     )
 
 
+def _simulation(
+    sequence: GaussianSequence, out: Path, times: Times, config: ExportConfig
+) -> list[Path]:
+    options = SimulationOptions(
+        units_per_metre=config.units_per_metre,
+        up=config.up,
+        floor=config.floor,
+        joints=config.joints,
+        tolerance_px=config.body_tolerance_px,
+        triangles=config.triangles,
+    )
+    format = "mjcf" if config.format == "mjcf" else "urdf"
+    return export_simulation(sequence, out, times, config.what, options, format=format)
+
+
 _WRITERS: dict[str, Callable[[GaussianSequence, Path, Times, ExportConfig], list[Path]]] = {
     "ply": lambda sequence, out, times, config: export_ply(sequence, out, times, config.what),
     "tracks": _tracks,
@@ -174,6 +190,8 @@ _WRITERS: dict[str, Callable[[GaussianSequence, Path, Times, ExportConfig], list
         sequence, out, times, config.what, title=out.stem
     ),
     "rrd": lambda sequence, out, times, config: export_rrd(sequence, out, times, config.what),
+    "mjcf": _simulation,
+    "urdf": _simulation,
 }
 """What writes each format of a sequence alone."""
 
