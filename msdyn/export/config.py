@@ -14,12 +14,15 @@ __all__ = ["FORMATS", "ExportConfig", "Format"]
 
 Format = Literal[
     "ply", "glb", "usdc", "4dgs", "spz", "compressed-ply", "html", "rrd",
-    "tracks", "objects", "flow", "cameras", "points", "lerobot", "report",
+    "tracks", "objects", "flow", "cameras", "points", "mjcf", "urdf", "lerobot", "report",
 ]  # fmt: skip
 FORMATS: tuple[str, ...] = get_args(Format)
 
 _PIXELS = Pattern(
     r"[-+.\d]+,[-+.\d]+(:[-+.\d]+,[-+.\d]+)*", "x,y or x,y:x,y in pixels", "X,Y:X,Y..."
+)
+_DIRECTION = Pattern(
+    r"auto|camera|[-+.\de]+,[-+.\de]+,[-+.\de]+", "auto, camera or x,y,z", "auto|camera|X,Y,Z"
 )
 
 
@@ -49,8 +52,9 @@ class ExportConfig(Options):
     in one small file; spz and compressed-ply: Gaussians per time in a few bytes each; html: a page
     that plays the sequence; rrd: a recording for rerun; tracks: 3D and 2D point tracks; objects:
     6-DoF trajectories; flow: optical and scene flow from each time to the next; cameras: COLMAP,
-    nerfstudio, TUM; points: coloured point clouds; lerobot: the episode that the scene was made of,
-    with novel views, depth, masks, poses and tracks; report: the fit's report.html once more."""
+    nerfstudio, TUM; points: coloured point clouds; mjcf: objects as bodies with joints for MuJoCo;
+    urdf: the same for other simulators; lerobot: the episode that the scene was made of, with
+    novel views, depth, masks, poses and tracks; report: the fit's report.html once more."""
     out: Path | None = None
     """File or folder to write; export/<format> in the scene directory by default."""
     when: Annotated[TimeSelection, Named("")] = field(default_factory=TimeSelection)
@@ -84,6 +88,21 @@ class ExportConfig(Options):
     baked: bool = False
     """glb, usdc: store Gaussians that bend more than that at each time, instead of moving them
     with their finest part."""
+    units_per_metre: Annotated[float | None, Range(above=0)] = None
+    """mjcf, urdf: units of the world in a metre; 1 by default, with a warning where the world is not
+    metric."""
+    up: Annotated[str, _DIRECTION] = "auto"
+    """mjcf, urdf: the direction up: auto (the normal of the ground if there is one, else camera),
+    camera (that of the images on average), or x,y,z in the world."""
+    floor: bool = True
+    """mjcf: add a floor, at the ground or the lowest point of the objects."""
+    joints: bool = True
+    """mjcf, urdf: divide objects into bodies with joints; otherwise each is one body."""
+    body_tolerance_px: Annotated[float, Range(above=0, unit="px")] = 2.0
+    """mjcf, urdf: groups of Gaussians are one body if one rigid motion explains both to within
+    this."""
+    triangles: Annotated[int, Range(100, 1_000_000)] = 4000
+    """mjcf, urdf: most triangles of a body's mesh."""
     source: SequenceSource = "fit"
     """Sequence of the scene directory: the fit, or the prediction of msdyn-predict."""
 

@@ -23,6 +23,7 @@ from msdyn.export.objects import export_objects, resampled_times
 from msdyn.export.player import export_player
 from msdyn.export.points import export_points
 from msdyn.export.recording import export_rrd
+from msdyn.export.simulation import SimulationOptions, export_simulation
 from msdyn.export.spz import export_compressed_ply, export_spz
 from msdyn.export.tracks import export_tracks
 from msdyn.export.usd import export_usd
@@ -39,7 +40,6 @@ from msdyn.writing import refuse_links, writing_to
 
 __all__ = ["FORMATS", "ExportConfig", "Exported", "export_as", "export_scene", "export_sequence"]
 
-_FILES = {
 _FILES = {
     "glb": "sequence.glb",
     "usdc": "sequence.usdc",
@@ -186,6 +186,21 @@ def _objects(
     )
 
 
+def _simulation(
+    sequence: GaussianSequence, out: Path, times: Times, config: ExportConfig
+) -> list[Path]:
+    options = SimulationOptions(
+        units_per_metre=config.units_per_metre,
+        up=config.up,
+        floor=config.floor,
+        joints=config.joints,
+        tolerance_px=config.body_tolerance_px,
+        triangles=config.triangles,
+    )
+    format = "mjcf" if config.format == "mjcf" else "urdf"
+    return export_simulation(sequence, out, times, config.what, options, format=format)
+
+
 _WRITERS: dict[str, Callable[[GaussianSequence, Path, Times, ExportConfig], list[Path]]] = {
     "ply": lambda sequence, out, times, config: export_ply(sequence, out, times, config.what),
     "glb": lambda sequence, out, times, config: export_glb(
@@ -214,6 +229,8 @@ _WRITERS: dict[str, Callable[[GaussianSequence, Path, Times, ExportConfig], list
     "compressed-ply": lambda sequence, out, times, config: export_compressed_ply(
         sequence, out, times, config.what
     ),
+    "mjcf": _simulation,
+    "urdf": _simulation,
 }
 """What writes each format of a sequence alone."""
 

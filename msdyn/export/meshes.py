@@ -1,0 +1,232 @@
+"""Closed meshes of rigid bodies of a sequence, from rendered depth of each body alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from msdyn.errors import MissingExtraError
+from msdyn.geometry import Cameras, Rigid, project, transform_points, world_points_from_depth
+from msdyn.geometry.meshes import (
+    Method,
+    TriangleMesh,
+    cleaned_points,
+    closing_samples,
+    import_open3d,
+    solid_mesh,
+)
+from msdyn.render import draw
+from msdyn.sequence import GaussianSequence, PosedGaussians
+
+__all__ = ["BodyMesh", "body_mesh"]
+
+_VIEWS = 16
+"""Number of frames whose depth is used."""
+_OPAQUE = 0.1
+"""Least opacity of a Gaussian of the surface."""
+_COVERED = 0.7
+"""Least accumulated opacity of a pixel of the surface."""
+_STEEP = 0.25
+"""Least cosine between normal and line of sight."""
+
+
+@dataclass(frozen=True)
+class BodyMesh:
+    """The closed mesh of a body in the canonical frame, in the world of the sequence.
+
+    Attributes:
+        mesh: closed.
+        method: "poisson", "voxels" or "hull".
+        observed: share of its surface, by area, that a camera saw; the rest closes the mesh.
+        colour: [3] mean RGB of the body.
+    """
+
+    mesh: TriangleMesh
+    method: Method
+    observed: float
+    colour: Float[np.ndarray, " 3"]
+
+
+@dataclass(frozen=True)
+class _Views:
+    """Depth of one body alone, per view, with the motion of the body."""
+
+    cameras: Cameras
+    depths: Float[np.ndarray, "views height width"]
+    covered: Bool[np.ndarray, "views height width"]
+    motion: Rigid[np.ndarray]
+
+    def hidden(
+        self, points: Float[np.ndarray, "points 3"], slack: float
+    ) -> Bool[np.ndarray, " points"]:
+        """Return whether canonical points lie behind the body's surface in all views.
+
+        Points before the surface by more than `slack`, or beside it, are empty space.
+        """
+        hidden = np.ones(len(points), bool)
+        height, width = self.depths.shape[1:]
+        for view in range(len(self.depths)):
+            seen = transform_points(
+                self.cameras.cam_from_world[view], self.motion[view].apply(points)
+            )
+            with np.errstate(divide="ignore", invalid="ignore"):
+                pixel = np.floor(project(self.cameras.intrinsics[view], seen))
+            inside = (seen[:, 2] > 0) & np.all((pixel >= 0) & (pixel < [width, height]), axis=1)
+            x, y = np.where(inside[:, None], pixel, 0).astype(int).T
+            free = ~self.covered[view, y, x] | (seen[:, 2] < self.depths[view, y, x] - slack)
+            hidden &= ~(inside & free)
+        return hidden
+
+
+@torch.no_grad()
+def body_mesh(
+    sequence: GaussianSequence,
+    index: Int[np.ndarray, " own"],
+    frames: Float[np.ndarray, " times"],
+    motion: Rigid[np.ndarray],
+    *,
+    faces: int = 4000,
+) -> BodyMesh:
+    """Return a closed mesh of a rigid body.
+
+    The surface is the depth of the body's Gaussians alone, rendered in the clip's cameras and moved
+    to the canonical frame. The side that no camera saw is closed by the convex hull of what was
+    seen, less the space that was seen to be empty.
+
+    Args:
+        sequence: the fit.
+        index: of the body's moving Gaussians.
+        frames: fractional frame indices.
+        motion: [T] of the body, relative to the canonical frame.
+        faces: number of triangles to which the mesh is simplified.
+
+    Raises:
+        MissingExtraError: neither open3d nor trimesh with scikit-image is installed.
+    """
+    opaque = sequence.moving.opacities[torch.from_numpy(index)].cpu().numpy() > _OPAQUE
+    index = index[opaque] if opaque.sum() >= 4 else index
+    chosen = np.unique(np.linspace(0, len(frames) - 1, _VIEWS).round().astype(int))
+    times = frames[chosen]
+    views, points, normals = _observed(sequence, index, times, motion[chosen])
+    centres = sequence.moving.means[torch.from_numpy(index)].double().cpu().numpy()
+    colour = sequence.canonical().colours(torch.zeros(1, 3, device=sequence.device))
+    colour = colour.reshape(-1, colour.shape[-2], 3)[0, len(sequence.static) :][index]
+    mean_colour = colour.mean(0).clamp(0, 1).cpu().double().numpy()
+    footprint = np.median(views.depths[views.covered]) if views.covered.any() else 0.0
+    footprint /= float(sequence.cameras.intrinsics[:, 0, 0].mean())
+    if len(points) < 50:
+        spacing = max(float(np.ptp(centres, axis=0).max(initial=0)) / 50, 1e-9)
+        mesh, method = solid_mesh(centres, np.zeros_like(centres), spacing, method="hull")
+        return BodyMesh(mesh, method, 0.0, mean_colour)
+    size = float(np.ptp(points, axis=0).max())
+    spacing = max(float(footprint), size / 100)
+    method = "poisson"
+    try:
+        import_open3d("sim")
+        points, normals, _ = cleaned_points(points, normals, spacing)
+    except MissingExtraError:
+        method = "voxels"
+        points, normals = _thinned(points, normals, spacing)
+    closing, outward = closing_samples(
+        points, spacing, lambda samples: views.hidden(samples, 2 * spacing)
+    )
+    mesh, method = solid_mesh(
+        np.concatenate([points, closing]),
+        np.concatenate([normals, outward]),
+        spacing,
+        faces=faces,
+        method=method,
+    )
+    return BodyMesh(mesh, method, _observed_share(mesh, points, spacing), mean_colour)
+
+
+def _observed(
+    sequence: GaussianSequence,
+    index: Int[np.ndarray, " own"],
+    frames: Float[np.ndarray, " times"],
+    motion: Rigid[np.ndarray],
+) -> tuple[_Views, Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"]]:
+    """Return the views of a body, and its points and normals in the canonical frame."""
+    cameras = sequence.cameras.interpolated(frames)
+    own = torch.from_numpy(index).to(sequence.device) + len(sequence.static)
+    depths, covered, points, normals = [], [], [], []
+    for row, frame in enumerate(frames):
+        posed = sequence.posed(torch.tensor([frame], dtype=torch.float32, device=sequence.device))
+        image = draw(_some(posed, own), cameras[row].tensors(sequence.device))
+        assert image.depth is not None
+        alpha = image.alpha[0].cpu().double().numpy()
+        depth = image.depth[0].cpu().double().numpy() / alpha.clip(1e-3)
+        cover = alpha > _COVERED
+        here, facing = _oriented(depth, cover, cameras[row])
+        back = motion[row].inverse()
+        points.append(back.apply(here))
+        normals.append(facing @ back.rotation.T)
+        depths.append(depth)
+        covered.append(alpha > 0.1)
+    views = _Views(cameras, np.stack(depths), np.stack(covered), motion)
+    return views, np.concatenate(points), np.concatenate(normals)
+
+
+def _oriented(
+    depth: Float[np.ndarray, "height width"],
+    covered: Bool[np.ndarray, "height width"],
+    camera: Cameras,
+) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"]]:
+    """Return points and normals, towards the camera, of pixels within the covered area.
+
+    Normals are from differences over two pixels. Pixels at the edge of the area, at steps of the
+    depth and of surfaces seen at a grazing angle are left out.
+    """
+    points = world_points_from_depth(depth.astype(np.float32), camera).astype(np.float64)
+    inner = np.zeros_like(covered)
+    inner[1:-1, 1:-1] = (
+        covered[1:-1, 1:-1] & covered[:-2, 1:-1] & covered[2:, 1:-1]
+        & covered[1:-1, :-2] & covered[1:-1, 2:]
+    )  # fmt: skip
+    right, down = np.zeros_like(points), np.zeros_like(points)
+    right[:, 1:-1] = points[:, 2:] - points[:, :-2]
+    down[1:-1] = points[2:] - points[:-2]
+    normal = np.cross(down, right)
+    normal /= np.linalg.norm(normal, axis=-1, keepdims=True).clip(1e-12)
+    sight = camera.centres[0] - points
+    sight /= np.linalg.norm(sight, axis=-1, keepdims=True).clip(1e-12)
+    cosine = np.einsum("hwd,hwd->hw", normal, sight)
+    normal = np.where(cosine[..., None] < 0, -normal, normal)
+    kept = inner & (np.abs(cosine) > _STEEP)
+    return points[kept], normal[kept]
+
+
+def _some(posed: PosedGaussians, own: Int[Tensor, " own"]) -> PosedGaussians:
+    """Return some moving Gaussians at one time, without view-dependent colours."""
+    return PosedGaussians(
+        posed.means[:, own],
+        posed.quats_wxyz[:, own],
+        posed.scales[own],
+        posed.opacities[:, own],
+        posed.harmonics[own, :1],
+        posed.rotations[:, own - posed.num_static],
+        posed.labels[own],
+    )
+
+
+def _thinned(
+    points: Float[np.ndarray, "points 3"], normals: Float[np.ndarray, "points 3"], voxel: float
+) -> tuple[Float[np.ndarray, "kept 3"], Float[np.ndarray, "kept 3"]]:
+    """Keep one point per voxel."""
+    _, first = np.unique(np.floor(points / voxel).astype(np.int64), axis=0, return_index=True)
+    return points[first], normals[first]
+
+
+def _observed_share(
+    mesh: TriangleMesh, points: Float[np.ndarray, "points 3"], spacing: float
+) -> float:
+    from scipy.spatial import KDTree
+
+    a, b, c = (mesh.vertices[mesh.faces[:, k]] for k in range(3))
+    area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+    near = KDTree(points).query((a + b + c) / 3)[0] < 3 * spacing
+    return float((area * near).sum() / area.sum())
