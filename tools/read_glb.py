@@ -6,6 +6,7 @@ Nodes, samplers and the extension's attributes are evaluated here from the speci
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +150,13 @@ def _sample(
         return turn(at).as_quat()
     fraction = (at - keys[row]) / (keys[row + 1] - keys[row])
     return values[row] + fraction * (values[row + 1] - values[row])
+
+
+@lru_cache(maxsize=1)
+def _opened(path: Path) -> GlbFile:
+    return GlbFile.open(path)
+
+
+def splats_at(path: Path, time: float) -> Splats:
+    """Return the splats of a file at a normalised time."""
+    return _opened(path).at(time)

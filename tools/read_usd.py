@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,13 @@ class UsdFile:
         (left, bottom), (right, top) = window.GetMin(), window.GetMax()
         fx, fy = width / (right - left), height / (top - bottom)
         return world_from_cam, np.array([[fx, 0, -left * fx], [0, fy, top * fy], [0, 0, 1]])
+
+
+@lru_cache(maxsize=1)
+def _opened(path: Path) -> UsdFile:
+    return UsdFile(path)
+
+
+def splats_at(path: Path, time: float) -> Splats:
+    """Return the splats of a stage at a normalised time."""
+    return _opened(path).at(time)
