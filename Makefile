@@ -16,7 +16,7 @@ ifdef SHAPES
 PYTEST += --jaxtyping-packages=msdyn,typecheck.check
 endif
 
-.PHONY: demo test test-reliability audit check clean
+.PHONY: demo test test-reliability audit check package clean
 
 demo: $(INSTALLED)
 	$(BIN)/msdyn-demo
@@ -51,6 +51,19 @@ $(INSTALLED): setup.py constraints.txt requirements.lock
 # advisories (tools/audit.py). No registry is asked about any package.
 audit: $(INSTALLED)
 	$(BIN)/python tools/audit.py $(if $(ADVISORIES),--advisories $(ADVISORIES))
+
+# The source archive, the wheel made of it, and the small demo from that wheel, in an environment that
+# has nothing else.
+package: $(INSTALLED)
+	rm -rf build/package
+	$(BIN)/uv build --quiet --out-dir build/package
+	$(PYTHON) -m venv build/package/env
+	build/package/env/bin/pip install --quiet --no-compile -c constraints.txt torch
+	VIRTUAL_ENV=build/package/env $(BIN)/uv pip install --quiet -c constraints.txt \
+		build/package/*.whl || \
+		build/package/env/bin/pip install --quiet --no-compile -c constraints.txt build/package/*.whl
+	cd build/package && TQDM_DISABLE=1 env/bin/msdyn-demo --quick --out demo
+	test -s build/package/demo/novel.mp4
 
 # The folder preprocess/ is installed as msdyn.preprocess; pyright finds it there through this link.
 build/typecheck/msdyn/preprocess:

@@ -14,7 +14,8 @@ DESCRIPTION = (
 EXAMPLES = (
     "--out out/demo  # minutes on a CPU",
     "--out out/demo --bare  # from the video alone, too",
-    "--frames 12 --width 128 --epochs 5  # smaller",
+    "--quick --out out/quick  # a minute",
+    "--frames 12 --width 128 --epochs 5  # of other sizes",
 )
 _ROWS = {
     "full": "full method (L1-L3)",

@@ -48,6 +48,7 @@ def run_demo(config: DemoConfig) -> dict[str, Any]:
     reused from an earlier run if there is one, and those of the mp4 alone are under "bare". Figures
     that a short clip does not have are None.
     """
+    config = config.sized()
     with writing_to(config.out):
         return _run(config)
 
@@ -56,7 +57,9 @@ def _run(config: DemoConfig) -> dict[str, Any]:
     """Run the demo in its folder, which is locked."""
     clip = _clip(config)
     metrics_path = config.out / "metrics.json"
-    options = {k: v for k, v in asdict(config).items() if k not in {"out", "bare", "device"}}
+    options = {
+        k: v for k, v in asdict(config).items() if k not in {"out", "bare", "device", "quick"}
+    }
     metrics: dict[str, Any] = {}
     if metrics_path.is_file():
         metrics = read_json_as(metrics_path, dict)

@@ -5,6 +5,7 @@ import pytest
 from commands import exit_code
 
 from msdyn.cli import demo
+from msdyn.demo import DemoConfig
 from msdyn.demo import demo as module
 from msdyn.reading import read_json
 
@@ -52,3 +53,15 @@ def test_figures_that_a_few_frames_do_not_have_are_left_out(tmp_path, small_fits
 def test_one_frame_is_refused_in_one_line(tmp_path, capsys):
     assert exit_code(demo.main, ["--frames", "1", "--out", tmp_path / "demo"]) == 2
     assert capsys.readouterr().err == "error: --frames: expected at least 2, got 1\n"
+
+
+def test_the_quick_demo_is_a_size():
+    small = DemoConfig(quick=True, seed=3).sized()
+    assert (small.frames, small.width, small.epochs, small.seed) == (16, 160, 8, 3)
+    assert DemoConfig(frames=12).sized() == DemoConfig(frames=12)
+
+
+def test_a_quick_demo_of_another_size_is_refused(tmp_path, capsys):
+    options = ["--quick", "--frames", "12", "--out", tmp_path / "demo"]
+    assert exit_code(demo.main, options) == 2
+    assert capsys.readouterr().err == "error: --quick, --frames: expected one of them only\n"
