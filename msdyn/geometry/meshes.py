@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import ConvexHull, KDTree, QhullError
 
 from msdyn.errors import MissingExtraError
@@ -214,7 +216,7 @@ def hull_mesh(points: Float[np.ndarray, "points 3"], spacing: float) -> Triangle
 
 
 def convex_parts(
-    mesh: TriangleMesh, *, threshold: float = 0.05, most: int = 16
+    mesh: TriangleMesh, *, threshold: float = 0.1, most: int = 8
 ) -> list[TriangleMesh]:
     """Divide a closed mesh into convex parts, for collisions.
 
@@ -245,8 +247,9 @@ def convex_parts(
             max_convex_hull=most,
             max_ch_vertex=_PART_VERTICES,
             decimate=True,
-            resolution=1000,
-            mcts_iterations=60,
+            resolution=500,
+            mcts_iterations=40,
+            mcts_nodes=10,
         )
     hulls = [hull_mesh(np.asarray(vertices, float), 1e-6) for vertices, _ in parts]
     return [hull for hull in hulls if hull.volume > 1e-6 * abs(mesh.volume)]
@@ -330,24 +333,39 @@ def _voxels(
 def _repaired(
     vertices: Float[np.ndarray, "vertices 3"], faces: Int[np.ndarray, "faces 3"]
 ) -> TriangleMesh | None:
-    """Return the largest connected piece with outward faces, or None if it is not closed."""
+    """Return the largest connected piece, capped, with outward faces; None if it is not closed."""
     trimesh: Any = import_module("trimesh")
     mesh = trimesh.Trimesh(vertices, faces, process=True)
+    mesh.update_faces(mesh.nondegenerate_faces() & mesh.unique_faces())
     pieces = mesh.split(only_watertight=False)
     if len(pieces) == 0:
         return None
     mesh = max(pieces, key=lambda piece: float(piece.area))
-    if not mesh.is_watertight:
-        mesh.fill_holes()
-    if not mesh.is_watertight:
+    found = _capped(np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces).astype(np.int64))
+    if not found.closed:
+        mesh = trimesh.Trimesh(found.vertices, found.faces, process=False)
+        trimesh.repair.fix_normals(mesh)
+        found = TriangleMesh(found.vertices, np.asarray(mesh.faces).astype(np.int64))
+    if not found.closed:
         return None
-    trimesh.repair.fix_normals(mesh)
-    found = TriangleMesh(
-        np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces).astype(np.int64)
-    )
-    if found.volume < 0:
-        found = TriangleMesh(found.vertices, found.faces[:, ::-1])
-    return found
+    return found if found.volume > 0 else TriangleMesh(found.vertices, found.faces[:, ::-1])
+
+
+def _capped(
+    vertices: Float[np.ndarray, "vertices 3"], faces: Int[np.ndarray, "faces 3"]
+) -> TriangleMesh:
+    """Close every hole by triangles to the middle of its rim."""
+    edges = faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
+    known = set(map(tuple, edges.tolist()))
+    rim = np.array([edge for edge in edges.tolist() if (edge[1], edge[0]) not in known])
+    if len(rim) == 0:
+        return TriangleMesh(vertices, faces)
+    links = coo_matrix((np.ones(len(rim)), rim.T), shape=(len(vertices), len(vertices)))
+    hole = connected_components(links, directed=False)[1][rim[:, 0]]
+    _, hole = np.unique(hole, return_inverse=True)
+    middles = np.stack([vertices[rim[hole == k].ravel()].mean(0) for k in range(hole.max() + 1)])
+    caps = np.column_stack([rim[:, ::-1], len(vertices) + hole])
+    return TriangleMesh(np.concatenate([vertices, middles]), np.concatenate([faces, caps]))
 
 
 def _plausible(mesh: TriangleMesh, points: Float[np.ndarray, "points 3"]) -> bool:
