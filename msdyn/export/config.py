@@ -79,8 +79,8 @@ class ExportConfig(Options):
     moving_px: Annotated[float, Range(0, unit="px")] = 1.0
     """flow: a pixel is moving where its flow differs from that of the camera by more than this."""
     units_per_metre: Annotated[float | None, Range(above=0)] = None
-    """mjcf, urdf: units of the world in a metre; 1 by default, with a warning where the world is not
-    metric."""
+    """mjcf, urdf: units of the world in a metre; 1 by default, with a warning where the world is
+    not metric."""
     up: Annotated[str, _DIRECTION] = "auto"
     """mjcf, urdf: the direction up: auto (the normal of the ground if there is one, else camera),
     camera (that of the images on average), or x,y,z in the world."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from msdyn.errors import MissingExtraError
@@ -32,6 +33,8 @@ _COVERED = 0.7
 """Least accumulated opacity of a pixel of the surface."""
 _SILHOUETTE = 0.1
 """Least accumulated opacity within the silhouette; what is outside of it is empty space."""
+_NEIGHBOURS = 12
+"""Neighbours by whose distance a Gaussian is an outlier."""
 _SPECK = 0.1
 """Least number of points of a voxel, relative to the median."""
 _STEEP = 0.25
@@ -124,8 +127,8 @@ def body_mesh(
     """Return a closed mesh of a rigid body.
 
     The surface is the depth of the body's canonical Gaussians alone, rendered in the clip's cameras
-    as the moving body has them. The side that no camera saw is closed by the convex hull of what was
-    seen, less the space that was seen to be empty.
+    as the moving body has them. The side that no camera saw is closed by the convex hull of what
+    was seen, less the space that was seen to be empty.
 
     Args:
         sequence: the fit.
@@ -139,6 +142,7 @@ def body_mesh(
     """
     opaque = sequence.moving.opacities[torch.from_numpy(index)].cpu().numpy() > _OPAQUE
     index = index[opaque] if opaque.sum() >= 4 else index
+    index = index[_crowded(sequence.moving.means[torch.from_numpy(index)].double().cpu().numpy())]
     chosen = np.unique(np.linspace(0, len(frames) - 1, _VIEWS).round().astype(int))
     times = frames[chosen]
     views = _observed(sequence, index, times, motion[chosen])
@@ -149,7 +153,9 @@ def body_mesh(
     footprint = np.median(views.depths[views.covered]) if views.covered.any() else 0.0
     footprint /= float(sequence.cameras.intrinsics[:, 0, 0].mean())
     if len(views.points) < 50:
-        spacing = max(float(np.ptp(centres, axis=0).max(initial=0)) / 50, 1e-9)
+        scales = sequence.moving.scales[torch.from_numpy(index)].detach().cpu().numpy()
+        spacing = max(float(np.ptp(centres, axis=0).max(initial=0)) / 50,
+                      2 * float(np.median(scales.max(1))))  # fmt: skip
         mesh, method = solid_mesh(centres, np.zeros_like(centres), spacing, method="hull")
         return BodyMesh(mesh, method, 0.0, mean_colour)
     size = float(np.ptp(views.points, axis=0).max())
@@ -253,6 +259,14 @@ def _some(
     )
 
 
+def _crowded(points: Float[np.ndarray, "points 3"]) -> Bool[np.ndarray, " points"]:
+    """Return which points are no statistical outliers: near to their neighbours as others are."""
+    if len(points) < 50:
+        return np.ones(len(points), bool)
+    distance = KDTree(points).query(points, k=_NEIGHBOURS + 1)[0][:, 1:].mean(1)
+    return distance < distance.mean() + 2 * distance.std()
+
+
 def _thinned(
     points: Float[np.ndarray, "points 3"], normals: Float[np.ndarray, "points 3"], voxel: float
 ) -> tuple[Float[np.ndarray, "kept 3"], Float[np.ndarray, "kept 3"]]:
@@ -264,8 +278,6 @@ def _thinned(
 def _observed_share(
     mesh: TriangleMesh, points: Float[np.ndarray, "points 3"], spacing: float
 ) -> float:
-    from scipy.spatial import KDTree
-
     a, b, c = (mesh.vertices[mesh.faces[:, k]] for k in range(3))
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
     near = KDTree(points).query((a + b + c) / 3)[0] < 3 * spacing

@@ -13,8 +13,6 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import ConvexHull, KDTree, QhullError
 
 from msdyn.errors import MissingExtraError
@@ -35,6 +33,9 @@ _PART_VERTICES = 64
 """Most vertices of a convex part; MuJoCo and PhysX advise against more."""
 _CELLS = 40
 """Cells of the voxel hull along the longest side."""
+_BLUR, _LEVEL = 0.7, 0.7
+"""Standard deviation, in voxels, by which the filled voxels are smoothed, and the level of the
+surface: half a voxel within the outermost ones, where their points are on average."""
 _DEPTHS = (5, 8)
 """Least and greatest depth of Poisson's octree."""
 
@@ -197,7 +198,7 @@ def solid_mesh(
 
 
 def hull_mesh(points: Float[np.ndarray, "points 3"], spacing: float) -> TriangleMesh:
-    """Return the convex hull; points that lie in a plane or on a line are thickened by `spacing`."""
+    """Return the convex hull; points in a plane or on a line are thickened by `spacing`."""
     try:
         hull = ConvexHull(points)
     except (QhullError, ValueError):
@@ -306,28 +307,29 @@ def _voxels(
     from scipy import ndimage
 
     try:
-        trimesh: Any = import_module("trimesh")
-        ops: Any = import_module("trimesh.voxel.ops")
-        import_module("skimage.measure")
+        measure: Any = import_module("skimage.measure")
     except ImportError as error:
         raise MissingExtraError(
             'scikit-image is not installed: pip install "msdyn[sim]"'
         ) from error
     low, size = points.min(0), float(np.ptp(points, axis=0).max())
     pitch = max(size / _CELLS, spacing, 1e-12)
+    block = np.ones((3, 3, 3))
     for _ in range(6):
         index = np.floor((points - low) / pitch).astype(int) + 3
         grid = np.zeros(index.max(0) + 4, bool)
         grid[tuple(index.T)] = True
-        filled = ndimage.binary_fill_holes(ndimage.binary_dilation(grid, np.ones((3, 3, 3))))
-        solid = ndimage.binary_erosion(filled) | grid
-        mesh = ops.matrix_to_marching_cubes(ndimage.gaussian_filter(solid.astype(float), 0.6) > 0.5)
-        if len(mesh.faces) <= faces:
+        filled = ndimage.binary_fill_holes(ndimage.binary_dilation(grid, block))
+        solid = ndimage.binary_erosion(filled, block) | grid
+        field = ndimage.gaussian_filter(solid.astype(float), _BLUR)
+        if field.max() <= _LEVEL:
+            return None
+        vertices, triangles, _, _ = measure.marching_cubes(field, _LEVEL)
+        if len(triangles) <= faces:
             break
-        pitch *= max(1.1, np.sqrt(len(mesh.faces) / faces))
-    trimesh.smoothing.filter_taubin(mesh, iterations=8)
-    vertices = (np.asarray(mesh.vertices) - 2.5) * pitch + low
-    return _repaired(vertices, np.asarray(mesh.faces))
+        pitch *= max(1.1, np.sqrt(len(triangles) / faces))
+    # Voxel k has its centre at k, and the corner of the grid is three voxels before `low`.
+    return _repaired((vertices - 2.5) * pitch + low, triangles.astype(np.int64))
 
 
 def _repaired(
@@ -360,12 +362,33 @@ def _capped(
     rim = np.array([edge for edge in edges.tolist() if (edge[1], edge[0]) not in known])
     if len(rim) == 0:
         return TriangleMesh(vertices, faces)
-    links = coo_matrix((np.ones(len(rim)), rim.T), shape=(len(vertices), len(vertices)))
-    hole = connected_components(links, directed=False)[1][rim[:, 0]]
-    _, hole = np.unique(hole, return_inverse=True)
-    middles = np.stack([vertices[rim[hole == k].ravel()].mean(0) for k in range(hole.max() + 1)])
+    loops = _loops(rim)
+    hole = np.repeat(np.arange(len(loops)), [len(loop) for loop in loops])
+    rim = np.concatenate([np.column_stack([loop, np.roll(loop, -1)]) for loop in loops])
+    middles = np.stack([vertices[loop].mean(0) for loop in loops])
     caps = np.column_stack([rim[:, ::-1], len(vertices) + hole])
     return TriangleMesh(np.concatenate([vertices, middles]), np.concatenate([faces, caps]))
+
+
+def _loops(rim: Int[np.ndarray, "edges 2"]) -> list[Int[np.ndarray, " vertices"]]:
+    """Return directed edges as closed loops in which no vertex is twice; open ends are left out."""
+    following: dict[int, list[int]] = {}
+    for start, end in rim.tolist():
+        following.setdefault(start, []).append(end)
+    loops: list[np.ndarray] = []
+    for start in list(following):
+        path, at = [start], {start: 0}
+        while following.get(path[-1]):
+            vertex = following[path[-1]].pop()
+            if vertex in at:
+                loops.append(np.array(path[at[vertex] :]))
+                for left in path[at[vertex] + 1 :]:
+                    del at[left]
+                del path[at[vertex] + 1 :]
+            else:
+                at[vertex] = len(path)
+                path.append(vertex)
+    return loops
 
 
 def _plausible(mesh: TriangleMesh, points: Float[np.ndarray, "points 3"]) -> bool:
