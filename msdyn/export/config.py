@@ -21,8 +21,9 @@ FORMATS: tuple[str, ...] = get_args(Format)
 _PIXELS = Pattern(
     r"[-+.\d]+,[-+.\d]+(:[-+.\d]+,[-+.\d]+)*", "x,y or x,y:x,y in pixels", "X,Y:X,Y..."
 )
+_NUMBER = r"[-+]?(\d+\.?\d*|\.\d+)"
 _DIRECTION = Pattern(
-    r"auto|camera|[-+.\de]+,[-+.\de]+,[-+.\de]+", "auto, camera or x,y,z", "auto|camera|X,Y,Z"
+    rf"auto|camera|{_NUMBER},{_NUMBER},{_NUMBER}", "auto, camera or x,y,z", "auto|camera|X,Y,Z"
 )
 
 
@@ -88,9 +89,14 @@ class ExportConfig(Options):
     baked: bool = False
     """glb, usdc: store Gaussians that bend more than that at each time, instead of moving them
     with their finest part."""
+    clean: bool = False
+    """points: merge points in voxels, remove statistical outliers and write normals, by open3d."""
+    voxel: Annotated[float | None, Range(above=0)] = None
+    """points: with --clean, the side of a voxel in units of the world; by default the size of a
+    pixel at the median depth."""
     units_per_metre: Annotated[float | None, Range(above=0)] = None
-    """mjcf, urdf: units of the world in a metre; 1 by default, with a warning where the world is not
-    metric."""
+    """mjcf, urdf: units of the world in a metre; 1 by default, with a warning where the world is
+    not metric."""
     up: Annotated[str, _DIRECTION] = "auto"
     """mjcf, urdf: the direction up: auto (the normal of the ground if there is one, else camera),
     camera (that of the images on average), or x,y,z in the world."""
@@ -117,5 +123,10 @@ class ExportConfig(Options):
             raise OptionError("fps", "expected none: lerobot keeps the rate of the dataset")
         if self.baked and self.format not in ("glb", "usdc"):
             raise OptionError("baked", "expected with --format glb or usdc only")
+        if self.voxel is not None and not self.clean:
+            raise OptionError("voxel", "expected with --clean only")
+        if self.up not in ("auto", "camera"):
+            if not any(float(value) for value in self.up.split(",")):
+                raise OptionError("up", f"expected a direction, got {self.up}")
         if self.append and self.format != "lerobot":
             raise OptionError("append", "expected with --format lerobot only")

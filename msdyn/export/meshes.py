@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from msdyn.errors import MissingExtraError
@@ -30,6 +31,12 @@ _OPAQUE = 0.1
 """Least opacity of a Gaussian of the surface."""
 _COVERED = 0.7
 """Least accumulated opacity of a pixel of the surface."""
+_SILHOUETTE = 0.1
+"""Least accumulated opacity within the silhouette; what is outside of it is empty space."""
+_NEIGHBOURS = 12
+"""Neighbours by whose distance a Gaussian is an outlier."""
+_SPECK = 0.1
+"""Least number of points of a voxel, relative to the median."""
 _STEEP = 0.25
 """Least cosine between normal and line of sight."""
 
@@ -53,12 +60,39 @@ class BodyMesh:
 
 @dataclass(frozen=True)
 class _Views:
-    """Depth of one body alone, per view, with the motion of the body."""
+    """Depth of one body alone, in the canonical frame, per view.
+
+    Attributes:
+        cameras: one per view, as the moving body has them: `cam_from_canonical`.
+        depths: z-depth, scene units.
+        covered: pixels of the silhouette.
+        trusted: pixels of the surface, seen from outside.
+        points, normals: of the trusted pixels, in their order.
+    """
 
     cameras: Cameras
     depths: Float[np.ndarray, "views height width"]
     covered: Bool[np.ndarray, "views height width"]
-    motion: Rigid[np.ndarray]
+    trusted: Bool[np.ndarray, "views height width"]
+    points: Float[np.ndarray, "points 3"]
+    normals: Float[np.ndarray, "points 3"]
+
+    def from_outside(self, voxel: float) -> _Views:
+        """Return the views without pixels that see the surface from its inner side, and specks.
+
+        Where a side has few Gaussians, or none, a camera sees the opposite one through it. Most
+        points of a voxel are taken to be seen from outside. Specks are in voxels with few points.
+        """
+        cells = np.floor(self.points / voxel).astype(np.int64)
+        _, cell, counts = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
+        cell = cell.ravel()
+        sums = np.zeros((len(counts), 3))
+        np.add.at(sums, cell, self.normals)
+        kept = np.einsum("nd,nd->n", sums[cell], self.normals) > 0
+        kept &= counts[cell] >= _SPECK * np.median(counts[cell])
+        trusted = self.trusted.copy()
+        trusted[trusted] = kept
+        return replace(self, trusted=trusted, points=self.points[kept], normals=self.normals[kept])
 
     def hidden(
         self, points: Float[np.ndarray, "points 3"], slack: float
@@ -70,14 +104,13 @@ class _Views:
         hidden = np.ones(len(points), bool)
         height, width = self.depths.shape[1:]
         for view in range(len(self.depths)):
-            seen = transform_points(
-                self.cameras.cam_from_world[view], self.motion[view].apply(points)
-            )
+            seen = transform_points(self.cameras.cam_from_world[view], points)
             with np.errstate(divide="ignore", invalid="ignore"):
                 pixel = np.floor(project(self.cameras.intrinsics[view], seen))
             inside = (seen[:, 2] > 0) & np.all((pixel >= 0) & (pixel < [width, height]), axis=1)
             x, y = np.where(inside[:, None], pixel, 0).astype(int).T
-            free = ~self.covered[view, y, x] | (seen[:, 2] < self.depths[view, y, x] - slack)
+            before = self.trusted[view, y, x] & (seen[:, 2] < self.depths[view, y, x] - slack)
+            free = ~self.covered[view, y, x] | before
             hidden &= ~(inside & free)
         return hidden
 
@@ -93,9 +126,9 @@ def body_mesh(
 ) -> BodyMesh:
     """Return a closed mesh of a rigid body.
 
-    The surface is the depth of the body's Gaussians alone, rendered in the clip's cameras and moved
-    to the canonical frame. The side that no camera saw is closed by the convex hull of what was
-    seen, less the space that was seen to be empty.
+    The surface is the depth of the body's canonical Gaussians alone, rendered in the clip's cameras
+    as the moving body has them. The side that no camera saw is closed by the convex hull of what
+    was seen, less the space that was seen to be empty.
 
     Args:
         sequence: the fit.
@@ -109,21 +142,26 @@ def body_mesh(
     """
     opaque = sequence.moving.opacities[torch.from_numpy(index)].cpu().numpy() > _OPAQUE
     index = index[opaque] if opaque.sum() >= 4 else index
+    index = index[_crowded(sequence.moving.means[torch.from_numpy(index)].double().cpu().numpy())]
     chosen = np.unique(np.linspace(0, len(frames) - 1, _VIEWS).round().astype(int))
     times = frames[chosen]
-    views, points, normals = _observed(sequence, index, times, motion[chosen])
+    views = _observed(sequence, index, times, motion[chosen])
     centres = sequence.moving.means[torch.from_numpy(index)].double().cpu().numpy()
     colour = sequence.canonical().colours(torch.zeros(1, 3, device=sequence.device))
     colour = colour.reshape(-1, colour.shape[-2], 3)[0, len(sequence.static) :][index]
     mean_colour = colour.mean(0).clamp(0, 1).cpu().double().numpy()
     footprint = np.median(views.depths[views.covered]) if views.covered.any() else 0.0
     footprint /= float(sequence.cameras.intrinsics[:, 0, 0].mean())
-    if len(points) < 50:
-        spacing = max(float(np.ptp(centres, axis=0).max(initial=0)) / 50, 1e-9)
+    if len(views.points) < 50:
+        scales = sequence.moving.scales[torch.from_numpy(index)].detach().cpu().numpy()
+        spacing = max(float(np.ptp(centres, axis=0).max(initial=0)) / 50,
+                      2 * float(np.median(scales.max(1))))  # fmt: skip
         mesh, method = solid_mesh(centres, np.zeros_like(centres), spacing, method="hull")
         return BodyMesh(mesh, method, 0.0, mean_colour)
-    size = float(np.ptp(points, axis=0).max())
+    size = float(np.ptp(views.points, axis=0).max())
     spacing = max(float(footprint), size / 100)
+    views = views.from_outside(2 * spacing)
+    points, normals = views.points, views.normals
     method = "poisson"
     try:
         import_open3d("sim")
@@ -149,34 +187,40 @@ def _observed(
     index: Int[np.ndarray, " own"],
     frames: Float[np.ndarray, " times"],
     motion: Rigid[np.ndarray],
-) -> tuple[_Views, Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"]]:
-    """Return the views of a body, and its points and normals in the canonical frame."""
-    cameras = sequence.cameras.interpolated(frames)
+) -> _Views:
+    """Return the views of a body."""
+    clip = sequence.cameras.interpolated(frames)
+    cameras = Cameras(clip.intrinsics, clip.cam_from_world @ motion.matrix, clip.width, clip.height)
     own = torch.from_numpy(index).to(sequence.device) + len(sequence.static)
-    depths, covered, points, normals = [], [], [], []
-    for row, frame in enumerate(frames):
-        posed = sequence.posed(torch.tensor([frame], dtype=torch.float32, device=sequence.device))
-        image = draw(_some(posed, own), cameras[row].tensors(sequence.device))
+    body = _some(sequence.canonical(), own, sequence.moving.opacities)
+    depths, covered, trusted, points, normals = [], [], [], [], []
+    for camera in cameras:
+        image = draw(body, camera.tensors(sequence.device))
         assert image.depth is not None
         alpha = image.alpha[0].cpu().double().numpy()
         depth = image.depth[0].cpu().double().numpy() / alpha.clip(1e-3)
-        cover = alpha > _COVERED
-        here, facing = _oriented(depth, cover, cameras[row])
-        back = motion[row].inverse()
-        points.append(back.apply(here))
-        normals.append(facing @ back.rotation.T)
+        here, facing, kept = _oriented(depth, alpha > _COVERED, camera)
+        points.append(here)
+        normals.append(facing)
         depths.append(depth)
-        covered.append(alpha > 0.1)
-    views = _Views(cameras, np.stack(depths), np.stack(covered), motion)
-    return views, np.concatenate(points), np.concatenate(normals)
+        covered.append(alpha > _SILHOUETTE)
+        trusted.append(kept)
+    return _Views(
+        cameras, np.stack(depths), np.stack(covered), np.stack(trusted),
+        np.concatenate(points), np.concatenate(normals),
+    )  # fmt: skip
 
 
 def _oriented(
     depth: Float[np.ndarray, "height width"],
     covered: Bool[np.ndarray, "height width"],
     camera: Cameras,
-) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"]]:
-    """Return points and normals, towards the camera, of pixels within the covered area.
+) -> tuple[
+    Float[np.ndarray, "points 3"],
+    Float[np.ndarray, "points 3"],
+    Bool[np.ndarray, "height width"],
+]:
+    """Return points and normals, towards the camera, and the pixels that have them.
 
     Normals are from differences over two pixels. Pixels at the edge of the area, at steps of the
     depth and of surfaces seen at a grazing angle are left out.
@@ -197,20 +241,30 @@ def _oriented(
     cosine = np.einsum("hwd,hwd->hw", normal, sight)
     normal = np.where(cosine[..., None] < 0, -normal, normal)
     kept = inner & (np.abs(cosine) > _STEEP)
-    return points[kept], normal[kept]
+    return points[kept], normal[kept], kept
 
 
-def _some(posed: PosedGaussians, own: Int[Tensor, " own"]) -> PosedGaussians:
-    """Return some moving Gaussians at one time, without view-dependent colours."""
+def _some(
+    posed: PosedGaussians, own: Int[Tensor, " own"], opacities: Float[Tensor, " moving"]
+) -> PosedGaussians:
+    """Return some moving Gaussians, without view-dependent colours and life spans."""
     return PosedGaussians(
         posed.means[:, own],
         posed.quats_wxyz[:, own],
         posed.scales[own],
-        posed.opacities[:, own],
+        opacities[None, own - posed.num_static],
         posed.harmonics[own, :1],
         posed.rotations[:, own - posed.num_static],
         posed.labels[own],
     )
+
+
+def _crowded(points: Float[np.ndarray, "points 3"]) -> Bool[np.ndarray, " points"]:
+    """Return which points are no statistical outliers: near to their neighbours as others are."""
+    if len(points) < 50:
+        return np.ones(len(points), bool)
+    distance = KDTree(points).query(points, k=_NEIGHBOURS + 1)[0][:, 1:].mean(1)
+    return distance < distance.mean() + 2 * distance.std()
 
 
 def _thinned(
@@ -224,8 +278,6 @@ def _thinned(
 def _observed_share(
     mesh: TriangleMesh, points: Float[np.ndarray, "points 3"], spacing: float
 ) -> float:
-    from scipy.spatial import KDTree
-
     a, b, c = (mesh.vertices[mesh.faces[:, k]] for k in range(3))
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
     near = KDTree(points).query((a + b + c) / 3)[0] < 3 * spacing

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Real, UInt8
 
-from msdyn.errors import MissingExtraError
 from msdyn.export.manifest import manifest
-from msdyn.geometry import world_points_from_depth
+from msdyn.geometry import Cameras, depth_in_camera, world_points_from_depth
+from msdyn.geometry.meshes import import_open3d
 from msdyn.io import write_points_ply
 from msdyn.progress import track
 from msdyn.render import render_image
@@ -51,6 +50,9 @@ def export_points(
     out: Path,
     times: Real[np.ndarray, " times"],
     what: PartSelection | None = None,
+    *,
+    clean: bool = False,
+    voxel: float | None = None,
 ) -> list[Path]:
     """Write one PLY of points per time and `manifest.json`; by open3d where it is installed.
 
@@ -59,15 +61,29 @@ def export_points(
         out: folder.
         times: normalised.
         what: the part of the sequence to export; everything by default.
+        clean: merge the points in voxels, remove statistical outliers and write normals, towards
+            the camera; needs open3d.
+        voxel: side of a voxel, scene units; by default the size of a pixel at the median depth.
+
+    Raises:
+        MissingExtraError: `clean` without open3d.
     """
+    if clean:
+        import_open3d()
     (out / "manifest.json").unlink(missing_ok=True)
     paths, counts = [], []
     for number, time in enumerate(track(times, "export points", unit="file")):
         points, colours = surface_points(sequence, float(time), what)
         path = frame_path(out, number, ".ply")
-        _write(path, points, colours)
+        if clean:
+            cloud = _cleaned(points, colours, sequence.camera_at(float(time)), voxel)
+            with atomic_path(path) as temporary:
+                import_open3d().io.write_point_cloud(str(temporary), cloud)
+            counts.append(len(cloud.points))
+        else:
+            _write(path, points, colours)
+            counts.append(len(points))
         paths.append(path)
-        counts.append(len(points))
     content = manifest(sequence, times, paths, "points") | {"points": counts}
     write_json(out / "manifest.json", content)
     return [*paths, out / "manifest.json"]
@@ -79,7 +95,7 @@ def to_open3d(points: Real[np.ndarray, "points 3"], colours: UInt8[np.ndarray, "
     Raises:
         MissingExtraError: open3d is not installed.
     """
-    open3d = _open3d()
+    open3d = import_open3d()
     cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points.astype(np.float64)))
     cloud.colors = open3d.utility.Vector3dVector(colours / 255)
     return cloud
@@ -89,7 +105,7 @@ def _write(
     path: Path, points: Real[np.ndarray, "points 3"], colours: UInt8[np.ndarray, "points 3"]
 ) -> None:
     try:
-        open3d = _open3d()
+        open3d = import_open3d()
     except ImportError:
         write_points_ply(path, points, colours)
         return
@@ -97,8 +113,26 @@ def _write(
         open3d.io.write_point_cloud(str(temporary), to_open3d(points, colours))
 
 
-def _open3d() -> Any:
-    try:
-        return import_module("open3d")
-    except ImportError as error:
-        raise MissingExtraError('open3d is not installed: pip install "msdyn[open3d]"') from error
+def _cleaned(
+    points: Float64[np.ndarray, "points 3"],
+    colours: UInt8[np.ndarray, "points 3"],
+    camera: Cameras,
+    voxel: float | None,
+) -> Any:
+    """Return the points as a cloud of open3d: merged, without outliers, with normals.
+
+    An outlier is further from its 20 neighbours, on average, than the mean of all points plus two
+    standard deviations.
+    """
+    cloud = to_open3d(points, colours)
+    if voxel is None and len(points):
+        depth = np.median(depth_in_camera(camera.cam_from_world[0], points))
+        voxel = float(depth / camera.intrinsics[0, 0, 0])
+    if voxel:
+        cloud = cloud.voxel_down_sample(voxel)
+    if len(cloud.points) > 20:
+        cloud, _ = cloud.remove_statistical_outlier(20, 2.0)
+    if len(cloud.points) > 3:
+        cloud.estimate_normals()
+        cloud.orient_normals_towards_camera_location(camera.centres[0])
+    return cloud

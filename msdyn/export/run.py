@@ -215,7 +215,9 @@ _WRITERS: dict[str, Callable[[GaussianSequence, Path, Times, ExportConfig], list
         sequence, out, times, config.what, moving_px=config.moving_px
     ),
     "cameras": lambda sequence, out, times, _: export_cameras(sequence, out, times),
-    "points": lambda sequence, out, times, config: export_points(sequence, out, times, config.what),
+    "points": lambda sequence, out, times, config: export_points(
+        sequence, out, times, config.what, clean=config.clean, voxel=config.voxel
+    ),
     "html": lambda sequence, out, times, config: export_player(
         sequence, out, times, config.what, title=out.stem
     ),

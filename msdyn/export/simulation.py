@@ -114,7 +114,7 @@ def export_simulation(
         format: "mjcf" writes `scene.xml` with all objects, "urdf" a file per object.
 
     Raises:
-        InputError: no moving object is left to export, or an invalid direction.
+        InputError: no moving object is left to export.
         MissingExtraError: neither open3d nor trimesh with scikit-image is installed.
     """
     what, options = what or PartSelection(), options or SimulationOptions()
@@ -245,8 +245,6 @@ def _upwards(
     up = up / max(float(np.linalg.norm(up)), 1e-12)
     if text not in ("auto", "camera"):
         given = np.array([float(value) for value in text.split(",")])
-        if np.linalg.norm(given) < 1e-9:
-            raise InputError(f"--up: expected a direction, got {text}")
         return given / np.linalg.norm(given), None, "given"
     if text == "auto":
         opaque = sequence.static.opacities > 0.3

@@ -351,7 +351,7 @@ def _solve(
         return (model(*unpacked(x)).apply(samples[None]) - moved).reshape(-1)
 
     found = least_squares(
-        residual, np.zeros(6 + len(extra)), loss="soft_l1", f_scale=tolerance, max_nfev=200
+        residual, np.zeros(6 + len(extra)), loss="soft_l1", f_scale=tolerance, max_nfev=40
     )
     return unpacked(found.x)
 
@@ -372,7 +372,7 @@ def _about(
 
 
 def _beside(axis: Float[np.ndarray, " 3"]) -> Float64[np.ndarray, "2 3"]:
-    """Return two unit vectors that make a right-handed frame with an axis: first x second = axis."""
+    """Return two unit vectors that make a right-handed frame with a unit axis as the third."""
     least = np.eye(3)[np.abs(axis).argmin()]
     first = _unit(np.cross(least, axis))
     return np.stack([first, np.cross(axis, first)])

@@ -33,6 +33,9 @@ _PART_VERTICES = 64
 """Most vertices of a convex part; MuJoCo and PhysX advise against more."""
 _CELLS = 40
 """Cells of the voxel hull along the longest side."""
+_BLUR, _LEVEL = 0.7, 0.7
+"""Standard deviation, in voxels, by which the filled voxels are smoothed, and the level of the
+surface: half a voxel within the outermost ones, where their points are on average."""
 _DEPTHS = (5, 8)
 """Least and greatest depth of Poisson's octree."""
 
@@ -195,7 +198,7 @@ def solid_mesh(
 
 
 def hull_mesh(points: Float[np.ndarray, "points 3"], spacing: float) -> TriangleMesh:
-    """Return the convex hull; points that lie in a plane or on a line are thickened by `spacing`."""
+    """Return the convex hull; points in a plane or on a line are thickened by `spacing`."""
     try:
         hull = ConvexHull(points)
     except (QhullError, ValueError):
@@ -214,7 +217,7 @@ def hull_mesh(points: Float[np.ndarray, "points 3"], spacing: float) -> Triangle
 
 
 def convex_parts(
-    mesh: TriangleMesh, *, threshold: float = 0.05, most: int = 16
+    mesh: TriangleMesh, *, threshold: float = 0.1, most: int = 8
 ) -> list[TriangleMesh]:
     """Divide a closed mesh into convex parts, for collisions.
 
@@ -245,8 +248,9 @@ def convex_parts(
             max_convex_hull=most,
             max_ch_vertex=_PART_VERTICES,
             decimate=True,
-            resolution=1000,
-            mcts_iterations=60,
+            resolution=500,
+            mcts_iterations=40,
+            mcts_nodes=10,
         )
     hulls = [hull_mesh(np.asarray(vertices, float), 1e-6) for vertices, _ in parts]
     return [hull for hull in hulls if hull.volume > 1e-6 * abs(mesh.volume)]
@@ -303,51 +307,88 @@ def _voxels(
     from scipy import ndimage
 
     try:
-        trimesh: Any = import_module("trimesh")
-        ops: Any = import_module("trimesh.voxel.ops")
-        import_module("skimage.measure")
+        measure: Any = import_module("skimage.measure")
     except ImportError as error:
         raise MissingExtraError(
             'scikit-image is not installed: pip install "msdyn[sim]"'
         ) from error
     low, size = points.min(0), float(np.ptp(points, axis=0).max())
     pitch = max(size / _CELLS, spacing, 1e-12)
+    block = np.ones((3, 3, 3))
     for _ in range(6):
         index = np.floor((points - low) / pitch).astype(int) + 3
         grid = np.zeros(index.max(0) + 4, bool)
         grid[tuple(index.T)] = True
-        filled = ndimage.binary_fill_holes(ndimage.binary_dilation(grid, np.ones((3, 3, 3))))
-        solid = ndimage.binary_erosion(filled) | grid
-        mesh = ops.matrix_to_marching_cubes(ndimage.gaussian_filter(solid.astype(float), 0.6) > 0.5)
-        if len(mesh.faces) <= faces:
+        filled = ndimage.binary_fill_holes(ndimage.binary_dilation(grid, block))
+        solid = ndimage.binary_erosion(filled, block) | grid
+        field = ndimage.gaussian_filter(solid.astype(float), _BLUR)
+        if field.max() <= _LEVEL:
+            return None
+        vertices, triangles, _, _ = measure.marching_cubes(field, _LEVEL)
+        if len(triangles) <= faces:
             break
-        pitch *= max(1.1, np.sqrt(len(mesh.faces) / faces))
-    trimesh.smoothing.filter_taubin(mesh, iterations=8)
-    vertices = (np.asarray(mesh.vertices) - 2.5) * pitch + low
-    return _repaired(vertices, np.asarray(mesh.faces))
+        pitch *= max(1.1, np.sqrt(len(triangles) / faces))
+    # Voxel k has its centre at k, and the corner of the grid is three voxels before `low`.
+    return _repaired((vertices - 2.5) * pitch + low, triangles.astype(np.int64))
 
 
 def _repaired(
     vertices: Float[np.ndarray, "vertices 3"], faces: Int[np.ndarray, "faces 3"]
 ) -> TriangleMesh | None:
-    """Return the largest connected piece with outward faces, or None if it is not closed."""
+    """Return the largest connected piece, capped, with outward faces; None if it is not closed."""
     trimesh: Any = import_module("trimesh")
     mesh = trimesh.Trimesh(vertices, faces, process=True)
+    mesh.update_faces(mesh.nondegenerate_faces() & mesh.unique_faces())
     pieces = mesh.split(only_watertight=False)
     if len(pieces) == 0:
         return None
     mesh = max(pieces, key=lambda piece: float(piece.area))
-    if not mesh.is_watertight:
-        mesh.fill_holes()
-    if not mesh.is_watertight:
+    found = _capped(np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces).astype(np.int64))
+    if not found.closed:
+        mesh = trimesh.Trimesh(found.vertices, found.faces, process=False)
+        trimesh.repair.fix_normals(mesh)
+        found = TriangleMesh(found.vertices, np.asarray(mesh.faces).astype(np.int64))
+    if not found.closed:
         return None
-    trimesh.repair.fix_normals(mesh)
-    found = TriangleMesh(
-        np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces).astype(np.int64)
-    )
-    if found.volume < 0:
-        found = TriangleMesh(found.vertices, found.faces[:, ::-1])
-    return found
+    return found if found.volume > 0 else TriangleMesh(found.vertices, found.faces[:, ::-1])
+
+
+def _capped(
+    vertices: Float[np.ndarray, "vertices 3"], faces: Int[np.ndarray, "faces 3"]
+) -> TriangleMesh:
+    """Close every hole by triangles to the middle of its rim."""
+    edges = faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
+    known = set(map(tuple, edges.tolist()))
+    rim = np.array([edge for edge in edges.tolist() if (edge[1], edge[0]) not in known])
+    if len(rim) == 0:
+        return TriangleMesh(vertices, faces)
+    loops = _loops(rim)
+    hole = np.repeat(np.arange(len(loops)), [len(loop) for loop in loops])
+    rim = np.concatenate([np.column_stack([loop, np.roll(loop, -1)]) for loop in loops])
+    middles = np.stack([vertices[loop].mean(0) for loop in loops])
+    caps = np.column_stack([rim[:, ::-1], len(vertices) + hole])
+    return TriangleMesh(np.concatenate([vertices, middles]), np.concatenate([faces, caps]))
+
+
+def _loops(rim: Int[np.ndarray, "edges 2"]) -> list[Int[np.ndarray, " vertices"]]:
+    """Return directed edges as closed loops in which no vertex is twice; open ends are left out."""
+    following: dict[int, list[int]] = {}
+    for start, end in rim.tolist():
+        following.setdefault(start, []).append(end)
+    loops: list[np.ndarray] = []
+    for start in list(following):
+        path, at = [start], {start: 0}
+        while following.get(path[-1]):
+            vertex = following[path[-1]].pop()
+            if vertex in at:
+                loops.append(np.array(path[at[vertex] :]))
+                for left in path[at[vertex] + 1 :]:
+                    del at[left]
+                del path[at[vertex] + 1 :]
+            else:
+                at[vertex] = len(path)
+                path.append(vertex)
+    return loops
 
 
 def _plausible(mesh: TriangleMesh, points: Float[np.ndarray, "points 3"]) -> bool:

@@ -30,10 +30,12 @@ class Body:
 
     Attributes:
         index: [N] indices into the moving Gaussians of the sequence, increasing.
-        motion: [T] relative to the canonical frame, in the world of the sequence.
+        motion: [T] relative to the canonical frame, in the world of the sequence. Groups of
+            Gaussians that it does not explain within twice the tolerance belong to the body, but
+            have no part in it.
         moments: canonical mean and spread of its Gaussians, weighted by opacity.
-        error: root mean square distance, over the body and the times, of its groups of Gaussians
-            from where this one motion has them, scene units.
+        error: root mean square distance, by opacity and over the times, of its Gaussians from where
+            this one motion has them, scene units.
         parent: index of the body that carries it; None for the root.
         joint: with the parent; None for the root.
     """
@@ -118,7 +120,7 @@ def articulated_objects(
         members = [[_group(sequence, means, times, group)] for group in groups]
         clusters = _attached(_merged(members, tolerance))
         while True:
-            bodies = [_body(sequence, means, times, cluster) for cluster in clusters]
+            bodies = [_body(sequence, means, times, part, tolerance) for part in clusters]
             tree, numbers = _tree(sequence, bodies, tolerance)
             fixed = [k for k, body in enumerate(tree) if body.joint and body.joint.kind == "fixed"]
             if not fixed:
@@ -212,13 +214,29 @@ def _body(
     means: Float[Tensor, "times moving 3"],
     times: Float[Tensor, " times"],
     cluster: list[_Group],
+    tolerance: float,
 ) -> Body:
+    """Return the body of a cluster; its motion is that of the groups that one motion explains."""
+    kept = cluster
+    for _ in range(3):
+        _, distance = _common(kept)
+        usual = np.quantile(distance, _TIMES_EXPLAINED, axis=1)
+        heaviest = max(kept, key=lambda group: group.weight)
+        kept = [
+            group
+            for group, value in zip(kept, usual, strict=True)
+            if value <= 2 * tolerance or group is heaviest
+        ]
+    moving = np.sort(np.concatenate([group.index for group in kept]))
+    motion = _group(sequence, means, times, torch.from_numpy(moving).to(sequence.device)).motion
     index = np.sort(np.concatenate([group.index for group in cluster]))
     whole = _group(sequence, means, times, torch.from_numpy(index).to(sequence.device))
-    weight = np.array([group.weight for group in cluster])
-    squared = _common(cluster)[1] ** 2
-    error = float(np.sqrt((weight @ squared / weight.sum()).mean()))
-    return Body(index, whole.motion, whole.moments, error, None, None)
+    own = torch.from_numpy(index).to(means.device)
+    canonical = sequence.moving.means[own].double().cpu().numpy()
+    apart = motion.apply(canonical[None]) - means[:, own].cpu().numpy()
+    share = sequence.moving.opacities[own].double().cpu().numpy()
+    error = np.sqrt((apart**2).sum(2) @ share / share.sum())  # [T]
+    return Body(index, motion, whole.moments, float(np.sqrt((error**2).mean())), None, None)
 
 
 def _tree(

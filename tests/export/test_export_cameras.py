@@ -103,3 +103,34 @@ def test_without_open3d_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "open3d", None)
     with pytest.raises(ImportError, match=r'pip install "msdyn\[open3d\]"'):
         to_open3d(np.zeros((1, 3)), np.zeros((1, 3), np.uint8))
+
+
+def test_cleaned_points_are_fewer_and_have_normals(exact, tmp_path):
+    open3d = pytest.importorskip("open3d")
+    from msdyn.export import export_as
+
+    plain = export_as(exact, "points", tmp_path / "plain", time=0.0)
+    clean = export_as(exact, "points", tmp_path / "clean", time=0.0, clean=True, voxel=0.05)
+    before, after = (open3d.io.read_point_cloud(str(w.files[0])) for w in (plain, clean))
+    assert 100 < len(after.points) < len(before.points) / 2
+    assert not before.has_normals() and after.has_normals() and after.has_colors()
+    points, normals = np.asarray(after.points), np.asarray(after.normals)
+    centre = exact.cameras.centres[0]
+    assert np.all(np.einsum("nd,nd->n", normals, centre - points) > 0)  # towards the camera
+    # The table is horizontal: z is up in the synthetic world.
+    table = (np.abs(points[:, 2]) < 0.01) & (np.abs(points[:, 0]) < 1)
+    assert np.median(normals[table, 2]) > 0.99
+    content = json.loads((tmp_path / "clean" / "manifest.json").read_text())
+    assert content["points"] == [len(after.points)]
+    # Without --voxel, the voxels are as large as pixels.
+    pixels = export_as(exact, "points", tmp_path / "pixels", time=0.0, clean=True)
+    middle = open3d.io.read_point_cloud(str(pixels.files[0]))
+    assert 1.5 * len(after.points) < len(middle.points) < len(before.points)
+
+
+def test_cleaning_needs_open3d(exact, tmp_path, monkeypatch):
+    from msdyn.export import export_points
+
+    monkeypatch.setitem(__import__("sys").modules, "open3d", None)
+    with pytest.raises(ImportError, match=r'pip install "msdyn\[open3d\]"'):
+        export_points(exact, tmp_path, np.array([0.0]), clean=True)

@@ -17,6 +17,8 @@ EXPECTED = {
     "cameras": ["cameras_tum.txt", "colmap", "transforms.json"],
     "points": ["00000.ply", "00001.ply", "manifest.json"],
     "html": ["sequence.html"],
+    "mjcf": ["manifest.json", "meshes", "scene.xml"],
+    "urdf": ["manifest.json", "meshes", "object_1.urdf", "object_2.urdf"],
 }
 FILES = {"tracks": "tracks.npz", "html": "sequence.html"}
 

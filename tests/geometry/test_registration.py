@@ -78,3 +78,30 @@ def test_normals_of_a_sphere_point_towards_the_viewpoint():
         points = rng.normal(size=(few, 3))
         normals = sample_normals(points, np.array([0, 0, -9.0]))
         assert normals.shape == (few, 3) and np.isfinite(normals).all()
+
+
+def test_icp_of_open3d_finds_the_same_pose():
+    """An independent registration; it knows no colours, so the start is near and both overlap."""
+    open3d = pytest.importorskip("open3d")
+    rng = np.random.default_rng(5)
+    target, source = relief(rng, 6000, -0.1, 0.1), relief(rng, 3000, -0.08, 0.08)
+    motion = Rigid(
+        Rotation.from_rotvec([0.02, -0.03, 0.04]).as_matrix(), np.array([2, -3, 2]) / 1e3
+    )
+    moved = source.moved(motion)
+    ours = register_surfaces(moved, target, reach=0.02, resolution=RESOLUTION).rigid
+    clouds = []
+    for samples in (moved, target):
+        cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(samples.xyz))
+        cloud.normals = open3d.utility.Vector3dVector(samples.normals)
+        clouds.append(cloud)
+    kernel = open3d.pipelines.registration.TransformationEstimationPointToPlane()
+    theirs = open3d.pipelines.registration.registration_icp(
+        *clouds, 0.01, np.eye(4), kernel
+    ).transformation
+    for found in (ours.matrix, theirs):
+        error = Rigid.from_matrix(np.asarray(found)) @ motion
+        assert np.degrees(Rotation.from_matrix(error.rotation).magnitude()) < 0.3
+        assert np.linalg.norm(error.apply(np.zeros((1, 3)))) < 0.001
+    between = Rigid.from_matrix(np.asarray(theirs)).inverse() @ ours
+    assert np.degrees(Rotation.from_matrix(between.rotation).magnitude()) < 0.3
