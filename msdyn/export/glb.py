@@ -174,12 +174,14 @@ def _add_splats(scene: _Scene, parts: SplatParts) -> None:
     objects: dict[int, int] = {}
     for number, (part, splats) in enumerate(parts.parts):
         name = f"object_{part.label}"
-        if part.label not in objects:
-            objects[part.label] = scene.gltf.node(scene.world, name=name)
         pose = Rigid.from_matrix(part.world_from_part)
         keys = scene.keys(pose, splats)
         for shown, own in _by_life(splats, len(scene.seconds)):
-            parent = objects[part.label] if shown.all() else scene.switch(shown)
+            parent = scene.switch(shown)
+            if shown.all():
+                if part.label not in objects:
+                    objects[part.label] = scene.gltf.node(scene.world, name=name)
+                parent = objects[part.label]
             scene.add_part(parent, own, pose, keys, f"{name}_part_{number}")
     for label, rows in parts.baked.items():
         for row, splats in enumerate(rows):
