@@ -6,12 +6,13 @@ import subprocess
 
 import numpy as np
 import pytest
+import torch
 from evaluate.exact_fits import moving_points
 from export.moving_exports import bending, half_lives, with_harmonics
 
 from msdyn.errors import InputError
 from msdyn.export import export_glb
-from msdyn.geometry import Cameras, look_at
+from msdyn.geometry import Cameras, harmonics_basis, look_at
 from msdyn.io import Gltf
 from msdyn.render import render_image
 from msdyn.sequence import PartSelection
@@ -20,6 +21,7 @@ EXTENSION = "KHR_gaussian_splatting"
 VALIDATOR = "gltf-validator@2.0.0-dev.3.10"
 
 pytest.importorskip("pygltflib")
+from gaussian_colours import colours  # noqa: E402
 from read_glb import GlbFile  # noqa: E402
 from splats import compare, picture  # noqa: E402
 
@@ -170,6 +172,22 @@ def test_view_dependent_colours_turn_with_their_part(exact, tmp_path, degree):
     assert np.abs(expected - render_image(exact, camera, 1.0).rgb).max() > 0.1
 
 
+def test_coefficients_are_those_of_the_extensions_formulas(exact, tmp_path):
+    sequence = with_harmonics(exact, 3)
+    file = written(sequence, tmp_path, [0.0], PartSelection(objects="1"))
+    attributes = file.document.meshes[meshes(file)["static"].mesh].primitives[0].attributes
+    stored = [
+        file._values(getattr(attributes, f"{EXTENSION}:SH_DEGREE_{degree}_COEF_{order}"))
+        for degree in range(4) for order in range(2 * degree + 1)
+    ]  # fmt: skip
+    directions = np.random.default_rng(0).normal(size=(len(exact.static), 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    basis = harmonics_basis(3, torch.from_numpy(directions)).numpy()
+    expected = np.einsum("gk,gkc->gc", basis, sequence.static.harmonics.detach().numpy()) + 0.5
+    found = colours(np.stack(stored, axis=1), directions)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_lives_are_switched(exact, tmp_path):
     sequence = half_lives(exact)
     file = written(sequence, tmp_path)
@@ -215,7 +233,7 @@ def test_what_bends_can_be_baked(tmp_path, capsys):
         error = np.linalg.norm(shown[None] - expected[:, None], axis=-1).min(1)
         assert error[-1] < 1e-6
         # Half a pixel at a distance of 2 and a focal length of 60 px, and a fifth for keys.
-        assert 1e-4 < error.max() < 0.6 * 2 / 60
+        assert error.max() < 0.6 * 2 / 60
     for psnr, _, _ in compare(sequence, file.at, [0.0, 0.5, 1.0]):
         assert psnr > 35, psnr
 
