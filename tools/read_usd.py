@@ -48,11 +48,9 @@ class UsdFile:
             harmonics = np.array(
                 splats.GetRadianceSphericalHarmonicsCoefficientsAttr().Get(code), np.float64
             ).reshape(len(means), (degree + 1) ** 2, 3)
-            quats = np.array(
-                [[q.real, *q.imaginary] for q in splats.GetOrientationsAttr().Get(code)]
-            )
             rotation = _OPENCV_FROM_USD @ matrix[:3, :3]
-            own = Rotation.from_quat(np.roll(quats, -1, axis=1))
+            # As arrays, quaternions of OpenUSD are xyzw.
+            own = Rotation.from_quat(np.array(splats.GetOrientationsAttr().Get(code)))
             turned = Rotation.from_matrix(rotation) * own
             pieces.append(
                 Splats(

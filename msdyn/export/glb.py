@@ -106,24 +106,28 @@ class _Scene:
         self.meshes += 1
 
     def add_part(
-        self, parent: int, splats: Splats, world_from_part: Rigid[np.ndarray], name: str
+        self,
+        parent: int,
+        splats: Splats,
+        world_from_part: Rigid[np.ndarray],
+        keys: Int[np.ndarray, " keys"],
+        name: str,
     ) -> None:
-        """Add a node with Gaussians and its motion [T]."""
+        """Add a node with Gaussians and its motion [T], of which some times are kept."""
         translation, rotation = _translation_and_quats(world_from_part)
         node = self.gltf.node(
             parent, name=name, mesh=_mesh(self.gltf, splats), translation=translation[0].tolist(),
             rotation=rotation[0].tolist(),
         )  # fmt: skip
         self.meshes += 1
+        self.move(node, world_from_part, keys)
+
+    def keys(self, world_from_part: Rigid[np.ndarray], splats: Splats) -> Int[np.ndarray, " keys"]:
+        """Return the times of a motion [T] that must be kept for these Gaussians."""
         low, high = splats.means.min(0), splats.means.max(0)
         corners = np.stack(np.meshgrid(*zip(low, high, strict=True)), -1).reshape(-1, 3)
-        self.move(
-            node,
-            world_from_part,
-            _kept_keys(
-                world_from_part, self.seconds, corners, self.cameras, _KEY_SHARE * self.tolerance_px
-            ),
-        )
+        tolerance = _KEY_SHARE * self.tolerance_px
+        return _kept_keys(world_from_part, self.seconds, corners, self.cameras, tolerance)
 
     def move(
         self, node: int, world_from_node: Rigid[np.ndarray], keys: Int[np.ndarray, " keys"]
@@ -170,12 +174,15 @@ def _add_splats(scene: _Scene, parts: SplatParts) -> None:
     objects: dict[int, int] = {}
     for number, (part, splats) in enumerate(parts.parts):
         name = f"object_{part.label}"
-        if part.label not in objects:
-            objects[part.label] = scene.gltf.node(scene.world, name=name)
         pose = Rigid.from_matrix(part.world_from_part)
+        keys = scene.keys(pose, splats)
         for shown, own in _by_life(splats, len(scene.seconds)):
-            parent = objects[part.label] if shown.all() else scene.switch(shown)
-            scene.add_part(parent, own, pose, f"{name}_part_{number}")
+            parent = scene.switch(shown)
+            if shown.all():
+                if part.label not in objects:
+                    objects[part.label] = scene.gltf.node(scene.world, name=name)
+                parent = objects[part.label]
+            scene.add_part(parent, own, pose, keys, f"{name}_part_{number}")
     for label, rows in parts.baked.items():
         for row, splats in enumerate(rows):
             visible = splats.select(splats.opacities[0] > 0)
@@ -205,24 +212,17 @@ def _mesh(gltf: Gltf, splats: Splats) -> int:
     linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
     colours = np.concatenate([linear, opacities[:, None]], axis=1)
     columns = {
-        "ROTATION": splats.quats_wxyz[:, [1, 2, 3, 0]],
-        "SCALE": splats.scales,
-        "OPACITY": opacities,
+        "POSITION": splats.means,
+        f"{_EXTENSION}:ROTATION": splats.quats_wxyz[:, [1, 2, 3, 0]],
+        f"{_EXTENSION}:SCALE": splats.scales,
+        f"{_EXTENSION}:OPACITY": opacities,
     }
     for degree in range(int(splats.harmonics.shape[1] ** 0.5)):
         for order in range(2 * degree + 1):
-            name = f"SH_DEGREE_{degree}_COEF_{order}"
+            name = f"{_EXTENSION}:SH_DEGREE_{degree}_COEF_{order}"
             columns[name] = splats.harmonics[:, degree**2 + order]
-    attributes = {
-        "POSITION": gltf.accessor(splats.means.astype("<f4"), bounds=True, vertices=True),
-        "COLOR_0": gltf.accessor(
-            (colours * 255).round().astype("u1"), normalised=True, vertices=True
-        ),
-    }
-    attributes |= {
-        f"{_EXTENSION}:{name}": gltf.accessor(column.astype("<f4"), vertices=True)
-        for name, column in columns.items()
-    }
+    columns = {name: column.astype("<f4") for name, column in columns.items()}
+    attributes = gltf.vertices(columns | {"COLOR_0": (colours * 255).round().astype("u1")})
     extension = {
         "kernel": "ellipse",
         "colorSpace": "srgb_rec709_display",

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
 
 from msdyn.export.gaussians import rotated_harmonics
+from msdyn.geometry import Rigid, project, transform_points
 from msdyn.progress import track
 from msdyn.sequence import (
     Gaussians,
@@ -17,6 +18,7 @@ from msdyn.sequence import (
     PartSelection,
     PosedGaussians,
     RigidPart,
+    RigidParts,
     rigid_parts,
 )
 
@@ -64,7 +66,8 @@ class SplatParts:
         static: in the world; may be empty.
         parts: rigid parts, each with its Gaussians in its own axes.
         baked: by object, the Gaussians that bend, in the world at each time.
-        error_px: the largest `error_px` of a part.
+        error_px: the largest `error_px` of a part; where what bends is baked, the largest error of
+            any other moving Gaussian.
         mean_error_px: as for `RigidParts`; None where some Gaussians are baked.
         summary: the same in words.
     """
@@ -104,31 +107,32 @@ def splat_parts(
     opacities = sequence.moving.opacities_at(at).cpu().numpy()
     visible = opacities.max(0) > _FAINT
     moving = _splats(canonical, 0, slice(num_static, None), opacities)
+    error = np.zeros(len(visible))
+    if baked:
+        error = _worst_errors(sequence, times, found, moving, levels)
     parts, bent = [], {}
     for part in found.parts:
         own = part.index[visible[part.index]]
-        if not len(own):
-            continue
-        if baked and part.error_px.max() > tolerance_px:
-            bent.setdefault(part.label, []).append(own)
-            continue
-        splats = moving.select(own)
-        centred = (splats.means - part.centre).astype(np.float32)
-        parts.append((part, replace(splats, means=centred)))
+        bends = error[own] > tolerance_px
+        if bends.any():
+            bent.setdefault(part.label, []).append(own[bends])
+        if not bends.all():
+            splats = moving.select(own[~bends])
+            centred = (splats.means - part.centre).astype(np.float32)
+            parts.append((part, replace(splats, means=centred)))
     chosen = {label: np.sort(np.concatenate(rows)) for label, rows in bent.items()}
-    error = max((float(part.error_px.max()) for part, _ in parts), default=0.0)
-    count = sum(map(len, chosen.values()))
+    largest = float(error[error <= tolerance_px].max(initial=0.0)) if baked else found.error_px
     summary = str(found)
     if baked:
         summary = (
-            f"{len(parts)} rigid parts, 95 % of each at most {error:.2f} px off; {count} Gaussians "
-            f"that bend more are stored at each time"
+            f"{len(parts)} rigid parts, moving Gaussians at most {largest:.2f} px off; "
+            f"{sum(map(len, chosen.values()))} that bend more are stored at each time"
         )
     return SplatParts(
         _static(sequence.static, at, what.background == "on"),
         tuple(parts),
         _baked(sequence, times, chosen, levels),
-        error,
+        largest,
         None if baked else found.mean_error_px,
         summary,
     )
@@ -156,6 +160,35 @@ def _splats(
         opacities,
         posed.harmonics[own].cpu().numpy(),
     )
+
+
+def _worst_errors(
+    sequence: GaussianSequence,
+    times: Real[np.ndarray, " times"],
+    found: RigidParts,
+    canonical: Splats,
+    levels: int | None,
+) -> Float[np.ndarray, " moving"]:
+    """Return how far moving Gaussians are drawn from their place by their part, at worst, in px.
+
+    Times at which a Gaussian is not visible, or not before the clip's camera, do not count.
+    """
+    worst = np.zeros(len(canonical))
+    for row, time in enumerate(track(times, "comparing parts", unit="time")):
+        posed, camera = sequence.at(float(time), levels=levels), sequence.camera_at(float(time))
+        true = posed.means[0, len(sequence.static) :].double().cpu().numpy()
+        found_means = true.copy()
+        for part in found.parts:
+            pose = Rigid.from_matrix(part.world_from_part[row])
+            found_means[part.index] = pose.apply(canonical.means[part.index] - part.centre)
+        in_camera = transform_points(camera.cam_from_world[0], np.stack([true, found_means]))
+        opacities = canonical.opacities[row if len(canonical.opacities) > 1 else 0]
+        counts = (opacities > _FAINT) & (in_camera[0, :, 2] > 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            pixels = project(camera.intrinsics[0], in_camera)
+        error = np.linalg.norm(pixels[1] - pixels[0], axis=-1)
+        worst = np.maximum(worst, np.where(counts, error, 0.0))
+    return worst
 
 
 def _baked(

@@ -79,7 +79,7 @@ def export_usd(
             "axes": "below /World: the world of the input cameras, OpenCV's axes (x right, y down, "
             "z forward)",
             "world_units": sequence.world_units,
-            "colours": "display-referred sRGB (BT.709 primaries)",
+            "colours": "display-referred sRGB (BT.709 primaries), harmonics too",
             "duration": duration,
             "tolerance_px": tolerance_px,
             "error_px": parts.error_px,
@@ -173,6 +173,8 @@ class _Stage:
         root = usd.UsdGeom.Xform.Define(stage, "/World")
         root.AddOrientOp().Set(usd.Gf.Quatf(0.0, 1.0, 0.0, 0.0))
         stage.SetDefaultPrim(root.GetPrim())
+        colours = usd.Usd.ColorSpaceAPI.Apply(root.GetPrim())
+        colours.CreateColorSpaceNameAttr().Set(usd.Gf.ColorSpaceNames.SRGBRec709)
         stage.GetRootLayer().customLayerData = data
 
     def add_xform(self, path: str, pose: Rigid[np.ndarray]) -> None:

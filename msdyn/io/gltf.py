@@ -21,7 +21,7 @@ from msdyn.writing import atomic_path
 
 __all__ = ["Gltf"]
 
-_COMPONENTS = {"<f4": 5126, "<u2": 5123, "|u1": 5121}
+_COMPONENTS = {"<f4": 5126, "|u1": 5121}
 _KINDS = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
 _POINTS, _ARRAY_BUFFER = 0, 34962
 _LARGEST = 2**32 - 1
@@ -45,55 +45,67 @@ class Gltf:
             self._document["asset"]["extras"] = extras
         if extensions:
             self._document["extensionsUsed"] = list(extensions)
-        self._binary = bytearray()
+        self._binary, self._vertices = bytearray(), bytearray()
+        self._stride, self._vertex_view = 0, -1
         self._accessors: dict[tuple, int] = {}
         self._samplers: dict[tuple, int] = {}
 
-    def accessor(
-        self,
-        values: Shaped[np.ndarray, "count ..."],
-        *,
-        bounds: bool = False,
-        normalised: bool = False,
-        vertices: bool = False,
-    ) -> int:
+    def accessor(self, values: Shaped[np.ndarray, "count ..."], *, bounds: bool = False) -> int:
         """Add numbers, or return the accessor that has the same ones.
 
         Args:
-            values: [N] or [N, 2..4]; float32, or uint8 and uint16 whose rows fill whole words.
-            bounds: store the least and largest values (required of positions and key times).
-            normalised: integers are fractions of their largest value.
-            vertices: the values are an attribute of a mesh.
+            values: [N] or [N, 2..4] float32.
+            bounds: store the least and largest values (required of key times).
 
         Raises:
             InputError: no values, or one is not finite.
         """
         values = np.ascontiguousarray(values)
-        if not len(values) or not np.isfinite(values).all():
-            raise InputError("glTF: expected finite numbers, got NaN, infinity or none")
-        flags = (bounds, normalised, vertices)
-        content = values.tobytes()
-        key = (values.dtype.str, values.shape, flags, hash(content))
-        found = self._accessors.get(key)
-        if found is not None and content == self._content(found):
-            return found
-        view = {"buffer": 0, "byteOffset": len(self._binary), "byteLength": len(content)}
-        if vertices:
-            view["target"] = _ARRAY_BUFFER
-        self._binary += content + bytes(-len(content) % 4)
-        accessor = {
-            "bufferView": self._add("bufferViews", view),
-            "componentType": _COMPONENTS[values.dtype.str],
-            "count": len(values),
-            "type": _KINDS[1 if values.ndim == 1 else values.shape[1]],
-        }
-        if normalised:
-            accessor["normalized"] = True
-        if bounds:
-            rows = values.reshape(len(values), -1)
-            accessor |= {"min": rows.min(0).tolist(), "max": rows.max(0).tolist()}
-        self._accessors[key] = self._add("accessors", accessor)
+        _check(values)
+        key = (values.dtype.str, values.shape, bounds, values.tobytes())
+        if key not in self._accessors:
+            view = {"buffer": 0, "byteOffset": len(self._binary), "byteLength": values.nbytes}
+            self._binary += values.tobytes() + bytes(-values.nbytes % 4)
+            self._accessors[key] = self._add(
+                "accessors", _accessor(self._add("bufferViews", view), 0, values, bounds=bounds)
+            )
         return self._accessors[key]
+
+    def vertices(self, columns: dict[str, Shaped[np.ndarray, "count ..."]]) -> dict[str, int]:
+        """Add the vertices of a mesh and return the accessors of their attributes.
+
+        All meshes share a buffer view, in which a vertex is one row.
+
+        Args:
+            columns: by attribute, the same ones at each call, `POSITION` among them: [N] or
+                [N, 2..4] float32, or uint8 that fills whole words, fractions of 255.
+
+        Raises:
+            InputError: no vertices, or a number that is not finite.
+        """
+        parts, offsets, width = [], {}, 0
+        for name, column in columns.items():
+            _check(column)
+            parts.append(np.ascontiguousarray(column).reshape(len(column), -1).view("u1"))
+            offsets[name] = width
+            width += parts[-1].shape[1]
+        if self._stride not in (0, width):
+            raise InputError(f"glTF: expected vertices of {self._stride} bytes, got {width}")
+        if not self._stride:
+            self._stride = width
+            view = {"buffer": 0, "byteOffset": 0, "byteStride": width, "target": _ARRAY_BUFFER}
+            self._vertex_view = self._add("bufferViews", view)
+        first = len(self._vertices)
+        self._vertices += np.concatenate(parts, axis=1).tobytes()
+        return {
+            name: self._add(
+                "accessors",
+                _accessor(
+                    self._vertex_view, first + offsets[name], column, bounds=name == "POSITION"
+                ),
+            )
+            for name, column in columns.items()
+        }
 
     def node(self, parent: int | None = None, **fields: Any) -> int:
         """Add a node, below another or at the top of the scene; `fields` as glTF names them."""
@@ -133,13 +145,18 @@ class Gltf:
         Raises:
             InputError: it is larger than a binary file of glTF can be.
         """
-        document = dict(self._document)
-        if self._binary:
-            document["buffers"] = [{"byteLength": len(self._binary)}]
+        document = json.loads(json.dumps(self._document))
+        if self._vertices:
+            document["bufferViews"][self._vertex_view]["byteLength"] = len(self._vertices)
+            for row, view in enumerate(document["bufferViews"]):
+                view["byteOffset"] += len(self._vertices) if row != self._vertex_view else 0
+        binary = self._vertices + self._binary
+        if binary:
+            document["buffers"] = [{"byteLength": len(binary)}]
         text = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
         chunks = [(b"JSON", text + b" " * (-len(text) % 4))]
-        if self._binary:
-            chunks.append((b"BIN\0", bytes(self._binary)))
+        if binary:
+            chunks.append((b"BIN\0", bytes(binary)))
         size = 12 + sum(8 + len(content) for _, content in chunks)
         if size > _LARGEST:
             raise InputError(f"{path}: expected less than 4 GiB, the limit of glTF, got {size} "
@@ -154,6 +171,25 @@ class Gltf:
         rows.append(entry)
         return len(rows) - 1
 
-    def _content(self, accessor: int) -> bytes:
-        view = self._document["bufferViews"][self._document["accessors"][accessor]["bufferView"]]
-        return bytes(self._binary[view["byteOffset"] : view["byteOffset"] + view["byteLength"]])
+
+def _accessor(
+    view: int, offset: int, values: Shaped[np.ndarray, "count ..."], *, bounds: bool
+) -> dict[str, Any]:
+    accessor: dict[str, Any] = {
+        "bufferView": view,
+        "byteOffset": offset,
+        "componentType": _COMPONENTS[values.dtype.str],
+        "count": len(values),
+        "type": _KINDS[1 if values.ndim == 1 else values.shape[1]],
+    }
+    if values.dtype.kind == "u":
+        accessor["normalized"] = True
+    if bounds:
+        rows = values.reshape(len(values), -1)
+        accessor |= {"min": rows.min(0).tolist(), "max": rows.max(0).tolist()}
+    return accessor
+
+
+def _check(values: Shaped[np.ndarray, "count ..."]) -> None:
+    if not len(values) or not np.isfinite(values).all():
+        raise InputError("glTF: expected finite numbers, got NaN, infinity or none")

@@ -11,6 +11,8 @@ from msdyn.export import FORMATS, export_as
 
 EXPECTED = {
     "ply": ["00000.ply", "00001.ply", "manifest.json"],
+    "glb": ["sequence.glb"],
+    "usdc": ["sequence.usda"],
     "tracks": ["tracks.npz"],
     "objects": ["object_1.txt", "object_2.txt", "objects.json"],
     "flow": ["flow_00000.flo", "flow_00000.npz", "manifest.json", "moving_00000.png"],
@@ -20,11 +22,18 @@ EXPECTED = {
     "mjcf": ["manifest.json", "meshes", "scene.xml"],
     "urdf": ["manifest.json", "meshes", "object_1.urdf", "object_2.urdf"],
 }
-FILES = {"tracks": "tracks.npz", "html": "sequence.html"}
+FILES = {
+    "glb": "sequence.glb",
+    "usdc": "sequence.usda",
+    "tracks": "tracks.npz",
+    "html": "sequence.html",
+}
 
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_every_format_prints_its_files(exact_file, tmp_path, capsys, name):
+    if name == "usdc":
+        pytest.importorskip("pxr")
     out = tmp_path / FILES.get(name, "out")
     options = ["--format", name, "--times", "0,1", "--out", str(out)]
     assert export.main([str(exact_file), *options]) == 0
@@ -54,6 +63,9 @@ def test_the_default_folder_is_in_the_scene_directory(fitted_plane_scene, tmp_pa
     "options, text",
     [
         (["--format", "tracks", "--out", "tracks.txt"], "expected a .npz file"),
+        (["--format", "glb", "--out", "a.gltf"], "expected a .glb file"),
+        (["--format", "usdc", "--tolerance-px", "-1"], "--tolerance-px: expected"),
+        (["--format", "ply", "--baked"], "--baked: expected with --format glb or usdc only"),
         (["--format", "objects", "--objects", "7"], "expected some of [1, 2]"),
         (["--format", "objects", "--objects", "one"], "expected numbers with commas"),
         (["--format", "objects", "--levels", "2"], "expected at most 1"),
