@@ -7,6 +7,7 @@ from msdyn.lazy import lazy_names
 if TYPE_CHECKING:
     from msdyn.export.cameras import export_cameras
     from msdyn.export.flow import export_flow
+    from msdyn.export.fourdgs import export_4dgs
     from msdyn.export.gaussians import export_ply
     from msdyn.export.objects import export_objects
     from msdyn.export.player import export_player
@@ -20,14 +21,17 @@ if TYPE_CHECKING:
         export_scene,
         export_sequence,
     )
+    from msdyn.export.spz import export_compressed_ply, export_spz
     from msdyn.export.tracks import export_tracks
 
 __all__ = [
     "FORMATS",
     "ExportConfig",
     "Exported",
+    "export_4dgs",
     "export_as",
     "export_cameras",
+    "export_compressed_ply",
     "export_flow",
     "export_objects",
     "export_player",
@@ -36,6 +40,7 @@ __all__ = [
     "export_rrd",
     "export_scene",
     "export_sequence",
+    "export_spz",
     "export_tracks",
     "surface_points",
     "to_open3d",
@@ -46,6 +51,7 @@ __getattr__ = lazy_names(
     {
         "cameras": ("export_cameras",),
         "flow": ("export_flow",),
+        "fourdgs": ("export_4dgs",),
         "gaussians": ("export_ply",),
         "objects": ("export_objects",),
         "player": ("export_player",),
@@ -63,6 +69,7 @@ __getattr__ = lazy_names(
             "export_scene",
             "export_sequence",
         ),
+        "spz": ("export_compressed_ply", "export_spz"),
         "tracks": ("export_tracks",),
     },
 )

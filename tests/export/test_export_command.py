@@ -11,6 +11,9 @@ from msdyn.export import FORMATS, export_as
 
 EXPECTED = {
     "ply": ["00000.ply", "00001.ply", "manifest.json"],
+    "4dgs": ["sequence.4dgs"],
+    "spz": ["00000.spz", "00001.spz", "manifest.json"],
+    "compressed-ply": ["00000.compressed.ply", "00001.compressed.ply", "manifest.json"],
     "tracks": ["tracks.npz"],
     "objects": ["object_1.txt", "object_2.txt", "objects.json"],
     "flow": ["flow_00000.flo", "flow_00000.npz", "manifest.json", "moving_00000.png"],
@@ -18,7 +21,7 @@ EXPECTED = {
     "points": ["00000.ply", "00001.ply", "manifest.json"],
     "html": ["sequence.html"],
 }
-FILES = {"tracks": "tracks.npz", "html": "sequence.html"}
+FILES = {"4dgs": "sequence.4dgs", "tracks": "tracks.npz", "html": "sequence.html"}
 
 
 @pytest.mark.parametrize("name", EXPECTED)
