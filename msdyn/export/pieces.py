@@ -26,8 +26,8 @@ from msdyn.sequence import (
     PartSelection,
     keep_objects,
     object_motions,
+    rigid_parts,
 )
-from msdyn.sequence.parts import rigid_parts
 
 __all__ = ["PARTS", "PathError", "Pieces", "moving_pieces", "static_pieces"]
 

@@ -25,9 +25,10 @@ from msdyn.sequence import (
     GaussianSequence,
     PartSelection,
     PosedGaussians,
+    RigidPart,
     object_poses,
+    rigid_parts,
 )
-from msdyn.sequence.parts import RigidPart, rigid_parts
 from msdyn.writing import atomic_path
 
 __all__ = ["export_rrd"]

@@ -8,6 +8,7 @@ import torch
 from evaluate.exact_fits import moving_points
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.transform import Rotation
+from sequence.test_parts import two_halves
 from splats import compare
 
 from msdyn.cli import export
@@ -78,6 +79,25 @@ def test_rigid_objects_are_their_tracks(sparse, tmp_path):
             centre = object_centres(sparse)[label]
             moved = turned @ centre + pose.translation
             np.testing.assert_allclose(moved, motion.apply(centre[None, None])[row, 0], atol=2e-3)
+
+
+def test_an_object_of_two_rigid_parts_has_two_tracks(tmp_path):
+    sequence, half = two_halves(400)
+    with torch.no_grad():  # one half shakes, so that no straight piece is its path
+        sequence.motion.patterns.translations[1][1, :, 0] = torch.tensor([0.0, 1, 0, 1, 0])
+    path = written(sequence, tmp_path)
+    scene = fourdgs.read(path)
+    assert scene.header.gaussian_count == 400  # none is divided
+    ids = scene.gaussians.object_id
+    assert set(ids) == {1, 257} and (ids % 256 == 1).all()
+    assert (ids == 1).sum() in (int((half == 0).sum()), int((half == 1).sum()))
+    names = [entry.label for entry in scene.objects.table.entries]
+    assert names == ["object 1, part 1", "object 1, part 2"]
+    for time in sequence.timeline.times:
+        found = read_4dgs.splats_at(path, float(time)).means
+        true = sequence.at(float(time)).means[0].detach().numpy()
+        nearest = np.linalg.norm(found[:, None] - true[None], axis=-1).min(1)
+        assert nearest.max() < 0.01  # where one part moves by 1
 
 
 def test_keys_are_left_out_where_interpolation_gives_them(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from evaluate.exact_fits import moving_points
+from sequence.test_parts import two_halves
 from splats import compare
 
 from msdyn.cli import export
@@ -88,6 +89,20 @@ def test_what_deforms_is_logged_at_every_time(tmp_path, read_rrd):
         found = read_rrd.splats_at(path, float(time)).means
         expected = sequence.at(float(time)).means[0].detach().numpy()
         np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_parts_of_an_object_move_in_it(tmp_path, read_rrd):
+    sequence, _ = two_halves()
+    path = tmp_path / "a.rrd"
+    export_rrd(sequence, path, sequence.timeline.times)
+    rows = read_rrd.rows_of(path)
+    for entity in ("/world/object_1/part_0", "/world/object_1/part_1"):
+        assert len(rows[entity, "GaussianSplats3D.centers"]) == 1
+        assert len(rows[entity, "Transform3D.translation"]) == len(sequence.timeline)
+    for time in sequence.timeline.times:
+        found = read_rrd.splats_at(path, float(time)).means
+        true = sequence.at(float(time)).means[0].detach().numpy()
+        assert np.linalg.norm(found[:, None] - true[None], axis=-1).min(1).max() < 1e-4
 
 
 def test_lives_change_opacities(succeeding, tmp_path, read_rrd):
