@@ -288,10 +288,10 @@ def test_losses():
 def test_export_formats():
     from msdyn.export import FORMATS
 
-    headings = re.findall(r"^## `(\w+)`", TEXTS["docs/formats.md"], re.MULTILINE)
+    headings = re.findall(r"^## `([\w-]+)`", TEXTS["docs/formats.md"], re.MULTILINE)
     assert headings == list(FORMATS)
     for document in ("README.md", "docs/formats.md"):
-        (choices,) = re.findall(r"--format (\w+(?:\|\w+)+)", TEXTS[document])
+        (choices,) = re.findall(r"--format ([\w-]+(?:\|[\w-]+)+)", TEXTS[document])
         assert choices.split("|") == list(FORMATS), document
 
 

@@ -13,8 +13,12 @@ from splats import Splats
 SH_C0 = 0.28209479177387814
 
 
-@lru_cache(maxsize=2)
 def scene_of(path: Path) -> fourdgs.Scene:
+    return _read(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=2)
+def _read(path: Path, _changed: int) -> fourdgs.Scene:
     return fourdgs.read(path)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -17,10 +17,17 @@ from msdyn.export.gaussians import rotated_harmonics
 SH_C0 = 0.28209479177387814
 
 
-@lru_cache(maxsize=2)
-def rows_of(path: Path) -> dict[tuple[str, str], list[tuple[float, Any]]]:
+Rows: TypeAlias = dict[tuple[str, str], list[tuple[float, Any]]]
+
+
+def rows_of(path: Path) -> Rows:
     """Return, by entity and component, times in seconds (-inf for ever) and what was logged."""
-    rows: dict[tuple[str, str], list[tuple[float, Any]]] = {}
+    return _read(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=2)
+def _read(path: Path, _changed: int) -> Rows:
+    rows: Rows = {}
     for chunk in RrdReader(path).stream():
         if not chunk.entity_path.startswith("/world"):
             continue

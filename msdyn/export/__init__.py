@@ -7,6 +7,7 @@ from msdyn.lazy import lazy_names
 if TYPE_CHECKING:
     from msdyn.export.cameras import export_cameras
     from msdyn.export.flow import export_flow
+    from msdyn.export.fourdgs import export_4dgs
     from msdyn.export.gaussians import export_ply
     from msdyn.export.glb import export_glb
     from msdyn.export.objects import export_objects
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         export_scene,
         export_sequence,
     )
+    from msdyn.export.spz import export_compressed_ply, export_spz
     from msdyn.export.tracks import export_tracks
     from msdyn.export.usd import export_usd
 
@@ -28,8 +30,10 @@ __all__ = [
     "FORMATS",
     "ExportConfig",
     "Exported",
+    "export_4dgs",
     "export_as",
     "export_cameras",
+    "export_compressed_ply",
     "export_flow",
     "export_glb",
     "export_objects",
@@ -39,6 +43,7 @@ __all__ = [
     "export_rrd",
     "export_scene",
     "export_sequence",
+    "export_spz",
     "export_tracks",
     "export_usd",
     "surface_points",
@@ -50,6 +55,7 @@ __getattr__ = lazy_names(
     {
         "cameras": ("export_cameras",),
         "flow": ("export_flow",),
+        "fourdgs": ("export_4dgs",),
         "gaussians": ("export_ply",),
         "glb": ("export_glb",),
         "objects": ("export_objects",),
@@ -68,6 +74,7 @@ __getattr__ = lazy_names(
             "export_scene",
             "export_sequence",
         ),
+        "spz": ("export_compressed_ply", "export_spz"),
         "tracks": ("export_tracks",),
         "usd": ("export_usd",),
     },

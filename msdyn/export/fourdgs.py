@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float64, Real
 
 from msdyn.errors import InputError, MissingExtraError
-from msdyn.export.pieces import Pieces, moving_pieces, static_pieces
+from msdyn.export.pieces import PARTS, Pieces, moving_pieces, static_pieces
 from msdyn.export.rigid_tracks import RigidTrack
 from msdyn.geometry import SH_C0, Cameras, focus_point, quats_wxyz_from_rotations
 from msdyn.progress import write_note
@@ -86,6 +86,7 @@ def export_4dgs(
             "visibility_profile": "box",
             "object_track_role": "authoritative",
             "clip_seconds": repr(length),
+            "object_of_id": f"object_id % {PARTS} is the object's index in the masks",
             "error": str(error),
         },
         provenance=_cameras(fourdgs, cameras, seconds, sequence.world_units),
@@ -132,18 +133,20 @@ def _objects(
     tracks: dict[int, RigidTrack],
     seconds: Float64[np.ndarray, " times"],
 ) -> Any:
-    """Return the table of objects and their tracks, from the canonical frame to each time."""
+    """Return the table of objects and rigid parts of them, and their tracks from rest."""
     centres = object_centres(sequence)
-    entries = [
-        fourdgs.ObjectTableEntry(label, f"object {label}", tuple(centres[label]))
-        for label in tracks
-    ]
+    divided = {number % PARTS for number in tracks if number >= PARTS}
+    entries = []
+    for number in tracks:
+        part, label = divmod(number, PARTS)
+        name = f"object {label}" + (f", part {part + 1}" if label in divided else "")
+        entries.append(fourdgs.ObjectTableEntry(number, name, tuple(centres[label])))
     records = []
-    for label, track in tracks.items():
+    for number, track in tracks.items():
         quats = quats_wxyz_from_rotations(torch.from_numpy(track.motion.rotation[track.rows]))
         records.append(
             fourdgs.ObjectTrack(
-                object_id=label,
+                object_id=number,
                 times=seconds[track.rows].tolist(),
                 rotations=quats[:, [1, 2, 3, 0]].tolist(),
                 translations=track.motion.translation[track.rows].tolist(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from msdyn.export.rigid_tracks import RigidTrack, rigid_track
 from msdyn.export.segments import Paths, Segments, straight_segments
 from msdyn.geometry import (
     Cameras,
+    Rigid,
     multiply_quats_wxyz,
     quats_wxyz_from_rotations,
     rotations_from_quats_wxyz,
@@ -25,19 +26,24 @@ from msdyn.sequence import (
     PartSelection,
     keep_objects,
     object_motions,
+    rigid_parts,
 )
 
-__all__ = ["PathError", "Pieces", "moving_pieces", "static_pieces"]
+__all__ = ["PARTS", "PathError", "Pieces", "moving_pieces", "static_pieces"]
+
+PARTS = 256
+"""Numbers of the tracks of one object differ by multiples of this; mask indices are smaller."""
 
 _FRAMES_AT_A_TIME = 8
 _FAINT = 0.5 / 255
 _NEAREST = 0.05
 """Gaussians nearer than this share of the median depth count as that far away."""
-_SHARE_OF_TRACKS = 0.2
+_SHARE_OF_TRACKS = 0.5
 """The share of the tolerance that keys left out of the objects' tracks may take."""
 _MOST_TURN = float(np.radians(20.0))
 """Rotation within a piece of view-dependent colours, which readers do not rotate with objects."""
 _POINTS = 64
+_BYTES_OF_A_KEY, _BYTES_OF_A_PIECE = 64, 14
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class Pieces:
     """Gaussians, each valid for a while.
 
     Attributes:
-        label: [N] 0 static, otherwise the mask index of the object.
+        label: [N] 0 static, otherwise the number of the track that moves it.
         begin, end: [N] seconds; infinite where they exist from the beginning or to the end.
         origin: [N, 3] position at second 0, in the canonical frame: before the object's motion.
         velocity: [N, 3] scene units per second.
@@ -135,7 +141,9 @@ def moving_pieces(
     what: PartSelection | None,
     tolerance_px: float,
 ) -> tuple[Pieces, dict[int, RigidTrack], PathError]:
-    """Return the moving Gaussians as pieces, the tracks of their objects, and the error.
+    """Return the moving Gaussians as pieces, the tracks that move them, and the error.
+
+    An object has one track or, where that needs less space, one for each of its rigid parts.
 
     Args:
         sequence: the fit.
@@ -143,6 +151,10 @@ def moving_pieces(
         seconds: the same in seconds.
         what: the part of the sequence.
         tolerance_px: how far a Gaussian may be from its true place, in the clip's cameras.
+
+    Returns:
+        The pieces, with the number of their track; by this number, which is the object's mask index
+        plus a multiple of `PARTS`, the tracks from the canonical frame; the error.
     """
     what = what or PartSelection()
     levels, chosen = what.num_levels(sequence), what.labels(sequence)
@@ -150,38 +162,123 @@ def moving_pieces(
     index = torch.nonzero(keep_objects(sequence.labels, chosen, background=False))[:, 0]
     posed = _posed(sequence, frames, index, levels)
     moving, labels = sequence.moving.select(index), sequence.labels[index].cpu().numpy()
-    pixels = _pixels(sequence.cameras.interpolated(frames), posed.means)
-    tracks = {}
-    means, quats = np.empty_like(posed.means), np.empty_like(posed.quats_wxyz)
-    for label, motion in object_motions(sequence, frames, levels=levels).items():
-        own = np.flatnonzero(labels == label)
-        if not len(own):
-            continue
-        points = moving.means.double().cpu().numpy()[own[:: max(len(own) // _POINTS, 1)]]
-        tracks[label] = rigid_track(
-            motion, seconds, points, pixels[:, own].max(1), _SHARE_OF_TRACKS * tolerance_px
-        )
-        found = tracks[label].motion
-        means[:, own] = np.einsum(
-            "tji,tnj->tni", found.rotation, posed.means[:, own] - found.translation[:, None]
-        )
-        back = quats_wxyz_from_rotations(torch.from_numpy(found.rotation.swapaxes(1, 2).copy()))
-        turned = multiply_quats_wxyz(back[:, None], torch.from_numpy(posed.quats_wxyz[:, own]))
-        quats[:, own] = turned.numpy()
+    means = moving.means.double().cpu().numpy()
     scales = moving.scales.double().cpu().numpy()
     paths = Paths(
-        seconds, means, quats, posed.opacities, pixels,
+        seconds, posed.means, posed.quats_wxyz, posed.opacities,
+        _pixels(sequence.cameras.interpolated(frames), posed.means),
         scales.max(1, initial=0.0) - scales.min(1, initial=np.inf),
     )  # fmt: skip
-    segments = straight_segments(
-        paths, tolerance_px, turning=posed.rotations_wxyz, most_turn=_MOST_TURN
+    found, tracks = [], {}
+    for label, groups in _groups(sequence, frames, levels, chosen, index, tolerance_px).items():
+        own = np.flatnonzero(labels == label)
+        ways = [_moved_by(way, label, own, means, paths, posed, tolerance_px) for way in groups]
+        best = min(ways, key=lambda way: way.size)
+        found.append(best)
+        tracks |= best.tracks
+    if not found:
+        none = straight_segments(paths, tolerance_px)
+        return _pieces(moving, none, labels, posed.rotations_wxyz), {}, PathError(0.0, 0.0)
+    segments = Segments(
+        *(np.concatenate([getattr(w.segments, f.name) for w in found]) for f in fields(Segments))
     )
-    segments = segments.select(segments.opacity > _FAINT)
+    numbers = np.zeros(len(labels), int)
+    for way in found:
+        for number, own in way.members.items():
+            numbers[own] = number
     return (
-        _pieces(moving, segments, labels, posed.rotations_wxyz),
+        _pieces(moving, segments, numbers, posed.rotations_wxyz),
         tracks,
-        _error(paths, segments),
+        PathError(
+            sum(way.total_px for way in found) / max(sum(way.weight for way in found), 1e-12),
+            max(way.most_px for way in found),
+        ),
     )
+
+
+def _groups(
+    sequence: GaussianSequence,
+    frames: Float[np.ndarray, " times"],
+    levels: int | None,
+    chosen: list[int] | None,
+    index: Int[Tensor, " moving"],
+    tolerance_px: float,
+) -> dict[int, list[list[tuple[Int[np.ndarray, " own"], Rigid[np.ndarray]]]]]:
+    """Return, by label, ways to divide the object into groups of Gaussians with a rigid motion."""
+    row = np.full(len(sequence.moving), -1)
+    row[index.cpu().numpy()] = np.arange(len(index))
+    wholes = object_motions(sequence, frames, levels=levels)
+    parts = rigid_parts(
+        sequence, frames, levels=levels, labels=chosen, tolerance_px=tolerance_px
+    ).parts
+    ways = {}
+    for label in sequence.objects if chosen is None else chosen:
+        own = row[torch.nonzero(sequence.labels == label)[:, 0].cpu().numpy()]
+        ways[label] = [[(own, wholes[label])]]
+        divided = []
+        for part in (part for part in parts if part.label == label):
+            moved = Rigid.from_matrix(part.world_from_part)
+            divided.append((row[part.index], moved @ Rigid(np.eye(3), -part.centre)))
+        if len(divided) > 1:
+            ways[label].append(divided)
+    return ways
+
+
+@dataclass(frozen=True)
+class _Way:
+    """An object moved by tracks and straight pieces; `members` by the number of the track."""
+
+    segments: Segments
+    tracks: dict[int, RigidTrack]
+    members: dict[int, Int[np.ndarray, " own"]]
+    total_px: float
+    weight: float
+    most_px: float
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes in a file."""
+        keys = sum(len(track.rows) for track in self.tracks.values())
+        return _BYTES_OF_A_KEY * keys + _BYTES_OF_A_PIECE * len(self.segments)
+
+
+def _moved_by(
+    groups: list[tuple[Int[np.ndarray, " own"], Rigid[np.ndarray]]],
+    label: int,
+    own: Int[np.ndarray, " own"],
+    canonical: Float64[np.ndarray, "moving 3"],
+    paths: Paths,
+    posed: _Posed,
+    tolerance_px: float,
+) -> _Way:
+    """Return an object's Gaussians as pieces in the frames of the groups that they belong to."""
+    means, quats = np.empty_like(paths.means[:, own]), np.empty_like(paths.quats_wxyz[:, own])
+    place = np.full(len(canonical), -1)
+    place[own] = np.arange(len(own))
+    tracks, members = {}, {}
+    for part, (group, motion) in enumerate(groups):
+        number = label + part * PARTS
+        members[number] = group
+        some = canonical[group[:: max(len(group) // _POINTS, 1)]]
+        pixels = paths.pixels[:, group].max(1)
+        share = _SHARE_OF_TRACKS * tolerance_px
+        tracks[number] = rigid_track(motion, paths.seconds, some, pixels, share)
+        found = tracks[number].motion
+        away = paths.means[:, group] - found.translation[:, None]
+        means[:, place[group]] = np.einsum("tji,tnj->tni", found.rotation, away)
+        back = quats_wxyz_from_rotations(torch.from_numpy(found.rotation.swapaxes(1, 2).copy()))
+        turned = multiply_quats_wxyz(back[:, None], torch.from_numpy(paths.quats_wxyz[:, group]))
+        quats[:, place[group]] = turned.numpy()
+    inside = Paths(
+        paths.seconds, means, quats, paths.opacities[:, own], paths.pixels[:, own],
+        paths.anisotropies[own],
+    )  # fmt: skip
+    turning = None if posed.rotations_wxyz is None else posed.rotations_wxyz[:, own]
+    segments = straight_segments(inside, tolerance_px, turning=turning, most_turn=_MOST_TURN)
+    segments = segments.select(segments.opacity > _FAINT)
+    total, weight, most = _error(inside, segments)
+    segments = replace(segments, owner=own[segments.owner])
+    return _Way(segments, tracks, members, total, weight, most)
 
 
 @dataclass(frozen=True)
@@ -257,7 +354,8 @@ def _pieces(
     )
 
 
-def _error(paths: Paths, segments: Segments) -> PathError:
+def _error(paths: Paths, segments: Segments) -> tuple[float, float, float]:
+    """Return the sum of the distances in pixels, by opacity, its weight, and the largest."""
     total, weight, most = 0.0, 0.0, 0.0
     for row, second in enumerate(paths.seconds):
         now = segments.select((segments.first <= row) & (row <= segments.last))
@@ -266,4 +364,4 @@ def _error(paths: Paths, segments: Segments) -> PathError:
         total += float(pixels @ now.opacity)
         weight += float(now.opacity.sum())
         most = max(most, float(pixels.max(initial=0.0)))
-    return PathError(total / max(weight, 1e-12), most)
+    return total, weight, most

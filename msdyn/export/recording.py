@@ -25,9 +25,10 @@ from msdyn.sequence import (
     GaussianSequence,
     PartSelection,
     PosedGaussians,
+    RigidPart,
     object_poses,
+    rigid_parts,
 )
-from msdyn.sequence.parts import RigidPart, rigid_parts
 from msdyn.writing import atomic_path
 
 __all__ = ["export_rrd"]
@@ -138,7 +139,7 @@ class _Splats:
     def log_once(self, frames: Float[np.ndarray, " times"], tolerance_px: float) -> None:
         """Log what does not change in its own frame."""
         canonical = self.sequence.canonical()
-        if self.what.background == "on":
+        if self.what.background == "on" and len(self.sequence.static):
             if self.has_splats:
                 self._log("world/static", canonical, canonical.labels == 0, static=True)
             else:
@@ -170,7 +171,8 @@ class _Splats:
                 points = _points(self.rr, posed, posed.labels == label, pose[row])
                 self.recording.log(f"world/object_{label}/points", points)
             return
-        if self.sequence.static.life_spans is not None and self.what.background == "on":
+        static = self.sequence.static
+        if static.life_spans is not None and self.what.background == "on" and len(static):
             self._log_colours("world/static", posed, posed.labels == 0)
         living = self.sequence.moving.life_spans is not None
         for label, pose in self.poses.items():

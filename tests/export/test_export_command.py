@@ -13,6 +13,9 @@ EXPECTED = {
     "ply": ["00000.ply", "00001.ply", "manifest.json"],
     "glb": ["sequence.glb"],
     "usdc": ["sequence.usda"],
+    "4dgs": ["sequence.4dgs"],
+    "spz": ["00000.spz", "00001.spz", "manifest.json"],
+    "compressed-ply": ["00000.compressed.ply", "00001.compressed.ply", "manifest.json"],
     "tracks": ["tracks.npz"],
     "objects": ["object_1.txt", "object_2.txt", "objects.json"],
     "flow": ["flow_00000.flo", "flow_00000.npz", "manifest.json", "moving_00000.png"],
@@ -25,15 +28,16 @@ EXPECTED = {
 FILES = {
     "glb": "sequence.glb",
     "usdc": "sequence.usda",
+    "4dgs": "sequence.4dgs",
     "tracks": "tracks.npz",
     "html": "sequence.html",
 }
+PACKAGES = {"usdc": "pxr", "4dgs": "fourdgs", "spz": "gsply", "compressed-ply": "gsply"}
 
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_every_format_prints_its_files(exact_file, tmp_path, capsys, name):
-    if name == "usdc":
-        pytest.importorskip("pxr")
+    pytest.importorskip(PACKAGES.get(name, "numpy"))
     out = tmp_path / FILES.get(name, "out")
     options = ["--format", name, "--times", "0,1", "--out", str(out)]
     assert export.main([str(exact_file), *options]) == 0
