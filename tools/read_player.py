@@ -88,6 +88,6 @@ def splats_at(path: Path, time: float) -> Splats:
         np.array(header["low"]) + header["step"] * means,
         quats,
         np.exp(smallest + ratio * arrays["scales"].T),
-        opacities / 255,
-        (arrays["colours"].T[:, None] / 255 - 0.5) / SH_C0,
+        header["opacity_step"] * opacities,
+        (header["colour_step"] * arrays["colours"].T[:, None] - 0.5) / SH_C0,
     )

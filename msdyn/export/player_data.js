@@ -41,7 +41,7 @@ function locate(time) {  // the stored times before and after, and the fraction 
 const WIDTH = 1024;  // px
 class Gaussians {
   constructor(arrays) {
-    const { fixed, moving, low, step } = header, total = fixed + moving;
+    const { fixed, moving, low, step, colour_step, opacity_step } = header, total = fixed + moving;
     this.arrays = arrays;
     this.firstRow = Math.ceil(fixed / WIDTH);
     this.rows = Math.max(this.firstRow + Math.ceil(moving / WIDTH), 1);
@@ -50,16 +50,16 @@ class Gaussians {
     this.positions = new Float32Array(size);
     this.quats = new Float32Array(size);
     this.scales = new Float32Array(size);
-    this.colours = new Uint8Array(size);
+    this.colours = new Float32Array(size);
     this.texels = new Uint32Array(total);
     const [smallest, ratio] = header.log_scale, unit = header.quat_step;
     for (let i = 0; i < total; i++) {
       const texel = i < fixed ? i : this.firstRow * WIDTH + i - fixed, at = 4 * texel;
       this.texels[i] = texel;
-      this.colours[at + 3] = arrays.alpha[i];
+      this.colours[at + 3] = opacity_step * arrays.alpha[i];
       for (let j = 0; j < 3; j++) {
         this.scales[at + j] = Math.exp(smallest + ratio * arrays.scales[j * total + i]);
-        this.colours[at + j] = arrays.colours[j * total + i];
+        this.colours[at + j] = colour_step * arrays.colours[j * total + i];
       }
       if (i >= fixed) continue;
       let rest = 1;
@@ -91,7 +91,8 @@ class Gaussians {
     }
     if (!this.fades) return;
     for (let g = 0, a = k * total, b = next * total; g < total; g++, a++, b++)
-      this.colours[4 * this.texels[g] + 3] = alpha[a] + fraction * (alpha[b] - alpha[a]) + 0.5;
+      this.colours[4 * this.texels[g] + 3] =
+        header.opacity_step * (alpha[a] + fraction * (alpha[b] - alpha[a]));
   }
 
   get fades() { return this.arrays.alpha.length > this.total; }

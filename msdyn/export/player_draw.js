@@ -93,16 +93,16 @@ function makeRenderer(gl, gaussians) {
   texture(0, "positions", gl.RGBA32F, rows, gl.RGBA, gl.FLOAT, positions);
   texture(1, "scales", gl.RGBA32F, rows, gl.RGBA, gl.FLOAT, scales);
   texture(2, "quats", gl.RGBA32F, rows, gl.RGBA, gl.FLOAT, quats);
-  texture(3, "colours", gl.RGBA8, rows, gl.RGBA, gl.UNSIGNED_BYTE, colours);
+  texture(3, "colours", gl.RGBA32F, rows, gl.RGBA, gl.FLOAT, colours);
   texture(4, "order", gl.R32UI, orderRows, gl.RED_INTEGER, gl.UNSIGNED_INT, order);
   gl.disable(gl.DEPTH_TEST);
   gl.enable(gl.BLEND);
   gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
 
-  function upload(unit, kind, data, from) {  // the rows of a texture from one on
+  function upload(unit, data, from) {  // the rows of a texture from one on
     if (from >= rows) return;
     gl.activeTexture(gl.TEXTURE0 + unit);
-    gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, from, WIDTH, rows - from, gl.RGBA, kind, data,
+    gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, from, WIDTH, rows - from, gl.RGBA, gl.FLOAT, data,
                      4 * from * WIDTH);
   }
 
@@ -123,7 +123,7 @@ function makeRenderer(gl, gaussians) {
     let nearest = Infinity, farthest = -Infinity, count = 0;
     for (let i = 0; i < total; i++) {
       const k = texels[i], at = 4 * k;
-      if (!colours[at + 3] || shown[labels[i]] === false) continue;
+      if (colours[at + 3] < 1 / 255 || shown[labels[i]] === false) continue;
       const p = positions[at], q = positions[at + 1], r = positions[at + 2];
       const z = cx * p + cy * q + cz * r + t[2];
       if (z < 0.01) continue;
@@ -148,9 +148,9 @@ function makeRenderer(gl, gaussians) {
 
   return {
     posed() {  // the Gaussians have another time
-      upload(0, gl.FLOAT, positions, firstRow);
-      upload(2, gl.FLOAT, quats, firstRow);
-      if (gaussians.fades) upload(3, gl.UNSIGNED_BYTE, colours, 0);
+      upload(0, positions, firstRow);
+      upload(2, quats, firstRow);
+      if (gaussians.fades) upload(3, colours, 0);
     },
     draw(camera, shown) {
       const { width, height } = gl.canvas;

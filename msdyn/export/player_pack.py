@@ -25,11 +25,13 @@ from msdyn.sequence import GaussianSequence, PartSelection
 __all__ = ["Packed", "pack_array", "packed_sequence"]
 
 _FAINT = 1 / 255
-_SCALE_STEP = 0.03
-"""Of natural logarithms: scales are at most 1.5 % off."""
-_QUAT_STEP = 1 / 400
-"""Of components of unit quaternions: orientations are at most about 0.3 degrees off."""
-_STEPS_IN_TOLERANCE = 4
+_SCALE_STEP = 0.02
+"""Of natural logarithms: scales are at most 1 % off."""
+_QUAT_STEP = 1 / 512
+"""Of components of unit quaternions: orientations are at most about 0.2 degrees off."""
+_COLOUR_STEP = 1 / 255
+_OPACITY_STEP = 1 / 255
+_STEPS_IN_TOLERANCE = 8
 _NEAR = 0.02
 """Share of the Gaussians that may be nearer to the clip's cameras than the step allows for."""
 _FINEST = 1 / 2**22
@@ -67,7 +69,7 @@ def packed_sequence(
         sequence: the fit.
         times: normalised.
         what: the part to store.
-        tolerance_px: four steps of the positions, in pixels of the clip's cameras.
+        tolerance_px: eight steps of the positions, in pixels of the clip's cameras.
     """
     taken = _taken(sequence, times, what)
     static = taken.num_static
@@ -81,7 +83,7 @@ def packed_sequence(
     grid = np.rint((means - low) / step).astype(np.int64)
     order = _order(grid[0], taken.labels, static)
     grid, quats, scales = grid[:, order], quats[:, order], scales[order]
-    alpha = np.rint(taken.opacities[:, order] * 255).astype(np.int64)
+    alpha = np.rint(taken.opacities[:, order] / _OPACITY_STEP).astype(np.int64)
     count, moving = len(order), len(order) - static
     small = np.rint(quats / _QUAT_STEP).astype(np.int64)
     arrays = {
@@ -90,7 +92,7 @@ def packed_sequence(
         "fixed_quats": small[0, :static, 1:].T,
         "moving_quats": small[:, static:].swapaxes(1, 2).reshape(len(times) * 4, moving),
         "scales": np.rint((np.log(scales) - smallest) / _SCALE_STEP).astype(np.int64).T,
-        "colours": np.rint(taken.colours[order] * 255).astype(np.int64).T,
+        "colours": np.rint(taken.colours[order] / _COLOUR_STEP).astype(np.int64).T,
         "labels": taken.labels[order][None],
         "alpha": alpha if (alpha != alpha[:1]).any() else alpha[:1],
     }
@@ -106,6 +108,8 @@ def packed_sequence(
         "low": low.tolist(),
         "step": step,
         "quat_step": _QUAT_STEP,
+        "colour_step": _COLOUR_STEP,
+        "opacity_step": _OPACITY_STEP,
         "log_scale": [smallest, _SCALE_STEP],
     }
     return Packed(rows, bytes(blob), header, np.unique(taken.labels).tolist())
@@ -174,7 +178,7 @@ def _taken(
         opacities.append(_array(posed.opacities[0]))
     opacity = np.stack(opacities)
     visible = opacity.max(0) > _FAINT
-    colours = (first.harmonics[:, 0] * SH_C0 + 0.5).clamp(0, 1)
+    colours = (first.harmonics[:, 0] * SH_C0 + 0.5).clamp_min(0)
     return _Taken(
         np.stack(means)[:, visible],
         np.stack(quats)[:, visible],
