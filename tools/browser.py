@@ -29,14 +29,16 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 class Browser:
     """One window. Use as a context; the process ends with it."""
 
-    def __init__(self, folder: Path, width: int = 800, height: int = 600) -> None:
+    def __init__(
+        self, folder: Path, width: int = 800, height: int = 600, *, webgl: str | None = None
+    ) -> None:
         program = next((path for name in NAMES if (path := shutil.which(name))), None)
         if program is None:
             pytest.skip("no Chromium here (Debian: apt-get install chromium)")
         self.folder, self.size = folder, (width, height)
         self.command = [
             program, "--headless=new", "--no-sandbox", "--disable-gpu-sandbox", "--no-first-run",
-            "--disable-dev-shm-usage", "--ignore-gpu-blocklist", *self._webgl(),
+            "--disable-dev-shm-usage", "--ignore-gpu-blocklist", *self._webgl(webgl),
             "--hide-scrollbars", "--disable-background-networking",
             "--disable-component-update", "--disable-sync", "--remote-debugging-port=0",
             f"--user-data-dir={folder / 'profile'}", f"--window-size={width},{height}",
@@ -46,9 +48,9 @@ class Browser:
         self.numbers = itertools.count(1)
 
     @staticmethod
-    def _webgl() -> tuple[str, ...]:
+    def _webgl(which: str | None) -> tuple[str, ...]:
         """Mesa's software WebGL where it is there; it takes many instances several times faster."""
-        if MESA.is_file():
+        if which == "mesa" or (which is None and MESA.is_file()):
             return "--use-gl=angle", "--use-angle=gl-egl"
         return "--use-angle=swiftshader", "--enable-unsafe-swiftshader"
 

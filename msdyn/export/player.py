@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
 import re
 from html import escape
 from importlib.resources import files
@@ -12,20 +13,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Real, Shaped
-from torch import Tensor
+from jaxtyping import Real
 
 from msdyn.errors import InputError
-from msdyn.geometry import SH_C0, focus_point
+from msdyn.export.player_pack import packed_sequence
+from msdyn.geometry import focus_point
 from msdyn.html import data_script, policy
-from msdyn.progress import track
+from msdyn.render import render_image
 from msdyn.sequence import GaussianSequence, PartSelection
 from msdyn.writing import atomic_path
 
 __all__ = ["export_player"]
 
-_FAINT = 1 / 255
-_KINDS = {"f4": "<f4", "u2": "<u2", "i2": "<i2", "u1": "u1", "i1": "i1"}
+_POSTER = 640
+"""Longer side of the picture that is shown while the page unpacks, px."""
+_SCRIPTS = ("player_data.js", "player_draw.js", "player.js")
 
 
 def export_player(
@@ -35,13 +37,13 @@ def export_player(
     what: PartSelection | None = None,
     *,
     title: str = "msdyn",
+    tolerance_px: float = 0.5,
 ) -> list[Path]:
     """Write a self-contained page that plays the sequence; return the file.
 
-    The page draws the Gaussians by WebGL, with msdyn's own conventions (blur, opacity cut). Moving
-    Gaussians are stored at the given times, positions quantised to 16 bits of their bounding box,
-    quaternions and opacities (where they change) to 8, and interpolated in between. Colours are
-    those of degree 0, without view dependence.
+    The page draws the Gaussians by WebGL, with msdyn's own conventions (blur, opacity cut). They
+    are stored in steps of whole numbers (`player_pack.py`), moving ones at the given times, and
+    interpolated in between. Colours are those of degree 0, without view dependence.
 
     Args:
         sequence: the fit.
@@ -49,22 +51,32 @@ def export_player(
         times: normalised, increasing.
         what: the part to store; everything by default.
         title: of the page.
+        tolerance_px: how finely positions are stored: see `packed_sequence`.
 
     Raises:
         InputError: times that do not increase.
     """
     if (np.diff(times) <= 0).any():
         raise InputError("html: expected increasing times, as --times 0:1:60")
-    parts = _parts(sequence, times, what or PartSelection())
-    header, blob = _header(sequence, times, parts)
-    page = files("msdyn.export").joinpath("player.html").read_text(encoding="utf-8")
-    script = page.partition("<script>")[2].partition("</script>")[0]
+    what = what or PartSelection()
+    packed = packed_sequence(sequence, times, what, tolerance_px=tolerance_px)
+    header = {
+        "arrays": packed.rows,
+        **packed.header,
+        "labels": packed.labels,
+        **_clip(sequence, times),
+    }
+    source = files("msdyn.export")
+    script = "".join(source.joinpath(name).read_text(encoding="utf-8") for name in _SCRIPTS)
     content = {
         "@POLICY@": policy(script),
         "@TITLE@": escape(title),
+        "@POSTER@": _poster(sequence, float(times[0]), what),
         "@HEADER@": data_script(header, "header"),
-        "@DATA@": base64.b64encode(gzip.compress(blob, 6, mtime=0)).decode("ascii"),
+        "@DATA@": _text(gzip.compress(packed.blob, 9, mtime=0)),
+        "@SCRIPT@": script,
     }
+    page = source.joinpath("player.html").read_text(encoding="utf-8")
     # In one pass: a title that is such a word stays a title.
     page = re.sub("|".join(content), lambda found: content[found[0]], page)
     with atomic_path(out) as temporary:
@@ -72,77 +84,40 @@ def export_player(
     return [out]
 
 
+def _text(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
+
+
 @torch.no_grad()
-def _parts(
-    sequence: GaussianSequence, times: Real[np.ndarray, " times"], what: PartSelection
-) -> dict[str, Shaped[np.ndarray, "*_shape"]]:
-    """Return the arrays of the page; those of all Gaussians begin with the static ones."""
-    levels = what.num_levels(sequence)
-    first = what.select(sequence.at(float(times[0]), levels=levels), sequence)
-    positions, quats, opacities = [], [], []
-    for time in track(times, "export html", unit="time"):
-        posed = what.select(sequence.at(float(time), levels=levels), sequence)
-        positions.append(posed.means[0, posed.num_static :].cpu().numpy())
-        quats.append(_unit(posed.quats_wxyz[0, posed.num_static :]))
-        opacities.append(posed.opacities[0].cpu().numpy())
-    opacity = np.stack(opacities)  # [T, G]
-    visible = opacity.max(0) > _FAINT
-    static, moving = visible[: first.num_static], visible[first.num_static :]
-    paths = np.stack(positions)[:, moving].astype(np.float64)  # [T, M, 3]
-    low = paths.min((0, 1)) if paths.size else np.zeros(3)
-    step = np.maximum((paths.max((0, 1)) - low) / 65535, 1e-12) if paths.size else np.ones(3)
-    colours = (first.harmonics[:, 0] * SH_C0 + 0.5).clamp(0, 1).cpu().numpy()
-    rgba = np.concatenate([colours, opacity.max(0)[:, None]], axis=1)[visible]
-    parts = {
-        "fixed_positions": first.means[0, : first.num_static].cpu().numpy()[static].astype("<f4"),
-        "scales": first.scales.cpu().numpy()[visible].astype("<f4"),
-        "moving_positions": ((paths - low) / step).round().astype("<u2"),
-        "fixed_quats": (_unit(first.quats_wxyz[0, : first.num_static])[static] * 32767)
-        .round()
-        .astype("<i2"),
-        "moving_quats": (np.stack(quats)[:, moving] * 127).round().astype("i1"),
-        "rgba": (rgba * 255).round().astype("u1"),
-        "labels": first.labels.cpu().numpy()[visible].astype("u1"),
-        "low": low,
-        "step": step,
-    }
-    if sequence.moving.life_spans is not None:
-        changing = opacity[:, first.num_static :][:, moving]
-        parts["moving_alpha"] = (changing * 255).round().astype("u1")
-    return parts
+def _poster(sequence: GaussianSequence, time: float, what: PartSelection) -> str:
+    """Return the rendering of the first time as a JPEG's data URI."""
+    from PIL import Image
+
+    camera = sequence.camera_at(time)
+    scale = min(_POSTER / max(camera.width, camera.height), 1.0)
+    rendering = render_image(
+        sequence,
+        camera.resized(round(camera.width * scale), round(camera.height * scale)),
+        time,
+        levels=what.num_levels(sequence),
+        objects=what.labels(sequence),
+        background=what.background == "on",
+    )
+    buffer = io.BytesIO()
+    Image.fromarray(rendering.rgb8).save(buffer, format="JPEG", quality=70)
+    return f"data:image/jpeg;base64,{_text(buffer.getvalue())}"
 
 
-def _unit(quats: Float[Tensor, "gaussians 4"]) -> Float[np.ndarray, "gaussians 4"]:
-    return torch.nn.functional.normalize(quats, dim=-1).cpu().numpy()
-
-
-def _header(
-    sequence: GaussianSequence,
-    times: Real[np.ndarray, " times"],
-    parts: dict[str, Shaped[np.ndarray, "*_shape"]],
-) -> tuple[dict[str, Any], bytes]:
-    """Return the header of the page, with the layout of the arrays, and the arrays' bytes."""
-    low, step = parts.pop("low"), parts.pop("step")
-    rows, blob = [], bytearray()
-    for name, array in parts.items():
-        kind = next(k for k, dtype in _KINDS.items() if np.dtype(dtype) == array.dtype)
-        blob += bytes(-len(blob) % 4)  # typed arrays must be aligned to their item size
-        rows.append({"name": name, "kind": kind, "offset": len(blob), "count": array.size})
-        blob += array.tobytes()
+def _clip(sequence: GaussianSequence, times: Real[np.ndarray, " times"]) -> dict[str, Any]:
+    """Return the times and cameras of the page."""
     cameras = sequence.cameras.interpolated(sequence.timeline.frame_positions(times))
     rotations = cameras.cam_from_world[:, :3, :3]
     down = rotations[:, 1].mean(0)
     focus = focus_point(cameras)
     seconds = sequence.timeline.seconds
     k = cameras.intrinsics[0]
-    header = {
-        "parts": rows,
-        "fixed": len(parts["fixed_positions"]),
-        "moving": parts["moving_positions"].shape[1],
+    return {
         "times": ((times - times[0]) / max(float(times[-1] - times[0]), 1e-12)).tolist(),
-        "low": low.tolist(),
-        "step": step.tolist(),
-        "labels": np.unique(parts["labels"]).tolist(),
         "duration": float((times[-1] - times[0]) * (seconds[-1] - seconds[0])),
         "width": cameras.width,
         "height": cameras.height,
@@ -154,4 +129,3 @@ def _header(
             for rotation, centre in zip(rotations, cameras.centres, strict=True)
         ],
     }
-    return header, bytes(blob)
