@@ -66,7 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
     for row in rows:
         print(json.dumps(row))
     if options.json:
-        setting = {k: getattr(options, k) for k in ("width", "height", "seconds", "rounds", "webgl")}
+        setting = {
+            k: getattr(options, k) for k in ("width", "height", "seconds", "rounds", "webgl")
+        }
         write_json(options.json, {"machine": describe_machine(), **setting, "pages": rows})
     return 0
 
@@ -84,7 +86,10 @@ def measure(
 ) -> dict[Path, dict[str, dict[str, list[float]]]]:
     """Return the frames drawn in each second, by page and mode."""
     found: dict[Path, dict[str, dict[str, list[float]]]] = {page: {} for page in pages}
-    with tempfile.TemporaryDirectory() as folder, Browser(Path(folder), *size, webgl=webgl) as browser:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Browser(Path(folder), *size, webgl=webgl) as browser,
+    ):
         for _ in range(rounds):
             for page in pages:
                 browser.open(page.resolve().as_uri())

@@ -18,7 +18,13 @@ import torch
 from jaxtyping import Float, Int, Real, Shaped
 from torch import Tensor
 
-from msdyn.geometry import SH_C0, Cameras, depth_in_camera, multiply_quats_wxyz, rotations_from_quats_wxyz
+from msdyn.geometry import (
+    SH_C0,
+    Cameras,
+    depth_in_camera,
+    multiply_quats_wxyz,
+    rotations_from_quats_wxyz,
+)
 from msdyn.progress import track
 from msdyn.sequence import GaussianSequence, PartSelection
 

@@ -25,7 +25,9 @@ __all__ = ["RigidPart", "RigidParts", "rigid_parts"]
 Indices: TypeAlias = Int[np.ndarray, " own"]
 
 _FRAMES_AT_A_TIME = 8
-_ROUNDS = 3
+_ROUNDS = 2
+_MOST_PARTS = 128
+"""Of an object."""
 _SHARE = 0.95
 """The share of a part's Gaussians, by opacity, that must move within the tolerance."""
 _NEAREST = 1e-3
@@ -95,9 +97,10 @@ def rigid_parts(
 
     An object is one part if a rigid motion explains its Gaussians; otherwise it is divided into
     the groups of the next level of its motion, and so on. Gaussians of a divided object then change
-    to the part that moves them best, for a few rounds: those whose motion is a blend of groups
-    often belong elsewhere than the largest weight says. What no part explains stays in one, with
-    its error.
+    to the part that moves them best: those whose motion is a blend of groups often belong elsewhere
+    than the largest weight says. While more than 5 % of an object are off by more than the
+    tolerance, the motion of its worst Gaussian becomes a further part, up to 128. What no part
+    explains stays in one, with its error.
 
     The motion of a part is the least-squares rigid motion of its Gaussians, each as a distribution,
     not as its centre only, so that it is defined for a single Gaussian too: its rotation is nearest
@@ -125,7 +128,10 @@ def rigid_parts(
                 continue
             finer = sequence.motion.groups(level + 1).cpu().numpy()[own]
             groups += [(level + 1, own[finer == group]) for group in np.unique(finer)[::-1]]
-        parts += [_part(posed, own, label, level) for level, own in _exchanged(posed, divided)]
+        parts += [
+            _part(posed, own, label, level)
+            for level, own in _exchanged(posed, divided, tolerance_px)
+        ]
     distances = [_distances(posed, part.index, part.motion).ravel() for part in parts]
     weights = [posed.opacities[:, part.index].ravel() for part in parts]
     if not parts:
@@ -195,27 +201,45 @@ def _part(posed: _Posed, own: Indices, label: int, level: int) -> RigidPart:
     return RigidPart(label, level, own, centre, pose, _error(posed, own, motion))
 
 
-def _exchanged(posed: _Posed, divided: list[tuple[int, Indices]]) -> list[tuple[int, Indices]]:
-    """Return the groups of an object after each Gaussian has changed to the best one.
+def _exchanged(
+    posed: _Posed, divided: list[tuple[int, Indices]], tolerance_px: float
+) -> list[tuple[int, Indices]]:
+    """Return the parts of a divided object after each Gaussian has changed to the best one.
 
     The best one has the smallest mean squared distance of the Gaussian, as a distribution, from
-    its true place, in pixels.
+    its true place, in pixels. While Gaussians are further off than the tolerance, the motion of
+    the worst one becomes a part of its own, from which others may be better off, too.
     """
-    for _ in range(_ROUNDS if len(divided) > 1 else 0):
-        everyone = np.sort(np.concatenate([own for _, own in divided]))
-        depth = depth_in_camera(posed.cameras.cam_from_world, posed.means[:, everyone])
-        focal = posed.cameras.intrinsics[:, 0, 0, None]
-        scale = np.where(depth > 0, focal / np.maximum(depth, 1e-9), 0.0) ** 2
-        scale *= posed.opacities[:, everyone]
-        costs = np.stack(
-            [(scale * _squared(posed, everyone, _motion(posed, own))).sum(0) for _, own in divided]
-        )
-        best = costs.argmin(0)
-        divided = [
-            (level, everyone[best == row])
-            for row, (level, _) in enumerate(divided)
-            if (best == row).any()
-        ]
+    if len(divided) == 1:
+        return divided
+    everyone = np.sort(np.concatenate([own for _, own in divided]))
+    depth = depth_in_camera(posed.cameras.cam_from_world, posed.means[:, everyone])
+    focal = posed.cameras.intrinsics[:, 0, 0, None]
+    scale = np.where(depth > 0, focal / np.maximum(depth, 1e-9), 0.0) ** 2
+    scale *= posed.opacities[:, everyone]
+    weight = np.maximum(posed.opacities[:, everyone].sum(0), 1e-12)
+
+    def cost(own: Indices) -> Float[np.ndarray, " own"]:
+        return (scale * _squared(posed, everyone, _motion(posed, own))).sum(0)
+
+    def best_of(parts: list[tuple[int, Indices]]) -> list[tuple[int, Indices]]:
+        best = np.stack([cost(own) for _, own in parts]).argmin(0)
+        found = [(level, everyone[best == row]) for row, (level, _) in enumerate(parts)]
+        return [(level, own) for level, own in found if len(own)]
+
+    for _ in range(_ROUNDS):
+        divided = best_of(divided)
+    finest = max(level for level, _ in divided)
+    least = np.stack([cost(own) for _, own in divided]).min(0)
+    while len(divided) < _MOST_PARTS:
+        off = np.sqrt(least.clip(0) / weight)
+        if _quantiles(off[None], weight[None])[0] <= tolerance_px:
+            break
+        worst = everyone[[least.argmax()]]
+        divided.append((finest, worst))
+        least = np.minimum(least, cost(worst))
+    for _ in range(_ROUNDS):
+        divided = best_of(divided)
     return divided
 
 
