@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -99,6 +100,10 @@ class PathError:
         )
 
 
+Groups: TypeAlias = list[tuple[Int[np.ndarray, " _group"], Rigid[np.ndarray]]]
+"""Rows of Gaussians that move together, and how, since the canonical frame."""
+
+
 @torch.no_grad()
 def static_pieces(
     sequence: GaussianSequence,
@@ -123,11 +128,7 @@ def static_pieces(
         np.zeros(len(means)),
     )
     if len(opacities) == 1:  # of all times
-        paths = Paths(
-            seconds[:1],
-            *(getattr(paths, f.name)[:1] for f in fields(paths)[1:5]),
-            np.zeros(count[1]),
-        )
+        paths = paths.of(slice(None), slice(1))
     segments = straight_segments(paths, np.inf)
     segments = segments.select(segments.opacity > _FAINT)
     return _pieces(static, segments, np.zeros(len(means), int), None)
@@ -203,7 +204,7 @@ def _groups(
     chosen: list[int] | None,
     index: Int[Tensor, " moving"],
     tolerance_px: float,
-) -> dict[int, list[list[tuple[Int[np.ndarray, " own"], Rigid[np.ndarray]]]]]:
+) -> dict[int, list[Groups]]:
     """Return, by label, ways to divide the object into groups of Gaussians with a rigid motion."""
     row = np.full(len(sequence.moving), -1)
     row[index.cpu().numpy()] = np.arange(len(index))
@@ -230,7 +231,7 @@ class _Way:
 
     segments: Segments
     tracks: dict[int, RigidTrack]
-    members: dict[int, Int[np.ndarray, " own"]]
+    members: dict[int, Int[np.ndarray, " _group"]]
     total_px: float
     weight: float
     most_px: float
@@ -243,7 +244,7 @@ class _Way:
 
 
 def _moved_by(
-    groups: list[tuple[Int[np.ndarray, " own"], Rigid[np.ndarray]]],
+    groups: Groups,
     label: int,
     own: Int[np.ndarray, " own"],
     canonical: Float64[np.ndarray, "moving 3"],

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Real
+from jaxtyping import Bool, Float, Int, Real, UInt8
 from torch import Tensor
 
 from msdyn.errors import MissingExtraError
@@ -141,7 +141,7 @@ class _Splats:
         canonical = self.sequence.canonical()
         if self.what.background == "on" and len(self.sequence.static):
             if self.has_splats:
-                self._log("world/static", canonical, canonical.labels == 0, static=True)
+                self._log("world/static", canonical, canonical.labels == 0)
             else:
                 points = _points(self.rr, canonical, canonical.labels == 0)
                 self.recording.log("world/static", points, static=True)
@@ -159,10 +159,10 @@ class _Splats:
                 for number, part in enumerate(parts):
                     index = torch.from_numpy(part.index) + canonical.num_static
                     entity = f"world/object_{label}/part_{number}"
-                    self._log(entity, canonical, index, origin=part.centre, static=True)
+                    self._log(entity, canonical, index, origin=part.centre)
             else:
                 own = torch.nonzero(canonical.labels == label)[:, 0]
-                self._log(f"world/object_{label}/splats", canonical, own, moves=True, static=True)
+                self._log(f"world/object_{label}/splats", canonical, own, moves=True)
 
     def log_at(self, row: int, posed: PosedGaussians) -> None:
         """Log the poses of parts, and what changes, at the current time."""
@@ -206,11 +206,10 @@ class _Splats:
         *,
         origin: Float[np.ndarray, " 3"] | None = None,
         moves: bool = False,
-        static: bool,
     ) -> None:
-        """Log splats without what is logged at every time: colours of lives, places of what moves.
+        """Log splats for ever, without what changes: colours of lives, places of what moves.
 
-        A component that is logged once cannot change in rerun.
+        What is logged for ever cannot be logged at a time too.
         """
         group = self.sequence.static if entity == "world/static" else self.sequence.moving
         values: dict[str, Any] = {"scales": posed.scales.cpu()[own].numpy()}
@@ -225,7 +224,7 @@ class _Splats:
             padding = ((0, 0), (0, _COEFFICIENTS - higher.shape[1]), (0, 0))
             values["sh_coefficients"] = np.pad(higher, padding)
         splats = self.rr.GaussianSplats3D.from_fields(**values)
-        self.recording.log(entity, splats, static=static)
+        self.recording.log(entity, splats, static=True)
 
 
 def _in_frame(
@@ -244,7 +243,7 @@ def _in_frame(
 
 def _rgba(
     posed: PosedGaussians, own: Bool[Tensor, " gaussians"] | Int[Tensor, " own"]
-) -> Float[np.ndarray, "own 4"]:
+) -> UInt8[np.ndarray, "own 4"]:
     """Return the colours of degree 0 and the opacities, of the first time, in bytes."""
     rgb = posed.harmonics[:, 0].cpu()[own] * SH_C0 + 0.5
     values = torch.cat([rgb, posed.opacities[0].cpu()[own, None]], 1)

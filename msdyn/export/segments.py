@@ -42,6 +42,17 @@ class Paths:
     pixels: Float[np.ndarray, "times gaussians"]
     anisotropies: Float[np.ndarray, " gaussians"]
 
+    def of(self, own: slice | Int[np.ndarray, " own"], times: slice = slice(None)) -> Paths:
+        """Return some of the Gaussians, at some of the times."""
+        return Paths(
+            self.seconds[times],
+            self.means[times, own],
+            self.quats_wxyz[times, own],
+            self.opacities[times, own],
+            self.pixels[times, own],
+            self.anisotropies[own],
+        )
+
 
 @dataclass(frozen=True)
 class Segments:
@@ -101,11 +112,7 @@ def straight_segments(
     parts = []
     for begin in track(range(0, count, _AT_A_TIME), "straight pieces", unit="part"):
         own = slice(begin, begin + _AT_A_TIME)
-        part = Paths(
-            paths.seconds,
-            *(np.asarray(getattr(paths, f.name)[:, own], float) for f in fields(paths)[1:5]),
-            paths.anisotropies[own],
-        )
+        part = paths.of(own)
         rotations = None if turning is None else np.asarray(turning[:, own], float)
         found = _Fits(part).segments(tolerance_px, rotations, most_turn)
         parts.append(_moved(found, begin))
