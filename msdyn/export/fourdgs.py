@@ -21,7 +21,7 @@ from msdyn.errors import InputError, MissingExtraError
 from msdyn.export.pieces import PARTS, Pieces, moving_pieces, static_pieces
 from msdyn.export.rigid_tracks import RigidTrack
 from msdyn.geometry import SH_C0, Cameras, focus_point, quats_wxyz_from_rotations
-from msdyn.progress import write_note
+from msdyn.progress import stage, write_note
 from msdyn.sequence import GaussianSequence, PartSelection, object_centres
 from msdyn.version import __version__
 from msdyn.writing import atomic_path
@@ -92,12 +92,12 @@ def export_4dgs(
         provenance=_cameras(fourdgs, cameras, seconds, sequence.world_units),
         objects=_objects(fourdgs, sequence, tracks, seconds) if tracks else None,
     )
-    with atomic_path(out) as temporary:
+    with stage("writing and checking the file"), atomic_path(out) as temporary:
         fourdgs.write(
             temporary, _gaussian_set(fourdgs, pieces, duration), duration, options=options,
             camera=_view(fourdgs, cameras, seconds),
         )  # fmt: skip
-    write_note(f"{len(pieces)} pieces of {sequence.num_gaussians} Gaussians; {error}")
+    write_note(f"{len(pieces)} pieces, {len(tracks)} tracks; {error}")
     return [out]
 
 

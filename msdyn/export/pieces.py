@@ -21,6 +21,7 @@ from msdyn.geometry import (
     rotations_from_quats_wxyz,
     transform_points,
 )
+from msdyn.progress import track
 from msdyn.sequence import (
     Gaussians,
     GaussianSequence,
@@ -171,7 +172,8 @@ def moving_pieces(
         scales.max(1, initial=0.0) - scales.min(1, initial=np.inf),
     )  # fmt: skip
     found, tracks = [], {}
-    for label, groups in _groups(sequence, frames, levels, chosen, index, tolerance_px).items():
+    groups_of = _groups(sequence, frames, levels, chosen, index, tolerance_px)
+    for label, groups in track(groups_of.items(), "straight pieces", unit="object"):
         own = np.flatnonzero(labels == label)
         ways = [_moved_by(way, label, own, means, paths, posed, tolerance_px) for way in groups]
         best = min(ways, key=lambda way: way.size)
@@ -239,7 +241,7 @@ class _Way:
     @property
     def size(self) -> int:
         """About how many bytes it takes in a file."""
-        keys = sum(len(track.rows) for track in self.tracks.values())
+        keys = sum(len(motion.rows) for motion in self.tracks.values())
         return _BYTES_OF_A_KEY * keys + _BYTES_OF_A_PIECE * len(self.segments)
 
 

@@ -13,8 +13,6 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Shaped
 
-from msdyn.progress import track
-
 __all__ = ["Paths", "Segments", "straight_segments"]
 
 _AT_A_TIME = 4096
@@ -110,7 +108,7 @@ def straight_segments(
     """
     count = len(paths.anisotropies)
     parts = []
-    for begin in track(range(0, count, _AT_A_TIME), "straight pieces", unit="part"):
+    for begin in range(0, count, _AT_A_TIME):
         own = slice(begin, begin + _AT_A_TIME)
         part = paths.of(own)
         rotations = None if turning is None else np.asarray(turning[:, own], float)
