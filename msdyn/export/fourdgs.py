@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float64, Real
 
 from msdyn.errors import InputError, MissingExtraError
-from msdyn.export.pieces import PARTS, Pieces, moving_pieces, static_pieces
+from msdyn.export.pieces import Pieces, moving_pieces, numbers_per_part, static_pieces
 from msdyn.export.rigid_tracks import RigidTrack
 from msdyn.geometry import SH_C0, Cameras, focus_point, quats_wxyz_from_rotations
 from msdyn.progress import stage, write_note
@@ -77,6 +77,7 @@ def export_4dgs(
     if not len(pieces):
         raise InputError("4dgs: expected at least one Gaussian, got none")
     cameras = sequence.cameras.interpolated(timeline.frame_positions(times))
+    step = numbers_per_part(sequence)
     options = fourdgs.WriteOptions(
         profile=_PROFILE,
         level=9,
@@ -86,7 +87,7 @@ def export_4dgs(
             "visibility_profile": "box",
             "object_track_role": "authoritative",
             "clip_seconds": repr(length),
-            "object_of_id": f"object_id % {PARTS} is the object's index in the masks",
+            "object_of_id": f"object_id % {step} is the object's index in the masks",
             "error": str(error),
         },
         provenance=_cameras(fourdgs, cameras, seconds, sequence.world_units),
@@ -135,10 +136,11 @@ def _objects(
 ) -> Any:
     """Return the table of objects and rigid parts of them, and their tracks from rest."""
     centres = object_centres(sequence)
-    divided = {number % PARTS for number in tracks if number >= PARTS}
+    step = numbers_per_part(sequence)
+    divided = {number % step for number in tracks if number >= step}
     entries = []
     for number in tracks:
-        part, label = divmod(number, PARTS)
+        part, label = divmod(number, step)
         name = f"object {label}" + (f", part {part + 1}" if label in divided else "")
         entries.append(fourdgs.ObjectTableEntry(number, name, tuple(centres[label])))
     records = []

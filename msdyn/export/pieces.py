@@ -31,10 +31,8 @@ from msdyn.sequence import (
     rigid_parts,
 )
 
-__all__ = ["PARTS", "PathError", "Pieces", "moving_pieces", "static_pieces"]
+__all__ = ["PathError", "Pieces", "moving_pieces", "numbers_per_part", "static_pieces"]
 
-PARTS = 256
-"""Numbers of the tracks of one object differ by multiples of this; mask indices are smaller."""
 
 _FRAMES_AT_A_TIME = 8
 _FAINT = 0.5 / 255
@@ -101,7 +99,12 @@ class PathError:
         )
 
 
-Groups: TypeAlias = list[tuple[Int[np.ndarray, " _group"], Rigid[np.ndarray]]]
+def numbers_per_part(sequence: GaussianSequence) -> int:
+    """Return by how much the numbers of the tracks of one object differ; labels are smaller."""
+    return max(256, 1 << max(sequence.objects, default=0).bit_length())
+
+
+Group: TypeAlias = tuple[Int[np.ndarray, " _group"], Rigid[np.ndarray]]
 """Rows of Gaussians that move together, and how, since the canonical frame."""
 
 
@@ -156,7 +159,7 @@ def moving_pieces(
 
     Returns:
         The pieces, with the number of their track; by this number, which is the object's mask index
-        plus a multiple of `PARTS`, the tracks from the canonical frame; the error.
+        plus a multiple of `numbers_per_part`, the tracks from the canonical frame; the error.
     """
     what = what or PartSelection()
     levels, chosen = what.num_levels(sequence), what.labels(sequence)
@@ -175,7 +178,11 @@ def moving_pieces(
     groups_of = _groups(sequence, frames, levels, chosen, index, tolerance_px)
     for label, groups in track(groups_of.items(), "straight pieces", unit="object"):
         own = np.flatnonzero(labels == label)
-        ways = [_moved_by(way, label, own, means, paths, posed, tolerance_px) for way in groups]
+        numbered = [
+            {label + part * numbers_per_part(sequence): group for part, group in enumerate(way)}
+            for way in groups
+        ]
+        ways = [_moved_by(way, own, means, paths, posed, tolerance_px) for way in numbered]
         best = min(ways, key=lambda way: way.size)
         found.append(best)
         tracks |= best.tracks
@@ -206,7 +213,7 @@ def _groups(
     chosen: list[int] | None,
     index: Int[Tensor, " moving"],
     tolerance_px: float,
-) -> dict[int, list[Groups]]:
+) -> dict[int, list[list[Group]]]:
     """Return, by label, ways to divide the object into groups of Gaussians with a rigid motion."""
     row = np.full(len(sequence.moving), -1)
     row[index.cpu().numpy()] = np.arange(len(index))
@@ -246,21 +253,19 @@ class _Way:
 
 
 def _moved_by(
-    groups: Groups,
-    label: int,
+    groups: dict[int, Group],
     own: Int[np.ndarray, " own"],
     canonical: Float64[np.ndarray, "moving 3"],
     paths: Paths,
     posed: _Posed,
     tolerance_px: float,
 ) -> _Way:
-    """Return an object's Gaussians as pieces in the frames of the groups that they belong to."""
+    """Return an object's Gaussians as pieces in the frames of the groups of these numbers."""
     means, quats = np.empty_like(paths.means[:, own]), np.empty_like(paths.quats_wxyz[:, own])
     place = np.full(len(canonical), -1)
     place[own] = np.arange(len(own))
     tracks, members = {}, {}
-    for part, (group, motion) in enumerate(groups):
-        number = label + part * PARTS
+    for number, (group, motion) in groups.items():
         members[number] = group
         some = canonical[group[:: max(len(group) // _POINTS, 1)]]
         pixels = paths.pixels[:, group].max(1)

@@ -211,6 +211,7 @@ class _Splats:
 
         What is logged for ever cannot be logged at a time too.
         """
+        own = own.cpu()
         group = self.sequence.static if entity == "world/static" else self.sequence.moving
         values: dict[str, Any] = {"scales": posed.scales.cpu()[own].numpy()}
         if not moves:
@@ -233,6 +234,7 @@ def _in_frame(
     world_from_frame: Float[np.ndarray, "4 4"],
 ) -> tuple[Float[np.ndarray, "own 3"], Float[np.ndarray, "own 4"]]:
     """Return positions and quaternions xyzw in a frame, of the first time."""
+    own = own.cpu()
     rotation, translation = world_from_frame[:3, :3], world_from_frame[:3, 3]
     means = (posed.means[0].cpu()[own].double().numpy() - translation) @ rotation
     back = quats_wxyz_from_rotations(torch.from_numpy(rotation.T.copy()))
@@ -245,6 +247,7 @@ def _rgba(
     posed: PosedGaussians, own: Bool[Tensor, " gaussians"] | Int[Tensor, " own"]
 ) -> UInt8[np.ndarray, "own 4"]:
     """Return the colours of degree 0 and the opacities, of the first time, in bytes."""
+    own = own.cpu()
     rgb = posed.harmonics[:, 0].cpu()[own] * SH_C0 + 0.5
     values = torch.cat([rgb, posed.opacities[0].cpu()[own, None]], 1)
     return (values.clamp(0, 1) * 255).round().byte().numpy()
