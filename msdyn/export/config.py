@@ -77,7 +77,7 @@ class ExportConfig(Options):
     moving_px: Annotated[float, Range(0, unit="px")] = 1.0
     """flow: a pixel is moving where its flow differs from that of the camera by more than this."""
     tolerance_px: Annotated[float, Range(0, unit="px")] = 0.5
-    """4dgs: how far moving Gaussians may be from their true place, in pixels of the clip's
+    """4dgs, rrd: how far moving Gaussians may be from their true place, in pixels of the clip's
     cameras."""
     source: SequenceSource = "fit"
     """Sequence of the scene directory: the fit, or the prediction of msdyn-predict."""

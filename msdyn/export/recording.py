@@ -39,8 +39,8 @@ _RADIUS = 0.7
 """Radius of a point in the viewer, relative to the mean standard deviation of its Gaussian."""
 _COEFFICIENTS = 15
 """Harmonics above degree 0 that a splat of rerun has; those of lower degrees are zero-padded."""
-_MOST_PARTS = 64
-"""Most rigid parts of an object; one of more parts is logged at every time."""
+_FEWEST = 16
+"""Fewest Gaussians of a rigid part of an object that bends elsewhere."""
 _TRACKS = 300
 
 
@@ -55,12 +55,11 @@ def export_rrd(
 ) -> list[Path]:
     """Write a recording: Gaussians as splats, cameras with renders and depth, poses, tracks.
 
-    Entities are `world/static`; `world/object_<k>` with the object's 6-DoF pose and, where the
-    object consists of rigid parts within the tolerance, `world/object_<k>/part_<n>`, whose splats
-    are logged once and moved by the part's pose in the object, else `world/object_<k>/splats`,
-    in the object's frame at every time; `world/paths`, `world/tracks`, and `world/camera` with
-    `rgb` and `depth`. The timeline is `clip`, in seconds. Versions of rerun without splats get
-    points.
+    Entities are `world/static`; `world/object_<k>` with the object's 6-DoF pose; in it `part_<n>`,
+    rigid parts within the tolerance, whose splats are logged once and moved by the part's pose in
+    the object, and `splats`, the others, in the object's frame at every time; `world/paths`,
+    `world/tracks`, and `world/camera` with `rgb` and `depth`. The timeline is `clip`, in seconds.
+    Versions of rerun without splats get points.
 
     Args:
         sequence: the fit.
@@ -134,7 +133,9 @@ class _Splats:
     def __post_init__(self) -> None:
         self.has_splats = hasattr(self.rr, "GaussianSplats3D")
         self.parts: dict[int, list[RigidPart]] = {}
-        """By label, the parts of objects that are rigid ones."""
+        """By label, the rigid parts whose splats are logged once."""
+        self.rest: dict[int, Int[Tensor, " own"]] = {}
+        """By label, the Gaussians that are in none of these."""
 
     def log_once(self, frames: Float[np.ndarray, " times"], tolerance_px: float) -> None:
         """Log what does not change in its own frame."""
@@ -152,17 +153,21 @@ class _Splats:
             self.sequence, frames, levels=levels, labels=[*self.poses], tolerance_px=tolerance_px
         )
         for label in self.poses:
-            parts = [part for part in found.parts if part.label == label]
-            errors = [part.error_px.max(initial=0.0) for part in parts]
-            if len(parts) <= _MOST_PARTS and max(errors) <= tolerance_px:
-                self.parts[label] = parts
-                for number, part in enumerate(parts):
-                    index = torch.from_numpy(part.index) + canonical.num_static
-                    entity = f"world/object_{label}/part_{number}"
-                    self._log(entity, canonical, index, origin=part.centre)
-            else:
-                own = torch.nonzero(canonical.labels == label)[:, 0]
-                self._log(f"world/object_{label}/splats", canonical, own, moves=True)
+            own = [part for part in found.parts if part.label == label]
+            rigid = [part for part in own if part.error_px.max(initial=0.0) <= tolerance_px]
+            if len(rigid) < len(own):
+                rigid = [part for part in rigid if len(part.index) >= _FEWEST]
+            self.parts[label] = rigid
+            for number, part in enumerate(rigid):
+                index = torch.from_numpy(part.index) + canonical.num_static
+                entity = f"world/object_{label}/part_{number}"
+                self._log(entity, canonical, index, origin=part.centre)
+            left = (canonical.labels == label).cpu()
+            for part in rigid:
+                left[torch.from_numpy(part.index) + canonical.num_static] = False
+            self.rest[label] = torch.nonzero(left)[:, 0]
+            if len(self.rest[label]):
+                self._log(f"world/object_{label}/splats", canonical, self.rest[label], moves=True)
 
     def log_at(self, row: int, posed: PosedGaussians) -> None:
         """Log the poses of parts, and what changes, at the current time."""
@@ -176,15 +181,14 @@ class _Splats:
             self._log_colours("world/static", posed, posed.labels == 0)
         living = self.sequence.moving.life_spans is not None
         for label, pose in self.poses.items():
-            if label not in self.parts:
-                own = posed.labels == label
+            rest = self.rest[label]
+            if len(rest):
                 entity = f"world/object_{label}/splats"
-                means, quats = _in_frame(posed, own, pose[row])
+                means, quats = _in_frame(posed, rest, pose[row])
                 changed = self.rr.GaussianSplats3D.from_fields(centers=means, quaternions=quats)
                 self.recording.log(entity, changed)
                 if living:
-                    self._log_colours(entity, posed, own)
-                continue
+                    self._log_colours(entity, posed, rest)
             object_from_world = invert_transforms(pose[row])
             for number, part in enumerate(self.parts[label]):
                 entity = f"world/object_{label}/part_{number}"
