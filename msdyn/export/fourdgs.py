@@ -18,10 +18,10 @@ import torch
 from jaxtyping import Float64, Real
 
 from msdyn.errors import InputError, MissingExtraError
-from msdyn.export.pieces import PARTS, Pieces, moving_pieces, static_pieces
+from msdyn.export.pieces import Pieces, moving_pieces, numbers_per_part, static_pieces
 from msdyn.export.rigid_tracks import RigidTrack
 from msdyn.geometry import SH_C0, Cameras, focus_point, quats_wxyz_from_rotations
-from msdyn.progress import write_note
+from msdyn.progress import stage, write_note
 from msdyn.sequence import GaussianSequence, PartSelection, object_centres
 from msdyn.version import __version__
 from msdyn.writing import atomic_path
@@ -77,6 +77,7 @@ def export_4dgs(
     if not len(pieces):
         raise InputError("4dgs: expected at least one Gaussian, got none")
     cameras = sequence.cameras.interpolated(timeline.frame_positions(times))
+    step = numbers_per_part(sequence)
     options = fourdgs.WriteOptions(
         profile=_PROFILE,
         level=9,
@@ -86,18 +87,18 @@ def export_4dgs(
             "visibility_profile": "box",
             "object_track_role": "authoritative",
             "clip_seconds": repr(length),
-            "object_of_id": f"object_id % {PARTS} is the object's index in the masks",
+            "object_of_id": f"object_id % {step} is the object's index in the masks",
             "error": str(error),
         },
         provenance=_cameras(fourdgs, cameras, seconds, sequence.world_units),
         objects=_objects(fourdgs, sequence, tracks, seconds) if tracks else None,
     )
-    with atomic_path(out) as temporary:
+    with stage("writing and checking the file"), atomic_path(out) as temporary:
         fourdgs.write(
             temporary, _gaussian_set(fourdgs, pieces, duration), duration, options=options,
             camera=_view(fourdgs, cameras, seconds),
         )  # fmt: skip
-    write_note(f"{len(pieces)} pieces of {sequence.num_gaussians} Gaussians; {error}")
+    write_note(f"{len(pieces)} pieces, {len(tracks)} tracks; {error}")
     return [out]
 
 
@@ -135,10 +136,11 @@ def _objects(
 ) -> Any:
     """Return the table of objects and rigid parts of them, and their tracks from rest."""
     centres = object_centres(sequence)
-    divided = {number % PARTS for number in tracks if number >= PARTS}
+    step = numbers_per_part(sequence)
+    divided = {number % step for number in tracks if number >= step}
     entries = []
     for number in tracks:
-        part, label = divmod(number, PARTS)
+        part, label = divmod(number, step)
         name = f"object {label}" + (f", part {part + 1}" if label in divided else "")
         entries.append(fourdgs.ObjectTableEntry(number, name, tuple(centres[label])))
     records = []

@@ -67,7 +67,6 @@ class WorldGaussians:
         return WorldGaussians(*(getattr(self, field.name)[seen] for field in fields(self)))
 
 
-@torch.no_grad()
 def world_gaussians(
     sequence: GaussianSequence,
     times: Real[np.ndarray, " times"],
@@ -91,23 +90,25 @@ def world_gaussians(
     static, moving = sequence.static, sequence.moving
     objects = torch.cat([sequence.labels.new_zeros(len(static)), sequence.labels])
     keep = keep_objects(objects, labels, background=what.background == "on").cpu()
-    log_scales = torch.cat([static.log_scales, moving.log_scales]).cpu()[keep].numpy()
+    log_scales = torch.cat([static.log_scales, moving.log_scales]).detach().cpu()[keep].numpy()
     turn = None if axes is None else torch.from_numpy(axes).to(static.means)
-    unmoving = static.harmonics
+    unmoving = static.harmonics.detach()
     if turn is not None:
         unmoving = rotated_harmonics(unmoving, turn.expand(len(static), 3, 3))
     for time in times:
-        posed = sequence.at(float(time), levels=levels)
-        means, quats, rotations = posed.means[0], posed.quats_wxyz[0], posed.rotations[0]
-        if turn is not None:
-            means, rotations = means @ turn.T, turn @ rotations
-            quats = multiply_quats_wxyz(quats_wxyz_from_rotations(turn), quats)
-        harmonics = torch.cat([unmoving, rotated_harmonics(moving.harmonics, rotations)])
+        with torch.no_grad():
+            posed = sequence.at(float(time), levels=levels)
+            means, quats, rotations = posed.means[0], posed.quats_wxyz[0], posed.rotations[0]
+            if turn is not None:
+                means, rotations = means @ turn.T, turn @ rotations
+                quats = multiply_quats_wxyz(quats_wxyz_from_rotations(turn), quats)
+            harmonics = torch.cat([unmoving, rotated_harmonics(moving.harmonics, rotations)])
+            logits = _logits(sequence, posed)
         yield WorldGaussians(
             means.cpu()[keep].numpy(),
             log_scales,
             quats.cpu()[keep].numpy(),
-            _logits(sequence, posed).cpu()[keep].numpy(),
+            logits.cpu()[keep].numpy(),
             harmonics.cpu()[keep].numpy(),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from msdyn.geometry import (
     rotations_from_quats_wxyz,
     transform_points,
 )
+from msdyn.progress import track
 from msdyn.sequence import (
     Gaussians,
     GaussianSequence,
@@ -29,10 +31,8 @@ from msdyn.sequence import (
     rigid_parts,
 )
 
-__all__ = ["PARTS", "PathError", "Pieces", "moving_pieces", "static_pieces"]
+__all__ = ["PathError", "Pieces", "moving_pieces", "numbers_per_part", "static_pieces"]
 
-PARTS = 256
-"""Numbers of the tracks of one object differ by multiples of this; mask indices are smaller."""
 
 _FRAMES_AT_A_TIME = 8
 _FAINT = 0.5 / 255
@@ -99,6 +99,15 @@ class PathError:
         )
 
 
+def numbers_per_part(sequence: GaussianSequence) -> int:
+    """Return by how much the numbers of the tracks of one object differ; labels are smaller."""
+    return max(256, 1 << max(sequence.objects, default=0).bit_length())
+
+
+Group: TypeAlias = tuple[Int[np.ndarray, " _group"], Rigid[np.ndarray]]
+"""Rows of Gaussians that move together, and how, since the canonical frame."""
+
+
 @torch.no_grad()
 def static_pieces(
     sequence: GaussianSequence,
@@ -123,11 +132,7 @@ def static_pieces(
         np.zeros(len(means)),
     )
     if len(opacities) == 1:  # of all times
-        paths = Paths(
-            seconds[:1],
-            *(getattr(paths, f.name)[:1] for f in fields(paths)[1:5]),
-            np.zeros(count[1]),
-        )
+        paths = paths.of(slice(None), slice(1))
     segments = straight_segments(paths, np.inf)
     segments = segments.select(segments.opacity > _FAINT)
     return _pieces(static, segments, np.zeros(len(means), int), None)
@@ -154,7 +159,7 @@ def moving_pieces(
 
     Returns:
         The pieces, with the number of their track; by this number, which is the object's mask index
-        plus a multiple of `PARTS`, the tracks from the canonical frame; the error.
+        plus a multiple of `numbers_per_part`, the tracks from the canonical frame; the error.
     """
     what = what or PartSelection()
     levels, chosen = what.num_levels(sequence), what.labels(sequence)
@@ -170,9 +175,14 @@ def moving_pieces(
         scales.max(1, initial=0.0) - scales.min(1, initial=np.inf),
     )  # fmt: skip
     found, tracks = [], {}
-    for label, groups in _groups(sequence, frames, levels, chosen, index, tolerance_px).items():
+    groups_of = _groups(sequence, frames, levels, chosen, index, tolerance_px)
+    for label, groups in track(groups_of.items(), "straight pieces", unit="object"):
         own = np.flatnonzero(labels == label)
-        ways = [_moved_by(way, label, own, means, paths, posed, tolerance_px) for way in groups]
+        numbered = [
+            {label + part * numbers_per_part(sequence): group for part, group in enumerate(way)}
+            for way in groups
+        ]
+        ways = [_moved_by(way, own, means, paths, posed, tolerance_px) for way in numbered]
         best = min(ways, key=lambda way: way.size)
         found.append(best)
         tracks |= best.tracks
@@ -203,7 +213,7 @@ def _groups(
     chosen: list[int] | None,
     index: Int[Tensor, " moving"],
     tolerance_px: float,
-) -> dict[int, list[list[tuple[Int[np.ndarray, " own"], Rigid[np.ndarray]]]]]:
+) -> dict[int, list[list[Group]]]:
     """Return, by label, ways to divide the object into groups of Gaussians with a rigid motion."""
     row = np.full(len(sequence.moving), -1)
     row[index.cpu().numpy()] = np.arange(len(index))
@@ -230,7 +240,7 @@ class _Way:
 
     segments: Segments
     tracks: dict[int, RigidTrack]
-    members: dict[int, Int[np.ndarray, " own"]]
+    members: dict[int, Int[np.ndarray, " _group"]]
     total_px: float
     weight: float
     most_px: float
@@ -238,26 +248,24 @@ class _Way:
     @property
     def size(self) -> int:
         """About how many bytes it takes in a file."""
-        keys = sum(len(track.rows) for track in self.tracks.values())
+        keys = sum(len(motion.rows) for motion in self.tracks.values())
         return _BYTES_OF_A_KEY * keys + _BYTES_OF_A_PIECE * len(self.segments)
 
 
 def _moved_by(
-    groups: list[tuple[Int[np.ndarray, " own"], Rigid[np.ndarray]]],
-    label: int,
+    groups: dict[int, Group],
     own: Int[np.ndarray, " own"],
     canonical: Float64[np.ndarray, "moving 3"],
     paths: Paths,
     posed: _Posed,
     tolerance_px: float,
 ) -> _Way:
-    """Return an object's Gaussians as pieces in the frames of the groups that they belong to."""
+    """Return an object's Gaussians as pieces in the frames of the groups of these numbers."""
     means, quats = np.empty_like(paths.means[:, own]), np.empty_like(paths.quats_wxyz[:, own])
     place = np.full(len(canonical), -1)
     place[own] = np.arange(len(own))
     tracks, members = {}, {}
-    for part, (group, motion) in enumerate(groups):
-        number = label + part * PARTS
+    for number, (group, motion) in groups.items():
         members[number] = group
         some = canonical[group[:: max(len(group) // _POINTS, 1)]]
         pixels = paths.pixels[:, group].max(1)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Real
+from jaxtyping import Bool, Float, Int, Real, UInt8
 from torch import Tensor
 
 from msdyn.errors import MissingExtraError
@@ -39,8 +39,8 @@ _RADIUS = 0.7
 """Radius of a point in the viewer, relative to the mean standard deviation of its Gaussian."""
 _COEFFICIENTS = 15
 """Harmonics above degree 0 that a splat of rerun has; those of lower degrees are zero-padded."""
-_MOST_PARTS = 64
-"""Most rigid parts of an object; one of more parts is logged at every time."""
+_FEWEST = 16
+"""Fewest Gaussians of a rigid part of an object that bends elsewhere."""
 _TRACKS = 300
 
 
@@ -55,12 +55,11 @@ def export_rrd(
 ) -> list[Path]:
     """Write a recording: Gaussians as splats, cameras with renders and depth, poses, tracks.
 
-    Entities are `world/static`; `world/object_<k>` with the object's 6-DoF pose and, where the
-    object consists of rigid parts within the tolerance, `world/object_<k>/part_<n>`, whose splats
-    are logged once and moved by the part's pose in the object, else `world/object_<k>/splats`,
-    in the object's frame at every time; `world/paths`, `world/tracks`, and `world/camera` with
-    `rgb` and `depth`. The timeline is `clip`, in seconds. Versions of rerun without splats get
-    points.
+    Entities are `world/static`; `world/object_<k>` with the object's 6-DoF pose; in it `part_<n>`,
+    rigid parts within the tolerance, whose splats are logged once and moved by the part's pose in
+    the object, and `splats`, the others, in the object's frame at every time; `world/paths`,
+    `world/tracks`, and `world/camera` with `rgb` and `depth`. The timeline is `clip`, in seconds.
+    Versions of rerun without splats get points.
 
     Args:
         sequence: the fit.
@@ -134,14 +133,16 @@ class _Splats:
     def __post_init__(self) -> None:
         self.has_splats = hasattr(self.rr, "GaussianSplats3D")
         self.parts: dict[int, list[RigidPart]] = {}
-        """By label, the parts of objects that are rigid ones."""
+        """By label, the rigid parts whose splats are logged once."""
+        self.rest: dict[int, Int[Tensor, " own"]] = {}
+        """By label, the Gaussians that are in none of these."""
 
     def log_once(self, frames: Float[np.ndarray, " times"], tolerance_px: float) -> None:
         """Log what does not change in its own frame."""
         canonical = self.sequence.canonical()
         if self.what.background == "on" and len(self.sequence.static):
             if self.has_splats:
-                self._log("world/static", canonical, canonical.labels == 0, static=True)
+                self._log("world/static", canonical, canonical.labels == 0)
             else:
                 points = _points(self.rr, canonical, canonical.labels == 0)
                 self.recording.log("world/static", points, static=True)
@@ -152,17 +153,21 @@ class _Splats:
             self.sequence, frames, levels=levels, labels=[*self.poses], tolerance_px=tolerance_px
         )
         for label in self.poses:
-            parts = [part for part in found.parts if part.label == label]
-            errors = [part.error_px.max(initial=0.0) for part in parts]
-            if len(parts) <= _MOST_PARTS and max(errors) <= tolerance_px:
-                self.parts[label] = parts
-                for number, part in enumerate(parts):
-                    index = torch.from_numpy(part.index) + canonical.num_static
-                    entity = f"world/object_{label}/part_{number}"
-                    self._log(entity, canonical, index, origin=part.centre, static=True)
-            else:
-                own = torch.nonzero(canonical.labels == label)[:, 0]
-                self._log(f"world/object_{label}/splats", canonical, own, moves=True, static=True)
+            own = [part for part in found.parts if part.label == label]
+            rigid = [part for part in own if part.error_px.max(initial=0.0) <= tolerance_px]
+            if len(rigid) < len(own):
+                rigid = [part for part in rigid if len(part.index) >= _FEWEST]
+            self.parts[label] = rigid
+            for number, part in enumerate(rigid):
+                index = torch.from_numpy(part.index) + canonical.num_static
+                entity = f"world/object_{label}/part_{number}"
+                self._log(entity, canonical, index, origin=part.centre)
+            left = (canonical.labels == label).cpu()
+            for part in rigid:
+                left[torch.from_numpy(part.index) + canonical.num_static] = False
+            self.rest[label] = torch.nonzero(left)[:, 0]
+            if len(self.rest[label]):
+                self._log(f"world/object_{label}/splats", canonical, self.rest[label], moves=True)
 
     def log_at(self, row: int, posed: PosedGaussians) -> None:
         """Log the poses of parts, and what changes, at the current time."""
@@ -176,15 +181,14 @@ class _Splats:
             self._log_colours("world/static", posed, posed.labels == 0)
         living = self.sequence.moving.life_spans is not None
         for label, pose in self.poses.items():
-            if label not in self.parts:
-                own = posed.labels == label
+            rest = self.rest[label]
+            if len(rest):
                 entity = f"world/object_{label}/splats"
-                means, quats = _in_frame(posed, own, pose[row])
+                means, quats = _in_frame(posed, rest, pose[row])
                 changed = self.rr.GaussianSplats3D.from_fields(centers=means, quaternions=quats)
                 self.recording.log(entity, changed)
                 if living:
-                    self._log_colours(entity, posed, own)
-                continue
+                    self._log_colours(entity, posed, rest)
             object_from_world = invert_transforms(pose[row])
             for number, part in enumerate(self.parts[label]):
                 entity = f"world/object_{label}/part_{number}"
@@ -206,12 +210,12 @@ class _Splats:
         *,
         origin: Float[np.ndarray, " 3"] | None = None,
         moves: bool = False,
-        static: bool,
     ) -> None:
-        """Log splats without what is logged at every time: colours of lives, places of what moves.
+        """Log splats for ever, without what changes: colours of lives, places of what moves.
 
-        A component that is logged once cannot change in rerun.
+        What is logged for ever cannot be logged at a time too.
         """
+        own = own.cpu()
         group = self.sequence.static if entity == "world/static" else self.sequence.moving
         values: dict[str, Any] = {"scales": posed.scales.cpu()[own].numpy()}
         if not moves:
@@ -225,7 +229,7 @@ class _Splats:
             padding = ((0, 0), (0, _COEFFICIENTS - higher.shape[1]), (0, 0))
             values["sh_coefficients"] = np.pad(higher, padding)
         splats = self.rr.GaussianSplats3D.from_fields(**values)
-        self.recording.log(entity, splats, static=static)
+        self.recording.log(entity, splats, static=True)
 
 
 def _in_frame(
@@ -234,6 +238,7 @@ def _in_frame(
     world_from_frame: Float[np.ndarray, "4 4"],
 ) -> tuple[Float[np.ndarray, "own 3"], Float[np.ndarray, "own 4"]]:
     """Return positions and quaternions xyzw in a frame, of the first time."""
+    own = own.cpu()
     rotation, translation = world_from_frame[:3, :3], world_from_frame[:3, 3]
     means = (posed.means[0].cpu()[own].double().numpy() - translation) @ rotation
     back = quats_wxyz_from_rotations(torch.from_numpy(rotation.T.copy()))
@@ -244,8 +249,9 @@ def _in_frame(
 
 def _rgba(
     posed: PosedGaussians, own: Bool[Tensor, " gaussians"] | Int[Tensor, " own"]
-) -> Float[np.ndarray, "own 4"]:
+) -> UInt8[np.ndarray, "own 4"]:
     """Return the colours of degree 0 and the opacities, of the first time, in bytes."""
+    own = own.cpu()
     rgb = posed.harmonics[:, 0].cpu()[own] * SH_C0 + 0.5
     values = torch.cat([rgb, posed.opacities[0].cpu()[own, None]], 1)
     return (values.clamp(0, 1) * 255).round().byte().numpy()

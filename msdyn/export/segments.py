@@ -13,8 +13,6 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Shaped
 
-from msdyn.progress import track
-
 __all__ = ["Paths", "Segments", "straight_segments"]
 
 _AT_A_TIME = 4096
@@ -41,6 +39,17 @@ class Paths:
     opacities: Float[np.ndarray, "times gaussians"]
     pixels: Float[np.ndarray, "times gaussians"]
     anisotropies: Float[np.ndarray, " gaussians"]
+
+    def of(self, own: slice | Int[np.ndarray, " own"], times: slice = slice(None)) -> Paths:
+        """Return some of the Gaussians, at some of the times."""
+        return Paths(
+            self.seconds[times],
+            self.means[times, own],
+            self.quats_wxyz[times, own],
+            self.opacities[times, own],
+            self.pixels[times, own],
+            self.anisotropies[own],
+        )
 
 
 @dataclass(frozen=True)
@@ -99,13 +108,9 @@ def straight_segments(
     """
     count = len(paths.anisotropies)
     parts = []
-    for begin in track(range(0, count, _AT_A_TIME), "straight pieces", unit="part"):
+    for begin in range(0, count, _AT_A_TIME):
         own = slice(begin, begin + _AT_A_TIME)
-        part = Paths(
-            paths.seconds,
-            *(np.asarray(getattr(paths, f.name)[:, own], float) for f in fields(paths)[1:5]),
-            paths.anisotropies[own],
-        )
+        part = paths.of(own)
         rotations = None if turning is None else np.asarray(turning[:, own], float)
         found = _Fits(part).segments(tolerance_px, rotations, most_turn)
         parts.append(_moved(found, begin))

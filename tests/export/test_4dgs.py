@@ -100,6 +100,14 @@ def test_an_object_of_two_rigid_parts_has_two_tracks(tmp_path):
         assert nearest.max() < 0.01  # where one part moves by 1
 
 
+def test_more_objects_than_a_byte_counts(tmp_path):
+    points = np.random.default_rng(0).uniform([-1, -1, 3], [1, 1, 4], (300, 3))
+    sequence = moving_points(points, np.zeros((300, 2, 3)))
+    scene = fourdgs.read(written(sequence, tmp_path))
+    assert sorted(scene.gaussians.object_id) == list(range(1, 301))
+    assert scene.header.attributes["object_of_id"].startswith("object_id % 512 ")
+
+
 def test_keys_are_left_out_where_interpolation_gives_them(tmp_path):
     points = np.random.default_rng(0).uniform([-0.5, -0.5, 2], [0.5, 0.5, 3], (20, 3))
     steady = np.arange(24)[None, :, None] * np.array([0.01, 0, 0.005]) + np.zeros((20, 1, 1))
