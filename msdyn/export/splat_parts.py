@@ -66,8 +66,8 @@ class SplatParts:
         static: in the world; may be empty.
         parts: rigid parts, each with its Gaussians in its own axes.
         baked: by object, the Gaussians that bend, in the world at each time.
-        error_px: the largest `error_px` of a part; where what bends is baked, the largest error of
-            any other moving Gaussian.
+        error_px: as for `RigidParts`; where what bends is baked, the largest error of any other
+            moving Gaussian.
         mean_error_px: as for `RigidParts`; None where some Gaussians are baked.
         summary: the same in words.
     """

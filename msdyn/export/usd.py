@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Real
 from scipy.spatial.transform import Rotation
 
-from msdyn.errors import InputError, MissingExtraError
+from msdyn.errors import InputError, MissingExtraError, ResourceError
 from msdyn.export.gaussians import rotated_harmonics
 from msdyn.export.splat_parts import Splats, splat_parts
 from msdyn.geometry import SH_C0, Cameras, Rigid, multiply_quats_wxyz
@@ -247,8 +247,13 @@ class _Stage:
         prim.CreateClippingRangeAttr().Set(self.usd.Gf.Vec2f(0.01, 1e6))
 
     def write(self, path: Path) -> None:
-        """Write the stage; the suffix says whether as text."""
-        self.stage.GetRootLayer().Export(str(path))
+        """Write the stage; the suffix says whether as text.
+
+        Raises:
+            ResourceError: OpenUSD could not write the file.
+        """
+        if not self.stage.GetRootLayer().Export(str(path)):
+            raise ResourceError(f"{path}: OpenUSD could not write the file")
 
     def _set(
         self, attribute: Any, samples: list[Any], numbers: Float[np.ndarray, "times ..."]
