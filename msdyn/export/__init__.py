@@ -20,12 +20,14 @@ if TYPE_CHECKING:
         export_scene,
         export_sequence,
     )
+    from msdyn.export.simulation import SimulationOptions, export_simulation
     from msdyn.export.tracks import export_tracks
 
 __all__ = [
     "FORMATS",
     "ExportConfig",
     "Exported",
+    "SimulationOptions",
     "export_as",
     "export_cameras",
     "export_flow",
@@ -36,6 +38,7 @@ __all__ = [
     "export_rrd",
     "export_scene",
     "export_sequence",
+    "export_simulation",
     "export_tracks",
     "surface_points",
     "to_open3d",
@@ -62,6 +65,10 @@ __getattr__ = lazy_names(
             "export_as",
             "export_scene",
             "export_sequence",
+        ),
+        "simulation": (
+            "SimulationOptions",
+            "export_simulation",
         ),
         "tracks": ("export_tracks",),
     },

@@ -11,14 +11,18 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from msdyn.errors import MissingExtraError
-from msdyn.geometry import Cameras, Rigid, project, transform_points, world_points_from_depth
-from msdyn.geometry.meshes import (
-    Method,
+from msdyn.geometry import (
+    Cameras,
+    MeshMethod,
+    Rigid,
     TriangleMesh,
     cleaned_points,
     closing_samples,
     import_open3d,
+    project,
     solid_mesh,
+    transform_points,
+    world_points_from_depth,
 )
 from msdyn.render import draw
 from msdyn.sequence import GaussianSequence, PosedGaussians
@@ -53,7 +57,7 @@ class BodyMesh:
     """
 
     mesh: TriangleMesh
-    method: Method
+    method: MeshMethod
     observed: float
     colour: Float[np.ndarray, " 3"]
 

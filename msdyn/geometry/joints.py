@@ -15,13 +15,12 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
-from scipy.optimize import least_squares
 
 from msdyn.geometry.procrustes import nearest_rotations
 from msdyn.geometry.rigid import Rigid, Similarity
 from msdyn.geometry.rotations import rotations_from_rotvecs, rotvecs_from_rotations
 
-__all__ = ["Joint", "JointKind", "Moments", "fit_joint"]
+__all__ = ["FREEDOM", "Joint", "JointKind", "Moments", "fit_joint"]
 
 JointKind = Literal["fixed", "hinge", "slider", "ball", "free"]
 
@@ -269,6 +268,8 @@ def _ball(
     contact: Float[np.ndarray, " 3"],
     tolerance: float,
 ) -> Joint:
+    from scipy.optimize import least_squares
+
     # R_t x + t_t = p for one point x of the child and one point p of the parent.
     system = np.concatenate([relative.rotation, -np.tile(np.eye(3), (len(relative), 1, 1))], axis=2)
     guess = np.r_[contact, contact]
@@ -334,6 +335,8 @@ def _solve(
     tolerance: float,
 ) -> tuple[Rigid[np.ndarray], Float[np.ndarray, " extra"]]:
     """Refine the rest pose and further parameters, dimensionless angles first, by least squares."""
+    from scipy.optimize import least_squares
+
     samples = child.points
     size = max(float(np.linalg.norm(child.spread)), 1e-12)
     moved = relative.apply(samples[None])

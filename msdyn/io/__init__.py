@@ -21,10 +21,13 @@ from msdyn.io.lerobot_videos import (
     video_feature,
 )
 from msdyn.io.lerobot_writer import LeRobotWriter
+from msdyn.io.links import Link, LinkJoint, wxyz
 from msdyn.io.megasam import read_megasam
+from msdyn.io.mjcf import write_mjcf
 from msdyn.io.nerfstudio import read_nerfstudio
 from msdyn.io.nerfstudio_paths import write_transforms
 from msdyn.io.nvidia_dynamic import NvidiaScene, find_nvidia_scenes
+from msdyn.io.obj import write_obj
 from msdyn.io.photos import centre_crop, cropped_cameras
 from msdyn.io.ply import write_gaussians_ply, write_points_ply
 from msdyn.io.posed_images import PosedImages
@@ -40,6 +43,7 @@ from msdyn.io.robot_recording import RobotRecording
 from msdyn.io.ros_messages import ImageMessage
 from msdyn.io.tapvid3d import Tapvid3dClip, read_tapvid3d, read_tapvid3d_clip
 from msdyn.io.tum import read_tum, write_tum
+from msdyn.io.urdf import write_urdf
 from msdyn.io.video import (
     VideoInfo,
     VideoWriter,
@@ -53,18 +57,20 @@ from msdyn.io.vipe import Vipe
 
 __all__ = [
     "CAMERA_LAYOUTS",
-    "Calibration",
     "DEPTH_SUFFIXES",
+    "STREAM_SUFFIXES",
+    "Calibration",
     "DepthCodes",
     "Dycheck",
     "DycheckView",
-    "STREAM_SUFFIXES",
-    "ImageMessage",
     "Episode",
     "Feature",
+    "ImageMessage",
     "LeRobotDataset",
     "LeRobotInfo",
     "LeRobotWriter",
+    "Link",
+    "LinkJoint",
     "NvidiaScene",
     "PosedImages",
     "RealEstate10K",
@@ -82,10 +88,10 @@ __all__ = [
     "centre_crop",
     "column_values",
     "cropped_cameras",
-    "depth_of",
-    "encoded_suffix",
     "depth_codes",
     "depth_feature",
+    "depth_of",
+    "encoded_suffix",
     "feature_column",
     "find_calibration",
     "find_colmap_model",
@@ -118,9 +124,13 @@ __all__ = [
     "write_dycheck_views",
     "write_flo",
     "write_gaussians_ply",
+    "write_mjcf",
+    "write_obj",
     "write_points_ply",
     "write_stream_as_mp4",
     "write_transforms",
     "write_tum",
+    "write_urdf",
     "write_video",
+    "wxyz",
 ]
