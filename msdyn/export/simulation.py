@@ -181,7 +181,7 @@ def export_simulation(
         "bodies": [_described(body, rows) for body in bodies],
     }
     if format == "mjcf":
-        content["qpos"] = [_positions(bodies, row).tolist() for row in rows]
+        content["qpos"] = [_positions(bodies, int(row)).tolist() for row in rows]
     write_json(out / "manifest.json", content)
     return [*model, *files, out / "manifest.json"]
 
