@@ -17,7 +17,7 @@ from msdyn.sequence.sequence import GaussianSequence
 __all__ = ["ArticulatedObject", "Body", "articulated_objects"]
 
 _FRAMES_AT_A_TIME = 8
-_LEAST_SHARE = 0.05
+_LEAST_SHARE = 0.1
 """A body is at least this share of its object, by opacity; smaller groups join the likeliest."""
 _TIMES_EXPLAINED = 0.9
 """The share of the times at which one motion must explain two groups."""
