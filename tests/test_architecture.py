@@ -51,6 +51,7 @@ FORBIDDEN = {
 # Only these may import gsplat; heavy packages are imported where they are used.
 GSPLAT = {"msdyn/raster/gsplat_cuda.py", "msdyn/fit/density.py"}
 HEAVY = {"gsplat", "transformers", "pycolmap", "viser", "open3d", "cv2", "trimesh", "embreex", "av"}
+HEAVY |= {"coacd", "mujoco"}
 
 
 def sources():

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         export_scene,
         export_sequence,
     )
+    from msdyn.export.simulation import SimulationOptions, export_simulation
     from msdyn.export.spz import export_compressed_ply, export_spz
     from msdyn.export.tracks import export_tracks
     from msdyn.export.usd import export_usd
@@ -31,6 +32,7 @@ __all__ = [
     "ExportConfig",
     "Exported",
     "export_4dgs",
+    "SimulationOptions",
     "export_as",
     "export_cameras",
     "export_compressed_ply",
@@ -44,6 +46,7 @@ __all__ = [
     "export_scene",
     "export_sequence",
     "export_spz",
+    "export_simulation",
     "export_tracks",
     "export_usd",
     "surface_points",
@@ -75,6 +78,10 @@ __getattr__ = lazy_names(
             "export_sequence",
         ),
         "spz": ("export_compressed_ply", "export_spz"),
+        "simulation": (
+            "SimulationOptions",
+            "export_simulation",
+        ),
         "tracks": ("export_tracks",),
         "usd": ("export_usd",),
     },

@@ -13,8 +13,8 @@ from msdyn.sequence.choice import PartSelection, SequenceSource, TimeSelection
 __all__ = ["FORMATS", "ExportConfig", "Format"]
 
 Format = Literal[
-    "ply", "glb", "usdc", "4dgs", "spz", "compressed-ply", "html", "rrd",
-    "tracks", "objects", "flow", "cameras", "points", "mjcf", "urdf", "lerobot", "report",
+    "ply", "glb", "usdc", "4dgs", "spz", "compressed-ply", "tracks", "objects", "flow", "cameras",
+    "points", "html", "rrd", "mjcf", "urdf", "lerobot", "report",
 ]  # fmt: skip
 FORMATS: tuple[str, ...] = get_args(Format)
 

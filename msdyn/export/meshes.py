@@ -7,18 +7,24 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 from torch import Tensor
 
 from msdyn.errors import MissingExtraError
-from msdyn.geometry import Cameras, Rigid, project, transform_points, world_points_from_depth
-from msdyn.geometry.meshes import (
-    Method,
+from msdyn.geometry import (
+    Cameras,
+    MeshMethod,
+    Rigid,
     TriangleMesh,
     cleaned_points,
     closing_samples,
     import_open3d,
+    project,
     solid_mesh,
+    transform_points,
+    world_points_from_depth,
 )
 from msdyn.render import draw
 from msdyn.sequence import GaussianSequence, PosedGaussians
@@ -33,6 +39,8 @@ _COVERED = 0.7
 """Least accumulated opacity of a pixel of the surface."""
 _SILHOUETTE = 0.1
 """Least accumulated opacity within the silhouette; what is outside of it is empty space."""
+_REACH = 4.0
+"""Points nearer than this, in distances between points, are connected."""
 _NEIGHBOURS = 12
 """Neighbours by whose distance a Gaussian is an outlier."""
 _SPECK = 0.1
@@ -53,7 +61,7 @@ class BodyMesh:
     """
 
     mesh: TriangleMesh
-    method: Method
+    method: MeshMethod
     observed: float
     colour: Float[np.ndarray, " 3"]
 
@@ -169,6 +177,8 @@ def body_mesh(
     except MissingExtraError:
         method = "voxels"
         points, normals = _thinned(points, normals, spacing)
+    joined = _connected(points, _REACH * spacing)
+    points, normals = points[joined], normals[joined]
     closing, outward = closing_samples(
         points, spacing, lambda samples: views.hidden(samples, 2 * spacing)
     )
@@ -260,11 +270,20 @@ def _some(
 
 
 def _crowded(points: Float[np.ndarray, "points 3"]) -> Bool[np.ndarray, " points"]:
-    """Return which points are no statistical outliers: near to their neighbours as others are."""
+    """Return which points are at most three times as far from their neighbours as is usual."""
     if len(points) < 50:
         return np.ones(len(points), bool)
     distance = KDTree(points).query(points, k=_NEIGHBOURS + 1)[0][:, 1:].mean(1)
-    return distance < distance.mean() + 2 * distance.std()
+    return distance <= 3 * np.median(distance)
+
+
+def _connected(points: Float[np.ndarray, "points 3"], reach: float) -> Bool[np.ndarray, " points"]:
+    """Return which points are in the largest connected piece, or one of a fifth of its size."""
+    pairs = KDTree(points).query_pairs(reach, output_type="ndarray")
+    links = coo_matrix((np.ones(len(pairs)), pairs.T), shape=(len(points),) * 2)
+    piece = connected_components(links, directed=False)[1]
+    sizes = np.bincount(piece)
+    return sizes[piece] >= 0.2 * sizes.max()
 
 
 def _thinned(

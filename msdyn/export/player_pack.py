@@ -263,7 +263,7 @@ def _permuted(
     return np.einsum("gij,gi->gj", np.abs(turns).round(), scales)
 
 
-def _continuous(quats: Float[np.ndarray, "times gaussians 4"]) -> Float[np.ndarray, "..."]:
+def _continuous(quats: Float[np.ndarray, "times gaussians 4"]) -> Float[np.ndarray, ...]:
     """Return the quaternions with signs such that neighbouring times are near, w >= 0 at first."""
     quats = quats.copy()
     quats[0] *= np.where(quats[0, :, :1] < 0, -1, 1)

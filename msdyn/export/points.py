@@ -9,8 +9,7 @@ import numpy as np
 from jaxtyping import Float64, Real, UInt8
 
 from msdyn.export.manifest import manifest
-from msdyn.geometry import Cameras, depth_in_camera, world_points_from_depth
-from msdyn.geometry.meshes import import_open3d
+from msdyn.geometry import Cameras, depth_in_camera, import_open3d, world_points_from_depth
 from msdyn.io import write_points_ply
 from msdyn.progress import track
 from msdyn.render import render_image

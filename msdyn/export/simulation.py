@@ -14,17 +14,25 @@ from jaxtyping import Float, Int, Real
 from msdyn.errors import InputError, MissingExtraError
 from msdyn.export.manifest import manifest
 from msdyn.export.meshes import BodyMesh, body_mesh
-from msdyn.geometry import Rigid, Similarity
-from msdyn.geometry.ground import ground_plane
-from msdyn.geometry.joints import Joint
-from msdyn.geometry.meshes import TriangleMesh, convex_parts, hull_mesh, import_open3d
-from msdyn.io.links import Link, LinkJoint, wxyz
-from msdyn.io.mjcf import write_mjcf
-from msdyn.io.obj import write_obj
-from msdyn.io.urdf import write_urdf
+from msdyn.geometry import (
+    Joint,
+    Rigid,
+    Similarity,
+    TriangleMesh,
+    convex_parts,
+    ground_plane,
+    hull_mesh,
+    import_open3d,
+)
+from msdyn.io import Link, LinkJoint, write_mjcf, write_obj, write_urdf, wxyz
 from msdyn.progress import track
-from msdyn.sequence import GaussianSequence, PartSelection
-from msdyn.sequence.articulation import ArticulatedObject, Body, articulated_objects
+from msdyn.sequence import (
+    ArticulatedObject,
+    Body,
+    GaussianSequence,
+    PartSelection,
+    articulated_objects,
+)
 from msdyn.writing import write_json
 
 __all__ = ["SimulationOptions", "export_simulation"]
@@ -173,7 +181,7 @@ def export_simulation(
         "bodies": [_described(body, rows) for body in bodies],
     }
     if format == "mjcf":
-        content["qpos"] = [_positions(bodies, row).tolist() for row in rows]
+        content["qpos"] = [_positions(bodies, int(row)).tolist() for row in rows]
     write_json(out / "manifest.json", content)
     return [*model, *files, out / "manifest.json"]
 

@@ -12,7 +12,19 @@ from msdyn.geometry.cameras import (
     unproject,
     world_points_from_depth,
 )
+from msdyn.geometry.ground import ground_plane
 from msdyn.geometry.harmonics import SH_C0, harmonics_basis
+from msdyn.geometry.joints import FREEDOM, Joint, JointKind, Moments, fit_joint
+from msdyn.geometry.meshes import (
+    MeshMethod,
+    TriangleMesh,
+    cleaned_points,
+    closing_samples,
+    convex_parts,
+    hull_mesh,
+    import_open3d,
+    solid_mesh,
+)
 from msdyn.geometry.paths import (
     PATHS,
     cropped,
@@ -51,20 +63,33 @@ from msdyn.geometry.rotations import (
 )
 
 __all__ = [
+    "FREEDOM",
     "PATHS",
     "SH_C0",
     "Alignment",
     "CameraTensors",
     "Cameras",
+    "Joint",
+    "JointKind",
+    "MeshMethod",
+    "Moments",
     "Registration",
     "Rigid",
     "Similarity",
     "SurfaceSamples",
+    "TriangleMesh",
     "align_camera_paths",
+    "cleaned_points",
+    "closing_samples",
+    "convex_parts",
     "cropped",
     "depth_in_camera",
+    "fit_joint",
     "focus_point",
+    "ground_plane",
     "harmonics_basis",
+    "hull_mesh",
+    "import_open3d",
     "interpolate_rotations",
     "invert_transforms",
     "look_at",
@@ -85,6 +110,7 @@ __all__ = [
     "similarity_from_points",
     "sixd_from_rotations",
     "smoothing_weights",
+    "solid_mesh",
     "stabilised",
     "surface_agreement",
     "swung",

@@ -51,6 +51,7 @@ def ground_plane(
     height = np.einsum("nd,nd->n", normals, anchors)
     near = np.abs(points @ normals.T - height) < width  # [P, draws]
     inliers = points[near[:, near.sum(0).argmax()]]
+    normal, middle = up, points[0]
     for _ in range(3):
         if len(inliers) < max(50, least * len(points)):
             return None

@@ -13,15 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float, Float64
-from scipy.optimize import least_squares
+from scipy.spatial.transform import Rotation
 
 from msdyn.geometry.procrustes import nearest_rotations
 from msdyn.geometry.rigid import Rigid, Similarity
-from msdyn.geometry.rotations import rotations_from_rotvecs, rotvecs_from_rotations
 
-__all__ = ["Joint", "JointKind", "Moments", "fit_joint"]
+__all__ = ["FREEDOM", "Joint", "JointKind", "Moments", "fit_joint"]
 
 JointKind = Literal["fixed", "hinge", "slider", "ball", "free"]
 
@@ -131,9 +129,10 @@ def fit_joint(
     """Return the joint that explains a relative motion with the fewest degrees of freedom.
 
     Each kind is fitted by least squares with a loss that bounds the influence of single times. The
-    kind is that of the smallest Bayesian information criterion, `N log(r^2 + tolerance^2) + k log
-    N`, with residual r, number k of parameters, of all times, and N = 6 T: more freedom must
-    reduce a residual above the tolerance, not noise below it.
+    kind is that of the smallest Bayesian information criterion, `6 T log(r^2 + tolerance^2) + s
+    log(6 T) + f T log(6)`, with residual r, s parameters of the joint and f of each time: all times
+    inform the former, the six numbers of its pose the latter. So freedom must reduce a residual
+    above the tolerance, not noise below it.
 
     Args:
         relative: [T] of the child, in the canonical coordinates of its parent.
@@ -150,8 +149,9 @@ def fit_joint(
     count = 6 * len(relative)
 
     def criterion(joint: Joint) -> float:
-        parameters = _PARAMETERS[joint.kind] + FREEDOM[joint.kind] * len(relative)
-        return count * np.log(joint.residual**2 + tolerance**2) + parameters * np.log(count)
+        shared = _PARAMETERS[joint.kind] * np.log(count)
+        own = FREEDOM[joint.kind] * len(relative) * np.log(6)
+        return float(count * np.log(joint.residual**2 + tolerance**2) + shared + own)
 
     return min(fits, key=criterion)
 
@@ -269,6 +269,8 @@ def _ball(
     contact: Float[np.ndarray, " 3"],
     tolerance: float,
 ) -> Joint:
+    from scipy.optimize import least_squares
+
     # R_t x + t_t = p for one point x of the child and one point p of the parent.
     system = np.concatenate([relative.rotation, -np.tile(np.eye(3), (len(relative), 1, 1))], axis=2)
     guess = np.r_[contact, contact]
@@ -334,6 +336,8 @@ def _solve(
     tolerance: float,
 ) -> tuple[Rigid[np.ndarray], Float[np.ndarray, " extra"]]:
     """Refine the rest pose and further parameters, dimensionless angles first, by least squares."""
+    from scipy.optimize import least_squares
+
     samples = child.points
     size = max(float(np.linalg.norm(child.spread)), 1e-12)
     moved = relative.apply(samples[None])
@@ -383,11 +387,11 @@ def _unit(vector: Float[np.ndarray, " 3"]) -> Float64[np.ndarray, " 3"]:
 
 
 def _rotations(rotvecs: Float[np.ndarray, "times 3"]) -> Float64[np.ndarray, "times 3 3"]:
-    return rotations_from_rotvecs(torch.from_numpy(np.ascontiguousarray(rotvecs))).numpy()
+    return Rotation.from_rotvec(rotvecs).as_matrix()
 
 
 def _rotvecs(rotations: Float[np.ndarray, "times 3 3"]) -> Float64[np.ndarray, "times 3"]:
-    return rotvecs_from_rotations(torch.from_numpy(np.ascontiguousarray(rotations))).numpy()
+    return Rotation.from_matrix(rotations).as_rotvec()
 
 
 def _trimmed_rms(values: Float[np.ndarray, " times"]) -> float:

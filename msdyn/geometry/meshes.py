@@ -18,16 +18,17 @@ from scipy.spatial import ConvexHull, KDTree, QhullError
 from msdyn.errors import MissingExtraError
 
 __all__ = [
-    "Method",
+    "MeshMethod",
     "TriangleMesh",
     "cleaned_points",
     "closing_samples",
     "convex_parts",
+    "hull_mesh",
     "import_open3d",
     "solid_mesh",
 ]
 
-Method = Literal["poisson", "voxels", "hull"]
+MeshMethod = Literal["poisson", "voxels", "hull"]
 
 _PART_VERTICES = 64
 """Most vertices of a convex part; MuJoCo and PhysX advise against more."""
@@ -168,8 +169,8 @@ def solid_mesh(
     spacing: float,
     *,
     faces: int = 4000,
-    method: Method = "poisson",
-) -> tuple[TriangleMesh, Method]:
+    method: MeshMethod = "poisson",
+) -> tuple[TriangleMesh, MeshMethod]:
     """Return a closed mesh of oriented points that lie all around a solid.
 
     Poisson reconstruction of the points, its vertices drawn back to the points' convex hull where

@@ -23,10 +23,13 @@ from msdyn.io.lerobot_videos import (
     video_feature,
 )
 from msdyn.io.lerobot_writer import LeRobotWriter
+from msdyn.io.links import Link, LinkJoint, wxyz
 from msdyn.io.megasam import read_megasam
+from msdyn.io.mjcf import write_mjcf
 from msdyn.io.nerfstudio import read_nerfstudio
 from msdyn.io.nerfstudio_paths import write_transforms
 from msdyn.io.nvidia_dynamic import NvidiaScene, find_nvidia_scenes
+from msdyn.io.obj import write_obj
 from msdyn.io.photos import centre_crop, cropped_cameras
 from msdyn.io.ply import write_gaussians_ply, write_points_ply
 from msdyn.io.posed_images import PosedImages
@@ -43,6 +46,7 @@ from msdyn.io.ros_messages import ImageMessage
 from msdyn.io.spz import write_spz
 from msdyn.io.tapvid3d import Tapvid3dClip, read_tapvid3d, read_tapvid3d_clip
 from msdyn.io.tum import read_tum, write_tum
+from msdyn.io.urdf import write_urdf
 from msdyn.io.video import (
     VideoInfo,
     VideoWriter,
@@ -69,6 +73,8 @@ __all__ = [
     "LeRobotDataset",
     "LeRobotInfo",
     "LeRobotWriter",
+    "Link",
+    "LinkJoint",
     "NvidiaScene",
     "PosedImages",
     "RealEstate10K",
@@ -123,10 +129,14 @@ __all__ = [
     "write_flo",
     "write_compressed_ply",
     "write_gaussians_ply",
+    "write_mjcf",
+    "write_obj",
     "write_points_ply",
     "write_spz",
     "write_stream_as_mp4",
     "write_transforms",
     "write_tum",
+    "write_urdf",
     "write_video",
+    "wxyz",
 ]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from msdyn.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from msdyn.sequence.articulation import ArticulatedObject, Body, articulated_objects
     from msdyn.sequence.choice import PartSelection, SequenceSource, TimeSelection, parse_times
     from msdyn.sequence.edit import retime_object, without_objects
     from msdyn.sequence.gaussians import Gaussians, PosedGaussians, keep_objects
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from msdyn.sequence.storage import load_sequence, save_sequence
 
 __all__ = [
+    "ArticulatedObject",
+    "Body",
     "GaussianSequence",
     "Gaussians",
     "PartSelection",
@@ -28,6 +31,7 @@ __all__ = [
     "RigidParts",
     "SequenceSource",
     "TimeSelection",
+    "articulated_objects",
     "keep_objects",
     "living_weights",
     "load_sequence",
@@ -45,6 +49,11 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "articulation": (
+            "ArticulatedObject",
+            "Body",
+            "articulated_objects",
+        ),
         "choice": (
             "PartSelection",
             "SequenceSource",

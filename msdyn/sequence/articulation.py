@@ -10,15 +10,14 @@ from jaxtyping import Float, Int, Real
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from msdyn.geometry import Rigid, procrustes
-from msdyn.geometry.joints import FREEDOM, Joint, Moments, fit_joint
+from msdyn.geometry import FREEDOM, Joint, Moments, Rigid, fit_joint, procrustes
 from msdyn.sequence.objects import living_weights
 from msdyn.sequence.sequence import GaussianSequence
 
 __all__ = ["ArticulatedObject", "Body", "articulated_objects"]
 
 _FRAMES_AT_A_TIME = 8
-_LEAST_SHARE = 0.05
+_LEAST_SHARE = 0.1
 """A body is at least this share of its object, by opacity; smaller groups join the likeliest."""
 _TIMES_EXPLAINED = 0.9
 """The share of the times at which one motion must explain two groups."""
@@ -284,7 +283,7 @@ def _contact(
     parent: Float[np.ndarray, "points 3"], tree: KDTree, child: Float[np.ndarray, "others 3"]
 ) -> tuple[Float[np.ndarray, " 3"], float]:
     """Return the middle of the nearest twentieth of the child's points, and their distance."""
-    distance, near = tree.query(child)
+    distance, near = (np.asarray(found) for found in tree.query(child))
     chosen = np.argsort(distance)[: max(1, len(child) // 20)]
     middle = (child[chosen].mean(0) + parent[near[chosen]].mean(0)) / 2
     return middle, float(np.median(distance[chosen]))

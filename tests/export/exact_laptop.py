@@ -71,42 +71,41 @@ def box_surface(low, high, count, rng):
     return low + size * points
 
 
-@functools.cache
-def exact_laptop(frames: int = 12, width: int = 96, height: int = 72) -> Laptop:
-    cameras, truth = true_hinge(frames, CANONICAL, (width, height))
-    axis, point, _, motions, poses = truth
-    rng = np.random.default_rng(0)
-    local = [box_surface(*corners, 4000, rng) for corners in BOXES]
-    links = [transform_points(pose, own) for pose, own in zip(poses, local, strict=True)]
-    points = np.concatenate(links)
-    table = np.column_stack([rng.uniform(-1, 1, (3000, 2)), np.zeros(3000)])
-    # Two primitives a link: halves across the hinge, which must be merged again.
-    owner = 2 * np.repeat([0, 1], 4000) + ((points - point) @ axis > 0)
+def linked_sequence(points, owner, motions, cameras, table) -> GaussianSequence:
+    """Return one object of primitives with given motions.
+
+    Args:
+        points: [N, 3] canonical.
+        owner: [N] primitive of each point.
+        motions: [T] of each primitive, relative to the canonical frame.
+        cameras: [T].
+        table: [S, 3] static points.
+    """
 
     def gaussians(points) -> Gaussians:
         grey = torch.full((len(points), 3), 0.5)
         sizes = torch.full((len(points),), 0.006)
         return Gaussians.from_points(torch.from_numpy(points).float(), grey, sizes, opacity=0.95)
 
+    frames, count = len(cameras), len(motions)
     index = torch.from_numpy(owner).long()[:, None]
     moving = gaussians(points)
-    centres = torch.stack([moving.means[index[:, 0] == k].mean(0) for k in range(4)]).detach()
-    both = [motions[k // 2] for k in range(4)]
-    sixd = torch.stack([sixd_from_rotations(torch.from_numpy(m.rotation)) for m in both])
+    centres = torch.stack([moving.means[index[:, 0] == k].mean(0) for k in range(count)]).detach()
+    sixd = torch.stack([sixd_from_rotations(torch.from_numpy(m.rotation)) for m in motions])
     middle = [c.double().numpy() for c in centres]
-    shift = np.stack([m.apply(c[None])[:, 0] - c for m, c in zip(both, middle, strict=True)])
+    shift = np.stack([m.apply(c[None])[:, 0] - c for m, c in zip(motions, middle, strict=True)])
     still = torch.tensor([1.0, 0, 0, 0, 1, 0]).expand(1, frames, 6).clone()
     field = PatternField(
         [centres.mean(0, keepdim=True), centres],
         [still, sixd.float()],
         [torch.zeros(1, frames, 3), torch.from_numpy(shift).float()],
-        [torch.zeros(1).long(), torch.zeros(4).long()],
+        [torch.zeros(1).long(), torch.zeros(count).long()],
         torch.arange(frames),
         torch.tensor([1]),
     )
     none = torch.zeros_like(index, dtype=torch.float32)
     weights = [BlendWeights(torch.zeros_like(index), none), BlendWeights(index, none)]
-    sequence = GaussianSequence(
+    return GaussianSequence(
         gaussians(table),
         moving,
         MotionField(field, weights),
@@ -116,4 +115,22 @@ def exact_laptop(frames: int = 12, width: int = 96, height: int = 72) -> Laptop:
         canonical_frame=CANONICAL,
         world_units="metric",
     )
-    return Laptop(sequence, *truth)
+
+
+@functools.cache
+def exact_laptop(frames: int = 12, width: int = 96, height: int = 72) -> Laptop:
+    cameras, truth = true_hinge(frames, CANONICAL, (width, height))
+    axis, point, _, motions, poses = truth
+    rng = np.random.default_rng(0)
+    local = [box_surface(*corners, 4000, rng) for corners in BOXES]
+    links = [transform_points(pose, own) for pose, own in zip(poses, local, strict=True)]
+    points = np.concatenate(links)
+    # Two primitives a link: halves across the hinge, which must be merged again.
+    owner = 2 * np.repeat([0, 1], 4000) + ((points - point) @ axis > 0)
+    both = [motions[k // 2] for k in range(4)]
+    return Laptop(linked_sequence(points, owner, both, cameras, flat_table(rng)), *truth)
+
+
+def flat_table(rng):
+    """Return points [3000, 3] of a table at z = 0."""
+    return np.column_stack([rng.uniform(-1, 1, (3000, 2)), np.zeros(3000)])

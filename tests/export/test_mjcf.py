@@ -5,7 +5,15 @@ import json
 import numpy as np
 import pytest
 from evaluate.exact_fits import moving_points
-from export.exact_laptop import BOXES, CANONICAL, exact_laptop
+from export.exact_laptop import (
+    BOXES,
+    CANONICAL,
+    box_surface,
+    exact_laptop,
+    flat_table,
+    linked_sequence,
+    true_hinge,
+)
 from scipy.spatial.transform import Rotation
 
 from msdyn.cli import export
@@ -126,6 +134,92 @@ def test_up_is_the_normal_of_the_table(content):
     np.testing.assert_allclose(content["up"]["direction"], [0, 0, 1], atol=0.01)
     sim = np.array(content["sim_from_world"])
     np.testing.assert_allclose(sim[:3, :3] @ sim[:3, :3].T, np.eye(3), atol=1e-9)
+
+
+def chained(frames=12):
+    """Return an object of five boxes: base, drawer, ball, a box that flies off, a lid; motions."""
+    rng = np.random.default_rng(4)
+    cameras, _ = true_hinge(frames, CANONICAL)
+    time = np.arange(frames) - CANONICAL
+
+    def about(point, rotvecs):
+        rotation = Rotation.from_rotvec(rotvecs).as_matrix()
+        return Rigid(rotation, point - rotation @ point)
+
+    base = Rigid(np.tile(np.eye(3), (frames, 1, 1)), time[:, None] * [0.01, 0.005, 0.0])
+    swing = rng.normal(size=(frames, 3)) * 0.5
+    swing[CANONICAL] = 0
+    fly = rng.normal(size=(frames, 3)) * 0.4
+    fly[CANONICAL] = 0
+    away = rng.normal(size=(frames, 3)) * 0.1
+    away[CANONICAL] = 0
+    flight = about(np.array([-0.3, -0.1, 0.2]), fly)
+    own = [
+        Rigid.identity(frames),
+        Rigid(np.tile(np.eye(3), (frames, 1, 1)), time[:, None] * [0.0, -0.02, 0.0]),
+        about(np.array([0.2, 0.0, 0.15]), swing),
+        Rigid(flight.rotation, flight.translation + away),
+        about(np.array([0.0, 0.15, 0.15]), time[:, None] * [0.1, 0, 0]),
+    ]
+    corners = [
+        ((-0.2, -0.15, 0.0), (0.2, 0.15, 0.15)),
+        ((-0.1, -0.25, 0.03), (0.1, -0.15, 0.1)),
+        ((0.2, -0.05, 0.1), (0.35, 0.05, 0.2)),
+        ((-0.4, -0.15, 0.15), (-0.25, -0.05, 0.25)),
+        ((-0.1, 0.15, 0.15), (0.1, 0.17, 0.3)),
+    ]
+    counts = [6000, 2000, 2000, 2000, 2000]
+    points = np.concatenate([box_surface(*c, n, rng) for c, n in zip(corners, counts, strict=True)])
+    motions = [base @ motion for motion in own]
+    owner = np.repeat(np.arange(5), counts)
+    return linked_sequence(points, owner, motions, cameras, flat_table(rng)), motions
+
+
+def test_every_kind_of_joint_follows_the_clip(tmp_path):
+    sequence, motions = chained()
+    export_as(sequence, "mjcf", tmp_path, triangles=300, body_tolerance_px=0.5)
+    content = json.loads((tmp_path / "manifest.json").read_text())
+    kinds = [body["joint"] and body["joint"]["kind"] for body in content["bodies"]]
+    assert kinds[0] is None and sorted(kinds[1:]) == ["ball", "free", "hinge", "slider"]
+    model = mujoco.MjModel.from_xml_path(str(tmp_path / "scene.xml"))
+    assert model.nq == 7 + 1 + 4 + 7 + 1 and model.nexclude == 3  # of the three children
+    sim = np.array(content["sim_from_world"])
+    data = mujoco.MjData(model)
+    poses = {}
+    for frame in (CANONICAL, 0, 9):
+        data.qpos[:] = content["qpos"][frame]
+        mujoco.mj_forward(model, data)
+        for number, body in enumerate(content["bodies"]):
+            pose = np.eye(4)
+            pose[:3, :3], pose[:3, 3] = data.xmat[number + 1].reshape(3, 3), data.xpos[number + 1]
+            np.testing.assert_allclose(pose, body["world_from_body"][frame], atol=1e-6)
+            poses[number, frame] = pose
+    for number in range(5):
+        found = poses[number, 9] @ np.linalg.inv(poses[number, 0])
+        true = [
+            sim @ m.matrix[9] @ np.linalg.inv(m.matrix[0]) @ np.linalg.inv(sim) for m in motions
+        ]
+        assert min(np.abs(found - candidate).max() for candidate in true) < 1e-3
+    (slider,) = [body["joint"] for body in content["bodies"] if (body["joint"] or {}).get(
+        "kind") == "slider"]  # fmt: skip
+    assert slider["range"][1] - slider["range"][0] == pytest.approx(0.22, abs=1e-3)
+    mujoco.mj_resetDataKeyframe(model, data, 0)
+    for _ in range(200):
+        mujoco.mj_step(model, data)
+    assert np.isfinite(data.qpos).all() and not any(w.number for w in data.warning)
+
+
+def test_urdf_of_every_kind_of_joint(tmp_path):
+    from xml.etree import ElementTree as ET
+
+    sequence, _ = chained()
+    export_as(sequence, "urdf", tmp_path, time=0.0, triangles=300, body_tolerance_px=0.5)
+    kinds = {
+        path.stem: sorted(joint.get("type") for joint in ET.parse(path).getroot().iter("joint"))
+        for path in tmp_path.glob("*.urdf")
+    }
+    assert kinds.pop("object_1") == ["floating", "prismatic", "revolute"]
+    assert list(kinds.values()) == [[]]  # the box that flies off is a file of its own
 
 
 def test_scale_up_and_one_time(exact, tmp_path, caplog):

@@ -8,8 +8,7 @@ from evaluate.exact_fits import exact_sequence, moving_points
 from export.exact_laptop import exact_laptop
 
 from msdyn.motion.models.displacements import Displacements
-from msdyn.sequence import object_motions
-from msdyn.sequence.articulation import articulated_objects
+from msdyn.sequence import articulated_objects, object_motions
 
 
 @pytest.fixture(scope="module")
