@@ -1,7 +1,7 @@
 """Measure the size of pages of msdyn-export --format html, and how fast they play in a browser.
 
     python tools/bench_player.py fit/export/sequence.html
-    python tools/bench_player.py old.html new.html --seconds 8 --rounds 3 --json benchmarks/player_cpu.json
+    python tools/bench_player.py old.html new.html --rounds 3 --json benchmarks/player_cpu.json
 
 The pages are played in turn, round after round, in one headless Chromium that draws in software,
 with a canvas of 480x360 and at full resolution (a page that lowers it by itself is told not to).
@@ -66,7 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
     for row in rows:
         print(json.dumps(row))
     if options.json:
-        setting = {k: getattr(options, k) for k in ("width", "height", "seconds", "rounds", "webgl")}
+        setting = {
+            k: getattr(options, k) for k in ("width", "height", "seconds", "rounds", "webgl")
+        }
         write_json(options.json, {"machine": describe_machine(), **setting, "pages": rows})
     return 0
 
@@ -84,7 +86,10 @@ def measure(
 ) -> dict[Path, dict[str, dict[str, list[float]]]]:
     """Return the frames drawn in each second, by page and mode."""
     found: dict[Path, dict[str, dict[str, list[float]]]] = {page: {} for page in pages}
-    with tempfile.TemporaryDirectory() as folder, Browser(Path(folder), *size, webgl=webgl) as browser:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Browser(Path(folder), *size, webgl=webgl) as browser,
+    ):
         for _ in range(rounds):
             for page in pages:
                 browser.open(page.resolve().as_uri())

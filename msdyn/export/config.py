@@ -73,6 +73,8 @@ class ExportConfig(Options):
     """Device to render on; auto takes a GPU if there is one."""
     moving_px: Annotated[float, Range(0, unit="px")] = 1.0
     """flow: a pixel is moving where its flow differs from that of the camera by more than this."""
+    tolerance_px: Annotated[float, Range(0, unit="px")] = 0.5
+    """html: eight steps of the stored positions, in pixels of the clip's cameras."""
     source: SequenceSource = "fit"
     """Sequence of the scene directory: the fit, or the prediction of msdyn-predict."""
 

@@ -171,7 +171,7 @@ _WRITERS: dict[str, Callable[[GaussianSequence, Path, Times, ExportConfig], list
     "cameras": lambda sequence, out, times, _: export_cameras(sequence, out, times),
     "points": lambda sequence, out, times, config: export_points(sequence, out, times, config.what),
     "html": lambda sequence, out, times, config: export_player(
-        sequence, out, times, config.what, title=out.stem
+        sequence, out, times, config.what, title=out.stem, tolerance_px=config.tolerance_px
     ),
     "rrd": lambda sequence, out, times, config: export_rrd(sequence, out, times, config.what),
 }
