@@ -5,8 +5,9 @@
 
 The pages are played in turn, round after round, in one headless Chromium that draws in software,
 with a canvas of 480x360 and at full resolution (a page that lowers it by itself is told not to).
-Frames per second are those that the page draws, the median over whole seconds; `auto` is what it
-draws when it may choose its resolution.
+`fps` are the frames that the page draws, the median over whole seconds; `cpu_ms` is the time that
+all processes of the browser compute per frame, which depends less on what else the machine does
+(`load`); `auto` is a page that may choose its resolution, and `scale` what it chose.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--webgl", choices=("swiftshader", "mesa"), default="swiftshader")
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args(arguments)
+    load = os.getloadavg()[0]  # processes that want a core besides this
     rates = measure(
         options.pages,
         (options.width, options.height),
@@ -69,14 +71,16 @@ def main(arguments: list[str] | None = None) -> int:
         setting = {
             k: getattr(options, k) for k in ("width", "height", "seconds", "rounds", "webgl")
         }
-        write_json(options.json, {"machine": describe_machine(), **setting, "pages": rows})
+        write_json(
+            options.json, {"machine": describe_machine(), "load": load, **setting, "pages": rows}
+        )
     return 0
 
 
 def summary(rates: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
     """Return the medians of each mode."""
     return {
-        mode: {name: round(float(np.median(values)), 1) for name, values in row.items()}
+        mode: {name: round(float(np.median(values)), 2) for name, values in row.items()}
         for mode, row in rates.items()
     }
 
@@ -103,9 +107,10 @@ def measure(
                     counts = browser.run(STEPS.format(seconds=seconds))
                     used = cpu_seconds(browser.process.pid) - before
                     drawn = browser.run("player.steps") - steps
-                    rows = found[page].setdefault(mode, {"fps": [], "cpu_ms": []})
+                    rows = found[page].setdefault(mode, {"fps": [], "cpu_ms": [], "scale": []})
                     rows["fps"] += counts
                     rows["cpu_ms"].append(1000 * used / max(drawn, 1))
+                    rows["scale"].append(browser.run("player.scale || 1"))
                 assert browser.errors() == []
     return found
 
