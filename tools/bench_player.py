@@ -50,30 +50,27 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--height", type=int, default=360)
     parser.add_argument("--seconds", type=int, default=6, help="of playing, per page and round")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--webgl", choices=("swiftshader", "mesa"), default="swiftshader")
+    parser.add_argument(
+        "--webgl", choices=("swiftshader", "mesa"), nargs="+", default=["swiftshader"]
+    )
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args(arguments)
     load = os.getloadavg()[0]  # processes that want a core besides this
-    rates = measure(
-        options.pages,
-        (options.width, options.height),
-        seconds=options.seconds,
-        rounds=options.rounds,
-        webgl=options.webgl,
-    )
-    rows = [
-        {"page": page.name, "bytes": page.stat().st_size, **summary(rates[page])}
-        for page in options.pages
-    ]
-    for row in rows:
-        print(json.dumps(row))
+    size, rows = (options.width, options.height), []
+    for webgl in options.webgl:
+        rates = measure(
+            options.pages, size, seconds=options.seconds, rounds=options.rounds, webgl=webgl
+        )
+        for page in options.pages:
+            row = {"webgl": webgl, "page": page.name, "bytes": page.stat().st_size}
+            rows.append(row | summary(rates[page]))
+            print(json.dumps(rows[-1]), flush=True)
     if options.json:
         setting = {
-            k: getattr(options, k) for k in ("width", "height", "seconds", "rounds", "webgl")
+            name: getattr(options, name) for name in ("width", "height", "seconds", "rounds")
         }
-        write_json(
-            options.json, {"machine": describe_machine(), "load": load, **setting, "pages": rows}
-        )
+        machine = describe_machine()
+        write_json(options.json, {"machine": machine, "load": load, **setting, "pages": rows})
     return 0
 
 
