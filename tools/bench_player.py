@@ -1,12 +1,13 @@
 """Measure the size of pages of msdyn-export --format html, and how fast they play in a browser.
 
     python tools/bench_player.py fit/export/sequence.html
-    python tools/bench_player.py old.html new.html --seconds 8 --rounds 3 --json benchmarks/player_cpu.json
+    python tools/bench_player.py old.html new.html --rounds 3 --json benchmarks/player_cpu.json
 
 The pages are played in turn, round after round, in one headless Chromium that draws in software,
 with a canvas of 480x360 and at full resolution (a page that lowers it by itself is told not to).
-Frames per second are those that the page draws, the median over whole seconds; `auto` is what it
-draws when it may choose its resolution.
+`fps` are the frames that the page draws, the median over whole seconds; `cpu_ms` is the time that
+all processes of the browser compute per frame, which depends less on what else the machine does
+(`load`); `auto` is a page that may choose its resolution, and `scale` what it chose.
 """
 
 from __future__ import annotations
@@ -49,34 +50,34 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--height", type=int, default=360)
     parser.add_argument("--seconds", type=int, default=6, help="of playing, per page and round")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--webgl", choices=("swiftshader", "mesa"), default="swiftshader")
+    parser.add_argument(
+        "--webgl", choices=("swiftshader", "mesa"), nargs="+", default=["swiftshader"]
+    )
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args(arguments)
-    rates = measure(
-        options.pages,
-        (options.width, options.height),
-        seconds=options.seconds,
-        rounds=options.rounds,
-        webgl=options.webgl,
-    )
-    rows = [
-        {"page": page.name, "bytes": page.stat().st_size, **summary(rates[page])}
-        for page in options.pages
-    ]
-    for row in rows:
-        print(json.dumps(row))
+    load = os.getloadavg()[0]  # processes that want a core besides this
+    size, rows = (options.width, options.height), []
+    for webgl in options.webgl:
+        rates = measure(
+            options.pages, size, seconds=options.seconds, rounds=options.rounds, webgl=webgl
+        )
+        for page in options.pages:
+            row = {"webgl": webgl, "page": page.name, "bytes": page.stat().st_size}
+            rows.append(row | summary(rates[page]))
+            print(json.dumps(rows[-1]), flush=True)
     if options.json:
         setting = {
-            k: getattr(options, k) for k in ("width", "height", "seconds", "rounds", "webgl")
+            name: getattr(options, name) for name in ("width", "height", "seconds", "rounds")
         }
-        write_json(options.json, {"machine": describe_machine(), **setting, "pages": rows})
+        machine = describe_machine()
+        write_json(options.json, {"machine": machine, "load": load, **setting, "pages": rows})
     return 0
 
 
 def summary(rates: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
     """Return the medians of each mode."""
     return {
-        mode: {name: round(float(np.median(values)), 1) for name, values in row.items()}
+        mode: {name: round(float(np.median(values)), 2) for name, values in row.items()}
         for mode, row in rates.items()
     }
 
@@ -103,9 +104,10 @@ def measure(
                     counts = browser.run(STEPS.format(seconds=seconds))
                     used = cpu_seconds(browser.process.pid) - before
                     drawn = browser.run("player.steps") - steps
-                    rows = found[page].setdefault(mode, {"fps": [], "cpu_ms": []})
+                    rows = found[page].setdefault(mode, {"fps": [], "cpu_ms": [], "scale": []})
                     rows["fps"] += counts
                     rows["cpu_ms"].append(1000 * used / max(drawn, 1))
+                    rows["scale"].append(browser.run("player.scale || 1"))
                 assert browser.errors() == []
     return found
 

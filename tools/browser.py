@@ -83,6 +83,11 @@ class Browser:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
         self.call("Emulation.setDeviceMetricsOverride", **metrics)
 
+    def touch(self, kind: str, *points: tuple[float, float]) -> None:
+        """Send a touch event (`touchStart`, `touchMove`, `touchEnd`) of some fingers, px."""
+        fingers = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
+        self.call("Input.dispatchTouchEvent", type=kind, touchPoints=fingers)
+
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Send a command and return its result; events that come in between are kept."""
         number = next(self.numbers)

@@ -74,7 +74,9 @@ def splats_at(path: Path, time: float) -> Splats:
     part = (time - times[before]) / span if span else 0.0
 
     def between(name: str, columns: int) -> Float[np.ndarray, "gaussians columns"]:
-        rows = arrays[name].reshape(-1, columns, arrays[name].shape[1])
+        rows = arrays[name].reshape(
+            len(arrays[name]) // columns, columns, -1 if arrays[name].size else 0
+        )
         return ((1 - part) * rows[before] + part * rows[after]).T
 
     means = np.concatenate([arrays["fixed_positions"].T, between("moving_positions", 3)])

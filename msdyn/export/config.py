@@ -85,7 +85,7 @@ class ExportConfig(Options):
     """flow: a pixel is moving where its flow differs from that of the camera by more than this."""
     tolerance_px: Annotated[float, Range(0, unit="px")] = 0.5
     """glb, usdc, 4dgs, rrd: how far moving Gaussians may be from their true place, in pixels of the
-    clip's cameras."""
+    clip's cameras; html: eight steps of the stored positions."""
     baked: bool = False
     """glb, usdc: store Gaussians that bend more than that at each time, instead of moving them
     with their finest part."""

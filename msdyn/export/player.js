@@ -5,6 +5,8 @@ const state = {
   steps: 0,        // drawings so far
   adaptive: true,  // whether a slow browser draws fewer pixels while something moves
   scale: 1,        // pixels of the drawing per pixel of the screen, along each axis
+  slow: 1000 / 24,  // ms per drawing beyond which a browser is slow
+  view: null,
 };
 window.player = state;
 function showMessage(text, error = false) {
@@ -24,7 +26,7 @@ function rotationAbout(axis, angle) {
   return [c + x * x * k, x * y * k - z * s, x * z * k + y * s, y * x * k + z * s, c + y * y * k,
           y * z * k - x * s, z * x * k - y * s, z * y * k + x * s, c + z * z * k];
 }
-const view = { rotation: null, centre: null, distance: header.focus_distance };
+const view = state.view = { rotation: null, centre: null, distance: header.focus_distance };
 function inputView(time) {  // of the clip's camera, interpolated
   const [k, next, fraction] = locate(time), a = header.cameras[k], b = header.cameras[next];
   const mix = (p, q) => p.map((v, i) => v + fraction * (q[i] - v));
@@ -146,18 +148,17 @@ function showState() {  // in the controls
 }
 
 // Draws fewer pixels while something moves, where the browser is slow; all of them at rest.
-const SLOW = 1000 / 24, GOAL = 1000 / 30;  // ms per drawing
+const GOAL = 1000 / 30;  // ms per drawing
 const SCALES = [1, 0.75, 0.5, 0.35];
-const pace = { times: [], last: 0 };
-function adapt(now, again) {
-  if (!again) pace.times = [];
-  else pace.times.push(now - pace.last);
-  pace.last = now;
-  const spent = pace.times.reduce((a, b) => a + b, 0), count = pace.times.length;
-  if (count < 3 || spent < 400) return;
-  const mean = spent / count, at = SCALES.indexOf(state.scale);
-  pace.times = [];
-  if (mean > SLOW && at < SCALES.length - 1) {
+const REST = 200;  // ms
+let paces = [];
+function adapt(spent) {  // ms since the last drawing, 0 if that was no drawing of a movement
+  paces = spent ? [...paces, spent] : [];
+  const sum = paces.reduce((a, b) => a + b, 0);
+  if (paces.length < 3 || sum < 400) return;
+  const mean = sum / paces.length, at = SCALES.indexOf(state.scale);
+  paces = [];
+  if (mean > state.slow && at < SCALES.length - 1) {
     const wanted = state.scale * Math.sqrt(GOAL / mean);
     state.scale = SCALES.find((scale, i) => i > at && scale <= wanted) || SCALES.at(-1);
   } else if (at && mean * (SCALES[at - 1] / state.scale) ** 2 < GOAL) state.scale = SCALES[at - 1];
@@ -182,6 +183,7 @@ async function main() {
     return showMessage("This page needs a browser of 2023 or later.", true);
   const gaussians = new Gaussians(await unpack());
   let renderer = makeRenderer(gl, gaussians);
+  let last = performance.now(), movement = -REST, posed = 0, drawn = "", drew = false;
   canvas.addEventListener("webglcontextlost", (e) => {
     e.preventDefault();
     renderer = null;
@@ -197,7 +199,6 @@ async function main() {
   addKeys(canvas);
   Object.assign(view, inputView(0));
   state.playing = header.duration > 0 && !matchMedia("(prefers-reduced-motion: reduce)").matches;
-  let last = performance.now(), posed = 0, drawn = "", moved = false;
   function step(now) {
     requestAnimationFrame(step);
     const elapsed = Math.min((now - last) / 1000, 0.25);
@@ -210,15 +211,14 @@ async function main() {
     if (state.follow) Object.assign(view, inputView(state.time));
     const scene = [state.time, view.rotation, view.centre, JSON.stringify(state.shown)].join();
     const moves = drawn !== "" && scene !== drawn;
-    if (moves && state.adaptive) adapt(now, moved);
-    // At rest all pixels are drawn, a moment after the last movement.
-    const rests = !moves && (!moved || now - pace.last > 200);
-    const scale = state.adaptive && !rests ? state.scale : 1;
-    const before = [canvas.width, canvas.height];
-    sized(canvas, scale);
-    if (!moves && scene === drawn && before[0] === canvas.width && before[1] === canvas.height)
-      return;
-    moved = moves;
+    if (moves) {
+      if (state.adaptive) adapt(drew ? 1000 * elapsed : 0);
+      movement = now;
+    }
+    const { width, height } = canvas;
+    sized(canvas, state.adaptive && now - movement < REST ? state.scale : 1);
+    drew = scene !== drawn || width !== canvas.width || height !== canvas.height;
+    if (!drew) return;
     if (posed !== state.time) {
       gaussians.pose(state.time);
       renderer.posed();

@@ -71,6 +71,7 @@ class Gaussians {
       }
       this.quats[at] = Math.sqrt(Math.max(rest, 0));
     }
+    this.firstFading = firstFading(arrays.alpha, total);
     this.pose(0);
   }
 
@@ -89,11 +90,17 @@ class Gaussians {
       for (let g = 0; g < moving; g++, a++, b++, i += 4)
         this.quats[i] = q[a] + fraction * (q[b] - q[a]);
     }
-    if (!this.fades) return;
-    for (let g = 0, a = k * total, b = next * total; g < total; g++, a++, b++)
-      this.colours[4 * this.texels[g] + 3] =
-        header.opacity_step * (alpha[a] + fraction * (alpha[b] - alpha[a]));
+    if (this.firstFading === total) return;
+    for (let g = this.firstFading; g < total; g++) {
+      const a = alpha[k * total + g], b = alpha[next * total + g];
+      this.colours[4 * this.texels[g] + 3] = header.opacity_step * (a + fraction * (b - a));
+    }
   }
+}
 
-  get fades() { return this.arrays.alpha.length > this.total; }
+function firstFading(alpha, total) {  // the first Gaussian whose opacity changes, or their number
+  let first = total;
+  for (let i = total; i < alpha.length; i++)
+    if (alpha[i] !== alpha[i % total]) first = Math.min(first, i % total);
+  return first;
 }

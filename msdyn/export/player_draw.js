@@ -10,7 +10,7 @@ uniform vec3 translation;  // camera from world
 uniform vec4 intrinsics;   // fx fy cx cy, px
 uniform vec2 viewport;     // px
 out vec2 corner;  // in standard deviations
-out vec4 colour;
+flat out vec4 colour;
 void main() {
   // One triangle per Gaussian: software drivers take as long for each triangle of a tighter shape.
   int rank = gl_VertexID / 3, part = gl_VertexID % 3;
@@ -49,7 +49,7 @@ void main() {
 const FRAGMENT = `#version 300 es
 precision highp float;
 in vec2 corner;
-in vec4 colour;
+flat in vec4 colour;
 out vec4 blended;
 void main() {
   float alpha = min(0.999, colour.a * exp(-0.5 * dot(corner, corner)));
@@ -75,7 +75,8 @@ function makeProgram(gl) {
 }
 
 function makeRenderer(gl, gaussians) {
-  const { rows, firstRow, total, texels, positions, quats, scales, colours } = gaussians;
+  const { rows, firstRow, firstFading, total, texels } = gaussians;
+  const { positions, quats, scales, colours } = gaussians;
   const labels = gaussians.arrays.labels;
   const program = makeProgram(gl), places = {};
   for (const name of ["rotation", "translation", "intrinsics", "viewport"])
@@ -96,6 +97,7 @@ function makeRenderer(gl, gaussians) {
   texture(3, "colours", gl.RGBA32F, rows, gl.RGBA, gl.FLOAT, colours);
   texture(4, "order", gl.R32UI, orderRows, gl.RED_INTEGER, gl.UNSIGNED_INT, order);
   gl.disable(gl.DEPTH_TEST);
+  gl.disable(gl.DITHER);
   gl.enable(gl.BLEND);
   gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
 
@@ -150,7 +152,7 @@ function makeRenderer(gl, gaussians) {
     posed() {  // the Gaussians have another time
       upload(0, positions, firstRow);
       upload(2, quats, firstRow);
-      if (gaussians.fades) upload(3, colours, 0);
+      if (firstFading < total) upload(3, colours, Math.floor(texels[firstFading] / WIDTH));
     },
     draw(camera, shown) {
       const { width, height } = gl.canvas;

@@ -1,4 +1,4 @@
-"""The arrays of the page of `html`: Gaussians in steps of whole numbers, as bytes that deflate well.
+"""The arrays of the page of `html`: Gaussians as whole numbers of steps, which deflate well.
 
 An array of whole numbers has rows and columns. It is stored as differences of neighbouring rows, of
 neighbouring columns, or of both, whichever is smaller; negative numbers are interleaved with the
@@ -40,8 +40,8 @@ _OPACITY_STEP = 1 / 255
 _STEPS_IN_TOLERANCE = 8
 _NEAR = 0.02
 """Share of the Gaussians that may be nearer to the clip's cameras than the step allows for."""
-_FINEST = 1 / 2**22
-"""Step of positions, as a share of their extent: float32 has no finer ones."""
+_FINEST = 1 / 2**26
+"""The smallest step of positions, as a share of their extent."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def pack_array(
     """Return how an array is coded, and its bytes.
 
     Args:
-        array: numbers below 2^30 in size.
+        array: numbers below 2^28 in size.
         period: rows are compared with the one so many before.
 
     Returns:
@@ -263,10 +263,12 @@ def _permuted(
     return np.einsum("gij,gi->gj", np.abs(turns).round(), scales)
 
 
-def _continuous(quats: Float[np.ndarray, "times gaussians 4"]) -> Float[np.ndarray, ...]:
-    """Return the quaternions with signs such that neighbouring times are near, w >= 0 at first."""
-    quats = quats.copy()
-    quats[0] *= np.where(quats[0, :, :1] < 0, -1, 1)
+def _continuous(
+    quats: Float[np.ndarray, "times gaussians 4"],
+) -> Float[np.ndarray, "times gaussians 4"]:
+    """Return the quaternions with w >= 0 at the first time, and no change of sign after it."""
+    signs = [np.where(quats[0, :, :1] < 0, -1, 1)]
     for before, after in itertools.pairwise(quats):
-        after *= np.where((before * after).sum(-1, keepdims=True) < 0, -1, 1)
-    return quats
+        agrees = (before * after).sum(-1, keepdims=True) >= 0
+        signs.append(np.where(agrees, signs[-1], -signs[-1]))
+    return quats * np.stack(signs)

@@ -219,7 +219,7 @@ _WRITERS: dict[str, Callable[[GaussianSequence, Path, Times, ExportConfig], list
         sequence, out, times, config.what, clean=config.clean, voxel=config.voxel
     ),
     "html": lambda sequence, out, times, config: export_player(
-        sequence, out, times, config.what, title=out.stem
+        sequence, out, times, config.what, title=out.stem, tolerance_px=config.tolerance_px
     ),
     "rrd": lambda sequence, out, times, config: export_rrd(
         sequence, out, times, config.what, tolerance_px=config.tolerance_px
