@@ -209,6 +209,7 @@ def test_every_kind_of_joint_follows_the_clip(tmp_path):
     assert np.isfinite(data.qpos).all() and not any(w.number for w in data.warning)
 
 
+@pytest.mark.slow
 def test_urdf_of_every_kind_of_joint(tmp_path):
     from xml.etree import ElementTree as ET
 
