@@ -70,7 +70,7 @@ setup(
         "4dgs": ["fourdgs>=0.6"],
         "spz": ["gsply[spz]>=0.4"],
         "usd": ["usd-core>=26.3"],
-        "sim": ["coacd>=1", "mujoco>=3.2", "open3d>=0.18"],
+        "sim": ["coacd>=1", "mujoco>=3.2", "open3d>=0.18", "scikit-image>=0.22"],
         "rerun": ["rerun-sdk>=0.24"],
         "cluster": ["ray>=2.40", "pyarrow>=15", "fsspec>=2023.10"],
         "test": [
