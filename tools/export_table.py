@@ -32,9 +32,9 @@ READERS: dict[str, tuple[str, str]] = {
     "glb": ("read_glb", "pygltflib"),
     "usdc": ("read_usd", "OpenUSD (pxr)"),
     "4dgs": ("read_4dgs", "fourdgs"),
-    "spz": ("read_spz", "from the published layout"),
-    "compressed-ply": ("read_compressed_ply", "fourdgs"),
-    "html": ("read_player", "from the documented layout"),
+    "spz": ("read_spz", "the published layout"),
+    "compressed-ply": ("read_compressed_ply", "plyfile and the published layout"),
+    "html": ("read_player", "the documented layout"),
     "rrd": ("read_rrd", "rerun"),
 }
 """For each format of Gaussians, the module and who reads it there."""

@@ -89,6 +89,9 @@ class ExportConfig(Options):
     baked: bool = False
     """glb, usdc: store Gaussians that bend more than that at each time, instead of moving them
     with their finest part."""
+    lives: Annotated[int, Range(1, 1000)] = 4
+    """glb: most meshes of a rigid part, for Gaussians that exist at different times; more of them
+    are nearer to the sequence and slower to show."""
     clean: bool = False
     """points: merge points in voxels, remove statistical outliers and write normals, by open3d."""
     voxel: Annotated[float | None, Range(above=0)] = None

@@ -38,6 +38,7 @@ def export_glb(
     *,
     tolerance_px: float = 0.5,
     baked: bool = False,
+    lives: int = 4,
 ) -> list[Path]:
     """Write Gaussians as points with KHR_gaussian_splatting; return the file.
 
@@ -54,6 +55,7 @@ def export_glb(
         tolerance_px: error in pixels up to which Gaussians are one rigid part; a fifth of it may
             be added by keys that are left out.
         baked: store what bends more at each time, instead of moving it with its finest part.
+        lives: most meshes of a part, for Gaussians with different life spans.
 
     Raises:
         InputError: times that do not increase, no Gaussians, or a file above 4 GiB.
@@ -79,7 +81,7 @@ def export_glb(
     }
     gltf = Gltf((_EXTENSION,), extras)
     world = gltf.node(name="world", rotation=[1.0, 0.0, 0.0, 0.0])
-    scene = _Scene(gltf, world, np.asarray(times, float) * duration, cameras, tolerance_px)
+    scene = _Scene(gltf, world, np.asarray(times, float) * duration, cameras, tolerance_px, lives)
     _add_splats(scene, parts)
     if not scene.meshes:
         raise InputError("glb: expected Gaussians that are visible at these times, got none")
@@ -97,6 +99,7 @@ class _Scene:
     seconds: Float[np.ndarray, " times"]
     cameras: Cameras
     tolerance_px: float
+    lives: int
     meshes: int = 0
     switches: dict[bytes, int] = field(default_factory=dict)
 
@@ -169,14 +172,14 @@ class _Scene:
 
 
 def _add_splats(scene: _Scene, parts: SplatParts) -> None:
-    for shown, own in _by_life(parts.static, len(scene.seconds)):
+    for shown, own in _by_life(parts.static, scene):
         scene.add_mesh(scene.switch(shown), own, name="static")
     objects: dict[int, int] = {}
     for number, (part, splats) in enumerate(parts.parts):
         name = f"object_{part.label}"
         pose = Rigid.from_matrix(part.world_from_part)
         keys = scene.keys(pose, splats)
-        for shown, own in _by_life(splats, len(scene.seconds)):
+        for shown, own in _by_life(splats, scene):
             parent = scene.switch(shown)
             if shown.all():
                 if part.label not in objects:
@@ -191,18 +194,30 @@ def _add_splats(scene: _Scene, parts: SplatParts) -> None:
                 scene.add_mesh(scene.switch(shown), visible, name=f"object_{label}_time_{row}")
 
 
-def _by_life(splats: Splats, times: int) -> list[tuple[Bool[np.ndarray, " times"], Splats]]:
-    """Return groups of Gaussians that exist at the same times, and these times.
+def _by_life(splats: Splats, scene: _Scene) -> list[tuple[Bool[np.ndarray, " times"], Splats]]:
+    """Return groups of Gaussians that exist at about the same times, and these times.
 
-    A Gaussian exists where its opacity is at least half of its largest, which is stored.
+    A Gaussian exists where its opacity is at least half of its largest, which is stored. There are
+    at most `scene.lives` groups: the times of a few Gaussians, chosen one after the other so that
+    the others, by opacity and area, differ from the nearest of them at the fewest times.
     """
     if not len(splats):
         return []
     largest = splats.opacities.max(0, keepdims=True)
-    shown = np.broadcast_to(splats.opacities >= largest / 2, (times, len(splats)))
+    shown = np.broadcast_to(splats.opacities >= largest / 2, (len(scene.seconds), len(splats)))
     patterns, group = np.unique(shown.T, axis=0, return_inverse=True)
+    size = largest[0] * np.sort(splats.scales, axis=1)[:, 1:].prod(1)
+    weight = np.bincount(group.ravel(), size, len(patterns))
+    lives = patterns.astype(np.float32)
+    differ = lives @ (1 - lives.T) + (1 - lives) @ lives.T  # [patterns, patterns] times
+    chosen = [int((weight @ differ).argmin())]
+    while len(chosen) < min(scene.lives, len(patterns)):
+        least = differ[:, chosen].min(1)
+        gain = weight @ (least[:, None] - differ).clip(0)
+        chosen.append(int(gain.argmax()))
+    nearest = differ[:, chosen].argmin(1)[group.ravel()]
     opaque = Splats(splats.means, splats.quats_wxyz, splats.scales, largest, splats.harmonics)
-    return [(pattern, opaque.select(group.ravel() == i)) for i, pattern in enumerate(patterns)]
+    return [(patterns[row], opaque.select(nearest == i)) for i, row in enumerate(chosen)]
 
 
 def _mesh(gltf: Gltf, splats: Splats) -> int:

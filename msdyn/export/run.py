@@ -204,7 +204,13 @@ def _simulation(
 _WRITERS: dict[str, Callable[[GaussianSequence, Path, Times, ExportConfig], list[Path]]] = {
     "ply": lambda sequence, out, times, config: export_ply(sequence, out, times, config.what),
     "glb": lambda sequence, out, times, config: export_glb(
-        sequence, out, times, config.what, tolerance_px=config.tolerance_px, baked=config.baked
+        sequence,
+        out,
+        times,
+        config.what,
+        tolerance_px=config.tolerance_px,
+        baked=config.baked,
+        lives=config.lives,
     ),
     "usdc": lambda sequence, out, times, config: export_usd(
         sequence, out, times, config.what, tolerance_px=config.tolerance_px, baked=config.baked
