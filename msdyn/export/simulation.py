@@ -197,7 +197,7 @@ def _tell_methods(meshes: list[list[BodyMesh]]) -> None:
     """Say how many meshes are no surface reconstruction."""
     methods = [mesh.method for row in meshes for mesh in row]
     if hulls := methods.count("hull"):
-        _log.warning("%d of %d bodies have the convex hull as their mesh", hulls, len(methods))
+        _log.warning("meshes: %d of %d bodies are closed by their convex hull only", hulls, len(methods))
 
 
 def _sim_from_world(
@@ -304,7 +304,7 @@ def _links(
     """Write the meshes; return the links and the files."""
     links: list[Link] = []
     files: list[Path] = []
-    for body in track(bodies, "convex parts", unit="body"):
+    for body in track(bodies, "convex parts of a body", unit="mesh"):
         whole = body.mesh.mesh
         local = TriangleMesh(body.vertices(world, whole), whole.faces)
         names = [f"meshes/{body.name}.obj"]

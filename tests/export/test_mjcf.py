@@ -283,7 +283,7 @@ def test_objects_of_one_gaussian_have_a_hull(tmp_path, caplog):
     export_as(sequence, "mjcf", tmp_path)
     content = json.loads((tmp_path / "manifest.json").read_text())
     assert content["bodies"][0]["mesh"]["method"] == "hull"
-    assert "convex hull as their mesh" in caplog.text
+    assert "closed by their convex hull only" in caplog.text
     assert content["up"]["from"] == "cameras"
     np.testing.assert_allclose(content["up"]["direction"], [0, -1, 0], atol=1e-9)
     model = mujoco.MjModel.from_xml_path(str(tmp_path / "scene.xml"))
