@@ -197,7 +197,9 @@ def _tell_methods(meshes: list[list[BodyMesh]]) -> None:
     """Say how many meshes are no surface reconstruction."""
     methods = [mesh.method for row in meshes for mesh in row]
     if hulls := methods.count("hull"):
-        _log.warning("meshes: %d of %d bodies are closed by their convex hull only", hulls, len(methods))
+        _log.warning(
+            "meshes: %d of %d bodies are closed by their convex hull only", hulls, len(methods)
+        )
 
 
 def _sim_from_world(
