@@ -20,6 +20,8 @@ from msdyn.version import __version__
 __all__ = ["Command", "Option", "help_text", "version_text"]
 
 _WIDTHS = (60, 100)
+_CHOICES = 90
+"""Longer lists of choices stand below an option, not beside it."""
 _PACKAGES = ("torch", "gsplat", "numpy", "pycolmap", "transformers")
 _DRIVER = Path("/proc/driver/nvidia/gpus")
 
@@ -170,7 +172,8 @@ def _takes(field: OptionField, name: str) -> list[str]:
 
 def _placeholder(value: Value, name: str) -> str:
     if value.choices is not None:
-        return "{" + ",".join(map(str, value.choices())) + "}"
+        text = "{" + ",".join(map(str, value.choices())) + "}"
+        return text if len(text) <= _CHOICES else name.upper()
     if value.pattern is not None:
         return value.pattern.placeholder
     if value.range.unit:
@@ -181,6 +184,9 @@ def _placeholder(value: Value, name: str) -> str:
 
 
 def _range(field: OptionField) -> str:
+    if len(field.values) == 1 and (choices := field.values[0].choices) is not None:
+        names = ", ".join(map(str, choices()))
+        return f"one of {names}" if len(names) > _CHOICES - 2 else ""
     ranges = {value.range for value in field.values} - {Range()}
     texts = [limits.text for limits in ranges if limits.text]
     return texts[0] if len(texts) == 1 and field.kind != "flag" else ""

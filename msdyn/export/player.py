@@ -66,8 +66,7 @@ def export_player(
         "labels": packed.labels,
         **_clip(sequence, times),
     }
-    source = files("msdyn.export")
-    script = "".join(source.joinpath(name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    script = "".join(map(_source, _SCRIPTS))
     content = {
         "@POLICY@": policy(script),
         "@TITLE@": escape(title),
@@ -76,7 +75,7 @@ def export_player(
         "@DATA@": _text(gzip.compress(packed.blob, 9, mtime=0)),
         "@SCRIPT@": script,
     }
-    page = source.joinpath("player.html").read_text(encoding="utf-8")
+    page = _source("player.html")
     # In one pass: a title that is such a word stays a title.
     page = re.sub("|".join(content), lambda found: content[found[0]], page)
     with atomic_path(out) as temporary:
@@ -129,3 +128,8 @@ def _clip(sequence: GaussianSequence, times: Real[np.ndarray, " times"]) -> dict
             for rotation, centre in zip(rotations, cameras.centres, strict=True)
         ],
     }
+
+
+def _source(name: str) -> str:
+    """Return a text file of this package."""
+    return files("msdyn.export").joinpath(name).read_text(encoding="utf-8")

@@ -219,7 +219,7 @@ def _exchanged(
     scale *= posed.opacities[:, everyone]
     weight = np.maximum(posed.opacities[:, everyone].sum(0), 1e-12)
 
-    def cost(own: Indices) -> Float[np.ndarray, " own"]:
+    def cost(own: Indices) -> Float[np.ndarray, " everyone"]:
         return (scale * _squared(posed, everyone, _motion(posed, own))).sum(0)
 
     def best_of(parts: list[tuple[int, Indices]]) -> list[tuple[int, Indices]]:
