@@ -19,6 +19,8 @@ EXAMPLES = (
     "scene --format ply  # Gaussians, a file per frame",
     "scene --format tracks --points 120,80  # the track of a pixel",
     "scene --format html --out clip.html  # a page that plays the sequence",
+    "scene --format glb --tolerance-px 1  # rigid parts as animated nodes",
+    "scene --format mjcf --time 0  # bodies with joints for MuJoCo",
 )
 
 

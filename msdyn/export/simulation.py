@@ -14,13 +14,13 @@ from jaxtyping import Float, Int, Real
 from msdyn.errors import InputError, MissingExtraError
 from msdyn.export.manifest import manifest
 from msdyn.export.meshes import BodyMesh, body_mesh
+from msdyn.export.simulator_world import sim_from_world
 from msdyn.geometry import (
     Joint,
     Rigid,
     Similarity,
     TriangleMesh,
     convex_parts,
-    ground_plane,
     hull_mesh,
     import_open3d,
 )
@@ -38,9 +38,6 @@ from msdyn.writing import write_json
 __all__ = ["SimulationOptions", "export_simulation"]
 
 _log = logging.getLogger(__name__)
-
-_GROUND = 0.01
-"""Half the thickness of the layer of the ground's points, relative to the cameras' distance."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +147,16 @@ def export_simulation(
     ]  # fmt: skip
     _tell_methods(meshes)
     key = int(np.searchsorted(frames, key_frame))
-    world, ground = _sim_from_world(sequence, options, found, meshes, key)
+    vertices = np.concatenate(
+        [
+            body.motion[key].apply(mesh.mesh.vertices)
+            for thing, row in zip(found, meshes, strict=True)
+            for body, mesh in zip(thing.bodies, row, strict=True)
+        ]
+    )
+    world, ground = sim_from_world(
+        sequence, vertices, units_per_metre=options.units_per_metre, up=options.up
+    )
     bodies = _placed(found, meshes, world)
     links, files = _links(bodies, world, out, key)
     rows = np.searchsorted(frames, wanted)
@@ -200,71 +206,6 @@ def _tell_methods(meshes: list[list[BodyMesh]]) -> None:
         _log.warning(
             "meshes: %d of %d bodies are closed by their convex hull only", hulls, len(methods)
         )
-
-
-def _sim_from_world(
-    sequence: GaussianSequence,
-    options: SimulationOptions,
-    found: list[ArticulatedObject],
-    meshes: list[list[BodyMesh]],
-    key: int,
-) -> tuple[Similarity, dict[str, Any]]:
-    """Return the simulator's world: x to the right of the cameras, z up, the floor at z = 0."""
-    units = options.units_per_metre
-    if units is None:
-        units = 1.0
-        if sequence.world_units != "metric":
-            _log.warning(
-                "the scale of the world is not known: one unit is written as one metre; "
-                "--units-per-metre gives another"
-            )
-    up, height, source = _upwards(sequence, options.up)
-    rotations = sequence.cameras.cam_from_world[:, :3, :3]
-    right = rotations[:, 0].mean(0)
-    right = right - up * (right @ up)
-    if np.linalg.norm(right) < 1e-6:
-        right = np.cross(up, np.eye(3)[np.abs(up).argmin()])
-    right = right / np.linalg.norm(right)
-    axes = np.stack([right, np.cross(up, right), up])
-    vertices = np.concatenate(
-        [
-            body.motion[key].apply(mesh.mesh.vertices)
-            for thing, row in zip(found, meshes, strict=True)
-            for body, mesh in zip(thing.bodies, row, strict=True)
-        ]
-    )
-    turned = vertices @ axes.T
-    lowest = float(turned[:, 2].min())
-    floor = lowest if height is None else min(height, lowest)
-    origin = np.r_[turned[:, :2].mean(0), floor]
-    world = Similarity(1 / units, Rigid(axes, -origin / units))
-    told = {
-        "direction": up.tolist(),
-        "from": source,
-        "floor_from": "the ground" if height is not None and height <= lowest else "lowest point",
-    }
-    return world, told
-
-
-def _upwards(
-    sequence: GaussianSequence, text: str
-) -> tuple[Float[np.ndarray, " 3"], float | None, str]:
-    """Return the direction up, the height of the ground along it (None if not found), and how."""
-    cameras = sequence.cameras
-    up = -cameras.cam_from_world[:, 1, :3].mean(0)
-    up = up / max(float(np.linalg.norm(up)), 1e-12)
-    if text not in ("auto", "camera"):
-        given = np.array([float(value) for value in text.split(",")])
-        return given / np.linalg.norm(given), None, "given"
-    if text == "auto":
-        opaque = sequence.static.opacities > 0.3
-        points = sequence.static.means[opaque].detach().double().cpu().numpy()
-        distance = float(np.median(np.linalg.norm(points - cameras.centres[0], axis=1))
-                         ) if len(points) else 0.0  # fmt: skip
-        plane = ground_plane(points, up, _GROUND * distance)
-        if plane is not None:
-            return plane[0], plane[1], "ground plane"
-    return up, None, "cameras"
 
 
 def _placed(
