@@ -40,7 +40,7 @@ READERS: dict[str, tuple[str, str]] = {
 """For each format of Gaussians, the module and who reads it there."""
 OTHERS = {
     "tracks": "numpy",
-    "objects": "evo's format, TUM",
+    "objects": "TUM's format, JSON",
     "flow": "numpy, Middlebury's .flo",
     "cameras": "pycolmap",
     "points": "open3d",
@@ -127,9 +127,13 @@ def table(result: dict[str, Any]) -> str:
     commit = result["machine"]["commit"][:7]
     lines = [
         f"The demo's fit ({result['static']} static and {result['moving']} moving Gaussians) at "
-        f"{result['times']} times (`python tools/export_table.py out/demo/scene ...`, two shared "
-        f"cores of an AMD EPYC, at {commit}). The pictures are of the reader named, drawn in the "
-        "clip's cameras and compared with our rendering: the least PSNR of three times.",
+        f"{result['times']} times, by",
+        "",
+        "    python tools/export_table.py out/demo/scene --out out/exports --docs docs/formats.md",
+        "",
+        f"(two shared cores of an AMD EPYC, at {commit}). Each file is read by the reader named,\n"
+        "drawn in the clip's cameras at three times and compared with our rendering: the picture is\n"
+        "the least PSNR of the three.",
         "",
         "| format | size | files | seconds | read by | picture |",
         "|---|---|---|---|---|---|",
