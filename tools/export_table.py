@@ -131,9 +131,9 @@ def table(result: dict[str, Any]) -> str:
         "",
         "    python tools/export_table.py out/demo/scene --out out/exports --docs docs/formats.md",
         "",
-        f"(two shared cores of an AMD EPYC, at {commit}). Each file is read by the reader named,\n"
-        "drawn in the clip's cameras at three times and compared with our rendering: the picture is\n"
-        "the least PSNR of the three.",
+        f"(two shared cores of an AMD EPYC, at {commit}). Each file is read by the reader named,",
+        "drawn in the clip's cameras at three times and compared with our rendering: the picture",
+        "is the least PSNR of the three.",
         "",
         "| format | size | files | seconds | read by | picture |",
         "|---|---|---|---|---|---|",
