@@ -234,36 +234,35 @@ def _hinge(
     ) -> tuple[Float64[np.ndarray, " 3"], Float64[np.ndarray, " 3"]]:
         return _unit(axis + extra[:2] @ frame), origin + extra[2:] @ frame
 
-    def angles(
-        rest: Rigid[np.ndarray],
-        direction: Float64[np.ndarray, " 3"],
-        point: Float64[np.ndarray, " 3"],
-    ) -> Float64[np.ndarray, " times"]:
-        first, second = _beside(direction)
-        before, after = rest.apply(samples) - point, moved - point
-        a, b = before @ first, before @ second
-        c, d = after @ first, after @ second
-        return np.arctan2((a * d - b * c).sum(1), (a * c + b * d).sum(1))
-
     def model(rest: Rigid[np.ndarray], extra: Float[np.ndarray, " extra"]) -> Rigid[np.ndarray]:
         direction, point = line(extra)
-        return _about(direction, point, angles(rest, direction, point)) @ rest
+        angles = _angles(direction, rest.apply(samples) - point, moved - point)
+        return _about(direction, point, angles) @ rest
 
     rest, extra = _solve(model, start, np.zeros(4), relative, child, tolerance)
     direction, point = line(extra)
     point = point + direction * ((contact - point) @ direction)
-    motions, found = model(rest, extra), np.unwrap(angles(rest, direction, point))
+    motions, before = model(rest, extra), rest.apply(samples) - point
     # Position 0 is where the child is nearest to its place in the canonical frame.
-    first, second = _beside(direction)
-    before, after = rest.apply(samples) - point, samples - point
-    a, b, c, d = before @ first, before @ second, after @ first, after @ second
-    zero = float(np.arctan2((a * d - b * c).sum(), (a * c + b * d).sum()))
-    rest = _about(direction, point, np.array([zero]))[0] @ rest
-    found = found - zero
+    zero = _angles(direction, before, samples[None] - point)
+    rest = _about(direction, point, zero)[0] @ rest
+    found = np.unwrap(_angles(direction, before, moved - point)) - zero
     found -= (
         2 * np.pi * np.round(found[np.argmin(np.abs(np.angle(np.exp(1j * found))))] / 2 / np.pi)
     )
     return _joint("hinge", direction, point, rest, found, motions, relative, child)
+
+
+def _angles(
+    axis: Float[np.ndarray, " 3"],
+    before: Float[np.ndarray, "points 3"],
+    after: Float[np.ndarray, "times points 3"],
+) -> Float64[np.ndarray, " times"]:
+    """Return the angles about an axis through the origin that bring points nearest to others."""
+    first, second = _beside(axis)
+    a, b = before @ first, before @ second
+    c, d = after @ first, after @ second
+    return np.arctan2((a * d - b * c).sum(-1), (a * c + b * d).sum(-1))
 
 
 def _ball(
@@ -300,8 +299,7 @@ def _free(
     contact: Float[np.ndarray, " 3"],
     tolerance: float,
 ) -> Joint:
-    zero = np.zeros(len(relative))
-    rest = Rigid.identity()
+    zero, rest = np.zeros(len(relative)), Rigid.identity()
     return _joint("free", np.zeros(3), contact, rest, zero, relative, relative, child)
 
 

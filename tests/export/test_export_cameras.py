@@ -89,7 +89,7 @@ def test_points_of_one_object(truth, exact):
 
 
 def test_open3d_gets_the_same_points(exact, tmp_path):
-    open3d = pytest.importorskip("open3d")
+    open3d = pytest.importorskip("open3d", exc_type=ImportError)
     points, colours = surface_points(exact, 0.5)
     cloud = to_open3d(points, colours)
     np.testing.assert_allclose(np.asarray(cloud.points), points)
@@ -106,7 +106,7 @@ def test_without_open3d_the_extra_is_named(monkeypatch):
 
 
 def test_cleaned_points_are_fewer_and_have_normals(exact, tmp_path):
-    open3d = pytest.importorskip("open3d")
+    open3d = pytest.importorskip("open3d", exc_type=ImportError)
     from msdyn.export import export_as
 
     plain = export_as(exact, "points", tmp_path / "plain", time=0.0)

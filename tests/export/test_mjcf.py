@@ -24,7 +24,7 @@ from msdyn.sequence import object_poses
 
 mujoco = pytest.importorskip("mujoco")
 pytest.importorskip("coacd")
-pytest.importorskip("open3d")
+pytest.importorskip("open3d", exc_type=ImportError)
 
 
 @pytest.fixture(scope="module")

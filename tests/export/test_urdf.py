@@ -10,7 +10,7 @@ from export.exact_laptop import exact_laptop
 from msdyn.export import export_as
 
 pytest.importorskip("coacd")
-pytest.importorskip("open3d")
+pytest.importorskip("open3d", exc_type=ImportError)
 
 
 @pytest.fixture(scope="module")

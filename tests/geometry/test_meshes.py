@@ -28,7 +28,7 @@ def sphere(count=4000, seed=0):
 @pytest.mark.parametrize("method, worst", [("poisson", 0.02), ("voxels", 0.12), ("hull", 0.05)])
 def test_a_sphere_is_closed_and_has_its_volume(method, worst):
     if method == "poisson":
-        pytest.importorskip("open3d")
+        pytest.importorskip("open3d", exc_type=ImportError)
     points, normals = sphere()
     mesh, used = solid_mesh(points, normals, 0.01, method=method, faces=2000)
     assert used == method and mesh.closed and (method == "hull" or len(mesh.faces) <= 2100)
@@ -40,7 +40,7 @@ def test_a_sphere_is_closed_and_has_its_volume(method, worst):
 
 def test_an_open_half_is_closed_at_its_convex_hull():
     """Only the half of a sphere that faces the camera at the origin was seen."""
-    pytest.importorskip("open3d")
+    pytest.importorskip("open3d", exc_type=ImportError)
     points, normals = sphere()
     seen = normals[:, 2] < 0
     points, normals = points[seen], normals[seen]
@@ -94,7 +94,7 @@ def test_convex_parts_of_an_l():
 
 
 def test_cleaning_merges_points_and_removes_outliers():
-    pytest.importorskip("open3d")
+    pytest.importorskip("open3d", exc_type=ImportError)
     points, normals = sphere(20_000)
     stray = np.random.default_rng(1).uniform(-1, 1, (20, 3)) + [0, 0, 5]
     colours = np.full((20_020, 3), 0.25)

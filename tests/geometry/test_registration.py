@@ -82,7 +82,7 @@ def test_normals_of_a_sphere_point_towards_the_viewpoint():
 
 def test_icp_of_open3d_finds_the_same_pose():
     """An independent registration; it knows no colours, so the start is near and both overlap."""
-    open3d = pytest.importorskip("open3d")
+    open3d = pytest.importorskip("open3d", exc_type=ImportError)
     rng = np.random.default_rng(5)
     target, source = relief(rng, 6000, -0.1, 0.1), relief(rng, 3000, -0.08, 0.08)
     motion = Rigid(
