@@ -20,7 +20,7 @@ from msdyn.version import __version__
 __all__ = ["Command", "Option", "help_text", "version_text"]
 
 _WIDTHS = (60, 100)
-_CHOICES = 90
+_CHOICES = 100
 """Longer lists of choices stand below an option, not beside it."""
 _PACKAGES = ("torch", "gsplat", "numpy", "pycolmap", "transformers")
 _DRIVER = Path("/proc/driver/nvidia/gpus")

@@ -307,6 +307,7 @@ def test_an_episode_of_a_large_table_takes_the_memory_of_the_episode(tmp_path):
     assert 1e6 < int(out) < 12e6
 
 
+@pytest.mark.reliability
 def test_many_episodes_are_streamed(tmp_path):
     """The rows of a manifest come one at a time, whatever the number of episodes."""
     features = {"action": {"dtype": "float32", "shape": [1], "names": None}}

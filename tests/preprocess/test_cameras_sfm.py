@@ -189,7 +189,7 @@ def stated_focal(images, tmp_path, name):
     return quality["focal_px"], quality["focal_px"] * quality["focal_error"]
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_focal_lengths_of_two_halves_agree_within_the_error_stated(tmp_path):
     frames = 24
     cameras = sliding_cameras(frames, FOCAL, WIDTH, HEIGHT, reach=1.6)

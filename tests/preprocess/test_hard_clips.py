@@ -207,7 +207,7 @@ def tiles():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [rippling, tiles])
+@pytest.mark.parametrize("make", [pytest.param(rippling, marks=pytest.mark.reliability), tiles])
 def test_a_clip_in_which_everything_moves(tmp_path, capsys, make):
     code, scene = run(tmp_path, make())
     err = capsys.readouterr().err
@@ -216,7 +216,7 @@ def test_a_clip_in_which_everything_moves(tmp_path, capsys, make):
     assert grades(scene)["cameras"] == "poor" and "depth" not in scene.info.stages
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_a_surface_that_fills_the_view_and_moves_is_what_the_camera_moves_about(tmp_path):
     """It cannot be told from a static one: cameras are relative to it."""
     pose = [placed(0.1 * t - 0.5, 0.05 * t, 4, yaw=4 * t - 25, pitch=2 * t - 14) for t in range(14)]

@@ -51,7 +51,8 @@ def room():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("quarters", [1, pytest.param(3, marks=pytest.mark.reliability)])
+@pytest.mark.reliability
+@pytest.mark.parametrize("quarters", [1, 3])
 def test_a_moving_camera_is_the_same_in_portrait(tmp_path, quarters):
     images = room()
     code, scene = preprocessed(tmp_path, images, 0)

@@ -42,7 +42,7 @@ def weights(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["ddp", "fsdp"])
+@pytest.mark.parametrize("how", ["ddp", pytest.param("fsdp", marks=pytest.mark.reliability)])
 def test_two_processes_minimise_the_loss_of_one_with_both_batches(how, tmp_path):
     """Also where a run that is divided is interrupted and resumed."""
     alone, shared = tmp_path / "alone", tmp_path / "shared"
