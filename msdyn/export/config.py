@@ -89,7 +89,7 @@ class ExportConfig(Options):
     baked: bool = False
     """glb, usdc: store Gaussians that bend more than that at each time, instead of moving them
     with their finest part."""
-    lives: Annotated[int, Range(1, 1000)] = 4
+    lives: Annotated[int, Range(1, 1000)] = 8
     """glb: most meshes of a rigid part, for Gaussians that exist at different times; more of them
     are nearer to the sequence and slower to show."""
     clean: bool = False

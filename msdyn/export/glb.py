@@ -38,7 +38,7 @@ def export_glb(
     *,
     tolerance_px: float = 0.5,
     baked: bool = False,
-    lives: int = 4,
+    lives: int = 8,
 ) -> list[Path]:
     """Write Gaussians as points with KHR_gaussian_splatting; return the file.
 
