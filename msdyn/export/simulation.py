@@ -247,7 +247,7 @@ def _links(
     """Write the meshes; return the links and the files."""
     links: list[Link] = []
     files: list[Path] = []
-    for body in track(bodies, "convex parts of a body", unit="mesh"):
+    for body in track(bodies, "convex parts", unit="link"):
         whole = body.mesh.mesh
         local = TriangleMesh(body.vertices(world, whole), whole.faces)
         names = [f"meshes/{body.name}.obj"]
