@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -23,11 +23,15 @@ from msdyn.sequence.sequence import GaussianSequence
 __all__ = ["RigidPart", "RigidParts", "rigid_parts"]
 
 Indices: TypeAlias = Int[np.ndarray, " own"]
+Groups: TypeAlias = list[tuple[int, Int[np.ndarray, " _"]]]
+"""Motion levels and the Gaussians of groups."""
 
 _FRAMES_AT_A_TIME = 8
 _ROUNDS = 2
 _MOST_PARTS = 128
 """Of an object."""
+_MOST_TIMES = 48
+"""Times at which Gaussians are compared with the parts of their object."""
 _SHARE = 0.95
 """The share of a part's Gaussians, by opacity, that must move within the tolerance."""
 _NEAREST = 1e-3
@@ -99,8 +103,8 @@ def rigid_parts(
     the groups of the next level of its motion, and so on. Gaussians of a divided object then change
     to the part that moves them best: those whose motion is a blend of groups often belong elsewhere
     than the largest weight says. While more than 5 % of an object are off by more than the
-    tolerance, the motion of its worst Gaussian becomes a further part, up to 128. What no part
-    explains stays in one, with its error.
+    tolerance, the motion of its worst Gaussian becomes a further part, up to 128. They are compared
+    at up to 48 of the times. What no part explains stays in one, with its error.
 
     The motion of a part is the least-squares rigid motion of its Gaussians, each as a distribution,
     not as its centre only, so that it is defined for a single Gaussian too: its rotation is nearest
@@ -118,7 +122,7 @@ def rigid_parts(
     finest = (sequence.num_levels if levels is None else levels) - 1
     parts: list[RigidPart] = []
     for label in sequence.objects if labels is None else labels:
-        divided: list[tuple[int, Indices]] = []
+        divided: Groups = []
         groups = [(0, np.flatnonzero(sequence.labels.cpu().numpy() == label))]
         while groups:
             level, own = groups.pop()
@@ -157,6 +161,18 @@ class _Posed:
     always: Float[np.ndarray, " moving"]
     cameras: Cameras
 
+    def thinned(self) -> _Posed:
+        """Return some of the times, evenly, where there are many."""
+        count = len(self.means)
+        rows = np.unique(np.linspace(0, count - 1, min(count, _MOST_TIMES)).round().astype(int))
+        return replace(
+            self,
+            means=self.means[rows],
+            turned=self.turned[rows],
+            opacities=self.opacities[rows],
+            cameras=self.cameras[rows],
+        )
+
 
 def _posed(
     sequence: GaussianSequence, frames: Real[np.ndarray, " times"], levels: int | None
@@ -170,7 +186,7 @@ def _posed(
     opacities = sequence.moving.opacities_at(times).double()
     return _Posed(
         torch.cat([part.means[:, num_static:] for part in posed]).double().cpu().numpy(),
-        torch.cat([part.rotations.double() @ covariances for part in posed]).cpu().numpy(),
+        torch.cat([part.rotations @ covariances.float() for part in posed]).cpu().numpy(),
         covariances.diagonal(dim1=-2, dim2=-1).sum(-1).cpu().numpy(),
         opacities.expand(len(times), -1).cpu().numpy(),
         canonical.means[0, num_static:].double().cpu().numpy(),
@@ -201,9 +217,7 @@ def _part(posed: _Posed, own: Indices, label: int, level: int) -> RigidPart:
     return RigidPart(label, level, own, centre, pose, _error(posed, own, motion))
 
 
-def _exchanged(
-    posed: _Posed, divided: list[tuple[int, Indices]], tolerance_px: float
-) -> list[tuple[int, Indices]]:
+def _exchanged(posed: _Posed, divided: Groups, tolerance_px: float) -> Groups:
     """Return the parts of a divided object after each Gaussian has changed to the best one.
 
     The best one has the smallest mean squared distance of the Gaussian, as a distribution, from
@@ -211,7 +225,10 @@ def _exchanged(
     the worst one becomes a part of its own, from which others may be better off, too.
     """
     if len(divided) == 1:
-        return divided
+        ((_, own),) = divided
+        if _error(posed, own, _motion(posed, own)).max(initial=0.0) <= tolerance_px:
+            return divided
+    posed = posed.thinned()
     everyone = np.sort(np.concatenate([own for _, own in divided]))
     depth = depth_in_camera(posed.cameras.cam_from_world, posed.means[:, everyone])
     focal = posed.cameras.intrinsics[:, 0, 0, None]
@@ -222,7 +239,7 @@ def _exchanged(
     def cost(own: Indices) -> Float[np.ndarray, " everyone"]:
         return (scale * _squared(posed, everyone, _motion(posed, own))).sum(0)
 
-    def best_of(parts: list[tuple[int, Indices]]) -> list[tuple[int, Indices]]:
+    def best_of(parts: Groups) -> Groups:
         best = np.stack([cost(own) for _, own in parts]).argmin(0)
         found = [(level, everyone[best == row]) for row, (level, _) in enumerate(parts)]
         return [(level, own) for level, own in found if len(own)]

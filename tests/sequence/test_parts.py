@@ -77,19 +77,27 @@ def test_what_is_not_rigid_is_divided_into_the_groups_of_the_next_level():
     assert "2 rigid parts" in str(fine)
 
 
+def parting(count):
+    """Return an object of two points, five units away, that part by 0.2 units; and its paths."""
+    paths = np.zeros((2, count, 3))
+    paths[0, :, 0], paths[1, :, 0] = np.linspace(0, -0.1, count), np.linspace(0, 0.1, count)
+    sequence = moving_points([[-0.5, 0, 5], [0.5, 0, 5]], paths)
+    motion = Displacements(torch.from_numpy(paths).float(), torch.arange(float(count)))
+    return sequence.replaced(motion=motion, labels=torch.ones(2).long())
+
+
 def test_the_error_is_what_the_camera_sees():
-    """Two points that part by 2 * 0.1 units: each is 0.1 units from the rigid pair, 60 px / 5."""
-    points = [[-0.5, 0, 5], [0.5, 0, 5]]
-    translations = np.zeros((2, 2, 3))
-    translations[0, 1, 0], translations[1, 1, 0] = -0.1, 0.1
-    sequence = moving_points(points, translations)
-    paths = torch.from_numpy(translations).float()
-    sequence = sequence.replaced(
-        motion=Displacements(paths, torch.arange(2.0)), labels=torch.ones(2).long()
-    )
-    found = rigid_parts(sequence, np.arange(2.0))
+    """Each point is 0.1 units from the rigid pair in the end: 60 px / 5 * 0.1."""
+    found = rigid_parts(parting(2), np.arange(2.0), tolerance_px=2)
     assert found.parts[0].error_px == pytest.approx([0, 60 / 5 * 0.1], abs=1e-3)
     assert found.mean_error_px == pytest.approx(60 / 5 * 0.1 / 2, abs=1e-3)
+
+
+@pytest.mark.parametrize("count", [2, 100])
+def test_a_motion_without_groups_is_divided_too(count):
+    found = rigid_parts(parting(count), np.arange(float(count)), tolerance_px=0.5)
+    assert [part.index.tolist() for part in found.parts] == [[0], [1]]
+    assert found.error_px < 1e-3 and found.parts[0].world_from_part.shape == (count, 4, 4)
 
 
 def test_a_single_gaussian_has_its_own_rotation():
