@@ -9,6 +9,12 @@ from evaluate.exact_fits import exact_sequence
 from msdyn.sequence import Gaussians, save_sequence
 
 
+@pytest.fixture
+def one_part(monkeypatch):
+    """Objects without groups are one part, however they bend."""
+    monkeypatch.setattr("msdyn.sequence.parts._MOST_PARTS", 1)
+
+
 @pytest.fixture(scope="session")
 def truth():
     """Two boxes over a table, 8 frames of 96x72."""

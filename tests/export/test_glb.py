@@ -209,7 +209,7 @@ def test_lives_are_switched(exact, tmp_path):
     assert (splats.means[hidden] @ camera[2, :3] + camera[2, 3] < 0).all()
 
 
-def test_what_bends_goes_to_its_finest_part_with_the_error(tmp_path, capsys):
+def test_what_bends_goes_to_its_finest_part_with_the_error(tmp_path, capsys, one_part):
     sequence = bending()
     file = written(sequence, tmp_path)
     assert list(meshes(file)) == ["object_1_part_0"]
@@ -219,7 +219,7 @@ def test_what_bends_goes_to_its_finest_part_with_the_error(tmp_path, capsys):
     assert "px off on average, 95 % of" in capsys.readouterr().err
 
 
-def test_what_bends_can_be_baked(tmp_path, capsys):
+def test_what_bends_can_be_baked(tmp_path, capsys, one_part):
     sequence = with_harmonics(bending(), 2)
     file = written(sequence, tmp_path, baked=True)
     assert "that bend more are stored at each time" in capsys.readouterr().err

@@ -75,7 +75,7 @@ def test_splats_of_rigid_objects_are_logged_once(shiny, tmp_path, read_rrd):
         assert second == -np.inf
 
 
-def test_what_deforms_is_logged_at_every_time(tmp_path, read_rrd):
+def test_what_deforms_is_logged_at_every_time(tmp_path, read_rrd, one_part):
     rng = np.random.default_rng(0)
     points = rng.uniform([-0.6, -0.4, 2.5], [0.6, 0.4, 3.5], (30, 3))
     waves = np.sin(np.arange(6)[None, :, None] * rng.uniform(0.1, 0.8, (30, 1, 3)))

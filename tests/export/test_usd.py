@@ -140,7 +140,7 @@ def test_opacities_have_the_samples_of_lives(exact, tmp_path):
         assert psnr > 65, psnr
 
 
-def test_what_bends_can_be_baked(tmp_path, capsys):
+def test_what_bends_can_be_baked(tmp_path, capsys, one_part):
     sequence = with_harmonics(bending(), 2)
     file = written(sequence, tmp_path, baked=True)
     assert "that bend more are stored at each time" in capsys.readouterr().err
