@@ -211,9 +211,10 @@ class _Splats:
         origin: Float[np.ndarray, " 3"] | None = None,
         moves: bool = False,
     ) -> None:
-        """Log splats for ever, without what changes: colours of lives, places of what moves.
+        """Log once, for all times, what does not change of these splats.
 
-        What is logged for ever cannot be logged at a time too.
+        Colours are left out where Gaussians have life spans, positions and orientations where they
+        move: rerun does not accept a value at a time beside one for all times.
         """
         own = own.cpu()
         group = self.sequence.static if entity == "world/static" else self.sequence.moving

@@ -96,9 +96,9 @@ def straight_segments(
 
     The line of a piece is the least-squares one of its positions, weighted by their size in pixels.
     A piece ends before the time at which a position of it would be further from the line than the
-    tolerance, or its orientations would differ by more than twice what moves the ends of the
-    Gaussian's axes by the tolerance, or the opacity changes. A piece from one time to the next is
-    always allowed.
+    tolerance, or two of its orientations would differ by more than twice the angle that moves the
+    ends of the Gaussian's axes by the tolerance, or the opacity changes. A piece from one time to
+    the next is always allowed.
 
     Args:
         paths: of any number of Gaussians.

@@ -146,9 +146,8 @@ def fit_joint(
     Reference: Sturm et al., "A Probabilistic Framework for Learning Kinematic Models of
         Articulated Objects", 2011 (the choice among kinds by this criterion).
     """
-    fits = [
-        fit(relative, child, contact, tolerance) for fit in (_fixed, _slider, _hinge, _ball, _free)
-    ]
+    case = _Case(relative, child, contact, tolerance)
+    fits = [fit(case) for fit in (_fixed, _slider, _hinge, _ball, _free)]
     count = 6 * len(relative)
 
     def criterion(joint: Joint) -> float:
@@ -159,12 +158,18 @@ def fit_joint(
     return min(fits, key=criterion)
 
 
-def _fixed(
-    relative: Rigid[np.ndarray],
-    child: Moments,
-    contact: Float[np.ndarray, " 3"],
-    tolerance: float,
-) -> Joint:
+@dataclass(frozen=True)
+class _Case:
+    """The arguments of `fit_joint`."""
+
+    relative: Rigid[np.ndarray]
+    child: Moments
+    contact: Float[np.ndarray, " 3"]
+    tolerance: float
+
+
+def _fixed(case: _Case) -> Joint:
+    relative = case.relative
     start = _mean(relative)
 
     def model(rest: Rigid[np.ndarray], _: Float[np.ndarray, " extra"]) -> Rigid[np.ndarray]:
@@ -173,17 +178,13 @@ def _fixed(
             np.tile(rest.translation, (len(relative), 1)),
         )
 
-    rest, _ = _solve(model, start, np.zeros(0), relative, child, tolerance)
+    rest, _ = _solve(model, start, np.zeros(0), case)
     zero, nothing = np.zeros(len(relative)), np.zeros(3)
-    return _joint("fixed", nothing, contact, rest, zero, model(rest, nothing), relative, child)
+    return _joint("fixed", nothing, case.contact, rest, zero, model(rest, nothing), case)
 
 
-def _slider(
-    relative: Rigid[np.ndarray],
-    child: Moments,
-    contact: Float[np.ndarray, " 3"],
-    tolerance: float,
-) -> Joint:
+def _slider(case: _Case) -> Joint:
+    relative, child = case.relative, case.child
     start = _mean(relative)
     moved = relative.apply(child.mean[None])[:, 0]
     axis = np.linalg.svd(moved - moved.mean(0))[2][0]
@@ -200,22 +201,18 @@ def _slider(
         shift = positions(rest, direction)[:, None] * direction
         return Rigid(np.tile(rest.rotation, (len(shift), 1, 1)), rest.translation + shift)
 
-    rest, extra = _solve(model, start, np.zeros(2), relative, child, tolerance)
+    rest, extra = _solve(model, start, np.zeros(2), case)
     direction = direction_of(extra)
     # Position 0 is where the child is nearest to its place in the canonical frame.
     offset = float((rest.apply(child.mean[None])[0] - child.mean) @ direction)
     motions = model(rest, extra)
     rest = Rigid(rest.rotation, rest.translation - offset * direction)
     found = positions(rest, direction)
-    return _joint("slider", direction, contact, rest, found, motions, relative, child)
+    return _joint("slider", direction, case.contact, rest, found, motions, case)
 
 
-def _hinge(
-    relative: Rigid[np.ndarray],
-    child: Moments,
-    contact: Float[np.ndarray, " 3"],
-    tolerance: float,
-) -> Joint:
+def _hinge(case: _Case) -> Joint:
+    relative, child, contact = case.relative, case.child, case.contact
     start = _mean(relative)
     turns = _rotvecs(relative.rotation @ start.rotation.T)  # [T, 3]
     axis = np.linalg.eigh(turns.T @ turns)[1][:, 2]
@@ -239,7 +236,7 @@ def _hinge(
         angles = _angles(direction, rest.apply(samples) - point, moved - point)
         return _about(direction, point, angles) @ rest
 
-    rest, extra = _solve(model, start, np.zeros(4), relative, child, tolerance)
+    rest, extra = _solve(model, start, np.zeros(4), case)
     direction, point = line(extra)
     point = point + direction * ((contact - point) @ direction)
     motions, before = model(rest, extra), rest.apply(samples) - point
@@ -250,7 +247,7 @@ def _hinge(
     found -= (
         2 * np.pi * np.round(found[np.argmin(np.abs(np.angle(np.exp(1j * found))))] / 2 / np.pi)
     )
-    return _joint("hinge", direction, point, rest, found, motions, relative, child)
+    return _joint("hinge", direction, point, rest, found, motions, case)
 
 
 def _angles(
@@ -265,12 +262,8 @@ def _angles(
     return np.arctan2((a * d - b * c).sum(-1), (a * c + b * d).sum(-1))
 
 
-def _ball(
-    relative: Rigid[np.ndarray],
-    child: Moments,
-    contact: Float[np.ndarray, " 3"],
-    tolerance: float,
-) -> Joint:
+def _ball(case: _Case) -> Joint:
+    relative, contact = case.relative, case.contact
     from scipy.optimize import least_squares
 
     # R_t x + t_t = p for one point x of the child and one point p of the parent.
@@ -284,23 +277,18 @@ def _ball(
     # A weak prior at the contact: about an axis of rotation the centre is not determined.
     prior = 1e-3 * np.sqrt(len(relative))
     found = least_squares(
-        lambda x: np.r_[residual(x), prior * x], np.zeros(6), loss="soft_l1", f_scale=tolerance
+        lambda x: np.r_[residual(x), prior * x], np.zeros(6), loss="soft_l1", f_scale=case.tolerance
     ).x
     own, point = guess[:3] + found[:3], guess[3:] + found[3:]
     motions = Rigid(relative.rotation, point - np.einsum("tij,j->ti", relative.rotation, own))
     rest = Rigid(np.eye(3), point - own)
     zero = np.zeros(len(relative))
-    return _joint("ball", np.zeros(3), point, rest, zero, motions, relative, child)
+    return _joint("ball", np.zeros(3), point, rest, zero, motions, case)
 
 
-def _free(
-    relative: Rigid[np.ndarray],
-    child: Moments,
-    contact: Float[np.ndarray, " 3"],
-    tolerance: float,
-) -> Joint:
-    zero, rest = np.zeros(len(relative)), Rigid.identity()
-    return _joint("free", np.zeros(3), contact, rest, zero, relative, relative, child)
+def _free(case: _Case) -> Joint:
+    zero, rest = np.zeros(len(case.relative)), Rigid.identity()
+    return _joint("free", np.zeros(3), case.contact, rest, zero, case.relative, case)
 
 
 def _joint(
@@ -310,11 +298,11 @@ def _joint(
     rest: Rigid[np.ndarray],
     positions: Float[np.ndarray, " times"],
     motions: Rigid[np.ndarray],
-    relative: Rigid[np.ndarray],
-    child: Moments,
+    case: _Case,
 ) -> Joint:
     """Return a joint with its residuals."""
-    apart = motions.apply(child.points[None]) - relative.apply(child.points[None])
+    samples, relative = case.child.points[None], case.relative
+    apart = motions.apply(samples) - relative.apply(samples)
     turned = _rotvecs(motions.rotation @ relative.rotation.swapaxes(1, 2))
     return Joint(
         kind,
@@ -332,13 +320,12 @@ def _solve(
     model: Callable[[Rigid[np.ndarray], Float[np.ndarray, " extra"]], Rigid[np.ndarray]],
     start: Rigid[np.ndarray],
     extra: Float[np.ndarray, " extra"],
-    relative: Rigid[np.ndarray],
-    child: Moments,
-    tolerance: float,
+    case: _Case,
 ) -> tuple[Rigid[np.ndarray], Float[np.ndarray, " extra"]]:
     """Refine the rest pose and further parameters, dimensionless angles first, by least squares."""
     from scipy.optimize import least_squares
 
+    relative, child = case.relative, case.child
     samples = child.points
     size = max(float(np.linalg.norm(child.spread)), 1e-12)
     moved = relative.apply(samples[None])
@@ -356,7 +343,7 @@ def _solve(
         return (model(*unpacked(x)).apply(samples[None]) - moved).reshape(-1)
 
     found = least_squares(
-        residual, np.zeros(6 + len(extra)), loss="soft_l1", f_scale=tolerance, max_nfev=40
+        residual, np.zeros(6 + len(extra)), loss="soft_l1", f_scale=case.tolerance, max_nfev=40
     )
     return unpacked(found.x)
 
