@@ -82,8 +82,9 @@ class RigidParts:
     error_px: float
 
     def __str__(self) -> str:
+        count = len(self.parts)
         return (
-            f"{len(self.parts)} rigid parts: moving Gaussians are {self.mean_error_px:.2f} px off "
+            f"{count} rigid part{'s' * (count != 1)}: moving Gaussians are {self.mean_error_px:.2f} px off "
             f"on average, 95 % of them at most {self.error_px:.2f} px"
         )
 

@@ -224,8 +224,9 @@ def _warnings(facts: Facts) -> list[Warning]:
     bad = [f for f, p in zip(facts.frames, facts.psnr, strict=True) if p < median - _BAD_FRAME_DB]
     if bad:
         listed = ", ".join(map(str, bad[:12])) + (", ..." if len(bad) > 12 else "")
+        which = f"frame {listed} fits" if len(bad) == 1 else f"frames {listed} fit"
         found.append(Warning(
-            f"frames {listed} fit badly, {_BAD_FRAME_DB:.0f} dB or more below the median "
+            f"{which} badly, {_BAD_FRAME_DB:.0f} dB or more below the median "
             f"{median:.1f} dB",
             "check their masks and cameras, and whether they are blurred",
         ))  # fmt: skip

@@ -147,7 +147,7 @@ def test_warnings_give_advice(scene):
     facts = gather(Scene(scene.directory), load_sequence(scene.directory), scene.directory / "fit")
     said = " ".join(w.text for w in facts.warnings)
     assert (
-        "the input is poor: cameras: the camera only turns" in said and "frames 4 fit badly" in said
+        "the input is poor: cameras: the camera only turns" in said and "frame 4 fits badly" in said
     )
     assert "depth is known for 20%" in said
     assert any(w.cure == "move it sideways" for w in facts.warnings)
