@@ -84,8 +84,9 @@ class RigidParts:
     def __str__(self) -> str:
         count = len(self.parts)
         return (
-            f"{count} rigid part{'s' * (count != 1)}: moving Gaussians are {self.mean_error_px:.2f} px off "
-            f"on average, 95 % of them at most {self.error_px:.2f} px"
+            f"{count} rigid part{'s' * (count != 1)}: moving Gaussians are "
+            f"{self.mean_error_px:.2f} px off on average, "
+            f"95 % of them at most {self.error_px:.2f} px"
         )
 
 
