@@ -30,6 +30,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from msdyn import events
+
 __all__ = [
     "forget_temporary",
     "install",
@@ -181,9 +183,14 @@ def _end(number: int) -> None:
             with contextlib.suppress(OSError):
                 os.unlink(name) if not os.path.isdir(name) else shutil.rmtree(name, True)
     if os.environ.get("RANK", "0") == "0":  # of the processes of torchrun the first one speaks
-        line = f"{_NAMES.get(signal.Signals(number), 'hung up')}; {_state.line}\n"
+        line = f"{_NAMES.get(signal.Signals(number), 'hung up')}; {_state.line}"
+        if events.are_json():
+            text = events.event_line("note", text=line)
+            text += events.event_line("exit", code=128 + number)
+        else:
+            text = f"{_after_bar()}{line}\n"
         with contextlib.suppress(OSError):
-            os.write(2, (_after_bar() + line).encode(errors="replace"))
+            os.write(2, text.encode(errors="replace"))
     if threading.current_thread() is threading.main_thread():
         # Elsewhere it could wait for a lock that the main thread holds.
         with contextlib.suppress(Exception):

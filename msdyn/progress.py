@@ -7,7 +7,8 @@ On a terminal the innermost stage has a bar or its seconds, which vanish at its 
 in logs, there are lines only, without control characters: one when a stage has been silent for
 `SILENCE` seconds, then one every `PERIOD` seconds that says how far it is, and one at its end with
 its seconds, unless it is over at once. A thread writes them, so that a long call is not silent
-either. Everything goes to stderr, nothing if the environment variable `TQDM_DISABLE` is 1.
+either. Everything goes to stderr, nothing if the environment variable `TQDM_DISABLE` is 1. With
+`--progress json` there are events instead (`msdyn.events`).
 
 At the begin of a stage and at each item of `track` a limit of memory is checked (`msdyn.memory`).
 """
@@ -23,12 +24,13 @@ from collections.abc import Iterable, Iterator, Sized
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from msdyn import events
 from msdyn.memory import require_memory
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["Progress", "end_progress", "stage", "track", "write_line", "write_note"]
+__all__ = ["Progress", "end_progress", "stage", "track", "write_error", "write_line", "write_note"]
 
 Item = TypeVar("Item")
 
@@ -77,11 +79,12 @@ class Progress:
     ) -> None:
         self.name, self.total, self.unit = name, total, unit
         self.done = self._start = start
-        self.figures = ""
-        self._hidden = hidden or _is_off()
+        self.figures: dict[str, str] = {}
+        self._hidden = hidden or events.are_off()
         self._always = always
         self._begin = time.monotonic()
         self.told: float | None = None  # when it was last spoken of
+        self._within: list[str] = []
         self._bar: tqdm[Any] | None = None
         if not self._hidden:
             _push(self)
@@ -105,9 +108,9 @@ class Progress:
 
     def show(self, **figures: str) -> None:
         """Show figures beside the steps, from now on."""
-        self.figures = ", ".join(f"{name} {value}" for name, value in figures.items())
+        self.figures = figures
         if self._bar is not None:
-            self._bar.set_postfix_str(self.figures, refresh=False)
+            self._bar.set_postfix_str(self._shown_figures, refresh=False)
 
     def close(self, *, failed: bool = False) -> None:
         """End the stage; a failed one is not said to be done."""
@@ -138,6 +141,10 @@ class Progress:
             return None
         return f"{self.name}: {self._steps(seconds)}"
 
+    @property
+    def _shown_figures(self) -> str:
+        return ", ".join(f"{name} {value}" for name, value in self.figures.items())
+
     def _steps(self, seconds: float) -> str:
         """Return how far the stage is."""
         parts = [f"{seconds:.0f} s"]
@@ -147,7 +154,7 @@ class Progress:
             left = self._left(seconds)
             if left is not None:
                 parts.append(f"about {left:.0f} s left")
-        return ", ".join([*parts, self.figures] if self.figures else parts)
+        return ", ".join([*parts, self._shown_figures] if self.figures else parts)
 
     def _left(self, seconds: float) -> float | None:
         done = self.done - self._start
@@ -163,11 +170,16 @@ class Progress:
             return None
         done = self.done - self._start
         steps = f"{done} {self.unit}{'s' * (done != 1)} in " if self.unit and done else ""
-        return f"{self.name}: {steps}{seconds:.1f} s" + (f", {self.figures}" * bool(self.figures))
+        figures = f", {self._shown_figures}" if self.figures else ""
+        return f"{self.name}: {steps}{seconds:.1f} s{figures}"
+
+    def enter(self, outer: Iterable[Progress]) -> None:
+        """Note which stages this one is within."""
+        self._within = [progress.name for progress in outer]
 
     def open_bar(self) -> None:
         """Show the bar on a terminal."""
-        if self._bar is not None or not _is_terminal():
+        if self._bar is not None or events.are_json() or not _is_terminal():
             return
         from tqdm import tqdm
 
@@ -190,9 +202,35 @@ class Progress:
             self._bar.close()
             self._bar = None
 
+    def tell(self, now: float, *, end: bool = False, failed: bool = False) -> None:
+        """Write the events that are due: of the beginning, how far the stage is, its end."""
+        seconds = now - self._begin
+        if self.told is None:
+            if seconds < events.BRIEF and not (end and self._always):
+                return
+            events.emit("stage", stage=self.name, within=self._within, seconds=0.0)
+            self.told = self._begin
+        facts: dict[str, Any] = {"seconds": round(seconds, 3)}
+        if self.unit:
+            left = None if end else self._left(seconds)
+            facts |= {"unit": self.unit, "done": self.done, "total": self.total}
+            facts["left"] = None if left is None else round(left, 1)
+        if self.figures:
+            facts["figures"] = self.figures
+        if end:
+            facts["failed"] = failed
+        elif now - self.told < events.PERIOD:
+            return
+        self.told = now
+        name = "stage_end" if end else "progress"
+        events.emit(name, stage=self.name, within=self._within, **facts)
+
     def tick(self, now: float) -> None:
         """Write what is due, or draw the bar again."""
-        if self._bar is not None:
+        if events.are_json():
+            for progress in _active:
+                progress.tell(now)
+        elif self._bar is not None:
             self._bar.refresh()
         elif not _is_terminal() and (line := self.due_line(now)) is not None:
             for other in _active:
@@ -244,9 +282,21 @@ def stage(name: str, *, always: bool = False) -> Progress:
     return Progress(name, None, "", always=always)
 
 
+def write_error(text: str) -> None:
+    """Write a command's error to stderr, in one line."""
+    text = " ".join(text.split())
+    if events.are_json():
+        events.emit("error", text=text)
+    else:
+        sys.stderr.write(f"error: {text}\n")
+
+
 def write_line(text: str) -> None:
     """Write a line to stderr, above the bar if there is one."""
     with _lock:
+        if events.are_json():
+            events.emit("note", text=text)
+            return
         if _active:
             _active[-1].close_bar()
         _write(text)
@@ -256,20 +306,17 @@ def write_line(text: str) -> None:
 
 def write_note(text: str) -> None:
     """Write a line about the progress to stderr, as `write_line`; nothing if it is switched off."""
-    if not _is_off():
+    if not events.are_off():
         write_line(text)
-
-
-def _is_off() -> bool:
-    return os.environ.get("TQDM_DISABLE", "0").lower() not in ("", "0")
 
 
 def _push(progress: Progress) -> None:
     with _lock:
+        progress.enter(_active)
         if _active:
             _active[-1].close_bar()
             told = [other.told for other in _active if other.name == progress.name]
-            progress.told = told[-1] if told else None
+            progress.told = told[-1] if told and not events.are_json() else None
         elif (now := time.monotonic()) - _Log.ended > SILENCE:  # nothing ran: no silence to end
             _Log.last = max(_Log.last, now - _SHORT / 2)
         _active.append(progress)
@@ -284,10 +331,13 @@ def _pop(progress: Progress, failed: bool) -> None:
         progress.close_bar()
         if progress in _active:
             _active.remove(progress)
-        within = [other.name for other in _active]
-        line = None if failed else progress.end_line(time.monotonic())
-        if line is not None and progress.name not in within:
-            _write(line)
+        now = time.monotonic()
+        if events.are_json():
+            progress.tell(now, end=True, failed=failed)
+        else:
+            line = None if failed else progress.end_line(now)
+            if line is not None and all(progress.name != other.name for other in _active):
+                _write(line)
         if _active:
             _active[-1].open_bar()
         _Log.ended = time.monotonic()

@@ -198,7 +198,7 @@ class Supervisor:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env={**os.environ, **options.environment},
+            env={**os.environ, **options.environment, "MSDYN_PROGRESS": "auto"},
             start_new_session=True,
         )
         end = time.monotonic() + _START_SECONDS

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr
 from typing import TYPE_CHECKING, Any
 
+from msdyn import events
 from msdyn.batch.config import RetryConfig, RunConfig, StatusConfig
 from msdyn.batch.needs import free_words
 from msdyn.cli.run import RESUMES, parse, run
@@ -96,7 +97,7 @@ def _options(command: str, text: str, of: str = "a.mp4") -> Any:
 
     words = free_words(text, f"--{command}")
     messages = io.StringIO()
-    with redirect_stderr(messages):
+    with events.as_text(), redirect_stderr(messages):
         try:
             if command == "preprocess":
                 return preprocess.options([of, *words])

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from msdyn.events import Mode
 from msdyn.options import OptionField, Range, Value
 from msdyn.version import __version__
 
@@ -23,6 +24,10 @@ _WIDTHS = (60, 100)
 _CHOICES = 100
 """Longer lists of choices stand below an option, not beside it."""
 _PACKAGES = ("torch", "gsplat", "numpy", "pycolmap", "transformers")
+_PROGRESS = (
+    "auto: bars on a terminal, lines elsewhere. json: one JSON object per line on stderr, for "
+    "programs. none: errors only."
+)
 _DRIVER = Path("/proc/driver/nvidia/gpus")
 
 
@@ -97,7 +102,9 @@ def help_text(command: Command) -> str:
         lines += ["", heading] if options else []
         for option in options:
             lines += _option_lines(option, width)
-    lines += ["", "Help and version"]
+    lines += ["", "Progress, help and version"]
+    lines.append(f"  --progress {{{','.join(get_args(Mode))}}}  (default: auto)")
+    lines += _hanging("      ", _PROGRESS, width)
     lines += ["  -h, --help     Show this text.", "  --version      Show the versions in use."]
     return "\n".join(lines)
 

@@ -17,11 +17,13 @@ from dataclasses import MISSING
 from typing import Any, NoReturn, TypeVar
 from unittest import mock
 
+from msdyn import events
 from msdyn.cli.help import Command, Option, help_text, version_text
 from msdyn.cli.refusals import cause_of, plain_refusal
 from msdyn.errors import InputError
 from msdyn.options import OptionField, option_fields, shown
 from msdyn.plugins import load_plugins
+from msdyn.progress import write_error
 
 __all__ = ["options_of", "parse"]
 
@@ -53,6 +55,9 @@ def parse(
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
+        events.choose()
+        arguments = _choose_progress(arguments)
+        events.start(prog)
         load_plugins()
         ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
         if "--version" in ours:
@@ -77,8 +82,30 @@ def parse(
         readable = arguments[:start] + _readable(arguments[start:], options)
         return _read(config_type, readable, prog, default, options)
     except InputError as error:
-        sys.stderr.write("error: " + " ".join(str(error).split()) + "\n")
+        write_error(str(error))
+        events.emit("exit", code=2)
         raise SystemExit(2) from error
+
+
+def _choose_progress(arguments: list[str]) -> list[str]:
+    """Choose how progress is shown by `--progress MODE`; return the other arguments.
+
+    Raises:
+        InputError: no such mode, or none given.
+    """
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    others, index = [], 0
+    while index < end:
+        name, equals, mode = arguments[index].partition("=")
+        if name != "--progress":
+            others.append(arguments[index])
+        elif equals:
+            events.choose(mode)
+        else:
+            index += 1
+            events.choose(arguments[index] if index < end else "")
+        index += 1
+    return others + arguments[end:]
 
 
 def _readable(arguments: Sequence[str], options: Sequence[Option]) -> list[str]:

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
+from msdyn import events
 from msdyn.cli.options import parse
 from msdyn.errors import MsdynError
 from msdyn.interruption import tell, told
-from msdyn.progress import end_progress
+from msdyn.progress import end_progress, write_error
 from msdyn.writing import disk_error
 
 __all__ = ["BEGINS_AGAIN", "RESUMES", "parse", "run"]
@@ -40,6 +41,13 @@ def run(
             function may change it by `msdyn.interruption.tell`.
     """
     tell(interrupted)
+    code = _call(function, config)
+    events.emit("exit", code=code)
+    return code
+
+
+def _call(function: Callable[[Config], int | None], config: Config) -> int:
+    """Call a function and return the exit code, after the line about an error."""
     try:
         return _stop_at_closed_pipe(function(config) or 0)
     except BrokenPipeError:
@@ -48,7 +56,11 @@ def run(
         _print_error(str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"interrupted; {told()}", file=sys.stderr)
+        end_progress()
+        if events.are_json():
+            events.emit("note", text=f"interrupted; {told()}")
+        else:
+            print(f"interrupted; {told()}", file=sys.stderr)
         return 130
     except Exception as error:
         refused = disk_error(error)
@@ -78,4 +90,4 @@ def _stop_at_closed_pipe(code: int) -> int:
 
 def _print_error(line: str) -> None:
     end_progress()
-    print("error: " + " ".join(line.split()), file=sys.stderr)
+    write_error(line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from msdyn.cli.inputs import require_sequence
 from msdyn.cli.run import parse, run
 from msdyn.errors import InputError
 from msdyn.options import POSITIONAL, Options, Range
-from msdyn.progress import stage
+from msdyn.progress import stage, write_line
 from msdyn.sequence.choice import SequenceSource
 
 if TYPE_CHECKING:
@@ -101,11 +100,10 @@ def announce(viewer: Viewer) -> None:
         who = "this machine only; --host 0.0.0.0 for others"
     else:
         who = "others too"
-        print(
+        write_line(
             f"warning: listening on {viewer.host}: whoever can reach this computer and has the "
             "address below sees the scene and its images, and can save cameras and exports into "
             f"{viewer.folder}; nothing is encrypted (ssh -L {viewer.access.port}:127.0.0.1:"
-            f"{viewer.access.port} with the default --host is)",
-            file=sys.stderr,
+            f"{viewer.access.port} with the default --host is)"
         )
     print(f"look at {viewer.address} ({who}); end with Ctrl-C", flush=True)

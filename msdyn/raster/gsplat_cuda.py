@@ -180,7 +180,7 @@ def rasterize_gsplat(
 
 def _tighter_bounds(
     isect_tiles: Callable[..., Any], conics: Tensor, opacities: Tensor
-) -> dict[str, Tensor]:
+) -> dict[str, Any]:
     """Return what gsplat 1.6 needs to bound Gaussians by ellipses; nothing for gsplat 1.5."""
     if "conics" not in signature(isect_tiles).parameters:
         return {}
