@@ -157,7 +157,7 @@ def options_of(command: str) -> frozenset[str]:
     if command not in SCRIPTS:
         source = (ROOT / command).read_text(encoding="utf-8")
         return frozenset(re.findall(r'add_argument\(\s*"(--[\w-]+)"', source)) | {"--help"}
-    module, found = importlib.import_module(SCRIPTS[command]), {"--help", "--version"}
+    module, found = importlib.import_module(SCRIPTS[command]), {"--help", "--version", "--progress"}
 
     def parse(config_type, argv, prog, description, default=None, examples=()):
         commands = [config_type] if isinstance(config_type, type) else config_type.values()
