@@ -19,6 +19,7 @@ from msdyn.options import (
     Positive,
     Range,
 )
+from msdyn.preprocess.phrases import TEXT_MASKS, parse_phrases, prompts_file, refused_prompts
 from msdyn.preprocess.stages import (
     BACKEND_STAGES,
     BackendStage,
@@ -115,7 +116,8 @@ class PreprocessConfig(Options):
     """Checkpoint of the depth network: a name on the Hugging Face hub, or a folder."""
     masks: Annotated[str | None, _backend_choice("masks")] = None
     """motion: what the camera motion does not explain. files: read --masks-path. none: everything
-    is static. sam2, edgetam: video segmentation networks, prompted by motion or by --prompts."""
+    is static. sam2, edgetam, sam3: video segmentation networks, prompted by motion or by --prompts;
+    sam3 also finds what phrases name."""
     masks_path: Path | None = None
     """Folder of 8-bit index .png, one per frame: 0 static, 1.. the objects, 255 ignore; or of
     folders, one per object, of black and white .png."""
@@ -124,8 +126,9 @@ class PreprocessConfig(Options):
     saliency: SaliencyChoice = "auto"
     """Help masks by motion with a small network for salient objects (u2netp, Apache-2.0; needs
     msdyn[masks]). auto: where it is on this disk or can be fetched."""
-    prompts: Path | None = None
-    """JSON of clicks and boxes on the objects that sam2 or edgetam is to segment."""
+    prompts: str | None = None
+    """What the network is to segment: noun phrases, separated by commas ("gripper, red mug"), whose
+    objects sam3 finds, moving or not; or FILE.json of clicks, boxes and phrases."""
     tracks: Annotated[str | None, _backend_choice("tracks")] = None
     """flow: chained optical flow. files: read --tracks-path. cotracker: CoTracker3 by torch hub,
     for research only. tapir: BootsTAPIR, where tapnet is installed. raft: flow by RAFT, chained,
@@ -158,20 +161,20 @@ class PreprocessConfig(Options):
     only: _Stages = ()
     """Run this stage only, on the results in the directory; may be given several times."""
 
+    def __post_init__(self) -> None:
+        if isinstance(self.prompts, Path):
+            object.__setattr__(self, "prompts", str(self.prompts))
+        super().__post_init__()
+
     def check_relations(self) -> None:
         if self.end is not None and not self.end > (self.start or 0):
             raise OptionError(
                 "end", f"expected seconds after the start ({self.start or 0:g}), got {self.end}"
             )
+        if refused := refused_prompts(self.prompts, self.masks, network_names("masks")):
+            raise OptionError("prompts", refused)
         for stage in BACKEND_STAGES:
             self._check_backend(stage)
-        if self.prompts is not None:
-            networks = network_names("masks")
-            if self.masks not in networks:
-                chosen = self.masks or "chosen by --preset"
-                raise OptionError(
-                    "prompts", f"given, but masks is {chosen}; use --masks {' or '.join(networks)}"
-                )
         if self.saliency == "on" and self.masks in ("none", "files"):
             raise OptionError(
                 "saliency", f"on, but masks is {self.masks}; use --masks motion, or leave it out"
@@ -180,6 +183,8 @@ class PreprocessConfig(Options):
     def _check_backend(self, stage: BackendStage) -> None:
         """Check the options of a stage's backend: its name, path and checkpoint."""
         backend, path = getattr(self, stage), getattr(self, f"{stage}_path")
+        if stage == "masks" and self.phrases:
+            backend = TEXT_MASKS
         chosen = backend or "chosen by --preset"
         flag = f"--{stage} files --{stage}-path PATH"
         if backend == "files" and path is None:
@@ -211,13 +216,25 @@ class PreprocessConfig(Options):
             offline=self.preset == "offline",
             device=self.device,
             depth_scale=self.depth_scale,
-            prompts=self.prompts,
+            prompts=self.prompts_file,
+            phrases=self.phrases,
             world_units=self.world_units,
             intrinsics=self.intrinsics,
             intrinsics_use=self.intrinsics_use,
             saliency=self.saliency,
             numbering=None if self.numbering is None else Numbering(*self.numbering),
         )
+
+    @property
+    def prompts_file(self) -> Path | None:
+        """The file of prompts, None without one."""
+        return None if self.prompts is None else prompts_file(self.prompts)
+
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        """The phrases that name what is to be segmented, none without."""
+        named = self.prompts is not None and self.prompts_file is None
+        return parse_phrases(self.prompts or "") if named else ()
 
     @property
     def directory(self) -> Path:

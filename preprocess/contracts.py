@@ -180,6 +180,9 @@ class MaskResult:
             them, and masks are made again with the cameras.
         better_with_cameras: good cameras would improve the masks: they are made again with these,
             and the cameras are then solved again.
+
+    Among the figures of the masks may be `names`, of their objects, by label, and `unmatched`,
+    phrases of the user to which nothing answers.
     """
 
     masks: Streamed[Mask]
@@ -242,6 +245,7 @@ class BackendOptions:
         device: of a neural network, as in `msdyn.devices`.
         depth_scale: scene units per unit of depth files; None where the user gives none.
         prompts: file of prompts for a segmentation network.
+        phrases: that name what such a network is to segment.
         world_units: "metric" or "arbitrary", of cameras from files.
         intrinsics: fx fy cx cy in px of the video at full size, where the user gives them.
         intrinsics_use: whether structure from motion keeps them, or starts from them.
@@ -256,6 +260,7 @@ class BackendOptions:
     device: str = "auto"
     depth_scale: float | None = None
     prompts: Path | None = None
+    phrases: tuple[str, ...] = ()
     world_units: str = "arbitrary"
     intrinsics: tuple[float, float, float, float] | None = None
     intrinsics_use: Literal["fixed", "start"] = "fixed"

@@ -93,6 +93,8 @@ def _preprocess(config: PreprocessConfig) -> Scene:
                 run.bring_up_to_date(stage)
             if stage == "frames":
                 run.stop_if_blank()
+            elif stage == "masks":
+                run.stop_if_unnamed()
         if "masks" in chosen:
             with progress_stage("masks, with the cameras"):
                 run.refine_masks()
@@ -289,6 +291,17 @@ class _Run:
                 f"{self.config.video}: all {blank} frames are of one brightness (black, white or "
                 "out of focus): there is nothing to reconstruct; choose another part of the video "
                 "(--start, --end)"
+            )
+
+    def stop_if_unnamed(self) -> None:
+        """Raise where none of the things that the user names is in the clip."""
+        quality = self.records.quality("masks")
+        unmatched = quality.get("unmatched", ())
+        if unmatched and not quality["objects"] and not self.config.accept_poor:
+            raise PoorInputError(
+                f"{self.config.video}: nothing in it is a {' or a '.join(unmatched)}; frames, "
+                "tracks and empty masks are written: use other words, or --masks motion for what "
+                "moves (--accept-poor: continue with a static scene)"
             )
 
     def stop_if_poor(self) -> None:

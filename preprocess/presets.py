@@ -16,11 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from msdyn.errors import printable
+from msdyn.errors import InputError, printable
 from msdyn.preprocess.checkpoints.huggingface import CHECKPOINTS, Availability, find_checkpoint
 from msdyn.preprocess.checkpoints.pinned import find_pinned
 from msdyn.preprocess.config import PreprocessConfig
 from msdyn.preprocess.contracts import BACKEND_STAGES, BackendStage, Stage
+from msdyn.preprocess.phrases import TEXT_MASKS
 from msdyn.preprocess.registry import find_backend
 from msdyn.preprocess.tracks.cotracker import COTRACKER, find_cotracker
 from msdyn.scene import StageRecord
@@ -106,8 +107,9 @@ def _kept(
     options = record["options"] if record else {}
     if record is None or options.get("preset") != config.preset:
         return None
-    candidates = _candidates(stage, best=config.preset == "best")
-    known = [(one.backend, one.model) for one in candidates] + [(WITHOUT_WEIGHTS[stage], None)]
+    known = [(one.backend, one.model) for one in _candidates(stage, config)]
+    if not _takes_phrases(stage, config):
+        known.append((WITHOUT_WEIGHTS[stage], None))
     if (record["backend"], record["model"]) not in known:
         _log.warning(
             "%s: the record names %s, which --preset %s does not choose: chosen anew",
@@ -121,9 +123,13 @@ def _kept(
 
 
 def _choose(config: PreprocessConfig, stage: BackendStage) -> Choice:
-    """Return the first candidate that is available, or the method without weights."""
+    """Return the first candidate that is available, or the method without weights.
+
+    Raises:
+        InputError: phrases are given, and the network that takes them is not available.
+    """
     reasons = []
-    for candidate in _candidates(stage, best=config.preset == "best"):
+    for candidate in _candidates(stage, config):
         backend, model = candidate.backend, candidate.model
         found = candidate.find(config.preset == "offline")
         if found:
@@ -133,14 +139,27 @@ def _choose(config: PreprocessConfig, stage: BackendStage) -> Choice:
                 _log.warning("%s: %s (--preset offline fetches nothing)", stage, why)
             if checkpoint is not None and not checkpoint.commercial:
                 why += f"; its licence, {checkpoint.licence}, forbids commercial use"
+            if _takes_phrases(stage, config):
+                why = f"takes the phrases of --prompts; {why}"
             return Choice(backend, model, why, config.preset)
         reasons.append(f"{model} is {found.why}" if "installed" not in found.why else found.why)
     why = reasons[-1] if reasons else ""
+    if _takes_phrases(stage, config):
+        raise InputError(f"--prompts with phrases needs {TEXT_MASKS}: {why}")
     return Choice(WITHOUT_WEIGHTS[stage], None, why, config.preset)
 
 
-def _candidates(stage: BackendStage, *, best: bool) -> list[_Candidate]:
+def _takes_phrases(stage: BackendStage, config: PreprocessConfig) -> bool:
+    """Return whether the backend of a stage must be the one that takes phrases."""
+    return stage == "masks" and bool(config.phrases)
+
+
+def _candidates(stage: BackendStage, config: PreprocessConfig) -> list[_Candidate]:
     """Return the networks to try for a stage, the best first."""
+    if _takes_phrases(stage, config):
+        model = config.masks_model or find_backend("masks", TEXT_MASKS).model
+        return [_on_hub(TEXT_MASKS, model)]
+    best = config.preset == "best"
     if stage == "depth":
         large = [_on_hub("depth-anything", _LARGE_DEPTH)] if best else []
         anything = _on_hub("depth-anything", find_backend("depth", "depth-anything").model)

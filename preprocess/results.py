@@ -96,11 +96,20 @@ def write_masks(scene: Scene, result: MaskResult) -> Figures:
     objects = np.where(votes > 0, table[votes], votes)
     tracks = dataclasses.replace(scene.tracks, object=objects)
     write_tracks(directory / "tracks.npz", tracks)
+    figures = result.masks.figures
+    names = {int(label): name for label, name in figures.get("names", {}).items()}
     without_track = [label for label in changed if table[label] == IGNORE]
     if without_track:
-        _log.warning("masks: object(s) %s have no track and are ignored", without_track)
+        labels = ", ".join(
+            f"{label} ({names[label]})" if label in names else str(label) for label in without_track
+        )
+        _log.warning("masks: object(s) %s have no track and are ignored", labels)
+    if names:
+        kept = {label: name for label, name in names.items() if label in present}
+        kept = {str(table[label]): name for label, name in kept.items() if table[label] != IGNORE}
+        figures = figures | {"names": kept}
     return {
-        **result.masks.figures,
+        **figures,
         "needs_cameras": result.needs_cameras,
         "better_with_cameras": result.better_with_cameras,
         "objects": len(set(table[list(present)].tolist()) - {STATIC, IGNORE}),

@@ -45,6 +45,7 @@ EXAMPLES = (
     "clip.mp4  # writes the scene directory clip/",
     "clip.mp4 --start 2 --end 8 --max-frames 120 --out scene",
     "clip.mp4 --cameras files --cameras-path transforms.json",
+    'clip.mp4 --prompts "gripper, red mug"  # objects by name, with SAM 3',
     "--from record3d kitchen.r3d --max-frames 120  # with the poses and depth of the phone",
     "--check scene  # reads all files and says what would not fit",
 )
@@ -90,7 +91,7 @@ def _preprocess(config: PreprocessConfig) -> int:
     """
     require_video(config.video)
     paths = [getattr(config, f"{stage}_path") for stage in BACKEND_STAGES]
-    require_files(*paths, config.prompts)
+    require_files(*paths, config.prompts_file)
     with stage("loading"):
         from msdyn.cli.verdicts import NOT_FIT, print_reasons, print_table
         from msdyn.preprocess.report.fitness import judge_scene, measure_fitness

@@ -65,6 +65,9 @@ def print_table(scene: Scene, *, besides: str = "") -> None:
             print(printable(f"note: {stage} by {record['model']} (licence: {record['licence']})"))
         if record["options"].get("why"):
             print(printable(f"note: {stage} by {record['backend']}: {record['options']['why']}"))
+    if names := scene.object_names:
+        named = ", ".join(f"{label} {name}" for label, name in names.items())
+        print(printable(f"note: objects: {named}", 1000))
     print_stages(scene, besides=besides)
     print(f"report: {scene.directory / REPORT}")
 

@@ -249,6 +249,13 @@ class Scene:
         """Read all masks [T, H, W], see `mask`."""
         return np.stack([self.mask(i) for i in range(len(self))])
 
+    @property
+    def object_names(self) -> dict[int, str]:
+        """The names of objects, by label, of those that were found by name."""
+        quality = self.info.stages.get("masks", {}).get("quality", {})
+        names = quality.get("names", {}).items()
+        return {int(label): name for label, name in names if label.isdecimal()}
+
     @cached_property
     def tracks(self) -> Tracks:
         """The 2D point tracks."""

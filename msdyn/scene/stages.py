@@ -93,6 +93,8 @@ class _Quality(TypedDict, total=False):
     mean_life_frames: float | None
     moving_share: float | None
     stability: float | None
+    names: dict[str, str]
+    prompted_by: str
     needs_cameras: bool
     better_with_cameras: bool
     views: str | None

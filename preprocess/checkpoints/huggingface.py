@@ -28,6 +28,7 @@ __all__ = [
     "find_checkpoint",
     "licence_of",
     "load_pretrained",
+    "load_tokenizer",
     "transformers_class",
 ]
 
@@ -137,6 +138,13 @@ CHECKPOINTS = {
             56,
             "c266ce53b3fc00f0f495b583f6a116c4e57f53bb",
         ),
+        Checkpoint(
+            "facebook/sam3",
+            "SAM License (any use but military, nuclear and espionage)",
+            True,
+            3440,
+            None,
+        ),
     )
 }
 """With the licences on the models' pages in 2025, which may have changed since."""
@@ -189,7 +197,8 @@ def find_checkpoint(model: str, *, offline: bool) -> Availability:
         with _network(allowed=True):
             huggingface_hub.get_hf_file_metadata(url, timeout=TIMEOUT_SECONDS)
     except Exception as error:  # of any kind: without the hub there is another backend
-        return Availability("no", f"not on this disk, and not to be fetched ({one_line(error)})")
+        why = _access(model, error) or f"not to be fetched ({one_line(error)})"
+        return Availability("no", f"not on this disk, and {why}")
     size = CHECKPOINTS[model].megabytes if model in CHECKPOINTS else None
     return Availability("online", f"to be fetched{f', about {size} MB' if size else ''}")
 
@@ -200,14 +209,16 @@ def _revision(model: str) -> str | None:
 
 def _is_cached(model: str) -> bool:
     """Return whether a checkpoint is on this disk, at the pinned revision."""
+    weights = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+    return _has(model, "config.json") and any(_has(model, name) for name in weights)
+
+
+def _has(model: str, name: str) -> bool:
+    """Return whether a file of a checkpoint is on this disk."""
     import huggingface_hub
 
-    def has(name: str) -> bool:
-        found = huggingface_hub.try_to_load_from_cache(model, name, revision=_revision(model))
-        return isinstance(found, str)
-
-    weights = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
-    return has("config.json") and any(map(has, weights))
+    found = huggingface_hub.try_to_load_from_cache(model, name, revision=_revision(model))
+    return isinstance(found, str)
 
 
 def _announce(model: str) -> None:
@@ -257,9 +268,8 @@ def load_pretrained(architecture: str, model: str, *, offline: bool) -> Any:
     except (ImportError, AttributeError) as error:
         raise MissingExtraError(f"{model}: {one_line(error)}") from error
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{model}: cannot be loaded as {architecture}: {one_line(error)}") from (
-            error
-        )
+        why = _access(model, error) or f"cannot be loaded as {architecture}: {one_line(error)}"
+        raise InputError(f"{model}: {why}") from error
     missing = sorted(report.get("missing_keys", ()))
     if len(missing) > MAX_MISSING * len(loaded.state_dict()):
         raise InputError(
@@ -267,6 +277,47 @@ def load_pretrained(architecture: str, model: str, *, offline: bool) -> Any:
             f"missing ({missing[0]}, ...)"
         )
     return loaded.eval()
+
+
+def load_tokenizer(name: str, model: str, *, offline: bool) -> Any:
+    """Return the tokenizer of a checkpoint, of a class of transformers.
+
+    Args:
+        name: of the class.
+        model: a name on the hub, or a folder.
+        offline: fetch nothing.
+
+    Raises:
+        MissingExtraError: transformers is not installed.
+        InputError: the checkpoint has no such tokenizer.
+    """
+    folder = folder_of(model)
+    local = offline or folder is not None or _has(model, "tokenizer_config.json")
+    try:
+        with _quiet(), _network(allowed=not local):
+            return transformers_class(name).from_pretrained(
+                model if folder is None else str(folder),
+                revision=_revision(model) or "main",
+                local_files_only=local,
+            )
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        why = _access(model, error) or f"has no tokenizer ({name}): {one_line(error)}"
+        raise InputError(f"{model}: {why}") from error
+
+
+def _access(model: str, error: BaseException) -> str | None:
+    """Return what to do where a checkpoint needs an agreement first; None for other errors."""
+    from huggingface_hub.errors import GatedRepoError
+
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, GatedRepoError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        return None
+    return (
+        f"its licence must be accepted on https://huggingface.co/{model} first; then log in with "
+        "`hf auth login`, or give a folder that has it (--masks-model FOLDER)"
+    )
 
 
 def transformers_class(name: str) -> Any:

@@ -5,7 +5,9 @@
     {"prompts": [{"object": 1, "frame": 0, "points": [[412, 230], [300, 90]], "labels": [1, 0]},
                  {"object": 2, "frame": 12, "box": [40, 60, 220, 310]}]}
 
-Label 1 is on the object, 0 off it; by default all points are on it.
+Label 1 is on the object, 0 off it; by default all points are on it. With points or a box, "text" is
+the name of the object; alone, as in {"text": "red mug"}, it is a phrase, and a network that takes
+text finds all objects that it describes.
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ from jaxtyping import Bool, Float, Int
 
 from msdyn.errors import InputError
 from msdyn.preprocess.contracts import Mask
+from msdyn.preprocess.phrases import parse_phrases
 from msdyn.reading import read_json, reading, shown
 from msdyn.scene import IGNORE, STATIC, Scene
 
-__all__ = ["Prompt", "prompts_from_masks", "read_prompts"]
+__all__ = ["Prompt", "prompts_from_masks", "read_phrases", "read_prompts"]
 
 # An object is prompted in at most so many frames, so far apart (share of the clip), whose score is
 # at least this share of the highest one.
@@ -43,6 +46,7 @@ class Prompt:
         points: [P, 2] px of the scene's images.
         labels: [P] 1 on the object, 0 off it.
         box: (x0, y0, x1, y1) px around it, or None.
+        name: of the object, empty where it has none.
     """
 
     object: int
@@ -50,10 +54,11 @@ class Prompt:
     points: Float[np.ndarray, "points 2"]
     labels: Int[np.ndarray, " points"]
     box: tuple[float, float, float, float] | None = None
+    name: str = ""
 
 
 def read_prompts(path: str | os.PathLike, scene: Scene) -> list[Prompt]:
-    """Return the prompts of a file, in frames and pixels of a scene.
+    """Return the points and boxes of a file, in frames and pixels of a scene.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -61,6 +66,37 @@ def read_prompts(path: str | os.PathLike, scene: Scene) -> list[Prompt]:
             the image.
     """
     path = Path(path)
+    with reading(path, "file of prompts"):
+        return [
+            _parse(entry, f"{path}: prompt {i}", scene)
+            for i, entry in enumerate(_entries(path))
+            if not _is_phrase(entry)
+        ]
+
+
+def read_phrases(path: str | os.PathLike) -> tuple[str, ...]:
+    """Return the phrases of a file: the texts of entries without points and box.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: a text is invalid.
+    """
+    path = Path(path)
+    phrases = []
+    with reading(path, "file of prompts"):
+        for i, entry in enumerate(_entries(path)):
+            if _is_phrase(entry):
+                if more := set(entry) - {"text"}:
+                    raise InputError(
+                        f"{path}: prompt {i}: a text alone finds objects of its own, without "
+                        f"{', '.join(sorted(more))}; add points or a box, or leave that out"
+                    )
+                phrases.append(_text(entry, f"{path}: prompt {i}"))
+    return tuple(dict.fromkeys(phrases))
+
+
+def _entries(path: Path) -> list[Any]:
+    """Return the list of prompts of a file."""
     content = read_json(path)
     entries = content.get("prompts") if isinstance(content, dict) else content
     if not isinstance(entries, list) or not entries:
@@ -68,8 +104,25 @@ def read_prompts(path: str | os.PathLike, scene: Scene) -> list[Prompt]:
             f'{path}: prompts: expected a list such as [{{"object": 1, "frame": 0, '
             f'"points": [[x, y]]}}], got {shown(entries)}'
         )
-    with reading(path, "file of prompts"):
-        return [_parse(entry, f"{path}: prompt {i}", scene) for i, entry in enumerate(entries)]
+    return entries
+
+
+def _is_phrase(entry: Any) -> bool:
+    """Return whether a JSON value is a text without points and box."""
+    return isinstance(entry, dict) and "text" in entry and not {"points", "box"} & set(entry)
+
+
+def _text(entry: dict[str, Any], where: str) -> str:
+    """Return the text of a JSON value, empty where it has none."""
+    if "text" not in entry:
+        return ""
+    try:
+        (phrase,) = parse_phrases(entry["text"]) if isinstance(entry["text"], str) else ()
+    except (ValueError, InputError) as error:
+        raise InputError(
+            f"{where}: text: expected one noun phrase, got {shown(entry['text'])}"
+        ) from error
+    return phrase
 
 
 def _parse(entry: Any, where: str, scene: Scene) -> Prompt:
@@ -106,7 +159,8 @@ def _parse(entry: Any, where: str, scene: Scene) -> Prompt:
         box = (x0, y0, x1, y1)
     if box is None and not (labels == 1).any():
         raise InputError(f"{where}: expected a box, or at least one point on the object")
-    return Prompt(label, kept.index(frame), points * factor, labels.astype(int), box)
+    name = _text(entry, where)
+    return Prompt(label, kept.index(frame), points * factor, labels.astype(int), box, name)
 
 
 def _numbers(

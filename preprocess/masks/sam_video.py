@@ -1,4 +1,4 @@
-"""SAM 2.1 and EdgeTAM through transformers: masks of prompted objects, followed through a video.
+"""SAM 2.1, EdgeTAM and SAM 3 in transformers: masks of prompted objects, followed through a video.
 
 The processors of transformers need torchvision; what they do (resize, normalise, scale the prompts,
 upsample the masks) is a few lines here.
@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from msdyn.errors import InputError
 from msdyn.preprocess.checkpoints.huggingface import (
     licence_of,
     load_pretrained,
@@ -34,7 +35,13 @@ from msdyn.preprocess.contracts import (
     MaskResult,
 )
 from msdyn.preprocess.masks.motion import MotionMasks
-from msdyn.preprocess.masks.prompts import Prompt, prompts_from_masks, read_prompts
+from msdyn.preprocess.masks.prompts import (
+    Prompt,
+    prompts_from_masks,
+    read_phrases,
+    read_prompts,
+)
+from msdyn.preprocess.phrases import TEXT_MASKS
 from msdyn.preprocess.progress import progress
 from msdyn.preprocess.registry import register_backend
 from msdyn.preprocess.streamed import Streamed
@@ -42,9 +49,8 @@ from msdyn.reading import read_npy
 from msdyn.scene import STATIC, Scene, Tracks, frame_path
 from msdyn.writing import scratch_folder
 
-__all__ = ["EdgeTamMasks", "Sam2Masks", "SamMasks"]
+__all__ = ["EdgeTamMasks", "Sam2Masks", "SamMasks", "SceneFrames", "forget_outputs"]
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _MEGABYTES = 1500.0
 _BOX_CORNERS = (2, 3)  # the labels of the corners of a box among the points
 
@@ -57,6 +63,7 @@ class SamMasks(Backend):
 
     Attributes:
         architecture: what the names of the network's classes in transformers begin with.
+        mean, std: of its training images, RGB in [0, 1].
     """
 
     # `field()`: not the values of the base class for defaults.
@@ -71,6 +78,8 @@ class SamMasks(Backend):
     device: str = field(default="auto", metadata={"option": False})
 
     architecture: ClassVar[str]
+    mean: ClassVar[tuple[float, float, float]] = (0.485, 0.456, 0.406)
+    std: ClassVar[tuple[float, float, float]] = (0.229, 0.224, 0.225)
 
     @classmethod
     def from_options(cls: type[AnySam], options: BackendOptions) -> AnySam:
@@ -96,7 +105,8 @@ class SamMasks(Backend):
         network is run once they are.
 
         The figures: those of `MotionMasks`, where it made the prompts; `prompted_by`; `prompts`,
-        their number; where the network ran; `moving_share` of the pixels.
+        their number; where the network ran; `moving_share` of the pixels; `names`, by label, of
+        objects that have one.
 
         Raises:
             InputError: the checkpoint cannot be loaded, or the prompts are invalid.
@@ -104,6 +114,12 @@ class SamMasks(Backend):
         if self.path is not None:
             figures: Figures = {"prompted_by": "file"}
             prompts = read_prompts(self.path, scene)
+            figures |= _names_of(prompts)
+            if phrases := read_phrases(self.path):
+                raise InputError(
+                    f"{self.path}: text: {phrases[0]!r} is for a network that takes text; use "
+                    f"--masks {TEXT_MASKS}, or add points or a box"
+                )
         else:
             motion = self.motion.segment(scene, tracks, solution)
             if solution is None and motion.needs_cameras:
@@ -121,7 +137,7 @@ class SamMasks(Backend):
     ) -> Generator[Mask, None, Figures]:
         """Yield the masks of prompted objects, in the order of the frames."""
         tracker = _Tracker(
-            self.architecture, self.model, scene, offline=self.offline, device=self.device
+            type(self), self.model, scene, offline=self.offline, device=self.device
         )
         with scratch_folder() as folder:
             for frame, mask in progress(tracker.follow(prompts), "masks", total=len(scene)):
@@ -149,28 +165,48 @@ class EdgeTamMasks(SamMasks):
     architecture = "EdgeTamVideo"
 
 
-class _Frames(dict):
+def _names_of(prompts: list[Prompt]) -> Figures:
+    """Return the figure `names` of the objects of prompts, nothing where they have none.
+
+    Raises:
+        InputError: an object has two names.
+    """
+    names: dict[int, str] = {}
+    for prompt in prompts:
+        if prompt.name and names.setdefault(prompt.object, prompt.name) != prompt.name:
+            raise InputError(
+                f"prompts: object {prompt.object} is {names[prompt.object]!r} and {prompt.name!r}; "
+                "give it one text"
+            )
+    return {"names": names} if names else {}
+
+
+class SceneFrames(dict):
     """The frames as input of the network, read on demand; in place of the session's dict."""
 
-    def __init__(self, scene: Scene, side: tuple[int, int], placement: Placement) -> None:
+    def __init__(
+        self, scene: Scene, side: tuple[int, int], placement: Placement, network: type[SamMasks]
+    ) -> None:
         super().__init__()
         self._scene, self._side, self._placement = scene, side, placement
+        self._mean, self._std = network.mean, network.std
 
     def __len__(self) -> int:
         return len(self._scene)
 
     def __getitem__(self, frame: int) -> Float[Tensor, "3 height width"]:
         image = self._scene.image(frame)[None]
-        return network_input(image, self._side, _MEAN, _STD, self._placement)[0]
+        return network_input(image, self._side, self._mean, self._std, self._placement)[0]
 
 
 class _Tracker:
     """A network and its memory of the objects of one scene."""
 
     def __init__(
-        self, architecture: str, model: str, scene: Scene, *, offline: bool, device: str
+        self, backend: type[SamMasks], model: str, scene: Scene, *, offline: bool, device: str
     ) -> None:
         """Load a checkpoint; see `load_pretrained` for the errors."""
+        architecture = backend.architecture
         self._network = load_pretrained(f"{architecture}Model", model, offline=offline)
         self.placement = place(self._network, _MEGABYTES, device)
         self._scene = scene
@@ -183,7 +219,7 @@ class _Tracker:
             inference_state_device=self.placement.device,
             dtype=torch.float16 if self.placement.half else torch.float32,
         )
-        session.processed_frames = _Frames(scene, self._side, self.placement)
+        session.processed_frames = SceneFrames(scene, self._side, self.placement, backend)
         self._session = session
         config = self._network.config
         self._memory = max(config.num_maskmem, config.max_object_pointers_in_encoder)
@@ -199,7 +235,7 @@ class _Tracker:
             for output in self._network.propagate_in_video_iterator(
                 self._session, start_frame_idx=first, reverse=backward
             ):
-                self._forget(output.frame_idx, first)
+                forget_outputs(self._session, output.frame_idx, first, self._memory)
                 if not (backward and output.frame_idx == first):
                     yield output.frame_idx, self._index_mask(output)
 
@@ -227,20 +263,6 @@ class _Tracker:
             )
         self._session.obj_with_new_inputs = labels
 
-    def _forget(self, frame: int, first: int) -> None:
-        """Drop outputs that the network will not use again, so that memory does not grow.
-
-        It uses those of the frames just before this one, and going backward of those after the
-        first.
-        """
-        for outputs in self._session.output_dict_per_obj.values():
-            for kind in ("cond_frame_outputs", "non_cond_frame_outputs"):
-                for output in outputs[kind].values():
-                    output.pop("high_res_masks", None)
-            recent = outputs["non_cond_frame_outputs"]
-            for other in [t for t in recent if min(abs(t - frame), abs(t - first)) > self._memory]:
-                del recent[other]
-
     def _index_mask(self, output: Any) -> Mask:
         """Return the index mask of a frame from the logits of each object."""
         logits = torch.nn.functional.interpolate(
@@ -249,3 +271,23 @@ class _Tracker:
         best, which = logits.max(0)
         labels = torch.tensor(output.object_ids, dtype=torch.uint8, device=which.device)
         return torch.where(best > 0, labels[which], 0).to(torch.uint8).cpu().numpy()
+
+
+def forget_outputs(session: Any, frame: int, first: int, memory: int) -> None:
+    """Drop outputs that a network will not use again, so that memory does not grow.
+
+    It uses those of the frames just before this one, and going backward of those after the first.
+
+    Args:
+        session: of the network.
+        frame: the present one.
+        first: where going backward begins.
+        memory: number of frames that the network looks back.
+    """
+    for outputs in session.output_dict_per_obj.values():
+        for kind in ("cond_frame_outputs", "non_cond_frame_outputs"):
+            for output in outputs[kind].values():
+                output.pop("high_res_masks", None)
+        recent = outputs["non_cond_frame_outputs"]
+        for other in [t for t in recent if min(abs(t - frame), abs(t - first)) > memory]:
+            del recent[other]

@@ -158,7 +158,10 @@ def _judge_tracks(values: dict[str, Any]) -> Verdict:
 
 def _judge_masks(values: dict[str, Any]) -> Verdict:
     share, stability = values.get("moving_share"), values.get("stability")
-    cure = "look at the masks below; give clicks (--masks sam2 --prompts FILE) or masks of your own"
+    cure = (
+        "look at the masks below; name the objects (--prompts), give clicks (--masks sam2 "
+        "--prompts FILE) or masks of your own"
+    )
     if values.get("needs_cameras") and values.get("views") == "two":
         return Verdict(
             "poor", "parallax is too strong to tell from two views alone what moves", cure

@@ -234,3 +234,68 @@ def save_edgetam(folder):
     torch.manual_seed(0)
     EdgeTamVideoModel(config).save_pretrained(folder)
     return folder
+
+
+def save_sam3(folder, **options):
+    """SAM 3 for videos and its tokenizer, of single letters; `options` of the video's part."""
+    from transformers import CLIPTokenizer, Sam3VideoConfig, Sam3VideoModel
+
+    side, patch, width, head = 112, 14, 128, {"num_attention_heads": 2}
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1} | head
+    layer = {"hidden_size": width, "intermediate_size": 32, "num_layers": 1} | head
+    vision = {
+        "model_type": "sam3_vision_model",
+        "backbone_config": {
+            "model_type": "sam3_vit_model",
+            "image_size": side,
+            "patch_size": patch,
+            "pretrain_image_size": 56,
+            "window_size": 4,
+            "global_attn_indexes": [0],
+            **small,
+        },
+        "fpn_hidden_size": width,
+        "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
+    }
+    letters = [chr(number) for number in range(ord("a"), ord("z") + 1)]
+    tokens = [*letters, *(f"{x}</w>" for x in letters), "<|startoftext|>", "<|endoftext|>"]
+    text = {"vocab_size": len(tokens), "projection_dim": 16, "max_position_embeddings": 32}
+    text |= {"bos_token_id": len(tokens) - 2, "eos_token_id": len(tokens) - 1}
+    detector = {
+        "model_type": "sam3",
+        "vision_config": vision,
+        "text_config": {"model_type": "clip_text_model", "hidden_act": "gelu", **small, **text},
+        "geometry_encoder_config": layer,
+        "detr_encoder_config": layer,
+        "detr_decoder_config": {"num_queries": 5, **layer},
+        "mask_decoder_config": {"hidden_size": width, **head},
+    }
+    tracker = {
+        "model_type": "sam3_tracker_video",
+        "vision_config": vision,
+        "prompt_encoder_config": {
+            "hidden_size": width,
+            "image_size": side,
+            "patch_size": patch,
+            "mask_input_channels": 4,
+        },
+        "mask_decoder_config": {"hidden_size": width, "mlp_dim": 32, "iou_head_hidden_dim": 16}
+        | head,
+        "image_size": side,
+        "memory_attention_hidden_size": width,
+        "memory_attention_num_layers": 1,
+        "memory_attention_feed_forward_hidden_size": 32,
+        "memory_attention_rope_feat_sizes": [8, 8],
+        "memory_encoder_hidden_size": width,
+        "memory_encoder_output_channels": 64,
+        **MEMORY,
+    }
+    # Whatever the network answers is an object.
+    thresholds = {"score_threshold_detection": 0.0, "new_det_thresh": 0.0, "low_res_mask_size": 32}
+    torch.manual_seed(0)
+    config = Sam3VideoConfig(
+        detector_config=detector, tracker_config=tracker, **thresholds | options
+    )
+    Sam3VideoModel(config).save_pretrained(folder)
+    CLIPTokenizer(vocab={t: i for i, t in enumerate(tokens)}, merges=[]).save_pretrained(folder)
+    return folder
