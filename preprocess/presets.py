@@ -107,7 +107,8 @@ def _kept(
     options = record["options"] if record else {}
     if record is None or options.get("preset") != config.preset:
         return None
-    known = [(one.backend, one.model) for one in _candidates(stage, config)]
+    known: list[tuple[str, str | None]] = []
+    known += [(one.backend, one.model) for one in _candidates(stage, config)]
     if not _takes_phrases(stage, config):
         known.append((WITHOUT_WEIGHTS[stage], None))
     if (record["backend"], record["model"]) not in known:

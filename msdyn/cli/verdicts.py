@@ -19,7 +19,7 @@ NOT_FIT = "is a scene directory, but not one that a fit would do well on"
 FIGURES = {
     "frames": ("source_frame_count", "timestamps"),
     "tracks": ("tracks", "mean_life_frames", "forward_backward_px"),
-    "masks": ("objects", "moving_share", "tracks_on_objects"),
+    "masks": ("objects", "moving_share", "object_share", "tracks_on_objects"),
     "cameras": (
         "motion",
         "registered_frames",

@@ -94,7 +94,7 @@ class _Quality(TypedDict, total=False):
     moving_share: float | None
     stability: float | None
     names: dict[str, str]
-    prompted_by: str
+    unmatched: list[str]
     needs_cameras: bool
     better_with_cameras: bool
     views: str | None

@@ -35,6 +35,7 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 5.0
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 MAX_MISSING = 0.05
 """Largest share of missing weights: tied and initialised ones are reported as missing too."""
 
@@ -295,11 +296,18 @@ def load_tokenizer(name: str, model: str, *, offline: bool) -> Any:
     local = offline or folder is not None or _has(model, "tokenizer_config.json")
     try:
         with _quiet(), _network(allowed=not local):
-            return transformers_class(name).from_pretrained(
+            loaded = transformers_class(name).from_pretrained(
                 model if folder is None else str(folder),
                 revision=_revision(model) or "main",
                 local_files_only=local,
             )
+        # Without its files, some classes are made all the same, with an empty vocabulary.
+        there = (
+            _has(model, n) if folder is None else (folder / n).is_file() for n in _TOKENIZER_FILES
+        )
+        if not any(there):
+            raise OSError(f"no {' or '.join(_TOKENIZER_FILES)}")
+        return loaded
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         why = _access(model, error) or f"has no tokenizer ({name}): {one_line(error)}"
         raise InputError(f"{model}: {why}") from error

@@ -156,9 +156,7 @@ def _ordered(a: int, b: int) -> tuple[int, int]:
     return (a, b) if a < b else (b, a)
 
 
-def index_mask(
-    logits: Float[np.ndarray, "objects height width"], labels: Sequence[int]
-) -> Mask:
+def index_mask(logits: Float[np.ndarray, "objects height width"], labels: Sequence[int]) -> Mask:
     """Return the index mask [H, W] of objects whose masks may overlap.
 
     Args:

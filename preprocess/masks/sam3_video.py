@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,15 +74,14 @@ class Sam3Masks(SamMasks):
 
     @classmethod
     def from_options(cls, options: BackendOptions) -> Sam3Masks:
-        plain = super().from_options(options)
-        return cls(**vars(plain) | {"phrases": options.phrases})
+        return replace(super().from_options(options), phrases=options.phrases)
 
     def segment(self, scene: Scene, tracks: Tracks, solution: CameraSolution | None) -> MaskResult:
         """Return the masks.
 
         The figures, where there are phrases: `prompted_by`; `phrases` and `prompts`, their number;
         `names` of the objects, by label; `unmatched`, phrases without an object; where the network
-        ran; `moving_share`, here of the pixels of all objects. Otherwise as of `SamMasks`.
+        ran; `object_share` of the pixels. Otherwise as of `SamMasks`.
 
         Raises:
             InputError: the checkpoint cannot be loaded, or the prompts are invalid.
@@ -97,9 +96,7 @@ class Sam3Masks(SamMasks):
         self, scene: Scene, phrases: tuple[str, ...], clicks: list[Prompt]
     ) -> Generator[Mask, None, Figures]:
         """Yield the masks of clicked objects, and of those that the phrases find."""
-        finder = PhraseFinder(
-            self.model, scene, phrases, offline=self.offline, device=self.device
-        )
+        finder = PhraseFinder(self.model, scene, phrases, offline=self.offline, device=self.device)
         clicked = {prompt.object: "" for prompt in clicks}
         clicked |= {prompt.object: prompt.name for prompt in clicks if prompt.name}
         objects = _Objects(clicked, phrases, scene)
@@ -173,7 +170,7 @@ class _Objects:
             if other:
                 _log.warning("prompts: %r finds what %r finds, which names it", phrase, other)
         names = {label: name for label, name in self._objects.names().items() if name.strip()}
-        self.figures = {"names": names, "unmatched": unmatched, "moving_share": share}
+        self.figures = {"names": names, "unmatched": unmatched, "object_share": share}
 
 
 def _resized(

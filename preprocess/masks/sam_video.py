@@ -136,9 +136,7 @@ class SamMasks(Backend):
         self, scene: Scene, prompts: list[Prompt], figures: Figures
     ) -> Generator[Mask, None, Figures]:
         """Yield the masks of prompted objects, in the order of the frames."""
-        tracker = _Tracker(
-            type(self), self.model, scene, offline=self.offline, device=self.device
-        )
+        tracker = _Tracker(type(self), self.model, scene, offline=self.offline, device=self.device)
         with scratch_folder() as folder:
             for frame, mask in progress(tracker.follow(prompts), "masks", total=len(scene)):
                 np.save(frame_path(folder, frame, ".npy"), mask)

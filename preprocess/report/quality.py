@@ -166,6 +166,12 @@ def _judge_masks(values: dict[str, Any]) -> Verdict:
         return Verdict(
             "poor", "parallax is too strong to tell from two views alone what moves", cure
         )
+    if unmatched := values.get("unmatched"):
+        return Verdict(
+            "usable" if values.get("objects") else "poor",
+            f"nothing in the clip is a {' or a '.join(unmatched)}",
+            "use other words (--prompts), or points on the object (--prompts FILE.json)",
+        )
     if values.get("objects") == 0 and "moving_share" in values:
         return Verdict("usable", "nothing was found that moves by itself", cure)
     if share is not None and share > 0.5:

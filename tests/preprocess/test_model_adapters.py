@@ -38,8 +38,7 @@ def default(stage, name):
 
 
 def tracker(name, model, scene, *, offline=True):
-    architecture = SEGMENTERS[name].architecture
-    return _Tracker(architecture, model, scene, offline=offline, device="cpu")
+    return _Tracker(SEGMENTERS[name], model, scene, offline=offline, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +194,7 @@ def test_masks_by_a_checkpoint_prompted_by_motion(tiny, square, name):
 
 
 @pytest.mark.parametrize("name", SEGMENTERS)
-def test_forgetting_and_reading_frames_late_change_nothing(tiny, square, name):
+def test_forgetting_and_reading_frames_late_change_nothing(tiny, square, name, monkeypatch):
     """The same session with all frames in memory and nothing dropped gives the same masks."""
     scene, _ = square
     prompts = [prompt(6, 43.0), prompt(2, 31.0, label=2), prompt(9, 52.0)]
@@ -209,7 +208,7 @@ def test_forgetting_and_reading_frames_late_change_nothing(tiny, square, name):
     plain = tracker(name, tiny[name], scene)
     session = plain._session
     session.processed_frames = {t: session.processed_frames[t] for t in range(len(scene))}
-    plain._forget = lambda frame, first: None
+    monkeypatch.setattr(sam_video, "forget_outputs", lambda *past: None)
     for frame, mask in plain.follow(prompts):
         np.testing.assert_array_equal(found[frame], mask)
 

@@ -8,6 +8,7 @@ from small_clip import FRAMES
 from tiny_models import save_depth_anything, save_sam2
 
 from msdyn.cli.preprocess import main
+from msdyn.errors import InputError
 from msdyn.preprocess import WITHOUT_WEIGHTS, PreprocessConfig, preprocess_video, presets
 from msdyn.preprocess.checkpoints.huggingface import CHECKPOINTS, Availability
 from msdyn.scene import Scene, check_scene, read_cameras, write_cameras
@@ -103,6 +104,25 @@ def test_a_choice_stays_with_its_directory(reach, tmp_path):
     for change in ({"redo": ("masks",)}, {"preset": "best"}):
         again = dataclasses.replace(config, **change)
         assert choose(again, records.get)[2]["masks"] == "sam2"
+
+
+def test_phrases_choose_the_network_that_takes_them(reach, tmp_path):
+    config = PreprocessConfig(tmp_path / "v.mp4", prompts="cup")
+    reach(*SMALL, "facebook/sam3")
+    chosen, choices, backends = choose(config)
+    assert backends["masks"] == "sam3" and chosen.masks_model == "facebook/sam3"
+    assert choices["masks"].why.startswith("takes the phrases of --prompts")
+    own = dataclasses.replace(config, masks_model="/my/own")
+    reach("/my/own")
+    assert choose(own)[0].masks_model == "/my/own"
+    # What is done is kept without looking; nothing else takes its place.
+    reach()
+    record = {"backend": "sam3", "model": "facebook/sam3", "options": {"preset": "auto"}}
+    assert choose(config, {"masks": record}.get)[2]["masks"] == "sam3"
+    motion = {"backend": "motion", "model": None, "options": {"preset": "auto"}}
+    for records in ({}, {"masks": motion}):
+        with pytest.raises(InputError, match="phrases needs sam3: facebook/sam3 is nowhere"):
+            choose(config, records.get)
 
 
 @pytest.fixture

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from moving import write_scene
 
+from msdyn.cli.preprocess import main
 from msdyn.errors import InputError
-from msdyn.preprocess.masks.prompts import prompts_from_masks, read_prompts
+from msdyn.preprocess import PreprocessConfig
+from msdyn.preprocess.masks.prompts import prompts_from_masks, read_phrases, read_prompts
+from msdyn.preprocess.phrases import parse_phrases, prompts_file
 from msdyn.scene import Scene, stamp_stage
 
 SIZE = (48, 64)
@@ -57,6 +60,8 @@ def test_clicks_and_boxes_in_pixels_of_the_video(tmp_path, scene):
         ({"points": [[5, 5]]}, "frame: expected a frame of the video that is kept, got None"),
         ({"object": 0, "frame": 0, "points": [[5, 5]]}, "object: expected 1 to 254, got 0"),
         (3, "expected an object, got 3"),
+        ({"frame": 6, "points": [[5, 5]], "text": "cup, pen"}, "text: expected one noun phrase"),
+        ({"frame": 6, "points": [[5, 5]], "text": 3}, "text: expected one noun phrase, got 3"),
     ],
 )
 def test_prompts_that_are_wrong(tmp_path, scene, entry, message):
@@ -98,3 +103,41 @@ def test_nothing_moves_nothing_is_prompted():
     specks = np.zeros((5, 48, 64), np.uint8)
     specks[:, 10, 10] = 1
     assert prompts_from_masks(specks) == []
+
+
+def test_texts_of_a_file_are_names_or_phrases(tmp_path, scene):
+    content = [
+        {"text": "red  mug"},
+        {"object": 2, "frame": 6, "points": [[100, 50]], "text": "gripper"},
+        {"text": "pen"},
+        {"text": "pen"},
+    ]
+    (named,) = read(tmp_path, scene, content)
+    assert (named.object, named.name) == (2, "gripper")
+    assert read_phrases(tmp_path / "p.json") == ("red mug", "pen")
+    for entry, message in (
+        ({"text": "pen", "object": 3}, "prompt 0: a text alone finds objects of its own, without"),
+        ({"text": ""}, "prompt 0: text: expected one noun phrase, got ''"),
+    ):
+        (tmp_path / "p.json").write_text(json.dumps([entry]))
+        with pytest.raises(InputError, match=message):
+            read_phrases(tmp_path / "p.json")
+
+
+def test_what_is_a_file_and_what_are_phrases(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert parse_phrases(" gripper,red   mug , Gripper") == ("gripper", "red mug")
+    assert parse_phrases("tasse à café") == ("tasse à café",)
+    assert prompts_file("gone.JSON") is not None and prompts_file("red mug, w/o handle") is None
+    assert prompts_file("cup " * 500) is None
+    (tmp_path / "clicks").write_text("[]")
+    assert prompts_file("clicks") is not None and prompts_file("clicks, cup") is None
+    config = PreprocessConfig(tmp_path / "v.mp4", prompts="cup, pen", masks_model="/my/own")
+    assert config.phrases == ("cup", "pen") and config.prompts_file is None
+
+
+def test_a_missing_file_is_one_line(tmp_path, capsys):
+    (tmp_path / "v.mp4").touch()
+    arguments = [str(tmp_path / "v.mp4"), "--masks", "sam2", "--prompts", "gone.json"]
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == "error: gone.json: no such file or folder\n"
