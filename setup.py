@@ -64,6 +64,8 @@ setup(
         "preprocess": ["transformers>=4.57", "openexr>=3.3"],
         "masks": ["onnxruntime>=1.17"],
         "train": ["tensorboard>=2.14"],
+        "wandb": ["wandb>=0.19"],
+        "trackio": ["trackio>=0.20"],
         "datasets": ["h5py>=3"],
         "robots": ["mcap>=1.2", "rosbags>=0.10", "lzfse>=0.4.2"],
         "open3d": ["open3d>=0.18"],

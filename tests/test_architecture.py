@@ -28,7 +28,7 @@ LAYERS = [
         "msdyn.threads",
         "msdyn.writing",
     ],
-    ["msdyn.estimates"],
+    ["msdyn.estimates", "msdyn.logs"],
     ["msdyn.geometry", "msdyn.raster"],
     ["msdyn.scene"],
     ["msdyn.io"],

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 from msdyn.cli.inputs import require_scene
 from msdyn.cli.run import RESUMES, parse, run
 from msdyn.fit.config import PRESETS, FitConfig, preset
+from msdyn.logs import require_logs
 from msdyn.options import Range, text_of
 from msdyn.progress import stage
 
@@ -80,6 +81,7 @@ def options(argv: Sequence[str] | None = None) -> FitCommand:
 
 def _fit(command: FitCommand) -> None:
     require_scene(command.scene)
+    require_logs(command.log)
     with stage("loading"):
         from msdyn.fit import fit_scene
         from msdyn.scene import Scene

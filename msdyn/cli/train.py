@@ -11,6 +11,7 @@ from pathlib import Path
 from msdyn.cli.inputs import require_files
 from msdyn.cli.run import RESUMES, parse, run
 from msdyn.feedforward.training.command import TrainCommandConfig
+from msdyn.logs import require_logs
 from msdyn.progress import stage
 
 DESCRIPTION = (
@@ -47,6 +48,7 @@ def _train(config: TrainCommandConfig) -> None:
     require_files(*config.data, *config.validation, *config.lpips)
     if config.initial is not None and Path(config.initial).suffix:
         require_files(Path(config.initial))
+    require_logs(config.log)
     with stage("loading"):
         import torch
 

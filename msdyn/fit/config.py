@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from msdyn.devices import DeviceName
 from msdyn.errors import InputError
+from msdyn.logs.names import LogNames
 from msdyn.memory import MemorySize
 from msdyn.motion.config import MotionConfig
 from msdyn.options import POSITIONAL, Named, Options, Range, Seed, Share, Weight
@@ -172,6 +173,9 @@ class FitConfig(Options):
     """Random seed."""
     out: Path | None = None
     """Folder for the result; `fit` in the scene directory by default."""
+    log: LogNames = ()
+    """Write curves and previews for tensorboard (in the folder), wandb (offline, in the folder) or
+    trackio (in its database) too, where installed; may be given several times."""
     restart: bool = False
     """Start from scratch instead of resuming from a checkpoint with the same options."""
 

@@ -14,7 +14,7 @@ from msdyn.scene import Scene, frame_path
 __all__ = ["differences", "fingerprint"]
 
 # Options that do not change the result; a fit with other values of them can resume.
-_IRRELEVANT = ("scene", "out", "restart", "device", "max_memory")
+_IRRELEVANT = ("scene", "out", "restart", "device", "max_memory", "log")
 # Options whose name on the command line has no prefix.
 _WITHOUT_PREFIX = "motion."
 _FRAMES = {"images": ".png", "depth": ".npy", "depth_confidence": ".png", "masks": ".png"}

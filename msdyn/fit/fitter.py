@@ -21,6 +21,7 @@ from msdyn.fit.data import FitData, load_fit_data
 from msdyn.fit.density import make_sets
 from msdyn.fit.estimate import announce_fit
 from msdyn.fit.fingerprint import fingerprint
+from msdyn.fit.fit_log import FitLog
 from msdyn.fit.initialize import initialize
 from msdyn.fit.last_good import DivergedError, LastGood
 from msdyn.fit.objective import Objective
@@ -35,7 +36,7 @@ from msdyn.progress import Progress, stage
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, save_sequence
 from msdyn.threads import one_blas_thread, threads_for_steps
-from msdyn.writing import StepLog, require_space, write_json, writing_to
+from msdyn.writing import require_space, write_json, writing_to
 
 __all__ = ["Fitter", "fit_scene"]
 
@@ -136,9 +137,10 @@ class Fitter:
         write_config(self.directory / "config.json", self.config, asdict(verdict))
         with stage("initialisation"):
             self.start()
-        self._optimise()
-        with stage("writing the sequence"):
-            return self._finish()
+        with self.log:
+            self._optimise()
+            with stage("writing the sequence"):
+                return self._finish()
 
     def start(self) -> None:
         """Initialise, or restore a checkpoint."""
@@ -165,7 +167,7 @@ class Fitter:
         self.objective = Objective(self.data, config)
         if not config.restart:
             self._resume()
-        self.log = StepLog(self.directory / "metrics.jsonl", self.step)
+        self.log = FitLog(self.directory / "metrics.jsonl", self.step, config)
         if self.log.last is not None:
             self.started -= float(self.log.last.get("seconds", 0.0))
         self._tell_progress()
@@ -236,6 +238,7 @@ class Fitter:
                     raise
                 if asked():
                     self._save_checkpoint()
+                    self.log.close()
         finally:
             progress.close()
 
@@ -315,7 +318,7 @@ class Fitter:
         self.step = self.last_good.step
         self.last_good.restore(self._all)
         self._store()
-        self.log = StepLog(self.log.path, self.step)
+        self.log.go_back(self.step)
 
     def _one_step(self, frames: Int[np.ndarray, " frames"]) -> dict[str, Float[Tensor, ""]]:
         """Perform one optimisation step and return the values to log."""
@@ -356,13 +359,9 @@ class Fitter:
         self.last_good.keep(self._all, self.step)
         self._returns = 0
         row: dict[str, float] = {k: round(float(v), 6) for k, v in self._values.items()}
-        row |= {
-            "step": self.step,
-            "static": len(self.static),
-            "moving": len(self.moving),
-            "seconds": round(self.seconds, 2),
-        }
-        self.log.add(row)
+        row |= {"step": self.step, "static": len(self.static), "moving": len(self.moving)}
+        row["seconds"] = round(self.seconds, 2)
+        self.log.add(row, self._optimisers())
         progress.show(
             loss=f"{row['loss']:.4f}",
             psnr=f"{row['psnr']:.1f}",

@@ -24,6 +24,11 @@ class StepLog:
         """Open the log of work that goes on after a step; entries of later steps are dropped."""
         self.path = path
         self.last: dict[str, Any] | None = None
+        self.go_back(step)
+
+    def go_back(self, step: int) -> None:
+        """Drop the entries of later steps."""
+        path, self.last = self.path, None
         if not path.is_file():
             return
         lines = path.read_bytes().splitlines(keepends=True)

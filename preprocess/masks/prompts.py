@@ -116,13 +116,15 @@ def _text(entry: dict[str, Any], where: str) -> str:
     """Return the text of a JSON value, empty where it has none."""
     if "text" not in entry:
         return ""
+    text = entry["text"]
+    refused = f"{where}: text: expected one noun phrase, got {shown(text)}"
     try:
-        (phrase,) = parse_phrases(entry["text"]) if isinstance(entry["text"], str) else ()
-    except (ValueError, InputError) as error:
-        raise InputError(
-            f"{where}: text: expected one noun phrase, got {shown(entry['text'])}"
-        ) from error
-    return phrase
+        phrases = parse_phrases(text) if isinstance(text, str) else ()
+    except InputError as error:
+        raise InputError(refused) from error
+    if len(phrases) != 1:
+        raise InputError(refused)
+    return phrases[0]
 
 
 def _parse(entry: Any, where: str, scene: Scene) -> Prompt:

@@ -1,7 +1,5 @@
 """Options of preprocessing in Python, and the backends that they name."""
 
-from pathlib import Path
-
 import pytest
 
 from msdyn.errors import InputError

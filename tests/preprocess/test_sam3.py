@@ -15,6 +15,7 @@ from msdyn.errors import InputError
 from msdyn.preprocess.checkpoints import huggingface
 from msdyn.preprocess.masks import sam3_video
 from msdyn.preprocess.masks.sam3_video import PhraseFinder, Sam3Masks
+from msdyn.preprocess.tracks.chained_flow import FlowTracks
 from msdyn.scene import Scene, stamp_stage
 
 transformers = pytest.importorskip("transformers")
@@ -52,7 +53,7 @@ def scene(tmp_path_factory, shot):
     return Scene(scene.directory)
 
 
-class Known:
+class Known(torch.nn.Module):
     """A network that finds known masks.
 
     `answers` has for each frame the objects by number, each a mask [H, W]; the objects of phrase i
@@ -62,12 +63,13 @@ class Known:
     low_res_mask_size = LOGITS
 
     def __init__(self, answers, removed=None, suppressed=None):
+        super().__init__()
         tracker = SimpleNamespace(num_maskmem=2, max_object_pointers_in_encoder=2)
         self.config = SimpleNamespace(image_size=32, tracker_config=tracker)
         self.answers, self.removed, self.suppressed = answers, removed or {}, suppressed or {}
         self.inputs, self.phrases = [], None
 
-    def __call__(self, inference_session, frame_idx):
+    def forward(self, inference_session, frame_idx):
         self.inputs.append(inference_session.get_frame(frame_idx))
         self.phrases = dict(inference_session.prompts)
         masks = {}
@@ -81,15 +83,6 @@ class Known:
             removed_obj_ids=removed,
             suppressed_obj_ids=set(self.suppressed.get(frame_idx, ())),
         )
-
-    def parameters(self):
-        return iter(())
-
-    def float(self):
-        return self
-
-    def to(self, device):
-        return self
 
 
 @pytest.fixture
@@ -109,7 +102,7 @@ def known(monkeypatch):
 
 
 def segmented(scene, backend):
-    result = backend.segment(scene, None, None)
+    result = backend.segment(scene, FlowTracks().track(scene).tracks, None)
     masks = np.stack(list(result.masks))
     return masks, result.masks.figures
 
@@ -181,7 +174,7 @@ def test_a_phrase_is_refused_by_networks_without_text(scene, tmp_path):
     with pytest.raises(
         InputError, match=r"'red mug' is for a network that takes text; use --masks"
     ):
-        Sam2Masks("sam2", "m", path=path).segment(scene, None, None)
+        segmented(scene, Sam2Masks("sam2", "m", path=path))
 
 
 def test_masks_stay_with_their_objects_where_one_is_removed(tiny):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast, get_args
 
 from msdyn.devices import DeviceName
+from msdyn.logs.names import LogNames
 from msdyn.options import POSITIONAL, OptionError, Options, Range, Seed
 
 if TYPE_CHECKING:
@@ -79,6 +80,9 @@ class TrainCommandConfig(Options):
     heads."""
     save_every: Annotated[int, Range(1, unit="steps")] = 200
     """Steps between checkpoints, each with figures on unseen scenes and a contact sheet."""
+    log: LogNames = ()
+    """Write curves and pictures for tensorboard, wandb (offline, in the folder) or trackio (in its
+    database); may be given several times. By default for tensorboard, where it is installed."""
     device: DeviceName = "auto"
     """Device to train on; auto takes a GPU if there is one."""
     threads: Annotated[int, Range(1, 1024)] = 1

@@ -94,6 +94,7 @@ class Trainer:
         folder: Path,
         *,
         until: int | None = None,
+        logs: Sequence[str] = (),
         watch: Callable[[Trainer, Records | None], dict[str, float]] | None = None,
         each: Callable[[Trainer], object] | None = None,
     ) -> None:
@@ -102,6 +103,7 @@ class Trainer:
         Args:
             folder: gets `model.safetensors`, a checkpoint, `log.jsonl` and TensorBoard's files.
             until: step to stop at, the end by default.
+            logs: for other programs, by name; TensorBoard's by default, where it is installed.
             watch: evaluation whose result is logged with every checkpoint; all processes call it,
                 the first one with the log.
             each: called after every step.
@@ -110,7 +112,9 @@ class Trainer:
             InputError: too many steps in a row have no finite gradient.
         """
         end = self.config.steps if until is None else until
-        records = Records(folder, self.step) if self.processes.first else None
+        options = asdict(self.config)
+        first = self.processes.first
+        records = Records(folder, self.step, logs, options) if first else None
         sums: dict[str, float] = {}
         count, start = 0, time.monotonic()
         # Several processes would have to agree on a step.

@@ -75,7 +75,7 @@ def train(
         watcher = _Watcher(trainer, config)
         steps = Progress("train", training.steps, start=trainer.step, hidden=not processes.first)
         with steps as bar:
-            trainer.run(folder, watch=watcher, each=lambda _: bar.update())
+            trainer.run(folder, logs=config.log, watch=watcher, each=lambda _: bar.update())
         return watcher.figures or watcher(trainer, None)
 
 

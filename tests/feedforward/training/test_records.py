@@ -31,7 +31,7 @@ def test_an_entry_is_a_line_and_curves(tmp_path):
 
 
 def test_without_tensorboard_there_are_lines_only(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
     records = Records(tmp_path)
     records.add({"step": 1, "depth": 0.5})
     records.add_picture("unseen", tmp_path / "missing.png", 1)
