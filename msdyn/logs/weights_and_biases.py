@@ -1,7 +1,7 @@
 """Weights & Biases: an offline run in `wandb/`, which `wandb sync` sends where the user says.
 
-Nothing is sent unless the environment says so (WANDB_MODE=online), and nothing of the machine, the
-code or the console is recorded.
+Nothing is sent unless the environment says so (WANDB_MODE=online), and neither the name nor the
+load of the machine, the code, the list of packages or the console is recorded.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class WandbLog:
             "x_disable_stats": True,
             "x_disable_meta": True,
             "x_save_requirements": False,
+            "host": "",
         }
         self._run: Any = wandb.init(
             project=os.environ.get("WANDB_PROJECT", run.command),

@@ -110,7 +110,7 @@ def test_wandb_stays_offline_and_records_nothing_of_the_machine(tmp_path, wandb,
     assert options["config"] == CONFIG and options["project"] == "msdyn-fit"
     assert options["dir"] == str(tmp_path / "scene/fit") and options["resume"] == "allow"
     assert options["name"] == f"scene-{options['id']}"
-    off = ("save_code", "x_save_requirements")
+    off = ("save_code", "x_save_requirements", "host")
     on = ("disable_git", "disable_code", "x_disable_stats", "x_disable_meta")
     assert not any(options["settings"][name] for name in off)
     assert all(options["settings"][name] for name in on)
