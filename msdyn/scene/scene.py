@@ -254,7 +254,7 @@ class Scene:
         """The names of objects, by label, of those that were found by name."""
         quality = self.info.stages.get("masks", {}).get("quality", {})
         names = quality.get("names", {}).items()
-        return {int(label): name for label, name in names if label.isdecimal()}
+        return {n: name for n, name in ((_label(key), name) for key, name in names) if n}
 
     @cached_property
     def tracks(self) -> Tracks:
@@ -271,6 +271,12 @@ class Scene:
             for p in sorted(parent.iterdir() if parent.is_dir() else [])
             if p.is_dir()
         }
+
+
+def _label(text: str) -> int:
+    """Return the label of an object that a text is, 0 where it is none."""
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) <= 3 else 0
+    return number if number < IGNORE else 0
 
 
 def _parse_info(path: Path) -> SceneInfo:

@@ -81,13 +81,14 @@ class NamedObjects:
             one = self._objects.setdefault(number, _Object(self.phrase_of[number], frame))
             one.frames += 1
             one.area += areas[k]
+        flat = masks.reshape(len(masks), -1).astype(np.float32)
+        shared = np.rint(flat @ flat.T).astype(int).tolist()
         for i, k in enumerate(visible):
             for j in visible[i + 1 :]:
-                shared = int((masks[k] & masks[j]).sum())
                 pair = self._pairs.setdefault(_ordered(found.ids[k], found.ids[j]), [0, 0, 0])
                 pair[0] += 1
-                pair[1] += shared
-                pair[2] += areas[k] + areas[j] - shared
+                pair[1] += shared[k][j]
+                pair[2] += areas[k] + areas[j] - shared[k][j]
 
     def labels(self) -> dict[int, int]:
         """Return the label 1, 2, ... of each of the network's numbers that is to be kept.

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from msdyn import html
+from msdyn.colours import object_palette
 from msdyn.html import Markup, element
 from msdyn.preprocess.contracts import STAGES, SparsePoints, Verdict
 from msdyn.preprocess.report.fitness import measure_fitness
@@ -113,7 +114,19 @@ def _sheet(scene: Scene) -> Markup:
         for name, pictures in contact_sheet(scene).items()
     ]
     legend = "Depth: near is red, far is blue, unknown is black, as in the report of the fit."
-    return html.section("Frames, masks, depth, tracks", *rows, element("p", legend, class_="soft"))
+    names = [_named(scene)] if scene.object_names else []
+    soft = element("p", legend, class_="soft")
+    return html.section("Frames, masks, depth, tracks", *rows, *names, soft)
+
+
+def _named(scene: Scene) -> Markup:
+    """Return the names of the objects, in the colours of the masks."""
+    palette, line = object_palette(), element("span", "Objects: ")
+    for label, name in scene.object_names.items():
+        red, green, blue = palette[label].tolist()
+        line += element("span", "\N{BLACK SQUARE} ", style=f"color: rgb({red},{green},{blue})")
+        line += element("span", f"{label} {name}  ")
+    return element("p", line)
 
 
 def _cameras(scene: Scene, points: SparsePoints | None) -> Markup:
