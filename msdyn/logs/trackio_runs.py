@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,8 @@ class TrackioLog:
     """A run of Trackio; one that goes on has the same name."""
 
     def __init__(self, run: LoggedRun) -> None:
-        import trackio
-
-        self._trackio: Any = trackio
+        trackio: Any = import_module("trackio")
+        self._trackio = trackio
         # It prints where things are, which the documentation says.
         with contextlib.redirect_stdout(io.StringIO()):
             self._run: Any = trackio.init(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,8 @@ class WandbLog:
     def __init__(self, run: LoggedRun) -> None:
         # Before it is imported: it sends reports of its own errors and use otherwise.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        import wandb
-
-        self._wandb: Any = wandb
+        wandb: Any = import_module("wandb")
+        self._wandb = wandb
         run.folder.mkdir(parents=True, exist_ok=True)
         settings = {
             "console": "off",

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
+from msdyn.preprocess.masks import named_objects
 from msdyn.preprocess.masks.mask_operations import MaskOperations, own_operations
 from msdyn.preprocess.masks.named_objects import Found, NamedObjects, index_mask
 
@@ -65,14 +66,14 @@ def test_objects_that_only_pass_one_another_stay_apart():
     assert collected(("a", "b"), {0: 0, 1: 1}, after).labels() == {0: 1, 1: 2}
 
 
-def test_of_very_many_objects_the_largest_are_kept():
-    size = (4, 260)
-    logits = np.full((260, *size), -1.0)
-    for k in range(260):
-        logits[k, : 1 + (k >= 6), k] = 1.0  # the first 6 are smaller
-    objects = NamedObjects(["dot"], dict.fromkeys(range(260), 0))
-    objects.add(0, Found(list(range(260)), logits))
-    assert objects.labels() == {k: k - 5 for k in range(6, 260)}
+def test_of_too_many_objects_the_largest_are_kept(monkeypatch):
+    monkeypatch.setattr(named_objects, "MOST_OBJECTS", 4)
+    logits = np.full((6, *SIZE), -1.0)
+    for k in range(6):
+        logits[k, : 1 + (k >= 2), k] = 1.0  # the first two are smaller
+    objects = NamedObjects(["dot"], dict.fromkeys(range(6), 0))
+    objects.add(0, Found(list(range(6)), logits))
+    assert objects.labels() == {k: k - 1 for k in range(2, 6)}
 
 
 def test_pixels_in_two_masks():
