@@ -81,7 +81,7 @@ class NamedObjects:
             one = self._objects.setdefault(number, _Object(self.phrase_of[number], frame))
             one.frames += 1
             one.area += areas[k]
-        flat = masks.reshape(len(masks), masks[0].size if visible else 0).astype(np.float32)
+        flat = masks.reshape(len(masks), masks.shape[1] * masks.shape[2]).astype(np.float32)
         shared = np.rint(flat @ flat.T).astype(int).tolist()
         for i, k in enumerate(visible):
             for j in visible[i + 1 :]:
