@@ -227,8 +227,8 @@ def test_logs_by_name(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
 def test_the_packages_themselves(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))  # read when it is imported
     pytest.importorskip(name)
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     for step in (0, 20):
         with open_logs([name], run(tmp_path, step)) as logs:
             logs.scalars({"loss/total": 0.5}, step + 20)
