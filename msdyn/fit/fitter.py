@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from msdyn.fit.config import FitConfig
 from msdyn.fit.data import FitData, load_fit_data
 from msdyn.fit.density import make_sets
 from msdyn.fit.estimate import announce_fit
+from msdyn.fit.exposure import FrameExposure
 from msdyn.fit.fingerprint import fingerprint
 from msdyn.fit.initialize import initialize
 from msdyn.fit.last_good import DivergedError, LastGood
@@ -114,7 +115,8 @@ class Fitter:
     def state(self) -> GaussianSequence:
         """Return the current sequence, in the world of the scene, on the CPU."""
         scene_from_fit = self.data.fit_from_scene.inverse()
-        return self.sequence.rescaled(scene_from_fit, cameras=self.data.refinement.cameras).cpu()
+        sequence = self.sequence.rescaled(scene_from_fit, cameras=self.data.refinement.cameras)
+        return sequence.replaced(exposure=self.exposure.result()).cpu()
 
     def run(self) -> GaussianSequence:
         """Initialise or resume, optimise, write the results and return the sequence."""
@@ -148,12 +150,16 @@ class Fitter:
             predicted = load_prediction(self.scene, self.data.fit_from_scene)
         self.fingerprint = fingerprint(self.scene, config)
         give_back_memory()
-        start = initialize(self.data, config, info.timeline, info.world_units, predicted)
+        self.exposure = FrameExposure.of(self.scene, self.data, config)
+        even = self.exposure.evened(self.data)
+        start = initialize(even, config, info.timeline, info.world_units, predicted)
         give_back_memory()
-        self.data, self.sequence = start.data, start.sequence.to(self.device)
+        self.data = replace(start.data, rgb=self.data.rgb)
+        self.sequence = start.sequence.to(self.device)
         changes = self.data.refinement.summary(self.scene.cameras)
-        objects = {"objects": start.object_depth.summary()}
-        write_json(self.directory / "refinement.json", changes | objects)
+        changes["objects"] = start.object_depth.summary()
+        changes["exposure"] = self.exposure.summary()
+        write_json(self.directory / "refinement.json", changes)
         self.static, self.moving = make_sets(self.sequence, config.rate, config.density, self.steps)
         motion = [p for p in self.sequence.motion.shared_parameters().values() if p.numel()]
         self.motion_optimiser = torch.optim.Adam(
@@ -162,7 +168,7 @@ class Fitter:
             eps=1e-15,
             fused=True,
         )
-        self.objective = Objective(self.data, config)
+        self.objective = Objective(self.data, config, self.exposure)
         if not config.restart:
             self._resume()
         self.log = StepLog(self.directory / "metrics.jsonl", self.step)
@@ -194,6 +200,7 @@ class Fitter:
             self.sequence.motion,
             self.motion_optimiser,
             self.objective.neighbours,
+            self.exposure,
         )
 
     def _tell_progress(self) -> None:
@@ -307,7 +314,8 @@ class Fitter:
 
     def _optimisers(self) -> list[torch.optim.Optimizer]:
         sets = (self.static, self.moving)
-        return [o for group in sets for o in group.optimisers.values()] + [self.motion_optimiser]
+        of_sets = [o for group in sets for o in group.optimisers.values()]
+        return [*of_sets, self.motion_optimiser, self.exposure.optimiser]
 
     def _restore_last_good(self) -> None:
         for optimiser in self._optimisers():
@@ -328,6 +336,7 @@ class Fitter:
         self.moving.step()
         self.motion_optimiser.step()
         self.motion_optimiser.zero_grad(set_to_none=True)
+        self.exposure.step()
         count = len(self.static)
         changed = self.static.refine(self.step, info, slice(0, count))
         changed |= self.moving.refine(self.step, info, slice(count, None))

@@ -40,7 +40,7 @@ def write_previews(folder: Path, scene: Scene, sequence: GaussianSequence) -> No
     frames = np.unique(np.linspace(0, len(scene) - 1, 5).round().astype(int))
     for frame in frames.tolist():
         time = sequence.timeline.time_of_frame(frame)
-        image = render_image(sequence, sequence.cameras[frame], time)
+        image = render_image(sequence, sequence.cameras[frame], time, exposure=True)
         pair = np.concatenate([scene.image(frame), image.rgb8], axis=1)
         with atomic_path(folder / f"{frame:05d}.png") as path:
             iio.imwrite(path, pair)
