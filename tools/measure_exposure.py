@@ -140,8 +140,8 @@ def run_cell(clip: Path, option: str, seed: int, epochs: int) -> dict[str, Any]:
     base = preset("quick")
     config = replace(
         base, scene=clip, out=folder, exposure=option, epochs=epochs, seed=seed,
-        holdout_every=HOLDOUT, static_gaussians=3000, moving_gaussians=1500, device="cpu",
-        density=DensityConfig(max_static=5000, max_moving=2500),
+        holdout_every=HOLDOUT, static_gaussians=2500, moving_gaussians=1200, device="cpu",
+        density=DensityConfig(max_static=4000, max_moving=2000),
     )  # fmt: skip
     scene, started = Scene(clip), time.perf_counter()
     sequence = fit_scene(scene, config)
@@ -176,7 +176,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
         by_kind[row["kind"]].append(row)
     for kind, rows in by_kind.items():
         both = [row for row in rows if "on" in row and "off" in row]
-        chosen = [row["on"]["auto"] for row in rows if "on" in row and "auto" in row["on"]]
+        chosen = [bool(row["on"]["decision"]["significant"]) for row in both]
         cells = [kind, str(len(both)), f"{sum(chosen)} of {len(chosen)}"]
         cells += [f"{np.mean([row['off']['views'] for row in both]):.2f}"]
         for name in FIGURES:
@@ -191,13 +191,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--out", type=Path, default=Path("out/exposure"))
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--scenes", nargs="+", default=["demo", "rigid", "deformable"])
+    parser.add_argument("--scenes", nargs="+", default=["rigid", "deformable"])
     parser.add_argument("--kinds", nargs="+", default=list(KINDS))
     parser.add_argument("--options", nargs="+", default=["off", "on"])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--frames", type=int, default=24)
-    parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--width", type=int, default=112)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--only-clips", action="store_true")
     arguments = parser.parse_args()
     size, results = (arguments.frames, arguments.width), {}

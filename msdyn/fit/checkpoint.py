@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import torch
 from msgspec import Meta
 
-from msdyn.fit.exposure import FrameExposure
 from msdyn.fit.density import GaussianSet
+from msdyn.fit.exposure import FrameExposure
 from msdyn.fit.fingerprint import differences
 from msdyn.fit.neighbours import Neighbours
 from msdyn.motion import Motion

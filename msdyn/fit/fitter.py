@@ -18,14 +18,14 @@ from msdyn.errors import InputError, ResourceError
 from msdyn.fit.checkpoint import FitState, Reached, load_checkpoint, save_checkpoint
 from msdyn.fit.config import FitConfig
 from msdyn.fit.data import FitData, load_fit_data
-from msdyn.fit.density import make_sets
+from msdyn.fit.density import make_motion_optimiser, make_sets
 from msdyn.fit.estimate import announce_fit
 from msdyn.fit.exposure import FrameExposure
 from msdyn.fit.fingerprint import fingerprint
 from msdyn.fit.initialize import initialize
 from msdyn.fit.last_good import DivergedError, LastGood
 from msdyn.fit.objective import Objective
-from msdyn.fit.outputs import write_config, write_previews
+from msdyn.fit.outputs import write_config, write_previews, write_refinement
 from msdyn.fit.pace import Pace
 from msdyn.fit.predicted_start import load_prediction
 from msdyn.fit.sampling import frames_of_step, size_of_step
@@ -36,7 +36,7 @@ from msdyn.progress import Progress, stage
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, save_sequence
 from msdyn.threads import one_blas_thread, threads_for_steps
-from msdyn.writing import StepLog, require_space, write_json, writing_to
+from msdyn.writing import StepLog, require_space, writing_to
 
 __all__ = ["Fitter", "fit_scene"]
 
@@ -156,18 +156,9 @@ class Fitter:
         give_back_memory()
         self.data = replace(start.data, rgb=self.data.rgb)
         self.sequence = start.sequence.to(self.device)
-        changes = self.data.refinement.summary(self.scene.cameras)
-        changes["objects"] = start.object_depth.summary()
-        changes["exposure"] = self.exposure.summary()
-        write_json(self.directory / "refinement.json", changes)
+        write_refinement(self.directory / "refinement.json", self.scene, start, self.exposure)
         self.static, self.moving = make_sets(self.sequence, config.rate, config.density, self.steps)
-        motion = [p for p in self.sequence.motion.shared_parameters().values() if p.numel()]
-        self.motion_optimiser = torch.optim.Adam(
-            motion or [torch.zeros(1, requires_grad=True, device=self.device)],
-            lr=config.rate.patterns,
-            eps=1e-15,
-            fused=True,
-        )
+        self.motion_optimiser = make_motion_optimiser(self.sequence, config.rate)
         self.objective = Objective(self.data, config, self.exposure)
         if not config.restart:
             self._resume()

@@ -130,9 +130,7 @@ def estimate_flicker(
     explained = np.array([_explained(seen, part == own, count) for own in range(_PARTS)])
     spread = explained.std(ddof=1) / np.sqrt(_PARTS)
     limit = float(student_t.ppf(_LEVEL, _PARTS - 1)) * spread
-    return Flicker(
-        gains, tracks, float(explained.mean()), bool(explained.mean() > max(limit, 0.0))
-    )
+    return Flicker(gains, tracks, float(explained.mean()), bool(explained.mean() > max(limit, 0.0)))
 
 
 def _means(

@@ -12,7 +12,6 @@ smooth function of the image position (`depth_field.py`), in alternation with th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -51,7 +50,7 @@ class Refinement:
     pixels_before: float = 0.0
     pixels_after: float = 0.0
 
-    def summary(self, input_cameras: Cameras) -> dict[str, Any]:
+    def summary(self, input_cameras: Cameras) -> dict[str, float]:
         """Return the magnitude of the corrections, relative to the input cameras."""
         relative = self.cameras.cam_from_world[:, :3, :3] @ input_cameras.world_from_cam[:, :3, :3]
         cosine = ((np.trace(relative, axis1=1, axis2=2) - 1) / 2).clip(-1, 1)

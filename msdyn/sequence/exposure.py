@@ -1,8 +1,9 @@
 """Exposure and white balance of a clip: the gain of each frame's colours.
 
-A camera multiplies light by its exposure and its white balance and then encodes it. Of the sRGB
-curve, encoded = 1.055 light^(1/2.4) - 0.055 above black, so that a gain k of light is exactly a gain
-k^(1/2.4) of encoded + 0.055. That sum is what is multiplied here; other cameras' curves are near it.
+A camera multiplies light by its exposure and its white balance and then encodes it. With the sRGB
+curve, encoded = 1.055 light^(1/2.4) - 0.055 above black, so that a gain k of light is exactly a
+gain k^(1/2.4) of encoded + 0.055. That sum is what is multiplied here; the curves of other cameras
+are near it.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Exposure:
 
     Attributes:
         log_gains: [T, 3] natural logarithms of the gains of RGB, see `exposed`. Their mean over the
-            frames that determined them is zero, so that a sequence has the mean colours of its clip.
+            fitted frames is zero, so that a sequence has the mean colours of its clip.
     """
 
     log_gains: Float[np.ndarray, "frames 3"]
