@@ -6,7 +6,8 @@ A clip is rendered without flicker. Its frames are then decoded to linear light,
 per frame and channel, clipped, and encoded again; the held-out cameras keep the true colours. Every
 clip is fitted with each value of the option and evaluated on the held-out cameras (mPSNR of
 covisible pixels as it is, after one scale per channel for all images, and on moving pixels only)
-and on held-out frames of the clip. Finished fits are not repeated.
+and on held-out frames of the clip. Finished fits are not repeated. Real clips, preprocessed, are
+given by `--real DIR ...` instead; of them, frames are held out only.
 """
 
 from __future__ import annotations
@@ -150,7 +151,7 @@ def run_cell(clip: Path, option: str, seed: int, epochs: int) -> dict[str, Any]:
     frames = evaluate_frames(sequence, scene, held_out)
     exposure = sequence.exposure
     result = {
-        **view_figures(sequence, scene),
+        **(view_figures(sequence, scene) if scene.views else {}),
         "held-out frames": frames["mpsnr"],
         "held-out frames moving": frames["psnr_moving"],
         "seconds": seconds,
@@ -163,23 +164,30 @@ def run_cell(clip: Path, option: str, seed: int, epochs: int) -> dict[str, Any]:
 
 
 KINDS = ("none", "jitter", "steps", "drift", "white balance", "flashes", "clipped", "tone")
-FIGURES = ("views", "views scaled", "moving scaled", "held-out frames")
+FIGURES = (
+    "views",
+    "views scaled",
+    "moving scaled",
+    "held-out frames",
+    "held-out frames moving",
+)
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
     """Return the change in dB by the option, per kind: mean over clips, and lowest to highest."""
-    head = ["kind", "clips", "chosen by auto", *(f"{name}: off" for name in FIGURES[:1])]
-    head += [f"{name}: on - off" for name in FIGURES]
+    figures = [name for name in FIGURES if all(name in row["off"] for row in results.values())]
+    head = ["kind", "clips", "chosen by auto", f"{figures[0]}: off"]
+    head += [f"{name}: on - off" for name in figures]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     by_kind = defaultdict(list)
     for row in results.values():
         by_kind[row["kind"]].append(row)
     for kind, rows in by_kind.items():
-        both = [row for row in rows if "on" in row and "off" in row]
+        both = [row for row in rows if "on" in row]
         chosen = [bool(row["on"]["decision"]["significant"]) for row in both]
         cells = [kind, str(len(both)), f"{sum(chosen)} of {len(chosen)}"]
-        cells += [f"{np.mean([row['off']['views'] for row in both]):.2f}"]
-        for name in FIGURES:
+        cells += [f"{np.mean([row['off'][figures[0]] for row in both]):.2f}"]
+        for name in figures:
             change = [row["on"][name] - row["off"][name] for row in both]
             cells.append(f"{np.mean(change):+.2f} ({min(change):+.2f} to {max(change):+.2f})")
         lines.append("| " + " | ".join(cells) + " |")
@@ -193,26 +201,30 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--scenes", nargs="+", default=["rigid", "deformable"])
     parser.add_argument("--kinds", nargs="+", default=list(KINDS))
-    parser.add_argument("--options", nargs="+", default=["off", "on"])
+    parser.add_argument("--real", nargs="+", type=Path, help="scene directories")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--width", type=int, default=112)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--only-clips", action="store_true")
     arguments = parser.parse_args()
-    size, results = (arguments.frames, arguments.width), {}
-    for seed in range(arguments.seeds):
-        for kind in arguments.kinds:
-            for scene in arguments.scenes:
-                clip = make_clip(scene, kind, seed, size, arguments.out)
-                if arguments.only_clips:
-                    continue
-                row: dict[str, Any] = {"kind": kind, "scene": scene, "seed": seed}
-                for option in arguments.options:
-                    row[option] = run_cell(clip, option, seed, arguments.epochs)
-                    shown = {k: round(row[option][k], 3) for k in FIGURES}
-                    print(scene, kind, seed, option, shown, row[option]["decision"], flush=True)
-                results[f"{scene}, {kind}, {seed}"] = row
+    size = (arguments.frames, arguments.width)
+    seeds, kinds = range(arguments.seeds), arguments.kinds
+    cells = [(k, scene, seed) for seed in seeds for k in kinds for scene in arguments.scenes]
+    if arguments.real:
+        cells = [("real: " + folder.name, str(folder), 0) for folder in arguments.real]
+    results = {}
+    for kind, scene, seed in cells:
+        real = bool(arguments.real)
+        clip = Path(scene) if real else make_clip(scene, kind, seed, size, arguments.out)
+        row: dict[str, Any] = {"kind": kind, "scene": clip.parent.name, "seed": seed}
+        for option in () if arguments.only_clips else ("off", "on"):
+            row[option] = run_cell(clip, option, seed, arguments.epochs)
+            shown = {k: round(row[option][k], 3) for k in FIGURES if row[option].get(k)}
+            print(clip, option, shown, row[option]["decision"], flush=True)
+        results[f"{scene}, {kind}, {seed}"] = row
+    if arguments.only_clips:
+        return 0
     print(table(results))
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

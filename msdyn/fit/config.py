@@ -215,6 +215,7 @@ PRESETS: dict[str, FitConfig] = {
         batch=8,
         life_spans="off",
         object_depth="given",
+        exposure="off",
         motion=MotionConfig(prefit_steps=1000),
         static_gaussians=100_000,
         moving_gaussians=40_000,
