@@ -129,8 +129,8 @@ def evaluate_frames(
 ) -> dict[str, Any]:
     """Evaluate renders of frames of the clip itself, each at its own time and camera.
 
-    They have the exposure of the fit, where it has one: that of a held-out frame is interpolated
-    between its neighbours, not optimised.
+    They have the exposure of the fit, where it has one: that of a held-out frame is
+    taken from its neighbours, not optimised.
 
     Args:
         sequence: the fit.

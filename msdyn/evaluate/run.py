@@ -138,7 +138,9 @@ def _protocol(
         "lpips": lpips.source if lpips else LPIPS_MISSING,
         "test_time_optimisation": "none",
         "exposure": {
-            "frames": "none" if sequence.exposure is None else "of the fit, interpolated over time",
+            "frames": "none"
+            if sequence.exposure is None
+            else "of the fit, from neighbours for held-out frames",
             "views": "none",
         },
         "variant": {"levels": config.levels, "frozen": config.frozen},

@@ -127,14 +127,20 @@ class FrameExposure:
             self.log_gains.clamp_(-LARGEST_LOG_GAIN, LARGEST_LOG_GAIN)
 
     def result(self) -> Exposure | None:
-        """Return the gains of all frames, those of held-out frames interpolated over time."""
+        """Return the gains of all frames.
+
+        That of a held-out frame is the median of as many fitted frames, up to two, before it as
+        after it: of a drift, the mean of its neighbours, but next to a flash it has no part of it.
+        """
         if not self.used:
             return None
         fitted = self._fitted.cpu().numpy()
         gains = self.log_gains.detach().cpu().double().numpy()
-        every = np.arange(len(gains))
-        columns = [np.interp(every, fitted, column[fitted]) for column in gains.T]
-        return Exposure(np.stack(columns, axis=1))
+        for frame in np.setdiff1d(np.arange(len(gains)), fitted):
+            at = int(np.searchsorted(fitted, frame))
+            reach = min(2, at, len(fitted) - at)
+            gains[frame] = np.median(gains[fitted[at - reach : at + reach]], axis=0)
+        return Exposure(gains)
 
 
 class _Images:

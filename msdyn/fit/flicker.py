@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, diags, identity
+from scipy.sparse.linalg import splu
 from scipy.stats import t as student_t
 
 from msdyn.scene import Maps, Tracks
@@ -163,10 +164,10 @@ def _gains(
         mean = _sums(point, weight[:, None] * values, shape[0]) / of_point[:, None]
         right = _sums(frame, weight[:, None] * (values - mean[point]), count)
         scaled = csr_matrix((weight / of_point[point], (point, frame)), shape=shape)
-        laplacian = np.diag(np.bincount(frame, weight, minlength=count))
-        laplacian -= (matrix.T @ scaled).toarray()
-        prior = (spread / _LARGEST) ** 2 + 1e-9
-        gains = np.linalg.solve(laplacian + prior * np.eye(count), right)
+        # As wide as tracks are long: few entries in long clips.
+        laplacian = diags(np.bincount(frame, weight, minlength=count)) - matrix.T @ scaled
+        prior = ((spread / _LARGEST) ** 2 + 1e-9) * identity(count)
+        gains = splu((laplacian + prior).tocsc()).solve(right)
         rest = values - gains[frame]
         rest -= (_sums(point, weight[:, None] * rest, shape[0]) / of_point[:, None])[point]
         size = np.linalg.norm(rest, axis=1)

@@ -15,6 +15,7 @@ from msdyn.evaluate import evaluate_frames
 from msdyn.fit import Fitter, fit_scene
 from msdyn.fit.data import load_fit_data
 from msdyn.fit.exposure import FrameExposure
+from msdyn.fit.flicker import Flicker
 from msdyn.reading import read_json
 from msdyn.scene import Scene
 from msdyn.sequence import load_sequence
@@ -76,7 +77,7 @@ def test_auto_uses_gains_only_of_a_flickering_clip(
 
 
 def test_held_out_frames_have_no_part_in_it(flickering, tmp_path):
-    """Their gains are between those of their neighbours, whatever their images are."""
+    """Their gains are those of their neighbours, whatever their images are."""
     data = data_of(flickering, holdout_every=4)
     assert data.held_out == [3, 7]
     black = replace(
@@ -85,8 +86,22 @@ def test_held_out_frames_have_no_part_in_it(flickering, tmp_path):
     options = config(tmp_path, exposure="on")
     one, other = (FrameExposure.of(flickering, d, options).result() for d in (data, black))
     assert np.array_equal(one.log_gains, other.log_gains)
-    np.testing.assert_allclose(one.log_gains[3], (one.log_gains[2] + one.log_gains[4]) / 2)
+    around = one.log_gains[[1, 2, 4, 5]]
+    np.testing.assert_allclose(one.log_gains[3], np.median(around, axis=0))
     np.testing.assert_allclose(one.log_gains[data.frames].mean(0), 0, atol=1e-6)
+
+
+def test_held_out_frames_take_part_in_a_drift_but_not_in_a_flash(flickering, tmp_path):
+    data = data_of(flickering, holdout_every=2)
+    assert data.held_out == [1, 3, 5, 7, 9]
+    gains = np.arange(FRAMES)[:, None] * [0.01, 0.02, -0.03]
+    gains[[2, 3, 4]] += [[0.5], [9], [0.0]]
+    fitted = FrameExposure(data, config(tmp_path), Flicker(gains, 500, 0.5, True))
+    found = fitted.result().log_gains
+    np.testing.assert_allclose(found[[7, 9]], gains[[7, 9]], atol=1e-6)  # a drift
+    assert np.abs(found[5] - gains[5]).max() < 0.05  # two frames after a flash
+    assert np.abs(found[3] - np.arange(FRAMES)[3] * np.array([0.01, 0.02, -0.03])).max() < 0.05
+    np.testing.assert_allclose(found[1], gains[[0, 2]].mean(0), atol=1e-6)  # two frames only
 
 
 def test_initial_colours_are_sampled_from_even_images(clean, flickering, tmp_path):
