@@ -129,7 +129,6 @@ def view_figures(sequence: Any, scene: Any) -> dict[str, float]:
 def run_cell(clip: Path, option: str, seed: int, epochs: int) -> dict[str, Any]:
     """Fit and evaluate; return the figures, also written beside the fit."""
     from msdyn.evaluate import evaluate_frames
-    from msdyn.evaluate.stamp import code_stamp
     from msdyn.fit import DensityConfig, fit_scene, preset
     from msdyn.reading import read_json
     from msdyn.scene import Scene
@@ -155,9 +154,8 @@ def run_cell(clip: Path, option: str, seed: int, epochs: int) -> dict[str, Any]:
         "held-out frames": frames["mpsnr"],
         "held-out frames moving": frames["psnr_moving"],
         "seconds": seconds,
-        "log_gains": None if exposure is None else np.asarray(exposure.log_gains).tolist(),
+        "log_gains": None if exposure is None else np.round(exposure.log_gains, 4).tolist(),
         "decision": read_json(folder / "refinement.json").get("exposure"),
-        "stamp": code_stamp(),
     }
     result_path.write_text(json.dumps(result), encoding="utf-8")
     return result
@@ -227,7 +225,10 @@ def main() -> int:
         return 0
     print(table(results))
     if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        from msdyn.evaluate.stamp import code_stamp
+
+        content = {"command": sys.argv[1:], "stamp": code_stamp(), "clips": results}
+        arguments.json.write_text(json.dumps(content) + "\n", encoding="utf-8")
     return 0
 
 
