@@ -47,6 +47,9 @@ class RenderConfig(Options):
     input cameras; the same, smoothed; an arc around the moving objects; a spiral; towards them;
     away from the input; or an arc at a fixed time."""
     what: Annotated[PartSelection, Named("")] = field(default_factory=PartSelection)
+    exposure: Literal["none", "clip"] = "none"
+    """Exposure and white balance of colours: none, the same at all times, the mean of the clip;
+    clip, as fitted for the frames of the clip (msdyn-fit --exposure)."""
     out: Path | None = None
     """File to write, .png, .npy or .mp4, or a folder for numbered images; render.png or
     <path>.mp4 by default. With several outputs, the name of each is appended."""

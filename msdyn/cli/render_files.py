@@ -46,8 +46,14 @@ def render_to_files(config: RenderConfig) -> list[Path]:
         sequence = load_sequence(config.scene, choose_device(config.device), source=config.source)
     what = config.what
     painter = Painter(
-        sequence, what.num_levels(sequence), what.labels(sequence), what.background == "on"
+        sequence,
+        what.num_levels(sequence),
+        what.labels(sequence),
+        what.background == "on",
+        exposure=config.exposure == "clip",
     )
+    if config.exposure == "clip" and sequence.exposure is None:
+        write_line("warning: --exposure clip: the sequence has no exposure (msdyn-fit --exposure)")
     suffix = "" if config.out is None else config.out.suffix.lower()
     with stage("camera path"):
         plan = make_plan(

@@ -53,11 +53,13 @@ class Variant:
         """Number of motion levels in use: 0 if frozen, None for all."""
         return 0 if self.frozen else self.levels
 
-    def render(self, sequence: GaussianSequence, camera: Cameras, frame: int) -> RenderedImage:
-        """Render the time of a frame."""
+    def render(
+        self, sequence: GaussianSequence, camera: Cameras, frame: int, *, exposure: bool = False
+    ) -> RenderedImage:
+        """Render the time of a frame; `exposure` as for `render_image`."""
         shown = sequence.canonical_frame if self.frozen else frame
         time = sequence.timeline.time_of_frame(shown)
-        return render_image(sequence, camera, time, levels=self.levels)
+        return render_image(sequence, camera, time, levels=self.levels, exposure=exposure)
 
 
 def evaluate_views(
@@ -127,6 +129,9 @@ def evaluate_frames(
 ) -> dict[str, Any]:
     """Evaluate renders of frames of the clip itself, each at its own time and camera.
 
+    They have the exposure of the fit, where it has one: that of a held-out frame is
+    taken from its neighbours, not optimised.
+
     Args:
         sequence: the fit.
         scene: with the input images.
@@ -143,7 +148,7 @@ def evaluate_frames(
     rows, psnr, moving = [], {}, []
     has_masks = (scene.directory / "masks").is_dir()
     for frame in track(frames, "frames of the clip"):
-        image = variant.render(sequence, sequence.cameras[frame], frame)
+        image = variant.render(sequence, sequence.cameras[frame], frame, exposure=True)
         if keep is not None:
             keep(frame, image)
         truth = scene.image(frame)

@@ -137,6 +137,12 @@ def _protocol(
         "world_units": truth.info.world_units,
         "lpips": lpips.source if lpips else LPIPS_MISSING,
         "test_time_optimisation": "none",
+        "exposure": {
+            "frames": "none"
+            if sequence.exposure is None
+            else "of the fit, from neighbours for held-out frames",
+            "views": "none",
+        },
         "variant": {"levels": config.levels, "frozen": config.frozen},
         "seed": options["seed"],
         **code_stamp(),

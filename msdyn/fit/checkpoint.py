@@ -10,6 +10,7 @@ import torch
 from msgspec import Meta
 
 from msdyn.fit.density import GaussianSet
+from msdyn.fit.exposure import FrameExposure
 from msdyn.fit.fingerprint import differences
 from msdyn.fit.neighbours import Neighbours
 from msdyn.motion import Motion
@@ -33,12 +34,14 @@ class FitState:
         motion: its shared parameters.
         motion_optimiser: of the shared parameters.
         neighbours: of the local rigidity loss.
+        exposure: gains of the frames.
     """
 
     sets: dict[str, GaussianSet]
     motion: Motion
     motion_optimiser: torch.optim.Optimizer
     neighbours: Neighbours
+    exposure: FrameExposure
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return all of it by name, as it is in memory."""
@@ -56,6 +59,8 @@ class FitState:
         for key, value in self.motion.shared_parameters().items():
             tensors[f"motion.{key}"] = value
         _store_adam(tensors, "motion_adam", self.motion_optimiser)
+        if self.exposure.used:
+            tensors["exposure"] = self.exposure.log_gains
         return {name: value.detach() for name, value in tensors.items()}
 
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
@@ -89,6 +94,9 @@ class FitState:
             for key, value in self.motion.shared_parameters().items():
                 full = f"motion.{key}"
                 value.copy_(_checked(full, tensors[full], value, len(value)))
+            if self.exposure.used:
+                gains = self.exposure.log_gains
+                gains.copy_(_checked("exposure", tensors["exposure"], gains, len(gains)))
         self.motion_optimiser.state.clear()
         _restore_adam(tensors, "motion_adam", self.motion_optimiser, device)
         torch.set_rng_state(tensors["generator"].cpu())

@@ -52,6 +52,8 @@ class LossConfig(Options):
     """Magnitude of the residual patterns (levels 2 and 3)."""
     scale: Weight = 0.01
     """Variance of each Gaussian's log scales, against needle-like Gaussians."""
+    exposure: Weight = 0.01
+    """Square of the log gains of --exposure."""
     extra: dict[str, Weight] = field(default_factory=dict)
     """Weights of further losses, as name and number: --loss.extra mine 0.5."""
 
@@ -80,6 +82,8 @@ class LearningRateConfig(Options):
     """Ends of life spans, in frames."""
     patterns: _Rate = 4e-4
     """6D rotations and translations of the patterns; decays to a tenth of this."""
+    exposure: _Rate = 0.05
+    """Log gains of the frames, of gradient descent without Adam (see --exposure)."""
 
     @property
     def motion(self) -> MotionLearningRates:
@@ -149,6 +153,9 @@ class FitConfig(Options):
     object_depth: Literal["corrected", "given"] = "corrected"
     """Correct the scale and slope of the depth of each moving object in every frame, so that its
     parts keep their size as they move; given: keep the depth of the scene, as in the paper."""
+    exposure: Literal["auto", "on", "off"] = "auto"
+    """Fit a gain of each colour channel per frame, for clips whose exposure or white balance
+    changes; auto does so if the colours of static tracks change together all over the image."""
     sh_degree: Literal[0, 1, 2, 3] = 0
     """Degree of the spherical harmonics of colour; 0 for view-independent colours."""
     init: Literal["tracks", "predict", "both"] = "tracks"
@@ -212,6 +219,7 @@ PRESETS: dict[str, FitConfig] = {
         batch=8,
         life_spans="off",
         object_depth="given",
+        exposure="off",
         motion=MotionConfig(prefit_steps=1000),
         static_gaussians=100_000,
         moving_gaussians=40_000,

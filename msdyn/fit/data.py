@@ -188,7 +188,7 @@ def load_fit_data(
     return FitData(
         frames,
         held_out,
-        FrameMaps(given.rgb, device),
+        FrameMaps(given.rgb, device, folder),
         FrameMaps(scaled, device, folder),
         FrameMaps(given.confidence, device),
         FrameMaps(mask, device),

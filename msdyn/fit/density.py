@@ -17,7 +17,7 @@ from torch import nn
 from msdyn.fit.config import DensityConfig, LearningRateConfig
 from msdyn.sequence import Gaussians, GaussianSequence
 
-__all__ = ["GaussianSet", "make_sets"]
+__all__ = ["GaussianSet", "make_motion_optimiser", "make_sets"]
 
 # Factor of the learning rate of harmonics of degree 1 and more, as in 3D Gaussian Splatting.
 _FINER_HARMONICS = 1 / 20
@@ -147,6 +147,15 @@ def make_sets(
 def _motion_part(values: dict[str, Any]) -> dict[str, Any]:
     """Return the motion's entries, by the motion's own names."""
     return {k.removeprefix(_MOTION): v for k, v in values.items() if k.startswith(_MOTION)}
+
+
+def make_motion_optimiser(
+    sequence: GaussianSequence, rates: LearningRateConfig
+) -> torch.optim.Optimizer:
+    """Return the optimiser of what the Gaussians share of the motion."""
+    motion = [p for p in sequence.motion.shared_parameters().values() if p.numel()]
+    nothing = torch.zeros(1, requires_grad=True, device=sequence.device)
+    return torch.optim.Adam(motion or [nothing], lr=rates.patterns, eps=1e-15, fused=True)
 
 
 def _make_set(

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
@@ -18,14 +18,15 @@ from msdyn.errors import InputError, ResourceError
 from msdyn.fit.checkpoint import FitState, Reached, load_checkpoint, save_checkpoint
 from msdyn.fit.config import FitConfig
 from msdyn.fit.data import FitData, load_fit_data
-from msdyn.fit.density import make_sets
+from msdyn.fit.density import make_motion_optimiser, make_sets
 from msdyn.fit.estimate import announce_fit
+from msdyn.fit.exposure import FrameExposure
 from msdyn.fit.fingerprint import fingerprint
 from msdyn.fit.fit_log import FitLog
 from msdyn.fit.initialize import initialize
 from msdyn.fit.last_good import DivergedError, LastGood
 from msdyn.fit.objective import Objective
-from msdyn.fit.outputs import write_config, write_previews
+from msdyn.fit.outputs import write_config, write_previews, write_refinement
 from msdyn.fit.pace import Pace
 from msdyn.fit.predicted_start import load_prediction
 from msdyn.fit.sampling import frames_of_step, size_of_step
@@ -36,7 +37,7 @@ from msdyn.progress import Progress, stage
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, save_sequence
 from msdyn.threads import one_blas_thread, threads_for_steps
-from msdyn.writing import require_space, write_json, writing_to
+from msdyn.writing import require_space, writing_to
 
 __all__ = ["Fitter", "fit_scene"]
 
@@ -115,7 +116,8 @@ class Fitter:
     def state(self) -> GaussianSequence:
         """Return the current sequence, in the world of the scene, on the CPU."""
         scene_from_fit = self.data.fit_from_scene.inverse()
-        return self.sequence.rescaled(scene_from_fit, cameras=self.data.refinement.cameras).cpu()
+        sequence = self.sequence.rescaled(scene_from_fit, cameras=self.data.refinement.cameras)
+        return sequence.replaced(exposure=self.exposure.result()).cpu()
 
     def run(self) -> GaussianSequence:
         """Initialise or resume, optimise, write the results and return the sequence."""
@@ -150,21 +152,16 @@ class Fitter:
             predicted = load_prediction(self.scene, self.data.fit_from_scene)
         self.fingerprint = fingerprint(self.scene, config)
         give_back_memory()
-        start = initialize(self.data, config, info.timeline, info.world_units, predicted)
+        self.exposure = FrameExposure.of(self.scene, self.data, config)
+        even = self.exposure.evened(self.data)
+        start = initialize(even, config, info.timeline, info.world_units, predicted)
         give_back_memory()
-        self.data, self.sequence = start.data, start.sequence.to(self.device)
-        changes = self.data.refinement.summary(self.scene.cameras)
-        objects = {"objects": start.object_depth.summary()}
-        write_json(self.directory / "refinement.json", changes | objects)
+        self.data = replace(start.data, rgb=self.data.rgb)
+        self.sequence = start.sequence.to(self.device)
+        write_refinement(self.directory / "refinement.json", self.scene, start, self.exposure)
         self.static, self.moving = make_sets(self.sequence, config.rate, config.density, self.steps)
-        motion = [p for p in self.sequence.motion.shared_parameters().values() if p.numel()]
-        self.motion_optimiser = torch.optim.Adam(
-            motion or [torch.zeros(1, requires_grad=True, device=self.device)],
-            lr=config.rate.patterns,
-            eps=1e-15,
-            fused=True,
-        )
-        self.objective = Objective(self.data, config)
+        self.motion_optimiser = make_motion_optimiser(self.sequence, config.rate)
+        self.objective = Objective(self.data, config, self.exposure)
         if not config.restart:
             self._resume()
         self.log = FitLog(self.directory / "metrics.jsonl", self.step, config)
@@ -196,6 +193,7 @@ class Fitter:
             self.sequence.motion,
             self.motion_optimiser,
             self.objective.neighbours,
+            self.exposure,
         )
 
     def _tell_progress(self) -> None:
@@ -310,7 +308,8 @@ class Fitter:
 
     def _optimisers(self) -> list[torch.optim.Optimizer]:
         sets = (self.static, self.moving)
-        return [o for group in sets for o in group.optimisers.values()] + [self.motion_optimiser]
+        of_sets = [o for group in sets for o in group.optimisers.values()]
+        return [*of_sets, self.motion_optimiser, self.exposure.optimiser]
 
     def _restore_last_good(self) -> None:
         for optimiser in self._optimisers():
@@ -331,6 +330,7 @@ class Fitter:
         self.moving.step()
         self.motion_optimiser.step()
         self.motion_optimiser.zero_grad(set_to_none=True)
+        self.exposure.step()
         count = len(self.static)
         changed = self.static.refine(self.step, info, slice(0, count))
         changed |= self.moving.refine(self.step, info, slice(count, None))

@@ -25,7 +25,7 @@ from msdyn.motion import Motion, TrackedMotion
 from msdyn.scene import IGNORE, LiftedObservations, LiftedTracks, Timeline, canonical_frame
 from msdyn.sequence import Gaussians, GaussianSequence
 
-__all__ = ["initialize"]
+__all__ = ["Initialisation", "initialize"]
 
 # Number of frames whose depth maps are sampled for the initial Gaussians.
 _STATIC_FRAMES = 12

@@ -13,6 +13,7 @@ import msdyn.fit.losses  # noqa: F401  registers the losses
 from msdyn.errors import InputError
 from msdyn.fit.config import FitConfig
 from msdyn.fit.data import FitData
+from msdyn.fit.exposure import FrameExposure
 from msdyn.fit.neighbours import Neighbours
 from msdyn.fit.step import Step, registered_losses
 from msdyn.fit.tracks import TrackSampler
@@ -46,8 +47,8 @@ class Evaluation(NamedTuple):
 class Objective:
     """Renders frames of a sequence and computes all losses."""
 
-    def __init__(self, data: FitData, config: FitConfig) -> None:
-        self.data = data
+    def __init__(self, data: FitData, config: FitConfig, exposure: FrameExposure) -> None:
+        self.data, self.exposure = data, exposure
         self.weights = config.loss
         self.losses = registered_losses()
         if config.losses == "rgb":
@@ -72,6 +73,9 @@ class Objective:
             value = loss.function(step)
             if value is not None:
                 terms[name] = Term(self.weights.weight_of(name, loss.weight), value)
+        exposure = self.exposure.regulariser(step.truth)
+        if exposure is not None:
+            terms["exposure"] = Term(self.weights.weight_of("exposure", 1.0), exposure)
         if not self.colour_only and len(sequence.moving):
             for name, value in sequence.motion.regularisers().items():
                 terms[name] = Term(self.weights.weight_of(name, 1.0), value)
@@ -102,7 +106,7 @@ class Objective:
             sequence,
             truth,
             posed,
-            rgb=parts[0],
+            rgb=self.exposure.applied(parts[0], image.alpha, truth),
             moving=parts[1][..., 0],
             depth=image.depth,
             alpha=image.alpha,

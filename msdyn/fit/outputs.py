@@ -1,4 +1,4 @@
-"""Files that a fit writes beside its sequence: its options, and previews."""
+"""Files that a fit writes beside its sequence: options, corrections of its input, previews."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import numpy as np
 import torch
 
 from msdyn.fit.config import FitConfig
+from msdyn.fit.exposure import FrameExposure
+from msdyn.fit.initialize import Initialisation
 from msdyn.render import render_image
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence
 from msdyn.version import __version__
 from msdyn.writing import atomic_path, write_json
 
-__all__ = ["write_config", "write_previews"]
+__all__ = ["write_config", "write_previews", "write_refinement"]
 
 
 def write_config(path: Path, config: FitConfig, verdict: dict[str, str]) -> None:
@@ -35,12 +37,21 @@ def write_config(path: Path, config: FitConfig, verdict: dict[str, str]) -> None
     )
 
 
+def write_refinement(
+    path: Path, scene: Scene, start: Initialisation, exposure: FrameExposure
+) -> None:
+    """Write the corrections of cameras, depth and exposure with which a fit starts."""
+    changes = start.data.refinement.summary(scene.cameras)
+    objects, gains = start.object_depth.summary(), exposure.summary()
+    write_json(path, {**changes, "objects": objects, "exposure": gains})
+
+
 def write_previews(folder: Path, scene: Scene, sequence: GaussianSequence) -> None:
     """Write input and rendering side by side for five frames."""
     frames = np.unique(np.linspace(0, len(scene) - 1, 5).round().astype(int))
     for frame in frames.tolist():
         time = sequence.timeline.time_of_frame(frame)
-        image = render_image(sequence, sequence.cameras[frame], time)
+        image = render_image(sequence, sequence.cameras[frame], time, exposure=True)
         pair = np.concatenate([scene.image(frame), image.rgb8], axis=1)
         with atomic_path(folder / f"{frame:05d}.png") as path:
             iio.imwrite(path, pair)

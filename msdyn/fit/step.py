@@ -34,7 +34,8 @@ class Step:
         sequence: in the world of the fit.
         truth: the frames as observed.
         posed: the Gaussians at the frames.
-        rgb: [B, H, W, 3] rendered colour.
+        rgb: [B, H, W, 3] rendered colour, comparable with `truth.rgb`: where the exposure of the
+            frames is fitted, it has it.
         moving: [B, H, W] blended weight of moving Gaussians.
         depth: [B, H, W] blended z-depth, not divided by alpha.
         alpha: [B, H, W] accumulated opacity.

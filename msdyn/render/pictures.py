@@ -67,18 +67,21 @@ class Painter:
     Attributes:
         sequence: the fit.
         levels, objects, background: the part of it; see `render_image`.
+        exposure: of images, see `render_image`.
     """
 
     sequence: GaussianSequence
     levels: int | None = None
     objects: list[int] | None = None
     background: bool = True
+    exposure: bool = False
 
     def image(self, camera: Cameras, time: float) -> RenderedImage:
         """Return colour, depth and alpha."""
         return render_image(
             self.sequence, camera, time,
             levels=self.levels, objects=self.objects, background=self.background,
+            exposure=self.exposure,
         )  # fmt: skip
 
     def labels(self, camera: Cameras, time: float) -> UInt8[np.ndarray, "height width"]:

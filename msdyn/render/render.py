@@ -14,6 +14,7 @@ from msdyn.errors import InputError
 from msdyn.geometry import Cameras, CameraTensors
 from msdyn.raster import Rendering, rasterize
 from msdyn.sequence import GaussianSequence, PosedGaussians
+from msdyn.sequence.exposure import exposed
 
 __all__ = ["RenderedImage", "draw", "render_image", "render_images"]
 
@@ -91,6 +92,7 @@ def render_image(
     levels: int | None = None,
     objects: Sequence[int] | None = None,
     background: bool = True,
+    exposure: bool = False,
     backend: str = "auto",
 ) -> RenderedImage:
     """Render a sequence in one camera at one time.
@@ -102,6 +104,8 @@ def render_image(
         levels: use only the first so many motion levels.
         objects: mask indices of the moving objects to draw; all of them by default.
         background: draw the static Gaussians.
+        exposure: give the image the exposure and white balance that the clip has at this time,
+            where they were fitted, instead of the mean of the clip.
         backend: see `rasterize`.
 
     Raises:
@@ -118,7 +122,12 @@ def render_image(
     )
     assert rendering.depth is not None
     alpha = rendering.alpha[0]
-    features = rendering.features[0].clamp(0, 1).cpu().numpy()
+    features = rendering.features[0]
+    if exposure and sequence.exposure is not None:
+        gains = sequence.exposure.at(np.array([sequence.timeline.frame_position(time)]))
+        colours = exposed(features[None, ..., :3], alpha[None], features.new_tensor(gains))
+        features = torch.cat([colours[0], features[..., 3:]], dim=-1)
+    features = features.clamp(0, 1).cpu().numpy()
     depth = torch.where(alpha > 1e-3, rendering.depth[0] / alpha.clamp_min(1e-3), 0.0)
     return RenderedImage(
         features[..., :3], depth.cpu().numpy(), alpha.cpu().numpy(), features[..., 3]
@@ -133,12 +142,13 @@ def render_images(
     levels: int | None = None,
     objects: Sequence[int] | None = None,
     background: bool = True,
+    exposure: bool = False,
     backend: str = "auto",
 ) -> Iterator[RenderedImage]:
     """Yield one image per camera, each at its own time.
 
     Args:
-        sequence, levels, objects, background, backend: as for `render_image`.
+        sequence, levels, objects, background, exposure, backend: as for `render_image`.
         cameras: as many as times.
         times: normalised.
 
@@ -155,5 +165,6 @@ def render_images(
             levels=levels,
             objects=objects,
             background=background,
+            exposure=exposure,
             backend=backend,
         )

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from msdyn.sequence.articulation import ArticulatedObject, Body, articulated_objects
     from msdyn.sequence.choice import PartSelection, SequenceSource, TimeSelection, parse_times
     from msdyn.sequence.edit import retime_object, without_objects
+    from msdyn.sequence.exposure import Exposure
     from msdyn.sequence.gaussians import Gaussians, PosedGaussians, keep_objects
     from msdyn.sequence.levels import motion_by_level
     from msdyn.sequence.objects import (
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ArticulatedObject",
     "Body",
+    "Exposure",
     "GaussianSequence",
     "Gaussians",
     "PartSelection",
@@ -64,6 +66,7 @@ __getattr__ = lazy_names(
             "retime_object",
             "without_objects",
         ),
+        "exposure": ("Exposure",),
         "gaussians": (
             "Gaussians",
             "PosedGaussians",

@@ -11,6 +11,7 @@ from msdyn.errors import InputError
 from msdyn.geometry import Cameras, Similarity
 from msdyn.motion import Motion
 from msdyn.scene import Timeline
+from msdyn.sequence.exposure import Exposure
 from msdyn.sequence.gaussians import Gaussians, PosedGaussians
 
 __all__ = ["GaussianSequence"]
@@ -30,6 +31,7 @@ class GaussianSequence(nn.Module):
         cameras: the clip's cameras, one per frame, in the same world.
         canonical_frame: index of the canonical frame.
         world_units: "metric" or "arbitrary".
+        exposure: gains of the clip's frames, None if there are none; see `render_image`.
     """
 
     labels: Tensor
@@ -45,12 +47,17 @@ class GaussianSequence(nn.Module):
         cameras: Cameras,
         canonical_frame: int,
         world_units: str,
+        exposure: Exposure | None = None,
     ) -> None:
         super().__init__()
         if not len(moving) == len(motion) == len(labels):
             raise InputError(
                 f"sequence: expected a motion and a label of each of {len(moving)} moving "
                 f"Gaussians, got {len(motion)} and {len(labels)}"
+            )
+        if exposure is not None and len(exposure) != len(timeline):
+            raise InputError(
+                f"exposure: expected gains of {len(timeline)} frames, got {len(exposure)}"
             )
         self.static = static
         self.moving = moving
@@ -60,6 +67,7 @@ class GaussianSequence(nn.Module):
         self.cameras = cameras
         self.canonical_frame = canonical_frame
         self.world_units = world_units
+        self.exposure = exposure
 
     def __repr__(self) -> str:
         return (
@@ -191,6 +199,7 @@ class GaussianSequence(nn.Module):
         motion: Motion | None = None,
         labels: Int[Tensor, " moving"] | None = None,
         cameras: Cameras | None = None,
+        exposure: Exposure | None = None,
     ) -> GaussianSequence:
         """Return a sequence with some parts replaced; the others are shared, not copied."""
         return GaussianSequence(
@@ -202,6 +211,7 @@ class GaussianSequence(nn.Module):
             cameras=self.cameras if cameras is None else cameras,
             canonical_frame=self.canonical_frame,
             world_units=self.world_units,
+            exposure=self.exposure if exposure is None else exposure,
         )
 
 

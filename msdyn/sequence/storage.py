@@ -20,6 +20,7 @@ from msdyn.reading import (
     safetensors_header,
 )
 from msdyn.scene import IGNORE, Timeline
+from msdyn.sequence.exposure import LARGEST_LOG_GAIN, Exposure
 from msdyn.sequence.gaussians import Gaussians
 from msdyn.sequence.sequence import GaussianSequence
 from msdyn.writing import write_tensors
@@ -34,6 +35,8 @@ _RESULTS = {"fit": "fit", "predict": "prediction"}
 # Motion model of files that do not name one (early versions of msdyn).
 _DEFAULT_MOTION = "hierarchy"
 _LARGEST_LOG_SCALE = 40.0
+# Of sequences with gains only; others are written as before there were any.
+_EXPOSURE = "exposure.log_gains"
 
 
 class _Header(TypedDict):
@@ -58,6 +61,8 @@ def save_sequence(sequence: GaussianSequence, path: str | os.PathLike) -> None:
     tensors["timeline.seconds"] = torch.from_numpy(sequence.timeline.seconds)
     tensors["cameras.intrinsics"] = torch.from_numpy(sequence.cameras.intrinsics)
     tensors["cameras.cam_from_world"] = torch.from_numpy(sequence.cameras.cam_from_world)
+    if sequence.exposure is not None:
+        tensors[_EXPOSURE] = torch.from_numpy(sequence.exposure.log_gains)
     header = {
         "version": 1,
         "motion": sequence.motion.name,
@@ -134,6 +139,10 @@ def _assemble(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> Gauss
             f"header: canonical_frame: expected 0 to {frames - 1}, got {own['canonical_frame']}"
         )
     moving = _gaussians(tensors, "moving.")
+    exposure = None
+    if _EXPOSURE in tensors:
+        gains = stored.floats(_EXPOSURE, frames, 3, largest=LARGEST_LOG_GAIN)
+        exposure = Exposure(np.asarray(gains, np.float64))
     return GaussianSequence(
         _gaussians(tensors, "static."),
         moving,
@@ -148,4 +157,5 @@ def _assemble(tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> Gauss
         ),
         canonical_frame=own["canonical_frame"],
         world_units=own["world_units"],
+        exposure=exposure,
     )

@@ -135,7 +135,7 @@ def gather(scene: Scene, sequence: GaussianSequence, fit: Path) -> Facts:
     images, psnr = [], []
     for frame in frames:
         time = sequence.timeline.time_of_frame(frame)
-        image = render_image(sequence, sequence.cameras[frame], time)
+        image = render_image(sequence, sequence.cameras[frame], time, exposure=True)
         truth = scene.image(frame).astype(np.float64)
         error = ((image.rgb8 - truth) ** 2).mean() / 255**2
         images.append(image)

@@ -27,7 +27,7 @@ from msdyn.html import (
 )
 from msdyn.io import write_video
 from msdyn.scene import Scene
-from msdyn.sequence import GaussianSequence, load_sequence, object_poses
+from msdyn.sequence import Exposure, GaussianSequence, load_sequence, object_poses
 from msdyn.view.facts import Facts, gather
 from msdyn.view.novel_view import novel_view
 from msdyn.writing import atomic_path, scratch_folder
@@ -177,6 +177,8 @@ def _curves(facts: Facts) -> Markup:
     steps = [entry["step"] for entry in facts.log]
     number = [entry["static"] + entry["moving"] for entry in facts.log]
     held_out = [frame in facts.held_out for frame in facts.frames]
+    exposure = facts.sequence.exposure
+    gains = [] if exposure is None else [*_gains(exposure)]
     title = "PSNR per frame (dB)" + (", held-out frames in orange" if any(held_out) else "")
     return element(
         "div",
@@ -184,8 +186,19 @@ def _curves(facts: Facts) -> Markup:
         curve("PSNR per step (dB)", steps, [entry["psnr"] for entry in facts.log], "step"),
         bars(title, facts.psnr, held_out, "frame"),
         curve("Gaussians", steps, number, "step"),
+        *gains,
         class_="plots",
     )
+
+
+def _gains(exposure: Exposure) -> Iterator[Markup]:
+    """Yield plots of exposure and white balance over the frames of the clip."""
+    frames, log_gains = range(len(exposure)), exposure.log_gains
+    stops = exposure.stops.tolist()
+    yield curve("exposure of the input (stops of light)", frames, stops, "frame")
+    for name, channel in (("red", 0), ("blue", 2)):
+        ratio = np.exp(log_gains[:, channel] - log_gains[:, 1]).tolist()
+        yield curve(f"white balance of the input: {name} / green", frames, ratio, "frame")
 
 
 def _evaluation(facts: Facts) -> Markup:

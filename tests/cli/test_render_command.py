@@ -18,7 +18,7 @@ from msdyn.geometry import make_path, transform_points
 from msdyn.reading import read_json
 from msdyn.render import auto_path, focus_points, render_image, render_objects
 from msdyn.scene import write_cameras
-from msdyn.sequence import save_sequence
+from msdyn.sequence import Exposure, save_sequence
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,24 @@ def test_every_output_of_one_image(call, truth, exact, tmp_path):
     changed = np.abs(tracks - image.rgb8).max(-1) > 40
     assert 0.005 < changed.mean() < 0.5
     assert changed[truth.clip.masks[3] > 0].mean() > 3 * changed[truth.clip.masks[3] == 0].mean()
+
+
+def test_the_exposure_of_the_clip_only_on_demand(call, exact, folder, tmp_path, capsys):
+    call("--frame", "3", out="none.png")
+    call("--frame", "3", "--exposure", "clip", out="without.png")
+    assert "--exposure clip: the sequence has no exposure" in capsys.readouterr().err
+    gains = np.zeros((len(exact.timeline), 3))
+    gains[3] = [0.2, 0, -0.2]
+    save_sequence(exact.replaced(exposure=Exposure(gains)), tmp_path / "sequence.safetensors")
+    for name in ("none", "clip"):
+        options = ["--frame", "3", "--exposure", name, "--out", str(tmp_path / f"new-{name}.png")]
+        assert render.main([str(tmp_path), *options]) == 0
+    names = ("none", "without", "new-none", "new-clip")
+    plain, without, new, clip = (iio.imread(tmp_path / f"{name}.png") for name in names)
+    assert np.array_equal(plain, without) and np.array_equal(plain, new)
+    redder, bluer = (clip[..., 0] > plain[..., 0]), (clip[..., 2] > plain[..., 2])
+    assert redder.mean() > 0.9 and not bluer.any()
+    assert np.array_equal(clip[..., 1], plain[..., 1])
 
 
 def test_arrays_instead_of_images(call, exact):

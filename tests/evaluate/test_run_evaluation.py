@@ -41,6 +41,7 @@ def test_the_content_of_eval_json(boxes, boxes_fit):
     protocol = written["protocol"]
     assert protocol["scene"] == "boxes" and protocol["resolution"] == [64, 48]
     assert protocol["test_time_optimisation"] == "none"
+    assert protocol["exposure"] == {"frames": "none", "views": "none"}
     assert protocol["seed"] == 5 and protocol["msdyn"] == msdyn.__version__
     assert protocol["variant"] == {"levels": None, "frozen": False}
     assert protocol["frames"] == 8 and protocol["world_units"] == "metric"
