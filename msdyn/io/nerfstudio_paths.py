@@ -28,7 +28,7 @@ from msdyn.writing import write_json
 __all__ = ["parse_camera_path", "parse_times", "parse_transforms", "write_transforms"]
 
 _OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
-_DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
+DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 
 
 def write_transforms(
@@ -77,11 +77,16 @@ def write_transforms(
 
 
 def parse_transforms(
-    path: Path, content: dict[str, Any]
+    path: Path, content: dict[str, Any], *, distorted: bool = False
 ) -> tuple[Cameras, Float64[np.ndarray, " cameras"] | None]:
     """Return the cameras of a `transforms.json`, and their times if all frames have one.
 
     Intrinsics are those of the frame or of the top level, or from NeRF's `camera_angle_x`.
+
+    Args:
+        path: names the file in errors.
+        content: of the file.
+        distorted: whether images may have a distortion; the cameras are the same without it.
 
     Raises:
         InputError: a key is missing or wrong, or images have a distortion or differ in size.
@@ -90,9 +95,9 @@ def parse_transforms(
     for number, frame in enumerate(content["frames"]):
         where = f"{path}: frame {number}"
         values = {**content, **(frame if isinstance(frame, dict) else {})}
-        if any(values.get(key) for key in _DISTORTION):
+        if not distorted and any(values.get(key) for key in DISTORTION):
             raise InputError(
-                f"{where}: expected no distortion ({', '.join(_DISTORTION)} = 0); "
+                f"{where}: expected no distortion ({', '.join(DISTORTION)} = 0); "
                 "undistort the images first"
             )
         width = int(number_of(values, "w", where))
