@@ -259,7 +259,13 @@ def scale_loss(log_scales: Float[Tensor, "gaussians 3"]) -> Float[Tensor, ""]:
 
 @register_loss("rgb")
 def _rgb(step: Step) -> Float[Tensor, ""]:
-    return rgb_loss(step.rgb, step.truth.rgb)
+    certain = step.truth.certain[..., None] > 0
+    if bool(certain.all()):
+        return rgb_loss(step.rgb, step.truth.rgb)
+    # Pixels to ignore are as rendered, and their colours are constants: no error, no gradient.
+    rendered = step.rgb.detach()
+    image = torch.where(certain, step.rgb, rendered)
+    return rgb_loss(image, torch.where(certain, step.truth.rgb, rendered))
 
 
 @register_loss("mask")

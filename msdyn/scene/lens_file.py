@@ -25,7 +25,7 @@ from msdyn.geometry import Cameras, Lens, Undistortion
 from msdyn.reading import MOST_FRAMES, as_schema, read_json, reading
 from msdyn.writing import write_json
 
-__all__ = ["LENS_FILE", "FrameLenses", "read_lenses", "write_lenses"]
+__all__ = ["LENS_FILE", "FrameLenses", "original_lenses", "read_lenses", "write_lenses"]
 
 LENS_FILE = "lens.json"
 _FORMAT = "msdyn-lens"
@@ -139,6 +139,21 @@ def read_lenses(path: str | os.PathLike, num_frames: int | None = None) -> Frame
         if num_frames is not None and of_frame and len(of_frame) != num_frames:
             raise InputError(f"of_frame: expected {num_frames} frames, got {len(of_frame)}")
     return FrameLenses(undistortions, of_frame)
+
+
+def original_lenses(scene: str | os.PathLike, num_frames: int) -> FrameLenses:
+    """Read the lenses of a scene directory, for --lens original.
+
+    Raises:
+        InputError: the images of the scene were not undistorted, or the file is wrong.
+    """
+    path = Path(scene) / LENS_FILE
+    if not path.is_file():
+        raise InputError(
+            f"--lens original: {scene} has no {LENS_FILE}: expected a scene directory whose images "
+            "were undistorted; leave the option out"
+        )
+    return read_lenses(path, num_frames)
 
 
 def _undistortion(entry: _LensEntry) -> Undistortion:

@@ -66,7 +66,7 @@ def given_intrinsics(scene: Scene, values: Sequence[float], *, fixed: bool) -> K
     return KnownIntrinsics(fx, fy, cx, cy, fixed)
 
 
-def lens_intrinsics(scene: Scene, *, fixed: bool) -> KnownIntrinsics | None:
+def lens_intrinsics(scene: Scene) -> KnownIntrinsics | None:
     """Return those of the undistorted images, in px of the scene; None where the lens is not known.
 
     Of several lenses, their mean.
@@ -78,7 +78,7 @@ def lens_intrinsics(scene: Scene, *, fixed: bool) -> KnownIntrinsics | None:
     frames = range(len(scene)) if lenses.of_frame else range(1)
     k = np.mean([lenses[frame].intrinsics(width, height) for frame in frames], axis=0)
     fx, fy, cx, cy = (float(k[row, column]) for row, column in ((0, 0), (1, 1), (0, 2), (1, 2)))
-    return KnownIntrinsics(fx, fy, cx, cy, fixed)
+    return KnownIntrinsics(fx, fy, cx, cy, True)
 
 
 def recorded_intrinsics(scene: Scene) -> KnownIntrinsics | None:

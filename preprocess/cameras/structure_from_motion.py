@@ -168,10 +168,10 @@ class SfmCameras(Backend):
 
     def _known(self, scene: Scene) -> KnownIntrinsics | None:
         """Return the intrinsics of the user, or else those recorded in the images; say so."""
-        fixed = self.intrinsics_use == "fixed"
         if self.intrinsics is not None:
+            fixed = self.intrinsics_use == "fixed"
             return given_intrinsics(scene, self.intrinsics, fixed=fixed)
-        known = lens_intrinsics(scene, fixed=fixed)
+        known = lens_intrinsics(scene)
         if known is not None:
             return known
         known = recorded_intrinsics(scene)
