@@ -110,12 +110,13 @@ class Lens:
 
     def pixels(self, points: Float[np.ndarray, "*batch 2"]) -> Float64[np.ndarray, "*batch 2"]:
         """Return the pixels of normalised points [..., 2], NaN beyond what the lens images."""
-        points = np.asarray(points, np.float64)
+        shape = np.shape(points)
+        points = np.asarray(points, np.float64).reshape(-1, 2)
         r = np.linalg.norm(points, axis=-1)
         t = np.arctan(r)
         rays = points * np.where(r > 1e-12, t / np.maximum(r, 1e-12), 1.0)[..., None]
         xy = self._to_pixels(bent(LENS_MODELS[self.model], self._values, rays))
-        return np.where((t < self.widest)[..., None], xy, np.nan)
+        return np.where((t < self.widest)[..., None], xy, np.nan).reshape(shape)
 
     def normalised(
         self, xy: Float[np.ndarray, "*batch 2"]

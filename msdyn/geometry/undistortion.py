@@ -28,6 +28,8 @@ _WIDEST_VIEW = np.radians(120.0)
 _COVERED = np.tan(np.radians(75.0))
 """What a pinhole rendering shows of the view of a lens: 75 degrees to each side."""
 _LARGEST_SIDE = 6000
+_MARGIN = 0.05
+"""px: what the border may bulge between the points at which it is compared."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,8 @@ def _is_covered(lens: Lens, pinhole: Pinhole) -> bool:
     fx, fy, cx, cy = pinhole
     border = _border(lens.width, lens.height, 0.5)
     xy = lens.pixels((border - [cx, cy]) / [fx, fy])
-    return bool(((xy >= 0) & (xy <= [lens.width, lens.height])).all())  # False for NaN
+    size = np.array([lens.width, lens.height])
+    return bool(((xy >= _MARGIN) & (xy <= size - _MARGIN)).all())  # False for NaN
 
 
 def _border(width: int, height: int, margin: float) -> Float64[np.ndarray, "points 2"]:
