@@ -120,7 +120,9 @@ class _Run:
         }
         self.reads = stage_order(self.specs)
         self.backends = Backends.of(self.config)
-        self.frames = dataclasses.replace(self.config.frames, lens=given_lens(self.config))
+        cameras = self.config.cameras_path if self.config.cameras == "files" else None
+        lens = given_lens(self.config.lens, cameras)
+        self.frames = dataclasses.replace(self.config.frames, lens=lens)
         self.digests = InputDigests(self.config, self.frames, self.records)
         self.ran = False
         self._read_solution: CameraSolution | None = None

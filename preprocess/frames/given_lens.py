@@ -20,7 +20,6 @@ from jaxtyping import Int
 from msdyn.errors import InputError
 from msdyn.geometry import LENS_MODELS, Lens
 from msdyn.io import read_posed_images
-from msdyn.preprocess.config import PreprocessConfig
 from msdyn.reading import read_json, shown
 from msdyn.scene import FrameLenses, read_lenses
 
@@ -130,20 +129,23 @@ class GivenLens:
         )
 
 
-def given_lens(config: PreprocessConfig) -> GivenLens | None:
+def given_lens(text: str | None, cameras: Path | None) -> GivenLens | None:
     """Return the lens that the options or the camera files give; None where they give none.
+
+    Args:
+        text: of --lens.
+        cameras: file or folder of the cameras, where they are read from one.
 
     Raises:
         FileNotFoundError: there is no such file.
         InputError: a lens of an unknown model, or with wrong parameters; or two of them.
     """
-    path = config.cameras_path if config.cameras == "files" else None
-    own = None if path is None else _of_cameras(path)
-    if config.lens is None:
+    own = None if cameras is None else _of_cameras(cameras)
+    if text is None:
         return own
     if own is not None:
-        raise InputError(f"--lens: given, but {path} has the lens of its images; leave it out")
-    text = config.lens.strip()
+        raise InputError(f"--lens: given, but {cameras} has the lens of its images; leave it out")
+    text = text.strip()
     if len(text) < _MOST_TEXT and Path(text).exists():
         return _of_file(Path(text))
     model, *params = re.split(_SEPARATORS, text)

@@ -150,18 +150,17 @@ def scene_image(folder, frame):
     return iio.imread(frame_path(folder / "images", frame, ".png"))
 
 
-def test_the_same_lens_by_hand_or_by_file(filmed, lens, scene, tmp_path):
+def test_the_same_lens_by_hand_or_by_file(filmed, lens, scene):
     text = "opencv," + ",".join(map(repr, lens.params))
-    by_hand = config(filmed, tmp_path / "a", cameras=None, cameras_path=None, lens=text)
-    given = given_lens(by_hand).of_frames((WIDTH, HEIGHT), FRAMES, np.arange(FRAMES))
+    given = given_lens(text, None).of_frames((WIDTH, HEIGHT), FRAMES, np.arange(FRAMES))
     assert given == read_lenses(scene.directory / "lens.json")
-    half = dataclasses.replace(by_hand, lens=str(scene.directory / "lens.json"))
-    resized = given_lens(half).of_frames((WIDTH // 2, HEIGHT // 2), FRAMES, np.arange(2))
+    again = given_lens(str(scene.directory / "lens.json"), None)
+    resized = again.of_frames((WIDTH // 2, HEIGHT // 2), FRAMES, np.arange(2))
     assert resized[0].lens.width == WIDTH // 2
     with pytest.raises(InputError, match="expected a lens of images of 96x96 or a size of that"):
-        given_lens(half).of_frames((96, 96), FRAMES, np.arange(2))
+        again.of_frames((96, 96), FRAMES, np.arange(2))
     with pytest.raises(InputError, match="has the lens of its images; leave it out"):
-        given_lens(config(filmed, tmp_path / "a", lens=text))
+        given_lens(text, filmed / "colmap")
 
 
 @pytest.mark.parametrize(
@@ -188,8 +187,7 @@ def test_lenses_per_image(lens, tmp_path):
         dataclasses.replace(lens, params=(100.0 + i, *lens.params[1:])) for i in range(6)
     )
     write_lenses(tmp_path / "lens.json", FrameLenses.of(lenses))
-    options = PreprocessConfig(video=tmp_path, lens=str(tmp_path / "lens.json"))
-    given = given_lens(options)
+    given = given_lens(str(tmp_path / "lens.json"), None)
     whole = given.of_frames((WIDTH, HEIGHT), 6, np.array([1, 4]))
     assert [whole[f].lens.params[0] for f in range(2)] == [101, 104]
     kept = given.of_frames((WIDTH, HEIGHT), 20, np.arange(6))
