@@ -101,6 +101,11 @@ class PreprocessConfig(Options):
     """fx fy cx cy in pixels of the video at its full size, upright: kept by structure from motion,
     and those of a TUM trajectory, which has none. (Of images whose EXIF data has the focal length,
     structure from motion starts from that.)"""
+    lens: str | None = None
+    """The lens of the video, which is undistorted: MODEL,PARAMETERS in COLMAP's order and pixels of
+    the video at its full size, as OPENCV,fx,fy,cx,cy,k1,k2,p1,p2 or
+    OPENCV_FISHEYE,fx,fy,cx,cy,k1,k2,k3,k4; or a file: lens.json of a scene, a COLMAP model,
+    transforms.json. Files of cameras with a distortion need no --lens."""
     intrinsics_use: Literal["fixed", "start"] = "fixed"
     """fixed: structure from motion keeps --intrinsics. start: it begins with their focal length,
     and estimates it."""
@@ -175,6 +180,8 @@ class PreprocessConfig(Options):
             raise OptionError("prompts", refused)
         for stage in BACKEND_STAGES:
             self._check_backend(stage)
+        if self.lens is not None and self.intrinsics is not None:
+            raise OptionError(("lens", "intrinsics"), "expected one of them only: a lens has both")
         if self.saliency == "on" and self.masks in ("none", "files"):
             raise OptionError(
                 "saliency", f"on, but masks is {self.masks}; use --masks motion, or leave it out"

@@ -10,6 +10,7 @@ from typing import Any
 from msdyn.errors import InputError
 from msdyn.preprocess.config import PreprocessConfig
 from msdyn.preprocess.contracts import BackendInfo, BackendStage, Stage
+from msdyn.preprocess.frames.extract import FrameOptions
 from msdyn.preprocess.frames.sources import source_files, times_file
 from msdyn.preprocess.records import StageRecords, content_digest, recorded_options
 
@@ -19,8 +20,10 @@ __all__ = ["InputDigests"]
 class InputDigests:
     """The digests of the stages of one run."""
 
-    def __init__(self, config: PreprocessConfig, records: StageRecords) -> None:
-        self._config, self._records = config, records
+    def __init__(
+        self, config: PreprocessConfig, frames: FrameOptions, records: StageRecords
+    ) -> None:
+        self._config, self._frames, self._records = config, frames, records
 
     @cached_property
     def _contents(self) -> list[str]:
@@ -40,7 +43,7 @@ class InputDigests:
         """The digest of everything that the frames depend on."""
         files = source_files(self._config.video)
         names = [file.name for file in files] if len(files) > 1 else []
-        options = self._config.frames.recorded()
+        options = self._frames.recorded()
         times = times_file(self._config.video)
         stamps = [] if times is None else [content_digest(times)]
         return _digest([options, names, self._contents, *stamps])

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Bool, Float64, Int, Real, Shaped
 
 from msdyn.errors import InputError
 from msdyn.reading import natural_order
@@ -26,9 +26,11 @@ __all__ = [
     "Numbering",
     "frame_files",
     "frame_numbers",
+    "in_scene",
     "is_stray",
     "listed",
     "nearest",
+    "pixels_in_scene",
     "rows_of_frames",
     "scale_factor",
     "series_gaps",
@@ -156,6 +158,55 @@ def nearest(
         for new, old in zip(size, image.shape, strict=True)
     )
     return image[rows[:, None], columns]
+
+
+def in_scene(
+    scene: Scene,
+    frame: int,
+    values: Shaped[np.ndarray, "file_height file_width"],
+    outside: float = 0,
+) -> Shaped[np.ndarray, "height width"]:
+    """Return labels or depth of a frame of the video, [h, w] of any size, as of the scene's image.
+
+    By the nearest pixel, and undistorted as the image was.
+
+    Args:
+        scene: the frames.
+        frame: of the scene.
+        values: of the image as it was taken.
+        outside: the value of pixels outside of it.
+    """
+    if scene.lenses is None or scene.lenses[frame].is_identity:
+        return nearest(values, scene.size)
+    return scene.lenses[frame].nearest(values, scene.size, outside)
+
+
+def pixels_in_scene(
+    scene: Scene, frames: Int[np.ndarray, " points"], xy: Real[np.ndarray, "points 2"]
+) -> tuple[Float64[np.ndarray, "points 2"], Bool[np.ndarray, " points"]]:
+    """Return pixels of the video at its full size in pixels of the scene.
+
+    Args:
+        scene: the frames.
+        frames: of the scene, one per pixel.
+        xy: px.
+
+    Returns:
+        The pixels, and which are in the image: all, where images were not undistorted.
+    """
+    options = scene.info.stages["frames"]["options"]
+    size = np.array([scene.info.width, scene.info.height])
+    factor = size / [options["source_width"], options["source_height"]]
+    if scene.lenses is None:
+        return xy * factor, np.ones(len(xy), bool)
+    moved, inside = np.zeros(xy.shape), np.zeros(len(xy), bool)
+    for frame in np.unique(frames).tolist():
+        here = frames == frame
+        straight, valid = scene.lenses[frame].straight(xy[here])
+        straight = np.where(valid[:, None], straight, -1) * factor
+        moved[here] = straight
+        inside[here] = ((straight >= 0) & (straight < size)).all(-1)
+    return moved, inside
 
 
 def series_gaps(numbers: list[int]) -> list[int]:

@@ -41,6 +41,7 @@ class Unpacked:
         masks: a folder of index masks, or None.
         intrinsics: fx fy cx cy in px of the video, or None.
         metric: whether the cameras are in metres.
+        lens: a file of the lens of the images, or None.
     """
 
     video: Path
@@ -49,6 +50,7 @@ class Unpacked:
     masks: Path | None = None
     intrinsics: tuple[float, float, float, float] | None = None
     metric: bool = False
+    lens: Path | None = None
 
 
 def import_clip(config: ImportConfig) -> Scene:
@@ -87,6 +89,8 @@ def _options(config: ImportConfig, unpacked: Unpacked) -> PreprocessConfig:
         options["depth_scale"] = 1.0
     if options["cameras"] in (None, "sfm") and options["intrinsics"] is None:
         options["intrinsics"] = unpacked.intrinsics
+    if unpacked.lens is not None:
+        options["lens"] = str(unpacked.lens)
     return PreprocessConfig(**options)
 
 

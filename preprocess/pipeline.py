@@ -36,6 +36,7 @@ from msdyn.preprocess.digests import InputDigests
 from msdyn.preprocess.estimate import announce_preprocessing
 from msdyn.preprocess.frames.extract import write_frames
 from msdyn.preprocess.frames.footage import open_footage
+from msdyn.preprocess.frames.given_lens import given_lens
 from msdyn.preprocess.masks.background import changed_masks, without_background
 from msdyn.preprocess.masks.motion import MotionMasks
 from msdyn.preprocess.masks.salient_outlines import with_salient_outlines
@@ -121,7 +122,10 @@ class _Run:
         }
         self.reads = stage_order(self.specs)
         self.backends = Backends.of(self.config)
-        self.digests = InputDigests(self.config, self.records)
+        cameras = self.config.cameras_path if self.config.cameras == "files" else None
+        lens = given_lens(self.config.lens, cameras)
+        self.frames = dataclasses.replace(self.config.frames, lens=lens)
+        self.digests = InputDigests(self.config, self.frames, self.records)
         self.ran = False
         self._read_solution: CameraSolution | None = None
 
@@ -171,8 +175,8 @@ class _Run:
         """Run a stage, and write its results and its record."""
         start = time.perf_counter()
         if stage == "frames":
-            options = self.config.frames.recorded()
-            options |= write_frames(self.config.video, self.directory, self.config.frames)
+            options = self.frames.recorded()
+            options |= write_frames(self.config.video, self.directory, self.frames)
             options["source"] = self.config.source_name
             options["source_digest"] = self.digests.source
             self.records.stamp(stage, digest, None, options, time.perf_counter() - start)

@@ -10,7 +10,7 @@ from typing import Any
 
 from msdyn.errors import InputError
 from msdyn.preprocess.contracts import BackendInfo, Figures, Stage
-from msdyn.scene import Scene, StageRecord, stamp_stage, unstamp_stage
+from msdyn.scene import LENS_FILE, Scene, StageRecord, stamp_stage, unstamp_stage
 from msdyn.writing import refuse_links
 
 __all__ = [
@@ -114,6 +114,8 @@ class StageRecords:
             for output in _OUTPUTS[name]:
                 path = self.directory / output
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        if "frames" in stages:
+            (self.directory / LENS_FILE).unlink(missing_ok=True)
         if "depth" in stages:
             shutil.rmtree(self.directory / CONFIDENCE, ignore_errors=True)
         if stages & {"masks", "cameras"}:

@@ -46,6 +46,9 @@ class RenderConfig(Options):
     """Camera path, as a video: auto, about the moving objects, as far as the input supports it; the
     input cameras; the same, smoothed; an arc around the moving objects; a spiral; towards them;
     away from the input; or an arc at a fixed time."""
+    lens: Literal["pinhole", "original"] = "pinhole"
+    """original: images as the lens of the clip shows them, in the size of the images as they were
+    taken; for scenes whose images were undistorted. Of --camera only the poses are used then."""
     what: Annotated[PartSelection, Named("")] = field(default_factory=PartSelection)
     exposure: Literal["none", "clip"] = "none"
     """Exposure and white balance of colours: none, the same at all times, the mean of the clip;

@@ -21,10 +21,10 @@ from msdyn.estimates import announce
 from msdyn.io import VideoWriter
 from msdyn.memory import limited_memory
 from msdyn.progress import stage, track, write_line
-from msdyn.render import RenderedImage
+from msdyn.render import LensPainter, RenderedImage
 from msdyn.render.estimate import estimate_rendering, smaller_renderings
 from msdyn.render.pictures import Painter
-from msdyn.scene import frame_path
+from msdyn.scene import frame_path, original_lenses
 from msdyn.sequence import GaussianSequence, load_sequence
 from msdyn.writing import atomic_path, write_json, writing_to
 
@@ -54,6 +54,9 @@ def render_to_files(config: RenderConfig) -> list[Path]:
     )
     if config.exposure == "clip" and sequence.exposure is None:
         write_line("warning: --exposure clip: the sequence has no exposure (msdyn-fit --exposure)")
+    if config.lens == "original":
+        lenses = original_lenses(config.scene, len(sequence.timeline))
+        painter = LensPainter(**vars(painter), lenses=lenses)
     suffix = "" if config.out is None else config.out.suffix.lower()
     with stage("camera path"):
         plan = make_plan(
@@ -69,7 +72,7 @@ def render_to_files(config: RenderConfig) -> list[Path]:
     out = _output_path(config, plan, suffix)
     if plan.chosen is not None:
         write_line(f"path auto: {plan.chosen}")
-    size = (plan.cameras.width, plan.cameras.height)
+    size = _size(painter, plan)
     announce(
         "rendering",
         estimate_rendering(sequence, len(plan), size, outputs, out.suffix.lower()),
@@ -91,6 +94,14 @@ def render_to_files(config: RenderConfig) -> list[Path]:
             write_json(out / "render.json", canvas.record(outputs))
             return [out]
     return list(targets.values())
+
+
+def _size(painter: Painter, plan: Plan) -> tuple[int, int]:
+    """Return width and height of the images."""
+    if isinstance(painter, LensPainter) and painter.lenses is not None:
+        lens = painter.lenses[0].lens
+        return lens.width, lens.height
+    return plan.cameras.width, plan.cameras.height
 
 
 def _output_path(config: RenderConfig, plan: Plan, suffix: str) -> Path:
@@ -197,18 +208,21 @@ class _Canvas:
     def record(self, outputs: list[str]) -> dict[str, Any]:
         """Return the description of a folder of images, for `render.json`."""
         cameras, chosen = self.plan.cameras, self.plan.chosen
+        width, height = _size(self.painter, self.plan)
+        through = isinstance(self.painter, LensPainter) and self.painter.lenses
         return {
             "format": "msdyn-render",
             "version": 1,
             "outputs": outputs,
             "times": self.plan.times.tolist(),
-            "width": cameras.width,
-            "height": cameras.height,
+            "width": width,
+            "height": height,
             "cam_from_world": cameras.cam_from_world.tolist(),
             "intrinsics": cameras.intrinsics.tolist(),
             "world_units": self.painter.sequence.world_units,
             "depth_step": self.depth_step,
             "auto_path": None if chosen is None else chosen.record(),
+            "lens": through.content() if through else None,
         }
 
     def _array_or_image(

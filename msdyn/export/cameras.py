@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float64, Real, UInt8
 
+from msdyn.errors import InputError
 from msdyn.geometry import SH_C0
 from msdyn.io import write_colmap, write_transforms, write_tum
+from msdyn.render import lens_at
+from msdyn.scene import FrameLenses
 from msdyn.sequence import GaussianSequence
 
 __all__ = ["export_cameras"]
+
+_log = logging.getLogger(__name__)
 
 _POINTS = 5000
 
 
 def export_cameras(
-    sequence: GaussianSequence, out: Path, times: Real[np.ndarray, " times"]
+    sequence: GaussianSequence,
+    out: Path,
+    times: Real[np.ndarray, " times"],
+    lenses: FrameLenses | None = None,
 ) -> list[Path]:
     """Write `colmap/sparse/0/`, `transforms.json` and `cameras_tum.txt`; return the files.
 
@@ -29,6 +38,7 @@ def export_cameras(
         sequence: the fit.
         out: folder.
         times: normalised.
+        lenses: of the images as they were taken, written in place of the pinhole cameras.
     """
     timeline = sequence.timeline
     positions = timeline.frame_positions(times)
@@ -37,14 +47,25 @@ def export_cameras(
     numbers = positions.round().astype(int) if at_frames else np.arange(len(positions))
     names = [f"{number:05d}.png" for number in numbers]
     points, colours = _points(sequence)
-    sparse = write_colmap(out / "colmap" / "sparse" / "0", cameras, names, points, colours)
-    write_transforms(
-        out / "transforms.json",
-        cameras,
-        [f"images/{name}" for name in names],
-        times,
-        world_units=sequence.world_units,
+    of_images = None
+    if lenses is not None:
+        of_images = [lens_at(sequence, lenses, float(time)).lens for time in times]
+    sparse = write_colmap(
+        out / "colmap" / "sparse" / "0", cameras, names, points, colours, of_images
     )
+    transforms = out / "transforms.json"
+    try:
+        write_transforms(
+            transforms,
+            cameras,
+            [f"images/{name}" for name in names],
+            times,
+            world_units=sequence.world_units,
+            lenses=of_images,
+        )
+    except InputError as error:  # COLMAP has more models of lenses
+        _log.warning("export: transforms.json is left out: %s", error)
+        transforms.unlink(missing_ok=True)
     duration = float(timeline.seconds[-1] - timeline.seconds[0])
     write_tum(
         out / "cameras_tum.txt",
@@ -54,7 +75,7 @@ def export_cameras(
     )
     return [
         *(sparse / name for name in ("cameras.txt", "images.txt", "points3D.txt")),
-        out / "transforms.json",
+        *([transforms] if transforms.is_file() else []),
         out / "cameras_tum.txt",
     ]
 

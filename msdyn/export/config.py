@@ -35,6 +35,7 @@ class ExportConfig(Options):
         "format": "What is written",
         "when": "Times",
         "what": "Parts of the scene",
+        "lens": "Options of single formats",
         "fps": "Times",
         "points": "Options of single formats",
         "views": "Options of single formats",
@@ -60,6 +61,9 @@ class ExportConfig(Options):
     """File or folder to write; export/<format> in the scene directory by default."""
     when: Annotated[TimeSelection, Named("")] = field(default_factory=TimeSelection)
     what: Annotated[PartSelection, Named("")] = field(default_factory=PartSelection)
+    lens: Literal["pinhole", "original"] = "pinhole"
+    """tracks, flow, cameras: original: in pixels of the images as they were taken, in their size;
+    cameras with the lens and its distortion. For scenes whose images were undistorted."""
     fps: Annotated[float | None, Range(above=0, most=10_000, unit="fps")] = None
     """Resample times at this rate, in frames per second of the clip; its own frames by default."""
     points: Annotated[str | None, _PIXELS] = None
@@ -126,6 +130,8 @@ class ExportConfig(Options):
             raise OptionError("fps", "expected none: lerobot keeps the rate of the dataset")
         if self.baked and self.format not in ("glb", "usdc"):
             raise OptionError("baked", "expected with --format glb or usdc only")
+        if self.lens == "original" and self.format not in ("tracks", "flow", "cameras"):
+            raise OptionError("lens", "expected with --format tracks, flow or cameras only")
         if self.voxel is not None and not self.clean:
             raise OptionError("voxel", "expected with --clean only")
         if self.up not in ("auto", "camera"):

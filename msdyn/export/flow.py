@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ from msdyn.errors import InputError
 from msdyn.export.manifest import manifest
 from msdyn.io import write_flo
 from msdyn.progress import track
-from msdyn.render import render_flow
-from msdyn.scene import save_npz, write_image
+from msdyn.render import render_flow, render_flow_through
+from msdyn.scene import FrameLenses, save_npz, write_image
 from msdyn.sequence import GaussianSequence, PartSelection
 from msdyn.writing import write_json
 
@@ -26,6 +27,7 @@ def export_flow(
     what: PartSelection | None = None,
     *,
     moving_px: float = 1.0,
+    lenses: FrameLenses | None = None,
 ) -> list[Path]:
     """Write the flow from each time to the next as npz, `.flo` and a mask; return the files.
 
@@ -39,6 +41,7 @@ def export_flow(
         times: normalised.
         what: the part of the sequence to render; everything by default.
         moving_px: see `render_flow`.
+        lenses: of the images as they were taken, for flow in their pixels.
 
     Raises:
         InputError: fewer than two times.
@@ -50,10 +53,13 @@ def export_flow(
     paths, files = [], []
     pairs = list(zip(times[:-1], times[1:], strict=True))
     for number, (start, end) in enumerate(track(pairs, "export flow", unit="pair")):
-        flow = render_flow(
+        render = render_flow
+        if lenses is not None:
+            render = partial(render_flow_through, lenses=lenses)
+        flow = render(
             sequence,
-            (sequence.camera_at(float(start)), sequence.camera_at(float(end))),
-            (float(start), float(end)),
+            cameras=(sequence.camera_at(float(start)), sequence.camera_at(float(end))),
+            times=(float(start), float(end)),
             levels=what.num_levels(sequence),
             objects=what.labels(sequence),
             background=what.background == "on",

@@ -28,8 +28,8 @@ from msdyn.export.spz import export_compressed_ply, export_spz
 from msdyn.export.tracks import export_tracks
 from msdyn.export.usd import export_usd
 from msdyn.progress import stage
-from msdyn.render import grid_points, point_tracks
-from msdyn.scene import Scene
+from msdyn.render import grid_points, point_tracks, straight_pixels
+from msdyn.scene import FrameLenses, Scene, original_lenses
 from msdyn.sequence import (
     GaussianSequence,
     PartSelection,
@@ -119,7 +119,7 @@ def _export_episode(sequence: GaussianSequence, config: ExportConfig) -> Exporte
 
 
 def export_sequence(sequence: GaussianSequence, config: ExportConfig) -> Exported:
-    """Export a sequence to `config.out`; `config.scene` is not used.
+    """Export a sequence to `config.out`; of `config.scene` the lenses are read, if asked for.
 
     Raises:
         InputError: as for `export_scene`, and where `config.out` is None.
@@ -167,14 +167,25 @@ def _tracks(
 ) -> list[Path]:
     what = config.what
     labels, frames = what.labels(sequence), sequence.timeline.frame_positions(times)
-    tracks = point_tracks(
-        sequence, *_queries(sequence, config), frames=frames, levels=what.num_levels(sequence)
-    )
+    xy, frame = _queries(sequence, config)
+    lenses = _lenses(sequence, config)
+    if lenses is not None and config.points is not None:
+        xy = straight_pixels(sequence, lenses[frame], xy)
+        if not np.isfinite(xy).all():
+            raise InputError("--points: expected pixels whose rays the lens has, got others")
+    tracks = point_tracks(sequence, xy, frame, frames=frames, levels=what.num_levels(sequence))
     if labels is not None or what.background == "off":
         allowed = [*(labels or sequence.objects)]
         allowed += [0] if what.background == "on" else []
         tracks = tracks.select(np.isin(tracks.object, allowed))
-    return export_tracks(sequence, out, tracks)
+    return export_tracks(sequence, out, tracks, lenses)
+
+
+def _lenses(sequence: GaussianSequence, config: ExportConfig) -> FrameLenses | None:
+    """Return the lenses of the images as they were taken, for --lens original."""
+    if config.lens == "pinhole":
+        return None
+    return original_lenses(config.scene, len(sequence.timeline))
 
 
 def _objects(
@@ -218,9 +229,16 @@ _WRITERS: dict[str, Callable[[GaussianSequence, Path, Times, ExportConfig], list
     "tracks": _tracks,
     "objects": _objects,
     "flow": lambda sequence, out, times, config: export_flow(
-        sequence, out, times, config.what, moving_px=config.moving_px
+        sequence,
+        out,
+        times,
+        config.what,
+        moving_px=config.moving_px,
+        lenses=_lenses(sequence, config),
     ),
-    "cameras": lambda sequence, out, times, _: export_cameras(sequence, out, times),
+    "cameras": lambda sequence, out, times, config: export_cameras(
+        sequence, out, times, _lenses(sequence, config)
+    ),
     "points": lambda sequence, out, times, config: export_points(
         sequence, out, times, config.what, clean=config.clean, voxel=config.voxel
     ),

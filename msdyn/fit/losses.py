@@ -29,14 +29,21 @@ _C1, _C2 = 0.01**2, 0.03**2
 
 
 def rgb_loss(
-    image: Float[Tensor, "frames height width 3"], truth: Float[Tensor, "frames height width 3"]
+    image: Float[Tensor, "frames height width 3"],
+    truth: Float[Tensor, "frames height width 3"],
+    certain: Float[Tensor, "frames height width"] | None = None,
 ) -> Float[Tensor, ""]:
     """Return 0.8 L1 + 0.2 (1 - SSIM).
+
+    Pixels whose `certain` is 0, those to ignore, have no error and no gradient.
 
     In float32 on the CPU a compiled kernel computes it, without a gradient for `truth`.
 
     Reference: Kerbl et al. 2023.
     """
+    if certain is not None and not bool((seen := certain[..., None] > 0).all()):
+        truth = torch.where(seen, truth, image.detach())
+        image = torch.where(seen, image, image.detach())
     if _compiled(image):
         return 0.2 + _Photometric.apply(image, truth, 0.8, -0.2)  # pyright: ignore
     return 0.8 * (image - truth).abs().mean() + 0.2 * (1 - ssim(image, truth))
@@ -259,7 +266,7 @@ def scale_loss(log_scales: Float[Tensor, "gaussians 3"]) -> Float[Tensor, ""]:
 
 @register_loss("rgb")
 def _rgb(step: Step) -> Float[Tensor, ""]:
-    return rgb_loss(step.rgb, step.truth.rgb)
+    return rgb_loss(step.rgb, step.truth.rgb, step.truth.certain)
 
 
 @register_loss("mask")

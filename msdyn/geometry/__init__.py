@@ -15,6 +15,8 @@ from msdyn.geometry.cameras import (
 from msdyn.geometry.ground import ground_plane
 from msdyn.geometry.harmonics import SH_C0, harmonics_basis
 from msdyn.geometry.joints import FREEDOM, Joint, JointKind, Moments, fit_joint
+from msdyn.geometry.lens_models import LENS_MODELS
+from msdyn.geometry.lenses import NEGLIGIBLE_PX, Lens
 from msdyn.geometry.meshes import (
     MeshMethod,
     TriangleMesh,
@@ -61,27 +63,33 @@ from msdyn.geometry.rotations import (
     rotvecs_from_rotations,
     sixd_from_rotations,
 )
+from msdyn.geometry.undistortion import Undistortion, covering_camera, seen_through
 
 __all__ = [
-    "FREEDOM",
-    "PATHS",
-    "SH_C0",
     "Alignment",
     "CameraTensors",
     "Cameras",
+    "FREEDOM",
     "Joint",
     "JointKind",
+    "LENS_MODELS",
+    "Lens",
     "MeshMethod",
     "Moments",
+    "NEGLIGIBLE_PX",
+    "PATHS",
     "Registration",
     "Rigid",
+    "SH_C0",
     "Similarity",
     "SurfaceSamples",
     "TriangleMesh",
+    "Undistortion",
     "align_camera_paths",
     "cleaned_points",
     "closing_samples",
     "convex_parts",
+    "covering_camera",
     "cropped",
     "depth_in_camera",
     "fit_joint",
@@ -107,6 +115,7 @@ __all__ = [
     "rotations_from_sixd",
     "rotvecs_from_rotations",
     "sample_normals",
+    "seen_through",
     "similarity_from_points",
     "sixd_from_rotations",
     "smoothing_weights",

@@ -12,7 +12,7 @@ from jaxtyping import Float64
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras
-from msdyn.io.dycheck import read_dycheck_camera
+from msdyn.io.dycheck_cameras import read_dycheck_camera
 from msdyn.io.nerfstudio_paths import parse_camera_path, parse_times, parse_transforms
 from msdyn.reading import read_json, reading
 from msdyn.scene import parse_cameras

@@ -58,7 +58,8 @@ def _read(
             return read_colmap(path)
         if (path / "dataset.json").is_file():
             sequence = Dycheck(path)
-            return PosedImages("DyCheck", sequence.cameras, names=tuple(sequence.names))
+            names = tuple(sequence.names)
+            return PosedImages("DyCheck", sequence.cameras, names=names, lenses=sequence.lenses)
         raise InputError(f"{path}: no cameras in this folder; expected {CAMERA_LAYOUTS}")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file or folder")

@@ -4,7 +4,7 @@ A folder of `cameras.bin`, `images.bin`, `points3D.bin` (and, from COLMAP 4, `ri
 `frames.bin`), or of the same names with `.txt`. The conventions are those of msdyn: OpenCV axes,
 `cam_from_world`, pixel centres at +0.5.
 
-`colmap_model` reads the files; the distortion of cameras beyond pinhole ones is that of pycolmap.
+`colmap_model` reads the files.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-from jaxtyping import Float64
 
 from msdyn.errors import InputError
+from msdyn.geometry import NEGLIGIBLE_PX, Lens
 from msdyn.interruption import reinstall
 from msdyn.io.colmap_model import ColmapCamera, read_model
 from msdyn.io.posed_images import PosedImages, checked_cameras, pinhole_matrix
@@ -25,8 +25,6 @@ from msdyn.reading import natural_order, reading
 __all__ = ["find_colmap_model", "load_pycolmap", "read_colmap"]
 
 _MODEL_FOLDERS = ("", "sparse/0", "sparse", "colmap/sparse/0", "0")
-_MAX_DISTORTION_PX = 0.5
-"""Maximum displacement of a border pixel by distortion for images to count as undistorted."""
 
 
 def load_pycolmap() -> ModuleType:
@@ -54,8 +52,8 @@ def read_colmap(folder: str | os.PathLike) -> PosedImages:
 
     Raises:
         FileNotFoundError: there is no model in the folder.
-        InputError: the files cannot be read, no image is registered, sizes differ, or the cameras
-            have a distortion of more than half a pixel.
+        InputError: the files cannot be read, no image is registered, sizes differ, or a distortion
+            cannot be inverted.
     """
     model = find_colmap_model(folder)
     if model is None:
@@ -72,43 +70,22 @@ def read_colmap(folder: str | os.PathLike) -> PosedImages:
     if len(sizes) > 1:
         raise InputError(f"{model}: expected images of one size, got {sorted(sizes)}")
     ((width, height),) = sizes
-    intrinsics = {key: _pinhole(camera, f"{model}: camera {key}") for key, camera in used.items()}
-    k = np.stack([intrinsics[image.camera] for image in images])
+    lenses = {key: _lens(camera, f"{model}: camera {key}") for key, camera in used.items()}
+    distorted = any(lens.displacement > NEGLIGIBLE_PX for lens in lenses.values())
+    k = np.stack([pinhole_matrix(*lenses[image.camera].pinhole) for image in images])
     poses = np.stack([image.cam_from_world for image in images])
     cameras = checked_cameras(model, k, poses, width, height)
-    return PosedImages("COLMAP", cameras, names=tuple(image.name for image in images))
+    return PosedImages(
+        "COLMAP",
+        cameras,
+        names=tuple(image.name for image in images),
+        lenses=tuple(lenses[image.camera] for image in images) if distorted else None,
+    )
 
 
-def _pinhole(camera: ColmapCamera, where: str) -> Float64[np.ndarray, "3 3"]:
-    """Return the intrinsics of a camera, checked to have negligible distortion."""
-    if camera.model == "PINHOLE":
-        return pinhole_matrix(*camera.params)
-    if camera.model == "SIMPLE_PINHOLE":
-        return pinhole_matrix(camera.params[0], *camera.params)
+def _lens(camera: ColmapCamera, where: str) -> Lens:
+    """Return the lens of a camera, checked to be invertible."""
     with reading(where, "camera"):
-        k, displacement = _distortion(camera)
-    if not displacement <= _MAX_DISTORTION_PX:
-        raise InputError(
-            f"{where}: the images are distorted ({camera.model}, up to "
-            f"{displacement:.1f} px); undistort them first (colmap image_undistorter)"
-        )
-    return k
-
-
-def _distortion(camera: ColmapCamera) -> tuple[Float64[np.ndarray, "3 3"], float]:
-    """Return the intrinsics of a camera, and how far it displaces the border of the image, px."""
-    model = load_pycolmap().Camera(
-        model=camera.model, width=camera.width, height=camera.height, params=camera.params
-    )
-    k = np.asarray(model.calibration_matrix(), np.float64)
-    across = np.linspace(0, camera.width, 9)
-    down = np.linspace(0, camera.height, 9)
-    border = np.concatenate(
-        [
-            *([[x, 0], [x, camera.height]] for x in across),
-            *([[0, y], [camera.width, y]] for y in down),
-        ]
-    )
-    rays = (border - k[:2, 2]) / k[[0, 1], [0, 1]]
-    distorted = model.img_from_cam(np.concatenate([rays, np.ones((len(rays), 1))], axis=1))
-    return k, float(np.abs(np.asarray(distorted, np.float64) - border).max())
+        lens = Lens(camera.model, camera.params, camera.width, camera.height)
+        _ = lens.displacement
+        return lens

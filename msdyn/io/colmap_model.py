@@ -21,30 +21,19 @@ import numpy as np
 from jaxtyping import Float64
 
 from msdyn.errors import InputError
-from msdyn.reading import MOST_FRAMES, check_image_size, opened_file, read_lines, reading
+from msdyn.geometry import LENS_MODELS
+from msdyn.reading import MOST_FRAMES, check_image_size, opened_file, read_lines, reading, shown
 
 __all__ = ["ColmapCamera", "ColmapImage", "read_model"]
 
-_MODELS = {
-    "SIMPLE_PINHOLE": (0, 3),
-    "PINHOLE": (1, 4),
-    "SIMPLE_RADIAL": (2, 4),
-    "RADIAL": (3, 5),
-    "OPENCV": (4, 8),
-    "OPENCV_FISHEYE": (5, 8),
-    "FULL_OPENCV": (6, 12),
-    "FOV": (7, 5),
-    "SIMPLE_RADIAL_FISHEYE": (8, 4),
-    "RADIAL_FISHEYE": (9, 5),
-    "THIN_PRISM_FISHEYE": (10, 12),
-    "RAD_TAN_THIN_PRISM_FISHEYE": (11, 16),
-    "SIMPLE_DIVISION": (12, 4),
-    "DIVISION": (13, 5),
-    "SIMPLE_FISHEYE": (14, 3),
-    "FISHEYE": (15, 4),
-    "EUCM": (16, 6),
-}
-"""The number of a camera model and of its parameters, by name."""
+_NUMBERS = (
+    "SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "OPENCV_FISHEYE",
+    "FULL_OPENCV", "FOV", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "THIN_PRISM_FISHEYE",
+    "RAD_TAN_THIN_PRISM_FISHEYE", "SIMPLE_DIVISION", "DIVISION", "SIMPLE_FISHEYE", "FISHEYE",
+    "EUCM",
+)  # fmt: skip
+"""Camera models by their numbers, from 0."""
+_KNOWN = ", ".join(_NUMBERS)
 _LONGEST_NAME = 4096
 _POINT = 24
 """Bytes of a 2D point: x, y, number of the 3D point."""
@@ -93,14 +82,16 @@ def read_model(folder: Path) -> tuple[dict[int, ColmapCamera], list[ColmapImage]
 
 
 def _binary_cameras(path: Path) -> Iterator[tuple[int, ColmapCamera]]:
-    names = {number: name for name, (number, _) in _MODELS.items()}
     with opened_file(path, "COLMAP model") as file:
         for _ in range(_count(file, path, least=24)):
             number, model, width, height = _unpacked(file, "<IiQQ")
-            if model not in names:
-                raise InputError(f"camera {number}: expected a perspective camera, got {model}")
-            params = _unpacked(file, f"<{_MODELS[names[model]][1]}d")
-            yield number, _camera(number, names[model], width, height, params)
+            if not 0 <= model < len(_NUMBERS):
+                raise InputError(
+                    f"camera {number}: expected one of the models {_KNOWN}, got number {model}"
+                )
+            name = _NUMBERS[model]
+            params = _unpacked(file, f"<{len(LENS_MODELS[name].names)}d")
+            yield number, _camera(number, name, width, height, params)
 
 
 def _binary_images(path: Path) -> Iterator[ColmapImage]:
@@ -125,8 +116,12 @@ def _text_cameras(path: Path) -> Iterator[tuple[int, ColmapCamera]]:
         if line.strip() and not line.lstrip().startswith("#"):
             with _at_line(path, number):
                 key, model, width, height, *params = line.split()
-                if len(params) != _MODELS[model][1]:
-                    raise InputError(f"{model}: expected {_MODELS[model][1]} parameters")
+                if model not in LENS_MODELS:
+                    raise InputError(f"expected one of the models {_KNOWN}, got {shown(model)}")
+                if len(params) != len(LENS_MODELS[model].names):
+                    raise InputError(
+                        f"{model}: expected {len(LENS_MODELS[model].names)} parameters"
+                    )
                 values = tuple(float(value) for value in params)
                 yield int(key), _camera(int(key), model, int(width), int(height), values)
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Real, UInt8
 
 from msdyn.errors import InputError
-from msdyn.geometry import Cameras
+from msdyn.geometry import Cameras, Lens
 from msdyn.writing import atomic_path
 
 __all__ = ["write_colmap"]
@@ -28,6 +28,7 @@ def write_colmap(
     names: Sequence[str],
     points: Real[np.ndarray, "points 3"] | None = None,
     colours: UInt8[np.ndarray, "points 3"] | None = None,
+    lenses: Sequence[Lens] | None = None,
 ) -> Path:
     """Write cameras as a sparse model of COLMAP, each file atomically, and return the folder.
 
@@ -37,9 +38,10 @@ def write_colmap(
         names: of the image files.
         points: 3D points of the model, scene units; none by default.
         colours: RGB of the points; black by default.
+        lenses: one per image, written in place of the intrinsics of `cameras`.
 
     Raises:
-        InputError: the number of names is not that of the cameras.
+        InputError: the number of names is not that of the cameras, or a lens has a skew.
     """
     from scipy.spatial.transform import Rotation
 
@@ -48,12 +50,16 @@ def write_colmap(
         raise InputError(
             f"names: expected one for each of {len(cameras)} cameras, got {len(names)}"
         )
-    intrinsics = cameras.intrinsics
-    shared = len(intrinsics) == 0 or bool((intrinsics == intrinsics[0]).all())
-    lines = ["# CAMERA_ID, MODEL, WIDTH, HEIGHT, fx, fy, cx, cy"]
-    for number, k in enumerate(intrinsics[: 1 if shared else None], start=1):
-        values = _numbers([k[0, 0], k[1, 1], k[0, 2], k[1, 2]])
-        lines.append(f"{number} PINHOLE {cameras.width} {cameras.height} {values}")
+    if lenses is None:
+        values = cameras.intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]].tolist()
+        lenses = [Lens("PINHOLE", tuple(row), cameras.width, cameras.height) for row in values]
+    if any(lens.skew for lens in lenses):
+        raise InputError("COLMAP: expected cameras without skew; leave --lens out")
+    shared = len(set(lenses)) < 2
+    lines = ["# CAMERA_ID, MODEL, WIDTH, HEIGHT, PARAMS[]"]
+    for number, lens in enumerate(lenses[: 1 if shared else None], start=1):
+        size = f"{lens.width} {lens.height}"
+        lines.append(f"{number} {lens.model} {size} {_numbers(lens.params)}")
     _write(directory / "cameras.txt", lines)
 
     lines = ["# IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME; then its 2D points (none)"]

@@ -22,23 +22,22 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Shaped, UInt8
 
 from msdyn.errors import InputError
-from msdyn.geometry import Cameras
+from msdyn.geometry import NEGLIGIBLE_PX, Cameras, Lens
 from msdyn.io.depth_maps import read_depth_map
-from msdyn.io.posed_images import checked_cameras, pinhole_matrix
+from msdyn.io.dycheck_cameras import entry_of, read_dycheck_lens
 from msdyn.reading import read_json, read_pixels, reading, shown
-from msdyn.scene import Keypoints, write_keypoints, write_view
+from msdyn.scene import FrameLenses, Keypoints, write_keypoints, write_view
 
 __all__ = [
     "Dycheck",
     "DycheckView",
     "ViewsReport",
-    "read_dycheck_camera",
     "write_dycheck_views",
 ]
 
@@ -56,10 +55,13 @@ class DycheckView:
     Attributes:
         names: names of its images, by frame of the clip.
         cameras: one per frame of the clip; in frames without image, that of the nearest image.
+        lenses: of the images, frame by frame, where they have a distortion; `cameras` are then
+            those of the undistorted images.
     """
 
     names: dict[int, str]
     cameras: Cameras
+    lenses: FrameLenses | None = None
 
 
 class Dycheck:
@@ -70,7 +72,8 @@ class Dycheck:
         factor: 1 for full size, 2 for half.
         fps: frames per second.
         names: names of the images of the clip.
-        cameras: of the clip.
+        cameras: of the clip, without the distortion of `lenses`.
+        lenses: of the images of the clip, one per image; None where they have no distortion.
         views: held-out cameras, by name.
     """
 
@@ -112,7 +115,7 @@ class Dycheck:
                 "only DyCheck's iPhone sequences are read"
             )
         self.names = [name for name, _, _ in clip]
-        self.cameras = self._cameras(self.names)
+        self.cameras, self.lenses = self._cameras(self.names)
         self.views = {
             f"camera{camera}": self._view({t: name for name, t, c in held_out if c == camera})
             for camera in sorted({camera for _, _, camera in held_out})
@@ -185,12 +188,18 @@ class Dycheck:
             visible = rows[..., 2] == 1
             # Files have pixel centres at integers, in images of the folder's size.
             xy = (rows[..., :2] + 0.5) * _factor(folder) / self.factor
+            if self.lenses is not None:
+                lenses = FrameLenses.of(self.lenses)
+                for row, frame in enumerate(found):
+                    straight, valid = lenses[frame].straight(xy[row])
+                    valid &= ((straight >= 0) & (straight < self.size[::-1])).all(-1)
+                    xy[row], visible[row] = straight, visible[row] & valid
             return Keypoints(np.array(list(found)), np.where(visible[..., None], xy, 0), visible)
         return None
 
     def _fps(self) -> float:
         path = self.directory / "extra.json"
-        fps = _entry(path, read_json(path), "fps")
+        fps = entry_of(path, read_json(path), "fps")
         if not isinstance(fps, (int, float)) or not fps > 0:
             raise InputError(f"{path}: fps: expected a number > 0, got {fps!r}")
         return float(fps)
@@ -201,7 +210,7 @@ class Dycheck:
         if path.is_file():
             content = read_json(path)
             keys = ("frame_names", "time_ids", "camera_ids")
-            columns = [_entry(path, content, key) for key in keys]
+            columns = [entry_of(path, content, key) for key in keys]
             if len({len(column) for column in columns}) != 1:
                 raise InputError(f"{path}: expected {', '.join(keys)} of one length")
             rows = list(zip(*columns, strict=True))
@@ -209,11 +218,11 @@ class Dycheck:
             path = self.directory / "metadata.json"
             metadata, dataset = read_json(path), self.directory / "dataset.json"
             rows = []
-            for name in _entry(dataset, read_json(dataset), "ids"):
-                entry = _entry(path, metadata, name)
-                camera = _entry(path, entry, "camera_id")
+            for name in entry_of(dataset, read_json(dataset), "ids"):
+                entry = entry_of(path, metadata, name)
+                camera = entry_of(path, entry, "camera_id")
                 if (camera == 0) == (split == "train"):
-                    rows.append((name, _entry(path, entry, "warp_id"), camera))
+                    rows.append((name, entry_of(path, entry, "warp_id"), camera))
         wrong = [name for name, *_ in rows if not isinstance(name, str) or Path(name).name != name]
         if wrong:
             raise InputError(f"{path}: expected names of images, got {shown(wrong[0])}")
@@ -228,12 +237,16 @@ class Dycheck:
                 f"{self.directory}: {outside[0]}: expected a time from 0 to {len(self) - 1}, "
                 "the number of frames of the clip"
             )
-        cameras, frames = self._cameras(list(names.values())), np.array(list(names))
+        (cameras, found), frames = self._cameras(list(names.values())), np.array(list(names))
         nearest = np.abs(frames - np.arange(len(self))[:, None]).argmin(1)
-        return DycheckView(names, cameras[nearest])
+        if found is None:
+            return DycheckView(names, cameras[nearest])
+        lenses = FrameLenses.of(found).chosen(nearest)
+        return DycheckView(names, lenses.straightened(cameras[nearest]), lenses)
 
-    def _cameras(self, names: list[str]) -> Cameras:
-        parts = [read_dycheck_camera(self.directory / "camera" / f"{name}.json") for name in names]
+    def _cameras(self, names: list[str]) -> tuple[Cameras, tuple[Lens, ...] | None]:
+        read = [read_dycheck_lens(self.directory / "camera" / f"{name}.json") for name in names]
+        parts = [camera for camera, _ in read]
         if len({(camera.width, camera.height) for camera in parts}) != 1:
             sizes = sorted({(camera.width, camera.height) for camera in parts})
             raise InputError(
@@ -247,7 +260,9 @@ class Dycheck:
             first.height,
         )
         size = round(first.width / self.factor), round(first.height / self.factor)
-        return cameras.resized(*size)
+        lenses = tuple(lens.resized(*size) for _, lens in read)
+        distorted = any(lens.displacement > NEGLIGIBLE_PX for lens in set(lenses))
+        return cameras.resized(*size), lenses if distorted else None
 
     def _stored_depth(self, name: str) -> Float32[np.ndarray, "height width"]:
         """Return z-depth in the unit of the file."""
@@ -278,19 +293,28 @@ class ViewsReport(TypedDict):
 
 
 def write_dycheck_views(sequence: Dycheck, scene: str | os.PathLike) -> ViewsReport:
-    """Write the held-out views and the keypoints of a sequence to a scene directory of its clip."""
+    """Write the held-out views and the keypoints of a sequence to a scene directory of its clip.
+
+    Where cameras have a distortion, images and covisibility are undistorted and keypoints moved,
+    as the images of the clip are by preprocessing.
+    """
     scene = Path(scene)
     report: ViewsReport = {"views": {}, "images_without_covisibility": 0, "keypoints": 0}
     for name, view in sequence.views.items():
         covisible = {frame: sequence.covisible(image) for frame, image in view.names.items()}
         masks = {frame: mask for frame, mask in covisible.items() if mask is not None}
+        images = {frame: sequence.image(image)[0] for frame, image in view.names.items()}
+        if view.lenses is not None:
+            size = sequence.size
+            images = {frame: view.lenses[frame].image(i) for frame, i in images.items()}
+            masks = {f: view.lenses[f].nearest(mask, size) for f, mask in masks.items()}
         report["views"][name] = len(view.names)
         report["images_without_covisibility"] += len(covisible) - len(masks)
         write_view(
             scene,
             name,
             cameras=view.cameras,
-            images={frame: sequence.image(image)[0] for frame, image in view.names.items()},
+            images=images,
             covisible=masks,
         )
     keypoints = sequence.keypoints()
@@ -300,58 +324,12 @@ def write_dycheck_views(sequence: Dycheck, scene: str | os.PathLike) -> ViewsRep
     return report
 
 
-def read_dycheck_camera(path: Path) -> Cameras:
-    """Read `camera/<name>.json`: one camera, at full size.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        InputError: a key is missing or wrong, or the camera has a distortion.
-    """
-    with reading(path, "camera of DyCheck"):
-        return _parse_camera(path, read_json(path))
-
-
-def _parse_camera(path: Path, content: Any) -> Cameras:
-    values: dict[str, np.ndarray] = {}
-    shapes = {
-        "orientation": (3, 3), "position": (3,), "focal_length": (), "principal_point": (2,),
-        "image_size": (2,), "skew": (), "pixel_aspect_ratio": (), "radial_distortion": (3,),
-        "tangential_distortion": (2,),
-    }  # fmt: skip
-    if isinstance(content, dict) and "tangential" in content:  # older files
-        content = {"tangential_distortion": content["tangential"], **content}
-    for key, shape in shapes.items():
-        value = _entry(path, content, key)
-        with reading(f"{path}: {key}", "array of numbers"):
-            values[key] = np.asarray(value, np.float64)
-        if values[key].shape != shape:
-            raise InputError(f"{path}: {key}: expected shape {shape}, got {values[key].shape}")
-    for key in ("skew", "radial_distortion", "tangential_distortion"):
-        if np.abs(values[key]).max() > 1e-9:
-            raise InputError(f"{path}: {key}: expected 0, got {values[key]}; undistort the images")
-    focal = float(values["focal_length"])
-    k = pinhole_matrix(
-        focal, focal * float(values["pixel_aspect_ratio"]), *values["principal_point"].tolist()
-    )
-    pose = np.eye(4)
-    pose[:3, :3] = values["orientation"]
-    pose[:3, 3] = -values["orientation"] @ values["position"]
-    width, height = (int(side) for side in values["image_size"])
-    return checked_cameras(path, k[None], pose[None], width, height)
-
-
 def _read_keypoints(path: Path) -> Float64[np.ndarray, "keypoints 3"]:
     with reading(path, "file of rows of x, y, visible"):
         rows = np.asarray(read_json(path), np.float64)
     if rows.ndim != 2 or rows.shape[1] != 3:
         raise InputError(f"{path}: expected rows of x, y, visible, got shape {rows.shape}")
     return rows
-
-
-def _entry(path: Path, content: Any, key: str) -> Any:
-    if not isinstance(content, dict) or key not in content:
-        raise InputError(f"{path}: {key} is missing")
-    return content[key]
 
 
 def _factor(folder: Path) -> int:

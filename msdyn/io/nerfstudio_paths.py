@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from msdyn.errors import InputError
-from msdyn.geometry import Cameras, invert_transforms
+from msdyn.geometry import LENS_MODELS, Cameras, Lens, invert_transforms
 from msdyn.io.posed_images import checked_cameras, pinhole_matrix
 from msdyn.reading import shown
 from msdyn.writing import write_json
@@ -28,7 +28,7 @@ from msdyn.writing import write_json
 __all__ = ["parse_camera_path", "parse_times", "parse_transforms", "write_transforms"]
 
 _OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
-_DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
+DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 
 
 def write_transforms(
@@ -38,6 +38,7 @@ def write_transforms(
     times: Float[np.ndarray, " cameras"],
     *,
     world_units: str = "arbitrary",
+    lenses: Sequence[Lens] | None = None,
 ) -> None:
     """Write `transforms.json`, atomically.
 
@@ -47,41 +48,72 @@ def write_transforms(
         names: paths of the image files, relative to the file.
         times: normalised times, for nerfstudio's dynamic methods.
         world_units: recorded in the file.
+        lenses: one per image, with the distortion of images that are not undistorted.
+
+    Raises:
+        InputError: a lens whose model nerfstudio does not have.
     """
+    if lenses is None:
+        values = cameras.intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]].tolist()
+        lenses = [Lens("PINHOLE", tuple(row), cameras.width, cameras.height) for row in values]
     frames = [
         {
             "file_path": name,
-            "fl_x": float(k[0, 0]),
-            "fl_y": float(k[1, 1]),
-            "cx": float(k[0, 2]),
-            "cy": float(k[1, 2]),
-            "w": cameras.width,
-            "h": cameras.height,
+            **_lens_entries(lens),
+            "w": lens.width,
+            "h": lens.height,
             "time": float(time),
             "transform_matrix": (pose @ _OPENGL_FROM_OPENCV).tolist(),
         }
-        for name, k, pose, time in zip(
-            names, cameras.intrinsics, cameras.world_from_cam, times, strict=True
-        )
+        for name, lens, pose, time in zip(names, lenses, cameras.world_from_cam, times, strict=True)
     ]
+    size = (lenses[0].width, lenses[0].height) if lenses else (cameras.width, cameras.height)
+    fisheye = bool(lenses) and lenses[0].model in _FISHEYES
     write_json(
         path,
         {
-            "camera_model": "OPENCV",
-            "w": cameras.width,
-            "h": cameras.height,
+            "camera_model": "OPENCV_FISHEYE" if fisheye else "OPENCV",
+            "w": size[0],
+            "h": size[1],
             "world_units": world_units,
             "frames": frames,
         },
     )
 
 
+_FISHEYES = ("OPENCV_FISHEYE", "RADIAL_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "FISHEYE",
+             "SIMPLE_FISHEYE")  # fmt: skip
+_PERSPECTIVE = ("FULL_OPENCV", "OPENCV", "RADIAL", "SIMPLE_RADIAL", "PINHOLE", "SIMPLE_PINHOLE")
+
+
+def _lens_entries(lens: Lens) -> dict[str, float]:
+    """Return the intrinsics and the distortion of a lens."""
+    values = dict(zip(LENS_MODELS[lens.model].names, lens.params, strict=True))
+    fisheye = lens.model in _FISHEYES
+    # k4 and further ones are of the denominator in OpenCV's model, which nerfstudio does not have.
+    unknown = () if fisheye else ("k4", "k5", "k6")
+    if lens.model not in _FISHEYES + _PERSPECTIVE or lens.skew or any(map(values.get, unknown)):
+        raise InputError(
+            f"nerfstudio: expected a lens of OpenCV's models with k1 k2 k3 p1 p2, or its fisheye "
+            f"model, got {lens.model} {lens.params}; leave --lens out"
+        )
+    names = DISTORTION[:4] if fisheye else ("k1", "k2", "k3", "p1", "p2")
+    fx, fy, cx, cy = lens.pinhole
+    focal = {"fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy}
+    return focal | {name: values[name] for name in names if values.get(name)}
+
+
 def parse_transforms(
-    path: Path, content: dict[str, Any]
+    path: Path, content: dict[str, Any], *, distorted: bool = False
 ) -> tuple[Cameras, Float64[np.ndarray, " cameras"] | None]:
     """Return the cameras of a `transforms.json`, and their times if all frames have one.
 
     Intrinsics are those of the frame or of the top level, or from NeRF's `camera_angle_x`.
+
+    Args:
+        path: names the file in errors.
+        content: of the file.
+        distorted: whether images may have a distortion; the cameras are the same without it.
 
     Raises:
         InputError: a key is missing or wrong, or images have a distortion or differ in size.
@@ -90,9 +122,9 @@ def parse_transforms(
     for number, frame in enumerate(content["frames"]):
         where = f"{path}: frame {number}"
         values = {**content, **(frame if isinstance(frame, dict) else {})}
-        if any(values.get(key) for key in _DISTORTION):
+        if not distorted and any(values.get(key) for key in DISTORTION):
             raise InputError(
-                f"{where}: expected no distortion ({', '.join(_DISTORTION)} = 0); "
+                f"{where}: expected no distortion ({', '.join(DISTORTION)} = 0); "
                 "undistort the images first"
             )
         width = int(number_of(values, "w", where))

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Real
 
 from msdyn.errors import InputError
-from msdyn.geometry import Cameras
+from msdyn.geometry import Cameras, Lens
 from msdyn.reading import check_image_size, reading
 
 __all__ = ["PosedImages", "checked_cameras", "pinhole_intrinsics", "pinhole_matrix"]
@@ -26,6 +26,8 @@ class PosedImages:
         seconds: increasing timestamps, or None.
         depths: z-depth in the world's units, of the cameras' size, 0 or not finite where unknown;
             None where the format has none.
+        lenses: one per image, of its distortion; `cameras` are the same without it. None where the
+            images are those of pinhole cameras.
     """
 
     layout: str
@@ -33,6 +35,7 @@ class PosedImages:
     names: tuple[str, ...] | None = None
     seconds: Float64[np.ndarray, " images"] | None = None
     depths: Real[np.ndarray, "images height width"] | None = None
+    lenses: tuple[Lens, ...] | None = None
 
 
 def checked_cameras(

@@ -14,8 +14,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from msdyn.errors import InputError, printable
+from msdyn.geometry import Lens
 from msdyn.io.ros_messages import CalibrationMessage, ImageMessage, kind_of, parse_message
-from msdyn.reading import MOST_FRAMES, RecordedMessage, Recording, shown
+from msdyn.reading import MOST_FRAMES, RecordedMessage, Recording, reading, shown
 
 __all__ = ["RobotRecording"]
 
@@ -80,17 +81,16 @@ class RobotRecording:
             assert isinstance(parsed, ImageMessage)
             yield message.topic.name, message.log_time, parsed
 
-    def intrinsics(
-        self, topic: str, size: tuple[int, int]
-    ) -> tuple[float, float, float, float] | None:
-        """Return fx fy cx cy of the images of a topic, px; None where nothing gives them.
+    def lens(self, topic: str, size: tuple[int, int]) -> Lens | None:
+        """Return the lens of the images of a topic; None where nothing gives it.
 
         Args:
             topic: of images.
             size: height and width of the images; a calibration of another size is scaled.
 
         Raises:
-            InputError: the images are distorted, or the calibration is of other images.
+            InputError: a model of distortion that is not known, one that cannot be inverted, or
+                the calibration is of other images.
         """
         calibration = self._calibration(topic)
         if calibration is None:
@@ -99,27 +99,26 @@ class RobotRecording:
         matrix = calibration.rectified if rectified else calibration.intrinsics
         if not matrix[0, 0] > 0:  # drivers without a calibration write zeros
             return None
-        distortion = calibration.distortion
-        if not rectified and (distortion != 0).any():
-            raise InputError(
-                f"{self.path}: {topic}: its camera has a distortion "
-                f"({', '.join(f'{value:.3g}' for value in distortion[:5])}); choose a topic of "
-                "rectified images, or give the focal length of undistorted ones by --intrinsics"
-            )
         height, width = size
-        factor = width / calibration.width if calibration.width else 1.0
-        if calibration.width and abs(calibration.height * factor - height) > 1:
+        whole = calibration.width or width, calibration.height or height
+        if abs(whole[1] * width / whole[0] - height) > 1:
             raise InputError(
                 f"{self.path}: {topic}: images of {width}x{height} px, but its calibration is of "
                 f"{calibration.width}x{calibration.height}"
             )
-        fx, fy = matrix[0, 0] * factor, matrix[1, 1] * factor
         # The centre of the first pixel is at (0, 0) in ROS.
-        cx, cy = ((matrix[:2, 2] + 0.5) * factor).tolist()
-        values = float(fx), float(fy), float(cx), float(cy)
-        if not np.isfinite(values).all() or not fy > 0:
+        cx, cy = (matrix[:2, 2] + 0.5).tolist()
+        pinhole = float(matrix[0, 0]), float(matrix[1, 1]), cx, cy
+        if not np.isfinite(pinhole).all() or not pinhole[1] > 0:
             raise InputError(f"{self.path}: {topic}: its calibration has no focal length")
-        return values
+        where = f"{self.path}: {topic}"
+        model, distortion = "PINHOLE", ()
+        if not rectified:
+            model, distortion = _distortion(calibration, where)
+        with reading(where, "calibration"):
+            lens = Lens(model, (*pinhole, *distortion), *whole).resized(width, height)
+            _ = lens.displacement  # raises where it cannot be inverted
+        return lens
 
     def _calibration(self, topic: str) -> CalibrationMessage | None:
         """Return the first message of the calibration topic beside a topic of images."""
@@ -159,3 +158,27 @@ class RobotRecording:
             kind, encoding = topics[name].type, topics[name].encoding
             got += f", whose messages are {printable(kind)} in {printable(encoding)}"
         raise InputError(f"{self.path}: {option}: expected one of {listed}{got}")
+
+
+_POLYNOMIALS = ("plumb_bob", "rational_polynomial")
+_FISHEYES = ("equidistant", "fisheye", "kannala_brandt")
+
+
+def _distortion(calibration: CalibrationMessage, where: str) -> tuple[str, tuple[float, ...]]:
+    """Return the model of a lens and its coefficients, in COLMAP's order.
+
+    Reference: sensor_msgs/msg/CameraInfo and sensor_msgs/distortion_models.hpp of ROS.
+    """
+    d, name = calibration.distortion, calibration.model.lower()
+    if not (d != 0).any():
+        return "PINHOLE", ()
+    if name in _FISHEYES and len(d) == 4:
+        return "OPENCV_FISHEYE", tuple(d.tolist())
+    if name in ("", *_POLYNOMIALS) and len(d) >= 4 and not (d[8:] != 0).any():
+        # k1 k2 p1 p2 k3 k4 k5 k6, in OpenCV's order; coefficients after these are of thin prisms.
+        return "FULL_OPENCV", (*d[:8].tolist(), *[0.0] * (8 - len(d)))
+    raise InputError(
+        f"{where}: distortion: expected {' or '.join(_POLYNOMIALS)} with 4 to 8 coefficients, or "
+        f"{_FISHEYES[0]} with 4, got {shown(calibration.model)} with {len(d)}; choose a topic of "
+        "rectified images"
+    )

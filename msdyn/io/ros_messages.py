@@ -51,7 +51,7 @@ _FIELDS: dict[str, dict[int, str]] = {
     "foxglove.CompressedImage": {2: "data", 3: "format", 4: "frame_id"},
     "foxglove.CompressedVideo": {2: "frame_id", 3: "data", 4: "format"},
     "foxglove.CameraCalibration": {
-        2: "width", 3: "height", 5: "D", 6: "K", 8: "P", 9: "frame_id"
+        2: "width", 3: "height", 4: "model", 5: "D", 6: "K", 8: "P", 9: "frame_id"
     },
 }  # fmt: skip
 _TIMESTAMP = 1
@@ -91,6 +91,7 @@ class CalibrationMessage:
         width, height: of the images that it belongs to, px.
         intrinsics: K, of the images as they were taken.
         rectified: the first three columns of P, of the images without distortion.
+        model: of the distortion: plumb_bob, rational_polynomial, equidistant, ...; "" if none.
         distortion: D, any number of coefficients.
     """
 
@@ -100,6 +101,7 @@ class CalibrationMessage:
     intrinsics: Float64[np.ndarray, "3 3"]
     rectified: Float64[np.ndarray, "3 3"]
     distortion: Float64[np.ndarray, " coefficients"]
+    model: str = ""
 
 
 def kind_of(topic: Topic) -> Kind | None:
@@ -155,7 +157,8 @@ def _of_ros(topic: Topic, kind: Kind, data: bytes) -> ImageMessage | Calibration
     if kind == "calibration":
         capital = hasattr(parsed, "K")
         k, p, d = (getattr(parsed, n if capital else n.lower()) for n in "KPD")
-        return _calibration(parsed.header.frame_id, parsed.width, parsed.height, k, p, d)
+        model = parsed.distortion_model
+        return _calibration(parsed.header.frame_id, parsed.width, parsed.height, k, p, d, model)
     header = parsed if kind == "video" else parsed.header
     time = header.timestamp if kind == "video" else header.stamp
     stamp = int(time.sec) * 10**9 + int(time.nanosec)
@@ -169,11 +172,12 @@ def _of_ros(topic: Topic, kind: Kind, data: bytes) -> ImageMessage | Calibration
 
 
 def _calibration(
-    frame_id: str, width: int, height: int, k: Any, p: Any, d: Any
+    frame_id: str, width: int, height: int, k: Any, p: Any, d: Any, model: str
 ) -> CalibrationMessage:
     k, p, d = (np.array(values, np.float64) for values in (k, p, d))
     rectified = p.reshape(3, 4)[:, :3] if p.size else np.zeros((3, 3))
-    return CalibrationMessage(frame_id, int(width), int(height), k.reshape(3, 3), rectified, d)
+    size = int(width), int(height)
+    return CalibrationMessage(frame_id, *size, k.reshape(3, 3), rectified, d, model)
 
 
 def _of_protobuf(name: str, kind: Kind, data: bytes) -> ImageMessage | CalibrationMessage:
@@ -188,8 +192,9 @@ def _of_protobuf(name: str, kind: Kind, data: bytes) -> ImageMessage | Calibrati
             found[field] = found.get(field, b"") + value if repeated else value
     frame_id = found["frame_id"].decode()
     if kind == "calibration":
-        matrices = (np.frombuffer(found.get(field, b""), "<f8") for field in "KPD")
-        return _calibration(frame_id, found["width"], found["height"], *matrices)
+        k, p, d = (np.frombuffer(found.get(field, b""), "<f8") for field in "KPD")
+        model = found.get("model", b"").decode()
+        return _calibration(frame_id, found["width"], found["height"], k, p, d, model)
     if kind != "raw":
         return ImageMessage(kind, stamp, frame_id, found["format"].decode(), found["data"])
     width, height, step = (int(found.get(field, 0)) for field in ("width", "height", "step"))

@@ -6,6 +6,13 @@ from msdyn.render.pictures import Painter, render_objects
 from msdyn.render.queries import query_objects, query_tracks, rendered_depth
 from msdyn.render.render import RenderedImage, draw, render_image, render_images
 from msdyn.render.support import InputViews
+from msdyn.render.through_lens import (
+    LensPainter,
+    distorted_pixels,
+    lens_at,
+    render_flow_through,
+    straight_pixels,
+)
 from msdyn.render.trails import gaussian_trails, trail_gaussians
 from msdyn.render.trajectories import PointTracks, grid_points, point_tracks
 from msdyn.render.visibility import is_on_surface
@@ -15,22 +22,27 @@ __all__ = [
     "AutoPath",
     "Flow",
     "InputViews",
+    "LensPainter",
     "Painter",
     "PointTracks",
     "RenderedImage",
     "auto_path",
+    "distorted_pixels",
     "draw",
     "focus_points",
     "gaussian_trails",
     "grid_points",
     "is_on_surface",
+    "lens_at",
     "point_tracks",
     "query_objects",
     "query_tracks",
     "render_flow",
+    "render_flow_through",
     "render_image",
     "render_images",
     "render_objects",
     "rendered_depth",
+    "straight_pixels",
     "trail_gaussians",
 ]

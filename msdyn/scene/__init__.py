@@ -3,6 +3,7 @@
 from msdyn.scene.camera_files import parse_cameras, read_cameras, write_cameras
 from msdyn.scene.check import SceneReport, check_scene
 from msdyn.scene.keypoints import Keypoints, read_keypoints, write_keypoints
+from msdyn.scene.lens_file import LENS_FILE, FrameLenses, original_lenses, read_lenses, write_lenses
 from msdyn.scene.lifted import LiftedObservations, LiftedTracks
 from msdyn.scene.npz import save_npz
 from msdyn.scene.robot import RobotEpisode, read_robot, write_robot
@@ -32,8 +33,10 @@ from msdyn.scene.writer import (
 )
 
 __all__ = [
+    "FrameLenses",
     "IGNORE",
     "Keypoints",
+    "LENS_FILE",
     "LiftedObservations",
     "LiftedTracks",
     "Maps",
@@ -54,10 +57,12 @@ __all__ = [
     "frame_path",
     "lift_scene_tracks",
     "lift_tracks",
+    "original_lenses",
     "parse_cameras",
     "read_cameras",
     "read_depth",
     "read_keypoints",
+    "read_lenses",
     "read_robot",
     "read_tracks",
     "save_npz",
@@ -67,6 +72,7 @@ __all__ = [
     "write_depth",
     "write_image",
     "write_keypoints",
+    "write_lenses",
     "write_mask",
     "write_posed_clip",
     "write_robot",

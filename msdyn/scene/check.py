@@ -36,6 +36,9 @@ def check_scene(scene: Scene) -> SceneReport:
         f"focal length {cameras.intrinsics[0, 0, 0]:.1f} px, path of {path:.3g} "
         f"({'metres' if info.world_units == 'metric' else 'arbitrary units'})"
     )
+    if scene.lenses is not None:
+        models = {item.lens.model for item in scene.lenses.undistortions}
+        report.facts["lens"] = f"images undistorted from {', '.join(sorted(models))}"
 
     known, instances = [], set()
     for frame in range(len(scene)):

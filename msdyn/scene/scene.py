@@ -3,6 +3,7 @@
     scene.json          format, version, frame count, size, fps, timestamps, world units, stages
     images/00000.png    8-bit RGB
     cameras.json        per frame fx fy cx cy, cam_from_world
+    lens.json           of images that were undistorted: their lenses, see `FrameLenses`
     depth/00000.npy     float32 z-depth in scene units, 0 = unknown
     depth_confidence/   optional 8-bit images: 255 where other frames confirm the depth
     masks/00000.png     8-bit index: 0 static, 1..K object instance, 255 ignore
@@ -39,6 +40,7 @@ from msdyn.reading import (
     reading,
 )
 from msdyn.scene.camera_files import read_cameras
+from msdyn.scene.lens_file import LENS_FILE, FrameLenses, read_lenses
 from msdyn.scene.stages import SceneFile, StageRecord, check_stages
 from msdyn.scene.timeline import Timeline
 from msdyn.scene.tracks2d import Tracks, read_tracks
@@ -227,6 +229,12 @@ class Scene:
                 f"got {cameras.width}x{cameras.height}"
             )
         return cameras
+
+    @cached_property
+    def lenses(self) -> FrameLenses | None:
+        """The lenses that the images were undistorted from; None where they were not."""
+        path = self.directory / LENS_FILE
+        return read_lenses(path, len(self)) if path.is_file() else None
 
     def depth(self, frame: int) -> Float[np.ndarray, "height width"]:
         """Read z-depth [H, W], float32 in scene units, 0 where unknown."""

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 from msdyn.errors import InputError
-from msdyn.geometry import Cameras
+from msdyn.geometry import Cameras, Lens
 from msdyn.synthetic.raycast import Caster, SurfacePoints, pixel_centres, rays_through
 from msdyn.synthetic.shading import Shader
 
@@ -47,6 +47,7 @@ def render_picture(
     camera: Cameras,
     light: Float[np.ndarray, " vertices"],
     samples: int,
+    lens: Lens | None = None,
 ) -> Picture:
     """Render one frame from one camera.
 
@@ -57,6 +58,7 @@ def render_picture(
         camera: one camera.
         light: of `shader.light(frame)`.
         samples: samples per pixel along each axis.
+        lens: of the camera, in place of its intrinsics, which should be near; exact rays.
 
     Raises:
         InputError: a ray hits nothing: the scene is not closed around the camera.
@@ -65,7 +67,7 @@ def render_picture(
 
     height, width = camera.height, camera.width
     centres = pixel_centres(camera)
-    rays, points = _cast(caster, frame, camera, centres)
+    rays, points = _cast(caster, frame, camera, centres, lens)
     surface = shader.surface(points, light).reshape(height, width, 3)
     level = shader.mip_levels(frame, camera, samples)  # [F]
     pixel_level = level[points.face].reshape(height, width)
@@ -77,7 +79,7 @@ def render_picture(
     offsets = (np.arange(samples) + 0.5) / samples - 0.5
     offsets = np.stack(np.meshgrid(offsets, offsets), -1).reshape(-1, 2)  # row by row
     xy = centres[edge.reshape(-1)][:, None] + offsets  # [edges, samples^2, 2]
-    _, edge_points = _cast(caster, frame, camera, xy.reshape(-1, 2))
+    _, edge_points = _cast(caster, frame, camera, xy.reshape(-1, 2), lens)
     # Views of the fine images in which [edge] picks all samples of a pixel.
     blocks = (height, samples, width, samples)
     fine.reshape(*blocks, 3).swapaxes(1, 2)[edge] = shader.surface(edge_points, light).reshape(
@@ -98,10 +100,14 @@ def render_picture(
 
 
 def _cast(
-    caster: Caster, frame: int, camera: Cameras, xy: Float[np.ndarray, "pixels 2"]
+    caster: Caster,
+    frame: int,
+    camera: Cameras,
+    xy: Float[np.ndarray, "pixels 2"],
+    lens: Lens | None,
 ) -> tuple[Float[np.ndarray, "pixels 3"], SurfacePoints]:
     """Return the rays through pixels and the surface points they hit."""
-    rays = rays_through(camera, xy)
+    rays = rays_through(camera, xy, lens)
     points, _ = caster.mesh(frame).cast(camera.centres[0], rays)
     if len(points) and points.face.min() < 0:
         raise InputError(

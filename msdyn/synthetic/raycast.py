@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int
 
-from msdyn.geometry import Cameras, project, transform_points, unproject
+from msdyn.errors import InputError
+from msdyn.geometry import Cameras, Lens, project, transform_points, unproject
 from msdyn.synthetic.spec import SceneSpec
 
 __all__ = ["Caster", "RayMesh", "SurfacePoints", "in_image", "pixel_centres", "rays_through"]
@@ -42,13 +43,27 @@ class SurfacePoints:
 
 
 def rays_through(
-    camera: Cameras, xy: Float[np.ndarray, "pixels 2"]
+    camera: Cameras, xy: Float[np.ndarray, "pixels 2"], lens: Lens | None = None
 ) -> Float[np.ndarray, "pixels 3"]:
     """Return the directions, in the world, of the rays through pixels of one camera.
 
     Their component along the optical axis is 1: distances in multiples of them are z-depths.
+
+    Args:
+        camera: one camera.
+        xy: px.
+        lens: in place of the camera's intrinsics.
+
+    Raises:
+        InputError: a pixel that the lens cannot be inverted at.
     """
     rays = unproject(camera.intrinsics[0], xy, np.ones(len(xy)))
+    if lens is not None:
+        rays[:, :2], valid = lens.normalised(xy)
+        if not valid.all():
+            raise InputError(
+                f"lens: {lens.model}: expected rays for all pixels, got {valid.mean()}"
+            )
     return rays @ camera.cam_from_world[0, :3, :3]
 
 

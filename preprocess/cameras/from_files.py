@@ -82,7 +82,14 @@ class FileCameras(FileBackend):
         source_size = (options["source_height"], options["source_width"])
         if self.intrinsics is not None:
             checked_intrinsics(self.intrinsics, source_size)
-        posed = read_posed_images(self.path, self.intrinsics, source_size)
+        lenses = scene.lenses
+        intrinsics = self.intrinsics if lenses is None else lenses[0].pinhole
+        posed = read_posed_images(self.path, intrinsics, source_size)
+        if posed.lenses is not None and lenses is None:
+            raise InputError(
+                f"{self.path}: its images have a distortion, and the frames of the scene were not "
+                "undistorted; run the frames stage with it too (leave --only out)"
+            )
         if self.intrinsics is not None and posed.layout != "TUM":
             raise InputError(
                 f"--intrinsics: given, but {self.path} ({posed.layout}) has its own; leave it out"
@@ -94,6 +101,8 @@ class FileCameras(FileBackend):
         posed = replace(posed, cameras=posed.cameras.resized(width, height))
         static = None if tracks is None else tracks.select(tracks.object == STATIC)
         cameras, known, chosen = self._of_frames(scene, posed, static)
+        if lenses is not None:
+            cameras = lenses.straightened(cameras)
         quality: Figures = {"layout": posed.layout, "resampled": factor}
         if chosen:
             quality["numbering"] = chosen

@@ -10,7 +10,7 @@ from msdyn.errors import InputError
 from msdyn.preprocess.multiview.intrinsics import KnownIntrinsics
 from msdyn.scene import Scene
 
-__all__ = ["checked_intrinsics", "given_intrinsics", "recorded_intrinsics"]
+__all__ = ["checked_intrinsics", "given_intrinsics", "lens_intrinsics", "recorded_intrinsics"]
 
 NARROWEST, WIDEST = 5.0, 170.0  # degrees, field of view along the longer side
 OFF_CENTRE = 0.25  # of a side, how far from the middle a principal point may be
@@ -64,6 +64,21 @@ def given_intrinsics(scene: Scene, values: Sequence[float], *, fixed: bool) -> K
     x, y = scene.info.width / full[1], scene.info.height / full[0]
     fx, fy, cx, cy = (value * s for value, s in zip(values, (x, y, x, y), strict=True))
     return KnownIntrinsics(fx, fy, cx, cy, fixed)
+
+
+def lens_intrinsics(scene: Scene) -> KnownIntrinsics | None:
+    """Return those of the undistorted images, in px of the scene; None where the lens is not known.
+
+    Of several lenses, their mean.
+    """
+    lenses = scene.lenses
+    if lenses is None:
+        return None
+    height, width = scene.size
+    frames = range(len(scene)) if lenses.of_frame else range(1)
+    k = np.mean([lenses[frame].intrinsics(width, height) for frame in frames], axis=0)
+    fx, fy, cx, cy = (float(k[row, column]) for row, column in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    return KnownIntrinsics(fx, fy, cx, cy, True)
 
 
 def recorded_intrinsics(scene: Scene) -> KnownIntrinsics | None:

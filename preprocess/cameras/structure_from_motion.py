@@ -26,7 +26,11 @@ from msdyn.preprocess.cameras.camera_motion import (
     background_motion,
 )
 from msdyn.preprocess.cameras.explained import explained_share
-from msdyn.preprocess.cameras.known_intrinsics import given_intrinsics, recorded_intrinsics
+from msdyn.preprocess.cameras.known_intrinsics import (
+    given_intrinsics,
+    lens_intrinsics,
+    recorded_intrinsics,
+)
 from msdyn.preprocess.cameras.reliability import (
     MAX_PLANAR,
     MIN_REGISTERED,
@@ -167,6 +171,9 @@ class SfmCameras(Backend):
         if self.intrinsics is not None:
             fixed = self.intrinsics_use == "fixed"
             return given_intrinsics(scene, self.intrinsics, fixed=fixed)
+        known = lens_intrinsics(scene)
+        if known is not None:
+            return known
         known = recorded_intrinsics(scene)
         if known is not None:
             text = scene.info.stages["frames"]["options"]["source_focal"]

@@ -99,7 +99,8 @@ class FileDepth(FileBackend):
         their size (see `scale_factor`)."""
         if self.path.suffix != ".npz":
             files = frame_files(scene, self.path, DEPTH_SUFFIXES, self.numbering)
-            return files, lambda frame: read_depth_map(files[frame]), 1.0
+            stored = self._straight(scene, lambda frame: read_depth_map(files[frame]))
+            return files, stored, 1.0
         depths = read_posed_images(self.path).depths
         assert depths is not None, "every npz of cameras has depth"
         rows = rows_of_frames(scene, len(depths), f"{self.path}: depth")
@@ -108,7 +109,17 @@ class FileDepth(FileBackend):
             depth = depths[rows[frame]].astype(np.float32)
             return np.where(np.isfinite(depth) & (depth > 0), depth, 0)
 
-        return [self.path] * len(scene), read, MODEL_STEP_PX
+        return [self.path] * len(scene), self._straight(scene, read), MODEL_STEP_PX
+
+    def _straight(
+        self, scene: Scene, read: Callable[[int], np.ndarray]
+    ) -> Callable[[int], np.ndarray]:
+        """Return a function to the stored values of a frame as of its undistorted image."""
+        lenses = scene.lenses
+        if lenses is None:
+            return read
+        # Of the size of the file: its shape is still to be checked.
+        return lambda frame: lenses[frame].nearest(values := read(frame), values.shape)
 
     def _maps(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,19 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from msdyn.errors import InputError
+from msdyn.preprocess.frames.given_lens import GivenLens
 from msdyn.preprocess.frames.shots import MIN_CONTRAST, find_cuts
 from msdyn.preprocess.frames.sources import Source, open_source, resize_frame
 from msdyn.preprocess.progress import progress
-from msdyn.scene import Timeline, create_scene, frame_path, write_image
+from msdyn.scene import (
+    LENS_FILE,
+    FrameLenses,
+    Timeline,
+    create_scene,
+    frame_path,
+    write_image,
+    write_lenses,
+)
 
 __all__ = ["FrameOptions", "Segment", "write_frames"]
 
@@ -57,6 +66,7 @@ class FrameOptions:
         long_side: shrink images so that their longer side is at most this many px; 0 does not.
         folder_fps: frame rate of images, which have no timestamps.
         segment: what counts as the video; None is all of it.
+        lens: of the video, which is undistorted; None is a pinhole camera.
     """
 
     start: float | None = None
@@ -67,11 +77,13 @@ class FrameOptions:
     long_side: int = 960
     folder_fps: float = 30.0
     segment: Segment | None = None
+    lens: GivenLens | None = None
 
     def recorded(self) -> dict[str, Any]:
-        """Return the options as JSON values; the segment where there is one."""
-        options = asdict(self)
-        return options if self.segment else {k: v for k, v in options.items() if k != "segment"}
+        """Return the options as JSON values; the segment and the lens where there is one."""
+        options = asdict(replace(self, lens=None))
+        options["lens"] = None if self.lens is None else self.lens.recorded()
+        return {k: v for k, v in options.items() if v is not None or k not in ("segment", "lens")}
 
 
 def write_frames(video: Path, directory: Path, options: FrameOptions) -> dict[str, Any]:
@@ -125,10 +137,16 @@ def write_frames(video: Path, directory: Path, options: FrameOptions) -> dict[st
         raise InputError(
             f"{video}: {width}x{height} is too small; expected at least {MIN_SIDE} pixels a side"
         )
+    names = tuple(file.name for file in source.files)
+    lenses = None
+    if options.lens is not None:
+        whole = source.width, source.height
+        lenses = options.lens.of_frames(whole, len(source.seconds), chosen, names)
     images = progress(source.read(chosen), "frames", total=len(chosen))
     for frame, image in enumerate(images):
         write_image(
-            frame_path(directory / "images", frame, ".png"), resize_frame(image, width, height)
+            frame_path(directory / "images", frame, ".png"),
+            resize_frame(image, width, height, None if lenses is None else lenses[frame]),
         )
     seconds = source.seconds[chosen] - source.seconds[chosen[0]]
     create_scene(
@@ -138,6 +156,9 @@ def write_frames(video: Path, directory: Path, options: FrameOptions) -> dict[st
         fps=(len(chosen) - 1) / seconds[-1],
         timeline=Timeline(seconds),
     )
+    if lenses is not None:
+        write_lenses(directory / LENS_FILE, lenses)
+        _log.warning("frames: %s", _said(lenses))
     record = {
         "source": video.name,
         "source_frames": chosen.tolist(),
@@ -157,7 +178,7 @@ def write_frames(video: Path, directory: Path, options: FrameOptions) -> dict[st
     if repeated:
         record["repeated_frames"] = repeated
     if source.files:
-        record["source_names"] = [file.name for file in source.files]
+        record["source_names"] = list(names)
     if source.white > IMAGE_WHITE:
         record["source_white"] = source.white
         _log.warning(
@@ -172,6 +193,21 @@ def write_frames(video: Path, directory: Path, options: FrameOptions) -> dict[st
         record["source_focal_px"] = round(source.focal.px, 2)
         record["source_focal"] = source.focal.text
     return record
+
+
+def _said(lenses: FrameLenses) -> str:
+    """Return in words what the lenses are and what is done with them."""
+    item = lenses[0]
+    model, moved = item.lens.model, item.lens.displacement
+    if item.is_identity:
+        return f"the lens ({model}) has no distortion to speak of; images are kept as they are"
+    (fx, fy, _, _), (wide, high) = item.pinhole, (item.lens.width, item.lens.height)
+    view = (2 * np.degrees(np.arctan(s / (2 * f))) for s, f in ((wide, fx), (high, fy)))
+    far = f"by up to {moved:.0f} px" if np.isfinite(moved) else "in part beyond the lens' fold"
+    return (
+        f"the lens ({model}) moves pixels {far}; images are undistorted, and show "
+        f"{' x '.join(f'{angle:.0f}' for angle in view)} degrees"
+    )
 
 
 def _repeated(thumbnails: UInt8[np.ndarray, "frames h w"]) -> int:

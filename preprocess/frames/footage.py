@@ -81,7 +81,10 @@ class Footage:
             if index in scene_frame:
                 yield self.scene.image(scene_frame[index])
             else:
-                yield resize_frame(next(others), width, height)
+                lens = None
+                if self.scene.lenses is not None:  # between two frames that of the one before
+                    lens = self.scene.lenses[int(np.searchsorted(self.kept, index)) - 1]
+                yield resize_frame(next(others), width, height, lens)
 
 
 def open_footage(scene: Scene, video: Path, digest: str | None) -> Footage:

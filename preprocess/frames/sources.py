@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped, UInt8
 
 from msdyn.errors import InputError
+from msdyn.geometry import Undistortion
 from msdyn.io import read_video, scan_video, thumbnail_size
 from msdyn.preprocess.frame_matching import is_stray, listed
 from msdyn.preprocess.frames.recorded_focal import RecordedFocal, read_focal
@@ -132,11 +133,16 @@ def read_source(
 
 
 def resize_frame(
-    image: UInt8[np.ndarray, "source_height source_width 3"], width: int, height: int
+    image: UInt8[np.ndarray, "source_height source_width 3"],
+    width: int,
+    height: int,
+    lens: Undistortion | None = None,
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Return an image shrunk to a size."""
+    """Return an image shrunk to a size; one that was taken through a lens is undistorted."""
     import cv2
 
+    if lens is not None and not lens.is_identity:
+        return lens.image(image, (height, width))
     if image.shape[:2] == (height, width):
         return image
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)

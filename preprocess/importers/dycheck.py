@@ -16,16 +16,20 @@ from jaxtyping import Bool
 from msdyn.errors import InputError
 from msdyn.io import Dycheck, write_dycheck_views
 from msdyn.preprocess.config import DycheckConfig, PreprocessConfig
+from msdyn.preprocess.frame_matching import in_scene
 from msdyn.preprocess.imported import refuse_foreign
 from msdyn.preprocess.pipeline import preprocess_video
 from msdyn.preprocess.progress import progress
 from msdyn.scene import (
     IGNORE,
+    LENS_FILE,
+    FrameLenses,
     Scene,
     frame_path,
     write_cameras,
     write_depth,
     write_image,
+    write_lenses,
     write_mask,
 )
 from msdyn.writing import write_json, writing_to
@@ -64,6 +68,7 @@ def preprocess_dycheck(config: DycheckConfig) -> Scene:
         tracks=config.tracks,
         tracks_path=config.tracks_path,
         world_units="metric",
+        lens=None if sequence.lenses is None else str(source / LENS_FILE),
     )
     refuse_foreign(directory)
     with writing_to(directory):
@@ -77,7 +82,8 @@ def _write(
     directory = config.directory
     unseen = _unpack(sequence, source)
     scene = preprocess_video(options)
-    for frame, pixels in unseen.items():
+    for frame, unrecorded in unseen.items():
+        pixels = in_scene(scene, frame, unrecorded)
         mask = scene.mask(frame)
         if (mask[pixels] != IGNORE).any():
             write_mask(directory, frame, np.where(pixels, np.uint8(IGNORE), mask))
@@ -118,4 +124,6 @@ def _unpack(sequence: Dycheck, folder: Path) -> dict[int, Bool[np.ndarray, "heig
         write_image(frame_path(folder / "images", frame, ".png"), image)
         write_depth(folder, frame, sequence.depth(name))
     write_cameras(folder / "cameras.json", sequence.cameras)
+    if sequence.lenses is not None:
+        write_lenses(folder / LENS_FILE, FrameLenses.of(sequence.lenses))
     return unseen

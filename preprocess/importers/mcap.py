@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float64, Int
 
 from msdyn.errors import InputError
+from msdyn.geometry import NEGLIGIBLE_PX
 from msdyn.io import (
     STREAM_SUFFIXES,
     ImageMessage,
@@ -30,7 +31,14 @@ from msdyn.preprocess.config import ImportConfig
 from msdyn.preprocess.imported import Unpacked, write_file, write_times
 from msdyn.preprocess.progress import progress
 from msdyn.reading import image_size, opened_video, read_npy
-from msdyn.scene import frame_path, write_depth, write_image
+from msdyn.scene import (
+    LENS_FILE,
+    FrameLenses,
+    frame_path,
+    write_depth,
+    write_image,
+    write_lenses,
+)
 
 __all__ = ["unpack"]
 
@@ -110,9 +118,19 @@ def unpack(config: ImportConfig, folder: Path) -> Unpacked:
     else:
         size = _in_order(images, video.suffixes, order)
         write_times(images, seconds)
-    intrinsics = None if config.intrinsics else recording.intrinsics(topic, size)
+    given = config.intrinsics is not None or config.lens is not None
+    lens = None if given else recording.lens(topic, size)
+    intrinsics, lens_file = (None if lens is None else lens.pinhole), None
+    if lens is not None and lens.displacement > NEGLIGIBLE_PX:
+        intrinsics, lens_file = None, folder / LENS_FILE
+        write_lenses(lens_file, FrameLenses.of((lens,)))
+        if depth is not None and "rect" in depth.topic.lower():
+            raise InputError(
+                f"{recording.path}: --depth-topic: expected depth of the images as they were "
+                f"taken, got {depth.topic}, of rectified ones; choose a topic of rectified images"
+            )
     if depth is None:
-        return Unpacked(images, intrinsics=intrinsics)
+        return Unpacked(images, intrinsics=intrinsics, lens=lens_file)
     if video.frame_id and depth.frame_id and video.frame_id != depth.frame_id:
         raise InputError(
             f"{recording.path}: --depth-topic: expected depth in the frame of the images "
@@ -122,7 +140,7 @@ def unpack(config: ImportConfig, folder: Path) -> Unpacked:
     depth_times = np.array(depth.stamps if headers else depth.logged, np.int64)
     _match_depth(maps / "depth", folder / "depth", times[order], depth_times, depth.topic)
     shutil.rmtree(maps)
-    return Unpacked(images, depth=folder / "depth", intrinsics=intrinsics)
+    return Unpacked(images, depth=folder / "depth", intrinsics=intrinsics, lens=lens_file)
 
 
 def _append(video: _Messages, message: ImageMessage, logged: int, stream: Path, path: Path) -> None:

@@ -20,9 +20,9 @@ from msdyn.preprocess.contracts import (
 from msdyn.preprocess.frame_matching import (
     Numbering,
     frame_files,
+    in_scene,
     is_stray,
     listed,
-    nearest,
     scale_factor,
 )
 from msdyn.preprocess.masks.pixel_values import MAX_OBJECTS, PixelValues, read_mask_file
@@ -30,7 +30,7 @@ from msdyn.preprocess.progress import progress
 from msdyn.preprocess.registry import register_backend
 from msdyn.preprocess.streamed import Streamed
 from msdyn.reading import natural_order
-from msdyn.scene import STATIC, Scene, Tracks
+from msdyn.scene import IGNORE, STATIC, Scene, Tracks
 
 __all__ = ["FileMasks"]
 
@@ -74,7 +74,7 @@ class FileMasks(FileBackend):
         files = frame_files(scene, self.path, MASK_SUFFIXES, self.numbering)
         values, factor = _values_of(scene, self.path, files)
         masks = (values.labels(read_mask_file(file)[0]) for file in progress(files, "masks"))
-        resized = (nearest(mask, scene.size) for mask in masks)
+        resized = (in_scene(scene, frame, mask, IGNORE) for frame, mask in enumerate(masks))
         figures: Figures = {"resampled": factor, "binary": values.binary}
         if values.kind == "colours" or values.soft:
             figures["stored_as"] = "colours" if values.kind == "colours" else "soft edges"
@@ -120,11 +120,11 @@ def _merge_objects(
     """
     read = [_values_of(scene, of_object[0].parent, of_object) for of_object in files]
     factor = read[-1][1]
-    for of_frame in progress(list(zip(*files, strict=True)), "masks"):
+    for frame, of_frame in enumerate(progress(list(zip(*files, strict=True)), "masks")):
         regions = []
         for file, (values, _) in zip(of_frame, read, strict=True):
             mask = values.labels(read_mask_file(file)[0])
-            regions.append(nearest(mask, scene.size) > 0)
+            regions.append(in_scene(scene, frame, mask) > 0)
         result = np.full(scene.size, STATIC, np.uint8)
         for label in np.argsort([-int(region.sum()) for region in regions], kind="stable"):
             result[regions[label]] = label + 1

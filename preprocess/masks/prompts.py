@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float, Int
 
 from msdyn.errors import InputError
 from msdyn.preprocess.contracts import Mask
+from msdyn.preprocess.frame_matching import pixels_in_scene
 from msdyn.preprocess.phrases import parse_phrases
 from msdyn.reading import read_json, reading, shown
 from msdyn.scene import IGNORE, STATIC, Scene
@@ -143,7 +144,7 @@ def _parse(entry: Any, where: str, scene: Scene) -> Prompt:
             f"the nearest one is {nearest}"
         )
     size = np.array([options["source_width"], options["source_height"]], np.float64)
-    factor = np.array([scene.info.width, scene.info.height]) / size
+    row = kept.index(frame)
     points = _numbers(entry.get("points", []), 2, f"{where}: points", size)
     labels = np.asarray(entry.get("labels", [1] * len(points)))
     if labels.shape != (len(points),) or not set(labels.tolist()) <= {0, 1}:
@@ -157,12 +158,14 @@ def _parse(entry: Any, where: str, scene: Scene) -> Prompt:
             raise InputError(
                 f"{where}: box: expected x0 < x1 and y0 < y1, got {shown(entry['box'])}"
             )
-        x0, y0, x1, y1 = (corners * np.tile(factor, 2)).tolist()
+        sides = corners.reshape(2, 2)
+        (x0, y0), (x1, y1) = pixels_in_scene(scene, np.full(2, row), sides)[0].tolist()
         box = (x0, y0, x1, y1)
     if box is None and not (labels == 1).any():
         raise InputError(f"{where}: expected a box, or at least one point on the object")
+    moved, inside = pixels_in_scene(scene, np.full(len(points), row), points)
     name = _text(entry, where)
-    return Prompt(label, kept.index(frame), points * factor, labels.astype(int), box, name)
+    return Prompt(label, row, moved[inside], labels[inside].astype(int), box, name)
 
 
 def _numbers(

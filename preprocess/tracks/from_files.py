@@ -11,7 +11,7 @@ import numpy as np
 from msdyn.errors import InputError
 from msdyn.io import read_cotracker, read_tapvid3d
 from msdyn.preprocess.contracts import FileBackend, TrackResult
-from msdyn.preprocess.frame_matching import rows_of_frames
+from msdyn.preprocess.frame_matching import pixels_in_scene, rows_of_frames
 from msdyn.preprocess.frames.footage import Footage
 from msdyn.preprocess.registry import register_backend
 from msdyn.reading import npz_keys
@@ -40,22 +40,18 @@ class FileTracks(FileBackend):
         layout, tracks = _read(self.path)
         rows = rows_of_frames(scene, tracks.num_frames, f"{self.path}: frames")
         options = scene.info.stages["frames"]["options"]
-        scale = np.array(
-            [
-                scene.info.width / options["source_width"],
-                scene.info.height / options["source_height"],
-            ],
-            np.float32,
-        )
         track, frame, xy, confidence = tracks.observations()
         index_of_frame = np.full(tracks.num_frames, -1)
         index_of_frame[rows] = np.arange(len(rows))
         kept = index_of_frame[frame] >= 0
+        track, frame, xy, confidence = track[kept], frame[kept], xy[kept], confidence[kept]
+        moved, inside = pixels_in_scene(scene, index_of_frame[frame], xy)
+        moved = moved.astype(np.float32)
         query = np.minimum(np.searchsorted(rows, tracks.query_frame), len(rows) - 1)
         tracks = Tracks.from_observations(
             len(rows),
             Observations(
-                track[kept], index_of_frame[frame[kept]], scale * xy[kept], confidence[kept]
+                track[inside], index_of_frame[frame[inside]], moved[inside], confidence[inside]
             ),
             np.full(len(tracks), -1),
             query,
@@ -68,7 +64,7 @@ class FileTracks(FileBackend):
             "layout": layout,
             "tracks": len(tracks),
             "mean_life_frames": round(float(tracks.lifetimes.mean()), 2) if len(tracks) else 0,
-            "resampled": round(float(scale[0]), 6),
+            "resampled": round(scene.info.width / options["source_width"], 6),
         }
         return TrackResult(tracks, figures)
 

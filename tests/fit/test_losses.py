@@ -239,3 +239,16 @@ def test_losses_of_empty_sets_are_zero():
     assert float(rigidity_loss(none, none[None], torch.zeros(1, 0, 3, 3), *pairs)) == 0
     field = identity_field(patterns=0)
     assert field.acceleration().item() == 0 and float(field.residual_size()) == 0
+
+
+def test_pixels_to_ignore_have_no_colour_loss():
+    a, b = images()
+    certain = torch.ones(a.shape[:3])
+    certain[:, 5:15, 8:20] = 0
+    rendered = a.clone().requires_grad_()
+    rgb_loss(rendered, b, certain).backward()
+    assert (rendered.grad[:, 5:15, 8:20] == 0).all() and (rendered.grad[:, 0, 0] != 0).any()
+    other = torch.where(certain[..., None] > 0, b, 1 - b)
+    assert torch.equal(rgb_loss(a, other, certain), rgb_loss(a, b, certain))
+    assert float(rgb_loss(a, torch.where(certain[..., None] > 0, a, b), certain)) < 1e-6
+    assert torch.equal(rgb_loss(a, b, torch.ones_like(certain)), rgb_loss(a, b))

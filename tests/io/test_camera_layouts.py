@@ -15,7 +15,7 @@ from camera_writers import (
 from scipy.spatial.transform import Rotation
 
 from msdyn.errors import InputError
-from msdyn.geometry import Cameras, project, transform_points
+from msdyn.geometry import Cameras, Lens, project, transform_points
 from msdyn.io import (
     load_pycolmap,
     read_colmap,
@@ -77,13 +77,23 @@ def test_colmap_projects_as_pycolmap_does(cameras, tmp_path):
                 np.testing.assert_allclose(image.project_point(point), xy, atol=1e-6)
 
 
-def test_distortion_is_refused_unless_negligible(cameras, tmp_path):
+def test_the_lens_of_distorted_images_is_read(cameras, tmp_path):
     params = [70.0, 31, 25]
     write_colmap_text(tmp_path / "distorted", cameras, "SIMPLE_RADIAL", [*params, 0.1])
-    with pytest.raises(InputError, match=r"distorted \(SIMPLE_RADIAL, up to .* px\); undistort"):
-        read_colmap(tmp_path / "distorted")
-    write_colmap_text(tmp_path / "undistorted", cameras, "SIMPLE_RADIAL", [*params, 1e-5])
-    assert read_colmap(tmp_path / "undistorted").cameras.intrinsics[0, 0, 0] == 70
+    posed = read_colmap(tmp_path / "distorted")
+    assert set(posed.lenses) == {Lens("SIMPLE_RADIAL", (*params, 0.1), WIDTH, HEIGHT)}
+    np.testing.assert_allclose(posed.cameras.intrinsics[0], [[70, 0, 31], [0, 70, 25], [0, 0, 1]])
+    write_colmap_text(tmp_path / "undistorted", cameras, "SIMPLE_RADIAL", [*params, 1e-6])
+    posed = read_colmap(tmp_path / "undistorted")
+    assert posed.lenses is None and posed.cameras.intrinsics[0, 0, 0] == 70
+    write_colmap_text(tmp_path / "folded", cameras, "SIMPLE_RADIAL", [*params, -9])
+    with pytest.raises(InputError, match="camera 1: .*can be inverted on .* of the image"):
+        read_colmap(tmp_path / "folded")
+    write_colmap_text(tmp_path / "unknown", cameras, "OPENCV", [70, 70, 31, 25, 0, 0, 0, 0])
+    path = tmp_path / "unknown" / "cameras.txt"
+    path.write_text(path.read_text().replace("OPENCV", "SPHERICAL"))
+    with pytest.raises(InputError, match="expected one of the models SIMPLE_PINHOLE, .* EUCM, got"):
+        read_colmap(tmp_path / "unknown")
 
 
 def test_invalid_colmap_models(cameras, tmp_path):
@@ -124,12 +134,33 @@ def test_nerfstudio_by_field_of_view_and_per_frame(cameras, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "change, model, params",
+    [
+        ({"k1": 0.2, "p2": 0.01}, "OPENCV", (0.2, 0, 0, 0.01)),
+        ({"k1": 0.2, "k3": 0.03}, "FULL_OPENCV", (0.2, 0, 0, 0, 0.03, 0, 0, 0)),
+        ({"k2": 0.1, "camera_model": "OPENCV_FISHEYE"}, "OPENCV_FISHEYE", (0, 0.1, 0, 0)),
+        ({"k4": 0.1, "is_fisheye": True}, "OPENCV_FISHEYE", (0, 0, 0, 0.1)),
+    ],
+)
+def test_the_lens_of_nerfstudio(cameras, tmp_path, change, model, params):
+    (tmp_path / "t.json").write_text(json.dumps(nerfstudio_content(cameras) | change))
+    posed = read_nerfstudio(tmp_path / "t.json")
+    assert {lens.model for lens in posed.lenses} == {model}
+    assert {lens.params[4:] for lens in posed.lenses} == {params}
+    assert all(
+        lens.pinhole == (k[0, 0], k[1, 1], k[0, 2], k[1, 2])
+        for lens, k in zip(posed.lenses, posed.cameras.intrinsics, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
     "change, message",
     [
         ({"frames": []}, "frames: expected a list of at least one"),
         ({"w": None}, "w: expected a number, got None"),
-        ({"k1": 0.3}, "expected no distortion"),
-        ({"camera_model": "OPENCV_FISHEYE"}, "expected one of OPENCV, .*, got 'OPENCV_FISHEYE'"),
+        ({"k4": 0.3}, "k4: expected 0 with this camera_model"),
+        ({"k1": -9}, "can be inverted on .* of the image"),
+        ({"camera_model": "EQUIRECTANGULAR"}, "expected one of OPENCV, .*, got 'EQUIRECTANGULAR'"),
         ({"fl_x": -5}, "expected positive fx and fy"),
     ],
 )

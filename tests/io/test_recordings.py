@@ -79,10 +79,10 @@ def test_topics_images_and_calibration(tmp_path, kind):
         assert found[stamp].frame_id == "camera"
         np.testing.assert_array_equal(rgb_of(found[stamp], "image"), image)
     # ROS has the centre of the first pixel at (0, 0), msdyn at (.5, .5).
-    assert recording.intrinsics(TOPIC, (24, 32)) == (50, 60, 16, 12)
-    assert recording.intrinsics(TOPIC, (48, 64)) == (100, 120, 32, 24)
+    assert recording.lens(TOPIC, (24, 32)).pinhole == (50, 60, 16, 12)
+    assert recording.lens(TOPIC, (48, 64)).pinhole == (100, 120, 32, 24)
     with pytest.raises(InputError, match="calibration is of 32x24"):
-        recording.intrinsics(TOPIC, (32, 32))
+        recording.lens(TOPIC, (32, 32))
 
 
 def test_which_topic(tmp_path):
@@ -102,7 +102,7 @@ def test_which_topic(tmp_path):
         recording.video_topic("/nothing")
     with pytest.raises(InputError, match="whose messages are sensor_msgs/msg/CameraInfo in cdr"):
         recording.video_topic(INFO)
-    assert recording.intrinsics("/other/image/compressed", (24, 32)) is None
+    assert recording.lens("/other/image/compressed", (24, 32)) is None
 
 
 def test_distorted_and_rectified_images(tmp_path):
@@ -113,10 +113,10 @@ def test_distorted_and_rectified_images(tmp_path):
     for topic in (TOPIC, "/cam/image_rect", "/raw/image"):
         made.image(topic, T0, IMAGES[0], "rgb8")
     recording = RobotRecording(made.mcap(tmp_path / "a.mcap"))
-    with pytest.raises(InputError, match="its camera has a distortion"):
-        recording.intrinsics(TOPIC, (24, 32))
-    assert recording.intrinsics("/cam/image_rect", (24, 32)) == (40, 40, 10, 10)
-    assert recording.intrinsics("/raw/image", (24, 32)) is None  # not calibrated
+    lens = recording.lens(TOPIC, (24, 32))
+    assert (lens.model, lens.params[4:]) == ("FULL_OPENCV", (0.1, 0, 0, 0, 0, 0, 0, 0))
+    assert recording.lens("/cam/image_rect", (24, 32)).pinhole == (40, 40, 10, 10)
+    assert recording.lens("/raw/image", (24, 32)) is None  # not calibrated
 
 
 def test_which_calibration(tmp_path):
@@ -131,8 +131,8 @@ def test_which_calibration(tmp_path):
     recording = RobotRecording(made.mcap(tmp_path / "a.mcap"))
     expected = {"/a/image": 2, "/a/c/image": None, "/a/image/compressed": 2, "/a/b/compressed": 3}
     for topic, focal in expected.items():
-        found = recording.intrinsics(topic, (24, 32))
-        assert (found and found[0]) == focal, topic
+        found = recording.lens(topic, (24, 32))
+        assert (found and found.pinhole[0]) == focal, topic
 
 
 def test_names_of_strangers(tmp_path):
@@ -164,7 +164,7 @@ def test_messages_of_foxglove(tmp_path):
     assert found["/cam/CompressedImage"].data == encoded(IMAGES[2])
     assert (found["/cam/CompressedVideo"].data, found["/cam/RawImage"].frame_id) == (b"abc", "eye")
     assert [found[f"/cam/{name}"].stamp for name in types[:3]] == STAMPS[1:]
-    assert recording.intrinsics("/cam/RawImage", (24, 32)) == (50, 60, 16, 12)
+    assert recording.lens("/cam/RawImage", (24, 32)).pinhole == (50, 60, 16, 12)
 
 
 @pytest.mark.parametrize(

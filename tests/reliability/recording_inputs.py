@@ -76,7 +76,7 @@ def read_robots(folder: Path, height: int, width: int) -> None:
         recording = files.RobotRecording(path)
         topics = {recording.video_topic(f"/{name}") for name in ("a/image", "b/image", "c/image")}
         topics.add(recording.depth_topic("/a/depth"))
-        recording.intrinsics("/a/image", (height, width))
+        recording.lens("/a/image", (height, width))
         for topic, _, message in recording.images(topics):
             if topic == "/a/depth":
                 files.depth_of(message, topic)
