@@ -36,6 +36,12 @@ from msdyn.geometry.paths import (
     swung,
     turned_about,
 )
+from msdyn.geometry.pose_updates import (
+    PoseSteps,
+    cosine_decay,
+    pose_updates_between,
+    updated_poses,
+)
 from msdyn.geometry.procrustes import (
     Alignment,
     align_camera_paths,
@@ -73,6 +79,7 @@ __all__ = [
     "JointKind",
     "MeshMethod",
     "Moments",
+    "PoseSteps",
     "Registration",
     "Rigid",
     "Similarity",
@@ -82,6 +89,7 @@ __all__ = [
     "cleaned_points",
     "closing_samples",
     "convex_parts",
+    "cosine_decay",
     "cropped",
     "depth_in_camera",
     "fit_joint",
@@ -98,6 +106,7 @@ __all__ = [
     "multiply_quats_wxyz",
     "nearest_pixels",
     "nearest_rotations",
+    "pose_updates_between",
     "procrustes",
     "project",
     "quats_wxyz_from_rotations",
@@ -117,5 +126,6 @@ __all__ = [
     "transform_points",
     "turned_about",
     "unproject",
+    "updated_poses",
     "world_points_from_depth",
 ]
