@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import torch
 from msgspec import Meta
 
+from msdyn.fit.camera_updates import CameraUpdates
 from msdyn.fit.density import GaussianSet
 from msdyn.fit.fingerprint import differences
 from msdyn.fit.neighbours import Neighbours
@@ -33,12 +34,19 @@ class FitState:
         motion: its shared parameters.
         motion_optimiser: of the shared parameters.
         neighbours: of the local rigidity loss.
+        cameras: those optimised with the Gaussians, if they are.
     """
 
     sets: dict[str, GaussianSet]
     motion: Motion
     motion_optimiser: torch.optim.Optimizer
     neighbours: Neighbours
+    cameras: CameraUpdates | None = None
+
+    def optimisers(self) -> list[torch.optim.Optimizer]:
+        """Return those of the Gaussians and of the motion."""
+        of_sets = [o for group in self.sets.values() for o in group.optimisers.values()]
+        return [*of_sets, self.motion_optimiser]
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return all of it by name, as it is in memory."""
@@ -56,6 +64,8 @@ class FitState:
         for key, value in self.motion.shared_parameters().items():
             tensors[f"motion.{key}"] = value
         _store_adam(tensors, "motion_adam", self.motion_optimiser)
+        if self.cameras is not None:
+            tensors |= {f"cameras.{key}": v for key, v in self.cameras.tensors().items()}
         return {name: value.detach() for name, value in tensors.items()}
 
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
@@ -91,6 +101,9 @@ class FitState:
                 value.copy_(_checked(full, tensors[full], value, len(value)))
         self.motion_optimiser.state.clear()
         _restore_adam(tensors, "motion_adam", self.motion_optimiser, device)
+        if self.cameras is not None:
+            names = self.cameras.tensors()
+            self.cameras.restore({key: tensors[f"cameras.{key}"] for key in names})
         torch.set_rng_state(tensors["generator"].cpu())
         self.neighbours.invalidate()
         if "near.index" in tensors:

@@ -114,7 +114,7 @@ class Fitter:
     def state(self) -> GaussianSequence:
         """Return the current sequence, in the world of the scene, on the CPU."""
         scene_from_fit = self.data.fit_from_scene.inverse()
-        return self.sequence.rescaled(scene_from_fit, cameras=self.data.refinement.cameras).cpu()
+        return self.sequence.rescaled(scene_from_fit, cameras=self.objective.scene_cameras()).cpu()
 
     def run(self) -> GaussianSequence:
         """Initialise or resume, optimise, write the results and return the sequence."""
@@ -151,9 +151,9 @@ class Fitter:
         start = initialize(self.data, config, info.timeline, info.world_units, predicted)
         give_back_memory()
         self.data, self.sequence = start.data, start.sequence.to(self.device)
-        changes = self.data.refinement.summary(self.scene.cameras)
-        objects = {"objects": start.object_depth.summary()}
-        write_json(self.directory / "refinement.json", changes | objects)
+        self._changes = self.data.refinement.summary(self.scene.cameras)
+        self._changes |= {"objects": start.object_depth.summary()}
+        write_json(self.directory / "refinement.json", self._changes)
         self.static, self.moving = make_sets(self.sequence, config.rate, config.density, self.steps)
         motion = [p for p in self.sequence.motion.shared_parameters().values() if p.numel()]
         self.motion_optimiser = torch.optim.Adam(
@@ -162,7 +162,7 @@ class Fitter:
             eps=1e-15,
             fused=True,
         )
-        self.objective = Objective(self.data, config)
+        self.objective = Objective(self.data, config, self.steps)
         if not config.restart:
             self._resume()
         self.log = StepLog(self.directory / "metrics.jsonl", self.step)
@@ -194,6 +194,7 @@ class Fitter:
             self.sequence.motion,
             self.motion_optimiser,
             self.objective.neighbours,
+            self.objective.cameras,
         )
 
     def _tell_progress(self) -> None:
@@ -301,16 +302,12 @@ class Fitter:
     def _slow_down(self, factor: float) -> None:
         """Multiply all learning rates."""
         self.rate *= factor
-        for optimiser in self._optimisers():
+        for optimiser in self._all.optimisers():
             for group in optimiser.param_groups:
                 group["lr"] *= factor
 
-    def _optimisers(self) -> list[torch.optim.Optimizer]:
-        sets = (self.static, self.moving)
-        return [o for group in sets for o in group.optimisers.values()] + [self.motion_optimiser]
-
     def _restore_last_good(self) -> None:
-        for optimiser in self._optimisers():
+        for optimiser in self._all.optimisers():
             optimiser.zero_grad(set_to_none=True)
         self.step = self.last_good.step
         self.last_good.restore(self._all)
@@ -328,6 +325,7 @@ class Fitter:
         self.moving.step()
         self.motion_optimiser.step()
         self.motion_optimiser.zero_grad(set_to_none=True)
+        self.objective.step_cameras(self.step, self.rate)
         count = len(self.static)
         changed = self.static.refine(self.step, info, slice(0, count))
         changed |= self.moving.refine(self.step, info, slice(count, None))
@@ -393,6 +391,7 @@ class Fitter:
     def _finish(self) -> GaussianSequence:
         self._save_checkpoint()
         sequence = self.state()
+        write_json(self.directory / "refinement.json", self._changes | self.objective.summary())
         save_sequence(sequence, self.directory / "sequence.safetensors")
         write_previews(self.directory / "previews", self.scene, sequence)
         return sequence
