@@ -7,73 +7,33 @@ neither cameras nor colours, unless `evaluate_views` is asked to optimise the he
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from msdyn.errors import InputError
-from msdyn.evaluate.camera_search import CameraSearch, FoundCamera
+from msdyn.evaluate.camera_search import CameraSearch
 from msdyn.evaluate.correspondences import evaluate_correspondences, find_correspondences
 from msdyn.evaluate.image_metrics import masked_psnr, masked_ssim, masked_ssim_dycheck
 from msdyn.evaluate.lpips import Lpips
 from msdyn.evaluate.object_motion import pose_errors, rigid_motion
 from msdyn.evaluate.temporal import acceleration_error, flicker, jitter
 from msdyn.evaluate.tracking import epe3d
-from msdyn.geometry import Cameras, Similarity, align_camera_paths
+from msdyn.evaluate.variant import Variant
+from msdyn.geometry import Similarity, align_camera_paths
 from msdyn.progress import Progress, track
-from msdyn.render import RenderedImage, query_objects, query_tracks, render_image
+from msdyn.render import RenderedImage, query_objects, query_tracks
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks3D, View, read_keypoints
 from msdyn.sequence import GaussianSequence, object_motions
 
 __all__ = [
-    "Variant",
     "evaluate_frames",
     "evaluate_object_motion",
     "evaluate_points",
     "evaluate_tracks",
     "evaluate_views",
 ]
-
-
-@dataclass(frozen=True)
-class Variant:
-    """Which part of a sequence's motion is evaluated.
-
-    Attributes:
-        levels: use only the first so many motion levels.
-        frozen: render the canonical frame at every time.
-    """
-
-    levels: int | None = None
-    frozen: bool = False
-
-    @property
-    def used_levels(self) -> int | None:
-        """Number of motion levels in use: 0 if frozen, None for all."""
-        return 0 if self.frozen else self.levels
-
-    def time(self, sequence: GaussianSequence, frame: int) -> float:
-        """Return the normalised time that is rendered for a frame."""
-        shown = sequence.canonical_frame if self.frozen else frame
-        return sequence.timeline.time_of_frame(shown)
-
-    def render(self, sequence: GaussianSequence, camera: Cameras, frame: int) -> RenderedImage:
-        """Render the time of a frame."""
-        return render_image(sequence, camera, self.time(sequence, frame), levels=self.levels)
-
-    def find(
-        self,
-        search: CameraSearch,
-        sequence: GaussianSequence,
-        camera: Cameras,
-        view: View,
-        frame: int,
-    ) -> FoundCamera:
-        """Return the camera that fits an image of a view best on its covisible pixels."""
-        posed = sequence.at(self.time(sequence, frame), levels=self.levels)
-        return search(posed, camera, view.image(frame), view.covisible(frame))
 
 
 def evaluate_views(

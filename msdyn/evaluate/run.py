@@ -15,7 +15,6 @@ from msdyn.evaluate.config import EvaluateConfig
 from msdyn.evaluate.lpips import LPIPS_MISSING, Lpips, load_lpips
 from msdyn.evaluate.pictures import save_comparison
 from msdyn.evaluate.protocol import (
-    Variant,
     evaluate_frames,
     evaluate_object_motion,
     evaluate_points,
@@ -23,6 +22,7 @@ from msdyn.evaluate.protocol import (
     evaluate_views,
 )
 from msdyn.evaluate.stamp import code_stamp
+from msdyn.evaluate.variant import Variant
 from msdyn.progress import stage
 from msdyn.reading import as_schema, read_json
 from msdyn.render import RenderedImage
