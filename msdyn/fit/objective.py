@@ -54,7 +54,8 @@ class Objective:
 
     def __init__(self, data: FitData, config: FitConfig, steps: int) -> None:
         self.data, self.steps = data, steps
-        joint = config.refine == "joint"
+        # A camera that stands still has no errors that differ between frames.
+        joint = config.refine == "joint" and not data.cameras.share_pose
         self.cameras = CameraUpdates(data, config.rate.cameras) if joint else None
         self.weights = config.loss
         self.losses = registered_losses()

@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 from msdyn.fit import FitConfig, Fitter, MotionConfig, fit_scene, preset
 from msdyn.fit.camera_updates import CameraUpdates
 from msdyn.fit.data import load_fit_data
+from msdyn.fit.objective import Objective
 from msdyn.geometry import (
     pose_updates_between,
     quats_wxyz_from_rotations,
@@ -179,6 +180,13 @@ def config(**changes) -> FitConfig:
     )
     few = replace(few, density=replace(few.density, every=10, start=0.1, stop=0.9))
     return replace(few, **changes)
+
+
+def test_a_camera_that_stands_still_is_not_moved(data):
+    still = replace(data, cameras=data.cameras[[0] * len(data.cameras)])
+    assert Objective(still, config(), 10).cameras is None
+    assert Objective(data, config(refine="auto"), 10).cameras is None
+    assert Objective(data, config(), 10).cameras is not None
 
 
 class Stop(KeyboardInterrupt):
