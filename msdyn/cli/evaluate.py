@@ -38,6 +38,7 @@ def _evaluate(config: EvaluateConfig) -> None:
     result = evaluate_scene(config)
     if result["input"]["grade"] == "poor":
         print(f"the input is poor: {result['input']['reason']}")
+    units = "m" if result["protocol"]["world_units"] == "metric" else "scene units"
     frames = result["frames"]
     kind = "kept out of the fit" if frames["kept_out_of_the_fit"] else "of the fit itself"
     if result["protocol"]["sequence"] == "predict":
@@ -53,10 +54,20 @@ def _evaluate(config: EvaluateConfig) -> None:
         for name, figures in result["views"]["views"].items():
             _row(f"held-out view {name}", figures)
         _row("held-out views, mean", result["views"])
+        if "views_test_time_cameras" in result:
+            optimised = result["views_test_time_cameras"]
+            for name, figures in optimised["views"].items():
+                _row(f"view {name}, camera optimised", figures)
+            _row("held-out, cameras optimised, mean", optimised)
         print("mPSNR in dB, mSSIM and mLPIPS by DyCheck's definitions; SSIM of covisible pixels")
+        if "views_test_time_cameras" in result:
+            print(
+                "cameras optimised at test time, on the images that are evaluated: by "
+                f"{_figure(optimised['camera_degrees'], 3)} degrees and "
+                f"{_figure(optimised['camera_shift'])} {units} on average"
+            )
     if frames["mlpips"] is None:
         print(f"mLPIPS: {result['protocol']['lpips']}")
-    units = "m" if result["protocol"]["world_units"] == "metric" else "scene units"
     _print_motion(result, units)
     pictures = ", pictures beside it in eval/" if config.pictures else ""
     print(f"written to {config.folder / 'eval.json'}{pictures}")

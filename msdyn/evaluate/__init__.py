@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from msdyn.evaluate.object_motion import pose_errors, rigid_motion
     from msdyn.evaluate.pictures import save_comparison
     from msdyn.evaluate.protocol import (
-        Variant,
         evaluate_frames,
         evaluate_object_motion,
         evaluate_points,
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
         track_metrics,
         transfer_metrics,
     )
+    from msdyn.evaluate.variant import Variant
 
 __all__ = [
     "Lpips",
@@ -80,7 +80,6 @@ __getattr__ = lazy_names(
         ),
         "pictures": ("save_comparison",),
         "protocol": (
-            "Variant",
             "evaluate_frames",
             "evaluate_object_motion",
             "evaluate_points",
@@ -111,5 +110,6 @@ __getattr__ = lazy_names(
             "track_metrics",
             "transfer_metrics",
         ),
+        "variant": ("Variant",),
     },
 )

@@ -34,6 +34,9 @@ class EvaluateConfig(Options):
     protocol: Literal["msdyn", "dycheck"] = "msdyn"
     """dycheck: require the setting of its published numbers (held-out views with covisibility, the
     cameras of the data), and summarise the published metrics."""
+    test_time_cameras: bool = False
+    """Evaluate held-out views a second time, with the camera of each image optimised on that image
+    (its covisible pixels), as MoSca and its successors do; the Gaussians are not changed."""
     align: bool = False
     """Align the truth's world to the fit's by a similarity between their input cameras: for cameras
     estimated from the video alone."""

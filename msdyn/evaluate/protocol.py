@@ -1,65 +1,39 @@
 """Evaluation of a fit on held-out cameras, frames of the clip, true tracks and object motion.
 
-Images are compared as they are saved, with 8 bits per channel. Nothing is optimised at test time:
-neither cameras nor colours.
+Images are compared as they are saved, with 8 bits per channel. Nothing is optimised at test time,
+neither cameras nor colours, unless `evaluate_views` is asked to optimise the held-out cameras.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from msdyn.errors import InputError
+from msdyn.evaluate.camera_search import CameraSearch
 from msdyn.evaluate.correspondences import evaluate_correspondences, find_correspondences
 from msdyn.evaluate.image_metrics import masked_psnr, masked_ssim, masked_ssim_dycheck
 from msdyn.evaluate.lpips import Lpips
 from msdyn.evaluate.object_motion import pose_errors, rigid_motion
 from msdyn.evaluate.temporal import acceleration_error, flicker, jitter
 from msdyn.evaluate.tracking import epe3d
-from msdyn.geometry import Cameras, Similarity, align_camera_paths
+from msdyn.evaluate.variant import Variant
+from msdyn.geometry import Similarity, align_camera_paths
 from msdyn.progress import Progress, track
-from msdyn.render import RenderedImage, query_objects, query_tracks, render_image
+from msdyn.render import RenderedImage, query_objects, query_tracks
 from msdyn.scene import IGNORE, STATIC, Scene, Tracks3D, View, read_keypoints
 from msdyn.sequence import GaussianSequence, object_motions
 
 __all__ = [
-    "Variant",
     "evaluate_frames",
     "evaluate_object_motion",
     "evaluate_points",
     "evaluate_tracks",
     "evaluate_views",
 ]
-
-
-@dataclass(frozen=True)
-class Variant:
-    """Which part of a sequence's motion is evaluated.
-
-    Attributes:
-        levels: use only the first so many motion levels.
-        frozen: render the canonical frame at every time.
-    """
-
-    levels: int | None = None
-    frozen: bool = False
-
-    @property
-    def used_levels(self) -> int | None:
-        """Number of motion levels in use: 0 if frozen, None for all."""
-        return 0 if self.frozen else self.levels
-
-    def render(
-        self, sequence: GaussianSequence, camera: Cameras, frame: int, *, exposure: bool = False
-    ) -> RenderedImage:
-        """Render the time of a frame; `exposure` as for `render_image`."""
-        shown = sequence.canonical_frame if self.frozen else frame
-        time = sequence.timeline.time_of_frame(shown)
-        return render_image(sequence, camera, time, levels=self.levels, exposure=exposure)
 
 
 def evaluate_views(
@@ -70,6 +44,7 @@ def evaluate_views(
     variant: Variant | None = None,
     lpips: Lpips | None = None,
     keep: Callable[[View, int, RenderedImage], None] | None = None,
+    test_time_cameras: bool = False,
 ) -> dict[str, Any]:
     """Evaluate renders of the held-out cameras of a scene.
 
@@ -81,12 +56,15 @@ def evaluate_views(
         variant: the motion to evaluate; all of it by default.
         lpips: the network of mLPIPS; without it, that metric is None.
         keep: called with every view, frame and render, to save pictures.
+        test_time_cameras: optimise the camera of each image on its covisible pixels before it is
+            rendered, see `camera_search.py`.
 
     Returns:
         Mean `mpsnr`, `mssim`, `mlpips` (DyCheck's), `ssim` (covisible pixels only), `covisible`
         (share of covisible pixels), `flicker` (temporal change of static pixels, for a static
         camera), number of `images`, and the same under `views` for each view. Images without any
-        covisible pixel are left out.
+        covisible pixel are left out. With `test_time_cameras` also `camera_degrees` and
+        `camera_shift` (the truth's units), the mean change of the cameras, and no `flicker`.
 
     Raises:
         InputError: no held-out views, or a truth of another clip.
@@ -97,22 +75,34 @@ def evaluate_views(
     world = _sequence_from_truth(sequence, truth, align)
     by_view: dict[str, dict[str, Any]] = {}
     all_rows: list[dict[str, float | None]] = []
-    progress = Progress("held-out views", sum(len(v.frames) for v in truth.views.values()), "image")
+    name = "cameras of held-out views" if test_time_cameras else "held-out views"
+    progress = Progress(name, sum(len(v.frames) for v in truth.views.values()), "image")
     for view in truth.views.values():
         cameras = view.cameras.transformed(world)
+        search = CameraSearch() if test_time_cameras else None
         rows, images = [], []
         for frame in view.frames:
-            image = variant.render(sequence, cameras[frame], frame)
+            camera, changes = cameras[frame], {}
+            if search is not None:
+                found = variant.find(search, sequence, camera, view, frame)
+                camera = found.camera
+                changes = {"camera_degrees": found.degrees}
+                changes["camera_shift"] = found.shift / world.scale
+            image = variant.render(sequence, camera, frame)
             if keep is not None:
                 keep(view, frame, image)
             mask = view.covisible(frame)
             images.append((image.rgb8, view.image(frame), mask))
             if mask.any():
-                rows.append(_image_row(image, view.image(frame), mask, lpips))
+                rows.append(_image_row(image, view.image(frame), mask, lpips) | changes)
             progress.update()
-        by_view[view.name] = _mean(rows) | {"flicker": _flicker(view, images)}
+        by_view[view.name] = _mean(rows)
+        if search is None:
+            by_view[view.name]["flicker"] = _flicker(view, images)
         all_rows += rows
     progress.close()
+    if test_time_cameras:
+        return {**_mean(all_rows), "views": by_view}
     flickers = [v["flicker"] for v in by_view.values() if not np.isnan(v["flicker"])]
     result = _mean(all_rows) | {"flicker": float(np.mean(flickers)) if flickers else float("nan")}
     return {**result, "views": by_view}
@@ -368,7 +358,8 @@ def _mean(rows: list[dict[str, float | None]]) -> dict[str, Any]:
     mLPIPS is None without its network.
     """
     means: dict[str, Any] = {}
-    for key in ("mpsnr", "mssim", "mlpips", "ssim", "covisible"):
+    changes = [key for key in ("camera_degrees", "camera_shift") if rows and key in rows[0]]
+    for key in ("mpsnr", "mssim", "mlpips", "ssim", "covisible", *changes):
         computed = [row[key] for row in rows]
         # SSIM is NaN for an image without a whole covisible window.
         values = [value for value in computed if value is not None and not np.isnan(value)]

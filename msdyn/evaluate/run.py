@@ -15,7 +15,6 @@ from msdyn.evaluate.config import EvaluateConfig
 from msdyn.evaluate.lpips import LPIPS_MISSING, Lpips, load_lpips
 from msdyn.evaluate.pictures import save_comparison
 from msdyn.evaluate.protocol import (
-    Variant,
     evaluate_frames,
     evaluate_object_motion,
     evaluate_points,
@@ -23,6 +22,7 @@ from msdyn.evaluate.protocol import (
     evaluate_views,
 )
 from msdyn.evaluate.stamp import code_stamp
+from msdyn.evaluate.variant import Variant
 from msdyn.progress import stage
 from msdyn.reading import as_schema, read_json
 from msdyn.render import RenderedImage
@@ -31,6 +31,14 @@ from msdyn.sequence import GaussianSequence, load_sequence, motion_by_level
 from msdyn.writing import refuse_links, without_nan, write_json
 
 __all__ = ["EvaluateConfig", "evaluate_scene"]
+
+
+_IMAGE_FIGURES = ("mpsnr", "mssim", "mlpips", "images")
+_OPTIMISED_VIEWS = "views_test_time_cameras"
+_OPTIMISED = (
+    "the camera of each held-out image, on its own covisible pixels, for the figures under "
+    "*_test_time_cameras; none for all others"
+)
 
 
 class _Options(TypedDict):
@@ -63,6 +71,11 @@ def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
     options = _fit_options(fit / "config.json")
     if config.protocol == "dycheck":
         _check_dycheck(config, truth)
+    if config.test_time_cameras and not truth.views:
+        raise InputError(
+            f"{truth.directory / 'views'}: no held-out views, whose cameras --test-time-cameras "
+            "optimises; leave the option out, or name a scene that has some with --truth"
+        )
     variant = Variant(config.levels, config.frozen)
     lpips = load_lpips(config.lpips, download=config.lpips_download)
     folder = fit / "eval"
@@ -95,6 +108,11 @@ def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
         result["views"] = evaluate_views(
             sequence, truth, align=config.align, variant=variant, lpips=lpips, keep=keep_view
         )
+    if config.test_time_cameras:
+        result[_OPTIMISED_VIEWS] = evaluate_views(
+            sequence, truth, align=config.align, variant=variant, lpips=lpips,
+            test_time_cameras=True,
+        )  # fmt: skip
     settings: dict[str, Any] = {"align": config.align, "variant": variant}
     with stage("tracks and object motion"):
         result["tracks"] = evaluate_tracks(sequence, truth, **settings)
@@ -106,6 +124,9 @@ def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
     }
     if config.protocol == "dycheck":
         result["dycheck"] = _dycheck_summary(result)
+        if config.test_time_cameras:
+            views = result[_OPTIMISED_VIEWS]
+            result["dycheck_test_time_cameras"] = {key: views[key] for key in _IMAGE_FIGURES}
     result = without_nan(result)
     write_json(fit / "eval.json", result)
     return result
@@ -136,7 +157,7 @@ def _protocol(
         "masks": masks if views else "none",
         "world_units": truth.info.world_units,
         "lpips": lpips.source if lpips else LPIPS_MISSING,
-        "test_time_optimisation": "none",
+        "test_time_optimisation": _OPTIMISED if config.test_time_cameras else "none",
         "exposure": {
             "frames": "none"
             if sequence.exposure is None
@@ -173,7 +194,7 @@ def _check_dycheck(config: EvaluateConfig, truth: Scene) -> None:
 def _dycheck_summary(result: dict[str, Any]) -> dict[str, Any]:
     """Return the metrics that papers report on DyCheck; None where the scene has no points."""
     views, points = result["views"], result["points"]
-    summary = {key: views[key] for key in ("mpsnr", "mssim", "mlpips", "images")}
+    summary = {key: views[key] for key in _IMAGE_FIGURES}
     for part, keys in (
         ("transfer", ("epe3d", "delta_0.05", "delta_0.10")),
         ("image", ("average_jaccard", "average_pck", "occlusion_accuracy")),

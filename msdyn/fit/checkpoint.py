@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import torch
 from msgspec import Meta
 
+from msdyn.fit.camera_updates import CameraUpdates
 from msdyn.fit.density import GaussianSet
 from msdyn.fit.exposure import FrameExposure
 from msdyn.fit.fingerprint import differences
@@ -35,6 +36,7 @@ class FitState:
         motion_optimiser: of the shared parameters.
         neighbours: of the local rigidity loss.
         exposure: gains of the frames.
+        cameras: those optimised with the Gaussians, if they are.
     """
 
     sets: dict[str, GaussianSet]
@@ -42,6 +44,12 @@ class FitState:
     motion_optimiser: torch.optim.Optimizer
     neighbours: Neighbours
     exposure: FrameExposure
+    cameras: CameraUpdates | None = None
+
+    def optimisers(self) -> list[torch.optim.Optimizer]:
+        """Return those of the Gaussians, of the motion and of the exposure."""
+        of_sets = [o for group in self.sets.values() for o in group.optimisers.values()]
+        return [*of_sets, self.motion_optimiser, self.exposure.optimiser]
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return all of it by name, as it is in memory."""
@@ -61,6 +69,8 @@ class FitState:
         _store_adam(tensors, "motion_adam", self.motion_optimiser)
         if self.exposure.used:
             tensors["exposure"] = self.exposure.log_gains
+        if self.cameras is not None:
+            tensors |= {f"cameras.{key}": v for key, v in self.cameras.tensors().items()}
         return {name: value.detach() for name, value in tensors.items()}
 
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
@@ -99,6 +109,9 @@ class FitState:
                 gains.copy_(_checked("exposure", tensors["exposure"], gains, len(gains)))
         self.motion_optimiser.state.clear()
         _restore_adam(tensors, "motion_adam", self.motion_optimiser, device)
+        if self.cameras is not None:
+            names = self.cameras.tensors()
+            self.cameras.restore({key: tensors[f"cameras.{key}"] for key in names})
         torch.set_rng_state(tensors["generator"].cpu())
         self.neighbours.invalidate()
         if "near.index" in tensors:

@@ -84,6 +84,8 @@ class LearningRateConfig(Options):
     """6D rotations and translations of the patterns; decays to a tenth of this."""
     exposure: _Rate = 0.05
     """Log gains of the frames, of gradient descent without Adam (see --exposure)."""
+    cameras: _Rate = 3e-4
+    """Camera poses (radians, translations) with --refine joint; decays to a hundredth of this."""
 
     @property
     def motion(self) -> MotionLearningRates:
@@ -147,9 +149,10 @@ class FitConfig(Options):
     """Frames per step."""
     long_side: Annotated[int | None, Range(32, 16_384, unit="px")] = None
     """Downscale images to this longer side, in pixels; the input size by default."""
-    refine: Literal["auto", "both", "cameras", "depth", "none"] = "auto"
+    refine: Literal["auto", "both", "cameras", "depth", "none", "joint"] = "auto"
     """Refine camera poses, and the scale of each frame's depth, on the static tracks first; auto
-    does so unless msdyn-preprocess estimated the cameras by bundle adjustment."""
+    does so unless msdyn-preprocess estimated the cameras by bundle adjustment; joint: as auto, and
+    then optimise the poses with the Gaussians."""
     object_depth: Literal["corrected", "given"] = "corrected"
     """Correct the scale and slope of the depth of each moving object in every frame, so that its
     parts keep their size as they move; given: keep the depth of the scene, as in the paper."""

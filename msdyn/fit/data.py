@@ -58,7 +58,8 @@ class FitData:
         confidence: [T, H, W] uint8, of the depth, 0 to 255; 255 if the scene has none.
         mask: [T, H, W] uint8, object index.
         cameras: of all frames, in the world of the fit and at its image size.
-        on_device: the same, on the device of the images.
+        on_device: the same, on the device of the images; with `--refine joint` the current ones,
+            which `camera_updates.py` changes in place.
         tracks: lifted tracks on objects, all visible in some fitted frame, in the world of the fit
             and in pixels of its image size.
         fit_from_scene: from the scene's world to the fit's.
@@ -122,7 +123,7 @@ def load_fit_data(
     long_side: int | None,
     holdout_every: int,
     device: torch.device,
-    refine: Literal["auto", "both", "cameras", "depth", "none"] = "none",
+    refine: Literal["auto", "both", "cameras", "depth", "none", "joint"] = "none",
     seed: int = 0,
     folder: Path | None = None,
 ) -> FitData:
@@ -150,7 +151,7 @@ def load_fit_data(
     size = (round(height * factor), round(width * factor))
     given = _GivenMaps.read(scene, size, folder)
     tracks = scene.tracks
-    if refine == "auto":
+    if refine in {"auto", "joint"}:
         # Cameras from structure from motion are bundle-adjusted already, on more tracks.
         backend = scene.info.stages.get("cameras", {}).get("backend")
         refine = "none" if backend == "sfm" else "both"

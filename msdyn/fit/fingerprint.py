@@ -34,7 +34,8 @@ def fingerprint(scene: Scene, config: FitConfig) -> dict[str, dict[str, Any]]:
     """
     options = _flat({k: v for k, v in asdict(config).items() if k not in _IRRELEVANT})
     info, directory = scene.info, scene.directory
-    backend = info.stages.get("cameras", {}).get("backend") if config.refine == "auto" else None
+    by_kind = config.refine in ("auto", "joint")
+    backend = info.stages.get("cameras", {}).get("backend") if by_kind else None
     files: dict[str, Any] = {
         "timestamps": hashlib.blake2b(info.timeline.seconds.tobytes(), digest_size=16).hexdigest(),
         "image size": [info.width, info.height],

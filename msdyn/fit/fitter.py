@@ -26,7 +26,7 @@ from msdyn.fit.fit_log import FitLog
 from msdyn.fit.initialize import initialize
 from msdyn.fit.last_good import DivergedError, LastGood
 from msdyn.fit.objective import Objective
-from msdyn.fit.outputs import write_config, write_previews, write_refinement
+from msdyn.fit.outputs import refinement_of, write_config, write_previews
 from msdyn.fit.pace import Pace
 from msdyn.fit.predicted_start import load_prediction
 from msdyn.fit.sampling import frames_of_step, size_of_step
@@ -37,7 +37,7 @@ from msdyn.progress import Progress, stage
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence, save_sequence
 from msdyn.threads import one_blas_thread, threads_for_steps
-from msdyn.writing import require_space, writing_to
+from msdyn.writing import require_space, write_json, writing_to
 
 __all__ = ["Fitter", "fit_scene"]
 
@@ -116,7 +116,8 @@ class Fitter:
     def state(self) -> GaussianSequence:
         """Return the current sequence, in the world of the scene, on the CPU."""
         scene_from_fit = self.data.fit_from_scene.inverse()
-        sequence = self.sequence.rescaled(scene_from_fit, cameras=self.data.refinement.cameras)
+        cameras = self.objective.scene_cameras()
+        sequence = self.sequence.rescaled(scene_from_fit, cameras=cameras)
         return sequence.replaced(exposure=self.exposure.result()).cpu()
 
     def run(self) -> GaussianSequence:
@@ -158,10 +159,11 @@ class Fitter:
         give_back_memory()
         self.data = replace(start.data, rgb=self.data.rgb)
         self.sequence = start.sequence.to(self.device)
-        write_refinement(self.directory / "refinement.json", self.scene, start, self.exposure)
+        self._changes = refinement_of(self.scene, start, self.exposure)
+        write_json(self.directory / "refinement.json", self._changes)
         self.static, self.moving = make_sets(self.sequence, config.rate, config.density, self.steps)
         self.motion_optimiser = make_motion_optimiser(self.sequence, config.rate)
-        self.objective = Objective(self.data, config, self.exposure)
+        self.objective = Objective(self.data, config, self.exposure, self.steps)
         if not config.restart:
             self._resume()
         self.log = FitLog(self.directory / "metrics.jsonl", self.step, config)
@@ -194,6 +196,7 @@ class Fitter:
             self.motion_optimiser,
             self.objective.neighbours,
             self.exposure,
+            self.objective.cameras,
         )
 
     def _tell_progress(self) -> None:
@@ -302,17 +305,12 @@ class Fitter:
     def _slow_down(self, factor: float) -> None:
         """Multiply all learning rates."""
         self.rate *= factor
-        for optimiser in self._optimisers():
+        for optimiser in self._all.optimisers():
             for group in optimiser.param_groups:
                 group["lr"] *= factor
 
-    def _optimisers(self) -> list[torch.optim.Optimizer]:
-        sets = (self.static, self.moving)
-        of_sets = [o for group in sets for o in group.optimisers.values()]
-        return [*of_sets, self.motion_optimiser, self.exposure.optimiser]
-
     def _restore_last_good(self) -> None:
-        for optimiser in self._optimisers():
+        for optimiser in self._all.optimisers():
             optimiser.zero_grad(set_to_none=True)
         self.step = self.last_good.step
         self.last_good.restore(self._all)
@@ -331,6 +329,7 @@ class Fitter:
         self.motion_optimiser.step()
         self.motion_optimiser.zero_grad(set_to_none=True)
         self.exposure.step()
+        self.objective.step_cameras(self.step, self.rate)
         count = len(self.static)
         changed = self.static.refine(self.step, info, slice(0, count))
         changed |= self.moving.refine(self.step, info, slice(count, None))
@@ -361,7 +360,7 @@ class Fitter:
         row: dict[str, float] = {k: round(float(v), 6) for k, v in self._values.items()}
         row |= {"step": self.step, "static": len(self.static), "moving": len(self.moving)}
         row["seconds"] = round(self.seconds, 2)
-        self.log.add(row, self._optimisers())
+        self.log.add(row, self._all.optimisers())
         progress.show(
             loss=f"{row['loss']:.4f}",
             psnr=f"{row['psnr']:.1f}",
@@ -392,6 +391,7 @@ class Fitter:
     def _finish(self) -> GaussianSequence:
         self._save_checkpoint()
         sequence = self.state()
+        write_json(self.directory / "refinement.json", self._changes | self.objective.summary())
         save_sequence(sequence, self.directory / "sequence.safetensors")
         write_previews(self.directory / "previews", self.scene, sequence)
         return sequence

@@ -11,12 +11,14 @@ from torch import Tensor
 
 import msdyn.fit.losses  # noqa: F401  registers the losses
 from msdyn.errors import InputError
+from msdyn.fit.camera_updates import CameraUpdates
 from msdyn.fit.config import FitConfig
 from msdyn.fit.data import FitData
 from msdyn.fit.exposure import FrameExposure
 from msdyn.fit.neighbours import Neighbours
 from msdyn.fit.step import Step, registered_losses
 from msdyn.fit.tracks import TrackSampler
+from msdyn.geometry import Cameras
 from msdyn.render import draw
 from msdyn.sequence import GaussianSequence
 
@@ -45,10 +47,19 @@ class Evaluation(NamedTuple):
 
 
 class Objective:
-    """Renders frames of a sequence and computes all losses."""
+    """Renders frames of a sequence and computes all losses.
 
-    def __init__(self, data: FitData, config: FitConfig, exposure: FrameExposure) -> None:
-        self.data, self.exposure = data, exposure
+    Attributes:
+        cameras: optimised with the Gaussians; None if they are fixed.
+    """
+
+    def __init__(
+        self, data: FitData, config: FitConfig, exposure: FrameExposure, steps: int
+    ) -> None:
+        self.data, self.exposure, self.steps = data, exposure, steps
+        # A camera that stands still has no errors that differ between frames.
+        joint = config.refine == "joint" and not data.cameras.share_pose
+        self.cameras = CameraUpdates(data, config.rate.cameras) if joint else None
         self.weights = config.loss
         self.losses = registered_losses()
         if config.losses == "rgb":
@@ -97,7 +108,10 @@ class Objective:
         extra = (posed.labels > 0).float()[:, None].expand(len(frames), -1, 1)
         if tracks is not None:
             extra = torch.cat([extra, both.means[len(frames) :]], dim=-1)
-        image = draw(posed, truth.cameras, extra=extra, depth=True)
+        drawn, cameras = posed, truth.cameras
+        if self.cameras is not None and self.cameras.starts(number / self.steps):
+            drawn, cameras = self.cameras.attach(posed, cameras, frames)
+        image = draw(drawn, cameras, extra=extra, depth=True)
         assert image.depth is not None
         # The backward pass of a split is one concatenation; that of slices pads each with zeros.
         parts = image.features.split([3, 1] + [3] * (tracks is not None), dim=-1)
@@ -115,6 +129,30 @@ class Objective:
             neighbours=self.neighbours,
         )
         return step, image.info
+
+    def step_cameras(self, number: int, factor: float) -> None:
+        """Take a step of the cameras after the backward pass of a step of the fit.
+
+        Args:
+            number: of the step.
+            factor: of the learning rate.
+        """
+        if self.cameras is not None:
+            self.cameras.step(number / self.steps, factor)
+
+    def scene_cameras(self) -> Cameras:
+        """Return the cameras of all frames as they are now, in the world of the scene."""
+        refined = self.data.refinement.cameras
+        if self.cameras is None:
+            return refined
+        return self.cameras.corrected(refined, self.data.fit_from_scene.scale)
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Return how far the optimised cameras are from the refined ones, as `joint`, if any."""
+        if self.cameras is None:
+            return {}
+        refinement = self.data.refinement
+        return {"joint": refinement.change(refinement.cameras, self.scene_cameras())}
 
     def _check_names(self, terms: dict[str, Term]) -> None:
         known = {*self.losses, *terms}

@@ -19,7 +19,7 @@ from msdyn.sequence import GaussianSequence
 from msdyn.version import __version__
 from msdyn.writing import atomic_path, write_json
 
-__all__ = ["write_config", "write_previews", "write_refinement"]
+__all__ = ["refinement_of", "write_config", "write_previews"]
 
 
 def write_config(path: Path, config: FitConfig, verdict: dict[str, str]) -> None:
@@ -37,13 +37,11 @@ def write_config(path: Path, config: FitConfig, verdict: dict[str, str]) -> None
     )
 
 
-def write_refinement(
-    path: Path, scene: Scene, start: Initialisation, exposure: FrameExposure
-) -> None:
-    """Write the corrections of cameras, depth and exposure with which a fit starts."""
+def refinement_of(scene: Scene, start: Initialisation, exposure: FrameExposure) -> dict[str, Any]:
+    """Return the corrections of cameras, depth and exposure with which a fit starts."""
     changes = start.data.refinement.summary(scene.cameras)
     objects, gains = start.object_depth.summary(), exposure.summary()
-    write_json(path, {**changes, "objects": objects, "exposure": gains})
+    return {**changes, "objects": objects, "exposure": gains}
 
 
 def write_previews(folder: Path, scene: Scene, sequence: GaussianSequence) -> None:

@@ -22,7 +22,7 @@ from msdyn.fit.static_observations import MIN_TRACKS, observe_static_tracks
 from msdyn.geometry import Cameras
 from msdyn.scene import Maps, Tracks
 
-__all__ = ["Refinement", "adjust_depth", "refine_on_static_tracks"]
+__all__ = ["Refinement", "adjust_depth", "interpolate_missing", "refine_on_static_tracks"]
 
 _POSE, _DEPTH = slice(0, 6), slice(6, 8)
 
@@ -52,19 +52,25 @@ class Refinement:
 
     def summary(self, input_cameras: Cameras) -> dict[str, float]:
         """Return the magnitude of the corrections, relative to the input cameras."""
-        relative = self.cameras.cam_from_world[:, :3, :3] @ input_cameras.world_from_cam[:, :3, :3]
-        cosine = ((np.trace(relative, axis1=1, axis2=2) - 1) / 2).clip(-1, 1)
-        moved = np.linalg.norm(self.cameras.centres - input_cameras.centres, axis=1)
         return {
             "tracks": self.tracks,
             "pixels_before": self.pixels_before,
             "pixels_after": self.pixels_after,
-            "degrees": float(np.degrees(np.arccos(cosine)).mean()),
-            "shift": float(moved.mean()),
-            "shift_share_of_depth": float(moved.mean() / np.exp(self.log_median)),
+            **self.change(input_cameras, self.cameras),
             "depth_scale_min": float(np.exp(self.log_scale.min())),
             "depth_scale_max": float(np.exp(self.log_scale.max())),
             "depth_distortion": 0.0 if self.distortion is None else float(self.distortion.std()),
+        }
+
+    def change(self, before: Cameras, after: Cameras) -> dict[str, float]:
+        """Return the mean rotation and shift between cameras of the same frames."""
+        relative = after.cam_from_world[:, :3, :3] @ before.world_from_cam[:, :3, :3]
+        cosine = ((np.trace(relative, axis1=1, axis2=2) - 1) / 2).clip(-1, 1)
+        moved = np.linalg.norm(after.centres - before.centres, axis=1)
+        return {
+            "degrees": float(np.degrees(np.arccos(cosine)).mean()),
+            "shift": float(moved.mean()),
+            "shift_share_of_depth": float(moved.mean() / np.exp(self.log_median)),
         }
 
 
@@ -131,7 +137,7 @@ def refine_on_static_tracks(
     solver.solve()
     distortion = solver.solve_distortion() if depth else None
     visible = np.bincount(observations.frame, minlength=count)
-    correction = _interpolate_missing(solver.correction, visible >= MIN_TRACKS)
+    correction = interpolate_missing(solver.correction, visible >= MIN_TRACKS)
     return Refinement(
         _corrected(cameras, correction, solver.unit),
         correction[:, 6],
@@ -151,10 +157,10 @@ def _free(poses: bool, depth: bool) -> Bool[np.ndarray, " 8"]:
     return free
 
 
-def _interpolate_missing(
-    correction: Float[np.ndarray, "frames 8"], known: Bool[np.ndarray, " frames"]
-) -> Float[np.ndarray, "frames 8"]:
-    """Interpolate the corrections of unknown frames over time."""
+def interpolate_missing(
+    correction: Float[np.ndarray, "frames numbers"], known: Bool[np.ndarray, " frames"]
+) -> Float[np.ndarray, "frames numbers"]:
+    """Interpolate the corrections of unknown frames over time; zero if none is known."""
     if known.all() or not known.any():
         return correction if known.any() else np.zeros_like(correction)
     frames = np.arange(len(correction))

@@ -38,6 +38,12 @@ from msdyn.geometry.paths import (
     swung,
     turned_about,
 )
+from msdyn.geometry.pose_updates import (
+    PoseSteps,
+    cosine_decay,
+    pose_updates_between,
+    updated_poses,
+)
 from msdyn.geometry.procrustes import (
     Alignment,
     align_camera_paths,
@@ -78,6 +84,7 @@ __all__ = [
     "Moments",
     "NEGLIGIBLE_PX",
     "PATHS",
+    "PoseSteps",
     "Registration",
     "Rigid",
     "SH_C0",
@@ -89,6 +96,7 @@ __all__ = [
     "cleaned_points",
     "closing_samples",
     "convex_parts",
+    "cosine_decay",
     "covering_camera",
     "cropped",
     "depth_in_camera",
@@ -106,6 +114,7 @@ __all__ = [
     "multiply_quats_wxyz",
     "nearest_pixels",
     "nearest_rotations",
+    "pose_updates_between",
     "procrustes",
     "project",
     "quats_wxyz_from_rotations",
@@ -126,5 +135,6 @@ __all__ = [
     "transform_points",
     "turned_about",
     "unproject",
+    "updated_poses",
     "world_points_from_depth",
 ]

@@ -222,7 +222,7 @@ class PosedGaussians:
         degree = int(self.harmonics.shape[1] ** 0.5) - 1
         if degree == 0:
             return (self.harmonics[:, 0] * SH_C0 + 0.5).clamp_min(0)
-        directions = self.means.detach() - camera_centres[:, None]
+        directions = (self.means - camera_centres[:, None]).detach()
         static, moving = directions.split([self.num_static, self.rotations.shape[1]], dim=1)
         moving = (self.rotations.detach().mT @ moving.unsqueeze(-1)).squeeze(-1)
         directions = nn.functional.normalize(torch.cat([static, moving], dim=1), dim=-1)

@@ -1,0 +1,55 @@
+"""Which part of a sequence's motion is evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from msdyn.evaluate.camera_search import CameraSearch, FoundCamera
+from msdyn.geometry import Cameras
+from msdyn.render import RenderedImage, render_image
+from msdyn.scene import View
+from msdyn.sequence import GaussianSequence
+
+__all__ = ["Variant"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Which part of a sequence's motion is evaluated.
+
+    Attributes:
+        levels: use only the first so many motion levels.
+        frozen: render the canonical frame at every time.
+    """
+
+    levels: int | None = None
+    frozen: bool = False
+
+    @property
+    def used_levels(self) -> int | None:
+        """Number of motion levels in use: 0 if frozen, None for all."""
+        return 0 if self.frozen else self.levels
+
+    def time(self, sequence: GaussianSequence, frame: int) -> float:
+        """Return the normalised time that is rendered for a frame."""
+        shown = sequence.canonical_frame if self.frozen else frame
+        return sequence.timeline.time_of_frame(shown)
+
+    def render(
+        self, sequence: GaussianSequence, camera: Cameras, frame: int, *, exposure: bool = False
+    ) -> RenderedImage:
+        """Render the time of a frame; `exposure` as for `render_image`."""
+        time = self.time(sequence, frame)
+        return render_image(sequence, camera, time, levels=self.levels, exposure=exposure)
+
+    def find(
+        self,
+        search: CameraSearch,
+        sequence: GaussianSequence,
+        camera: Cameras,
+        view: View,
+        frame: int,
+    ) -> FoundCamera:
+        """Return the camera that fits an image of a view best on its covisible pixels."""
+        posed = sequence.at(self.time(sequence, frame), levels=self.levels)
+        return search(posed, camera, view.image(frame), view.covisible(frame))
