@@ -62,8 +62,8 @@ def _said(tree: ast.Module) -> Iterator[tuple[str, str, int]]:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
         }
         for node in nodes:
-            for kind, value in _values(node):
-                value = named.get(value.id, value) if isinstance(value, ast.Name) else value
+            for kind, said in _values(node):
+                value = named.get(said.id, said) if isinstance(said, ast.Name) else said
                 text = template(value)
                 if text is not None and len(re.findall(r"[a-z]{2,}", text)) > 1:
                     yield kind, text, node.lineno

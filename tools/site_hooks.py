@@ -25,6 +25,7 @@ from api_pages import PACKAGES, api_pages
 from command_options import SCRIPTS
 from command_pages import command_pages, overview_page
 from mkdocs.structure.files import File, Files
+from notebook_pages import notebook_page
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "build" / "site_sources"
@@ -95,6 +96,8 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Files) -> 
 
 def _origin(page: str) -> str:
     """Return the path of the file that a page is made of, from the top folder."""
+    if page.startswith("sources/"):
+        return page.removeprefix("sources/").removesuffix(".md")
     return ORIGINS.get(page, f"docs/{page}")
 
 

@@ -5,6 +5,7 @@ import os
 import random
 import re
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -106,7 +107,7 @@ def test_examples_in_help_are_read(capsys, monkeypatch):
         module = importlib.import_module(SCRIPTS[script])
         monkeypatch.setattr(module, "run", lambda function, config, **_: 0)
         for example in module.EXAMPLES:
-            assert module.main(example.partition("#")[0].split()) == 0, (script, example)
+            assert module.main(shlex.split(example.partition("#")[0])) == 0, (script, example)
 
 
 @pytest.mark.parametrize(
@@ -212,6 +213,19 @@ def test_a_misspelt_file_is_told_quickly(tmp_path):
     assert run.returncode == 2 and run.stderr == "error: no: no such file or folder\n"
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert used < 1, f"{used:.2f} s"
+
+
+def test_options_of_another_command_may_begin_with_dashes():
+    from msdyn.batch.config import RetryConfig
+
+    def read(*arguments):
+        return parse({"retry": RetryConfig}, ["retry", *arguments], "msdyn-batch", "")
+
+    assert read("run", "--preprocess", "--accept-poor").preprocess == "--accept-poor"
+    assert read("run", "--fit", "--epochs 3", "--workers", "2").fit == "--epochs 3"
+    assert read("--preprocess=--no-x", "run").preprocess == "--no-x"
+    with pytest.raises(SystemExit):  # an option of its own is none of another command
+        read("run", "--preprocess", "--workers", "2")
 
 
 WORDS = [
