@@ -17,6 +17,13 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
+    classifiers=[
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "License :: OSI Approved :: Apache Software License",
+        "Topic :: Scientific/Engineering :: Image Processing",
+    ],
     packages=[
         *find_packages(include=["msdyn", "msdyn.*"]),
         *(f"msdyn.{name}" for name in find_packages(include=["preprocess", "preprocess.*"])),

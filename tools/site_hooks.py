@@ -24,6 +24,7 @@ from typing import Any
 from api_pages import PACKAGES, api_pages
 from command_options import SCRIPTS
 from command_pages import command_pages, overview_page
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from notebook_pages import notebook_page
 
@@ -36,6 +37,9 @@ ORIGINS = {
 }
 """Files of the top folder that are pages, by the page."""
 LINK = re.compile(r"(\]\()(?!https?:|mailto:|#)([^)#\s]+)((?:#[^)\s]*)?\))")
+LOADS = re.compile(r"<(?:script|img|iframe|source|link(?![^>]*rel=.?canonical))\b[^>]*>")
+"""Elements of a page that load what they name."""
+ADDRESS = re.compile(r"""(?:src|href)=["']?((?:https?:)?//[^\s"'>]+)""")
 LANGUAGES = {".py": "python", ".json": "json", ".cff": "yaml", ".yml": "yaml", ".toml": "toml"}
 
 
@@ -92,6 +96,20 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Files) -> 
         return match[1] + posixpath.relpath(place, posixpath.dirname(uri) or ".") + match[3]
 
     return LINK.sub(moved, markdown)
+
+
+def on_post_build(config: Any) -> None:
+    """Refuse a site whose pages would load something from elsewhere.
+
+    Raises:
+        PluginError: with the pages and addresses.
+    """
+    found = []
+    for path in Path(config.site_dir).rglob("*.html"):
+        for tag in LOADS.findall(path.read_text(encoding="utf-8")):
+            found += [f"{path.name}: {url}" for url in ADDRESS.findall(tag)]
+    if found:
+        raise PluginError(f"pages load from elsewhere: {', '.join(sorted(set(found))[:5])}")
 
 
 def _origin(page: str) -> str:
