@@ -154,7 +154,7 @@ ELSEWHERE = {
     r"pip install": "by the Makefile and the tests of the Dockerfile",
     r"msdyn-demo": "tests/demo/test_demo.py, and `make package`",
     r"msdyn-preprocess .*(--depth mine)": "tests/preprocess/test_backend_plugin.py",
-    r"msdyn-preprocess (video\.mp4|images/)": "seconds to minutes; tests/preprocess "
+    r"msdyn-preprocess (\w+\.mp4|images/)": "seconds to minutes; tests/preprocess "
     "(test_preprocess_command.py, test_pipeline.py, test_files_backends.py, test_masks.py) run "
     "these options on small clips; networks have stand-ins (test_model_adapters.py)",
     r"msdyn-preprocess --from lerobot": "tests/preprocess/test_from_lerobot.py writes a dataset",
