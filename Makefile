@@ -48,9 +48,9 @@ $(INSTALLED): setup.py constraints.txt requirements.lock
 	touch $@
 
 # The documentation site, in build/site: open build/site/index.html, or, for its search too, see it
-# by `python -m http.server -d build/site`. Warnings are errors.
+# by `python -m http.server -d build/site`. Warnings are errors, but not with --quiet.
 docs: $(INSTALLED)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 # Installed packages against the lock; `make audit ADVISORIES=PyPI-all.zip` also against a file of
 # advisories (tools/audit.py). No registry is asked about any package.
