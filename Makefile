@@ -16,7 +16,7 @@ ifdef SHAPES
 PYTEST += --jaxtyping-packages=msdyn,typecheck.check
 endif
 
-.PHONY: demo test test-reliability audit check package clean
+.PHONY: demo test test-reliability audit check docs package clean
 
 demo: $(INSTALLED)
 	$(BIN)/msdyn-demo
@@ -46,6 +46,11 @@ $(INSTALLED): setup.py constraints.txt requirements.lock
 	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet -c constraints.txt -e '.[test]' || \
 		$(BIN)/pip install --quiet --no-compile -c constraints.txt -e '.[test]'
 	touch $@
+
+# The documentation site, in build/site: open build/site/index.html, or, for its search too, see it
+# by `python -m http.server -d build/site`. Warnings are errors, but not with --quiet.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 # Installed packages against the lock; `make audit ADVISORIES=PyPI-all.zip` also against a file of
 # advisories (tools/audit.py). No registry is asked about any package.

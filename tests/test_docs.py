@@ -5,13 +5,13 @@ Expected names come from the code. Links and the README's Python are tested in `
 
 import ast
 import functools
-import importlib
 import re
 from dataclasses import fields
 from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
+from command_options import SCRIPTS, parsers_of
 from test_architecture import LAYERS
 
 from msdyn.cli.options import options_of as options_of_config
@@ -28,9 +28,6 @@ FILE = re.compile(r"(?:\w[\w.]*/)*[\w*]+\.(?:py|js|toml|md)")
 FOLDERS = ("benchmarks", "docs", "examples", "msdyn", "preprocess", "tests", "tools")
 OPTION = re.compile(r"(?<![\w-])--[a-z](?:[\w.-]*\w)?")
 COMMAND = re.compile(r"(msdyn-[a-z]+|tools/\w+\.py|pytest)")
-SCRIPTS = dict(
-    re.findall(r'"(msdyn-[a-z]+)=([\w.]+):main"', (ROOT / "setup.py").read_text(encoding="utf-8"))
-)
 
 every_document = pytest.mark.parametrize("document", TEXTS)
 
@@ -147,33 +144,18 @@ def test_identifiers_occur_in_the_sources(document):
 # Options
 
 
-class Parsed(Exception):
-    """A command has come to the parsing of its options."""
-
-
 @functools.cache
 def options_of(command: str) -> frozenset[str]:
     """Return the options of a command, or of a tool, from its source."""
     if command not in SCRIPTS:
         source = (ROOT / command).read_text(encoding="utf-8")
         return frozenset(re.findall(r'add_argument\(\s*"(--[\w-]+)"', source)) | {"--help"}
-    module, found = importlib.import_module(SCRIPTS[command]), {"--help", "--version", "--progress"}
-
-    def parse(config_type, argv, prog, description, default=None, examples=()):
-        commands = [config_type] if isinstance(config_type, type) else config_type.values()
-        for options in (options_of_config(config, default) for config in commands):
-            found.update(f"--{option.name}" for option in options if not option.field.positional)
-            flags = [option.name for option in options if option.field.kind == "flag"]
-            found.update(f"--no-{name}" for name in flags)
-        raise Parsed
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "parse", parse)
-        # msdyn-preprocess parses other options where one of the others is given.
-        kinds = ("dycheck", "mcap", "lerobot")
-        for argv in ([], ["--check"], *(["--from", kind] for kind in kinds)):
-            with pytest.raises(Parsed):
-                module.main(argv)
+    found = {"--help", "--version", "--progress"}
+    for parser in parsers_of(command):
+        options = options_of_config(parser.config, parser.default)
+        found.update(f"--{option.name}" for option in options if not option.field.positional)
+        flags = [option.name for option in options if option.field.kind == "flag"]
+        found.update(f"--no-{name}" for name in flags)
     return frozenset(found)
 
 

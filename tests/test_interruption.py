@@ -123,6 +123,8 @@ def test_threads_and_children_end_too(tmp_path):
 
 def test_a_signal_to_a_forked_child_leaves_the_parents_files(tmp_path):
     process = start(
+        "import warnings\n"
+        "warnings.simplefilter('ignore', DeprecationWarning)\n"  # of fork, since Python 3.12
         "with atomic_path(sys.argv[1]) as path:\n"
         "    path.write_text('whole'); ready()\n"
         "    child = os.fork()\n"

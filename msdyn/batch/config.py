@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from msdyn.batch.clips import StageName
 from msdyn.memory import MemorySize
-from msdyn.options import POSITIONAL, REPEATED, Options, Pattern, Range
+from msdyn.options import OTHER_OPTIONS, POSITIONAL, REPEATED, Options, Pattern, Range
 
 __all__ = ["Reason", "RetryConfig", "RunConfig", "StatusConfig", "WorkersConfig"]
 
@@ -69,9 +69,9 @@ class RunConfig(WorkersConfig):
     """Run only this part of the clips, as task I of N of a cluster's queue."""
     camera: Annotated[tuple[str, ...], REPEATED] = ()
     """Of a LeRobotDataset, take this camera; may be given several times. By default all."""
-    preprocess: str | None = None
+    preprocess: Annotated[str | None, OTHER_OPTIONS] = None
     """Options of msdyn-preprocess for all clips, in quotes: "--depth fused --max-frames 60"."""
-    fit: str = "--holdout-every 8"
+    fit: Annotated[str, OTHER_OPTIONS] = "--holdout-every 8"
     """Options of msdyn-fit for all clips, in quotes."""
     until: StageName = "evaluate"
     """Last stage: tracks, masks, cameras, refine (masks again), depth, fit or evaluate."""
@@ -95,9 +95,9 @@ class RetryConfig(WorkersConfig):
     only: Annotated[tuple[Reason, ...], REPEATED] = ()
     """Only clips that are in quarantine for this reason; may be given several times. By default
     all of them."""
-    preprocess: str | None = None
+    preprocess: Annotated[str | None, OTHER_OPTIONS] = None
     """Options of msdyn-preprocess in place of those of the run, in quotes."""
-    fit: str | None = None
+    fit: Annotated[str | None, OTHER_OPTIONS] = None
     """Options of msdyn-fit in place of those of the run, in quotes."""
 
 

@@ -18,7 +18,15 @@ from msdyn.events import Mode
 from msdyn.options import OptionField, Range, Value
 from msdyn.version import __version__
 
-__all__ = ["Command", "Option", "help_text", "version_text"]
+__all__ = [
+    "Command",
+    "Option",
+    "documentation",
+    "facts_of",
+    "head_of",
+    "help_text",
+    "version_text",
+]
 
 _WIDTHS = (60, 100)
 _CHOICES = 100
@@ -145,20 +153,26 @@ def _examples(command: Command, width: int) -> list[str]:
 
 def _option_lines(option: Option, width: int) -> list[str]:
     """Return what an option takes, then what it does."""
-    field = option.field
-    if field.positional:
-        head = f"  {option.label}"
-    elif field.kind == "flag":
-        head = f"  --no-{option.name}" if option.default else f"  --{option.name}"
-    else:
-        head = f"  --{option.name} {' '.join(_takes(field, option.path[-1]))}"
-    facts = [text for text in (_range(field), _default(option)) if text]
-    lines = _hanging("", head.rstrip(), width, 6)
-    if facts:
+    lines = _hanging("", f"  {head_of(option)}", width, 6)
+    if facts := facts_of(option):
         note = f"({'; '.join(facts)})"
         short = len(lines) == 1 and len(lines[0]) + len(note) + 2 <= width
         lines = [f"{lines[0]}  {note}"] if short else [*lines, *_hanging("      ", note, width)]
     return lines + _hanging("      ", documentation(option.owner).get(option.path[-1], ""), width)
+
+
+def head_of(option: Option) -> str:
+    """Return an option as it is given: its name and placeholders of its values."""
+    if option.field.positional:
+        return option.label
+    if option.field.kind == "flag":
+        return f"--no-{option.name}" if option.default else f"--{option.name}"
+    return f"--{option.name} {' '.join(_takes(option.field, option.path[-1]))}".rstrip()
+
+
+def facts_of(option: Option) -> list[str]:
+    """Return the range or the choices of an option, and its default, where there are any."""
+    return [text for text in (_range(option.field), _default(option)) if text]
 
 
 def _hanging(start: str, text: str, width: int, indent: int | None = None) -> list[str]:

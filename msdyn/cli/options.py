@@ -21,7 +21,7 @@ from msdyn import events
 from msdyn.cli.help import Command, Option, help_text, version_text
 from msdyn.cli.refusals import cause_of, plain_refusal
 from msdyn.errors import InputError
-from msdyn.options import OptionField, option_fields, shown
+from msdyn.options import OTHER_OPTIONS, OptionField, option_fields, shown
 from msdyn.plugins import load_plugins
 from msdyn.progress import write_error
 
@@ -111,9 +111,9 @@ def _choose_progress(arguments: list[str]) -> list[str]:
 def _readable(arguments: Sequence[str], options: Sequence[Option]) -> list[str]:
     """Return the arguments with names as they are listed, and blanks instead of empty texts.
 
-    tyro takes an empty path for the current directory; a blank is refused by `Options`. A text with
-    blanks that begins with dashes, as options for another command, is the value of the option
-    before it.
+    tyro takes an empty path for the current directory; a blank is refused by `Options`. A text
+    that begins with dashes is the value of the option before it if it has blanks, or if that
+    option takes options of another command and this command has no such option.
 
     Raises:
         InputError: what tyro would not refuse by the option's name: a flag with a value, and an
@@ -122,14 +122,18 @@ def _readable(arguments: Sequence[str], options: Sequence[Option]) -> list[str]:
     named = {f"--{option.name}": option.field for option in options if not option.field.positional}
     flags = {name for name, field in named.items() if field.kind == "flag"}
     flags |= {f"--no-{name.removeprefix('--')}" for name in flags}
+    quoting = {name for name, field in named.items() if field.values}
+    quoting = {name for name in quoting if named[name].values[0].pattern is OTHER_OPTIONS}
     end = arguments.index("--") if "--" in arguments else len(arguments)
     readable: list[str] = []
     for argument, following in zip(arguments[:end], [*arguments[1:end], None], strict=False):
-        if readable and readable[-1] in named and argument.startswith("-") and " " in argument:
-            readable[-1] += f"={argument}"
-            continue
         name, equals, value = argument.partition("=")
         name = name.replace("_", "-")
+        if readable and readable[-1] in named and argument.startswith("-"):
+            foreign = readable[-1] in quoting and name not in {*named, *flags}
+            if " " in argument or foreign:
+                readable[-1] += f"={argument}"
+                continue
         if name in flags and equals:
             raise InputError(f"{name}: expected no value, got {shown(value)}")
         takes_several = name in named and named[name].kind in ("list", "pairs")

@@ -12,6 +12,7 @@ must not exceed 1e9. Texts and paths must not be empty. The string under a field
 
 from msdyn.options.arguments import text_of
 from msdyn.options.fields import (
+    OTHER_OPTIONS,
     POSITIONAL,
     REPEATED,
     Named,
@@ -27,6 +28,7 @@ from msdyn.options.fields import (
 from msdyn.options.values import Choices, Pattern, Range, Value, shown
 
 __all__ = [
+    "OTHER_OPTIONS",
     "POSITIONAL",
     "REPEATED",
     "Choices",

@@ -15,6 +15,7 @@ from msdyn.errors import InputError
 from msdyn.options.values import Choices, Pattern, Range, Value, shown
 
 __all__ = [
+    "OTHER_OPTIONS",
     "POSITIONAL",
     "REPEATED",
     "Named",
@@ -60,6 +61,8 @@ def Named(option: str) -> Any:
     return tyro.conf.arg(name=option)
 
 
+OTHER_OPTIONS = Pattern(r"(?s).*\S.*", "options of another command, in quotes", "OPTIONS")
+"""Marks a text that is options of another command: it may begin with dashes."""
 Positive = Range(above=0)
 """Numbers above 0."""
 Weight = Annotated[float, Range(0)]
