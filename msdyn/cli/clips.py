@@ -112,3 +112,7 @@ def _list(config: ListCommand) -> None:
         )
     size = sum(path.stat().st_size for path in {entry.tar for entry in entries})
     print(f"{len(entries)} clips in {len({e.tar for e in entries})} shards, {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

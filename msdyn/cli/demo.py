@@ -67,3 +67,7 @@ def _print_run(title: str, figures: dict[str, Any]) -> None:
     seconds = figures["seconds"]
     stages = ", ".join(f"{name} {value:.0f}" for name, value in seconds.items())
     print(f"seconds: {stages}; {sum(seconds.values()):.0f} in all")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -113,3 +113,7 @@ def _row(name: str, figures: dict[str, Any]) -> None:
 def _figure(value: float | None, digits: int = 4) -> str:
     """Return a number as text, "-" for None (not available or not finite)."""
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

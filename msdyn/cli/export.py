@@ -47,3 +47,7 @@ def _export(config: ExportConfig) -> None:
         print(Exported(path, (path,)))
     else:
         print(export_scene(config))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -126,3 +126,7 @@ def _watch(scene: Scene, port: int | None) -> Callable[[Fitter], None]:
         shown = time.perf_counter()
 
     return watch
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

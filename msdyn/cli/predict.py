@@ -47,3 +47,7 @@ def _predict(config: PredictConfig) -> None:
     print(f"{sequence!r}\nwritten to {folder}; see it with")
     source = config.out or f"{config.scene} --from predict"
     print(f"  msdyn-render {source} --path auto --out auto.mp4")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -173,3 +173,7 @@ def _check(config: CheckConfig) -> int:
         return 3
     print(f"{config.check} is a scene directory that msdyn-fit can take")
     return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

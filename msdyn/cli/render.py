@@ -33,3 +33,7 @@ def _render(config: RenderConfig) -> None:
 
     for path in render_to_files(config):
         print(path)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -107,3 +107,7 @@ def announce(viewer: Viewer) -> None:
             f"{viewer.access.port} with the default --host is)"
         )
     print(f"look at {viewer.address} ({who}); end with Ctrl-C", flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
