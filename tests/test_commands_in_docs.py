@@ -164,12 +164,14 @@ ELSEWHERE = {
     r"msdyn-fit \S+( --preset paper --device cuda)?( --[\w.-]+( \S+)?)*$": "a fit takes minutes; "
     "tests/fit runs these options on small scenes",
     r"msdyn-predict": "tests/feedforward/test_predict.py",
+    r"msdyn-(render|export) .*--lens original": "needs a scene with a lens; "
+    "tests/preprocess/test_lenses_of_clips.py, tests/export/test_original_lens.py",
     r"msdyn-render .*--from predict": "tests/feedforward/test_predict.py",
     r"msdyn-render .*(--times 0:1:240|novel\.json|--path (auto|spiral))": "the same options with "
     "fewer images in tests/cli/test_render_command.py; the file is of the reader",
     r"msdyn-view": "does not end by itself; tests/view",
-    r"msdyn-eval .*(--protocol|--from|--truth|--align)": "needs such data; tests/evaluate and "
-    "tests/feedforward write them",
+    r"msdyn-eval .*(--protocol|--from|--truth|--align|--test-time-cameras)": "needs such data; "
+    "tests/evaluate and tests/feedforward write them",
     r"msdyn-eval \S+$": "the same as `msdyn-eval scene`",
     r"msdyn-export .*--format (glb|usdc|4dgs|spz|rrd|mjcf|urdf|lerobot|report)": "tests/export, a "
     "module for each format",

@@ -31,6 +31,7 @@ PACKAGES = (
     "msdyn.io",
     "msdyn.reading",
     "msdyn.writing",
+    "msdyn.logs",
     "msdyn.options",
 )
 

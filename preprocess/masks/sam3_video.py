@@ -45,7 +45,7 @@ from msdyn.preprocess.masks.sam_video import SamMasks, SceneFrames, forget_outpu
 from msdyn.preprocess.progress import progress
 from msdyn.preprocess.registry import register_backend
 from msdyn.preprocess.streamed import Streamed
-from msdyn.reading import read_npy
+from msdyn.reading import load_npz, read_npy
 from msdyn.scene import Scene, Tracks, frame_path
 from msdyn.writing import scratch_folder
 
@@ -147,10 +147,10 @@ class _Objects:
 
     def _read(self, folder: Path, frame: int, *, full: bool = False) -> Found:
         """Return what is found in a frame, in the size of the network or the full one."""
-        with np.load(frame_path(folder, frame, ".npz")) as stored:
-            kept = np.array([n in self._objects.phrase_of for n in stored["ids"]], bool)
-            ids = stored["ids"][kept].tolist()
-            logits = stored["logits"][kept].astype(np.float32)
+        stored = load_npz(frame_path(folder, frame, ".npz"), ("ids", "logits"))
+        kept = np.array([n in self._objects.phrase_of for n in stored["ids"]], bool)
+        ids = stored["ids"][kept].tolist()
+        logits = stored["logits"][kept].astype(np.float32)
         if full:
             logits = _resized(logits, self._scene.size)
         if self._clicked:

@@ -184,7 +184,7 @@ class Stop(KeyboardInterrupt):
     pass
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_an_interrupted_fit_with_gains_resumes_exactly(flickering, tmp_path, monkeypatch):
     options = config(tmp_path, epochs=2, long_side=32)
     whole = fit_scene(flickering, replace(options, out=tmp_path / "whole"))

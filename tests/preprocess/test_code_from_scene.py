@@ -51,7 +51,7 @@ def test_records_name_only_what_the_preset_can_choose(nothing_fetched, tmp_path,
     names = ["clip/extra", "./extra", "/tmp/extra", "~/extra", "evil/repository", "evil/repo:main",
              "https://evil.example/x", "", None, 3, ["a"], {}, *HUB, *CHECKPOINTS]  # fmt: skip
     for stage in BACKEND_STAGES:
-        offered = presets._candidates(stage, best=preset == "best")
+        offered = presets._candidates(stage, config)
         allowed = [(c.backend, c.model) for c in offered] + [(presets.WITHOUT_WEIGHTS[stage], None)]
         for backend in (*backends(stage), "nothing", "os.system", None, 3, ["a"]):
             for model in names:
@@ -183,10 +183,11 @@ def test_weights_at_an_address_are_checked(hub_folder, monkeypatch):
 def test_every_revision_is_a_commit():
     commits = [c.revision for c in CHECKPOINTS.values()] + [h.commit for h in HUB.values()]
     missing = [c.repo for c in CHECKPOINTS.values() if c.revision is None]
-    assert missing == ["apple/DepthPro-hf"]
+    assert missing == ["apple/DepthPro-hf", "facebook/sam3"]
     assert all(re.fullmatch("[0-9a-f]{40}", commit) for commit in commits if commit)
     # What a preset chooses is pinned.
-    chosen = [c.model for stage in BACKEND_STAGES for c in presets._candidates(stage, best=True)]
+    best = PreprocessConfig(Path("v.mp4"), preset="best")
+    chosen = [c.model for stage in BACKEND_STAGES for c in presets._candidates(stage, best)]
     for model in chosen:
         known = CHECKPOINTS.get(model)
         assert model == "tcmonodepth-small" or model in HUB or (known and known.revision), model

@@ -76,6 +76,6 @@ def test_a_backend_is_named_by_its_registration(monkeypatch):
         assert spec.make(BackendOptions(name)).name == name and spec.model == model
     # The commands also register the feed-forward network, in whichever order tests run.
     names = tuple(name for name in registry.backend_names("masks") if name != "feedforward")
-    assert names == ("motion", "none", "own", "files", "edgetam", "one", "other", "sam2")
+    assert names == ("motion", "none", "own", "files", "edgetam", "one", "other", "sam2", "sam3")
     with pytest.raises(InputError, match="masks: expected one of motion, none, .*, got 'nobody'"):
         find_backend("masks", "nobody")

