@@ -198,7 +198,7 @@ class Stop(KeyboardInterrupt):
     pass
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_an_interrupted_joint_fit_resumes_exactly(scene, tmp_path, monkeypatch):
     options = config(holdout_every=4)
     whole = fit_scene(scene, replace(options, out=tmp_path / "whole"))
