@@ -43,6 +43,19 @@ ADDRESS = re.compile(r"""(?:src|href)=["']?((?:https?:)?//[^\s"'>]+)""")
 LANGUAGES = {".py": "python", ".json": "json", ".cff": "yaml", ".yml": "yaml", ".toml": "toml"}
 
 
+def on_startup(**_: Any) -> None:
+    """Lay out the sources as they are installed: preprocess/ as a folder of msdyn.
+
+    mkdocstrings leaves out folders that are not there when it reads its options, which comes next.
+    """
+    shutil.rmtree(SOURCES, ignore_errors=True)
+    (SOURCES / "msdyn").mkdir(parents=True)
+    for path in (ROOT / "msdyn").iterdir():
+        if path.name != "preprocess":
+            (SOURCES / "msdyn" / path.name).symlink_to(path)
+    (SOURCES / "msdyn" / "preprocess").symlink_to(ROOT / "preprocess")
+
+
 def on_config(config: Any) -> Any:
     """Name the pages of the commands and of the packages in the navigation."""
     made = {
@@ -55,16 +68,6 @@ def on_config(config: Any) -> Any:
             if isinstance(content, str):
                 section[title] = made.get(content, content)
     return config
-
-
-def on_pre_build(config: Any) -> None:
-    """Lay out the sources as they are installed: preprocess/ as a folder of msdyn."""
-    shutil.rmtree(SOURCES, ignore_errors=True)
-    (SOURCES / "msdyn").mkdir(parents=True)
-    for path in (ROOT / "msdyn").iterdir():
-        if path.name != "preprocess":
-            (SOURCES / "msdyn" / path.name).symlink_to(path)
-    (SOURCES / "msdyn" / "preprocess").symlink_to(ROOT / "preprocess")
 
 
 def on_files(files: Files, config: Any) -> Files:
