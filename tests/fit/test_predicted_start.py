@@ -82,6 +82,7 @@ def test_trajectories_are_visible_on_their_object_only(scene, truth, tmp_path):
         assert np.abs(local[:, 2] / seen_depth - 1).max() < 0.1
 
 
+@pytest.mark.reliability
 def test_an_exact_prediction_is_a_better_start_than_tracks(scene, truth, tmp_path):
     errors = {}
     for init in ("tracks", "predict", "both"):

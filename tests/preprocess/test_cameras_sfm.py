@@ -207,7 +207,7 @@ def test_focal_lengths_of_two_halves_agree_within_the_error_stated(tmp_path):
         assert abs(focal - FOCAL) < error < 0.2 * FOCAL
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_halves_of_hand_agree_within_the_error_stated(shared, tmp_path):
     """They differ by more than 3 %: the first half alone gives a focal length that is too long."""
     import cv2
