@@ -33,7 +33,7 @@ def overview_page() -> str:
 
 
 _NOTES = (
-    "`COMMAND --help` prints what stands here, and `COMMAND --version` the versions in use. "
+    "`COMMAND --help` prints the same text, and `COMMAND --version` the versions in use. "
     "`--name value` and `--name=value` are the same, a flag is switched by `--name` and "
     "`--no-name`, and what follows `--` is given by position. Every command takes `--progress`. "
     "[How commands end](../ends.md) has its modes and the exit codes.",

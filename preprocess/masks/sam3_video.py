@@ -63,7 +63,7 @@ _CLICKED_LOGIT = 10.0
 @register_backend("masks", "sam3", needs=("frames", "tracks"), model="facebook/sam3")
 @dataclass(frozen=True)
 class Sam3Masks(SamMasks):
-    """Masks by SAM 3: of what phrases name, of prompted objects, or of what moves."""
+    """Masks by SAM 3 of named objects, of prompted objects, or of moving objects."""
 
     phrases: tuple[str, ...] = ()
     """What is to be found; without, and without phrases in the file, as SAM 2.1."""

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from clips import two_boxes
+from interrupted_fits import interrupted_and_resumed
 from scipy.spatial.transform import Rotation
 
-from msdyn.fit import FitConfig, Fitter, MotionConfig, fit_scene, preset
+from msdyn.fit import FitConfig, MotionConfig, fit_scene, preset
 from msdyn.fit.camera_updates import CameraUpdates
 from msdyn.fit.data import load_fit_data
 from msdyn.fit.exposure import FrameExposure
@@ -194,26 +195,11 @@ def test_a_camera_that_stands_still_is_not_moved(data):
         assert (objective.cameras is not None) is moved
 
 
-class Stop(KeyboardInterrupt):
-    pass
-
-
 @pytest.mark.reliability
-def test_an_interrupted_joint_fit_resumes_exactly(scene, tmp_path, monkeypatch):
+def test_an_interrupted_joint_fit_resumes_exactly(scene, tmp_path):
     options = config(holdout_every=4)
     whole = fit_scene(scene, replace(options, out=tmp_path / "whole"))
-    step = Fitter._one_step
-
-    def stopping(self, frames):
-        if self.step == 13:
-            raise Stop
-        return step(self, frames)
-
-    monkeypatch.setattr(Fitter, "_one_step", stopping)
-    with pytest.raises(Stop):
-        fit_scene(scene, replace(options, out=tmp_path / "resumed"))
-    monkeypatch.setattr(Fitter, "_one_step", step)
-    resumed = fit_scene(scene, replace(options, out=tmp_path / "resumed"))
+    resumed = interrupted_and_resumed(scene, replace(options, out=tmp_path / "resumed"), 13)
     np.testing.assert_array_equal(resumed.cameras.cam_from_world, whole.cameras.cam_from_world)
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 from clips import two_boxes
+from interrupted_fits import interrupted_and_resumed
 from small_fits import config
 
 from msdyn.devices import choose_device
 from msdyn.evaluate import evaluate_frames
-from msdyn.fit import Fitter, fit_scene
+from msdyn.fit import fit_scene
 from msdyn.fit.data import load_fit_data
 from msdyn.fit.exposure import FrameExposure
 from msdyn.fit.flicker import Flicker
@@ -180,25 +181,10 @@ def load_without(folder):
     return sequence
 
 
-class Stop(KeyboardInterrupt):
-    pass
-
-
 @pytest.mark.reliability
-def test_an_interrupted_fit_with_gains_resumes_exactly(flickering, tmp_path, monkeypatch):
+def test_an_interrupted_fit_with_gains_resumes_exactly(flickering, tmp_path):
     options = config(tmp_path, epochs=2, long_side=32)
     whole = fit_scene(flickering, replace(options, out=tmp_path / "whole"))
-    step = Fitter._one_step
-
-    def stopping(self, frames):
-        if self.step == 9:
-            raise Stop
-        return step(self, frames)
-
-    monkeypatch.setattr(Fitter, "_one_step", stopping)
-    with pytest.raises(Stop):
-        fit_scene(flickering, options)
-    monkeypatch.setattr(Fitter, "_one_step", step)
-    resumed = fit_scene(flickering, options)
+    resumed = interrupted_and_resumed(flickering, options, 9)
     assert np.array_equal(resumed.exposure.log_gains, whole.exposure.log_gains)
     assert torch.equal(resumed.static.harmonics, whole.static.harmonics)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from clips import two_boxes
+from interrupted_fits import interrupted_and_resumed
 
 from msdyn.errors import InputError
 from msdyn.evaluate import Variant, evaluate_frames, evaluate_tracks, evaluate_views
@@ -89,30 +90,15 @@ def test_output_files_of_a_fit(boxes, fitted):
     )
 
 
-class Stop(KeyboardInterrupt):
-    pass
-
-
 @pytest.mark.slow
-def test_an_interrupted_fit_resumes_exactly(boxes, tmp_path, monkeypatch):
+def test_an_interrupted_fit_resumes_exactly(boxes, tmp_path):
     scene = copy_scene(boxes, tmp_path)
     # Short, with densifications before and after the interruption.
     options = tiny(epochs=3)
     options = replace(options, density=replace(options.density, every=10, start=0.1, stop=0.9))
     uninterrupted = fit_scene(scene, replace(options, out=tmp_path / "uninterrupted"))
 
-    step = Fitter._one_step
-
-    def stopping(self, frames):
-        if self.step == 22:
-            raise Stop
-        return step(self, frames)
-
-    monkeypatch.setattr(Fitter, "_one_step", stopping)
-    with pytest.raises(Stop):
-        fit_scene(scene, replace(options, out=tmp_path / "resumed"))
-    monkeypatch.setattr(Fitter, "_one_step", step)
-    resumed = fit_scene(scene, replace(options, out=tmp_path / "resumed"))
+    resumed = interrupted_and_resumed(scene, replace(options, out=tmp_path / "resumed"), 22)
     assert resumed.num_gaussians == uninterrupted.num_gaussians
     for name, value in uninterrupted.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
