@@ -22,7 +22,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
 from msdyn.errors import InputError
@@ -126,10 +126,6 @@ def start(command: str) -> None:
 class _Notes(logging.Handler):
     """Writes what is logged as notes."""
 
-    def __init__(self, write: Callable[..., None] = emit) -> None:
-        super().__init__()
-        self._write = write
-
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(Exception):
-            self._write("note", text=record.getMessage(), level=record.levelname.lower())
+            emit("note", text=record.getMessage(), level=record.levelname.lower())

@@ -18,6 +18,7 @@ from scipy.sparse import csr_matrix, diags, identity
 from scipy.sparse.linalg import splu
 from scipy.stats import t as student_t
 
+from msdyn.fit.refine import interpolate_missing
 from msdyn.scene import Maps, Tracks
 from msdyn.sequence.exposure import PEDESTAL
 
@@ -125,7 +126,7 @@ def estimate_flicker(
     every = np.ones(len(seen.point), bool)
     gains = _gains(seen, every, count)
     known = np.bincount(seen.frame, minlength=count) >= _MIN_TRACKS
-    gains = _interpolated(gains, known)
+    gains = interpolate_missing(gains, known) if known.any() else gains
     gains -= gains[frames].mean(0)
     part = _parts(seen.xy)[seen.point]
     explained = np.array([_explained(seen, part == own, count) for own in range(_PARTS)])
@@ -201,16 +202,6 @@ def _parts(xy: Float[np.ndarray, "points 2"]) -> Int[np.ndarray, " points"]:
         for row, index in enumerate(rows):
             part[index] = column * sides + row
     return part
-
-
-def _interpolated(
-    gains: Float[np.ndarray, "frames 3"], known: Bool[np.ndarray, " frames"]
-) -> Float[np.ndarray, "frames 3"]:
-    """Interpolate the rows of unknown frames over time."""
-    if known.all() or not known.any():
-        return gains
-    every, index = np.arange(len(gains)), np.flatnonzero(known)
-    return np.stack([np.interp(every, index, column[known]) for column in gains.T], axis=1)
 
 
 def _sums(
