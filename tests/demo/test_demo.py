@@ -12,7 +12,7 @@ from msdyn.reading import read_json
 TINY = ["--frames", "8", "--width", "96", "--epochs", "2", "--device", "cpu"]
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_the_demo_writes_its_files_and_resumes(tmp_path, small_fits, capsys, monkeypatch):
     out = tmp_path / "demo"
     assert demo.main([*TINY, "--out", str(out)]) == 0

@@ -72,7 +72,7 @@ def test_the_scales_of_objects_are_recovered(clip):
     assert np.abs(np.log(relative[moving])).mean() < 0.6 * np.abs(np.log(given[moving])).mean()
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_exact_depth_is_kept(clip, tmp_path):
     write_priors(clip[1], tmp_path / "scene", level="exact", seed=0)
     data = loaded(Scene(tmp_path / "scene"))

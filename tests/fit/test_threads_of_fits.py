@@ -62,7 +62,7 @@ def test_equal_bytes_with_one_and_two_threads(plane_scene, tmp_path):
     assert written[0] == written[1]
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads in /proc")
 def test_a_worker_with_a_share_of_one_has_one_thread(plane_scene, tmp_path):
     run = subprocess.run(

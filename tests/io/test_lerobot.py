@@ -287,6 +287,7 @@ def test_a_missing_package_names_the_extra(written, monkeypatch):
         LeRobotWriter(written[0], FEATURES, FPS)
 
 
+@pytest.mark.reliability
 def test_an_episode_of_a_large_table_takes_the_memory_of_the_episode(tmp_path):
     """32 MB of rows in one row group, of which one episode is read in batches."""
     features = {"action": {"dtype": "float32", "shape": [100], "names": None}}

@@ -59,6 +59,7 @@ def test_surfaces_determine_the_rotation_during_an_occlusion(seed, canonical):
     assert found[:, OCCLUDED].max() < 0.01  # interpolated; the true motion is nearly uniform
 
 
+@pytest.mark.reliability
 def test_surfaces_of_different_faces_are_not_registered():
     tracks, surfaces, _ = slab(0, other_face=True)
     without = build_hierarchy(tracks, 0, levels=1)

@@ -108,7 +108,7 @@ def test_given_intrinsics_are_scaled_to_the_scene_and_kept_by_a_static_camera(tm
     assert [k[0, 0], k[1, 1], k[0, 2], k[1, 2]] == pytest.approx([50, 51, 33, 23])
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_a_given_focal_length_that_the_clip_contradicts_is_said(tmp_path):
     cameras = sliding_cameras(14, FOCAL, WIDTH, HEIGHT, reach=1.2)
     cards = [

@@ -96,7 +96,7 @@ def test_regions_through_a_clip_are_those_of_the_whole_volume():
         np.testing.assert_array_equal(found > 0, masks)
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_splitting_takes_less_than_a_byte_a_pixel():
     """Nine objects that never touch, in 15 and in 30 frames."""
     peaks = []
@@ -121,7 +121,7 @@ def test_splitting_takes_less_than_a_byte_a_pixel():
     assert growth < 0.3 * moving[0].size  # an array of labels takes 1
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_any_regions_and_tracks_are_split():
     """Squares that drift and random tracks; some labels end up without a pixel of their own."""
     for seed in range(100, 210):

@@ -62,7 +62,7 @@ def test_a_turning_camera_is_told_in_one_line_and_accepted_on_demand(camel, caps
     assert depth[mask == STATIC].min() > depth[mask != STATIC].max()
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_an_ambiguous_focal_length_is_told_in_one_line(shared, tmp_path, capsys):
     arguments = [str(shared / "clips" / "duck.mp4"), "--out", str(tmp_path / "duck")]
     arguments += ["--max-frames", "10", "--long-side", "256", "--masks", "none"]

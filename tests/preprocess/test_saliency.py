@@ -338,7 +338,7 @@ def test_a_map_is_half_as_large_and_computed_once(tmp_path):
     assert len(calls) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_masks_of_a_real_animal_are_better_with_the_real_network(u2netp, shared, tmp_path):
     frames, width, height = 14, 320, 180
     video = iio.imread(shared / "clips" / "camel.mp4", plugin="pyav")[:frames]

@@ -50,6 +50,7 @@ def test_episodes_of_other_seeds_differ(episode):
     assert (again.state == episode.state).all()
 
 
+@pytest.mark.reliability
 def test_the_dataset_holds_the_truth(tmp_path):
     episode = without_views(make_manipulation(frames=4, width=48, height=36, seed=1))
     truth = render_truth(episode.spec, samples=1)

@@ -35,6 +35,7 @@ def test_rendering_depends_only_on_the_seed(tiny):
     assert (other.clip.images != tiny.clip.images).mean() > 0.5
 
 
+@pytest.mark.reliability
 def test_interpolated_samples_equal_ray_cast_ones(boxes, monkeypatch):
     """If every pixel counts as an edge, rays are cast for all samples."""
     monkeypatch.setattr(picture, "_edges", lambda surface, chart, footprint: chart >= 0)
@@ -44,6 +45,7 @@ def test_interpolated_samples_equal_ray_cast_ones(boxes, monkeypatch):
     assert 10 * np.log10(255**2 / np.mean(error**2)) > 55
 
 
+@pytest.mark.reliability
 def test_covisibility_equals_brute_force(tiny):
     """The surface point of each pixel is tracked through all input frames, ray by ray."""
     caster, spec = Caster(tiny.spec), tiny.spec

@@ -59,6 +59,7 @@ def test_overlap_with_true_masks_of_another_size(fitted, tmp_path):
     assert mask_overlap(scene, files[::-1]) < 0.9
 
 
+@pytest.mark.reliability
 def test_a_clip_that_fails_is_a_row_too(tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     options = argparse.Namespace(max_frames=4, long_side=64, preprocess="", fit="")

@@ -124,7 +124,7 @@ def test_a_stage_may_have_the_network_of_its_initial_weights(tmp_path):
         dataclasses.replace(config, initial=None).training  # noqa: B018
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_the_papers_stages_follow_one_another(tmp_path, capsys, monkeypatch):
     """Static scenes, then dynamic ones from the weights of the static stage, on clips of ours."""
     monkeypatch.setattr(run, "_UNSEEN", 2)
