@@ -223,7 +223,7 @@ PRESETS: dict[str, FitConfig] = {
         life_spans="off",
         object_depth="given",
         exposure="off",
-        motion=MotionConfig(prefit_steps=1000),
+        motion=MotionConfig(joint_refinement="off", prefit_steps=1000),
         static_gaussians=100_000,
         moving_gaussians=40_000,
         density=DensityConfig(max_static=300_000, max_moving=150_000),

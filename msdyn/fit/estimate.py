@@ -68,6 +68,7 @@ class _Seconds:
     """Loading, compiled kernels from their cache, and the report."""
     pixel_of_clip: float = 3e-6
     track_of_frame: float = 1e-5
+    refined_track_of_frame: float = 1.5e-4
     candidate_of_frame: float = 4e-6
     prefit_step: float = 0.01
     step: float = 0.012
@@ -161,6 +162,8 @@ def estimate_fit(size: FitSize, config: FitConfig) -> Estimate:
     s = _SECONDS
     seconds = s.start + s.pixel_of_clip * frames * pixels + s.track_of_frame * entries
     seconds += s.candidate_of_frame * candidates * frames
+    if config.motion.model == "hierarchy" and config.motion.joint_refinement == "on":
+        seconds += s.refined_track_of_frame * entries
     seconds += s.prefit_step * config.motion.prefit_steps
     middle = (start.all + end.all) / 2
     seconds += steps * (s.step + batch * (s.gaussian_of_step * middle + s.pixel_of_step * fitted))

@@ -59,6 +59,7 @@ def _estimate(
         tracks,
         canonical_frame(tracks),
         data.frames,
+        camera_centres=data.cameras.centres[data.frames],
         surfaces=lambda: _object_surfaces(data, objects, config.seed),
         seed=config.seed,
     )

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from msdyn.motion.alignment import noise_of_second_differences
     from msdyn.motion.config import MotionConfig
     from msdyn.motion.hierarchy import build_hierarchy
+    from msdyn.motion.joint_refinement import refine_levels
     from msdyn.motion.models.hierarchical import MotionField
     from msdyn.motion.models.single import SingleLayer, build_single
     from msdyn.motion.patterns import MotionHierarchy, PatternLevel
@@ -39,6 +40,7 @@ __all__ = [
     "motion_class",
     "motion_names",
     "noise_of_second_differences",
+    "refine_levels",
     "register_motion",
 ]
 
@@ -48,6 +50,7 @@ __getattr__ = lazy_names(
         "alignment": ("noise_of_second_differences",),
         "config": ("MotionConfig",),
         "hierarchy": ("build_hierarchy",),
+        "joint_refinement": ("refine_levels",),
         "models.hierarchical": ("MotionField",),
         "models.single": (
             "SingleLayer",

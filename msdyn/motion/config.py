@@ -29,5 +29,8 @@ class MotionConfig(Options):
     """Bases of --motion single."""
     weights: Literal["constant", "time-varying"] = "constant"
     """Blend weights of a Gaussian: one set for all times, or one per frame (as in Eq. 10)."""
+    joint_refinement: Literal["on", "off"] = "on"
+    """Refine the poses of all levels together on the tracks, with smoothness found from the clip,
+    before the Adam steps below. Of --motion hierarchy."""
     prefit_steps: Annotated[int, Range(0, unit="steps")] = 400
     """Adam steps on the lifted tracks, before optimisation by rendering."""

@@ -32,17 +32,17 @@ from msdyn.motion.clusters import (
 )
 from msdyn.motion.object_alignment import anchor_object
 from msdyn.motion.occlusion import carrier_through_occlusion, infer_occluded_motions, pose_variance
-from msdyn.motion.patterns import MotionHierarchy, PatternLevel, residual_distance
+from msdyn.motion.patterns import (
+    EXPECTED_ANGLE,
+    EXPECTED_SHIFT,
+    MotionHierarchy,
+    PatternLevel,
+    residual_distance,
+)
 from msdyn.motion.reregistration import ObjectSurfaces, reregister
 from msdyn.scene import LiftedTracks
 
 __all__ = ["build_hierarchy"]
-
-# Prior standard deviations of residual patterns: rotation (radians) and translation (fraction of
-# the object's size). Without noise they have no effect; with noise they prevent rotations that are
-# estimated from few tracks.
-_EXPECTED_ANGLE = {2: 0.5, 3: 0.2}
-_EXPECTED_SHIFT = {2: 0.3, 3: 0.1}
 
 # A cluster counts as occluded in frames with fewer than this fraction of its maximum of tracks.
 _MIN_VISIBLE = 0.5
@@ -233,8 +233,8 @@ class _Residual:
                 self.trajectories[own],
                 weights,
                 noise=parent.noise,
-                expected_angle=_EXPECTED_ANGLE[level],
-                expected_shift=_EXPECTED_SHIFT[level] * parent.size,
+                expected_angle=EXPECTED_ANGLE[level],
+                expected_shift=EXPECTED_SHIFT[level] * parent.size,
             )
             clusters.append(
                 _Cluster(
@@ -294,7 +294,7 @@ def _infer_occluded(clusters: list[_Cluster], parent: _Cluster) -> list[_Cluster
     count = np.array([(c.weights > 0).sum(0) for c in clusters])  # [K, T]
     most = count.max(1, keepdims=True)
     visible = count >= np.maximum(np.minimum(MIN_TRACKS, most), _MIN_VISIBLE * most).clip(1)
-    angle = _EXPECTED_ANGLE[2]
+    angle = EXPECTED_ANGLE[2]
     noise = max(parent.noise, 1e-6 * parent.size)  # positive also for noise-free tracks
     variance = [pose_variance(c.points, c.weights, noise, angle, MIN_TRACKS) for c in clusters]
     own, points = [c.motion for c in clusters], [c.points for c in clusters]

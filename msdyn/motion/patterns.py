@@ -17,12 +17,20 @@ from msdyn.reading import row_slices
 from msdyn.scene import LiftedTracks
 
 __all__ = [
+    "EXPECTED_ANGLE",
+    "EXPECTED_SHIFT",
     "MAX_PATTERNS",
     "MotionHierarchy",
     "PatternLevel",
     "residual_distance",
     "transform_points_by_levels",
 ]
+
+EXPECTED_ANGLE = {2: 0.5, 3: 0.2}
+EXPECTED_SHIFT = {2: 0.3, 3: 0.1}
+"""Prior standard deviations of the patterns of residual levels: rotation, radians, and translation,
+as a share of the object's size. Without noise they have no effect; with noise they prevent
+rotations that are estimated from few tracks."""
 
 # Maximum number of patterns blended for a point on each level: objects, primitives, grains.
 MAX_PATTERNS = (2, 4, 4)

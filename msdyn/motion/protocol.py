@@ -71,6 +71,7 @@ class TrackedScene:
         tracks: lifted tracks on moving objects; each is visible in some frame.
         canonical: canonical frame, an index into the tracks' frames.
         key_frames: [T] indices, in the clip, of the tracks' frames.
+        camera_centres: [T, 3] of the tracks' frames, scene units; None if they are not known.
         surfaces: returns surface samples of the objects, or None if there are none.
         seed: of all random choices.
     """
@@ -78,6 +79,7 @@ class TrackedScene:
     tracks: LiftedTracks
     canonical: int
     key_frames: Int[np.ndarray, " frames"]
+    camera_centres: Float[np.ndarray, "frames 3"] | None = None
     surfaces: Callable[[], ObjectSurfaces | None] = lambda: None
     seed: int = 0
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple, TypedDict, TypeVar
 
 import msgspec
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from msdyn.errors import InputError
 from msdyn.geometry import Similarity, sixd_from_rotations
 from msdyn.motion.config import MotionConfig
 from msdyn.motion.hierarchy import build_hierarchy
+from msdyn.motion.joint_refinement import refine_levels
 from msdyn.motion.keys import interpolate_keys
 from msdyn.motion.pattern_field import PatternField
 from msdyn.motion.patterns import MAX_PATTERNS, MotionHierarchy
@@ -81,7 +83,7 @@ class MotionField(Motion):
     @classmethod
     def build(cls, scene: TrackedScene, config: MotionConfig) -> MotionHierarchy:
         """Return the hierarchy from which `from_tracks` initialises."""
-        return build_hierarchy(
+        hierarchy = build_hierarchy(
             scene.tracks,
             scene.canonical,
             levels=min(config.levels, 3),
@@ -90,6 +92,10 @@ class MotionField(Motion):
             seed=scene.seed,
             surfaces=scene.surfaces(),
         )
+        if config.joint_refinement == "off" or scene.camera_centres is None:
+            return hierarchy
+        times = np.asarray(scene.key_frames, float)
+        return refine_levels(hierarchy, scene.tracks, scene.camera_centres, times, seed=scene.seed)
 
     @classmethod
     def from_tracks(cls, scene: TrackedScene, config: MotionConfig) -> TrackedMotion:
