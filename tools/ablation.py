@@ -22,6 +22,7 @@ import multiprocessing
 import os
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
@@ -29,8 +30,11 @@ from typing import Any
 
 from ablation_spec import MAIN_ROWS, PRIORS, ROWS, SCENES, SHOWN, Cell, Size, cells_of
 from ablation_table import summarise, write_figure, write_pictures, write_table
+from view_errors import ViewErrors, moving_pixels
 
 from msdyn.thread_share import thread_budget, thread_environment
+
+LPIPS_FILES = ("lpips_alexnet_features.pth", "lpips_v0.1_alex_heads.pth")
 
 
 def make_scenes(scene: str, kinds: list[tuple[str, int]], size: Size, out: Path) -> float:
@@ -49,18 +53,20 @@ def make_scenes(scene: str, kinds: list[tuple[str, int]], size: Size, out: Path)
     return time.perf_counter() - started
 
 
-def run_cell(cell: Cell, size: Size, out: Path) -> dict[str, Any]:
+def run_cell(cell: Cell, size: Size, out: Path, lpips_files: Sequence[Path] = ()) -> dict[str, Any]:
     """Fit and evaluate; return the figures, also written as `result.json`."""
     from msdyn.evaluate import (
         Variant,
         evaluate_object_motion,
         evaluate_tracks,
         evaluate_views,
+        load_lpips,
         save_comparison,
     )
     from msdyn.evaluate.stamp import code_stamp
     from msdyn.fit import fit_scene
     from msdyn.scene import Scene
+    from msdyn.synthetic import make_scene
     from msdyn.writing import without_nan, write_json
 
     folder = cell.folder(out)
@@ -76,13 +82,16 @@ def run_cell(cell: Cell, size: Size, out: Path) -> dict[str, Any]:
     sequence = fit_scene(scene, config)
     fitted = time.perf_counter()
     shown = round(SHOWN * (len(scene) - 1))
+    spec = make_scene(cell.scene, frames=size.frames, width=size.width, height=size.height)
+    errors = ViewErrors(moving_pixels(spec))
 
     def keep(view: Any, frame: int, image: Any) -> None:
+        errors.add(view, frame, image)
         if frame == shown:
             path = folder / f"{view.name}.png"
             save_comparison(path, view.image(frame), image.rgb8, view.covisible(frame))
 
-    views = evaluate_views(sequence, scene, keep=keep)
+    views = evaluate_views(sequence, scene, keep=keep, lpips=load_lpips(lpips_files))
     tracks = evaluate_tracks(sequence, scene) or {}
     motion = evaluate_object_motion(sequence, scene) or {}
     frozen = evaluate_views(sequence, scene, variant=Variant(frozen=True))
@@ -92,7 +101,9 @@ def run_cell(cell: Cell, size: Size, out: Path) -> dict[str, Any]:
         "mpsnr": views["mpsnr"],
         "mssim": views["mssim"],
         "ssim": views["ssim"],
+        "mlpips": views["mlpips"],
         "flicker": views["flicker"],
+        "parts": errors.result(),
         "views": {name: view["mpsnr"] for name, view in views["views"].items()},
         "frozen_mpsnr": frozen["mpsnr"],
         "epe3d": tracks["epe3d_moving"],
@@ -128,7 +139,9 @@ def _config(cell: Cell, size: Size, folder: Path) -> Any:
     )
 
 
-def run_all(cells: list[Cell], size: Size, out: Path, jobs: int) -> list[dict[str, Any]]:
+def run_all(
+    cells: list[Cell], size: Size, out: Path, jobs: int, lpips_files: Sequence[Path] = ()
+) -> list[dict[str, Any]]:
     """Run all fits, `jobs` in parallel, with a progress bar; return their results in order."""
     from tqdm import tqdm
 
@@ -142,7 +155,7 @@ def run_all(cells: list[Cell], size: Size, out: Path, jobs: int) -> list[dict[st
         scenes = [pool.submit(make_scenes, name, kinds[name], size, out) for name in kinds]
         for future in tqdm(as_completed(scenes), desc="scenes", total=len(scenes)):
             future.result()
-        fits = {pool.submit(run_cell, cell, size, out): cell for cell in cells}
+        fits = {pool.submit(run_cell, cell, size, out, lpips_files): cell for cell in cells}
         results, progress = [], tqdm(as_completed(fits), desc="fits", total=len(fits))
         for future in progress:
             result = future.result()
@@ -154,6 +167,13 @@ def run_all(cells: list[Cell], size: Size, out: Path, jobs: int) -> list[dict[st
             )
     order = {cell: number for number, cell in enumerate(cells)}
     return sorted(results, key=lambda r: order[Cell(r["row"], r["scene"], r["priors"], r["seed"])])
+
+
+def default_lpips() -> list[Path]:
+    """Return the weights of LPIPS in the folder that MSDYN_WEIGHTS names; none without them."""
+    folder = Path(os.environ.get("MSDYN_WEIGHTS", "."))
+    files = [folder / name for name in LPIPS_FILES]
+    return files if all(path.is_file() for path in files) else []
 
 
 def _quiet() -> None:
@@ -173,6 +193,14 @@ def main() -> int:
     parser.add_argument("--width", type=int, default=Size.width)
     parser.add_argument("--epochs", type=int, default=Size.epochs)
     parser.add_argument("--jobs", type=int, default=thread_budget(), help="number of parallel fits")
+    parser.add_argument(
+        "--lpips",
+        type=Path,
+        nargs=2,
+        default=default_lpips(),
+        metavar=("FEATURES", "HEADS"),
+        help="weights of mLPIPS; by default those in the folder MSDYN_WEIGHTS, if they are there",
+    )
     parser.add_argument("--out", type=Path, default=Path("out/ablation"))
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     arguments = parser.parse_args()
@@ -190,7 +218,7 @@ def main() -> int:
     size = Size(arguments.frames, arguments.width, arguments.epochs)
     out = arguments.out / f"{size.frames}x{size.width}x{size.epochs}"
     started = time.perf_counter()
-    results = run_all(cells, size, out, arguments.jobs)
+    results = run_all(cells, size, out, arguments.jobs, arguments.lpips)
     summary = summarise(results, time.perf_counter() - started, sys.argv[1:])
     print(write_table(summary, out / "table.md"))
     write_figure(summary, out / "figure.png")
