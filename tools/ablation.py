@@ -25,11 +25,24 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 from typing import Any
 
-from ablation_spec import MAIN_ROWS, PRIORS, ROWS, SCENES, SHOWN, Cell, Size, cells_of
+from ablation_spec import (
+    FROZEN,
+    MAIN_ROWS,
+    ORACLES,
+    PRIORS,
+    ROWS,
+    SCENES,
+    SHOWN,
+    Cell,
+    Size,
+    cells_of,
+)
 from ablation_table import summarise, write_figure, write_pictures, write_table
+from frozen_scene import write_frozen
 from view_errors import ViewErrors, moving_pixels
 
 from msdyn.thread_share import thread_budget, thread_environment
@@ -72,18 +85,29 @@ def run_cell(cell: Cell, size: Size, out: Path, lpips_files: Sequence[Path] = ()
     folder = cell.folder(out)
     result_path = folder / "result.json"
     scene = Scene(folder.parent)
+    if "true" in cell.row:
+        import true_motion  # noqa: F401  registers its models
     config = _config(cell, size, folder)
     options = json.loads(json.dumps(dataclasses.asdict(config), default=str))
     if result_path.is_file():
         result = json.loads(result_path.read_text(encoding="utf-8"))
         if result["options"] == options:
             return result
+    spec = make_scene(cell.scene, frames=size.frames, width=size.width, height=size.height)
+    shown = round(SHOWN * (len(scene) - 1))
+    moving = moving_pixels(spec)
+    if cell.row in FROZEN:
+        around, level = FROZEN[cell.row], {"level": cell.priors, "seed": cell.seed}
+        scene = write_frozen(spec, scene, shown, folder / "scene", around=around, **level)
+        config = replace(config, scene=scene.directory)
+        moving = {name: masks[shown : shown + 1] for name, masks in moving.items()}
+        shown = 0
+    elif config.motion.model.startswith("true"):
+        _tell_truth(spec, scene, config)
     started = time.perf_counter()
     sequence = fit_scene(scene, config)
     fitted = time.perf_counter()
-    shown = round(SHOWN * (len(scene) - 1))
-    spec = make_scene(cell.scene, frames=size.frames, width=size.width, height=size.height)
-    errors = ViewErrors(moving_pixels(spec))
+    errors = ViewErrors(moving)
 
     def keep(view: Any, frame: int, image: Any) -> None:
         errors.add(view, frame, image)
@@ -92,8 +116,10 @@ def run_cell(cell: Cell, size: Size, out: Path, lpips_files: Sequence[Path] = ()
             save_comparison(path, view.image(frame), image.rgb8, view.covisible(frame))
 
     views = evaluate_views(sequence, scene, keep=keep, lpips=load_lpips(lpips_files))
-    tracks = evaluate_tracks(sequence, scene) or {}
-    motion = evaluate_object_motion(sequence, scene) or {}
+    tracks, motion = {}, {}
+    if cell.row not in FROZEN:
+        tracks = evaluate_tracks(sequence, scene) or {}
+        motion = evaluate_object_motion(sequence, scene) or {}
     frozen = evaluate_views(sequence, scene, variant=Variant(frozen=True))
     result = {
         **dataclasses.asdict(cell),
@@ -106,11 +132,11 @@ def run_cell(cell: Cell, size: Size, out: Path, lpips_files: Sequence[Path] = ()
         "parts": errors.result(),
         "views": {name: view["mpsnr"] for name, view in views["views"].items()},
         "frozen_mpsnr": frozen["mpsnr"],
-        "epe3d": tracks["epe3d_moving"],
-        "epe3d_visible": tracks["epe3d_moving_visible"],
-        "epe3d_blended": tracks["epe3d_moving_blended"],
-        "jitter": tracks["jitter"],
-        "acceleration_error": tracks["acceleration_error"],
+        "epe3d": tracks.get("epe3d_moving"),
+        "epe3d_visible": tracks.get("epe3d_moving_visible"),
+        "epe3d_blended": tracks.get("epe3d_moving_blended"),
+        "jitter": tracks.get("jitter"),
+        "acceleration_error": tracks.get("acceleration_error"),
         "rotation_degrees": motion.get("rotation_degrees"),
         "translation": motion.get("translation"),
         "gaussians": [len(sequence.static), len(sequence.moving)],
@@ -127,16 +153,36 @@ def _config(cell: Cell, size: Size, folder: Path) -> Any:
 
     base = preset("quick")
     row = dict(ROWS[cell.row])
-    options = {k: row.pop(k) for k in ("losses", "life_spans", "object_depth") if k in row}
+    density = replace(base.density, **row.pop("density", {}))
+    names = {field.name for field in dataclasses.fields(base)}
+    options = {"epochs": size.epochs} | {k: row.pop(k) for k in list(row) if k in names}
     return replace(
         base,
         scene=folder.parent,
         out=folder,
-        epochs=size.epochs,
         seed=cell.seed,
+        density=density,
         motion=replace(base.motion, **row),
         **options,
     )
+
+
+def _tell_truth(spec: Any, scene: Any, config: Any) -> None:
+    """Tell the motion models of `true_motion.py` where the true surfaces are in the fit's world."""
+    import torch
+    from true_motion import use_truth
+
+    from msdyn.fit.data import load_fit_data
+
+    data = load_fit_data(
+        scene,
+        long_side=config.long_side,
+        holdout_every=config.holdout_every,
+        device=torch.device("cpu"),
+        refine=config.refine,
+        seed=config.seed,
+    )
+    use_truth(spec, data.fit_from_scene)
 
 
 def run_all(
@@ -162,7 +208,7 @@ def run_all(
             results.append(result)
             progress.write(
                 f"{result['row']:14} {result['scene']:17} {result['priors']:7}"
-                f" {result['mpsnr']:6.2f} dB  EPE {100 * result['epe3d']:5.2f} cm"
+                f" {result['mpsnr']:6.2f} dB  EPE {100 * (result['epe3d'] or nan):5.2f} cm"
                 f"  {result['seconds']['fit']:4.0f} s"
             )
     order = {cell: number for number, cell in enumerate(cells)}
@@ -212,7 +258,7 @@ def main() -> int:
         arguments.suite,
         arguments.scenes,
         arguments.priors or list(PRIORS if full else ["sensor"]),
-        arguments.rows or list(ROWS if full else MAIN_ROWS),
+        arguments.rows or [r for r in (ROWS if full else MAIN_ROWS) if r not in ORACLES],
         arguments.seeds,
     )
     size = Size(arguments.frames, arguments.width, arguments.epochs)

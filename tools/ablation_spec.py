@@ -6,7 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MAIN_ROWS", "PRIORS", "ROWS", "SCENES", "SHOWN", "Cell", "Size", "cells_of"]
+__all__ = [
+    "FROZEN",
+    "MAIN_ROWS",
+    "ORACLES",
+    "PRIORS",
+    "ROWS",
+    "SCENES",
+    "SHOWN",
+    "Cell",
+    "Size",
+    "cells_of",
+]
 
 ROWS: dict[str, dict[str, Any]] = {
     "L1": {"levels": 1},
@@ -21,6 +32,26 @@ ROWS: dict[str, dict[str, Any]] = {
     "time-varying": {"weights": "time-varying"},
     "single": {"model": "single", "k": 10},
 }
+ORACLES: dict[str, dict[str, Any]] = {
+    "true motion": {"model": "true-motion"},
+    "true patterns": {"model": "true-patterns"},
+    "true motion, 60 epochs": {"model": "true-motion", "epochs": 60},
+    "true motion, 200 epochs": {"model": "true-motion", "epochs": 200},
+    "true motion, SH 1": {"model": "true-motion", "sh_degree": 1},
+    "true motion, 2x Gaussians": {
+        "model": "true-motion",
+        "static_gaussians": 24_000,
+        "moving_gaussians": 12_000,
+        "density": {"max_static": 40_000, "max_moving": 24_000},
+    },
+    "full, 60 epochs": {"epochs": 60},
+    "frozen": {},
+    "frozen, around": {},
+}
+"""Rows that know something of the truth (`true_motion.py`, `frozen_scene.py`), and longer fits."""
+FROZEN = {"frozen": False, "frozen, around": True}
+"""Rows of a scene that stands still: whether its cameras are all around or those of the clip."""
+ROWS |= ORACLES
 MAIN_ROWS = ("L1", "L1+L2", "full", "single")
 SCENES = ("rigid", "articulated", "deformable", "rigid-deformable", "two-hands")
 PRIORS = ("exact", "sensor", "casual")
