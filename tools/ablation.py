@@ -9,6 +9,7 @@ with its result; finished fits are not repeated, so an interrupted run can be re
 
     small   L1, L1+L2, full and single, sensor priors, one seed
     full    all variants and priors; three seeds for the rows of `small` under sensor priors
+    random  the rows of `small` on random scenes 0 to 4 (5 to 9 are for the final table only)
 
 The output is `table.md`, `figure.png` and `pictures.png` in --out, and the file of --json.
 """
@@ -69,7 +70,6 @@ def make_scenes(scene: str, kinds: list[tuple[str, int]], size: Size, out: Path)
 def run_cell(cell: Cell, size: Size, out: Path, lpips_files: Sequence[Path] = ()) -> dict[str, Any]:
     """Fit and evaluate; return the figures, also written as `result.json`."""
     from msdyn.evaluate import (
-        Variant,
         evaluate_object_motion,
         evaluate_tracks,
         evaluate_views,
@@ -120,7 +120,6 @@ def run_cell(cell: Cell, size: Size, out: Path, lpips_files: Sequence[Path] = ()
     if cell.row not in FROZEN:
         tracks = evaluate_tracks(sequence, scene) or {}
         motion = evaluate_object_motion(sequence, scene) or {}
-    frozen = evaluate_views(sequence, scene, variant=Variant(frozen=True))
     result = {
         **dataclasses.asdict(cell),
         "options": options,
@@ -131,7 +130,6 @@ def run_cell(cell: Cell, size: Size, out: Path, lpips_files: Sequence[Path] = ()
         "flicker": views["flicker"],
         "parts": errors.result(),
         "views": {name: view["mpsnr"] for name, view in views["views"].items()},
-        "frozen_mpsnr": frozen["mpsnr"],
         "epe3d": tracks.get("epe3d_moving"),
         "epe3d_visible": tracks.get("epe3d_moving_visible"),
         "epe3d_blended": tracks.get("epe3d_moving_blended"),
@@ -228,8 +226,8 @@ def _quiet() -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--suite", choices=["small", "full"], default="small")
-    parser.add_argument("--scenes", nargs="+", choices=SCENES, default=list(SCENES))
+    parser.add_argument("--suite", choices=["small", "full", "random"], default="small")
+    parser.add_argument("--scenes", nargs="+", help="default: those of the suite")
     parser.add_argument("--priors", nargs="+", choices=PRIORS, help="default: those of the suite")
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), help="default: those of the suite")
     parser.add_argument(
@@ -254,9 +252,10 @@ def main() -> int:
     os.environ.update(thread_environment(max(1, thread_budget() // arguments.jobs)))
 
     full = arguments.suite == "full"
+    scenes = RANDOM_SCENES if arguments.suite == "random" else SCENES
     cells = cells_of(
         arguments.suite,
-        arguments.scenes,
+        arguments.scenes or list(scenes),
         arguments.priors or list(PRIORS if full else ["sensor"]),
         arguments.rows or [r for r in (ROWS if full else MAIN_ROWS) if r not in ORACLES],
         arguments.seeds,

@@ -11,6 +11,7 @@ __all__ = [
     "MAIN_ROWS",
     "ORACLES",
     "PRIORS",
+    "RANDOM_SCENES",
     "ROWS",
     "SCENES",
     "SHOWN",
@@ -54,6 +55,8 @@ FROZEN = {"frozen": False, "frozen, around": True}
 ROWS |= ORACLES
 MAIN_ROWS = ("L1", "L1+L2", "full", "single")
 SCENES = ("rigid", "articulated", "deformable", "rigid-deformable", "two-hands")
+RANDOM_SCENES = tuple(f"random-{number}" for number in range(5))
+"""Random scenes for work; those from 5 to 9 are kept for the final table."""
 PRIORS = ("exact", "sensor", "casual")
 SHOWN = 2 / 3
 """The frame shown in the pictures, as a fraction of the clip."""
