@@ -35,6 +35,7 @@ from ablation_spec import (
     MAIN_ROWS,
     ORACLES,
     PRIORS,
+    RANDOM_SCENES,
     ROWS,
     SCENES,
     SHOWN,

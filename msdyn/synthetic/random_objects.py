@@ -159,7 +159,8 @@ def jointed(
         ("z", rng.uniform(-40, 40) + _curve(rng, frames, 0, rng.uniform(10, 60), 3)),
     )
     height = float(rng.uniform(0.07, 0.12))
-    foot = box(*rng.uniform(0.2, 0.28, 2).tolist(), height, bevel=0.01)
+    wide, deep = rng.uniform(0.2, 0.28, 2).tolist()
+    foot = box(wide, deep, height, bevel=0.01)
     parts = assemble(instance, f"{name}/foot", pose, {"foot": (foot, random_material(rng))})
     at_joint, axis = (0.0, 0.0, 0.95 * height), str(rng.choice(["x", "y"]))
     for number in range(int(rng.integers(1, 3))):
@@ -167,7 +168,7 @@ def jointed(
         pose = hinge(pose, at_joint, axis, _curve(rng, frames, low, low + rng.uniform(45, 85)))
         length, width = float(rng.uniform(0.22, 0.3)), float(rng.uniform(0.08, 0.12))
         bar = box(width, width, length, bevel=0.01).moved((0.0, 0.0, -0.3 * width))
-        head = ball(*(1.7 * width * np.ones(3)).tolist()).moved((0.0, 0.0, length - width))
+        head = ball(1.7 * width, 1.7 * width, 1.7 * width).moved((0.0, 0.0, length - width))
         pieces = {"bar": (bar, random_material(rng)), "head": (head, random_material(rng))}
         parts += assemble(instance, f"{name}/link{number}", pose, pieces)
         at_joint = (0.0, 0.0, length - 0.3 * width)
@@ -223,7 +224,8 @@ def cloth(
     lengths = rng.uniform(0.22, 0.5, 2)
     directions = rng.uniform(-60, 60, 2) + np.array([0, 90])
     cycles = rng.choice([-1, 1], 2) * rng.uniform(0.8, 1.7, 2)
-    phases, sizes = rng.uniform(0, 2 * np.pi, 2), rng.uniform(0.025, 0.05, 2)
+    # Slopes of a quarter to a half: steeper waves would stretch it.
+    phases, sizes = rng.uniform(0, 2 * np.pi, 2), rng.uniform(0.04, 0.07, 2) * lengths
     time = np.linspace(0, 1, frames)
     waves = 2 * np.pi / lengths[:, None] * np.stack(
         [np.cos(np.radians(directions)), np.sin(np.radians(directions))], -1
@@ -236,8 +238,8 @@ def cloth(
         loose = np.clip(1 - vertices[:, 2] / height, 0, 1)
         moved = vertices.copy()
         moved[:, 1] += loose * (sizes * np.sin(phase)).sum(-1)
-        # The hem rises where the cloth is out of its plane: lengths change by less than a tenth.
-        moved[:, 2] += 0.6 * loose * np.abs(moved[:, 1] - vertices[:, 1])
+        # The hem rises where the cloth is out of its plane.
+        moved[:, 2] += 0.2 * loose * np.abs(moved[:, 1] - vertices[:, 1])
         return moved
 
     name = f"cloth{instance}"

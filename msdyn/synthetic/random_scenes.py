@@ -115,7 +115,8 @@ def _room(on_table: bool, rng: np.random.Generator) -> list[Part]:
             Part(f"picture{number}", shape.moved(place), random_material(rng), texel=0.003)
         )
     for number in range(int(rng.integers(1, 4))):
-        shape = box(*rng.uniform(0.3, 0.7, 2).tolist(), rng.uniform(0.5, 1.1))
+        wide, deep, high = rng.uniform((0.3, 0.3, 0.5), (0.7, 0.7, 1.1)).tolist()
+        shape = box(wide, deep, high)
         place = (rng.uniform(-1.7, 1.7), rng.uniform(1.15, 1.3), ground)
         furniture = shape.moved(place, rng.uniform(-8, 8))
         parts.append(Part(f"furniture{number}", furniture, random_material(rng), texel=0.004))
