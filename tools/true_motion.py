@@ -34,7 +34,14 @@ from msdyn.scene import LiftedTracks
 from msdyn.synthetic import SceneSpec
 from msdyn.synthetic.raycast import Caster, SurfacePoints
 
-__all__ = ["TrueMotion", "TruePatterns", "TrueSurface", "use_truth"]
+__all__ = [
+    "TrueMotion",
+    "TruePatterns",
+    "TrueSurface",
+    "face_rotations",
+    "fit_to_trajectories",
+    "use_truth",
+]
 
 # Points of the true surface of all moving objects together: 3 mm apart on objects of these scenes.
 _SAMPLES = 30_000
@@ -315,7 +322,7 @@ class TruePatterns(MotionField):
             TrackedScene(true, scene.canonical, scene.key_frames, seed=scene.seed), config
         )
         points = known.points.clone()
-        _fit(built.motion, points, xyz)
+        fit_to_trajectories(built.motion, points, xyz, _PATTERN_STEPS)
         return TrackedMotion(built.motion, points, known.weights)
 
     def learning_rates(self, rates: MotionLearningRates) -> dict[str, float]:
@@ -325,20 +332,33 @@ class TruePatterns(MotionField):
         return {}
 
 
-def _fit(
+def fit_to_trajectories(
     motion: Motion,
     points: Float[Tensor, "tracks 3"],
     true: Float[Tensor, "tracks frames 3"],
+    steps: int,
 ) -> None:
-    """Minimise the distances of moved points from true trajectories over a motion's parameters."""
-    values = [*motion.shared_parameters().values(), *motion.gaussian_parameters().values()]
+    """Minimise the distances of moved points from true trajectories over a motion's parameters.
+
+    The points stay as they are; the motion is changed in place, and is never worse than it was.
+    """
+    parameters = motion.shared_parameters() | motion.gaussian_parameters()
+    values = [value for value in parameters.values() if value.numel()]
+    best, kept = float("inf"), [value.detach().clone() for value in values]
     optimiser = torch.optim.Adam(values, lr=2e-3)
-    schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.02 ** (1 / _PATTERN_STEPS))
-    for _ in range(_PATTERN_STEPS):
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.02 ** (1 / steps))
+    for step in range(steps + 1):
         moved = motion.positions(points, motion.key_frames).transpose(0, 1)
         error = (moved - true).square().sum(-1).add(1e-10).sqrt().mean()
+        if error.item() < best:
+            best, kept = error.item(), [value.detach().clone() for value in values]
+        if step == steps:
+            break
         optimiser.zero_grad()
         error.backward()
         optimiser.step()
         schedule.step()
+    with torch.no_grad():
+        for value, before in zip(values, kept, strict=True):
+            value.copy_(before)
     optimiser.zero_grad()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from frozen_scene import cameras_around, focus_of, frozen, write_frozen
+from pattern_limits import limit
 from true_motion import TrueMotion, TruePatterns, face_rotations, use_truth
 from view_errors import ViewErrors, moving_pixels
 
@@ -102,14 +103,32 @@ def test_storage_keeps_the_motion_and_only_what_it_uses():
 
 
 def test_true_patterns_explain_rigid_objects_exactly_and_do_not_change(monkeypatch):
-    monkeypatch.setattr("true_motion._fit", lambda *arguments: None)  # minutes under load
+    monkeypatch.setattr("true_motion._PATTERN_STEPS", 4)
     scene, xyz = tracked()
-    result = TruePatterns.from_tracks(scene, MotionConfig())
+    result = TruePatterns.from_tracks(scene, MotionConfig(levels=2, k_primitive=2))
     moved = result.motion.positions(result.points, torch.arange(6.0)).transpose(0, 1)
     # The points are samples some millimetres from those of the tracks, on the same rigid bodies.
     distance = np.linalg.norm(moved.detach().numpy() - xyz, axis=-1)
     assert np.abs(distance - distance[:, 2:3]).max() < 1e-3 and distance.max() < 0.01
     assert set(result.motion.learning_rates(MotionLearningRates(1, 1, 1)).values()) == {0.0}
+
+
+def test_limits_of_patterns_are_exact_for_rigid_bodies_and_not_for_one_pattern_of_two_links():
+    frames, rng = 5, np.random.default_rng(0)
+    angle = np.linspace(0, 1.2, frames)
+    turn = np.zeros((frames, 3, 3))
+    turn[:, 0, 0] = turn[:, 1, 1] = np.cos(angle)
+    turn[:, 0, 1], turn[:, 1, 0] = -np.sin(angle), np.sin(angle)
+    turn[:, 2, 2] = 1
+    rest = rng.uniform(-0.2, 0.2, (60, 3)) + (0.1, 0, 1)
+    rigid = np.einsum("tij,nj->nti", turn, rest)
+    objects = np.ones(60, int)
+    one = MotionConfig(levels=1)
+    assert limit(rigid, objects, one, steps=20) < 1e-3
+    # A second link that stands still: one rigid motion cannot explain both.
+    linked = rigid.copy()
+    linked[rest[:, 0] < 0.1] = rest[rest[:, 0] < 0.1][:, None]
+    assert limit(linked, objects, one, steps=20) > 0.02
 
 
 def test_a_frozen_scene_shows_one_frame_and_avoids_held_out_cameras(tmp_path):
