@@ -68,7 +68,8 @@ def cameras_around(spec: SceneSpec, count: int) -> Cameras:
             if all(_degrees(ray, other) >= _APART for other in held_out):
                 poses.append(look_at(focus + radius * ray, focus, DOWN))
                 break
-    return Cameras(middle.intrinsics, np.stack(poses), middle.width, middle.height)
+    intrinsics = np.repeat(middle.intrinsics, len(poses), 0)
+    return Cameras(intrinsics, np.stack(poses), middle.width, middle.height)
 
 
 def _degrees(first: Float[np.ndarray, " 3"], second: Float[np.ndarray, " 3"]) -> float:
