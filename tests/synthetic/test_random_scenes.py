@@ -32,7 +32,7 @@ def test_a_number_names_one_scene_whatever_its_size_and_length():
         np.testing.assert_array_equal(
             spec.views[view].cam_from_world, again.views[view].cam_from_world
         )
-    assert names != [part.name for part in make_scene("random-4", frames=5).parts]
+    assert names != [part.name for part in draw_scene(4, 0, 5, 64, 48, 0).parts]
 
 
 def check(index: int) -> set[str]:
