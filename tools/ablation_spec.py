@@ -48,9 +48,15 @@ ORACLES: dict[str, dict[str, Any]] = {
     "full, 60 epochs": {"epochs": 60},
     "frozen": {},
     "frozen, around": {},
+    "frozen, 60 epochs": {"epochs": 60},
+    "frozen, SH 1": {"sh_degree": 1},
+    "frozen, 2x Gaussians": {
+        "static_gaussians": 24_000,
+        "density": {"max_static": 40_000},
+    },
 }
 """Rows that know something of the truth (`true_motion.py`, `frozen_scene.py`), and longer fits."""
-FROZEN = {"frozen": False, "frozen, around": True}
+FROZEN = {row: row.endswith("around") for row in ORACLES if row.startswith("frozen")}
 """Rows of a scene that stands still: whether its cameras are all around or those of the clip."""
 ROWS |= ORACLES
 MAIN_ROWS = ("L1", "L1+L2", "full", "single")
