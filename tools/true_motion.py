@@ -19,6 +19,7 @@ from scipy.spatial import KDTree
 from torch import Tensor, nn
 
 from msdyn.errors import InputError
+from msdyn.fit import LossConfig
 from msdyn.geometry import (
     Similarity,
     multiply_quats_wxyz,
@@ -337,11 +338,15 @@ def fit_to_trajectories(
     points: Float[Tensor, "tracks 3"],
     true: Float[Tensor, "tracks frames 3"],
     steps: int,
+    weights: Float[Tensor, "tracks frames"] | None = None,
 ) -> None:
-    """Minimise the distances of moved points from true trajectories over a motion's parameters.
+    """Minimise the distances of moved points from trajectories over a motion's parameters.
 
     The points stay as they are; the motion is changed in place, and is never worse than it was.
+    Regularisers of the motion have the weights of a fit to tracks (`prefit.py`) where some
+    positions are not known.
     """
+    loss = LossConfig()
     parameters = motion.shared_parameters() | motion.gaussian_parameters()
     values = [value for value in parameters.values() if value.numel()]
     best, kept = float("inf"), [value.detach().clone() for value in values]
@@ -349,7 +354,12 @@ def fit_to_trajectories(
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.02 ** (1 / steps))
     for step in range(steps + 1):
         moved = motion.positions(points, motion.key_frames).transpose(0, 1)
-        error = (moved - true).square().sum(-1).add(1e-10).sqrt().mean()
+        distance = (moved - true).square().sum(-1).add(1e-10).sqrt()
+        error = distance.mean()
+        if weights is not None:
+            error = (weights * distance).sum() / weights.sum()
+            terms = motion.regularisers().items()
+            error = error + sum(loss.weight_of(name, 1.0) * value for name, value in terms)
         if error.item() < best:
             best, kept = error.item(), [value.detach().clone() for value in values]
         if step == steps:
