@@ -1,7 +1,8 @@
 """A synthetic scene that stands still at one frame, to measure what is not motion.
 
 Its images are those of that frame, from the cameras of the clip or from all around, and held-out
-cameras are compared on the covisible pixels of the moving scene in that frame.
+cameras are compared on the covisible pixels of the moving scene in that frame. From the cameras of
+the clip, pixels are left out that only motion reveals.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from jaxtyping import Float
 from msdyn.geometry import Cameras, look_at
 from msdyn.scene import Scene
 from msdyn.synthetic import Part, SceneSpec, Shot, Truth, render_truth, write_priors
+from msdyn.synthetic.covisibility import covisible_pixels
+from msdyn.synthetic.raycast import Caster, pixel_centres, rays_through
 from msdyn.synthetic.spec import DOWN
 
 __all__ = ["cameras_around", "focus_of", "frozen", "write_frozen"]
@@ -98,17 +101,21 @@ def write_frozen(
         level, seed: of the errors of the priors.
     """
     cameras = cameras_around(spec, spec.frames) if around else spec.cameras
-    truth = render_truth(frozen(spec, frame, cameras))
+    still_spec = frozen(spec, frame, cameras)
+    truth, caster = render_truth(still_spec), Caster(still_spec)
     still = np.zeros(len(truth.tracks.object), truth.tracks.object.dtype)
     views = {}
     for name, view in moving.views.items():
         image, size = view.image(frame)[None], (1, *moving.size)
+        rays = rays_through(spec.views[name], pixel_centres(spec.views[name]))
+        points, _ = caster.mesh(0).cast(spec.views[name].centres[0], rays)
+        seen = covisible_pixels(caster, points, np.zeros((1, len(points)), bool)).reshape(size)
         views[name] = Shot(
             spec.views[name][np.zeros(len(cameras), int)],
             image,
             np.ones(size, np.float32),
             np.zeros(size, np.uint8),
-            view.covisible(frame)[None],
+            view.covisible(frame)[None] if around else view.covisible(frame)[None] & seen,
         )
     clip = replace(truth.clip, masks=np.zeros_like(truth.clip.masks))
     spec = replace(truth.spec, parts=tuple(p for p in spec.parts if not p.object))

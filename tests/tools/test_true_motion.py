@@ -143,9 +143,9 @@ def test_a_frozen_scene_shows_one_frame_and_avoids_held_out_cameras(tmp_path):
     assert (scene.image(0) != truth.clip.images[0]).any() and not scene.mask(4).any()
     assert list(scene.views["left15"].frames) == [0]
     np.testing.assert_array_equal(scene.views["left15"].image(0), truth.views["left15"].images[4])
-    np.testing.assert_array_equal(
-        scene.views["left15"].covisible(0), truth.views["left15"].covisible[4]
-    )
+    # What only motion reveals does not count, and nothing is added.
+    covisible, before = scene.views["left15"].covisible(0), truth.views["left15"].covisible[4]
+    assert not (covisible & ~before).any() and covisible.sum() > 0.8 * before.sum()
     focus, around = focus_of(spec), cameras_around(spec, 9)
     rays = around.centres - focus
     for view in spec.views.values():
