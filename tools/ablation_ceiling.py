@@ -74,10 +74,13 @@ def write_decomposition(table: dict[str, list[list[float]]]) -> str:
     for name, own in zip(names, [*steps, mean], strict=True):
         cells = ["" if np.isnan(v[0]) else f"{v[0]:.2f} ({v[1]:.1f}, {v[2]:.1f})" for v in own]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    gains = [
-        f"{title} {value:+.2f} dB" for title, value in zip(GAINS, np.diff(mean[:, 0]), strict=True)
-    ]
-    return "\n".join([*lines, "", "Gains of the mean: " + ", ".join(gains)])
+    gains = []
+    for number, title in enumerate(GAINS):
+        change = np.diff(steps[:, number : number + 2, 0], axis=1)[:, 0]
+        known = change[np.isfinite(change)]
+        if len(known):
+            gains.append(f"{title} {known.mean():+.2f} dB ({len(known)} scenes)")
+    return "\n".join([*lines, "", "Mean gains: " + ", ".join(gains)])
 
 
 def main() -> int:
