@@ -9,6 +9,7 @@ with its result; finished fits are not repeated, so an interrupted run can be re
 
     small   L1, L1+L2, full and single, sensor priors, one seed
     full    all variants and priors; three seeds for the rows of `small` under sensor priors
+    random  the rows of `small` on random scenes 0 to 4 (5 to 9 are for the final table only)
 
 The output is `table.md`, `figure.png` and `pictures.png` in --out, and the file of --json.
 """
@@ -22,15 +23,33 @@ import multiprocessing
 import os
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 from typing import Any
 
-from ablation_spec import MAIN_ROWS, PRIORS, ROWS, SCENES, SHOWN, Cell, Size, cells_of
+from ablation_spec import (
+    FROZEN,
+    MAIN_ROWS,
+    ORACLES,
+    PRIORS,
+    RANDOM_SCENES,
+    ROWS,
+    SCENES,
+    SHOWN,
+    Cell,
+    Size,
+    cells_of,
+)
 from ablation_table import summarise, write_figure, write_pictures, write_table
+from frozen_scene import write_frozen
+from view_errors import ViewErrors, moving_pixels
 
 from msdyn.thread_share import thread_budget, thread_environment
+
+LPIPS_FILES = ("lpips_alexnet_features.pth", "lpips_v0.1_alex_heads.pth")
 
 
 def make_scenes(scene: str, kinds: list[tuple[str, int]], size: Size, out: Path) -> float:
@@ -49,57 +68,74 @@ def make_scenes(scene: str, kinds: list[tuple[str, int]], size: Size, out: Path)
     return time.perf_counter() - started
 
 
-def run_cell(cell: Cell, size: Size, out: Path) -> dict[str, Any]:
+def run_cell(cell: Cell, size: Size, out: Path, lpips_files: Sequence[Path] = ()) -> dict[str, Any]:
     """Fit and evaluate; return the figures, also written as `result.json`."""
     from msdyn.evaluate import (
-        Variant,
         evaluate_object_motion,
         evaluate_tracks,
         evaluate_views,
+        load_lpips,
         save_comparison,
     )
     from msdyn.evaluate.stamp import code_stamp
     from msdyn.fit import fit_scene
     from msdyn.scene import Scene
+    from msdyn.synthetic import make_scene
     from msdyn.writing import without_nan, write_json
 
     folder = cell.folder(out)
     result_path = folder / "result.json"
     scene = Scene(folder.parent)
+    if "true" in cell.row:
+        import true_motion  # noqa: F401  registers its models
     config = _config(cell, size, folder)
     options = json.loads(json.dumps(dataclasses.asdict(config), default=str))
     if result_path.is_file():
         result = json.loads(result_path.read_text(encoding="utf-8"))
         if result["options"] == options:
             return result
+    spec = make_scene(cell.scene, frames=size.frames, width=size.width, height=size.height)
+    shown = round(SHOWN * (len(scene) - 1))
+    moving = moving_pixels(spec)
+    if cell.row in FROZEN:
+        around, level = FROZEN[cell.row], {"level": cell.priors, "seed": cell.seed}
+        scene = write_frozen(spec, scene, shown, folder / "scene", around=around, **level)
+        config = replace(config, scene=scene.directory)
+        moving = {name: masks[shown : shown + 1] for name, masks in moving.items()}
+        shown = 0
+    elif config.motion.model.startswith("true"):
+        _tell_truth(spec, scene, config)
     started = time.perf_counter()
     sequence = fit_scene(scene, config)
     fitted = time.perf_counter()
-    shown = round(SHOWN * (len(scene) - 1))
+    errors = ViewErrors(moving)
 
     def keep(view: Any, frame: int, image: Any) -> None:
+        errors.add(view, frame, image)
         if frame == shown:
             path = folder / f"{view.name}.png"
             save_comparison(path, view.image(frame), image.rgb8, view.covisible(frame))
 
-    views = evaluate_views(sequence, scene, keep=keep)
-    tracks = evaluate_tracks(sequence, scene) or {}
-    motion = evaluate_object_motion(sequence, scene) or {}
-    frozen = evaluate_views(sequence, scene, variant=Variant(frozen=True))
+    views = evaluate_views(sequence, scene, keep=keep, lpips=load_lpips(lpips_files))
+    tracks, motion = {}, {}
+    if cell.row not in FROZEN:
+        tracks = evaluate_tracks(sequence, scene) or {}
+        motion = evaluate_object_motion(sequence, scene) or {}
     result = {
         **dataclasses.asdict(cell),
         "options": options,
         "mpsnr": views["mpsnr"],
         "mssim": views["mssim"],
         "ssim": views["ssim"],
+        "mlpips": views["mlpips"],
         "flicker": views["flicker"],
+        "parts": errors.result(),
         "views": {name: view["mpsnr"] for name, view in views["views"].items()},
-        "frozen_mpsnr": frozen["mpsnr"],
-        "epe3d": tracks["epe3d_moving"],
-        "epe3d_visible": tracks["epe3d_moving_visible"],
-        "epe3d_blended": tracks["epe3d_moving_blended"],
-        "jitter": tracks["jitter"],
-        "acceleration_error": tracks["acceleration_error"],
+        "epe3d": tracks.get("epe3d_moving"),
+        "epe3d_visible": tracks.get("epe3d_moving_visible"),
+        "epe3d_blended": tracks.get("epe3d_moving_blended"),
+        "jitter": tracks.get("jitter"),
+        "acceleration_error": tracks.get("acceleration_error"),
         "rotation_degrees": motion.get("rotation_degrees"),
         "translation": motion.get("translation"),
         "gaussians": [len(sequence.static), len(sequence.moving)],
@@ -116,19 +152,41 @@ def _config(cell: Cell, size: Size, folder: Path) -> Any:
 
     base = preset("quick")
     row = dict(ROWS[cell.row])
-    options = {k: row.pop(k) for k in ("losses", "life_spans", "object_depth") if k in row}
+    density = replace(base.density, **row.pop("density", {}))
+    names = {field.name for field in dataclasses.fields(base)}
+    options = {"epochs": size.epochs} | {k: row.pop(k) for k in list(row) if k in names}
     return replace(
         base,
         scene=folder.parent,
         out=folder,
-        epochs=size.epochs,
         seed=cell.seed,
+        density=density,
         motion=replace(base.motion, **row),
         **options,
     )
 
 
-def run_all(cells: list[Cell], size: Size, out: Path, jobs: int) -> list[dict[str, Any]]:
+def _tell_truth(spec: Any, scene: Any, config: Any) -> None:
+    """Tell the motion models of `true_motion.py` where the true surfaces are in the fit's world."""
+    import torch
+    from true_motion import use_truth
+
+    from msdyn.fit.data import load_fit_data
+
+    data = load_fit_data(
+        scene,
+        long_side=config.long_side,
+        holdout_every=config.holdout_every,
+        device=torch.device("cpu"),
+        refine=config.refine,
+        seed=config.seed,
+    )
+    use_truth(spec, data.fit_from_scene)
+
+
+def run_all(
+    cells: list[Cell], size: Size, out: Path, jobs: int, lpips_files: Sequence[Path] = ()
+) -> list[dict[str, Any]]:
     """Run all fits, `jobs` in parallel, with a progress bar; return their results in order."""
     from tqdm import tqdm
 
@@ -142,18 +200,25 @@ def run_all(cells: list[Cell], size: Size, out: Path, jobs: int) -> list[dict[st
         scenes = [pool.submit(make_scenes, name, kinds[name], size, out) for name in kinds]
         for future in tqdm(as_completed(scenes), desc="scenes", total=len(scenes)):
             future.result()
-        fits = {pool.submit(run_cell, cell, size, out): cell for cell in cells}
+        fits = {pool.submit(run_cell, cell, size, out, lpips_files): cell for cell in cells}
         results, progress = [], tqdm(as_completed(fits), desc="fits", total=len(fits))
         for future in progress:
             result = future.result()
             results.append(result)
             progress.write(
                 f"{result['row']:14} {result['scene']:17} {result['priors']:7}"
-                f" {result['mpsnr']:6.2f} dB  EPE {100 * result['epe3d']:5.2f} cm"
+                f" {result['mpsnr']:6.2f} dB  EPE {100 * (result['epe3d'] or nan):5.2f} cm"
                 f"  {result['seconds']['fit']:4.0f} s"
             )
     order = {cell: number for number, cell in enumerate(cells)}
     return sorted(results, key=lambda r: order[Cell(r["row"], r["scene"], r["priors"], r["seed"])])
+
+
+def default_lpips() -> list[Path]:
+    """Return the weights of LPIPS in the folder that MSDYN_WEIGHTS names; none without them."""
+    folder = Path(os.environ.get("MSDYN_WEIGHTS", "."))
+    files = [folder / name for name in LPIPS_FILES]
+    return files if all(path.is_file() for path in files) else []
 
 
 def _quiet() -> None:
@@ -162,8 +227,8 @@ def _quiet() -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--suite", choices=["small", "full"], default="small")
-    parser.add_argument("--scenes", nargs="+", choices=SCENES, default=list(SCENES))
+    parser.add_argument("--suite", choices=["small", "full", "random"], default="small")
+    parser.add_argument("--scenes", nargs="+", help="default: those of the suite")
     parser.add_argument("--priors", nargs="+", choices=PRIORS, help="default: those of the suite")
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), help="default: those of the suite")
     parser.add_argument(
@@ -173,6 +238,14 @@ def main() -> int:
     parser.add_argument("--width", type=int, default=Size.width)
     parser.add_argument("--epochs", type=int, default=Size.epochs)
     parser.add_argument("--jobs", type=int, default=thread_budget(), help="number of parallel fits")
+    parser.add_argument(
+        "--lpips",
+        type=Path,
+        nargs=2,
+        default=default_lpips(),
+        metavar=("FEATURES", "HEADS"),
+        help="weights of mLPIPS; by default those in the folder MSDYN_WEIGHTS, if they are there",
+    )
     parser.add_argument("--out", type=Path, default=Path("out/ablation"))
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     arguments = parser.parse_args()
@@ -180,17 +253,18 @@ def main() -> int:
     os.environ.update(thread_environment(max(1, thread_budget() // arguments.jobs)))
 
     full = arguments.suite == "full"
+    scenes = RANDOM_SCENES if arguments.suite == "random" else SCENES
     cells = cells_of(
         arguments.suite,
-        arguments.scenes,
+        arguments.scenes or list(scenes),
         arguments.priors or list(PRIORS if full else ["sensor"]),
-        arguments.rows or list(ROWS if full else MAIN_ROWS),
+        arguments.rows or [r for r in (ROWS if full else MAIN_ROWS) if r not in ORACLES],
         arguments.seeds,
     )
     size = Size(arguments.frames, arguments.width, arguments.epochs)
     out = arguments.out / f"{size.frames}x{size.width}x{size.epochs}"
     started = time.perf_counter()
-    results = run_all(cells, size, out, arguments.jobs)
+    results = run_all(cells, size, out, arguments.jobs, arguments.lpips)
     summary = summarise(results, time.perf_counter() - started, sys.argv[1:])
     print(write_table(summary, out / "table.md"))
     write_figure(summary, out / "figure.png")

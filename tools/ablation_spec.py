@@ -6,7 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MAIN_ROWS", "PRIORS", "ROWS", "SCENES", "SHOWN", "Cell", "Size", "cells_of"]
+__all__ = [
+    "FROZEN",
+    "MAIN_ROWS",
+    "ORACLES",
+    "PRIORS",
+    "RANDOM_SCENES",
+    "ROWS",
+    "SCENES",
+    "SHOWN",
+    "Cell",
+    "Size",
+    "cells_of",
+]
 
 ROWS: dict[str, dict[str, Any]] = {
     "L1": {"levels": 1},
@@ -21,8 +33,36 @@ ROWS: dict[str, dict[str, Any]] = {
     "time-varying": {"weights": "time-varying"},
     "single": {"model": "single", "k": 10},
 }
+ORACLES: dict[str, dict[str, Any]] = {
+    "true motion": {"model": "true-motion"},
+    "true patterns": {"model": "true-patterns"},
+    "true motion, 60 epochs": {"model": "true-motion", "epochs": 60},
+    "true motion, 200 epochs": {"model": "true-motion", "epochs": 200},
+    "true motion, SH 1": {"model": "true-motion", "sh_degree": 1},
+    "true motion, 2x Gaussians": {
+        "model": "true-motion",
+        "static_gaussians": 24_000,
+        "moving_gaussians": 12_000,
+        "density": {"max_static": 40_000, "max_moving": 24_000},
+    },
+    "full, 60 epochs": {"epochs": 60},
+    "frozen": {},
+    "frozen, around": {},
+    "frozen, 60 epochs": {"epochs": 60},
+    "frozen, SH 1": {"sh_degree": 1},
+    "frozen, 2x Gaussians": {
+        "static_gaussians": 24_000,
+        "density": {"max_static": 40_000},
+    },
+}
+"""Rows that know something of the truth (`true_motion.py`, `frozen_scene.py`), and longer fits."""
+FROZEN = {row: row.endswith("around") for row in ORACLES if row.startswith("frozen")}
+"""Rows of a scene that stands still: whether its cameras are all around or those of the clip."""
+ROWS |= ORACLES
 MAIN_ROWS = ("L1", "L1+L2", "full", "single")
 SCENES = ("rigid", "articulated", "deformable", "rigid-deformable", "two-hands")
+RANDOM_SCENES = tuple(f"random-{number}" for number in range(5))
+"""Random scenes for work; those from 5 to 9 are kept for the final table."""
 PRIORS = ("exact", "sensor", "casual")
 SHOWN = 2 / 3
 """The frame shown in the pictures, as a fraction of the clip."""

@@ -7,23 +7,29 @@ from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
-from ablation_spec import MAIN_ROWS, Cell
+from ablation_spec import Cell
 from machine import describe_machine
 
-__all__ = ["summarise", "write_figure", "write_pictures", "write_table"]
+__all__ = ["count_wins", "summarise", "write_figure", "write_pictures", "write_table"]
 
-FIGURES = (
-    "mpsnr",
-    "mssim",
-    "ssim",
-    "epe3d",
-    "epe3d_visible",
-    "epe3d_blended",
-    "rotation_degrees",
-    "translation",
-    "flicker",
-    "acceleration_error",
-)
+HIGHER_IS_BETTER = ("mpsnr", "mssim", "ssim")
+COLUMNS = {
+    "mpsnr": ("mPSNR", 1, 2),
+    "mssim": ("mSSIM", 1, 3),
+    "ssim": ("SSIM", 1, 3),
+    "mlpips": ("mLPIPS", 1, 3),
+    "epe3d": ("EPE, cm", 100, 2),
+    "epe3d_visible": ("visible, cm", 100, 2),
+    "epe3d_blended": ("blended, cm", 100, 2),
+    "rotation_degrees": ("rotation, deg", 1, 1),
+    "translation": ("position, cm", 100, 2),
+    "flicker": ("flicker", 1000, 2),
+    "acceleration_error": ("accel., mm", 1000, 2),
+}
+"""Title, factor and digits of each figure in the tables."""
+FIGURES = tuple(COLUMNS)
+PICTURED = ("true motion", "full", "L1", "L1+L2", "single", "frozen, around")
+"""Rows shown in the pictures, as far as they were run."""
 
 
 def summarise(results: list[dict[str, Any]], seconds: float, command: list[str]) -> dict[str, Any]:
@@ -36,9 +42,7 @@ def summarise(results: list[dict[str, Any]], seconds: float, command: list[str])
         own = [r for r in results if r["row"] == row and r["priors"] == priors]
         seeds = sorted({r["seed"] for r in own})
         by_seed = {
-            key: [
-                _mean([r[key] for r in own if r["seed"] == s and r[key] is not None]) for s in seeds
-            ]
+            key: [_mean([r.get(key) for r in own if r["seed"] == s]) for s in seeds]
             for key in FIGURES
         }
         rows.setdefault(priors, {})[row] = {
@@ -48,7 +52,7 @@ def summarise(results: list[dict[str, Any]], seconds: float, command: list[str])
             "fit_seconds": float(np.mean([r["seconds"]["fit"] for r in own])),
             "scenes": {
                 scene: {
-                    key: float(np.mean([r[key] for r in own if r["scene"] == scene]))
+                    key: _mean([r.get(key) for r in own if r["scene"] == scene])
                     for key in ("mpsnr", "epe3d")
                 }
                 for scene in dict.fromkeys(r["scene"] for r in own)
@@ -60,35 +64,64 @@ def summarise(results: list[dict[str, Any]], seconds: float, command: list[str])
         "machine": describe_machine(),
         "commits": sorted({str(r["stamp"]["commit"]) for r in results}),
         "priors": rows,
+        "wins": {
+            priors: count_wins([r for r in results if r["priors"] == priors], "full", "single")
+            for priors in rows
+            if {"full", "single"} <= set(rows[priors])
+        },
         "results": results,
     }
 
 
-def _mean(values: list[float]) -> float:
-    return float(np.mean(values)) if values else float("nan")
+def _mean(values: list[float | None]) -> float:
+    """Return the mean of the figures that are available."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def count_wins(results: list[dict[str, Any]], row: str, other: str) -> dict[str, list[int]]:
+    """Return for each figure in how many of the fits that both rows have the first is better.
+
+    Returns:
+        By figure, the number of scenes and seeds in which `row` is better than `other`, and the
+        number of those for which both have the figure.
+    """
+    by_cell: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
+    for r in results:
+        by_cell.setdefault((r["scene"], r["seed"]), {})[r["row"]] = r
+    wins = {}
+    for key in FIGURES:
+        pairs = [
+            (c[row].get(key), c[other].get(key)) for c in by_cell.values() if {row, other} <= set(c)
+        ]
+        known = [(a, b) for a, b in pairs if a is not None and b is not None]
+        better = [(a > b) if key in HIGHER_IS_BETTER else (a < b) for a, b in known]
+        wins[key] = [sum(better), len(known)]
+    return wins
 
 
 def write_table(summary: dict[str, Any], path: Path) -> str:
     """Write and return the markdown tables: one for each kind of priors, one of the scenes."""
     lines = []
     for priors, rows in summary["priors"].items():
+        titles = [title for title, _, _ in COLUMNS.values()]
         lines += [
             f"**{priors} priors**, means over scenes",
             "",
-            "| | mPSNR | mSSIM | SSIM | EPE, cm | visible, cm | blended, cm "
-            "| rotation, deg | position, cm | flicker | accel., mm | fit, s |",
-            "|---|---|---|---|---|---|---|---|---|---|---|---|",
+            f"| | {' | '.join(titles)} | fit, s |",
+            "|---|" + "---|" * (len(titles) + 1),
         ]
         for row, v in rows.items():
-            spread = f" ± {v['spread']['mpsnr']:.2f}" if v["spread"] else ""
-            lines.append(
-                f"| {row} | {v['mpsnr']:.2f}{spread} | {v['mssim']:.3f} | {v['ssim']:.3f} "
-                f"| {100 * v['epe3d']:.2f} | {100 * v['epe3d_visible']:.2f} "
-                f"| {100 * v['epe3d_blended']:.2f} | {v['rotation_degrees']:.1f} "
-                f"| {100 * v['translation']:.2f} | {1000 * v['flicker']:.2f} "
-                f"| {1000 * v['acceleration_error']:.2f} | {v['fit_seconds']:.0f} |"
-            )
-        scenes = list(next(iter(rows.values()))["scenes"])
+            cells = [
+                _number(factor * v[key], digits) for key, (_, factor, digits) in COLUMNS.items()
+            ]
+            if v["spread"]:
+                cells[0] += f" ± {v['spread']['mpsnr']:.2f}"
+            lines.append(f"| {row} | {' | '.join(cells)} | {v['fit_seconds']:.0f} |")
+        if wins := summary["wins"].get(priors):
+            cells = [f"{better} of {count}" for better, count in wins.values()]
+            lines.append(f"| *full better than single* | {' | '.join(cells)} | |")
+        scenes = list(dict.fromkeys(scene for v in rows.values() for scene in v["scenes"]))
         lines += [
             "",
             "mPSNR and EPE in cm by scene:",
@@ -98,7 +131,10 @@ def write_table(summary: dict[str, Any], path: Path) -> str:
         ]
         lines += [
             f"| {row} | "
-            + " | ".join(f"{f['mpsnr']:.2f} / {100 * f['epe3d']:.2f}" for f in v["scenes"].values())
+            + " | ".join(
+                f"{_number(f['mpsnr'], 2)} / {_number(100 * f['epe3d'], 2)}"
+                for f in (v["scenes"].get(scene, _NOTHING) for scene in scenes)
+            )
             + " |"
             for row, v in rows.items()
         ]
@@ -106,6 +142,13 @@ def write_table(summary: dict[str, Any], path: Path) -> str:
     text = "\n".join(lines)
     path.write_text(text, encoding="utf-8")
     return text
+
+
+_NOTHING = {"mpsnr": float("nan"), "epe3d": float("nan")}
+
+
+def _number(value: float, digits: int) -> str:
+    return "" if np.isnan(value) else f"{value:.{digits}f}"
 
 
 def write_figure(summary: dict[str, Any], path: Path) -> None:
@@ -128,9 +171,9 @@ def write_figure(summary: dict[str, Any], path: Path) -> None:
             axis.barh(
                 names, [factor * rows[n][key] for n in names], color="#c9d6e8", zorder=1, height=0.7
             )
-            for scene in next(iter(rows.values()))["scenes"]:
+            for scene in dict.fromkeys(scene for row in rows.values() for scene in row["scenes"]):
                 axis.plot(
-                    [factor * rows[n]["scenes"][scene][key] for n in names],
+                    [factor * rows[n]["scenes"].get(scene, _NOTHING)[key] for n in names],
                     names,
                     "o",
                     markersize=4,
@@ -154,16 +197,22 @@ def write_pictures(results: list[dict[str, Any]], out: Path) -> None:
     """Write a sheet: for each scene the true image of a held-out camera, and its renders by row."""
     from PIL import Image, ImageDraw
 
-    main = [r for r in results if r["row"] in MAIN_ROWS and r["priors"] == "sensor"]
+    shown = {
+        (r["scene"], r["row"]): r
+        for r in reversed(results)  # the first kind of priors of a row is kept
+        if r["row"] in PICTURED and r["seed"] == 0
+    }
     strips = []
-    for scene in dict.fromkeys(r["scene"] for r in main):
+    for scene in dict.fromkeys(r["scene"] for r in results):
         panels, titles = [], [f"{scene}: truth"]
-        for r in (r for r in main if r["scene"] == scene and r["seed"] == 0):
-            folder = Cell(r["row"], scene, "sensor", 0).folder(out)
+        for r in (shown[scene, row] for row in PICTURED if (scene, row) in shown):
+            folder = Cell(r["row"], scene, r["priors"], 0).folder(out)
             truth, image, _ = np.split(iio.imread(sorted(folder.glob("*.png"))[-1]), 3, axis=1)
             panels = panels or [truth]
             panels.append(image)
             titles.append(f"{r['row']}: {r['mpsnr']:.1f} dB")
+        if not panels:
+            continue
         strip = np.concatenate(panels, axis=1)
         band = Image.new("RGB", (strip.shape[1], 18), (20, 20, 24))
         for number, title in enumerate(titles):

@@ -28,6 +28,7 @@ from msdyn.synthetic.moving_objects import (
     parcel,
     truck,
 )
+from msdyn.synthetic.random_scenes import FRAMES, RANDOM, make_random_scene
 from msdyn.synthetic.shapes import box, room, slab
 from msdyn.synthetic.spec import Part, SceneSpec
 from msdyn.synthetic.textures import dead_leaves
@@ -43,23 +44,36 @@ def make_scene(
     The clip shows the whole motion, whatever its number of frames.
 
     Args:
-        name: one of `SCENES`.
+        name: one of `SCENES`, or "random-0", "random-1", ... for a scene drawn at random.
         frames: number of frames, at least 2; by default that of `SCENES`.
         width, height: image size in pixels.
-        seed: of the textures and the sway of the camera.
+        seed: of the textures and, except of random scenes, the sway of the camera.
 
     Raises:
         InputError: an unknown name or fewer than 2 frames.
     """
-    if name not in SCENES:
-        raise InputError(f"scene: expected one of {', '.join(SCENES)}, got {name!r}")
+    number = name.removeprefix(RANDOM)
+    drawn = name != number and number.isdecimal()
+    if name not in SCENES and not drawn:
+        raise InputError(
+            f"scene: expected one of {', '.join(SCENES)}, or {RANDOM}0, {RANDOM}1, ..., "
+            f"got {name!r}"
+        )
+    if drawn:
+        frames = FRAMES if frames is None else frames
+        _check_frames(frames)
+        return make_random_scene(int(number), frames, width, height, seed)
     scene = SCENES[name]
     frames = scene.frames if frames is None else frames
-    if frames < 2:
-        raise InputError(f"frames: expected at least 2, got {frames}")
+    _check_frames(frames)
     parts = scene.make_parts(frames, seed)
     cameras, views = studio.make_cameras(frames, width, height, seed, nearer=scene.nearer)
     return SceneSpec(name, tuple(parts), cameras, views, seed=seed)
+
+
+def _check_frames(frames: int) -> None:
+    if frames < 2:
+        raise InputError(f"frames: expected at least 2, got {frames}")
 
 
 def constant_position(x: float, y: float, z: float, frames: int) -> Float[np.ndarray, "frames 3"]:
