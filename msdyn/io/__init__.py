@@ -26,13 +26,15 @@ from msdyn.io.lerobot_writer import LeRobotWriter
 from msdyn.io.links import Link, LinkJoint, wxyz
 from msdyn.io.megasam import read_megasam
 from msdyn.io.mjcf import write_mjcf
+from msdyn.io.multi_camera import MultiCamera, RecordedCamera
 from msdyn.io.nerfstudio import read_nerfstudio
 from msdyn.io.nerfstudio_paths import write_transforms
 from msdyn.io.nvidia_dynamic import NvidiaScene, find_nvidia_scenes
 from msdyn.io.obj import write_obj
+from msdyn.io.panoptic import read_panoptic
 from msdyn.io.photos import centre_crop, cropped_cameras
 from msdyn.io.ply import write_gaussians_ply, write_points_ply
-from msdyn.io.posed_images import PosedImages
+from msdyn.io.posed_images import PosedImages, ScenePoints
 from msdyn.io.realestate10k import (
     RealEstate10K,
     RealEstateClip,
@@ -75,13 +77,16 @@ __all__ = [
     "LeRobotWriter",
     "Link",
     "LinkJoint",
+    "MultiCamera",
     "NvidiaScene",
     "PosedImages",
     "RealEstate10K",
     "RealEstateClip",
     "RealEstatePair",
     "Record3D",
+    "RecordedCamera",
     "RobotRecording",
+    "ScenePoints",
     "Tapvid3dClip",
     "TimedCameras",
     "VideoInfo",
@@ -113,6 +118,7 @@ __all__ = [
     "read_flo",
     "read_megasam",
     "read_nerfstudio",
+    "read_panoptic",
     "read_posed_images",
     "read_tapvid3d",
     "read_tapvid3d_clip",

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -198,8 +198,8 @@ def write_view(
     name: str,
     *,
     cameras: Cameras,
-    images: dict[int, UInt8[np.ndarray, "height width 3"]],
-    covisible: dict[int, Bool[np.ndarray, "height width"]] | None = None,
+    images: Mapping[int, UInt8[np.ndarray, "height width 3"]],
+    covisible: Mapping[int, Bool[np.ndarray, "height width"]] | None = None,
     tracks3d: Tracks3D | None = None,
 ) -> None:
     """Write a held-out camera to `<directory>/views/<name>/`, replacing a view of that name.
