@@ -13,7 +13,7 @@ from msdyn.errors import InputError
 from msdyn.geometry import Cameras
 from msdyn.io import PosedImages, read_posed_images
 from msdyn.preprocess.cameras.camera_motion import motion_of_given
-from msdyn.preprocess.cameras.given_points import observed_points
+from msdyn.preprocess.cameras.given_points import observed_points, verdict_with_points
 from msdyn.preprocess.cameras.known_intrinsics import checked_intrinsics
 from msdyn.preprocess.cameras.numbering import choose_reading, possible_readings, track_error
 from msdyn.preprocess.cameras.reliability import MIN_REGISTERED, judge_cameras
@@ -136,6 +136,8 @@ class FileCameras(FileBackend):
         if posed.points is not None:
             points = observed_points(posed.points, cameras, masks)
             quality["points"] = len(points.xyz)
+            if motion != "unknown":
+                verdict = verdict_with_points(verdict, points, len(scene))
         return CameraSolution(
             cameras,
             motion=motion,

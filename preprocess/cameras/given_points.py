@@ -6,14 +6,16 @@ import numpy as np
 
 from msdyn.geometry import Cameras, nearest_pixels
 from msdyn.io import ScenePoints
-from msdyn.preprocess.contracts import Masks, SparsePoints
+from msdyn.preprocess.contracts import Masks, SparsePoints, Verdict
 from msdyn.preprocess.multiview.point_visibility import SeenPoints, seen_points
 from msdyn.scene import STATIC
 
-__all__ = ["observed_points"]
+__all__ = ["ENOUGH", "observed_points", "verdict_with_points"]
 
-MOST_POINTS = 4000
+MOST_POINTS = 8000
 """Per frame; of more, some are taken at random."""
+ENOUGH = 50
+"""Points per frame that give depth where the camera does not move."""
 
 
 def observed_points(points: ScenePoints, cameras: Cameras, masks: Masks | None) -> SparsePoints:
@@ -52,4 +54,17 @@ def observed_points(points: ScenePoints, cameras: Cameras, masks: Masks | None) 
     used, point = np.unique(point, return_inverse=True)
     return SparsePoints(
         points.xyz[used], point.reshape(-1), np.concatenate(frame), np.concatenate(xy)
+    )
+
+
+def verdict_with_points(verdict: Verdict, points: SparsePoints, frames: int) -> Verdict:
+    """Return the verdict on a camera that does not move, of which points of the scene are known."""
+    shown = np.bincount(points.frame, minlength=frames)
+    if verdict.grade != "poor" or np.median(shown) < ENOUGH:
+        return verdict
+    return Verdict(
+        "usable",
+        f"the camera does not move: depth is that of points given with it ({int(np.median(shown))} "
+        "per frame), completed, and the depth of what moves is estimated",
+        "give depth maps (--depth files --depth-path DIR) where there are any",
     )

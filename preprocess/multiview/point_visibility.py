@@ -14,7 +14,9 @@ __all__ = ["SeenPoints", "seen_points"]
 POINTS_PER_CELL = 4.0
 """Mean number of points in the cells of the depth buffer that have any."""
 SMALLEST_CELL, LARGEST_CELL = 1.0, 16.0
-BEHIND = 0.05
+MOST = 4
+"""Of the eight cells around one, so many may be nearer without occluding it."""
+BEHIND = 0.08
 """Depth, as a share of that of the front, by which points of a cell may lie behind it."""
 
 
@@ -54,8 +56,9 @@ class SeenPoints:
 def seen_points(xyz: Float64[np.ndarray, "points 3"], camera: Cameras) -> SeenPoints:
     """Return the points of a cloud that a camera sees.
 
-    A point is seen if it is not behind the nearest point of its cell of the image, nor behind two
-    or more of the cells around it (the gaps between points of a near surface).
+    A point is seen if it is not behind the nearest point of its cell of the image, nor behind most
+    of the eight cells around it (the gaps between points of a near surface). Of a surface that is
+    seen at a small angle, half of these are nearer.
 
     Args:
         xyz: world positions.
@@ -80,8 +83,7 @@ def seen_points(xyz: Float64[np.ndarray, "points 3"], camera: Cameras) -> SeenPo
         [padded[1 + r : 1 + r + rows, 1 + c : 1 + c + columns]
          for r in (-1, 0, 1) for c in (-1, 0, 1) if r or c]
     )  # fmt: skip
-    # The second nearest of the eight: one near point alone does not occlude its surroundings.
-    front = np.minimum(front, np.partition(around, 1, axis=0)[1])
+    front = np.minimum(front, np.partition(around, MOST, axis=0)[MOST])
     seen = depth[index] <= front[row, column] * (1 + BEHIND)
     index = index[seen]
     return SeenPoints(index, xy[index], depth[index], cell, front, size)
