@@ -18,10 +18,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int
+from jaxtyping import Bool, Float64, Int
 
 from msdyn.geometry import (
     Cameras,
@@ -31,12 +30,11 @@ from msdyn.geometry import (
     transform_points,
     world_points_from_depth,
 )
-from msdyn.io import RecordedCamera, ScenePoints, read_depth_map
-from msdyn.preprocess.frame_matching import nearest
+from msdyn.io import RecordedCamera, ScenePoints
 from msdyn.preprocess.multiview.point_visibility import seen_points
-from msdyn.reading import read_pixels
+from msdyn.preprocess.recorded_images import has_foreground, read_depth, read_foreground
 
-__all__ = ["Covisibility", "foreground", "recorded_depth"]
+__all__ = ["Covisibility"]
 
 AGREEING = 0.03
 """Difference of depth, as a share of it, up to which a point lies on a surface."""
@@ -86,7 +84,7 @@ class Covisibility:
             self.methods[held_out.name] = "from the depth of both cameras"
             return _Lazy(images, lambda t: self._by_depth(held_out, images[t], t, cameras[t]))
         if static is not None and len(static) >= MIN_POINTS:
-            movers = "foreground counts" if held_out.masks else "what moves is not known"
+            movers = "foreground counts" if has_foreground(held_out) else "what moves is not known"
             self.methods[held_out.name] = f"from static points of the recording, {movers}"
             return _Lazy(
                 images, lambda t: self._by_points(held_out, images[t], t, cameras[t], static)
@@ -98,11 +96,11 @@ class Covisibility:
         self, held_out: RecordedCamera, image: int, frame: int, camera: Cameras
     ) -> Bool[np.ndarray, "height width"]:
         """Return the covisible pixels of a held-out image with depth."""
-        depth = recorded_depth(held_out, image, camera)
+        depth = read_depth(held_out, image, camera)
         xyz = world_points_from_depth(depth, camera)[depth > 0]
         seen = self._on_surface(xyz, frame)
-        if held_out.masks is not None:
-            static = ~foreground(held_out.masks[image], camera)[depth > 0]
+        if has_foreground(held_out):
+            static = ~read_foreground(held_out, image, camera)[depth > 0]
             count = min(OTHER_TIMES, len(self.rows))
             for other in np.linspace(0, len(self.rows) - 1, count).astype(int).tolist():
                 left = static & ~seen
@@ -123,7 +121,7 @@ class Covisibility:
         xy = np.full((len(xyz), 2), -1.0)
         xy[ahead] = project(camera.intrinsics[0], local[ahead])
         y, x, inside = nearest_pixels(xy, camera.height, camera.width)
-        depth = recorded_depth(self.camera, row, camera)[y, x]
+        depth = read_depth(self.camera, row, camera)[y, x]
         return inside & ahead & (depth > 0) & (np.abs(z - depth) <= AGREEING * depth)
 
     def _by_points(
@@ -140,29 +138,13 @@ class Covisibility:
         if self._cached[0] != key:
             self._cached = (key, _by_seen_points(static, camera, self.camera.cameras[row]))
         background = self._cached[1]
-        if held_out.masks is None:
+        if not has_foreground(held_out):
             return background
-        return background | foreground(held_out.masks[image], camera)
+        return background | read_foreground(held_out, image, camera)
 
     _cached: tuple[tuple[bytes, bytes], Bool[np.ndarray, "height width"]] = field(
         default_factory=lambda: ((b"", b""), np.zeros((0, 0), bool)), init=False, repr=False
     )
-
-
-def foreground(path: Path, cameras: Cameras) -> Bool[np.ndarray, "height width"]:
-    """Return which pixels of a mask file are foreground, resampled to the size of cameras."""
-    values = read_pixels(path)
-    values = values if values.ndim == 2 else values[..., :3].max(-1)
-    return nearest((values > 0).astype(np.uint8), (cameras.height, cameras.width)) > 0
-
-
-def recorded_depth(
-    camera: RecordedCamera, image: int, cameras: Cameras
-) -> Float32[np.ndarray, "height width"]:
-    """Return recorded depth in units of the world, resampled to the size of cameras."""
-    assert camera.depths is not None
-    depth = read_depth_map(camera.depths[image]) * np.float32(camera.depth_scale)
-    return nearest(depth, (cameras.height, cameras.width))
 
 
 def _by_seen_points(

@@ -26,7 +26,7 @@ from msdyn.writing import atomic_path, writing_to
 
 __all__ = ["Unpacked", "import_clip", "refuse_foreign", "write_file", "write_times"]
 
-_GIVEN = ("cameras", "depth", "masks")
+_GIVEN = ("cameras", "depth", "masks", "tracks")
 """Stages whose results a recording may have."""
 
 
@@ -39,6 +39,7 @@ class Unpacked:
         cameras: a file or folder, one camera per frame; None where the recording has none.
         depth: a folder of depth maps, or None; beside `cameras`, in their units.
         masks: a folder of index masks, or None.
+        tracks: a file of tracks, or None.
         intrinsics: fx fy cx cy in px of the video, or None.
         metric: whether the cameras are in metres.
         lens: a file of the lens of the images, or None.
@@ -49,6 +50,7 @@ class Unpacked:
     cameras: Path | None = None
     depth: Path | None = None
     masks: Path | None = None
+    tracks: Path | None = None
     intrinsics: tuple[float, float, float, float] | None = None
     metric: bool = False
     lens: Path | None = None

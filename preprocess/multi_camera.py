@@ -18,18 +18,26 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 
 from msdyn.errors import InputError
-from msdyn.io import MultiCamera, RecordedCamera, ScenePoints, read_video
+from msdyn.io import MultiCamera, RecordedCamera, ScenePoints
 from msdyn.preprocess.config import ImportConfig
-from msdyn.preprocess.covisibility import Covisibility, foreground, recorded_depth
+from msdyn.preprocess.covisibility import Covisibility
 from msdyn.preprocess.frames.sources import resize_frame
 from msdyn.preprocess.imported import Unpacked, write_file, write_times
 from msdyn.preprocess.progress import progress
-from msdyn.reading import read_bytes, read_rgb
+from msdyn.preprocess.recorded_images import (
+    ImageReader,
+    has_foreground,
+    read_depth,
+    read_foreground,
+)
+from msdyn.reading import read_bytes
 from msdyn.scene import (
     Scene,
+    frame_path,
     save_npz,
     write_cameras,
     write_depth,
+    write_image,
     write_mask,
     write_view,
 )
@@ -42,6 +50,8 @@ _log = logging.getLogger(__name__)
 RECORDING = "recording.json"
 """What a scene directory keeps of its recording."""
 _LONGEST_NAME = 80
+SAME_TIME = 1e-6
+"""Of the length of the clip."""
 
 
 def unpack_recording(recording: MultiCamera, config: ImportConfig, folder: Path) -> Unpacked:
@@ -60,33 +70,39 @@ def unpack_recording(recording: MultiCamera, config: ImportConfig, folder: Path)
         each.check_files()
     _log.warning("%s", line)
     name = f"{recording.directory.resolve().name}-{_plain(camera.name)}"
-    video = _write_images(camera, folder, name)
+    video = _write_images(camera, folder, name, config.background)
     posed = folder / "posed"
     write_cameras(posed / "cameras.json", camera.cameras)
     if recording.points is not None:
         points = recording.points
         save_npz(posed / "points.npz", xyz=points.xyz, moving=points.moving)
-    for frame, path in enumerate(progress(camera.masks or (), "reading masks")):
-        write_mask(folder, frame, foreground(path, camera.cameras).astype(np.uint8))
+    masked = range(len(camera) if has_foreground(camera) else 0)
+    for frame in progress(masked, "reading masks"):
+        write_mask(folder, frame, read_foreground(camera, frame, camera.cameras).astype(np.uint8))
     for frame in progress(range(len(camera.depths or ())), "reading depth"):
-        write_depth(folder, frame, recorded_depth(camera, frame, camera.cameras))
+        write_depth(folder, frame, read_depth(camera, frame, camera.cameras))
     return Unpacked(
         video,
         posed,
         None if camera.depths is None else folder / "depth",
-        None if camera.masks is None else folder / "masks",
+        folder / "masks" if masked else None,
         metric=recording.metric,
-        finish=_Views(recording.layout, recording.points, camera, held_out).write,
+        finish=_Views(
+            recording.layout, recording.points, camera, held_out, config.background
+        ).write,
     )
 
 
-def _write_images(camera: RecordedCamera, folder: Path, name: str) -> Path:
+def _write_images(camera: RecordedCamera, folder: Path, name: str, background: str) -> Path:
     """Copy the images of a camera, with their times; return the folder, or the video."""
     if camera.is_video:
         return camera.images[0]
-    images = folder / name
+    images, read = folder / name, ImageReader(camera, background)
     for frame, path in enumerate(progress(camera.images, "reading images")):
-        write_file(images, frame, path.suffix.lower(), read_bytes(path))
+        if camera.transparent:
+            write_image(frame_path(images, frame, ".png"), read(frame))
+        else:
+            write_file(images, frame, path.suffix.lower(), read_bytes(path))
     write_times(images, camera.seconds)
     return images
 
@@ -99,6 +115,7 @@ class _Views:
     points: ScenePoints | None
     camera: RecordedCamera
     held_out: tuple[RecordedCamera, ...]
+    background: str
 
     def write(self, scene: Scene) -> None:
         """Write the held-out images at the times of the clip, and `recording.json`.
@@ -132,7 +149,8 @@ class _Views:
                 scene.directory,
                 name,
                 cameras=of_frames,
-                images=_Images(held_out, rows, size),
+                images=_Images(held_out, self.background, rows, size),
+                times=_other_times(times, held_out.seconds, rows),
                 covisible=covisibility.masks(held_out, rows, of_frames),
             )
             views[name] = len(rows)
@@ -163,19 +181,32 @@ def _rows_at(
     }
 
 
+def _other_times(
+    times: Float64[np.ndarray, " frames"],
+    seconds: Float64[np.ndarray, " images"],
+    rows: dict[int, int],
+) -> dict[int, float]:
+    """Return the normalised times of held-out images that are not those of their frames."""
+    length = times[-1] - times[0]
+    found = {frame: float((seconds[row] - times[0]) / length) for frame, row in rows.items()}
+    own = (times - times[0]) / length
+    return {
+        frame: min(max(time, 0.0), 1.0)
+        for frame, time in found.items()
+        if abs(time - own[frame]) > SAME_TIME
+    }
+
+
 class _Images(Mapping[int, UInt8[np.ndarray, "height width 3"]]):
     """The images of a held-out camera by frame of the clip, read one at a time."""
 
-    def __init__(self, camera: RecordedCamera, rows: dict[int, int], size: tuple[int, int]) -> None:
-        self._camera, self._rows, self._size = camera, rows, size
+    def __init__(
+        self, camera: RecordedCamera, background: str, rows: dict[int, int], size: tuple[int, int]
+    ) -> None:
+        self._read, self._rows, self._size = ImageReader(camera, background), rows, size
 
     def __getitem__(self, frame: int) -> UInt8[np.ndarray, "height width 3"]:
-        row, camera = self._rows[frame], self._camera
-        if camera.is_video:
-            image = next(iter(read_video(camera.images[0], np.array([row]))))
-        else:
-            image = read_rgb(camera.images[row])
-        return resize_frame(image, self._size[0], self._size[1])
+        return resize_frame(self._read(self._rows[frame]), *self._size)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._rows)

@@ -1,5 +1,6 @@
 """File formats, one module each."""
 
+from msdyn.io.blender import jumps, read_blender
 from msdyn.io.camera_file import TimedCameras, read_camera_file
 from msdyn.io.camera_layouts import CAMERA_LAYOUTS, read_posed_images
 from msdyn.io.colmap import find_colmap_model, load_pycolmap, read_colmap
@@ -106,8 +107,10 @@ __all__ = [
     "find_colmap_model",
     "find_nvidia_scenes",
     "image_size",
+    "jumps",
     "load_pycolmap",
     "manifest_rows",
+    "read_blender",
     "read_camera_file",
     "read_colmap",
     "read_cotracker",

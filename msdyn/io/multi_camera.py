@@ -39,6 +39,7 @@ class RecordedCamera:
         masks: a file per image, anything but 0 is foreground; None where there are none.
         depths: a file of z-depth per image, in units of the world; None where there are none.
         depth_scale: units of the world per unit of the depth files.
+        transparent: images are RGBA, and where alpha is 0 there is nothing.
     """
 
     name: str
@@ -48,6 +49,7 @@ class RecordedCamera:
     masks: tuple[Path, ...] | None = None
     depths: tuple[Path, ...] | None = None
     depth_scale: float = 1.0
+    transparent: bool = False
 
     def __len__(self) -> int:
         return len(self.cameras)
@@ -87,7 +89,7 @@ class MultiCamera:
         held_out: names of those that the recording itself keeps for evaluation; may be none.
         points: of the scene, None where the recording has none.
         metric: whether the world is in metres.
-        transparent: images are RGBA, and where alpha is 0 there is nothing.
+        clip: name of the camera that is the input unless another one is named.
     """
 
     layout: str
@@ -96,7 +98,7 @@ class MultiCamera:
     held_out: tuple[str, ...] = ()
     points: ScenePoints | None = None
     metric: bool = False
-    transparent: bool = False
+    clip: str | None = None
 
     def chosen(
         self, input_camera: str | None, held_out: Sequence[str] | None
@@ -133,7 +135,7 @@ class MultiCamera:
             raise InputError(
                 f"{self.directory}: expected a camera that is not held out, to be the input"
             )
-        chosen = input_camera
+        chosen = input_camera or (self.clip if self.clip in free else None)
         if chosen is None:
             chosen = free[0] if len(free) == 1 else self._most_central(free, wanted or free)
         wanted = wanted or tuple(name for name in self.cameras if name != chosen)
@@ -145,7 +147,7 @@ class MultiCamera:
             )
         line = (
             f"{self.layout}: input camera {chosen}, "
-            f"{'chosen by msdyn, ' if input_camera is None and len(free) > 1 else ''}held out "
+            f"{'' if chosen in (input_camera, self.clip) else 'chosen by msdyn, '}held out "
             f"{_listed(wanted)}"
         )
         return self.cameras[chosen], tuple(self.cameras[name] for name in wanted), line
