@@ -278,7 +278,7 @@ class PreprocessConfig(Options):
 
 _OWN_OPTIONS = ("dycheck", "lerobot")
 """Kinds of imports whose options are a class of their own, not `ImportConfig`."""
-IMPORT_KINDS = ("mcap", "record3d", "vipe", "panoptic", "blender", *_OWN_OPTIONS)
+IMPORT_KINDS = ("mcap", "record3d", "vipe", "panoptic", "blender", "recording", *_OWN_OPTIONS)
 """What `--from` takes: the modules of `msdyn.preprocess.importers`."""
 _ImportKind = Annotated[str, Choices(lambda: IMPORT_KINDS), Named("from")]
 
@@ -331,7 +331,7 @@ class ImportConfig(PreprocessConfig):
     """What the recording is. mcap: a video topic of an MCAP file, of rosbag2 or of a bag of ROS 1.
     record3d: an .r3d file of Record3D, or its export with EXR. vipe: a folder of ViPE's results.
     panoptic: a sequence of CMU Panoptic as Dynamic 3D Gaussians packages it. blender: a folder of
-    transforms_train.json, as of D-NeRF.
+    transforms_train.json, as of D-NeRF. recording: a folder of cameras.json and images per camera.
     (dycheck has options of its own: --from dycheck --help.)"""
     video: Annotated[Path, POSITIONAL]
     """The recording: a file or folder."""
@@ -345,7 +345,7 @@ class ImportConfig(PreprocessConfig):
     clip: str | None = None
     """Of vipe: the name of the clip, where there are several."""
     input_camera: str | None = None
-    """Of calibrated recordings (panoptic, blender): the camera whose images are the clip; by
+    """Of calibrated recordings (panoptic, blender, recording): the camera that is the clip; by
     default, of those that are not held out, the one whose viewing direction differs least from
     those of the held-out ones; of blender, train."""
     held_out: str | None = None
@@ -371,7 +371,7 @@ class ImportConfig(PreprocessConfig):
         return self.out if self.out is not None else Path(f"{name}-scene")
 
 
-_CALIBRATED = ("panoptic", "blender")
+_CALIBRATED = ("panoptic", "blender", "recording")
 _OPTIONS_OF_KINDS = {
     "topic": ("mcap",),
     "depth_topic": ("mcap",),

@@ -26,7 +26,7 @@ from msdyn.io.tum import read_tum
 from msdyn.reading import load_npz, npz_keys, read_json, reading
 from msdyn.scene import read_cameras
 
-__all__ = ["CAMERA_LAYOUTS", "read_posed_images"]
+__all__ = ["CAMERA_LAYOUTS", "read_posed_images", "read_scene_points"]
 
 CAMERA_LAYOUTS = (
     "cameras.json of msdyn (or a folder of it and points.npz), transforms.json of nerfstudio, a "
@@ -68,7 +68,7 @@ def _read(
             return PosedImages("DyCheck", sequence.cameras, names=names, lenses=sequence.lenses)
         if (path / "cameras.json").is_file():
             return PosedImages(
-                "cameras.json", read_cameras(path / "cameras.json"), points=_read_points(path)
+                "cameras.json", read_cameras(path / "cameras.json"), points=read_scene_points(path)
             )
         raise InputError(f"{path}: no cameras in this folder; expected {CAMERA_LAYOUTS}")
     if not path.is_file():
@@ -93,8 +93,11 @@ def _read(
     return PosedImages("cameras.json", read_cameras(path))
 
 
-def _read_points(folder: Path) -> ScenePoints | None:
-    """Return the points beside a cameras.json: xyz [N, 3], and moving [N] where it is there."""
+def read_scene_points(folder: Path) -> ScenePoints | None:
+    """Return the points of a points.npz: xyz [N, 3], and moving [N] where it is there.
+
+    None without a file.
+    """
     path = folder / "points.npz"
     if not path.is_file():
         return None
