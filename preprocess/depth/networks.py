@@ -209,11 +209,8 @@ class ModelDepth(Backend):
                 completions: list[Completion] = [EdgeCompletion(scene)]
                 if contradicts:
                     figures["note"] = f"{self.model} is left out: {CONTRADICTS}"
-                elif background.swept:
-                    completions.append(NetworkCompletion(scene, aligned))
                 else:
-                    # Between dense points edges always do better, and say nothing of what moves.
-                    completions = [NetworkCompletion(scene, aligned)]
+                    completions.append(NetworkCompletion(scene, aligned))
                 options = FusionOptions(seed=self.seed)
                 figures |= yield from fuse(scene, tracks, masks, background, completions, options)
         return figures
