@@ -278,7 +278,7 @@ class PreprocessConfig(Options):
 
 _OWN_OPTIONS = ("dycheck", "lerobot")
 """Kinds of imports whose options are a class of their own, not `ImportConfig`."""
-IMPORT_KINDS = ("mcap", "record3d", "vipe", *_OWN_OPTIONS)
+IMPORT_KINDS = ("mcap", "record3d", "vipe", "panoptic", "blender", "recording", *_OWN_OPTIONS)
 """What `--from` takes: the modules of `msdyn.preprocess.importers`."""
 _ImportKind = Annotated[str, Choices(lambda: IMPORT_KINDS), Named("from")]
 
@@ -330,6 +330,8 @@ class ImportConfig(PreprocessConfig):
     kind: _ImportKind = field(kw_only=True)
     """What the recording is. mcap: a video topic of an MCAP file, of rosbag2 or of a bag of ROS 1.
     record3d: an .r3d file of Record3D, or its export with EXR. vipe: a folder of ViPE's results.
+    panoptic: a sequence of CMU Panoptic as Dynamic 3D Gaussians packages it. blender: a folder of
+    transforms_train.json, as of D-NeRF. recording: a folder of cameras.json and images per camera.
     (dycheck has options of its own: --from dycheck --help.)"""
     video: Annotated[Path, POSITIONAL]
     """The recording: a file or folder."""
@@ -342,14 +344,25 @@ class ImportConfig(PreprocessConfig):
     """Of mcap: a topic of depth that is registered to the video."""
     clip: str | None = None
     """Of vipe: the name of the clip, where there are several."""
+    input_camera: str | None = None
+    """Of calibrated recordings (panoptic, blender, recording): the camera that is the clip; by
+    default, of those that are not held out, the one whose viewing direction differs least from
+    those of the held-out ones; of blender, train."""
+    held_out: str | None = None
+    """Of calibrated recordings: the cameras to evaluate on, separated by commas; by default those
+    that the recording holds out, or all but the input; of blender test, or else val."""
+    background: Literal["white", "black"] = "white"
+    """Of transparent images: the colour behind them, in the clip and in held-out images."""
 
     def check_relations(self) -> None:
         super().check_relations()
         if self.kind in _OWN_OPTIONS:
             raise OptionError("kind", f"{self.kind} has options of its own")
-        for name, kind in _OPTIONS_OF_KINDS.items():
-            if getattr(self, name) is not None and self.kind != kind:
-                raise OptionError(name, f"is an option of --from {kind}, got --from {self.kind}")
+        for name, kinds in _OPTIONS_OF_KINDS.items():
+            if getattr(self, name) is not None and self.kind not in kinds:
+                raise OptionError(
+                    name, f"is an option of --from {' or '.join(kinds)}, got --from {self.kind}"
+                )
 
     @property
     def directory(self) -> Path:
@@ -358,8 +371,15 @@ class ImportConfig(PreprocessConfig):
         return self.out if self.out is not None else Path(f"{name}-scene")
 
 
-_OPTIONS_OF_KINDS = {"topic": "mcap", "depth_topic": "mcap", "clip": "vipe"}
-"""Kind of recording that an option belongs to."""
+_CALIBRATED = ("panoptic", "blender", "recording")
+_OPTIONS_OF_KINDS = {
+    "topic": ("mcap",),
+    "depth_topic": ("mcap",),
+    "clip": ("vipe",),
+    "input_camera": _CALIBRATED,
+    "held_out": _CALIBRATED,
+}
+"""Kinds of recordings that an option belongs to."""
 
 
 @dataclass(frozen=True)

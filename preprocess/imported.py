@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from msdyn.errors import InputError
+from msdyn.errors import InputError, PoorInputError
 from msdyn.preprocess.config import ImportConfig, PreprocessConfig
 from msdyn.preprocess.frames.sources import TIMES
 from msdyn.preprocess.pipeline import preprocess_video
@@ -26,7 +26,7 @@ from msdyn.writing import atomic_path, writing_to
 
 __all__ = ["Unpacked", "import_clip", "refuse_foreign", "write_file", "write_times"]
 
-_GIVEN = ("cameras", "depth", "masks")
+_GIVEN = ("cameras", "depth", "masks", "tracks")
 """Stages whose results a recording may have."""
 
 
@@ -36,21 +36,25 @@ class Unpacked:
 
     Attributes:
         video: a video or a folder of images, whose name is that of the recording.
-        cameras: a file, one camera per frame; None where the recording has none.
+        cameras: a file or folder, one camera per frame; None where the recording has none.
         depth: a folder of depth maps, or None; beside `cameras`, in their units.
         masks: a folder of index masks, or None.
+        tracks: a file of tracks, or None.
         intrinsics: fx fy cx cy in px of the video, or None.
         metric: whether the cameras are in metres.
         lens: a file of the lens of the images, or None.
+        finish: writes what the scene directory has beside the results of the stages, after these.
     """
 
     video: Path
     cameras: Path | None = None
     depth: Path | None = None
     masks: Path | None = None
+    tracks: Path | None = None
     intrinsics: tuple[float, float, float, float] | None = None
     metric: bool = False
     lens: Path | None = None
+    finish: Callable[[Scene], None] | None = None
 
 
 def import_clip(config: ImportConfig) -> Scene:
@@ -69,7 +73,16 @@ def import_clip(config: ImportConfig) -> Scene:
     with writing_to(directory):
         folder = directory / ".cache" / config.kind
         shutil.rmtree(folder, ignore_errors=True)
-        return preprocess_video(_options(config, unpack(config, folder)))
+        unpacked = unpack(config, folder)
+        try:
+            scene = preprocess_video(_options(config, unpacked))
+        except PoorInputError:
+            if unpacked.finish is not None:
+                unpacked.finish(Scene(directory))
+            raise
+        if unpacked.finish is not None:
+            unpacked.finish(scene)
+        return scene
 
 
 def _options(config: ImportConfig, unpacked: Unpacked) -> PreprocessConfig:

@@ -88,7 +88,7 @@ def evaluate_views(
                 camera = found.camera
                 changes = {"camera_degrees": found.degrees}
                 changes["camera_shift"] = found.shift / world.scale
-            image = variant.render(sequence, camera, frame)
+            image = variant.render(sequence, camera, frame, time=view.times.get(frame))
             if keep is not None:
                 keep(view, frame, image)
             mask = view.covisible(frame)

@@ -155,6 +155,7 @@ def _protocol(
         "images": "compared with 8 bits a channel",
         "cameras": "aligned by a similarity" if config.align else "world of the input",
         "masks": masks if views else "none",
+        "recording": _recording(truth),
         "world_units": truth.info.world_units,
         "lpips": lpips.source if lpips else LPIPS_MISSING,
         "test_time_optimisation": _OPTIMISED if config.test_time_cameras else "none",
@@ -168,6 +169,20 @@ def _protocol(
         "seed": options["seed"],
         **code_stamp(),
     }
+
+
+def _recording(truth: Scene) -> dict[str, Any] | None:
+    """Return what was read of a calibrated recording; None of other scenes.
+
+    Its layout, the input camera, the number of images of each held-out camera, and how their
+    covisibility was computed.
+    """
+    path = truth.directory / "recording.json"
+    if not path.is_file():
+        return None
+    content = read_json(path)
+    keys = ("layout", "input_camera", "views", "covisibility")
+    return {key: content.get(key) for key in keys} if isinstance(content, dict) else None
 
 
 def _has_masks(view: View) -> bool:

@@ -66,7 +66,7 @@ def targets_of_views(scene: Scene) -> Iterator[Target]:
         for view in scene.views.values():
             if frame not in view.frames or not (covisible := view.covisible(frame)).any():
                 continue
-            time = scene.info.timeline.time_of_frame(frame)
+            time = view.times.get(frame, scene.info.timeline.time_of_frame(frame))
             yield Target(view.cameras[frame], time, view.image(frame), covisible)
 
 

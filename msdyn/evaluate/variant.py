@@ -36,10 +36,17 @@ class Variant:
         return sequence.timeline.time_of_frame(shown)
 
     def render(
-        self, sequence: GaussianSequence, camera: Cameras, frame: int, *, exposure: bool = False
+        self,
+        sequence: GaussianSequence,
+        camera: Cameras,
+        frame: int,
+        *,
+        exposure: bool = False,
+        time: float | None = None,
     ) -> RenderedImage:
-        """Render the time of a frame; `exposure` as for `render_image`."""
-        time = self.time(sequence, frame)
+        """Render the time of a frame, or a given one; `exposure` as for `render_image`."""
+        if time is None or self.frozen:
+            time = self.time(sequence, frame)
         return render_image(sequence, camera, time, levels=self.levels, exposure=exposure)
 
     def find(
@@ -51,5 +58,7 @@ class Variant:
         frame: int,
     ) -> FoundCamera:
         """Return the camera that fits an image of a view best on its covisible pixels."""
-        posed = sequence.at(self.time(sequence, frame), levels=self.levels)
+        own = None if self.frozen else view.times.get(frame)
+        time = self.time(sequence, frame) if own is None else own
+        posed = sequence.at(time, levels=self.levels)
         return search(posed, camera, view.image(frame), view.covisible(frame))

@@ -1,6 +1,8 @@
 """File formats, one module each."""
 
+from msdyn.io.blender import is_blender, jumps, read_blender
 from msdyn.io.camera_file import TimedCameras, read_camera_file
+from msdyn.io.camera_folder import is_camera_folder, read_camera_folder
 from msdyn.io.camera_layouts import CAMERA_LAYOUTS, read_posed_images
 from msdyn.io.colmap import find_colmap_model, load_pycolmap, read_colmap
 from msdyn.io.colmap_writer import write_colmap
@@ -26,13 +28,15 @@ from msdyn.io.lerobot_writer import LeRobotWriter
 from msdyn.io.links import Link, LinkJoint, wxyz
 from msdyn.io.megasam import read_megasam
 from msdyn.io.mjcf import write_mjcf
+from msdyn.io.multi_camera import MultiCamera, RecordedCamera
 from msdyn.io.nerfstudio import read_nerfstudio
 from msdyn.io.nerfstudio_paths import write_transforms
 from msdyn.io.nvidia_dynamic import NvidiaScene, find_nvidia_scenes
 from msdyn.io.obj import write_obj
+from msdyn.io.panoptic import is_panoptic, read_panoptic
 from msdyn.io.photos import centre_crop, cropped_cameras
 from msdyn.io.ply import write_gaussians_ply, write_points_ply
-from msdyn.io.posed_images import PosedImages
+from msdyn.io.posed_images import PosedImages, ScenePoints
 from msdyn.io.realestate10k import (
     RealEstate10K,
     RealEstateClip,
@@ -75,13 +79,16 @@ __all__ = [
     "LeRobotWriter",
     "Link",
     "LinkJoint",
+    "MultiCamera",
     "NvidiaScene",
     "PosedImages",
     "RealEstate10K",
     "RealEstateClip",
     "RealEstatePair",
     "Record3D",
+    "RecordedCamera",
     "RobotRecording",
+    "ScenePoints",
     "Tapvid3dClip",
     "TimedCameras",
     "VideoInfo",
@@ -101,9 +108,15 @@ __all__ = [
     "find_colmap_model",
     "find_nvidia_scenes",
     "image_size",
+    "is_blender",
+    "is_camera_folder",
+    "is_panoptic",
+    "jumps",
     "load_pycolmap",
     "manifest_rows",
+    "read_blender",
     "read_camera_file",
+    "read_camera_folder",
     "read_colmap",
     "read_cotracker",
     "read_depth_anything3",
@@ -113,6 +126,7 @@ __all__ = [
     "read_flo",
     "read_megasam",
     "read_nerfstudio",
+    "read_panoptic",
     "read_posed_images",
     "read_tapvid3d",
     "read_tapvid3d_clip",

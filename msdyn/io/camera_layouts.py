@@ -15,17 +15,23 @@ from msdyn.io.depth_anything3 import read_depth_anything3
 from msdyn.io.dycheck import Dycheck
 from msdyn.io.megasam import read_megasam
 from msdyn.io.nerfstudio import read_nerfstudio
-from msdyn.io.posed_images import PosedImages, checked_cameras, pinhole_matrix
+from msdyn.io.posed_images import (
+    PosedImages,
+    ScenePoints,
+    checked_cameras,
+    checked_points,
+    pinhole_matrix,
+)
 from msdyn.io.tum import read_tum
-from msdyn.reading import npz_keys, read_json, reading
+from msdyn.reading import load_npz, npz_keys, read_json, reading
 from msdyn.scene import read_cameras
 
-__all__ = ["CAMERA_LAYOUTS", "read_posed_images"]
+__all__ = ["CAMERA_LAYOUTS", "read_posed_images", "read_scene_points"]
 
 CAMERA_LAYOUTS = (
-    "cameras.json of msdyn, transforms.json of nerfstudio, a COLMAP model (folder), a DyCheck "
-    "sequence (folder), an npz of MegaSaM or Depth Anything 3, or a TUM trajectory (.txt, with "
-    "--intrinsics)"
+    "cameras.json of msdyn (or a folder of it and points.npz), transforms.json of nerfstudio, a "
+    "COLMAP model (folder), a DyCheck sequence (folder), an npz of MegaSaM or Depth Anything 3, or "
+    "a TUM trajectory (.txt, with --intrinsics)"
 )
 
 
@@ -60,6 +66,10 @@ def _read(
             sequence = Dycheck(path)
             names = tuple(sequence.names)
             return PosedImages("DyCheck", sequence.cameras, names=names, lenses=sequence.lenses)
+        if (path / "cameras.json").is_file():
+            return PosedImages(
+                "cameras.json", read_cameras(path / "cameras.json"), points=read_scene_points(path)
+            )
         raise InputError(f"{path}: no cameras in this folder; expected {CAMERA_LAYOUTS}")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file or folder")
@@ -81,6 +91,21 @@ def _read(
     if isinstance(first, dict) and "transform_matrix" in first:
         return read_nerfstudio(path)
     return PosedImages("cameras.json", read_cameras(path))
+
+
+def read_scene_points(folder: Path) -> ScenePoints | None:
+    """Return the points of a points.npz: xyz [N, 3], and moving [N] where it is there.
+
+    None without a file.
+    """
+    path = folder / "points.npz"
+    if not path.is_file():
+        return None
+    with reading(path, "file of points"):
+        keys = ("xyz", "moving") if "moving" in npz_keys(path) else ("xyz",)
+        arrays = load_npz(path, keys)
+        moving = arrays.get("moving", np.zeros(len(arrays["xyz"]), bool))
+        return checked_points(arrays["xyz"], moving, str(path))
 
 
 def _read_trajectory(

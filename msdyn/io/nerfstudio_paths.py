@@ -22,10 +22,10 @@ from jaxtyping import Float, Float64
 from msdyn.errors import InputError
 from msdyn.geometry import LENS_MODELS, Cameras, Lens, invert_transforms
 from msdyn.io.posed_images import checked_cameras, pinhole_matrix
-from msdyn.reading import shown
+from msdyn.reading import image_size, shown
 from msdyn.writing import write_json
 
-__all__ = ["parse_camera_path", "parse_times", "parse_transforms", "write_transforms"]
+__all__ = ["image_of", "parse_camera_path", "parse_times", "parse_transforms", "write_transforms"]
 
 _OPENGL_FROM_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
@@ -108,10 +108,11 @@ def parse_transforms(
 ) -> tuple[Cameras, Float64[np.ndarray, " cameras"] | None]:
     """Return the cameras of a `transforms.json`, and their times if all frames have one.
 
-    Intrinsics are those of the frame or of the top level, or from NeRF's `camera_angle_x`.
+    Intrinsics are those of the frame or of the top level, or from NeRF's `camera_angle_x`. Where
+    the file has no `w` and `h`, they are those of the first image, which lies beside it.
 
     Args:
-        path: names the file in errors.
+        path: of the file.
         content: of the file.
         distorted: whether images may have a distortion; the cameras are the same without it.
 
@@ -119,6 +120,7 @@ def parse_transforms(
         InputError: a key is missing or wrong, or images have a distortion or differ in size.
     """
     intrinsics, poses, times, sizes = [], [], [], set()
+    content = _with_size(path, content)
     for number, frame in enumerate(content["frames"]):
         where = f"{path}: frame {number}"
         values = {**content, **(frame if isinstance(frame, dict) else {})}
@@ -145,6 +147,42 @@ def parse_transforms(
     if len(sizes) != 1:
         raise InputError(f"{path}: expected images of one size, got {sorted(sizes)}")
     return _cameras(path, intrinsics, poses, *sizes.pop()), parse_times(times)
+
+
+def image_of(path: Path, frame: dict[str, Any], where: str) -> Path:
+    """Return the image of a frame of a `transforms.json`, whose name may lack its suffix.
+
+    Raises:
+        FileNotFoundError: there is no such image.
+        InputError: it has no name.
+    """
+    name = frame.get("file_path")
+    if not isinstance(name, str) or not name or "\0" in name or len(name) > _LONGEST:
+        raise InputError(f"{where}: file_path: expected the name of an image, got {shown(name)}")
+    named = path.parent / os.path.normpath(name)
+    for suffix in ("", *_SUFFIXES):
+        found = named.parent / (named.name + suffix)
+        if found.is_file() and found.suffix.lower() in _SUFFIXES:
+            return found
+    raise FileNotFoundError(f"{where}: {named}: no such image (nor with {', '.join(_SUFFIXES)})")
+
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_LONGEST = 4096
+
+
+def _with_size(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a `transforms.json` with w and h: its own, or of the first image."""
+    first = content["frames"][0] if content["frames"] else None
+    if not isinstance(first, dict) or {"w", "h"} <= content.keys() | first.keys():
+        return content
+    try:
+        width, height = image_size(image_of(path, first, f"{path}: frame 0"))
+    except (FileNotFoundError, InputError) as error:
+        raise InputError(
+            f"{path}: w is missing; expected w and h, or the images, to read their size ({error})"
+        ) from error
+    return {**content, "w": width, "h": height}
 
 
 def parse_camera_path(

@@ -6,13 +6,36 @@ import os
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float64, Real
+from jaxtyping import Bool, Float, Float64, Real
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras, Lens
 from msdyn.reading import check_image_size, reading
 
-__all__ = ["PosedImages", "checked_cameras", "pinhole_intrinsics", "pinhole_matrix"]
+__all__ = [
+    "PosedImages",
+    "ScenePoints",
+    "checked_cameras",
+    "checked_points",
+    "pinhole_intrinsics",
+    "pinhole_matrix",
+]
+
+
+@dataclass(frozen=True)
+class ScenePoints:
+    """Points of the scene in its first frame.
+
+    Attributes:
+        xyz: world positions.
+        moving: points on what moves; the others are static.
+    """
+
+    xyz: Float64[np.ndarray, "points 3"]
+    moving: Bool[np.ndarray, " points"]
+
+    def __len__(self) -> int:
+        return len(self.xyz)
 
 
 @dataclass(frozen=True)
@@ -28,6 +51,7 @@ class PosedImages:
             None where the format has none.
         lenses: one per image, of its distortion; `cameras` are the same without it. None where the
             images are those of pinhole cameras.
+        points: of the scene in the first frame, in the world of the cameras, or None.
     """
 
     layout: str
@@ -36,6 +60,7 @@ class PosedImages:
     seconds: Float64[np.ndarray, " images"] | None = None
     depths: Real[np.ndarray, "images height width"] | None = None
     lenses: tuple[Lens, ...] | None = None
+    points: ScenePoints | None = None
 
 
 def checked_cameras(
@@ -56,6 +81,21 @@ def checked_cameras(
     with reading(path, "file of cameras"), np.errstate(all="ignore"):
         check_image_size(width, height, str(path))
         return Cameras(intrinsics, cam_from_world, width, height)
+
+
+def checked_points(
+    xyz: Float[np.ndarray, "points 3"], moving: Bool[np.ndarray, " points"], what: str
+) -> ScenePoints:
+    """Return points of a file.
+
+    Raises:
+        InputError: other shapes, or numbers that are not finite.
+    """
+    if xyz.ndim != 2 or xyz.shape[1] != 3 or moving.shape != xyz.shape[:1]:
+        raise InputError(f"{what}: expected points [N, 3], got {xyz.shape}")
+    if not np.isfinite(xyz).all():
+        raise InputError(f"{what}: expected finite positions, got NaN or infinity")
+    return ScenePoints(xyz.astype(np.float64), moving.astype(bool))
 
 
 def pinhole_matrix(fx: float, fy: float, cx: float, cy: float) -> Float64[np.ndarray, "3 3"]:

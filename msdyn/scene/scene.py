@@ -167,6 +167,18 @@ class View:
         return _read_gray(path, size) > 0 if path.is_file() else np.ones(size, bool)
 
     @cached_property
+    def times(self) -> dict[int, float]:
+        """Normalised times of the images that were not taken at the time of their frame."""
+        path = self.directory / "times.json"
+        if not path.is_file():
+            return {}
+        with reading(path, "file of times"):
+            found = {int(frame): float(time) for frame, time in read_json(path).items()}
+            if not all(0 <= time <= 1 for time in found.values()):
+                raise InputError(f"{path}: expected normalised times, from 0 to 1")
+            return found
+
+    @cached_property
     def tracks3d(self) -> Tracks3D | None:
         """Ground-truth 3D tracks; None if there is no file."""
         path = self.directory / "tracks3d.npz"

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -198,9 +198,10 @@ def write_view(
     name: str,
     *,
     cameras: Cameras,
-    images: dict[int, UInt8[np.ndarray, "height width 3"]],
-    covisible: dict[int, Bool[np.ndarray, "height width"]] | None = None,
+    images: Mapping[int, UInt8[np.ndarray, "height width 3"]],
+    covisible: Mapping[int, Bool[np.ndarray, "height width"]] | None = None,
     tracks3d: Tracks3D | None = None,
+    times: Mapping[int, float] | None = None,
 ) -> None:
     """Write a held-out camera to `<directory>/views/<name>/`, replacing a view of that name.
 
@@ -211,6 +212,7 @@ def write_view(
         images: RGB by frame.
         covisible: pixels [H, W] covisible with the input video, by frame.
         tracks3d: ground-truth trajectories of points of the input clip.
+        times: normalised times of images that were not taken at the time of their frame.
     """
     view = directory / "views" / name
     shutil.rmtree(view, ignore_errors=True)
@@ -220,6 +222,8 @@ def write_view(
         write_image(
             frame_path(view / "covisible", frame, ".png"), np.where(mask, 255, 0).astype(np.uint8)
         )
+    if times:
+        write_json(view / "times.json", {str(frame): time for frame, time in times.items()})
     if tracks3d is not None:
         save_npz(
             view / "tracks3d.npz",

@@ -13,6 +13,7 @@ from msdyn.errors import InputError
 from msdyn.geometry import Cameras
 from msdyn.io import PosedImages, read_posed_images
 from msdyn.preprocess.cameras.camera_motion import motion_of_given
+from msdyn.preprocess.cameras.given_points import observed_points, verdict_with_points
 from msdyn.preprocess.cameras.known_intrinsics import checked_intrinsics
 from msdyn.preprocess.cameras.numbering import choose_reading, possible_readings, track_error
 from msdyn.preprocess.cameras.reliability import MIN_REGISTERED, judge_cameras
@@ -66,13 +67,14 @@ class FileCameras(FileBackend):
 
         The figures: `layout` of the file; `resampled`, the factor of the image size;
         `track_error_px`, of static tracks; `numbering`, what names were taken for; and where
-        frames have no camera, `registered_frames` of `frames`, `placed_by_tracks`. A camera that is
+        frames have no camera, `registered_frames` of `frames`, `placed_by_tracks`; `points` of
+        the file that frames show. A camera that is
         static or only rotates is judged as one that is estimated.
 
         Args:
             scene: the frames.
             tracks: those with object 0 are static; without tracks poses are interpolated.
-            masks: not used, `tracks.object` is made of them.
+            masks: where the points of the file are not shown; None where nothing is masked.
 
         Raises:
             FileNotFoundError: there is no such file or folder.
@@ -130,10 +132,16 @@ class FileCameras(FileBackend):
         if np.isfinite(figures.background_px):
             quality["background_motion_px"] = round(figures.background_px, 3)
             quality["unexplained_by_turning_degrees"] = round(figures.parallax, 4)
+        points = SparsePoints.empty()
+        if posed.points is not None:
+            points = observed_points(posed.points, cameras, masks)
+            quality["points"] = len(points.xyz)
+            if motion != "unknown":
+                verdict = verdict_with_points(verdict, points, len(scene))
         return CameraSolution(
             cameras,
             motion=motion,
-            points=SparsePoints.empty(),
+            points=points,
             verdict=verdict,
             world_units=self.world_units,
             quality=quality,

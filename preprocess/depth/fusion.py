@@ -1,6 +1,7 @@
 """Joins depth that is measured from several frames with what completes it.
 
-1. The background is measured by plane sweeps (`DenseBody`) and completed where no other frame
+1. The background is measured by plane sweeps (`DenseBody`), or by points given with the cameras
+   (`PointBody`), and completed where no other frame
    confirms it: along image edges, or by a network (`Completion`), whichever predicts measured depth
    better that is hidden from it.
 2. Objects that move rigidly are measured likewise, relative to themselves, and scaled to the depth
@@ -25,6 +26,7 @@ from msdyn.preprocess.contracts import CameraSolution, DepthMap, Figures, Masks
 from msdyn.preprocess.depth.consistency import Consistency
 from msdyn.preprocess.depth.multi_frame import MIN_POINTS, Body, DenseBody
 from msdyn.preprocess.depth.objects import Completion, place_objects
+from msdyn.preprocess.depth.point_body import PointBody
 from msdyn.preprocess.depth.rigid_objects import bring_to_scale, solve_rigid_objects
 from msdyn.preprocess.depth.support import Surroundings, read_surroundings
 from msdyn.preprocess.multiview.static_points import static_points
@@ -69,7 +71,15 @@ class FusionOptions:
 
 
 def static_body(tracks: Tracks, solution: CameraSolution) -> Body | None:
-    """Return the static scene as a body, None where no depth of it can be triangulated."""
+    """Return the static scene as a body, None where no depth of it can be triangulated.
+
+    Of a camera that does not translate, its depth is that of the points given with the cameras.
+    """
+    if solution.motion in ("static", "rotating"):
+        if len(solution.points.xyz) < MIN_POINTS:
+            return None
+        known = np.ones(len(solution.cameras), bool)
+        return Body(STATIC, solution.cameras, known, solution.points, swept=False)
     points = static_points(tracks, solution, MIN_POINTS)
     if len(points.xyz) < MIN_POINTS:
         return None
@@ -110,7 +120,8 @@ def fuse(
         bar = Progress("depth", 3 * len(scene))
         stack.enter_context(bar)
         folder = stack.enter_context(scratch_folder())
-        with DenseBody(scene, masks, background, size) as body:
+        swept = DenseBody(scene, masks, background, size) if background.swept else None
+        with swept or PointBody(background, size) as body:
             _measure(masks, body, folder, bar)
         completion, errors = _choose(completions, masks, folder, options.seed)
         surroundings = _complete(masks, completion, folder, bar)
@@ -160,7 +171,7 @@ def shares_of_pixels(counts: Int[np.ndarray, " levels"]) -> Figures:
     }
 
 
-def _measure(masks: Masks, body: DenseBody, folder: Path, bar: Progress) -> None:
+def _measure(masks: Masks, body: DenseBody | PointBody, folder: Path, bar: Progress) -> None:
     """Write what is measured of the background."""
     for frame in range(len(masks)):
         inverse, weight = body.measure(frame)

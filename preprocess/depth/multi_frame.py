@@ -54,12 +54,14 @@ class Body:
         cameras: one per frame, of the size of the images, relative to the body.
         known: [T] whether the camera of each frame is known.
         points: triangulated points of it.
+        swept: whether its depth is measured by sweeps; otherwise it is that of the points.
     """
 
     label: int
     cameras: Cameras
     known: Bool[np.ndarray, " frames"]
     points: SparsePoints
+    swept: bool = True
 
 
 Sweep: TypeAlias = tuple[Float32[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]

@@ -128,8 +128,8 @@ class ModelDepth(Backend):
 
     Where the camera moves, those are the points that the cameras were solved from, and pixels whose
     depth other frames confirm have that depth: the network completes it, see `fuse`. Where the
-    camera is static or only rotates, frames are aligned to one another, and the scale is the
-    network's own.
+    camera is static or only rotates, frames are aligned to points that were given with the cameras
+    or, without any, to one another, and the scale is the network's own.
     """
 
     # `field()`: not the values of the base class for defaults.
@@ -186,6 +186,8 @@ class ModelDepth(Backend):
             for frame, inverse in predictions:
                 np.save(frame_path(folder, frame, ".npy"), inverse)
             points = static_points(tracks, solution, MIN_POINTS)
+            if solution.motion in ("static", "rotating"):
+                points = solution.points  # those given with the cameras, or none
             to_points = len(points.xyz) >= MIN_POINTS
             if to_points:
                 aligned, fit = align_to_points(scene, folder, points, solution.cameras)
