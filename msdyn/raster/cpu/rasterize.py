@@ -15,9 +15,11 @@ from torch.nn.functional import pad
 
 from msdyn.errors import InputError
 from msdyn.raster.contract import Rendering
-from msdyn.raster.cpu.bin import bin_tiles, order_by_depth, pack_records
-from msdyn.raster.cpu.blend import blend_forward
+from msdyn.raster.cpu.bin import bin_tiles, pack_records
+from msdyn.raster.cpu.blend import TILE_PIXELS, blend_forward
 from msdyn.raster.cpu.blend_gradients import MOMENTS, blend_backward, gather_gradients
+from msdyn.raster.cpu.lanes import WIDTH
+from msdyn.raster.cpu.order import order_by_depth
 from msdyn.raster.cpu.project import BLOCK, project_backward, project_forward
 from msdyn.threads import on_ranges, on_threads, thread_count
 
@@ -238,39 +240,36 @@ class _Blend(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         cameras, count = depths.shape
         arrays = _arrays(
-            means2d.flatten(0, 1),
-            conics.flatten(0, 1),
-            opacities.reshape(-1, 1),
-            features.flatten(0, 1),
-            depths.reshape(-1, 1),
-            extents.flatten(0, 1),
+            means2d, conics, opacities[..., None], features, depths[..., None], extents
         )
-        threads = thread_count(cameras * count, _SORT_GRAIN)
-        order = order_by_depth(arrays[4], arrays[5], threads)
-        threads = thread_count(len(order), _BIN_GRAIN)
-        records, box_tiles = pack_records(
-            order, *arrays, with_depth=with_depth, size=size, threads=threads
+        threads = thread_count(cameras * count, _BIN_GRAIN)
+        records, boxes = pack_records(*arrays, with_depth=with_depth, size=size, threads=threads)
+        order = order_by_depth(
+            arrays[4], arrays[5].reshape(-1, 2), thread_count(cameras * count, _SORT_GRAIN)
         )
-        offsets, ranks, *slots = bin_tiles(order, records, box_tiles, count, cameras, size, threads)
+        offsets, entries, *slots = bin_tiles(order, records, boxes, size, threads)
+        records = records.reshape(-1, records.shape[2])
 
         width, height = size
         channels = (0,) * (features.shape[-1] + with_depth)
         image = torch.empty(cameras, height, width, features.shape[-1])
         depth_image = torch.empty(cameras, height, width, int(with_depth))
-        alpha, final_transmittance, last = torch.empty(3, cameras, height, width)
+        alpha = torch.empty(cameras, height, width)
+        tiles = len(offsets) - 1
+        saved = (*np.empty((2, tiles, TILE_PIXELS), np.float32), np.empty(tiles, np.int64))
         on_threads(
-            thread_count(len(ranks), _BLEND_GRAIN),
+            thread_count(len(entries), _BLEND_GRAIN),
             blend_forward,
             np.zeros(1, np.int64),
             offsets,
-            ranks,
+            entries,
             records,
             size,
             channels,
-            tuple(_arrays(image, depth_image, alpha, final_transmittance, last)),
+            (*_arrays(image, depth_image, alpha), *saved),
         )
-        ctx.save_for_backward(conics, opacities, features, final_transmittance, last)
-        ctx.lists = (order, offsets, ranks, slots, records)
+        ctx.save_for_backward(conics, opacities, features)
+        ctx.lists = (offsets, entries, slots, records, saved)
         ctx.options = (size, channels, with_depth)
         return image, alpha, depth_image.squeeze(-1)
 
@@ -278,36 +277,32 @@ class _Blend(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, grad_image: Tensor, grad_alpha: Tensor, grad_depth: Tensor
     ) -> tuple[Tensor | None, ...]:
-        conics, opacities, features, final_transmittance, last = ctx.saved_tensors
-        order, offsets, ranks, slots, records = ctx.lists
+        conics, opacities, features = ctx.saved_tensors
+        offsets, entries, slots, records, saved = ctx.lists
         size, channels, with_depth = ctx.options
         cameras, count = conics.shape[:2]
-        sums = np.empty((len(ranks), MOMENTS + len(channels)), np.float32)
-        grad_depth = grad_depth.reshape(*final_transmittance.shape, int(with_depth))
+        width = -(-(MOMENTS + len(channels)) // WIDTH) * WIDTH
+        # Aligned to cache lines by torch.
+        sums = torch.empty(len(entries), width).numpy()
         on_threads(
-            thread_count(len(ranks), _BLEND_GRAIN),
+            thread_count(len(entries), _BLEND_GRAIN),
             blend_backward,
             np.zeros(1, np.int64),
             offsets,
-            ranks,
+            entries,
             records,
             size,
             channels,
-            *_arrays(final_transmittance, last),
-            tuple(_arrays(grad_image, grad_depth, grad_alpha)),
+            saved,
+            tuple(_arrays(grad_image, grad_depth.reshape(*grad_alpha.shape, int(with_depth)), grad_alpha)),
             sums,
         )
-        # One allocation for all gradients: the operating system has to clear each one.
         widths = (2, 3, 1, features.shape[-1], 1)
-        parts = torch.zeros(cameras * count * sum(widths)).split(
-            [cameras * count * n for n in widths]
-        )
-        grads = [part.view(cameras, count, n) for part, n in zip(parts, widths, strict=True)]
+        grads = [torch.empty(cameras, count, n) for n in widths]
         on_ranges(
-            thread_count(len(order), _BIN_GRAIN),
-            len(order),
+            thread_count(cameras * count, _BIN_GRAIN),
+            cameras * count,
             gather_gradients,
-            order,
             *slots,
             sums,
             *_arrays(conics.flatten(0, 1), opacities.reshape(-1, 1)),
