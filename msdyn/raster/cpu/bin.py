@@ -31,7 +31,7 @@ from msdyn.raster.cpu.lanes_blocks import (
     mask_bits,
     row_of_lane,
 )
-from msdyn.raster.cpu.lanes_memory import load_column, store_column
+from msdyn.raster.cpu.lanes_memory import load_column, prefetch, store_column
 from msdyn.raster.cpu.order import chunk_bounds, counts_to_starts
 from msdyn.threads import on_ranges, on_threads
 
@@ -57,8 +57,11 @@ MASK_BITS = WIDTH
 # margins, in px and in log2(alpha), so that no pixel depends on how a bound is rounded.
 _MARGIN_PX = 2e-3
 _MARGIN_LOG2 = 4e-3
-_LOG2_E = 1 / math.log(2)
+_HALF_LOG2_E = np.float32(0.5 / math.log(2))
+# Instances between prefetching and use.
+_PREFETCH_DISTANCE = 16
 _TINY = np.float32(1e-30)
+_HALF = np.float32(0.5)
 
 
 def pack_records(
@@ -76,27 +79,27 @@ def pack_records(
     """Return the records of the instances, and the tiles in each bounding box.
 
     Args:
-        means2d: [C, G, 2] px.
-        conics: [C, G, 3] px^-2.
-        opacities: [C or 1, G, 1].
-        features: [C or 1, G, D].
-        depths: [C, G, 1] scene units.
-        extents: [C, G, 2] px, zero for culled instances.
+        means2d: [instances, 2] px.
+        conics: [instances, 3] px^-2.
+        opacities: [instances, 1].
+        features: [instances, D], or [G, D] if all cameras share them.
+        depths: [instances, 1] scene units.
+        extents: [instances, 2] px, zero for culled instances.
         with_depth: append the depth to the features as a further channel.
         size: (width, height) px.
         threads: to use.
 
     Returns:
-        records: [C, G, n] float32, see the module docstring; undefined for culled instances.
-        boxes: [C * G, 4] int32: first and end column, first row, number of tiles.
+        records: [instances, n] float32, see the module docstring; undefined for culled instances.
+        boxes: [instances, 4] int32: first and end column, first row, number of tiles.
     """
-    cameras, count = means2d.shape[:2]
-    needed = HEADER + features.shape[2] + with_depth
+    count = len(means2d)
+    needed = HEADER + features.shape[1] + with_depth
     # Aligned to cache lines by torch.
-    records = torch.empty(cameras, count, -(-needed // WIDTH) * WIDTH).numpy()
-    boxes = np.empty((cameras * count, 4), np.int32)
+    records = torch.empty(count, -(-needed // WIDTH) * WIDTH).numpy()
+    boxes = np.empty((count, 4), np.int32)
     inputs = (means2d, conics, opacities, features, depths, extents, with_depth, size)
-    on_ranges(threads, cameras * -(-count // WIDTH), _pack, *inputs, records, boxes)
+    on_ranges(threads, -(-count // WIDTH), _pack, *inputs, records, boxes)
     return records, boxes
 
 
@@ -115,41 +118,35 @@ def _pack(
     records,
     boxes,
 ):
-    """Fill the results of `pack_records` for some jobs, each 16 instances of a camera."""
-    count, channels = means2d.shape[1], features.shape[2]
-    jobs = (count + WIDTH - 1) // WIDTH
+    """Fill the results of `pack_records` for some jobs, each of 16 instances."""
+    count, channels = len(records), features.shape[1]
     for job in range(first_job, end_job):
-        c, first = job // jobs, job % jobs * WIDTH
-        _pack_header(
-            means2d[c],
-            conics[c],
-            opacities[c % opacities.shape[0]],
-            extents[c],
-            first,
-            records[c],
-        )
-        values = features[c % features.shape[0]]
-        for g in range(first, min(count, first + WIDTH)):
-            record, box = records[c, g], boxes[c * count + g]
-            box[3] = 0
-            if extents[c, g, 0] > 0:
+        first = job * WIDTH
+        _pack_header(means2d, conics, opacities, extents, first, records)
+        for i in range(first, min(count, first + WIDTH)):
+            tiles = 0
+            if extents[i, 0] > 0:
+                source = i % features.shape[0]
                 for d in range(channels):
-                    record[HEADER + d] = values[g, d]
+                    records[i, HEADER + d] = features[source, d]
                 if with_depth:
-                    record[HEADER + channels] = depths[c, g, 0]
-                left, right = _tile_range(record[0] - record[6], record[0] + record[6], size[0])
-                top, bottom = _tile_range(record[1] - record[7], record[1] + record[7], size[1])
-                box[0], box[1], box[2], box[3] = left, right, top, (right - left) * (bottom - top)
+                    records[i, HEADER + channels] = depths[i, 0]
+                x, y, half_x, half_y = records[i, 0], records[i, 1], records[i, 6], records[i, 7]
+                left, right = _tile_range(x - half_x, x + half_x, size[0])
+                top, bottom = _tile_range(y - half_y, y + half_y, size[1])
+                boxes[i, 0], boxes[i, 1], boxes[i, 2] = left, right, top
+                tiles = (right - left) * (bottom - top)
+            boxes[i, 3] = tiles
 
 
 @kernel()
 def _pack_header(means2d, conics, opacities, extents, first, records):
     """Fill the first `HEADER` columns of 16 records."""
-    a = 0.5 * _LOG2_E * load_column(conics, first, 0)
-    half_b = 0.5 * _LOG2_E * load_column(conics, first, 1)
-    c = 0.5 * _LOG2_E * load_column(conics, first, 2)
+    a = _HALF_LOG2_E * load_column(conics, first, 0)
+    half_b = _HALF_LOG2_E * load_column(conics, first, 1)
+    c = _HALF_LOG2_E * load_column(conics, first, 2)
     p = sqrt(a)
-    # c - q^2 as determinant over a, where rounding would make it negative, zero.
+    # c - q^2, but not less than a number above zero, where rounding would make it negative.
     rest = (a * c - half_b * half_b) / a
     store_column(records, first, 0, load_column(means2d, first, 0))
     store_column(records, first, 1, load_column(means2d, first, 1))
@@ -167,12 +164,13 @@ def _tile_range(low, high, size):
 
     They are (0, 0) if no pixel centre of the image, `size` pixels long, is in the interval.
     """
-    first, last = max(0, int(np.ceil(low - 0.5))), min(size - 1, int(np.floor(high - 0.5)))
+    first = max(0, int(np.ceil(low - _HALF)))
+    last = min(size - 1, int(np.floor(high - _HALF)))
     return (first // TILE, last // TILE + 1) if first <= last else (0, 0)
 
 
 @kernel()
-def _reached_blocks(record, x, y):
+def _reached_blocks(record, slopes, x, y):
     """Return the blocks of a tile where alpha reaches the cut, as bits.
 
     A block counts if the minimum of U^2 + V^2, with log2(alpha) = record[5] - U^2 - V^2, over the
@@ -181,20 +179,19 @@ def _reached_blocks(record, x, y):
     derivative along that side is zero.
 
     Args:
-        record: of the Gaussian.
+        record: (x, y, p, q, r, limit) of the Gaussian, the limit of U^2 + V^2 included.
+        slopes: on a line of constant y the derivative is zero where dx = slopes[0] dy, and on one
+            of constant x where dy = slopes[1] dx.
         x: first pixel centre of the tile, px.
         y: its vertical coordinate, px.
     """
-    p, q, r = record[2], record[3], record[4]
-    limit = record[5] - np.float32(LOG2_CUT - _MARGIN_LOG2)
-    # Where, on a line of constant y or x, the derivative is zero.
-    slope_x, slope_y = -q / p, -p * q / (q * q + r * r)
-    left = column_of_lane() * BLOCK_SIDE + (x - record[0])
-    top = row_of_lane() * BLOCK_SIDE + (y - record[1])
+    mean_x, mean_y, p, q, r, limit = record
+    left = column_of_lane() * BLOCK_SIDE + (x - mean_x)
+    top = row_of_lane() * BLOCK_SIDE + (y - mean_y)
     right, bottom = left + (BLOCK_SIDE - 1), top + (BLOCK_SIDE - 1)
     near_x, near_y = clamp(0 * left, left, right), clamp(0 * top, top, bottom)
-    free_x = clamp(slope_x * near_y, left, right)
-    free_y = clamp(slope_y * near_x, top, bottom)
+    free_x = clamp(slopes[0] * near_y, left, right)
+    free_y = clamp(slopes[1] * near_x, top, bottom)
     u, v = p * near_x + q * free_y, r * free_y
     side = u * u + v * v
     u, v = p * free_x + q * near_y, r * near_y
@@ -206,17 +203,19 @@ def bin_tiles(
     order: np.ndarray,
     records: np.ndarray,
     boxes: np.ndarray,
+    cameras: int,
     size: tuple[int, int],
     chunks: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """List the Gaussians whose alpha reaches the cut in each tile, with the blocks where it does.
 
     An intersection is a pair of a tile and an instance.
 
     Args:
         order: [visible instances], nearest first.
-        records: [C, G, n] from `pack_records`.
+        records: [instances, n] from `pack_records`.
         boxes: [instances, 4] from `pack_records`.
+        cameras: C.
         size: (width, height) px.
         chunks: number of parts processed in parallel; it has no effect on the result.
 
@@ -224,110 +223,134 @@ def bin_tiles(
         offsets: [tiles + 1] where the list of each tile starts in `entries`.
         entries: [intersections] int64, the lists of all tiles, one after another: an instance,
             shifted by `MASK_BITS`, and the mask of the blocks.
-        starts: [instances + 1] where the intersections of each instance start in `slots`.
-        ends: [instances] where they end; the entries up to the next start are unused.
+        spans: [instances, 2] where the intersections of each instance start and end in `slots`.
         slots: [tiles in all boxes] int64, the positions in `entries` of the intersections of each
             instance.
     """
     grid = tuple((side + TILE - 1) // TILE for side in size)
     if chunks == 1:
-        return bin_in_one_thread(order, records, boxes, grid)
-    starts = np.zeros(len(boxes) + 1, np.int64)
-    np.cumsum(boxes[:, 3], out=starts[1:])
-    ends = np.empty(len(boxes), np.int64)
-    slots = np.empty(starts[-1], np.int64)
-    on_ranges(chunks, len(boxes), _find_hits, records, boxes, grid, starts, ends, slots)
-    positions = np.empty((chunks, grid[0] * grid[1] * records.shape[0]), np.int64)
+        return _bin_in_one_thread(order, records, boxes, cameras, grid)
+    spans = np.empty((len(boxes), 2), np.int64)
+    slots = np.empty(_reserve_slots(boxes, spans), np.int64)
+    # Not used here: `_find_hits` counts by ranges of instances, not of the order.
+    positions = np.empty((chunks, grid[0] * grid[1] * cameras), np.int64)
+    bounds = chunk_bounds(len(boxes), chunks)
+    inputs = (records, boxes, len(boxes) // cameras, grid)
+    on_threads(chunks, _find_hits, bounds, *inputs, spans, slots, positions)
     bounds = chunk_bounds(order.size, chunks)
-    on_threads(chunks, _count_hits, bounds, order, starts, ends, slots, positions)
+    on_threads(chunks, _count_hits, bounds, order, spans, slots, positions)
     offsets = counts_to_starts(positions)
     entries = np.empty(offsets[-1], np.int64)
-    on_threads(chunks, _write_lists, bounds, order, starts, ends, positions, entries, slots)
-    return offsets, entries, starts, ends, slots
+    on_threads(chunks, _write_lists, bounds, order, spans, positions, entries, slots)
+    return offsets, entries, spans, slots
 
 
 @kernel()
-def bin_in_one_thread(order, records, boxes, grid):
+def _bin_in_one_thread(order, records, boxes, cameras, grid):
     """Return what `bin_tiles` does, in one call."""
-    starts = np.empty(len(boxes) + 1, np.int64)
-    starts[0] = 0
-    for i in range(len(boxes)):
-        starts[i + 1] = starts[i] + boxes[i, 3]
-    ends = np.empty(len(boxes), np.int64)
-    slots = np.empty(starts[-1], np.int64)
-    _find_hits(0, len(boxes), records, boxes, grid, starts, ends, slots)
-    positions = np.empty((1, grid[0] * grid[1] * records.shape[0]), np.int64)
-    bounds = np.array([0, order.size])
-    _count_hits(0, bounds, order, starts, ends, slots, positions)
+    spans = np.empty((len(boxes), 2), np.int64)
+    slots = np.empty(_reserve_slots(boxes, spans), np.int64)
+    positions = np.empty((1, grid[0] * grid[1] * cameras), np.int64)
+    bounds = np.array([0, len(boxes)])
+    _find_hits(0, bounds, records, boxes, len(boxes) // cameras, grid, spans, slots, positions)
     offsets = counts_to_starts(positions)
     entries = np.empty(offsets[-1], np.int64)
-    _write_lists(0, bounds, order, starts, ends, positions, entries, slots)
-    return offsets, entries, starts, ends, slots
+    bounds[1] = order.size
+    _write_lists(0, bounds, order, spans, positions, entries, slots)
+    return offsets, entries, spans, slots
 
 
 @kernel()
-def _find_hits(first, end, records, boxes, grid, starts, ends, slots):
-    """Write the tiles that some instances reach, and the masks of the blocks, into `slots`.
+def _reserve_slots(boxes, spans):
+    """Set the starts of the spans so that all tiles of the boxes have a slot; return their number."""
+    start = 0
+    for i in range(len(boxes)):
+        spans[i, 0] = start
+        start += boxes[i, 3]
+    return start
+
+
+@kernel()
+def _find_hits(chunk, bounds, records, boxes, per_camera, grid, spans, slots, positions):
+    """Write the tiles that a chunk of instances reaches, and the masks of the blocks, into `slots`.
 
     Args:
-        first: the first instance.
-        end: the end of the range, exclusive.
-        records: [C, G, n].
+        chunk: index of the chunk.
+        bounds: [chunks + 1] of instances.
+        records: [instances, n].
         boxes: [instances, 4].
+        per_camera: G.
         grid: number of columns and rows of tiles of an image.
-        starts: [instances + 1], as returned by `bin_tiles`.
-        ends: [instances] to fill, as returned by `bin_tiles`.
+        spans: [instances, 2]; the ends are filled.
         slots: to fill with a tile, shifted by `MASK_BITS`, and the mask.
+        positions: [chunks, tiles] to fill, the number of hits of the chunk in each tile.
     """
-    count = records.shape[1]
-    half = np.float32(0.5)
-    for i in range(first, end):
-        box = boxes[i]
-        record = records[i // count, i % count]
-        first_row = i // count * grid[1]
-        column, row, slot = box[0], box[2], starts[i]
-        # Without branches: whether a Gaussian reaches a tile of its box is unpredictable.
-        for _ in range(box[3]):
-            x, y = np.float32(column * TILE) + half, np.float32(row * TILE) + half
-            mask = _reached_blocks(record, x, y)
-            slots[slot] = ((first_row + row) * grid[0] + column) << MASK_BITS | mask
-            slot += mask != 0
-            column += 1
-            wrapped = column == box[1]
-            column = box[0] if wrapped else column
-            row += wrapped
-        ends[i] = slot
+    counts = positions[chunk]
+    counts[:] = 0
+    for i in range(bounds[chunk], bounds[chunk + 1]):
+        slot, tiles = spans[i, 0], boxes[i, 3]
+        if tiles > 0:
+            p, q, r = records[i, 2], records[i, 3], records[i, 4]
+            limit = records[i, 5] - np.float32(LOG2_CUT - _MARGIN_LOG2)
+            record = (records[i, 0], records[i, 1], p, q, r, limit)
+            slopes = (-q / p, -p * q / (q * q + r * r))
+            first_row = i // per_camera * grid[1]
+            left, end_column = np.int64(boxes[i, 0]), np.int64(boxes[i, 1])
+            column, row = left, np.int64(boxes[i, 2])
+            # Without branches: whether a Gaussian reaches a tile of its box is unpredictable.
+            for _ in range(tiles):
+                x, y = np.float32(column * TILE) + _HALF, np.float32(row * TILE) + _HALF
+                mask = _reached_blocks(record, slopes, x, y)
+                tile = (first_row + row) * grid[0] + column
+                slots[slot] = tile << MASK_BITS | mask
+                hit = np.int64(mask != 0)
+                counts[tile] += hit
+                slot += hit
+                column += 1
+                wrapped = column == end_column
+                column = left if wrapped else column
+                row += wrapped
+        spans[i, 1] = slot
 
 
 @kernel()
-def _count_hits(chunk, bounds, order, starts, ends, slots, positions):
+def _count_hits(chunk, bounds, order, spans, slots, positions):
     """Set `positions[chunk]` to the number of hits of a chunk of `order` in each tile."""
     counts = positions[chunk]
     counts[:] = 0
     for k in range(bounds[chunk], bounds[chunk + 1]):
+        _prefetch_slots(k, order, spans, slots)
         i = order[k]
-        for slot in range(starts[i], ends[i]):
+        for slot in range(spans[i, 0], spans[i, 1]):
             counts[slots[slot] >> MASK_BITS] += 1
 
 
 @kernel()
-def _write_lists(chunk, bounds, order, starts, ends, positions, entries, slots):
+def _prefetch_slots(k, order, spans, slots):
+    """Prefetch the spans and slots of later instances of an order: they are scattered in memory."""
+    last = order.size - 1
+    prefetch(spans, 2 * order[min(k + 2 * _PREFETCH_DISTANCE, last)])
+    prefetch(slots, spans[order[min(k + _PREFETCH_DISTANCE, last)], 0])
+
+
+@kernel()
+def _write_lists(chunk, bounds, order, spans, positions, entries, slots):
     """Write the entries of a chunk of `order`, and their positions into `slots`.
 
     Args:
         chunk: index of the chunk.
         bounds: [chunks + 1] of `order`.
         order: [visible instances].
-        starts: [instances + 1], as returned by `bin_tiles`.
-        ends: [instances], as returned by `bin_tiles`.
+        spans: [instances, 2], as returned by `bin_tiles`.
         positions: [chunks, tiles] where the next entry of the chunk goes in each tile's list.
         entries: [intersections] to fill.
         slots: tiles and masks, to be replaced by positions in `entries`.
     """
     nexts = positions[chunk]
     for k in range(bounds[chunk], bounds[chunk + 1]):
+        _prefetch_slots(k, order, spans, slots)
         i = order[k]
-        for slot in range(starts[i], ends[i]):
+        for slot in range(spans[i, 0], spans[i, 1]):
             tile, mask = slots[slot] >> MASK_BITS, slots[slot] & ((1 << MASK_BITS) - 1)
             position = nexts[tile]
             nexts[tile] = position + 1

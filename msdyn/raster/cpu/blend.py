@@ -182,9 +182,9 @@ def _blend_list(entries, records, xs, ys, channels, transmittance, last_blended,
         prefetch_row(records, entries[min(k + PREFETCH_DISTANCE, entries.size - 1)] >> MASK_BITS)
         instance, blocks = entries[k] >> MASK_BITS, entries[k] & running
         entries[k] = instance << MASK_BITS | blocks
-        record = records[instance]
-        x, y, p, q, r = record[0], record[1], record[2], record[3], record[4]
-        log2_opacity = record[5]
+        x, y = records[instance, 0], records[instance, 1]
+        p, q, r = records[instance, 2], records[instance, 3], records[instance, 4]
+        log2_opacity = records[instance, 5]
         number = np.float32(k + 1)
         while blocks != 0:
             i = lowest_bit(blocks) * WIDTH
@@ -204,7 +204,7 @@ def _blend_list(entries, records, xs, ys, channels, transmittance, last_blended,
             store(last_blended, i, select(active, number, load(last_blended, i)))
             for d in range(len(channels)):
                 index = d * TILE_PIXELS + i
-                store(blended, index, load(blended, index) + record[HEADER + d] * weight)
+                store(blended, index, load(blended, index) + records[instance, HEADER + d] * weight)
         if k % _STOP_TEST_INTERVAL == _STOP_TEST_INTERVAL - 1:
             running = np.int64(0)
             for block in range(WIDTH):

@@ -35,6 +35,8 @@ _HALF, _ONE = np.float32(0.5), np.float32(1)
 _MOMENT_BUFFERS = (0,) * MOMENTS
 # Enough for the 32 channels of `rasterize.py` and the moments.
 _GATHER_BUFFERS = (0, 0, 0)
+# Instances between prefetching and use.
+_GATHER_DISTANCE = 16
 
 
 @kernel()
@@ -146,9 +148,9 @@ def _unblend_list(
     for k in range(entries.size - 1, -1, -1):
         prefetch_row(records, entries[max(k - PREFETCH_DISTANCE, 0)] >> MASK_BITS)
         instance, blocks = entries[k] >> MASK_BITS, entries[k] & ((1 << MASK_BITS) - 1)
-        record = records[instance]
-        x, y, p, q, r = record[0], record[1], record[2], record[3], record[4]
-        log2_opacity = record[5]
+        x, y = records[instance, 0], records[instance, 1]
+        p, q, r = records[instance, 2], records[instance, 3], records[instance, 4]
+        log2_opacity = records[instance, 5]
         number = np.float32(k + 1)
         sum_g, sum_gx, sum_gy = 0 * iota(), 0 * iota(), 0 * iota()
         sum_gxx, sum_gxy, sum_gyy = 0 * iota(), 0 * iota(), 0 * iota()
@@ -168,7 +170,7 @@ def _unblend_list(
             dot = 0 * iota()
             for d in range(len(channels)):
                 upstream = load(grad, d * TILE_PIXELS + i)
-                dot = dot + record[HEADER + d] * upstream
+                dot = dot + records[instance, HEADER + d] * upstream
                 index = (MOMENTS + d) * WIDTH
                 store(totals, index, load(totals, index) + weight * upstream)
             later = load(behind, i)
@@ -193,8 +195,7 @@ def _unblend_list(
 def gather_gradients(
     first,
     end,
-    starts,
-    ends,
+    spans,
     slots,
     sums,
     conics,
@@ -207,9 +208,8 @@ def gather_gradients(
     Args:
         first: the first instance.
         end: the end of the range, exclusive.
-        starts: `starts`, `ends` and `slots` are those of `bin_tiles`.
-        ends: see `starts`.
-        slots: see `starts`.
+        spans: [instances, 2] from `bin_tiles`.
+        slots: from `bin_tiles`.
         sums: [intersections, n] from `blend_backward`.
         conics: [instances, 3] px^-2.
         opacities: [instances, 1], or [G, 1] if all cameras share them.
@@ -222,12 +222,12 @@ def gather_gradients(
     total = scratch(1, _GATHER_BUFFERS)
     width = sums.shape[1]
     for i in range(first, end):
-        later = min(i + PREFETCH_DISTANCE, ends.size - 1)
-        for j in range(starts[later], ends[later]):
+        later = min(i + _GATHER_DISTANCE, len(spans) - 1)
+        for j in range(spans[later, 0], spans[later, 1]):
             prefetch_row(sums, slots[j])
         for column in range(0, width, WIDTH):
             values = 0 * iota()
-            for j in range(starts[i], ends[i]):
+            for j in range(spans[i, 0], spans[i, 1]):
                 values = values + load(sums, slots[j] * width + column)
             store(total, column, values)
         # log alpha = log o - sigma with sigma = (A dx^2 + C dy^2) / 2 + B dx dy and the conic
@@ -238,7 +238,7 @@ def gather_gradients(
         grad_conics[i, 0] = _HALF * total[3]
         grad_conics[i, 1] = total[4]
         grad_conics[i, 2] = _HALF * total[5]
-        visible = ends[i] > starts[i]
+        visible = spans[i, 1] > spans[i, 0]
         opacity = opacities[i % opacities.shape[0], 0] if visible else _ONE
         grad_opacities[i, 0] = -total[0] / opacity
         for d in range(channels):

@@ -28,6 +28,7 @@ __all__ = [
     "fetch_increment",
     "load",
     "load_column",
+    "prefetch",
     "prefetch_row",
     "scratch",
     "store",
@@ -159,7 +160,7 @@ def fetch_increment(typing_context, counter):
 
 
 @intrinsic_function
-def _prefetch(typing_context, memory, index):
+def prefetch(typing_context, memory, index):
     """Prefetch the cache line of one element for reading."""
 
     def generate(context, builder, signature, values):
@@ -182,7 +183,7 @@ def _prefetch(typing_context, memory, index):
 def prefetch_row(matrix, row):
     """Prefetch a row of a matrix whose rows are whole cache lines, 16 elements each."""
     for column in range(0, matrix.shape[1], WIDTH):
-        _prefetch(matrix, row * matrix.shape[1] + column)
+        prefetch(matrix, row * matrix.shape[1] + column)
 
 
 @intrinsic_function(prefer_literal=True)

@@ -240,15 +240,17 @@ class _Blend(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         cameras, count = depths.shape
         arrays = _arrays(
-            means2d, conics, opacities[..., None], features, depths[..., None], extents
+            means2d.view(-1, 2),
+            conics.view(-1, 3),
+            opacities.expand(cameras, count).reshape(-1, 1),
+            features.flatten(0, 1),
+            depths.reshape(-1, 1),
+            extents.view(-1, 2),
         )
         threads = thread_count(cameras * count, _BIN_GRAIN)
         records, boxes = pack_records(*arrays, with_depth=with_depth, size=size, threads=threads)
-        order = order_by_depth(
-            arrays[4], arrays[5].reshape(-1, 2), thread_count(cameras * count, _SORT_GRAIN)
-        )
-        offsets, entries, *slots = bin_tiles(order, records, boxes, size, threads)
-        records = records.reshape(-1, records.shape[2])
+        order = order_by_depth(*arrays[4:], thread_count(cameras * count, _SORT_GRAIN))
+        offsets, entries, *slots = bin_tiles(order, records, boxes, cameras, size, threads)
 
         width, height = size
         channels = (0,) * (features.shape[-1] + with_depth)
