@@ -64,7 +64,8 @@ def blend_backward(
         counter: `counter`, `offsets`, `entries`, `records`, `size` and `channels` are those of
             `blend_forward`.
         saved: the final T, the last positions and the used lengths, as filled by `blend_forward`.
-        grads: gradients of image, depth and alpha, in the shapes of `blend_forward`.
+        grads: gradients of image, depth and alpha, in the shapes of `blend_forward`; those that are
+            all zero may be of size zero.
         sums: [intersections, n] to fill: the moments and the gradients of the features, in rows of
             whole cache lines.
     """
@@ -95,9 +96,10 @@ def _backward_tile(tile, offsets, entries, records, size, channels, saved, grads
     for y in range(rows):
         for x in range(columns):
             i = scratch_index(x, y)
-            upstream = grad_alpha[camera, y0 + y, x0 + x]
-            nonzero |= upstream != 0
-            behind[i] = -upstream
+            if grad_alpha.size > 0:
+                upstream = grad_alpha[camera, y0 + y, x0 + x]
+                nonzero |= upstream != 0
+                behind[i] = -upstream
             for d in range(grad_image.shape[3]):
                 upstream = grad_image[camera, y0 + y, x0 + x, d]
                 nonzero |= upstream != 0
@@ -212,7 +214,7 @@ def gather_gradients(
         slots: from `bin_tiles`.
         sums: [intersections, n] from `blend_backward`.
         conics: [instances, 3] px^-2.
-        opacities: [instances, 1], or [G, 1] if all cameras share them.
+        opacities: [instances, 1].
         with_depth: whether the last channel is the depth.
         outputs: gradients to fill: means2d [instances, 2], conics [instances, 3], opacities
             [instances, 1], features [instances, D], depths [instances, 1].
@@ -239,7 +241,7 @@ def gather_gradients(
         grad_conics[i, 1] = total[4]
         grad_conics[i, 2] = _HALF * total[5]
         visible = spans[i, 1] > spans[i, 0]
-        opacity = opacities[i % opacities.shape[0], 0] if visible else _ONE
+        opacity = opacities[i, 0] if visible else _ONE
         grad_opacities[i, 0] = -total[0] / opacity
         for d in range(channels):
             grad_features[i, d] = total[MOMENTS + d]

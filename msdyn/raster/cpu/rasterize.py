@@ -35,6 +35,24 @@ _PROJECT_GRAIN, _SORT_GRAIN, _BIN_GRAIN, _BLEND_GRAIN = 32_768, 65_536, 16_384, 
 _CHANNELS = (1, 2, 3, 4, 5, 8, 16, 32)
 
 
+class _Projected:
+    """The arrays of the projected Gaussians, which `_Project` sets and `_Blend` reads.
+
+    Attributes:
+        means2d: [C, G, 2] px.
+        conics: [C, G, 3] px^-2.
+        depths: [C, G, 1] scene units.
+        extents: [C, G, 2] px.
+        opacities: [C or 1, G, 1].
+    """
+
+    means2d: np.ndarray
+    conics: np.ndarray
+    depths: np.ndarray
+    extents: np.ndarray
+    opacities: np.ndarray
+
+
 def rasterize_cpu(
     means: Tensor,
     quats_wxyz: Tensor,
@@ -59,29 +77,27 @@ def rasterize_cpu(
     """
     if means.device.type != "cpu":
         raise InputError(f"the cpu backend: expected tensors on a CPU, got {means.device}")
-    means, quats_wxyz, features = (
-        value.float() if value.ndim == 3 else value.float()[None]
-        for value in (means, quats_wxyz, features)
-    )
-    opacities = torch.atleast_2d(opacities.float())
-    means2d, conics, depths, extents = _Project.apply(
-        means,
-        quats_wxyz,
+    opacities, features = opacities.float(), features.float()
+    arrays = _Projected()
+    means2d, conics, depths = _Project.apply(
+        means.float(),
+        quats_wxyz.float(),
         scales.float(),
         opacities,
         intrinsics.float(),
         cam_from_world.float(),
         (width, height),
         (near, far, eps2d),
+        arrays,
     )
     image, alpha, depth_image = _blend(
-        means2d, conics, opacities, features, depths, extents, (width, height), depth
+        means2d, conics, opacities, features, depths, arrays, (width, height), depth
     )
     if background is not None:
         image = image + (1 - alpha)[..., None] * background.float()
     info = {
         "means2d": means2d,
-        "radii": extents.ceil().int(),
+        "radii": torch.from_numpy(np.ceil(arrays.extents).astype(np.int32)),
         "depths": depths,
         "width": width,
         "height": height,
@@ -97,7 +113,7 @@ def _blend(
     opacities: Tensor,
     features: Tensor,
     depths: Tensor,
-    extents: Tensor,
+    arrays: _Projected,
     size: tuple[int, int],
     with_depth: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -112,37 +128,62 @@ def _blend(
         spare = next(n for n in _CHANNELS if n >= needed) - needed
         padded = pad(part, (0, spare)) if spare else part
         image, alpha, depth = _Blend.apply(
-            means2d, conics, opacities, padded, depths, extents, size, own_depth
+            means2d, conics, opacities, padded, depths, arrays, size, own_depth
         )
         return image[..., : part.shape[-1]] if spare else image, alpha, depth
 
     count, limit = features.shape[-1], _CHANNELS[-1]
     first = min(count, limit - with_depth)
+    if first == count:
+        return blend(features, with_depth)
     sizes = [first, *(min(limit, count - start) for start in range(first, count, limit))]
     parts = features.split(sizes, dim=-1)
     image, alpha, depth = blend(parts[0], with_depth)
     others = [blend(part, False)[0] for part in parts[1:]]
-    return torch.cat([image, *others], dim=-1) if others else image, alpha, depth
+    return torch.cat([image, *others], dim=-1), alpha, depth
 
 
-def _arrays(*tensors: Tensor) -> list[np.ndarray]:
-    """Return the tensors as contiguous arrays, without copying those that are contiguous."""
-    return [tensor.detach().contiguous().numpy() for tensor in tensors]
+# Below, arrays are made and shaped by numpy, whose calls take a tenth of the time of torch's: in a
+# small scene they are as long as the kernels.
 
 
-def _sum_over_cameras(grad: Tensor) -> Tensor:
-    """Return the sum over the first axis, a view if there is one camera."""
-    return grad[0] if len(grad) == 1 else grad.sum(0)
+def _array(tensor: Tensor) -> np.ndarray:
+    """Return a tensor as a contiguous array, without a copy if it is contiguous."""
+    return tensor.detach().contiguous().numpy()
+
+
+def _by_camera(tensor: Tensor, axes: int) -> np.ndarray:
+    """Return a tensor as a contiguous array [C or 1, G, n], with a camera axis if it has none.
+
+    Args:
+        tensor: of shape [..., G] or [..., G, n].
+        axes: that it has without that of the cameras, 1 or 2.
+    """
+    array = _array(tensor)
+    shape = array.shape if axes == 2 else (*array.shape, 1)
+    return array.reshape(shape if tensor.ndim > axes else (1, *shape))
+
+
+def _gradient(array: np.ndarray, shape: torch.Size) -> Tensor:
+    """Return gradients [C, G, n] as a tensor of a shape that all cameras may share."""
+    if array.size != shape.numel():
+        return torch.from_numpy(array).sum(0).view(shape)
+    return torch.from_numpy(array.reshape(shape))
+
+
+def _empty(*shape: int) -> np.ndarray:
+    return np.empty(shape, np.float32)
 
 
 class _Project(torch.autograd.Function):
     """Project means [C or 1, G, 3], quats [C or 1, G, 4] and scales [G, 3] into C cameras.
 
     Further inputs are opacities [C or 1, G], intrinsics [C, 3, 3], cam_from_world [C, 4, 4], `size`
-    (width, height) px and `limits` (near, far, eps2d).
+    (width, height) px, `limits` (near, far, eps2d), and `arrays`, which is filled. The axis of the
+    cameras may lack where it is one.
 
-    Returns means2d [C, G, 2] px, conics [C, G, 3] px^-2, depths [C, G] scene units and extents
-    [C, G, 2] px. Opacities affect only the extents and the culling, so they have no gradient here.
+    Returns means2d [C, G, 2] px, conics [C, G, 3] px^-2 and depths [C, G] scene units. Opacities
+    affect only the extents and the culling, so they have no gradient here.
     """
 
     @staticmethod
@@ -156,45 +197,70 @@ class _Project(torch.autograd.Function):
         cam_from_world: Tensor,
         size: tuple[int, int],
         limits: tuple[float, float, float],
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        shape = (len(cam_from_world), len(scales))
-        means2d, conics, depths, extents = (torch.empty(*shape, n) for n in (2, 3, 1, 2))
+        arrays: _Projected,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        cameras, count = len(cam_from_world), len(scales)
+        outputs = tuple(_empty(cameras, count, n) for n in (2, 3, 1, 2))
+        arrays.means2d, arrays.conics, arrays.depths, arrays.extents = outputs
+        arrays.opacities = _by_camera(opacities, 1)
         near, far, eps2d = limits
+        inputs = (
+            _by_camera(means, 2),
+            _by_camera(quats, 2),
+            _array(scales),
+            _array(intrinsics),
+            _array(cam_from_world),
+        )
         on_ranges(
-            thread_count(shape[0] * shape[1], _PROJECT_GRAIN),
-            shape[0] * -(-shape[1] // BLOCK),
+            thread_count(cameras * count, _PROJECT_GRAIN),
+            cameras * -(-count // BLOCK),
             project_forward,
-            *_arrays(means, quats, scales, opacities[..., None], intrinsics, cam_from_world),
+            *inputs[:3],
+            arrays.opacities,
+            *inputs[3:],
             size,
             float(near),
             float(far),
             float(eps2d),
-            tuple(_arrays(means2d, conics, depths, extents)),
+            outputs,
         )
-        ctx.save_for_backward(means, quats, scales, intrinsics, cam_from_world, extents)
-        ctx.size, ctx.eps2d = size, float(eps2d)
-        ctx.mark_non_differentiable(extents)
-        return means2d, conics, depths.squeeze(-1), extents
+        ctx.save_for_backward(means, quats, scales, intrinsics, cam_from_world)
+        ctx.set_materialize_grads(False)
+        ctx.inputs, ctx.extents, ctx.size, ctx.eps2d = inputs, arrays.extents, size, float(eps2d)
+        means2d, conics, depths, _ = outputs
+        return (
+            torch.from_numpy(means2d),
+            torch.from_numpy(conics),
+            torch.from_numpy(depths.reshape(cameras, count)),
+        )
 
     @staticmethod
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, grad_means2d: Tensor, grad_conics: Tensor, grad_depths: Tensor, _: Tensor
+        ctx: Any,
+        grad_means2d: Tensor | None,
+        grad_conics: Tensor | None,
+        grad_depths: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
-        means, quats, scales, intrinsics, cam_from_world, extents = ctx.saved_tensors
-        cameras, count = extents.shape[:2]
-        grad_means, grad_quats, grad_scales = (torch.empty(cameras, count, n) for n in (3, 4, 3))
+        means, quats, scales, _, _ = ctx.saved_tensors
+        cameras, count = ctx.extents.shape[:2]
+        shape = (cameras, count)
+        upstream = tuple(
+            np.zeros((*shape, n), np.float32) if grad is None else _array(grad).reshape(*shape, n)
+            for grad, n in ((grad_means2d, 2), (grad_conics, 3), (grad_depths, 1))
+        )
+        grads = [_empty(*shape, n) for n in (3, 4, 3)]
         grad_cameras = np.zeros((cameras, -(-count // BLOCK), 16), np.float32)
         need_intrinsics, need_pose = ctx.needs_input_grad[4:6]
         on_ranges(
             thread_count(cameras * count, _PROJECT_GRAIN),
             grad_cameras.shape[0] * grad_cameras.shape[1],
             project_backward,
-            *_arrays(means, quats, scales, intrinsics, cam_from_world),
+            *ctx.inputs,
             ctx.size,
             ctx.eps2d,
-            *_arrays(extents),
-            tuple(_arrays(grad_means2d, grad_conics, grad_depths[..., None])),
-            (*_arrays(grad_means, grad_quats, grad_scales), grad_cameras),
+            ctx.extents,
+            upstream,
+            (*grads, grad_cameras),
             need_intrinsics or need_pose,
         )
         grad_pose = grad_intrinsics = None
@@ -205,12 +271,13 @@ class _Project(torch.autograd.Function):
             grad_pose[:, :3, 3] = by_camera[:, 9:12]
             grad_intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]] = by_camera[:, 12:]
         return (
-            grad_means.sum_to_size(means.shape),
-            grad_quats.sum_to_size(quats.shape),
-            _sum_over_cameras(grad_scales),
+            _gradient(grads[0], means.shape),
+            _gradient(grads[1], quats.shape),
+            _gradient(grads[2], scales.shape),
             None,
             grad_intrinsics,
             grad_pose,
+            None,
             None,
             None,
         )
@@ -219,8 +286,8 @@ class _Project(torch.autograd.Function):
 class _Blend(torch.autograd.Function):
     """Blend features [C or 1, G, D] of Gaussians that `_Project` has projected into C cameras.
 
-    Further inputs are means2d, conics, depths and extents as `_Project` returns them, opacities
-    [C or 1, G], `size` (width, height) px and `with_depth`.
+    Further inputs are means2d, conics and depths as `_Project` returns them and `arrays` as it fills
+    them, opacities [C or 1, G], `size` (width, height) px and `with_depth`.
 
     Returns the features [C, H, W, D], alpha [C, H, W] and, if `with_depth`, the depth [C, H, W],
     otherwise an empty tensor.
@@ -234,31 +301,40 @@ class _Blend(torch.autograd.Function):
         opacities: Tensor,
         features: Tensor,
         depths: Tensor,
-        extents: Tensor,
+        arrays: _Projected,
         size: tuple[int, int],
         with_depth: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        cameras, count = depths.shape
-        arrays = _arrays(
-            means2d.view(-1, 2),
-            conics.view(-1, 3),
-            opacities.expand(cameras, count).reshape(-1, 1),
-            features.flatten(0, 1),
-            depths.reshape(-1, 1),
-            extents.view(-1, 2),
-        )
+        cameras, count = arrays.depths.shape[:2]
+        blended, opacity = _by_camera(features, 2), arrays.opacities
+        if len(opacity) < cameras:
+            opacity = np.ascontiguousarray(np.broadcast_to(opacity, (cameras, count, 1)))
+        conics_of_instances, opacity = arrays.conics.reshape(-1, 3), opacity.reshape(-1, 1)
+        depths_of_instances, extents = arrays.depths.reshape(-1, 1), arrays.extents.reshape(-1, 2)
         threads = thread_count(cameras * count, _BIN_GRAIN)
-        records, boxes = pack_records(*arrays, with_depth=with_depth, size=size, threads=threads)
-        order = order_by_depth(*arrays[4:], thread_count(cameras * count, _SORT_GRAIN))
+        records, boxes = pack_records(
+            arrays.means2d.reshape(-1, 2),
+            conics_of_instances,
+            opacity,
+            blended.reshape(-1, blended.shape[2]),
+            depths_of_instances,
+            extents,
+            with_depth=with_depth,
+            size=size,
+            threads=threads,
+        )
+        order = order_by_depth(
+            depths_of_instances, extents, thread_count(cameras * count, _SORT_GRAIN)
+        )
         offsets, entries, *slots = bin_tiles(order, records, boxes, cameras, size, threads)
 
         width, height = size
-        channels = (0,) * (features.shape[-1] + with_depth)
-        image = torch.empty(cameras, height, width, features.shape[-1])
-        depth_image = torch.empty(cameras, height, width, int(with_depth))
-        alpha = torch.empty(cameras, height, width)
+        channels = (0,) * (blended.shape[2] + with_depth)
+        image = _empty(cameras, height, width, blended.shape[2])
+        depth_image = _empty(cameras, height, width, int(with_depth))
+        alpha = _empty(cameras, height, width)
         tiles = len(offsets) - 1
-        saved = (*np.empty((2, tiles, TILE_PIXELS), np.float32), np.empty(tiles, np.int64))
+        saved = (_empty(tiles, TILE_PIXELS), _empty(tiles, TILE_PIXELS), np.empty(tiles, np.int64))
         on_threads(
             thread_count(len(entries), _BLEND_GRAIN),
             blend_forward,
@@ -268,24 +344,35 @@ class _Blend(torch.autograd.Function):
             records,
             size,
             channels,
-            (*_arrays(image, depth_image, alpha), *saved),
+            (image, depth_image, alpha, *saved),
         )
-        ctx.save_for_backward(conics, opacities, features)
+        ctx.save_for_backward(opacities, features)
+        ctx.set_materialize_grads(False)
         ctx.lists = (offsets, entries, slots, records, saved)
-        ctx.options = (size, channels, with_depth)
-        return image, alpha, depth_image.squeeze(-1)
+        ctx.arrays = (conics_of_instances, opacity)
+        ctx.options = (cameras, count, size, channels, with_depth)
+        depth = depth_image.reshape(cameras, height, -1 if with_depth else 0)
+        return torch.from_numpy(image), torch.from_numpy(alpha), torch.from_numpy(depth)
 
     @staticmethod
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, grad_image: Tensor, grad_alpha: Tensor, grad_depth: Tensor
+        ctx: Any, grad_image: Tensor | None, grad_alpha: Tensor | None, grad_depth: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        conics, opacities, features = ctx.saved_tensors
+        opacities, features = ctx.saved_tensors
         offsets, entries, slots, records, saved = ctx.lists
-        size, channels, with_depth = ctx.options
-        cameras, count = conics.shape[:2]
-        width = -(-(MOMENTS + len(channels)) // WIDTH) * WIDTH
+        cameras, count, (width, height), channels, with_depth = ctx.options
+        pixels = (cameras, height, width)
+        # An axis of length zero stands for gradients that are all zero.
+        upstream = (
+            _empty(0, 0, 0, 0) if grad_image is None else _array(grad_image),
+            _empty(0, 0, 0, 0)
+            if grad_depth is None or not with_depth
+            else _array(grad_depth).reshape(*pixels, 1),
+            _empty(0, 0, 0) if grad_alpha is None else _array(grad_alpha),
+        )
+        columns = -(-(MOMENTS + len(channels)) // WIDTH) * WIDTH
         # Aligned to cache lines by torch.
-        sums = torch.empty(len(entries), width).numpy()
+        sums = torch.empty(len(entries), columns).numpy()
         on_threads(
             thread_count(len(entries), _BLEND_GRAIN),
             blend_backward,
@@ -293,30 +380,29 @@ class _Blend(torch.autograd.Function):
             offsets,
             entries,
             records,
-            size,
+            (width, height),
             channels,
             saved,
-            tuple(_arrays(grad_image, grad_depth.reshape(*grad_alpha.shape, int(with_depth)), grad_alpha)),
+            upstream,
             sums,
         )
-        widths = (2, 3, 1, features.shape[-1], 1)
-        grads = [torch.empty(cameras, count, n) for n in widths]
+        grads = [_empty(cameras, count, n) for n in (2, 3, 1, features.shape[-1], 1)]
         on_ranges(
             thread_count(cameras * count, _BIN_GRAIN),
             cameras * count,
             gather_gradients,
             *slots,
             sums,
-            *_arrays(conics.flatten(0, 1), opacities.reshape(-1, 1)),
+            *ctx.arrays,
             with_depth,
-            tuple(_arrays(*(grad.flatten(0, 1) for grad in grads))),
+            tuple(grad.reshape(cameras * count, -1) for grad in grads),
         )
         return (
-            grads[0],
-            grads[1],
-            grads[2].squeeze(-1).sum_to_size(opacities.shape),
-            grads[3].sum_to_size(features.shape),
-            grads[4].squeeze(-1),
+            torch.from_numpy(grads[0]),
+            torch.from_numpy(grads[1]),
+            _gradient(grads[2], opacities.shape),
+            _gradient(grads[3], features.shape),
+            torch.from_numpy(grads[4].reshape(cameras, count)),
             None,
             None,
             None,
