@@ -104,7 +104,11 @@ def projection_matrix(
     near, far = 0.001, 1000.0
     matrix = torch.zeros(4, 4)
     matrix[0, 0], matrix[1, 1] = 2 * intrinsics[0, 0] / width, 2 * intrinsics[1, 1] / height
-    matrix[2, 2], matrix[2, 3], matrix[3, 2] = (far + near) / (far - near), -far * near / (far - near), 1
+    matrix[2, 2], matrix[2, 3], matrix[3, 2] = (
+        (far + near) / (far - near),
+        -far * near / (far - near),
+        1,
+    )
     return matrix
 
 
@@ -154,7 +158,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("checkout", type=Path, help="folder of OpenSplat's sources")
     parser.add_argument("--repeats", type=int, default=20, help="pairs of calls per scene")
-    parser.add_argument("--native", action="store_true", help="compile OpenSplat for this processor")
+    parser.add_argument(
+        "--native", action="store_true", help="compile OpenSplat for this processor"
+    )
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -104,9 +104,7 @@ def check_arguments(
     for name, (value, *shape) in expected.items():
         given = list(value.shape)
         if given != shape and given not in ([1, *shape], [cameras, *shape]):
-            raise InputError(
-                f"{name}: expected {shape} or {[cameras, *shape]}, got {given}"
-            )
+            raise InputError(f"{name}: expected {shape} or {[cameras, *shape]}, got {given}")
     if intrinsics.shape != (cameras, 3, 3):
         raise InputError(f"intrinsics: expected [{cameras}, 3, 3], got {list(intrinsics.shape)}")
     if background is not None and background.shape != features.shape[-1:]:

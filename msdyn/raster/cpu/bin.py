@@ -40,7 +40,6 @@ __all__ = [
     "LOG2_CUT",
     "MASK_BITS",
     "TILE",
-
     "bin_tiles",
     "pack_records",
 ]
@@ -262,7 +261,7 @@ def _bin_in_one_thread(order, records, boxes, cameras, grid):
 
 @kernel()
 def _reserve_slots(boxes, spans):
-    """Set the starts of the spans so that all tiles of the boxes have a slot; return their number."""
+    """Set the starts of the spans, a slot for each tile of a box; return the number of slots."""
     start = 0
     for i in range(len(boxes)):
         spans[i, 0] = start

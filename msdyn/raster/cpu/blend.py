@@ -1,8 +1,8 @@
 """CPU kernels that blend the list of Gaussians of each tile.
 
-A `Lanes` value is a block of 4 x 4 pixels, and an entry of a list names the blocks that its Gaussian
-reaches. With alpha_i = min(0.999, o_i 2^-((p dx + q dy)^2 + (r dy)^2)), set to zero below 1/255, and
-the transmittance T_i = prod_{j < i} (1 - alpha_j):
+A `Lanes` value is a block of 4 x 4 pixels, and an entry of a list names the blocks that its
+Gaussian reaches. With alpha_i = min(0.999, o_i 2^-((p dx + q dy)^2 + (r dy)^2)), set to zero below
+1/255, and the transmittance T_i = prod_{j < i} (1 - alpha_j):
 
     image = sum_i T_i alpha_i f_i,  alpha image = 1 - T,  T = the transmittance behind all Gaussians
 
@@ -30,6 +30,7 @@ from msdyn.raster.cpu.lanes_blocks import (
     lowest_bit,
     mask_bits,
     row_of_lane,
+    transpose_quads,
 )
 from msdyn.raster.cpu.lanes_memory import fetch_increment, load, prefetch_row, scratch, store
 
@@ -39,8 +40,8 @@ __all__ = [
     "alpha_of_block",
     "blend_forward",
     "pixel_centres",
-    "scratch_index",
     "tile_bounds",
+    "transpose_tile",
 ]
 
 TILE_PIXELS = TILE * TILE
@@ -48,7 +49,7 @@ TILE_PIXELS = TILE * TILE
 _CUT = np.float32(LOG2_CUT)
 _MAX_ALPHA = np.float32(MAX_ALPHA)
 _MIN_TRANSMITTANCE = np.float32(MIN_TRANSMITTANCE)
-_HALF, _ONE = np.float32(0.5), np.float32(1)
+_HALF = np.float32(0.5)
 _ALL_BLOCKS = (1 << MASK_BITS) - 1
 # Entries between two tests of which blocks have stopped.
 _STOP_TEST_INTERVAL = 16
@@ -69,11 +70,11 @@ def blend_forward(_, counter, offsets, entries, records, size, channels, outputs
         records: [instances, n] from `pack_records`.
         size: (width, height) px.
         channels: a tuple whose length is the number of channels, the depth included.
-        outputs: float32 arrays to fill: the image [C, H, W, D]; the depth [C, H, W, 1], which is
-            the last channel, or [C, H, W, 0] without depth; alpha [C, H, W]; and for the backward
+        outputs: float32 arrays to fill, flat: the image [C, H, W, D]; the depth [C, H, W], which is
+            the last channel, or an empty array without depth; alpha [C, H, W]; and for the backward
             pass, pixels in the order of blocks, the final T [tiles, 256], and the position in the
-            tile's list of the last entry before the pixel stopped [tiles, 256], counted from one;
-            and the length of the list that was used [tiles] (int64).
+            tile's list of the last entry before the pixel stopped [tiles, 256], counted from one,
+            both flat; and the length of the list that was used [tiles] (int64).
     """
     tile = fetch_increment(counter)
     while tile < offsets.size - 1:
@@ -92,10 +93,24 @@ def tile_bounds(tile, size):
 
 
 @kernel()
-def scratch_index(x, y):
-    """Return the position of a tile's pixel among those in the order of blocks."""
-    block = y // BLOCK_SIDE * BLOCK_SIDE + x // BLOCK_SIDE
-    return block * WIDTH + y % BLOCK_SIDE * BLOCK_SIDE + x % BLOCK_SIDE
+def transpose_tile(source, start, target, target_start):
+    """Copy the pixels of a tile from the order of blocks to rows of 16, or the other way round.
+
+    Args:
+        source: a scratch buffer.
+        start: of the tile in `source`.
+        target: a scratch buffer.
+        target_start: of the tile in `target`.
+    """
+    for i in range(0, TILE_PIXELS, BLOCK_SIDE * WIDTH):
+        quads = transpose_quads(
+            load(source, start + i),
+            load(source, start + i + WIDTH),
+            load(source, start + i + 2 * WIDTH),
+            load(source, start + i + 3 * WIDTH),
+        )
+        for j in range(BLOCK_SIDE):
+            store(target, target_start + i + j * WIDTH, quads[j])
 
 
 @kernel()
@@ -112,6 +127,7 @@ def pixel_centres(x0, y0, xs, ys):
 def _forward_tile(tile, offsets, entries, records, size, channels, outputs):
     """Blend one tile and write its pixels to `outputs`; arguments as in `blend_forward`."""
     image, depth, alpha, final_transmittance, last, used = outputs
+    image_planes = len(channels) - (depth.size > 0)
     camera, x0, y0, columns, rows = tile_bounds(tile, size)
     xs, ys = scratch(TILE, (0,)), scratch(TILE, (0,))
     transmittance, last_blended = scratch(TILE, (0,)), scratch(TILE, (0,))
@@ -142,14 +158,37 @@ def _forward_tile(tile, offsets, entries, records, size, channels, outputs):
         store(transmittance, i, value)
         store(final_transmittance, start + i, value)
         store(last, start + i, load(last_blended, i))
+    bounds = (camera, x0, y0, columns, rows)
+    by_row = scratch(TILE, (0,))
+    for d in range(image_planes):
+        transpose_tile(blended, d * TILE_PIXELS, by_row, 0)
+        _write_plane(by_row, bounds, size, d, image_planes, image)
+    if depth.size > 0:
+        transpose_tile(blended, image_planes * TILE_PIXELS, by_row, 0)
+        _write_plane(by_row, bounds, size, 0, 1, depth)
+    for i in range(0, TILE_PIXELS, WIDTH):
+        store(transmittance, i, 1 - load(transmittance, i))
+    transpose_tile(transmittance, 0, by_row, 0)
+    _write_plane(by_row, bounds, size, 0, 1, alpha)
+
+
+@kernel()
+def _write_plane(by_row, bounds, size, plane, planes, image):
+    """Write the pixels of a tile to a channel of an image.
+
+    Args:
+        by_row: [16, 16] scratch buffer.
+        bounds: of the tile, from `tile_bounds`.
+        size: (width, height) px.
+        plane: index of the channel.
+        planes: number of channels.
+        image: flat [C, H, W, planes].
+    """
+    camera, x0, y0, columns, rows = bounds
     for y in range(rows):
+        start = ((camera * size[1] + y0 + y) * size[0] + x0) * planes + plane
         for x in range(columns):
-            i = scratch_index(x, y)
-            alpha[camera, y0 + y, x0 + x] = _ONE - transmittance[i]
-            for d in range(image.shape[3]):
-                image[camera, y0 + y, x0 + x, d] = blended[d * TILE_PIXELS + i]
-            for d in range(depth.shape[3]):
-                depth[camera, y0 + y, x0 + x, d] = blended[(len(channels) - 1) * TILE_PIXELS + i]
+            image[np.uintp(start + x * planes)] = by_row[y * TILE + x]
 
 
 @kernel()

@@ -18,11 +18,11 @@ from msdyn.raster.cpu.blend import (
     TILE_PIXELS,
     alpha_of_block,
     pixel_centres,
-    scratch_index,
     tile_bounds,
+    transpose_tile,
 )
 from msdyn.raster.cpu.lanes import WIDTH, iota, select
-from msdyn.raster.cpu.lanes_blocks import lowest_bit, store_sums
+from msdyn.raster.cpu.lanes_blocks import lowest_bit, mask_bits, store_sums
 from msdyn.raster.cpu.lanes_memory import fetch_increment, load, prefetch_row, scratch, store
 
 __all__ = ["MOMENTS", "blend_backward", "gather_gradients"]
@@ -48,6 +48,7 @@ def blend_backward(
     records,
     size,
     channels,
+    with_depth,
     saved,
     grads,
     sums,
@@ -63,20 +64,23 @@ def blend_backward(
         _: index of the thread.
         counter: `counter`, `offsets`, `entries`, `records`, `size` and `channels` are those of
             `blend_forward`.
+        with_depth: whether the last channel is the depth.
         saved: the final T, the last positions and the used lengths, as filled by `blend_forward`.
-        grads: gradients of image, depth and alpha, in the shapes of `blend_forward`; those that are
-            all zero may be of size zero.
+        grads: gradients of image, depth and alpha, as in `blend_forward`; those that are all zero
+            may be empty.
         sums: [intersections, n] to fill: the moments and the gradients of the features, in rows of
             whole cache lines.
     """
     tile = fetch_increment(counter)
     while tile < offsets.size - 1:
-        _backward_tile(tile, offsets, entries, records, size, channels, saved, grads, sums)
+        _backward_tile(
+            tile, offsets, entries, records, size, channels, with_depth, saved, grads, sums
+        )
         tile = fetch_increment(counter)
 
 
 @kernel()
-def _backward_tile(tile, offsets, entries, records, size, channels, saved, grads, sums):
+def _backward_tile(tile, offsets, entries, records, size, channels, with_depth, saved, grads, sums):
     """Fill the rows of `sums` that belong to a tile; arguments as in `blend_backward`."""
     final_transmittance, last, used = saved
     camera, x0, y0, columns, rows = tile_bounds(tile, size)
@@ -91,23 +95,22 @@ def _backward_tile(tile, offsets, entries, records, size, channels, saved, grads
         store(behind, i, 0 * iota())
         for d in range(len(channels)):
             store(grad, d * TILE_PIXELS + i, 0 * iota())
+    bounds = (camera, x0, y0, columns, rows)
+    by_row = scratch(TILE, (0,))
     # Whether any upstream gradient is nonzero.
     nonzero = False
-    for y in range(rows):
-        for x in range(columns):
-            i = scratch_index(x, y)
-            if grad_alpha.size > 0:
-                upstream = grad_alpha[camera, y0 + y, x0 + x]
-                nonzero |= upstream != 0
-                behind[i] = -upstream
-            for d in range(grad_image.shape[3]):
-                upstream = grad_image[camera, y0 + y, x0 + x, d]
-                nonzero |= upstream != 0
-                grad[d * TILE_PIXELS + i] = upstream
-            for d in range(grad_depth.shape[3]):
-                upstream = grad_depth[camera, y0 + y, x0 + x, d]
-                nonzero |= upstream != 0
-                grad[(len(channels) - 1) * TILE_PIXELS + i] = upstream
+    if grad_alpha.size > 0:
+        nonzero |= _read_plane(grad_alpha, bounds, size, 0, 1, by_row)
+        transpose_tile(by_row, 0, behind, 0)
+        for i in range(0, TILE_PIXELS, WIDTH):
+            store(behind, i, 0 - load(behind, i))
+    planes = len(channels) - with_depth
+    for d in range(planes if grad_image.size > 0 else 0):
+        nonzero |= _read_plane(grad_image, bounds, size, d, planes, by_row)
+        transpose_tile(by_row, 0, grad, d * TILE_PIXELS)
+    if grad_depth.size > 0:
+        nonzero |= _read_plane(grad_depth, bounds, size, 0, 1, by_row)
+        transpose_tile(by_row, 0, grad, (len(channels) - 1) * TILE_PIXELS)
     start, end = offsets[tile], offsets[tile + 1]
     used_end = start + used[tile] if nonzero else start
     sums[used_end:end] = 0
@@ -118,7 +121,8 @@ def _backward_tile(tile, offsets, entries, records, size, channels, saved, grads
         ys,
         channels,
         transmittance,
-        last[tile],
+        last,
+        tile * TILE_PIXELS,
         behind,
         grad,
         sums[start:used_end],
@@ -126,8 +130,34 @@ def _backward_tile(tile, offsets, entries, records, size, channels, saved, grads
 
 
 @kernel()
+def _read_plane(image, bounds, size, plane, planes, by_row):
+    """Read the pixels of a tile from a channel of an image; return whether any is not zero.
+
+    Args:
+        image: flat [C, H, W, planes].
+        bounds: of the tile, from `tile_bounds`.
+        size: (width, height) px.
+        plane: index of the channel.
+        planes: number of channels.
+        by_row: [16, 16] scratch buffer to fill, with zeros outside the image.
+    """
+    camera, x0, y0, columns, rows = bounds
+    if columns < TILE or rows < TILE:
+        for i in range(0, TILE_PIXELS, WIDTH):
+            store(by_row, i, 0 * iota())
+    for y in range(rows):
+        start = ((camera * size[1] + y0 + y) * size[0] + x0) * planes + plane
+        for x in range(columns):
+            by_row[y * TILE + x] = image[np.uintp(start + x * planes)]
+    zeros = mask_bits(load(by_row, 0) <= 0) & mask_bits(load(by_row, 0) >= 0)
+    for i in range(WIDTH, TILE_PIXELS, WIDTH):
+        zeros &= mask_bits(load(by_row, i) <= 0) & mask_bits(load(by_row, i) >= 0)
+    return zeros != (1 << WIDTH) - 1
+
+
+@kernel()
 def _unblend_list(
-    entries, records, xs, ys, channels, transmittance, last, behind, grad, sums
+    entries, records, xs, ys, channels, transmittance, last, first, behind, grad, sums
 ):
     """Compute the moments and feature gradients of the list of a tile, back to front.
 
@@ -141,7 +171,8 @@ def _unblend_list(
         ys: pixel centres of the tile.
         channels: as in `blend_forward`.
         transmittance: T behind the current Gaussian.
-        last: [256] as filled by `blend_forward`.
+        last: as filled by `blend_forward`.
+        first: where the tile starts in `last`.
         behind: b . upstream gradient; before the last one, minus the upstream gradient of alpha.
         grad: upstream gradients of the channels, by channel, block and pixel.
         sums: [entries, n] to fill.
@@ -164,7 +195,7 @@ def _unblend_list(
             dx, dy = x - load(xs, i), y - load(ys, i)
             alpha, blended = alpha_of_block(p, q, r, log2_opacity, dx, dy)
             uncapped = alpha <= _MAX_ALPHA
-            blended = blended & (load(last, i) >= number)
+            blended = blended & (load(last, first + i) >= number)
             alpha = select(blended, select(uncapped, alpha, _MAX_ALPHA), 0)
             before = load(transmittance, i) / (_ONE - alpha)
             store(transmittance, i, before)

@@ -24,6 +24,7 @@ __all__ = [
     "mask_bits",
     "row_of_lane",
     "store_sums",
+    "transpose_quads",
 ]
 
 BLOCK_SIDE = 4
@@ -73,6 +74,32 @@ def lowest_bit(typing_context, bits):
         return builder.call(function, [values[0], ir.IntType(1)(1)])
 
     return types.int64(types.int64), generate
+
+
+@intrinsic_function
+def transpose_quads(typing_context, a, b, c, d):
+    """Return four lanes values, of which value j has the j-th four lanes of a, b, c and d.
+
+    It makes four rows of 16 pixels of four neighbouring blocks, and the other way round.
+    """
+
+    def generate(context, builder, signature, values):
+        indices = ir.VectorType(ir.IntType(32), WIDTH)
+        both = ir.Constant(indices, [*range(8), *range(WIDTH, WIDTH + 8)])
+        rows = []
+        for start in range(0, WIDTH, BLOCK_SIDE):
+            quad = [*range(start, start + BLOCK_SIDE)]
+            quads = ir.Constant(indices, [*quad, *(WIDTH + i for i in quad)] * 2)
+            rows.append(
+                builder.shuffle_vector(
+                    builder.shuffle_vector(values[0], values[1], quads),
+                    builder.shuffle_vector(values[2], values[3], quads),
+                    both,
+                )
+            )
+        return context.make_tuple(builder, signature.return_type, rows)
+
+    return types.UniTuple(LANES, BLOCK_SIDE)(LANES, LANES, LANES, LANES), generate
 
 
 def _halves(lanes: int) -> tuple[list[int], list[int]]:
@@ -135,5 +162,3 @@ def store_sums(typing_context, buffer, count, target, index):
         return context.get_dummy_value()
 
     return types.void(buffer, count, target, types.intp), generate
-
-

@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 
 from msdyn.errors import InputError
 from msdyn.raster.contract import Rendering
+from msdyn.raster.cpu.arrays import array, by_camera, empty, gradient
 from msdyn.raster.cpu.bin import bin_tiles, pack_records
 from msdyn.raster.cpu.blend import TILE_PIXELS, blend_forward
 from msdyn.raster.cpu.blend_gradients import MOMENTS, blend_backward, gather_gradients
@@ -143,38 +144,6 @@ def _blend(
     return torch.cat([image, *others], dim=-1), alpha, depth
 
 
-# Below, arrays are made and shaped by numpy, whose calls take a tenth of the time of torch's: in a
-# small scene they are as long as the kernels.
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    """Return a tensor as a contiguous array, without a copy if it is contiguous."""
-    return tensor.detach().contiguous().numpy()
-
-
-def _by_camera(tensor: Tensor, axes: int) -> np.ndarray:
-    """Return a tensor as a contiguous array [C or 1, G, n], with a camera axis if it has none.
-
-    Args:
-        tensor: of shape [..., G] or [..., G, n].
-        axes: that it has without that of the cameras, 1 or 2.
-    """
-    array = _array(tensor)
-    shape = array.shape if axes == 2 else (*array.shape, 1)
-    return array.reshape(shape if tensor.ndim > axes else (1, *shape))
-
-
-def _gradient(array: np.ndarray, shape: torch.Size) -> Tensor:
-    """Return gradients [C, G, n] as a tensor of a shape that all cameras may share."""
-    if array.size != shape.numel():
-        return torch.from_numpy(array).sum(0).view(shape)
-    return torch.from_numpy(array.reshape(shape))
-
-
-def _empty(*shape: int) -> np.ndarray:
-    return np.empty(shape, np.float32)
-
-
 class _Project(torch.autograd.Function):
     """Project means [C or 1, G, 3], quats [C or 1, G, 4] and scales [G, 3] into C cameras.
 
@@ -200,16 +169,16 @@ class _Project(torch.autograd.Function):
         arrays: _Projected,
     ) -> tuple[Tensor, Tensor, Tensor]:
         cameras, count = len(cam_from_world), len(scales)
-        outputs = tuple(_empty(cameras, count, n) for n in (2, 3, 1, 2))
+        outputs = tuple(empty(cameras, count, n) for n in (2, 3, 1, 2))
         arrays.means2d, arrays.conics, arrays.depths, arrays.extents = outputs
-        arrays.opacities = _by_camera(opacities, 1)
+        arrays.opacities = by_camera(opacities, 1)
         near, far, eps2d = limits
         inputs = (
-            _by_camera(means, 2),
-            _by_camera(quats, 2),
-            _array(scales),
-            _array(intrinsics),
-            _array(cam_from_world),
+            by_camera(means, 2),
+            by_camera(quats, 2),
+            array(scales),
+            array(intrinsics),
+            array(cam_from_world),
         )
         on_ranges(
             thread_count(cameras * count, _PROJECT_GRAIN),
@@ -245,10 +214,10 @@ class _Project(torch.autograd.Function):
         cameras, count = ctx.extents.shape[:2]
         shape = (cameras, count)
         upstream = tuple(
-            np.zeros((*shape, n), np.float32) if grad is None else _array(grad).reshape(*shape, n)
+            np.zeros((*shape, n), np.float32) if grad is None else array(grad).reshape(*shape, n)
             for grad, n in ((grad_means2d, 2), (grad_conics, 3), (grad_depths, 1))
         )
-        grads = [_empty(*shape, n) for n in (3, 4, 3)]
+        grads = [empty(*shape, n) for n in (3, 4, 3)]
         grad_cameras = np.zeros((cameras, -(-count // BLOCK), 16), np.float32)
         need_intrinsics, need_pose = ctx.needs_input_grad[4:6]
         on_ranges(
@@ -271,9 +240,9 @@ class _Project(torch.autograd.Function):
             grad_pose[:, :3, 3] = by_camera[:, 9:12]
             grad_intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]] = by_camera[:, 12:]
         return (
-            _gradient(grads[0], means.shape),
-            _gradient(grads[1], quats.shape),
-            _gradient(grads[2], scales.shape),
+            gradient(grads[0], means.shape),
+            gradient(grads[1], quats.shape),
+            gradient(grads[2], scales.shape),
             None,
             grad_intrinsics,
             grad_pose,
@@ -306,7 +275,7 @@ class _Blend(torch.autograd.Function):
         with_depth: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         cameras, count = arrays.depths.shape[:2]
-        blended, opacity = _by_camera(features, 2), arrays.opacities
+        blended, opacity = by_camera(features, 2), arrays.opacities
         if len(opacity) < cameras:
             opacity = np.ascontiguousarray(np.broadcast_to(opacity, (cameras, count, 1)))
         conics_of_instances, opacity = arrays.conics.reshape(-1, 3), opacity.reshape(-1, 1)
@@ -330,11 +299,11 @@ class _Blend(torch.autograd.Function):
 
         width, height = size
         channels = (0,) * (blended.shape[2] + with_depth)
-        image = _empty(cameras, height, width, blended.shape[2])
-        depth_image = _empty(cameras, height, width, int(with_depth))
-        alpha = _empty(cameras, height, width)
+        image = empty(cameras, height, width, blended.shape[2])
+        depth_image = empty(cameras, height, width, int(with_depth))
+        alpha = empty(cameras, height, width)
         tiles = len(offsets) - 1
-        saved = (_empty(tiles, TILE_PIXELS), _empty(tiles, TILE_PIXELS), np.empty(tiles, np.int64))
+        saved = (empty(tiles * TILE_PIXELS), empty(tiles * TILE_PIXELS), np.empty(tiles, np.int64))
         on_threads(
             thread_count(len(entries), _BLEND_GRAIN),
             blend_forward,
@@ -344,7 +313,7 @@ class _Blend(torch.autograd.Function):
             records,
             size,
             channels,
-            (image, depth_image, alpha, *saved),
+            (image.reshape(-1), depth_image.reshape(-1), alpha.reshape(-1), *saved),
         )
         ctx.save_for_backward(opacities, features)
         ctx.set_materialize_grads(False)
@@ -360,15 +329,10 @@ class _Blend(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         opacities, features = ctx.saved_tensors
         offsets, entries, slots, records, saved = ctx.lists
-        cameras, count, (width, height), channels, with_depth = ctx.options
-        pixels = (cameras, height, width)
-        # An axis of length zero stands for gradients that are all zero.
-        upstream = (
-            _empty(0, 0, 0, 0) if grad_image is None else _array(grad_image),
-            _empty(0, 0, 0, 0)
-            if grad_depth is None or not with_depth
-            else _array(grad_depth).reshape(*pixels, 1),
-            _empty(0, 0, 0) if grad_alpha is None else _array(grad_alpha),
+        cameras, count, size, channels, with_depth = ctx.options
+        upstream = tuple(
+            empty(0) if grad is None else array(grad).reshape(-1)
+            for grad in (grad_image, grad_depth, grad_alpha)
         )
         columns = -(-(MOMENTS + len(channels)) // WIDTH) * WIDTH
         # Aligned to cache lines by torch.
@@ -380,13 +344,14 @@ class _Blend(torch.autograd.Function):
             offsets,
             entries,
             records,
-            (width, height),
+            size,
             channels,
+            with_depth,
             saved,
             upstream,
             sums,
         )
-        grads = [_empty(cameras, count, n) for n in (2, 3, 1, features.shape[-1], 1)]
+        grads = [empty(cameras * count, n) for n in (2, 3, 1, features.shape[-1], 1)]
         on_ranges(
             thread_count(cameras * count, _BIN_GRAIN),
             cameras * count,
@@ -395,13 +360,13 @@ class _Blend(torch.autograd.Function):
             sums,
             *ctx.arrays,
             with_depth,
-            tuple(grad.reshape(cameras * count, -1) for grad in grads),
+            tuple(grads),
         )
         return (
-            torch.from_numpy(grads[0]),
-            torch.from_numpy(grads[1]),
-            _gradient(grads[2], opacities.shape),
-            _gradient(grads[3], features.shape),
+            torch.from_numpy(grads[0].reshape(cameras, count, 2)),
+            torch.from_numpy(grads[1].reshape(cameras, count, 3)),
+            gradient(grads[2].reshape(cameras, count), opacities.shape),
+            gradient(grads[3].reshape(cameras, count, features.shape[-1]), features.shape),
             torch.from_numpy(grads[4].reshape(cameras, count)),
             None,
             None,
