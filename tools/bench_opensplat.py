@@ -5,8 +5,8 @@
 OPENSPLAT is a checkout of https://github.com/pierotofy/OpenSplat (AGPL-3.0), whose file
 rasterizer/gsplat-cpu/gsplat_cpu.cpp is compiled here with the compiler of the machine and the torch
 of this environment; nothing of it is part of msdyn. The calls alternate, each forward and backward
-from means, quaternions, scales, opacities and colours to an image of three channels and back, in one
-thread; the figures are medians of its CPU time, and the median of the ratios of adjacent calls.
+from means, quaternions, scales, opacities and colours to an image of three channels and back, in
+one thread; the figures are medians of its CPU time, and of the ratios of adjacent calls.
 """
 
 from __future__ import annotations
@@ -100,8 +100,12 @@ def build(checkout: Path, native: bool) -> Any:
 def projection_matrix(
     intrinsics: Float[torch.Tensor, "3 3"], width: int, height: int
 ) -> Float[torch.Tensor, "4 4"]:
-    """Return OpenSplat's projection: OpenGL's, between the planes 0.001 and 1000."""
-    near, far = 0.001, 1000.0
+    """Return a projection as OpenSplat takes it, OpenGL's.
+
+    Its planes are at 1 and 10, around the scene, not at 0.001 and 1000 as in OpenSplat: it sorts by
+    the projected depth, of which float32 would keep too few digits to compare the images.
+    """
+    near, far = 1.0, 10.0
     matrix = torch.zeros(4, 4)
     matrix[0, 0], matrix[1, 1] = 2 * intrinsics[0, 0] / width, 2 * intrinsics[1, 1] / height
     matrix[2, 2], matrix[2, 3], matrix[3, 2] = (

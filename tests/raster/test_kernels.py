@@ -161,7 +161,7 @@ def bin_scene(seed: int, chunks: int, spread: float) -> tuple:
     conics = np.stack([inverse[:, 0, 0], inverse[:, 0, 1], inverse[:, 1, 1]], -1)
     depths = torch.cat(depths).float().numpy()[:, None]
     features = np.zeros((80, 1), np.float32)
-    extents = extents.astype(np.float32)
+    extents = np.ascontiguousarray(extents, np.float32)
     order = order_by_depth(depths, extents, chunks)
     records, boxes = pack_records(
         means2d,
@@ -210,7 +210,7 @@ def test_lists_contain_all_needed_blocks_and_few_others(chunks, spread):
             assert blocks
             listed |= {(tile, b, int(member) >> MASK_BITS) for b in blocks}
     assert needed <= listed
-    # Blocks that the ellipse intersects between pixel centres, or outside the image, are listed too.
+    # Blocks that the ellipse intersects between pixel centres are listed too, and some outside.
     rows = [tile // tiles_x % tiles_y * TILE + b // side * side for tile, b, _ in listed]
     columns = [tile % tiles_x * TILE + b % side * side for tile, b, _ in listed]
     outside = sum(y >= scene.height or x >= scene.width for y, x in zip(rows, columns, strict=True))

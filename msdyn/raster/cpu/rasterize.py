@@ -255,7 +255,7 @@ class _Project(torch.autograd.Function):
 class _Blend(torch.autograd.Function):
     """Blend features [C or 1, G, D] of Gaussians that `_Project` has projected into C cameras.
 
-    Further inputs are means2d, conics and depths as `_Project` returns them and `arrays` as it fills
+    Further inputs are means2d, conics and depths as `_Project` returns them, `arrays` as it fills
     them, opacities [C or 1, G], `size` (width, height) px and `with_depth`.
 
     Returns the features [C, H, W, D], alpha [C, H, W] and, if `with_depth`, the depth [C, H, W],
