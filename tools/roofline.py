@@ -139,7 +139,7 @@ def measure(scene: tuple[int, int, int], repeats: int) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--ports", type=int, default=2, help="vector ports of the widest registers")
+    parser.add_argument("--ports", type=int, default=2, help="ports of the widest vectors")
     parser.add_argument(
         "--repeats", type=int, default=40, help="calls, of which the fastest counts"
     )
@@ -158,16 +158,14 @@ def main() -> int:
         peak = 2 * options.ports * counts["lanes"] * frequency * 1e9
         for row in rows:
             cycles = row["seconds"][name] * frequency * 1e9 / row["blocks"]
+            rate = counts["flops"] * row["blocks"] / row["seconds"][name]
             figures = {
                 "kernel": name,
                 "scene": row["scene"],
                 **counts,
                 "cycles per block": cycles,
                 "share of the port bound": bound / cycles,
-                "share of the FMA peak": counts["flops"]
-                * row["blocks"]
-                / row["seconds"][name]
-                / peak,
+                "share of the FMA peak": rate / peak,
                 "useful lanes": row["useful lanes"],
             }
             result["kernels"].append(figures)
