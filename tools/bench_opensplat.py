@@ -67,9 +67,8 @@ torch::Tensor render(torch::Tensor means, torch::Tensor quats, torch::Tensor sca
   auto [means2d, radii, conics, covariances, depths] = project_gaussians_forward_tensor_cpu(
       means.size(0), means, scales, 1.0f, quats, view, projection, fx, fy, cx, cy, height, width,
       0.01f);
-  // The kernel sorts by the memory of the depths; they come as a column of a matrix.
-  return Blend::apply(means2d, conics, colours, opacities, covariances, depths.contiguous(), width,
-                      height, background);
+  return Blend::apply(means2d, conics, colours, opacities, covariances, depths, width, height,
+                      background);
 }
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) { module.def("render", &render); }

@@ -4,8 +4,8 @@
 
 From the machine code of the loop over the blocks of a Gaussian: vector operations, those that only
 load, store or copy not counted, and floating-point operations per block. From the lists of a scene:
-the blocks, and the lanes that contribute. From a loop of dependent multiplications and additions,
-of four cycles each: the frequency. A block takes at least its vector operations over the ports.
+the blocks, and the lanes that contribute. From a loop of dependent multiplications, of
+four cycles each: the frequency. A block takes at least its vector operations over the ports.
 """
 
 from __future__ import annotations
@@ -37,9 +37,12 @@ KERNELS: dict[str, Any] = {"blend_forward": blend_forward, "blend_backward": ble
 
 @njit
 def _chain(count, value):
-    """Multiply and add, each waiting for the one before: three cycles and one."""
+    """Multiply, then combine bits with those of the factor, three cycles and one in each turn.
+
+    The compiler cannot merge turns, as it can those of multiplications and additions.
+    """
     for _ in range(count):
-        value = value * 6364136223846793005 + 1442695040888963407
+        value = (value * 6364136223846793005) ^ (value >> 7)
     return value
 
 
