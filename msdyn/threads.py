@@ -95,6 +95,9 @@ def on_threads(threads: int, function: Callable[..., object], *arguments: Any) -
     Raises:
         Exception: the first one that was raised.
     """
+    if threads == 1:
+        function(0, *arguments)
+        return
     others = [_pool().submit(function, i, *arguments) for i in range(1, threads)]
     try:
         function(0, *arguments)
@@ -110,6 +113,9 @@ def on_ranges(threads: int, count: int, function: Callable[..., object], *argume
 
     See `on_threads`.
     """
+    if threads == 1:
+        function(0, count, *arguments)
+        return
 
     def run(i: int) -> None:
         function(i * count // threads, (i + 1) * count // threads, *arguments)

@@ -84,9 +84,9 @@ def timed_parts(times: dict[str, list[float]]) -> Iterator[None]:
 
     def timed(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
-        def run(*arguments: Any) -> Any:
+        def run(*arguments: Any, **options: Any) -> Any:
             start = clock()
-            result = function(*arguments)
+            result = function(*arguments, **options)
             kernel = next(filter(callable, arguments), function)
             times.setdefault(kernel.__name__, []).append(1e3 * (clock() - start))
             return result

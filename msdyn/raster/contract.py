@@ -102,18 +102,18 @@ def check_arguments(
         "opacities": (opacities, gaussians),
     }
     for name, (value, *shape) in expected.items():
-        if tuple(value.shape) not in {tuple(shape), (1, *shape), (cameras, *shape)}:
-            raise InputError(
-                f"{name}: expected {shape} or {[cameras, *shape]}, got {list(value.shape)}"
-            )
+        given = list(value.shape)
+        if given != shape and given not in ([1, *shape], [cameras, *shape]):
+            raise InputError(f"{name}: expected {shape} or {[cameras, *shape]}, got {given}")
     if intrinsics.shape != (cameras, 3, 3):
         raise InputError(f"intrinsics: expected [{cameras}, 3, 3], got {list(intrinsics.shape)}")
     if background is not None and background.shape != features.shape[-1:]:
         raise InputError(
             f"background: expected {list(features.shape[-1:])}, got {list(background.shape)}"
         )
-    devices = {t.device for t in (means, quats_wxyz, scales, opacities, features, intrinsics)}
-    if len(devices | {cam_from_world.device}) != 1:
+    others = (quats_wxyz, scales, opacities, features, intrinsics, cam_from_world)
+    if any(other.device != means.device for other in others):
+        devices = {means.device, *(other.device for other in others)}
         raise InputError(f"rasterize: expected tensors on one device, got {devices}")
     if not torch.is_floating_point(means):
         raise InputError(f"means: expected floating point, got {means.dtype}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -95,6 +97,7 @@ def rasterize(
     )
 
 
+@functools.cache
 def _load_backend(backend: str) -> Backend:
     """Return the function of a backend, importing gsplat or Numba only when it is needed."""
     if backend == "gsplat":

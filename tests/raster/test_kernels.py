@@ -17,8 +17,9 @@ from hypothesis.extra import numpy as hnp
 from scenes import draw, random_scene
 
 from msdyn import jit
-from msdyn.raster.cpu import lanes, lanes_memory
-from msdyn.raster.cpu.bin import HEADER, TILE, bin_tiles, order_by_depth, pack_records
+from msdyn.raster.cpu import lanes, lanes_blocks, lanes_memory
+from msdyn.raster.cpu.bin import HEADER, MASK_BITS, TILE, bin_tiles, pack_records
+from msdyn.raster.cpu.order import order_by_depth
 
 
 @jit.kernel()
@@ -43,6 +44,44 @@ def swap_columns(source, target, row):
     """Copy 16 rows of a matrix of two columns with the columns swapped."""
     lanes_memory.store_column(target, row, 0, lanes_memory.load_column(source, row, 1))
     lanes_memory.store_column(target, row, 1, lanes_memory.load_column(source, row, 0))
+
+
+@jit.kernel()
+def apply_blocks(source, count, sums, rows):
+    """Sum the lanes of `len(count)` values, transpose four of them; return a mask and its bit."""
+    buffer = lanes_memory.scratch(1, count)
+    for i in range(len(count)):
+        lanes_memory.store(buffer, i * lanes.WIDTH, lanes_memory.load(source, i * lanes.WIDTH))
+    lanes_blocks.store_sums(buffer, count, sums, 0)
+    quads = lanes_blocks.transpose_quads(
+        lanes_memory.load(source, 0),
+        lanes_memory.load(source, 16),
+        lanes_memory.load(source, 32),
+        lanes_memory.load(source, 48),
+    )
+    for i in range(len(quads)):
+        lanes_memory.store(rows, i * lanes.WIDTH, quads[i])
+    bits = lanes_blocks.mask_bits(lanes_memory.load(source, 0) > 0)
+    inside = lanes_blocks.clamp(lanes_memory.load(source, 0), -0.5 + 0 * lanes.iota(), 0.25)
+    pattern = lanes_blocks.column_of_lane() + lanes.WIDTH * lanes_blocks.row_of_lane()
+    lanes_memory.store(rows, 4 * lanes.WIDTH, inside)
+    lanes_memory.store(rows, 5 * lanes.WIDTH, pattern)
+    return bits, lanes_blocks.lowest_bit(bits)
+
+
+@pytest.mark.parametrize("count", [7, 10, 22])
+def test_blocks_agree_with_numpy(count):
+    """Sums of fewer than 16 values and of more, rows of pixels from blocks, masks as bits."""
+    values = np.random.default_rng(count).normal(size=(count, 16)).astype(np.float32)
+    sums, rows = np.full(32, np.nan, np.float32), np.empty((6, 16), np.float32)
+    bits, lowest = apply_blocks(values.ravel(), (0,) * count, sums, rows.reshape(-1))
+    np.testing.assert_allclose(sums[:count], values.sum(1, dtype=np.float64), atol=1e-5)
+    expected = values[:4].reshape(4, 4, 4).transpose(1, 0, 2).reshape(4, 16)
+    np.testing.assert_array_equal(rows[:4], expected)
+    assert bits == sum(1 << i for i in range(16) if values[0, i] > 0)
+    assert bits >> lowest & 1 and bits % (1 << lowest) == 0
+    np.testing.assert_array_equal(rows[4], values[0].clip(-0.5, 0.25))
+    np.testing.assert_array_equal(rows[5], np.arange(16) % 4 + 16 * (np.arange(16) // 4))
 
 
 @given(hnp.arrays(np.float32, 16, elements=st.floats(2**-10, 1, width=32)))
@@ -122,10 +161,9 @@ def bin_scene(seed: int, chunks: int, spread: float) -> tuple:
     conics = np.stack([inverse[:, 0, 0], inverse[:, 0, 1], inverse[:, 1, 1]], -1)
     depths = torch.cat(depths).float().numpy()[:, None]
     features = np.zeros((80, 1), np.float32)
-    extents = extents.astype(np.float32)
+    extents = np.ascontiguousarray(extents, np.float32)
     order = order_by_depth(depths, extents, chunks)
-    records, reached = pack_records(
-        order,
+    records, boxes = pack_records(
         means2d,
         conics.astype(np.float32),
         opacities.astype(np.float32)[:, None],
@@ -136,42 +174,55 @@ def bin_scene(seed: int, chunks: int, spread: float) -> tuple:
         size=size,
         threads=chunks,
     )
-    lists = bin_tiles(order, records, reached, 80, 2, size, chunks)
+    lists = bin_tiles(order, records, boxes, 2, size, chunks)
     sigma_cut = np.log(np.maximum(255 * opacities, 1))
     return scene, order, records, lists, means2d, inverse, sigma_cut
 
 
 @pytest.mark.parametrize("chunks", [1, 3])
 @pytest.mark.parametrize("spread", [0.03, 0.3, 1.0])
-def test_lists_contain_all_needed_tiles_and_few_others(chunks, spread):
+def test_lists_contain_all_needed_blocks_and_few_others(chunks, spread):
     """Compare with an evaluation of alpha at all pixels; bounding boxes would list far more."""
     scene, order, records, lists, means2d, inverse, sigma_cut = bin_scene(21, chunks, spread)
-    offsets, ranks, starts, ends, slots = lists
+    offsets, entries, spans, slots = lists
+    side = lanes_blocks.BLOCK_SIDE
     tiles_x, tiles_y = -(-scene.width // TILE), -(-scene.height // TILE)
-    ys, xs = np.mgrid[0 : scene.height, 0 : scene.width] + 0.5
-    tile_of = (ys // TILE * tiles_x + xs // TILE).astype(int)
-    needed, listed_pairs = set(), set()
-    for rank, i in enumerate(order):
-        dx, dy = xs - means2d[i, 0], ys - means2d[i, 1]
+    ys, xs = np.mgrid[0 : scene.height, 0 : scene.width]
+    tile_of = ys // TILE * tiles_x + xs // TILE
+    block_of = ys % TILE // side * side + xs % TILE // side
+    needed, listed, place = set(), set(), np.argsort(order)
+    for i in order:
+        dx, dy = xs + 0.5 - means2d[i, 0], ys + 0.5 - means2d[i, 1]
         conic = inverse[i]
         sigma = 0.5 * (conic[0, 0] * dx * dx + conic[1, 1] * dy * dy) + conic[0, 1] * dx * dy
-        for tile in np.unique(tile_of[sigma <= sigma_cut[i]]):
-            needed.add((i // 80 * tiles_x * tiles_y + tile, rank))
+        first = i // 80 * tiles_x * tiles_y
+        inside = sigma <= sigma_cut[i]
+        needed |= {
+            (int(first + tile), int(block), int(i))
+            for tile, block in zip(tile_of[inside], block_of[inside], strict=True)
+        }
     for tile in range(2 * tiles_x * tiles_y):
-        members = ranks[offsets[tile] : offsets[tile + 1]]
-        assert (np.diff(members) > 0).all()  # ascending rank is ascending depth
-        listed_pairs |= {(tile, int(rank)) for rank in members}
-    assert needed <= listed_pairs
-    # Tiles that the ellipse intersects between pixel centres are listed too.
-    assert len(listed_pairs) <= 1.15 * len(needed) + 5
-    # The slots are the inverse of the lists: from rank to tiles.
-    inverse_pairs = {
-        (int(np.searchsorted(offsets, slot, "right")) - 1, rank)
-        for rank in range(len(order))
-        for slot in slots[starts[rank] : ends[rank]]
+        members = entries[offsets[tile] : offsets[tile + 1]]
+        ranks = place[np.searchsorted(order, members >> MASK_BITS, sorter=place)]
+        assert (np.diff(ranks) > 0).all()  # nearest first
+        for member in members:
+            blocks = [b for b in range(TILE) if member >> b & 1]
+            assert blocks
+            listed |= {(tile, b, int(member) >> MASK_BITS) for b in blocks}
+    assert needed <= listed
+    # Blocks that the ellipse intersects between pixel centres are listed too, and some outside.
+    rows = [tile // tiles_x % tiles_y * TILE + b // side * side for tile, b, _ in listed]
+    columns = [tile % tiles_x * TILE + b % side * side for tile, b, _ in listed]
+    outside = sum(y >= scene.height or x >= scene.width for y, x in zip(rows, columns, strict=True))
+    assert len(listed) - outside <= 1.15 * len(needed) + 5
+    # The slots are the inverse of the lists: from instance to tiles.
+    pairs = {
+        (int(np.searchsorted(offsets, slot, "right")) - 1, i)
+        for i in order.tolist()
+        for slot in slots[spans[i, 0] : spans[i, 1]]
     }
-    assert inverse_pairs == listed_pairs
-    assert records.shape == (len(order), HEADER + 2)
+    assert pairs == {(tile, i) for tile, _, i in listed}
+    assert records.shape == (len(spans), lanes.WIDTH) and HEADER + 2 <= lanes.WIDTH
 
 
 def test_gradients_of_the_oracles_projection():

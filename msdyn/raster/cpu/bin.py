@@ -1,17 +1,17 @@
-"""CPU kernels that sort Gaussians by depth and list the Gaussians that intersect each tile.
+"""CPU kernels that list the Gaussians that intersect each tile, and the blocks they reach in it.
 
-A Gaussian in a camera is an instance with index c * G + g. The visible instances of all cameras are
-sorted by depth once; the position in that order is the rank of an instance. All later steps index
-by rank, and the list of a tile is in ascending rank, so that no tile needs a sort of its own. Tiles
-are square, `TILE` pixels wide, and numbered by camera, row and column.
+Instances are those of `order`. Tiles are square, `TILE` pixels wide, and numbered by camera, row
+and column; a tile has 16 blocks of 4 x 4 pixels, see `lanes_blocks`.
 
-`pack_records` gathers what blending needs of an instance into one row of float32, by rank:
+`pack_records` writes what binning and blending need of an instance into one row of float32, which
+is padded to whole cache lines:
 
-    0, 1  projected mean, px         2, 3, 4  a, b, c, px^-2         5  log2 of the opacity
+    0, 1  projected mean, px         2, 3, 4  p, q, r, px^-1         5  log2 of the opacity
     6, 7  half the width and height of the box outside of which alpha is below the cut, px
     8...  the features, followed by the depth if it is blended
 
-With (dx, dy) = mean - pixel centre, log2(alpha) = record[5] - (a dx^2 + b dx dy + c dy^2).
+With (dx, dy) = mean - pixel centre, log2(alpha) = record[5] - (p dx + q dy)^2 - (r dy)^2: the
+Cholesky factor of half the conic, over ln 2.
 """
 
 from __future__ import annotations
@@ -19,143 +19,51 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 
 from msdyn.jit import kernel
 from msdyn.raster.contract import ALPHA_CUT
-from msdyn.raster.cpu.lanes import WIDTH
-from msdyn.raster.cpu.lanes_memory import prefetch_row
+from msdyn.raster.cpu.lanes import WIDTH, log2, select, sqrt
+from msdyn.raster.cpu.lanes_blocks import (
+    BLOCK_SIDE,
+    clamp,
+    column_of_lane,
+    mask_bits,
+    row_of_lane,
+)
+from msdyn.raster.cpu.lanes_memory import load_column, prefetch, store_column
+from msdyn.raster.cpu.order import chunk_bounds, counts_to_starts
 from msdyn.threads import on_ranges, on_threads
 
-__all__ = ["HEADER", "LOG2_CUT", "TILE", "bin_tiles", "order_by_depth", "pack_records"]
+__all__ = [
+    "HEADER",
+    "LOG2_CUT",
+    "MASK_BITS",
+    "TILE",
+    "bin_tiles",
+    "pack_records",
+]
 
-# Pixels along the side of a tile: one `Lanes` value per row.
-TILE = WIDTH
+# Pixels along the side of a tile: as many blocks as a `Lanes` value has lanes.
+TILE = BLOCK_SIDE * BLOCK_SIDE
 # Numbers of a record before its features.
 HEADER = 8
 LOG2_CUT = math.log2(ALPHA_CUT)
+# An entry of a list is an instance, shifted by this many bits, and the mask of the blocks.
+MASK_BITS = WIDTH
 
-# Three passes of the radix sort cover the 32 bits of a depth.
-_DIGIT_BITS = 11
 # The blending kernel applies the exact alpha cut. Binning uses bounds that are larger by these
 # margins, in px and in log2(alpha), so that no pixel depends on how a bound is rounded.
 _MARGIN_PX = 2e-3
-_MARGIN_LOG2 = 1e-3
-# Ranks between prefetching an instance and using it: sorted by depth, instances are scattered in
-# memory.
+_MARGIN_LOG2 = 4e-3
+_HALF_LOG2_E = np.float32(0.5 / math.log(2))
+# Instances between prefetching and use.
 _PREFETCH_DISTANCE = 16
-
-
-def order_by_depth(depths: np.ndarray, extents: np.ndarray, chunks: int) -> np.ndarray:
-    """Return the visible instances, nearest first, [ranks] int32.
-
-    A stable radix sort, least significant digit first: instances of equal depth stay in ascending
-    order. It sorts the bits of the depths, whose order as integers is that of positive floats.
-
-    Args:
-        depths: [instances, 1] float32, positive for visible instances.
-        extents: [instances, 2] px, zero for culled instances.
-        chunks: number of parts processed in parallel; it has no effect on the result.
-    """
-    bits = depths.reshape(-1).view(np.uint32)
-    bounds = _chunk_bounds(bits.size, chunks)
-    starts = np.zeros(chunks + 1, np.int64)
-    on_threads(chunks, _count_visible, bounds, extents, starts)
-    starts = np.cumsum(starts)
-    keys = np.empty(starts[-1], np.uint64)
-    on_threads(chunks, _write_keys, bounds, bits, extents, starts, keys)
-
-    buffer = np.empty_like(keys)
-    bounds = _chunk_bounds(keys.size, chunks)
-    positions = np.empty((chunks, 1 << _DIGIT_BITS), np.int64)
-    for shift in range(32, 64, _DIGIT_BITS):
-        on_threads(chunks, _count_digits, bounds, keys, shift, positions)
-        _counts_to_starts(positions)
-        on_threads(chunks, _sort_by_digit, bounds, keys, shift, positions, buffer)
-        keys, buffer = buffer, keys
-    return keys.astype(np.uint32).view(np.int32)
-
-
-def _chunk_bounds(count: int, chunks: int) -> np.ndarray:
-    """Return the bounds, [chunks + 1], that split `range(count)` into chunks of equal length."""
-    return np.arange(chunks + 1) * count // chunks
-
-
-@kernel()
-def _count_visible(chunk, bounds, extents, starts):
-    """Set `starts[chunk + 1]` to the number of visible instances of a chunk."""
-    visible = 0
-    for i in range(bounds[chunk], bounds[chunk + 1]):
-        visible += extents[i, 0] > 0
-    starts[chunk + 1] = visible
-
-
-@kernel()
-def _write_keys(chunk, bounds, bits, extents, starts, keys):
-    """Write the keys of a chunk's visible instances: depth in the high half, instance in the low.
-
-    Args:
-        chunk: index of the chunk.
-        bounds: [chunks + 1] of instances.
-        bits: [instances] uint32 of the depths.
-        extents: [instances, 2] px.
-        starts: [chunks + 1] where the keys of each chunk start.
-        keys: [ranks] uint64 to fill.
-    """
-    position = starts[chunk]
-    for i in range(bounds[chunk], bounds[chunk + 1]):
-        if extents[i, 0] > 0:
-            keys[position] = (np.uint64(bits[i]) << np.uint64(32)) | np.uint64(i)
-            position += 1
-
-
-@kernel()
-def _digit(key, shift):
-    return (key >> np.uint64(shift)) & np.uint64((1 << _DIGIT_BITS) - 1)
-
-
-@kernel()
-def _count_digits(chunk, bounds, keys, shift, positions):
-    """Set `positions[chunk]` to how often each digit, of the bits from `shift`, is in a chunk."""
-    counts = positions[chunk]
-    counts[:] = 0
-    for i in range(bounds[chunk], bounds[chunk + 1]):
-        counts[_digit(keys[i], shift)] += 1
-
-
-@kernel()
-def _sort_by_digit(chunk, bounds, keys, shift, positions, buffer):
-    """Move the keys of a chunk to where `positions[chunk]` says that each digit comes next."""
-    for i in range(bounds[chunk], bounds[chunk + 1]):
-        digit = _digit(keys[i], shift)
-        buffer[positions[chunk, digit]] = keys[i]
-        positions[chunk, digit] += 1
-
-
-@kernel()
-def _counts_to_starts(counts):
-    """Replace counts by start positions in the sorted output, in place: an exclusive prefix sum.
-
-    Args:
-        counts: [chunks, bins] number of entries of each chunk in each bin; afterwards the position
-            of the first of them in the output, which is sorted by bin and, within a bin, by chunk.
-
-    Returns:
-        [bins + 1] the start of each bin, and the end of the last one.
-    """
-    starts = np.empty(counts.shape[1] + 1, np.int64)
-    position = 0
-    for column in range(counts.shape[1]):
-        starts[column] = position
-        for row in range(counts.shape[0]):
-            count = counts[row, column]
-            counts[row, column] = position
-            position += count
-    starts[-1] = position
-    return starts
+_TINY = np.float32(1e-30)
+_HALF = np.float32(0.5)
 
 
 def pack_records(
-    order: np.ndarray,
     means2d: np.ndarray,
     conics: np.ndarray,
     opacities: np.ndarray,
@@ -167,81 +75,86 @@ def pack_records(
     size: tuple[int, int],
     threads: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the records of the visible instances, and the number of tiles in each bounding box.
+    """Return the records of the instances, and the tiles in each bounding box.
 
     Args:
-        order: [ranks] visible instances, from `order_by_depth`.
         means2d: [instances, 2] px.
         conics: [instances, 3] px^-2.
-        opacities: [instances, 1], or [G, 1] if all cameras share them.
+        opacities: [instances, 1].
         features: [instances, D], or [G, D] if all cameras share them.
         depths: [instances, 1] scene units.
-        extents: [instances, 2] px.
+        extents: [instances, 2] px, zero for culled instances.
         with_depth: append the depth to the features as a further channel.
         size: (width, height) px.
         threads: to use.
 
     Returns:
-        records: [ranks, 8 + D + with_depth] float32, see the module docstring.
-        box_tiles: [ranks] int32.
+        records: [instances, n] float32, see the module docstring; undefined for culled instances.
+        boxes: [instances, 4] int32: first and end column, first row, number of tiles.
     """
-    box_tiles = np.empty(order.size, np.int32)
-    records = np.empty((order.size, HEADER + features.shape[1] + with_depth), np.float32)
-    inputs = (means2d, conics, opacities, features, depths, with_depth, extents, size)
-    on_ranges(threads, order.size, _pack, order, *inputs, records, box_tiles)
-    return records, box_tiles
+    count = len(means2d)
+    needed = HEADER + features.shape[1] + with_depth
+    # Aligned to cache lines by torch.
+    records = torch.empty(count, -(-needed // WIDTH) * WIDTH).numpy()
+    boxes = np.empty((count, 4), np.int32)
+    inputs = (means2d, conics, opacities, features, depths, extents, with_depth, size)
+    on_ranges(threads, -(-count // WIDTH), _pack, *inputs, records, boxes)
+    return records, boxes
 
 
 @kernel()
 def _pack(
-    first,
-    end,
-    order,
+    first_job,
+    end_job,
     means2d,
     conics,
     opacities,
     features,
     depths,
-    with_depth,
     extents,
+    with_depth,
     size,
     records,
-    box_tiles,
+    boxes,
 ):
-    """Fill the results of `pack_records` for the ranks `range(first, end)`."""
-    channels = features.shape[1]
-    log2_e = 1 / math.log(2)
-    for rank in range(first, end):
-        i = order[rank]
-        record = records[rank]
-        later = order[min(rank + _PREFETCH_DISTANCE, order.size - 1)]
-        prefetch_row(means2d, later)
-        prefetch_row(conics, later)
-        prefetch_row(opacities, later % opacities.shape[0])
-        prefetch_row(features, later % features.shape[0])
-        prefetch_row(depths, later)
-        prefetch_row(extents, later)
-        record[0], record[1] = means2d[i, 0], means2d[i, 1]
-        record[2] = 0.5 * log2_e * conics[i, 0]
-        record[3] = log2_e * conics[i, 1]
-        record[4] = 0.5 * log2_e * conics[i, 2]
-        record[5] = math.log2(opacities[i % opacities.shape[0], 0])
-        record[6], record[7] = extents[i, 0] + _MARGIN_PX, extents[i, 1] + _MARGIN_PX
-        source = features[i % features.shape[0]]
-        for d in range(channels):
-            record[HEADER + d] = source[d]
-        if with_depth:
-            record[HEADER + channels] = depths[i, 0]
-        left, right, top, bottom = _box(record, size)
-        box_tiles[rank] = (right - left) * (bottom - top)
+    """Fill the results of `pack_records` for some jobs, each of 16 instances."""
+    count, channels = len(records), features.shape[1]
+    for job in range(first_job, end_job):
+        first = job * WIDTH
+        _pack_header(means2d, conics, opacities, extents, first, records)
+        for i in range(first, min(count, first + WIDTH)):
+            tiles = 0
+            if extents[i, 0] > 0:
+                source = i % features.shape[0]
+                for d in range(channels):
+                    records[i, HEADER + d] = features[source, d]
+                if with_depth:
+                    records[i, HEADER + channels] = depths[i, 0]
+                x, y, half_x, half_y = records[i, 0], records[i, 1], records[i, 6], records[i, 7]
+                left, right = _tile_range(x - half_x, x + half_x, size[0])
+                top, bottom = _tile_range(y - half_y, y + half_y, size[1])
+                boxes[i, 0], boxes[i, 1], boxes[i, 2] = left, right, top
+                tiles = (right - left) * (bottom - top)
+            boxes[i, 3] = tiles
 
 
 @kernel()
-def _box(record, size):
-    """Return the tiles of a bounding box: first and end column, first and end row (exclusive)."""
-    left, right = _tile_range(record[0] - record[6], record[0] + record[6], size[0])
-    top, bottom = _tile_range(record[1] - record[7], record[1] + record[7], size[1])
-    return left, right, top, bottom
+def _pack_header(means2d, conics, opacities, extents, first, records):
+    """Fill the first `HEADER` columns of 16 records."""
+    a = _HALF_LOG2_E * load_column(conics, first, 0)
+    half_b = _HALF_LOG2_E * load_column(conics, first, 1)
+    c = _HALF_LOG2_E * load_column(conics, first, 2)
+    p = sqrt(a)
+    # c - q^2, but not less than a number above zero, where rounding would make it negative.
+    rest = (a * c - half_b * half_b) / a
+    store_column(records, first, 0, load_column(means2d, first, 0))
+    store_column(records, first, 1, load_column(means2d, first, 1))
+    store_column(records, first, 2, p)
+    store_column(records, first, 3, half_b / p)
+    store_column(records, first, 4, sqrt(select(rest > _TINY, rest, _TINY)))
+    store_column(records, first, 5, log2(load_column(opacities, first, 0)))
+    store_column(records, first, 6, load_column(extents, first, 0) + _MARGIN_PX)
+    store_column(records, first, 7, load_column(extents, first, 1) + _MARGIN_PX)
 
 
 @kernel()
@@ -250,149 +163,195 @@ def _tile_range(low, high, size):
 
     They are (0, 0) if no pixel centre of the image, `size` pixels long, is in the interval.
     """
-    first, last = max(0, int(np.ceil(low - 0.5))), min(size - 1, int(np.floor(high - 0.5)))
+    first = max(0, int(np.ceil(low - _HALF)))
+    last = min(size - 1, int(np.floor(high - _HALF)))
     return (first // TILE, last // TILE + 1) if first <= last else (0, 0)
 
 
 @kernel()
-def _min_quadratic(a, b, c, x, y):
-    """Return the minimum of a dx^2 + b dx dy + c dy^2 over the square of a tile's pixel centres.
+def _reached_blocks(record, slopes, x, y):
+    """Return the blocks of a tile where alpha reaches the cut, as bits.
 
-    It is zero if the mean is inside the square. Otherwise it lies on a side that faces the mean, at
-    the point closest to where the derivative along that side is zero.
+    A block counts if the minimum of U^2 + V^2, with log2(alpha) = record[5] - U^2 - V^2, over the
+    square of its pixel centres is within the bound. The minimum is zero if the mean is inside the
+    square. Otherwise it lies on a side that faces the mean, at the point closest to where the
+    derivative along that side is zero.
 
     Args:
-        a: first coefficient, px^-2, of the record.
-        b: second coefficient.
-        c: third coefficient.
-        x: left side of the square relative to the mean, px.
-        y: top side of the square relative to the mean, px.
+        record: (x, y, p, q, r, limit) of the Gaussian, the limit of U^2 + V^2 included.
+        slopes: on a line of constant y the derivative is zero where dx = slopes[0] dy, and on one
+            of constant x where dy = slopes[1] dx.
+        x: first pixel centre of the tile, px.
+        y: its vertical coordinate, px.
     """
-    right, bottom = x + (TILE - 1), y + (TILE - 1)
-    near_x, near_y = min(max(0.0, x), right), min(max(0.0, y), bottom)
-    free_x = min(max(-0.5 * b / a * near_y, x), right)
-    free_y = min(max(-0.5 * b / c * near_x, y), bottom)
-    return min(
-        a * near_x * near_x + b * near_x * free_y + c * free_y * free_y,
-        a * free_x * free_x + b * free_x * near_y + c * near_y * near_y,
-    )
+    mean_x, mean_y, p, q, r, limit = record
+    left = column_of_lane() * BLOCK_SIDE + (x - mean_x)
+    top = row_of_lane() * BLOCK_SIDE + (y - mean_y)
+    right, bottom = left + (BLOCK_SIDE - 1), top + (BLOCK_SIDE - 1)
+    near_x, near_y = clamp(0 * left, left, right), clamp(0 * top, top, bottom)
+    free_x = clamp(slopes[0] * near_y, left, right)
+    free_y = clamp(slopes[1] * near_x, top, bottom)
+    u, v = p * near_x + q * free_y, r * free_y
+    side = u * u + v * v
+    u, v = p * free_x + q * near_y, r * near_y
+    other = u * u + v * v
+    return mask_bits(select(side < other, side, other) <= limit)
 
 
 def bin_tiles(
     order: np.ndarray,
     records: np.ndarray,
-    box_tiles: np.ndarray,
-    instances_per_camera: int,
+    boxes: np.ndarray,
     cameras: int,
     size: tuple[int, int],
     chunks: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """List the ranks of the Gaussians whose alpha reaches the cut in each tile.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """List the Gaussians whose alpha reaches the cut in each tile, with the blocks where it does.
 
-    An intersection is a pair of a tile and a rank.
+    An intersection is a pair of a tile and an instance.
 
     Args:
-        order: [ranks] instances.
-        records: [ranks, 8 + channels].
-        box_tiles: [ranks] number of tiles in each bounding box.
-        instances_per_camera: G.
+        order: [visible instances], nearest first.
+        records: [instances, n] from `pack_records`.
+        boxes: [instances, 4] from `pack_records`.
         cameras: C.
         size: (width, height) px.
         chunks: number of parts processed in parallel; it has no effect on the result.
 
     Returns:
-        offsets: [tiles + 1] where the list of each tile starts in `ranks`.
-        ranks: [intersections] int32, the lists of all tiles, one after another.
-        starts: [ranks + 1] where the intersections of each rank start in `slots`.
-        ends: [ranks] where they end; the entries up to the next start are unused.
-        slots: [sum of box_tiles] int32, the positions in `ranks` of each rank's intersections.
+        offsets: [tiles + 1] where the list of each tile starts in `entries`.
+        entries: [intersections] int64, the lists of all tiles, one after another: an instance,
+            shifted by `MASK_BITS`, and the mask of the blocks.
+        spans: [instances, 2] where the intersections of each instance start and end in `slots`.
+        slots: [tiles in all boxes] int64, the positions in `entries` of the intersections of each
+            instance.
     """
     grid = tuple((side + TILE - 1) // TILE for side in size)
-    bounds = _chunk_bounds(order.size, chunks)
-    starts = np.zeros(order.size + 1, np.int64)
-    np.cumsum(box_tiles, out=starts[1:])
-    ends = np.empty(order.size, np.int64)
-    slots = np.empty(starts[-1], np.int32)
+    if chunks == 1:
+        return _bin_in_one_thread(order, records, boxes, cameras, grid)
+    spans = np.empty((len(boxes), 2), np.int64)
+    slots = np.empty(_reserve_slots(boxes, spans), np.int64)
+    # Not used here: `_find_hits` counts by ranges of instances, not of the order.
     positions = np.empty((chunks, grid[0] * grid[1] * cameras), np.int64)
-    inputs = (order, records, box_tiles, instances_per_camera, size, grid)
-    on_threads(chunks, _count_hits, bounds, *inputs, starts, positions, ends, slots)
-    offsets = _counts_to_starts(positions)
-    ranks = np.empty(offsets[-1], np.int32)
-    on_threads(chunks, _write_ranks, bounds, starts, ends, positions, ranks, slots)
-    return offsets, ranks, starts, ends, slots
+    bounds = chunk_bounds(len(boxes), chunks)
+    inputs = (records, boxes, len(boxes) // cameras, grid)
+    on_threads(chunks, _find_hits, bounds, *inputs, spans, slots, positions)
+    bounds = chunk_bounds(order.size, chunks)
+    on_threads(chunks, _count_hits, bounds, order, spans, slots, positions)
+    offsets = counts_to_starts(positions)
+    entries = np.empty(offsets[-1], np.int64)
+    on_threads(chunks, _write_lists, bounds, order, spans, positions, entries, slots)
+    return offsets, entries, spans, slots
 
 
 @kernel()
-def _count_hits(
-    chunk,
-    bounds,
-    order,
-    records,
-    box_tiles,
-    instances_per_camera,
-    size,
-    grid,
-    starts,
-    positions,
-    ends,
-    slots,
-):
-    """Write the tiles that the Gaussians of a chunk reach into `slots`, and count them.
+def _bin_in_one_thread(order, records, boxes, cameras, grid):
+    """Return what `bin_tiles` does, in one call."""
+    spans = np.empty((len(boxes), 2), np.int64)
+    slots = np.empty(_reserve_slots(boxes, spans), np.int64)
+    positions = np.empty((1, grid[0] * grid[1] * cameras), np.int64)
+    bounds = np.array([0, len(boxes)])
+    _find_hits(0, bounds, records, boxes, len(boxes) // cameras, grid, spans, slots, positions)
+    offsets = counts_to_starts(positions)
+    entries = np.empty(offsets[-1], np.int64)
+    bounds[1] = order.size
+    _write_lists(0, bounds, order, spans, positions, entries, slots)
+    return offsets, entries, spans, slots
+
+
+@kernel()
+def _reserve_slots(boxes, spans):
+    """Set the starts of the spans, a slot for each tile of a box; return the number of slots."""
+    start = 0
+    for i in range(len(boxes)):
+        spans[i, 0] = start
+        start += boxes[i, 3]
+    return start
+
+
+@kernel()
+def _find_hits(chunk, bounds, records, boxes, per_camera, grid, spans, slots, positions):
+    """Write the tiles that a chunk of instances reaches, and the masks of the blocks, into `slots`.
 
     Args:
         chunk: index of the chunk.
-        bounds: [chunks + 1] of ranks.
-        order: `order`, `records`, `box_tiles`, `instances_per_camera` and `size` are those of
-            `bin_tiles`.
+        bounds: [chunks + 1] of instances.
+        records: [instances, n].
+        boxes: [instances, 4].
+        per_camera: G.
         grid: number of columns and rows of tiles of an image.
-        starts: [ranks + 1] as returned by `bin_tiles`.
+        spans: [instances, 2]; the ends are filled.
+        slots: to fill with a tile, shifted by `MASK_BITS`, and the mask.
         positions: [chunks, tiles] to fill, the number of hits of the chunk in each tile.
-        ends: [ranks] to fill, as returned by `bin_tiles`.
-        slots: to fill with the numbers of tiles.
     """
-    tiles_x, tiles_y = grid
     counts = positions[chunk]
     counts[:] = 0
-    for rank in range(bounds[chunk], bounds[chunk + 1]):
-        record = records[rank]
-        x, y = np.float64(record[0]), np.float64(record[1])
-        a, b, c = np.float64(record[2]), np.float64(record[3]), np.float64(record[4])
-        limit = record[5] - LOG2_CUT + _MARGIN_LOG2
-        first_row = order[rank] // instances_per_camera * tiles_y
-        left, right, row, _ = _box(record, size)
-        column, slot = left, starts[rank]
-        # Without branches: whether a Gaussian reaches a tile of its box is unpredictable.
-        for _ in range(box_tiles[rank]):
-            tile = (first_row + row) * tiles_x + column
-            minimum = _min_quadratic(a, b, c, column * TILE + 0.5 - x, row * TILE + 0.5 - y)
-            hit = np.int64(minimum <= limit)
-            slots[slot] = tile
-            counts[tile] += hit
-            slot += hit
-            column += 1
-            wrapped = column == right
-            column = left if wrapped else column
-            row += wrapped
-        ends[rank] = slot
+    for i in range(bounds[chunk], bounds[chunk + 1]):
+        slot, tiles = spans[i, 0], boxes[i, 3]
+        if tiles > 0:
+            p, q, r = records[i, 2], records[i, 3], records[i, 4]
+            limit = records[i, 5] - np.float32(LOG2_CUT - _MARGIN_LOG2)
+            record = (records[i, 0], records[i, 1], p, q, r, limit)
+            slopes = (-q / p, -p * q / (q * q + r * r))
+            first_row = i // per_camera * grid[1]
+            left, end_column = np.int64(boxes[i, 0]), np.int64(boxes[i, 1])
+            column, row = left, np.int64(boxes[i, 2])
+            # Without branches: whether a Gaussian reaches a tile of its box is unpredictable.
+            for _ in range(tiles):
+                x, y = np.float32(column * TILE) + _HALF, np.float32(row * TILE) + _HALF
+                mask = _reached_blocks(record, slopes, x, y)
+                tile = (first_row + row) * grid[0] + column
+                slots[slot] = tile << MASK_BITS | mask
+                hit = np.int64(mask != 0)
+                counts[tile] += hit
+                slot += hit
+                column += 1
+                wrapped = column == end_column
+                column = left if wrapped else column
+                row += wrapped
+        spans[i, 1] = slot
 
 
 @kernel()
-def _write_ranks(chunk, bounds, starts, ends, positions, ranks, slots):
-    """Write the ranks of a chunk into the lists, and their positions there into `slots`.
+def _count_hits(chunk, bounds, order, spans, slots, positions):
+    """Set `positions[chunk]` to the number of hits of a chunk of `order` in each tile."""
+    counts = positions[chunk]
+    counts[:] = 0
+    for k in range(bounds[chunk], bounds[chunk + 1]):
+        _prefetch_slots(k, order, spans, slots)
+        i = order[k]
+        for slot in range(spans[i, 0], spans[i, 1]):
+            counts[slots[slot] >> MASK_BITS] += 1
+
+
+@kernel()
+def _prefetch_slots(k, order, spans, slots):
+    """Prefetch the spans and slots of later instances of an order: they are scattered in memory."""
+    last = order.size - 1
+    prefetch(spans, 2 * order[min(k + 2 * _PREFETCH_DISTANCE, last)])
+    prefetch(slots, spans[order[min(k + _PREFETCH_DISTANCE, last)], 0])
+
+
+@kernel()
+def _write_lists(chunk, bounds, order, spans, positions, entries, slots):
+    """Write the entries of a chunk of `order`, and their positions into `slots`.
 
     Args:
         chunk: index of the chunk.
-        bounds: [chunks + 1] of ranks.
-        starts: [ranks + 1], as returned by `bin_tiles`.
-        ends: [ranks], as returned by `bin_tiles`.
-        positions: [chunks, tiles] where the next rank of the chunk goes in each tile's list.
-        ranks: [intersections] to fill.
-        slots: the numbers of tiles, to be replaced by positions in `ranks`.
+        bounds: [chunks + 1] of `order`.
+        order: [visible instances].
+        spans: [instances, 2], as returned by `bin_tiles`.
+        positions: [chunks, tiles] where the next entry of the chunk goes in each tile's list.
+        entries: [intersections] to fill.
+        slots: tiles and masks, to be replaced by positions in `entries`.
     """
-    counts = positions[chunk]
-    for rank in range(bounds[chunk], bounds[chunk + 1]):
-        for slot in range(starts[rank], ends[rank]):
-            position = counts[slots[slot]]
-            counts[slots[slot]] = position + 1
-            ranks[position] = rank
+    nexts = positions[chunk]
+    for k in range(bounds[chunk], bounds[chunk + 1]):
+        _prefetch_slots(k, order, spans, slots)
+        i = order[k]
+        for slot in range(spans[i, 0], spans[i, 1]):
+            tile, mask = slots[slot] >> MASK_BITS, slots[slot] & ((1 << MASK_BITS) - 1)
+            position = nexts[tile]
+            nexts[tile] = position + 1
+            entries[position] = i << MASK_BITS | mask
             slots[slot] = position

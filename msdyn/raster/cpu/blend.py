@@ -1,7 +1,8 @@
 """CPU kernels that blend the list of Gaussians of each tile.
 
-Each row of a tile is one `Lanes` value. With alpha_i = min(0.999, o_i 2^-(a dx^2 + b dx dy +
-c dy^2)), set to zero below 1/255, and the transmittance T_i = prod_{j < i} (1 - alpha_j):
+A `Lanes` value is a block of 4 x 4 pixels, and an entry of a list names the blocks that its
+Gaussian reaches. With alpha_i = min(0.999, o_i 2^-((p dx + q dy)^2 + (r dy)^2)), set to zero below
+1/255, and the transmittance T_i = prod_{j < i} (1 - alpha_j):
 
     image = sum_i T_i alpha_i f_i,  alpha image = 1 - T,  T = the transmittance behind all Gaussians
 
@@ -21,21 +22,36 @@ import numpy as np
 
 from msdyn.jit import kernel
 from msdyn.raster.contract import MAX_ALPHA, MIN_TRANSMITTANCE
-from msdyn.raster.cpu.bin import HEADER, LOG2_CUT, TILE
-from msdyn.raster.cpu.lanes import WIDTH, exp2, iota, reduce_max, select
+from msdyn.raster.cpu.bin import HEADER, LOG2_CUT, MASK_BITS, TILE
+from msdyn.raster.cpu.lanes import WIDTH, exp2, iota, select
+from msdyn.raster.cpu.lanes_blocks import (
+    BLOCK_SIDE,
+    column_of_lane,
+    lowest_bit,
+    mask_bits,
+    row_of_lane,
+    transpose_quads,
+)
 from msdyn.raster.cpu.lanes_memory import fetch_increment, load, prefetch_row, scratch, store
 
-__all__ = ["PREFETCH_DISTANCE", "alpha_of_row", "blend_forward", "load_gaussian", "tile_bounds"]
+__all__ = [
+    "PREFETCH_DISTANCE",
+    "TILE_PIXELS",
+    "alpha_of_block",
+    "blend_forward",
+    "pixel_centres",
+    "tile_bounds",
+    "transpose_tile",
+]
+
+TILE_PIXELS = TILE * TILE
 
 _CUT = np.float32(LOG2_CUT)
 _MAX_ALPHA = np.float32(MAX_ALPHA)
 _MIN_TRANSMITTANCE = np.float32(MIN_TRANSMITTANCE)
-_HALF, _ONE = np.float32(0.5), np.float32(1)
-# Rounding can raise log2(alpha) above log2(opacity) by this much. A greater excess means that the
-# rounded conic of a needle-like Gaussian is not positive definite; the pixel is skipped, as in
-# gsplat.
-_ROUNDING_LOG2 = np.float32(1e-4)
-# Gaussians between two tests of whether all pixels of a tile have stopped.
+_HALF = np.float32(0.5)
+_ALL_BLOCKS = (1 << MASK_BITS) - 1
+# Entries between two tests of which blocks have stopped.
 _STOP_TEST_INTERVAL = 16
 # List entries between prefetching a record and using it. Without prefetching, a third of the time
 # is spent waiting for memory (100 000 Gaussians in random order); 4 to 12 perform alike.
@@ -43,57 +59,26 @@ PREFETCH_DISTANCE = 6
 
 
 @kernel()
-def load_gaussian(ranks, k, later, records, x, y):
-    """Return the record of a list entry, the rows of the tile that it covers and its column terms.
-
-    Args:
-        ranks: the list of the tile.
-        k: index of the entry.
-        later: index of an entry to prefetch, clamped to the list.
-        records: [ranks, 8 + channels].
-        x: centre of the first pixel of the tile, px.
-        y: its vertical coordinate, px.
-
-    Returns:
-        record: [8 + channels].
-        first, end: range of the rows of the tile inside the bounding box.
-        dx, u, v: lanes, one per column, with log2(alpha) = u - v dy - c dy^2.
-    """
-    prefetch_row(records, ranks[min(max(later, 0), ranks.size - 1)])
-    record = records[ranks[k]]
-    first = max(0, int(np.ceil(record[1] - record[7] - y)))
-    last = min(TILE - 1, int(np.floor(record[1] + record[7] - y)))
-    dx = record[0] - (iota() + x)
-    return record, first, last + 1, dx, record[5] - record[2] * dx * dx, record[3] * dx
-
-
-@kernel()
-def alpha_of_row(record, u, v, dy):
-    """Return alpha of a row of pixels before the cap, and the mask where it is above the cut."""
-    exponent = u - v * dy - record[4] * dy * dy
-    return exp2(exponent), (exponent >= _CUT) & (exponent <= record[5] + _ROUNDING_LOG2)
-
-
-@kernel()
-def blend_forward(_, counter, offsets, ranks, records, size, channels, outputs):
-    """Blend tiles until none is left. Threads that call this together share the tiles.
+def blend_forward(_, counter, offsets, entries, records, size, channels, outputs):
+    """Blend tiles until none is left.
 
     Args:
         _: index of the thread.
-        counter: [1] int64, the next tile; zero before the first call.
+        counter: int64 array of one element, the next tile; all threads increment it.
         offsets: [tiles + 1] from `bin_tiles`.
-        ranks: [intersections] from `bin_tiles`.
-        records: [ranks, 8 + channels] from `pack_records`.
+        entries: [intersections] from `bin_tiles`; blocks that stopped before are removed.
+        records: [instances, n] from `pack_records`.
         size: (width, height) px.
         channels: a tuple whose length is the number of channels, the depth included.
-        outputs: float32 arrays to fill: the image [C, H, W, D]; the depth [C, H, W, 1], which is
-            the last channel, or [C, H, W, 0] without depth; alpha [C, H, W]; and for the backward
-            pass the final T [C, H, W], and the position in the tile's list of the last Gaussian
-            that contributed to a pixel, [C, H, W], counted from one, zero if none did.
+        outputs: float32 arrays to fill, flat: the image [C, H, W, D]; the depth [C, H, W], which is
+            the last channel, or an empty array without depth; alpha [C, H, W]; and for the backward
+            pass, pixels in the order of blocks, the final T [tiles, 256], and the position in the
+            tile's list of the last entry before the pixel stopped [tiles, 256], counted from one,
+            both flat; and the length of the list that was used [tiles] (int64).
     """
     tile = fetch_increment(counter)
     while tile < offsets.size - 1:
-        _forward_tile(tile, offsets, ranks, records, size, channels, outputs)
+        _forward_tile(tile, offsets, entries, records, size, channels, outputs)
         tile = fetch_increment(counter)
 
 
@@ -108,79 +93,162 @@ def tile_bounds(tile, size):
 
 
 @kernel()
-def _forward_tile(tile, offsets, ranks, records, size, channels, outputs):
+def transpose_tile(source, start, target, target_start):
+    """Copy the pixels of a tile from the order of blocks to rows of 16, or the other way round.
+
+    Args:
+        source: a scratch buffer.
+        start: of the tile in `source`.
+        target: a scratch buffer.
+        target_start: of the tile in `target`.
+    """
+    for i in range(0, TILE_PIXELS, BLOCK_SIDE * WIDTH):
+        quads = transpose_quads(
+            load(source, start + i),
+            load(source, start + i + WIDTH),
+            load(source, start + i + 2 * WIDTH),
+            load(source, start + i + 3 * WIDTH),
+        )
+        for j in range(BLOCK_SIDE):
+            store(target, target_start + i + j * WIDTH, quads[j])
+
+
+@kernel()
+def pixel_centres(x0, y0, xs, ys):
+    """Fill scratch buffers of a tile with the pixel centres, px."""
+    for block in range(WIDTH):
+        x = np.float32(x0 + block % BLOCK_SIDE * BLOCK_SIDE) + _HALF
+        y = np.float32(y0 + block // BLOCK_SIDE * BLOCK_SIDE) + _HALF
+        store(xs, block * WIDTH, column_of_lane() + x)
+        store(ys, block * WIDTH, row_of_lane() + y)
+
+
+@kernel()
+def _forward_tile(tile, offsets, entries, records, size, channels, outputs):
     """Blend one tile and write its pixels to `outputs`; arguments as in `blend_forward`."""
-    image, depth, alpha, final_transmittance, last = outputs
+    image, depth, alpha, final_transmittance, last, used = outputs
+    image_planes = len(channels) - (depth.size > 0)
     camera, x0, y0, columns, rows = tile_bounds(tile, size)
+    xs, ys = scratch(TILE, (0,)), scratch(TILE, (0,))
     transmittance, last_blended = scratch(TILE, (0,)), scratch(TILE, (0,))
     blended = scratch(TILE, channels)
-    for y in range(TILE):
+    pixel_centres(x0, y0, xs, ys)
+    right, bottom = np.float32(x0 + columns), np.float32(y0 + rows)
+    for i in range(0, TILE_PIXELS, WIDTH):
         # A negative T marks pixels outside the image as stopped.
-        inside = iota() < (columns if y < rows else 0)
-        store(transmittance, y * WIDTH, select(inside, 1, -1))
-        store(last_blended, y * WIDTH, 0 * iota())
+        inside = (load(xs, i) < right) & (load(ys, i) < bottom)
+        store(transmittance, i, select(inside, 1, -1))
+        store(last_blended, i, 0 * iota())
         for d in range(len(channels)):
-            store(blended, (d * TILE + y) * WIDTH, 0 * iota())
-    _blend_list(
-        ranks[offsets[tile] : offsets[tile + 1]],
+            store(blended, d * TILE_PIXELS + i, 0 * iota())
+    used[tile] = _blend_list(
+        entries[offsets[tile] : offsets[tile + 1]],
         records,
-        x0,
-        y0,
+        xs,
+        ys,
         channels,
         transmittance,
         last_blended,
         blended,
     )
-    for y in range(rows):
-        for x in range(columns):
-            i = y * WIDTH + x
-            final_transmittance[camera, y0 + y, x0 + x] = abs(transmittance[i])
-            alpha[camera, y0 + y, x0 + x] = _ONE - abs(transmittance[i])
-            last[camera, y0 + y, x0 + x] = last_blended[i]
-            for d in range(image.shape[3]):
-                image[camera, y0 + y, x0 + x, d] = blended[d * TILE * WIDTH + i]
-            for d in range(depth.shape[3]):
-                depth[camera, y0 + y, x0 + x, d] = blended[(len(channels) - 1) * TILE * WIDTH + i]
+    start = tile * TILE_PIXELS
+    for i in range(0, TILE_PIXELS, WIDTH):
+        value = load(transmittance, i)
+        value = select(value < 0, 0 - value, value)
+        store(transmittance, i, value)
+        store(final_transmittance, start + i, value)
+        store(last, start + i, load(last_blended, i))
+    bounds = (camera, x0, y0, columns, rows)
+    by_row = scratch(TILE, (0,))
+    for d in range(image_planes):
+        transpose_tile(blended, d * TILE_PIXELS, by_row, 0)
+        _write_plane(by_row, bounds, size, d, image_planes, image)
+    if depth.size > 0:
+        transpose_tile(blended, image_planes * TILE_PIXELS, by_row, 0)
+        _write_plane(by_row, bounds, size, 0, 1, depth)
+    for i in range(0, TILE_PIXELS, WIDTH):
+        store(transmittance, i, 1 - load(transmittance, i))
+    transpose_tile(transmittance, 0, by_row, 0)
+    _write_plane(by_row, bounds, size, 0, 1, alpha)
 
 
 @kernel()
-def _blend_list(ranks, records, x0, y0, channels, transmittance, last_blended, blended):
+def _write_plane(by_row, bounds, size, plane, planes, image):
+    """Write the pixels of a tile to a channel of an image.
+
+    Args:
+        by_row: [16, 16] scratch buffer.
+        bounds: of the tile, from `tile_bounds`.
+        size: (width, height) px.
+        plane: index of the channel.
+        planes: number of channels.
+        image: flat [C, H, W, planes].
+    """
+    camera, x0, y0, columns, rows = bounds
+    for y in range(rows):
+        start = ((camera * size[1] + y0 + y) * size[0] + x0) * planes + plane
+        for x in range(columns):
+            image[np.uintp(start + x * planes)] = by_row[y * TILE + x]
+
+
+@kernel()
+def alpha_of_block(p, q, r, log2_opacity, dx, dy):
+    """Return alpha of a block of pixels before the cap, and the mask where it is above the cut."""
+    u, v = p * dx + q * dy, r * dy
+    exponent = log2_opacity - u * u - v * v
+    return exp2(exponent), exponent >= _CUT
+
+
+@kernel()
+def _blend_list(entries, records, xs, ys, channels, transmittance, last_blended, blended):
     """Blend the list of a tile into scratch buffers, front to back.
 
     Args:
-        ranks: the list of the tile.
-        records: [ranks, 8 + channels].
-        x0: column of the first pixel of the tile.
-        y0: row of the first pixel of the tile.
+        entries: the list of the tile.
+        records: [instances, n].
+        xs: pixel centres of the tile; all buffers are by block and pixel.
+        ys: pixel centres of the tile.
         channels: as in `blend_forward`.
-        transmittance: T by row and column; negative for stopped pixels.
-        last_blended: position in the list, from one, of the last Gaussian blended into a pixel.
-        blended: the sums of weighted features, by channel, row and column.
+        transmittance: T, negative for stopped pixels.
+        last_blended: position in the list, from one, of the last Gaussian before the pixel stopped.
+        blended: the sums of weighted features, by channel, block and pixel.
+
+    Returns:
+        How many entries were used before all pixels stopped.
     """
-    x, y = np.float32(x0) + _HALF, np.float32(y0) + _HALF
-    for k in range(ranks.size):
-        record, first, end, _, u, v = load_gaussian(ranks, k, k + PREFETCH_DISTANCE, records, x, y)
+    running = np.int64(_ALL_BLOCKS)
+    for k in range(entries.size):
+        prefetch_row(records, entries[min(k + PREFETCH_DISTANCE, entries.size - 1)] >> MASK_BITS)
+        instance, blocks = entries[k] >> MASK_BITS, entries[k] & running
+        entries[k] = instance << MASK_BITS | blocks
+        x, y = records[instance, 0], records[instance, 1]
+        p, q, r = records[instance, 2], records[instance, 3], records[instance, 4]
+        log2_opacity = records[instance, 5]
         number = np.float32(k + 1)
-        for row in range(first, end):
-            alpha, above_cut = alpha_of_row(record, u, v, record[1] - (y + np.float32(row)))
+        while blocks != 0:
+            i = lowest_bit(blocks) * WIDTH
+            blocks &= blocks - 1
+            alpha, above_cut = alpha_of_block(
+                p, q, r, log2_opacity, x - load(xs, i), y - load(ys, i)
+            )
             alpha = select(above_cut, select(alpha < _MAX_ALPHA, alpha, _MAX_ALPHA), 0)
-            before = load(transmittance, row * WIDTH)
+            before = load(transmittance, i)
             weight = alpha * before
             after = before - weight
             # False for stopped pixels too: T is negative before and after.
             active = after > _MIN_TRANSMITTANCE
             weight = select(active, weight, 0)
             stopped = select(before < 0, before, 0 - before)
-            store(transmittance, row * WIDTH, select(active, after, stopped))
-            previous = load(last_blended, row * WIDTH)
-            store(last_blended, row * WIDTH, select(active & above_cut, number, previous))
+            store(transmittance, i, select(active, after, stopped))
+            store(last_blended, i, select(active, number, load(last_blended, i)))
             for d in range(len(channels)):
-                index = (d * TILE + row) * WIDTH
-                store(blended, index, load(blended, index) + record[HEADER + d] * weight)
+                index = d * TILE_PIXELS + i
+                store(blended, index, load(blended, index) + records[instance, HEADER + d] * weight)
         if k % _STOP_TEST_INTERVAL == _STOP_TEST_INTERVAL - 1:
-            maximum = load(transmittance, 0)
-            for row in range(1, TILE):
-                other = load(transmittance, row * WIDTH)
-                maximum = select(other > maximum, other, maximum)
-            if reduce_max(maximum) < 0:
-                break
+            running = np.int64(0)
+            for block in range(WIDTH):
+                going = mask_bits(load(transmittance, block * WIDTH) > 0) != 0
+                running |= np.int64(going) << block
+            if running == 0:
+                return k + 1
+    return entries.size

@@ -12,9 +12,17 @@ import numpy as np
 
 from msdyn.jit import kernel
 from msdyn.raster.contract import MAX_ALPHA
-from msdyn.raster.cpu.bin import HEADER, TILE
-from msdyn.raster.cpu.blend import PREFETCH_DISTANCE, alpha_of_row, load_gaussian, tile_bounds
-from msdyn.raster.cpu.lanes import WIDTH, iota, reduce_sum, select
+from msdyn.raster.cpu.bin import HEADER, MASK_BITS, TILE
+from msdyn.raster.cpu.blend import (
+    PREFETCH_DISTANCE,
+    TILE_PIXELS,
+    alpha_of_block,
+    pixel_centres,
+    tile_bounds,
+    transpose_tile,
+)
+from msdyn.raster.cpu.lanes import WIDTH, iota, select
+from msdyn.raster.cpu.lanes_blocks import lowest_bit, mask_bits, store_sums
 from msdyn.raster.cpu.lanes_memory import fetch_increment, load, prefetch_row, scratch, store
 
 __all__ = ["MOMENTS", "blend_backward", "gather_gradients"]
@@ -24,6 +32,11 @@ MOMENTS = 6
 
 _MAX_ALPHA = np.float32(MAX_ALPHA)
 _HALF, _ONE = np.float32(0.5), np.float32(1)
+_MOMENT_BUFFERS = (0,) * MOMENTS
+# Enough for the 32 channels of `rasterize.py` and the moments.
+_GATHER_BUFFERS = (0, 0, 0)
+# Instances between prefetching and use.
+_GATHER_DISTANCE = 16
 
 
 @kernel()
@@ -31,12 +44,12 @@ def blend_backward(
     _,
     counter,
     offsets,
-    ranks,
+    entries,
     records,
     size,
     channels,
-    final_transmittance,
-    last,
+    with_depth,
+    saved,
     grads,
     sums,
 ):
@@ -49,68 +62,67 @@ def blend_backward(
 
     Args:
         _: index of the thread.
-        counter: `counter`, `offsets`, `ranks`, `records`, `size` and `channels` are those of
+        counter: `counter`, `offsets`, `entries`, `records`, `size` and `channels` are those of
             `blend_forward`.
-        final_transmittance: [C, H, W], as filled by `blend_forward`.
-        last: [C, H, W], as filled by `blend_forward`.
-        grads: gradients of image, depth and alpha, in the shapes of `blend_forward`.
-        sums: [intersections, 6 + channels] to fill: the moments and the gradients of the features.
+        with_depth: whether the last channel is the depth.
+        saved: the final T, the last positions and the used lengths, as filled by `blend_forward`.
+        grads: gradients of image, depth and alpha, as in `blend_forward`; those that are all zero
+            may be empty.
+        sums: [intersections, n] to fill: the moments and the gradients of the features, in rows of
+            whole cache lines.
     """
     tile = fetch_increment(counter)
     while tile < offsets.size - 1:
         _backward_tile(
-            tile, offsets, ranks, records, size, channels, final_transmittance, last, grads, sums
+            tile, offsets, entries, records, size, channels, with_depth, saved, grads, sums
         )
         tile = fetch_increment(counter)
 
 
 @kernel()
-def _backward_tile(
-    tile, offsets, ranks, records, size, channels, final_transmittance, last, grads, sums
-):
+def _backward_tile(tile, offsets, entries, records, size, channels, with_depth, saved, grads, sums):
     """Fill the rows of `sums` that belong to a tile; arguments as in `blend_backward`."""
+    final_transmittance, last, used = saved
     camera, x0, y0, columns, rows = tile_bounds(tile, size)
     grad_image, grad_depth, grad_alpha = grads
-    transmittance, last_blended = scratch(TILE, (0,)), scratch(TILE, (0,))
-    behind = scratch(TILE, (0,))
+    xs, ys = scratch(TILE, (0,)), scratch(TILE, (0,))
+    transmittance, behind = scratch(TILE, (0,)), scratch(TILE, (0,))
     grad = scratch(TILE, channels)
-    for y in range(TILE):
-        store(transmittance, y * WIDTH, 0 * iota() + 1)
-        store(last_blended, y * WIDTH, 0 * iota())
-        store(behind, y * WIDTH, 0 * iota())
+    pixel_centres(x0, y0, xs, ys)
+    start = tile * TILE_PIXELS
+    for i in range(0, TILE_PIXELS, WIDTH):
+        store(transmittance, i, load(final_transmittance, start + i))
+        store(behind, i, 0 * iota())
         for d in range(len(channels)):
-            store(grad, (d * TILE + y) * WIDTH, 0 * iota())
-    # The longest prefix of the list that a pixel used; whether any upstream gradient is nonzero.
-    used, nonzero = np.float32(0), False
-    for y in range(rows):
-        for x in range(columns):
-            i = y * WIDTH + x
-            transmittance[i] = final_transmittance[camera, y0 + y, x0 + x]
-            last_blended[i] = last[camera, y0 + y, x0 + x]
-            used = max(used, last_blended[i])
-            upstream = grad_alpha[camera, y0 + y, x0 + x]
-            nonzero |= upstream != 0
-            behind[i] = -transmittance[i] * upstream
-            for d in range(grad_image.shape[3]):
-                upstream = grad_image[camera, y0 + y, x0 + x, d]
-                nonzero |= upstream != 0
-                grad[d * TILE * WIDTH + i] = upstream
-            for d in range(grad_depth.shape[3]):
-                upstream = grad_depth[camera, y0 + y, x0 + x, d]
-                nonzero |= upstream != 0
-                grad[(len(channels) - 1) * TILE * WIDTH + i] = upstream
-    if not nonzero:
-        used = np.float32(0)
-    start, end, used_end = offsets[tile], offsets[tile + 1], offsets[tile] + int(used)
+            store(grad, d * TILE_PIXELS + i, 0 * iota())
+    bounds = (camera, x0, y0, columns, rows)
+    by_row = scratch(TILE, (0,))
+    # Whether any upstream gradient is nonzero.
+    nonzero = False
+    if grad_alpha.size > 0:
+        nonzero |= _read_plane(grad_alpha, bounds, size, 0, 1, by_row)
+        transpose_tile(by_row, 0, behind, 0)
+        for i in range(0, TILE_PIXELS, WIDTH):
+            store(behind, i, 0 - load(behind, i))
+    planes = len(channels) - with_depth
+    for d in range(planes if grad_image.size > 0 else 0):
+        nonzero |= _read_plane(grad_image, bounds, size, d, planes, by_row)
+        transpose_tile(by_row, 0, grad, d * TILE_PIXELS)
+    if grad_depth.size > 0:
+        nonzero |= _read_plane(grad_depth, bounds, size, 0, 1, by_row)
+        transpose_tile(by_row, 0, grad, (len(channels) - 1) * TILE_PIXELS)
+    start, end = offsets[tile], offsets[tile + 1]
+    used_end = start + used[tile] if nonzero else start
     sums[used_end:end] = 0
     _unblend_list(
-        ranks[start:used_end],
+        entries[start:used_end],
         records,
-        x0,
-        y0,
+        xs,
+        ys,
         channels,
         transmittance,
-        last_blended,
+        last,
+        tile * TILE_PIXELS,
         behind,
         grad,
         sums[start:used_end],
@@ -118,75 +130,105 @@ def _backward_tile(
 
 
 @kernel()
+def _read_plane(image, bounds, size, plane, planes, by_row):
+    """Read the pixels of a tile from a channel of an image; return whether any is not zero.
+
+    Args:
+        image: flat [C, H, W, planes].
+        bounds: of the tile, from `tile_bounds`.
+        size: (width, height) px.
+        plane: index of the channel.
+        planes: number of channels.
+        by_row: [16, 16] scratch buffer to fill, with zeros outside the image.
+    """
+    camera, x0, y0, columns, rows = bounds
+    if columns < TILE or rows < TILE:
+        for i in range(0, TILE_PIXELS, WIDTH):
+            store(by_row, i, 0 * iota())
+    for y in range(rows):
+        start = ((camera * size[1] + y0 + y) * size[0] + x0) * planes + plane
+        for x in range(columns):
+            by_row[y * TILE + x] = image[np.uintp(start + x * planes)]
+    zeros = mask_bits(load(by_row, 0) <= 0) & mask_bits(load(by_row, 0) >= 0)
+    for i in range(WIDTH, TILE_PIXELS, WIDTH):
+        zeros &= mask_bits(load(by_row, i) <= 0) & mask_bits(load(by_row, i) >= 0)
+    return zeros != (1 << WIDTH) - 1
+
+
+@kernel()
 def _unblend_list(
-    ranks, records, x0, y0, channels, transmittance, last_blended, behind, grad, sums
+    entries, records, xs, ys, channels, transmittance, last, first, behind, grad, sums
 ):
     """Compute the moments and feature gradients of the list of a tile, back to front.
 
+    With b the colour behind a Gaussian as seen from it, b = sum_j T_j alpha_j f_j / T over those
+    behind, dL/d(alpha) = T (f - b) . upstream gradient: no division, and nothing cancels.
+
     Args:
-        ranks: the part of the tile's list that contributed to a pixel.
-        records: [ranks, 8 + channels].
-        x0: column of the first pixel of the tile.
-        y0: row of the first pixel of the tile.
+        entries: the part of the tile's list that contributed to a pixel.
+        records: [instances, n].
+        xs: pixel centres of the tile; all buffers are by block and pixel.
+        ys: pixel centres of the tile.
         channels: as in `blend_forward`.
-        transmittance: T behind the current Gaussian, by row and column.
-        last_blended: as in `_blend_list`.
-        behind: sum over the Gaussians behind the current one of weight times (features . upstream
-            gradient), minus the final T times the upstream gradient of alpha.
-        grad: upstream gradients of the channels, by channel, row and column.
-        sums: [entries of the list, 6 + channels] to fill.
+        transmittance: T behind the current Gaussian.
+        last: as filled by `blend_forward`.
+        first: where the tile starts in `last`.
+        behind: b . upstream gradient; before the last one, minus the upstream gradient of alpha.
+        grad: upstream gradients of the channels, by channel, block and pixel.
+        sums: [entries, n] to fill.
     """
-    x, y = np.float32(x0) + _HALF, np.float32(y0) + _HALF
-    grad_feature = scratch(1, channels)
-    for k in range(ranks.size - 1, -1, -1):
-        record, first, end, dx, u, v = load_gaussian(ranks, k, k - PREFETCH_DISTANCE, records, x, y)
+    totals = scratch(1, _MOMENT_BUFFERS + channels)
+    for k in range(entries.size - 1, -1, -1):
+        prefetch_row(records, entries[max(k - PREFETCH_DISTANCE, 0)] >> MASK_BITS)
+        instance, blocks = entries[k] >> MASK_BITS, entries[k] & ((1 << MASK_BITS) - 1)
+        x, y = records[instance, 0], records[instance, 1]
+        p, q, r = records[instance, 2], records[instance, 3], records[instance, 4]
+        log2_opacity = records[instance, 5]
         number = np.float32(k + 1)
-        # Sums of g, g dy and g dy^2 over rows, per column; dx is constant in a column and is
-        # multiplied after the loop.
-        sum_g, sum_gy, sum_gyy = 0 * iota(), 0 * iota(), 0 * iota()
+        sum_g, sum_gx, sum_gy = 0 * iota(), 0 * iota(), 0 * iota()
+        sum_gxx, sum_gxy, sum_gyy = 0 * iota(), 0 * iota(), 0 * iota()
         for d in range(len(channels)):
-            store(grad_feature, d * WIDTH, 0 * iota())
-        for row in range(first, end):
-            dy = record[1] - (y + np.float32(row))
-            alpha, blended = alpha_of_row(record, u, v, dy)
+            store(totals, (MOMENTS + d) * WIDTH, 0 * iota())
+        while blocks != 0:
+            i = lowest_bit(blocks) * WIDTH
+            blocks &= blocks - 1
+            dx, dy = x - load(xs, i), y - load(ys, i)
+            alpha, blended = alpha_of_block(p, q, r, log2_opacity, dx, dy)
             uncapped = alpha <= _MAX_ALPHA
-            blended = blended & (load(last_blended, row * WIDTH) >= number)
+            blended = blended & (load(last, first + i) >= number)
             alpha = select(blended, select(uncapped, alpha, _MAX_ALPHA), 0)
-            one_over = _ONE / (_ONE - alpha)
-            before = load(transmittance, row * WIDTH) * one_over
-            store(transmittance, row * WIDTH, before)
+            before = load(transmittance, i) / (_ONE - alpha)
+            store(transmittance, i, before)
             weight = alpha * before
             dot = 0 * iota()
             for d in range(len(channels)):
-                upstream = load(grad, (d * TILE + row) * WIDTH)
-                dot = dot + record[HEADER + d] * upstream
-                index = d * WIDTH
-                store(grad_feature, index, load(grad_feature, index) + weight * upstream)
-            later = load(behind, row * WIDTH)
-            store(behind, row * WIDTH, later + weight * dot)
+                upstream = load(grad, d * TILE_PIXELS + i)
+                dot = dot + records[instance, HEADER + d] * upstream
+                index = (MOMENTS + d) * WIDTH
+                store(totals, index, load(totals, index) + weight * upstream)
+            later = load(behind, i)
+            difference = later - dot
+            store(behind, i, later - alpha * difference)
             # A capped alpha has no gradient.
-            g = select(uncapped, alpha * (later * one_over - before * dot), 0)
-            sum_g = sum_g + g
-            sum_gy = sum_gy + g * dy
-            sum_gyy = sum_gyy + g * (dy * dy)
-        row_sums = sums[k]
-        row_sums[0] = reduce_sum(sum_g)
-        row_sums[1] = reduce_sum(sum_g * dx)
-        row_sums[2] = reduce_sum(sum_gy)
-        row_sums[3] = reduce_sum(sum_g * dx * dx)
-        row_sums[4] = reduce_sum(sum_gy * dx)
-        row_sums[5] = reduce_sum(sum_gyy)
-        for d in range(len(channels)):
-            row_sums[MOMENTS + d] = reduce_sum(load(grad_feature, d * WIDTH))
+            g = select(uncapped, weight * difference, 0)
+            gx, gy = g * dx, g * dy
+            sum_g, sum_gx, sum_gy = sum_g + g, sum_gx + gx, sum_gy + gy
+            sum_gxx, sum_gxy = sum_gxx + gx * dx, sum_gxy + gx * dy
+            sum_gyy = sum_gyy + gy * dy
+        store(totals, 0 * WIDTH, sum_g)
+        store(totals, 1 * WIDTH, sum_gx)
+        store(totals, 2 * WIDTH, sum_gy)
+        store(totals, 3 * WIDTH, sum_gxx)
+        store(totals, 4 * WIDTH, sum_gxy)
+        store(totals, 5 * WIDTH, sum_gyy)
+        store_sums(totals, _MOMENT_BUFFERS + channels, sums, k * sums.shape[1])
 
 
 @kernel()
 def gather_gradients(
-    first_rank,
-    end_rank,
-    order,
-    starts,
-    ends,
+    first,
+    end,
+    spans,
     slots,
     sums,
     conics,
@@ -197,51 +239,41 @@ def gather_gradients(
     """Sum over the intersections of each instance and convert the moments to gradients.
 
     Args:
-        first_rank: the first rank.
-        end_rank: the end of the range, exclusive.
-        order: [ranks] instances.
-        starts: `starts`, `ends` and `slots` are those of `bin_tiles`.
-        sums: [intersections, 6 + channels] from `blend_backward`.
+        first: the first instance.
+        end: the end of the range, exclusive.
+        spans: [instances, 2] from `bin_tiles`.
+        slots: from `bin_tiles`.
+        sums: [intersections, n] from `blend_backward`.
         conics: [instances, 3] px^-2.
-        opacities: [instances, 1], or [G, 1] if all cameras share them.
+        opacities: [instances, 1].
         with_depth: whether the last channel is the depth.
-        outputs: gradients to fill, zero on entry: means2d [instances, 2], conics [instances, 3],
-            opacities [instances, 1], features [instances, D], depths [instances, 1].
+        outputs: gradients to fill: means2d [instances, 2], conics [instances, 3], opacities
+            [instances, 1], features [instances, D], depths [instances, 1].
     """
     grad_means2d, grad_conics, grad_opacities, grad_features, grad_depths = outputs
     channels = grad_features.shape[1]
-    for rank in range(first_rank, end_rank):
-        later = min(rank + 2 * PREFETCH_DISTANCE, order.size - 1)
-        i = order[later]
-        prefetch_row(conics, i)
-        prefetch_row(opacities, i % opacities.shape[0])
-        prefetch_row(grad_means2d, i)
-        prefetch_row(grad_conics, i)
-        prefetch_row(grad_opacities, i)
-        prefetch_row(grad_features, i)
-        prefetch_row(grad_depths, i)
-        for j in range(starts[later], ends[later]):
+    total = scratch(1, _GATHER_BUFFERS)
+    width = sums.shape[1]
+    for i in range(first, end):
+        later = min(i + _GATHER_DISTANCE, len(spans) - 1)
+        for j in range(spans[later, 0], spans[later, 1]):
             prefetch_row(sums, slots[j])
-        i = order[rank]
-        m0 = mx = my = mxx = mxy = myy = depth = 0.0
-        for j in range(starts[rank], ends[rank]):
-            row = sums[slots[j]]
-            m0 += row[0]
-            mx += row[1]
-            my += row[2]
-            mxx += row[3]
-            mxy += row[4]
-            myy += row[5]
-            for d in range(channels):
-                grad_features[i, d] += row[MOMENTS + d]
-            if with_depth:
-                depth += row[MOMENTS + channels]
+        for column in range(0, width, WIDTH):
+            values = 0 * iota()
+            for j in range(spans[i, 0], spans[i, 1]):
+                values = values + load(sums, slots[j] * width + column)
+            store(total, column, values)
         # log alpha = log o - sigma with sigma = (A dx^2 + C dy^2) / 2 + B dx dy and the conic
-        # (A, B, C), so g = dL/dsigma.
+        # (A, B, C), so g = dL/dsigma. All sums of a culled instance are zero.
+        mx, my = total[1], total[2]
         grad_means2d[i, 0] = conics[i, 0] * mx + conics[i, 1] * my
         grad_means2d[i, 1] = conics[i, 1] * mx + conics[i, 2] * my
-        grad_conics[i, 0] = 0.5 * mxx
-        grad_conics[i, 1] = mxy
-        grad_conics[i, 2] = 0.5 * myy
-        grad_opacities[i, 0] = -m0 / opacities[i % opacities.shape[0], 0]
-        grad_depths[i, 0] = depth
+        grad_conics[i, 0] = _HALF * total[3]
+        grad_conics[i, 1] = total[4]
+        grad_conics[i, 2] = _HALF * total[5]
+        visible = spans[i, 1] > spans[i, 0]
+        opacity = opacities[i, 0] if visible else _ONE
+        grad_opacities[i, 0] = -total[0] / opacity
+        for d in range(channels):
+            grad_features[i, d] = total[MOMENTS + d]
+        grad_depths[i, 0] = total[MOMENTS + channels] if with_depth else 0

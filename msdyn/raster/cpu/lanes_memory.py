@@ -28,10 +28,12 @@ __all__ = [
     "fetch_increment",
     "load",
     "load_column",
+    "prefetch",
     "prefetch_row",
     "scratch",
     "store",
     "store_column",
+    "vector_pointer",
 ]
 
 _INT64S = ir.VectorType(ir.IntType(64), WIDTH)
@@ -40,7 +42,7 @@ _INT64S = ir.VectorType(ir.IntType(64), WIDTH)
 # Below, `builder` is `Any`: for llvmlite's casts the type checker infers None.
 
 
-def _address(
+def vector_pointer(
     context: BaseContext, builder: Any, kind: types.Type, value: ir.Value, index: ir.Value
 ) -> ir.NamedValue:
     """Return the pointer to the vector that starts at `index` of an array or scratch buffer."""
@@ -64,7 +66,7 @@ def load(typing_context, memory, index):
     def generate(context, builder, signature, values):
         kind = signature.args[0]
         return builder.load(
-            _address(context, builder, kind, *values), align=_alignment(kind), typ=VECTOR
+            vector_pointer(context, builder, kind, *values), align=_alignment(kind), typ=VECTOR
         )
 
     return LANES(memory, types.intp), generate
@@ -76,7 +78,7 @@ def store(typing_context, memory, index, lanes):
 
     def generate(context, builder, signature, values):
         kind = signature.args[0]
-        pointer = _address(context, builder, kind, *values[:2])
+        pointer = vector_pointer(context, builder, kind, *values[:2])
         builder.store(values[2], pointer, align=_alignment(kind))
         return context.get_dummy_value()
 
@@ -158,11 +160,11 @@ def fetch_increment(typing_context, counter):
 
 
 @intrinsic_function
-def _prefetch(typing_context, memory, index):
+def prefetch(typing_context, memory, index):
     """Prefetch the cache line of one element for reading."""
 
     def generate(context, builder, signature, values):
-        pointer = _address(context, builder, signature.args[0], *values)
+        pointer = vector_pointer(context, builder, signature.args[0], *values)
         pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
         integer = ir.IntType(32)
         function = cgutils.get_or_insert_function(
@@ -179,9 +181,9 @@ def _prefetch(typing_context, memory, index):
 
 @kernel()
 def prefetch_row(matrix, row):
-    """Prefetch the cache lines of the first and last element: all of a row of up to 16 elements."""
-    _prefetch(matrix, row * matrix.shape[1])
-    _prefetch(matrix, (row + 1) * matrix.shape[1] - 1)
+    """Prefetch a row of a matrix whose rows are whole cache lines, 16 elements each."""
+    for column in range(0, matrix.shape[1], WIDTH):
+        prefetch(matrix, row * matrix.shape[1] + column)
 
 
 @intrinsic_function(prefer_literal=True)

@@ -15,9 +15,12 @@ from torch.nn.functional import pad
 
 from msdyn.errors import InputError
 from msdyn.raster.contract import Rendering
-from msdyn.raster.cpu.bin import bin_tiles, order_by_depth, pack_records
-from msdyn.raster.cpu.blend import blend_forward
+from msdyn.raster.cpu.arrays import array, by_camera, empty, gradient
+from msdyn.raster.cpu.bin import bin_tiles, pack_records
+from msdyn.raster.cpu.blend import TILE_PIXELS, blend_forward
 from msdyn.raster.cpu.blend_gradients import MOMENTS, blend_backward, gather_gradients
+from msdyn.raster.cpu.lanes import WIDTH
+from msdyn.raster.cpu.order import order_by_depth
 from msdyn.raster.cpu.project import BLOCK, project_backward, project_forward
 from msdyn.threads import on_ranges, on_threads, thread_count
 
@@ -31,6 +34,24 @@ _PROJECT_GRAIN, _SORT_GRAIN, _BIN_GRAIN, _BLEND_GRAIN = 32_768, 65_536, 16_384, 
 # common renders have up to 5 or 8. Other numbers, such as one channel per object, are padded to the
 # next of these; more than the last, whose sums would not fit the registers, take several passes.
 _CHANNELS = (1, 2, 3, 4, 5, 8, 16, 32)
+
+
+class _Projected:
+    """The arrays of the projected Gaussians, which `_Project` sets and `_Blend` reads.
+
+    Attributes:
+        means2d: [C, G, 2] px.
+        conics: [C, G, 3] px^-2.
+        depths: [C, G, 1] scene units.
+        extents: [C, G, 2] px.
+        opacities: [C or 1, G, 1].
+    """
+
+    means2d: np.ndarray
+    conics: np.ndarray
+    depths: np.ndarray
+    extents: np.ndarray
+    opacities: np.ndarray
 
 
 def rasterize_cpu(
@@ -57,29 +78,27 @@ def rasterize_cpu(
     """
     if means.device.type != "cpu":
         raise InputError(f"the cpu backend: expected tensors on a CPU, got {means.device}")
-    means, quats_wxyz, features = (
-        value.float() if value.ndim == 3 else value.float()[None]
-        for value in (means, quats_wxyz, features)
-    )
-    opacities = torch.atleast_2d(opacities.float())
-    means2d, conics, depths, extents = _Project.apply(
-        means,
-        quats_wxyz,
+    opacities, features = opacities.float(), features.float()
+    arrays = _Projected()
+    means2d, conics, depths = _Project.apply(
+        means.float(),
+        quats_wxyz.float(),
         scales.float(),
         opacities,
         intrinsics.float(),
         cam_from_world.float(),
         (width, height),
         (near, far, eps2d),
+        arrays,
     )
     image, alpha, depth_image = _blend(
-        means2d, conics, opacities, features, depths, extents, (width, height), depth
+        means2d, conics, opacities, features, depths, arrays, (width, height), depth
     )
     if background is not None:
         image = image + (1 - alpha)[..., None] * background.float()
     info = {
         "means2d": means2d,
-        "radii": extents.ceil().int(),
+        "radii": torch.from_numpy(np.ceil(arrays.extents).astype(np.int32)),
         "depths": depths,
         "width": width,
         "height": height,
@@ -95,7 +114,7 @@ def _blend(
     opacities: Tensor,
     features: Tensor,
     depths: Tensor,
-    extents: Tensor,
+    arrays: _Projected,
     size: tuple[int, int],
     with_depth: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -110,37 +129,30 @@ def _blend(
         spare = next(n for n in _CHANNELS if n >= needed) - needed
         padded = pad(part, (0, spare)) if spare else part
         image, alpha, depth = _Blend.apply(
-            means2d, conics, opacities, padded, depths, extents, size, own_depth
+            means2d, conics, opacities, padded, depths, arrays, size, own_depth
         )
         return image[..., : part.shape[-1]] if spare else image, alpha, depth
 
     count, limit = features.shape[-1], _CHANNELS[-1]
     first = min(count, limit - with_depth)
+    if first == count:
+        return blend(features, with_depth)
     sizes = [first, *(min(limit, count - start) for start in range(first, count, limit))]
     parts = features.split(sizes, dim=-1)
     image, alpha, depth = blend(parts[0], with_depth)
     others = [blend(part, False)[0] for part in parts[1:]]
-    return torch.cat([image, *others], dim=-1) if others else image, alpha, depth
-
-
-def _arrays(*tensors: Tensor) -> list[np.ndarray]:
-    """Return the tensors as contiguous arrays, without copying those that are contiguous."""
-    return [tensor.detach().contiguous().numpy() for tensor in tensors]
-
-
-def _sum_over_cameras(grad: Tensor) -> Tensor:
-    """Return the sum over the first axis, a view if there is one camera."""
-    return grad[0] if len(grad) == 1 else grad.sum(0)
+    return torch.cat([image, *others], dim=-1), alpha, depth
 
 
 class _Project(torch.autograd.Function):
     """Project means [C or 1, G, 3], quats [C or 1, G, 4] and scales [G, 3] into C cameras.
 
     Further inputs are opacities [C or 1, G], intrinsics [C, 3, 3], cam_from_world [C, 4, 4], `size`
-    (width, height) px and `limits` (near, far, eps2d).
+    (width, height) px, `limits` (near, far, eps2d), and `arrays`, which is filled. The axis of the
+    cameras may lack where it is one.
 
-    Returns means2d [C, G, 2] px, conics [C, G, 3] px^-2, depths [C, G] scene units and extents
-    [C, G, 2] px. Opacities affect only the extents and the culling, so they have no gradient here.
+    Returns means2d [C, G, 2] px, conics [C, G, 3] px^-2 and depths [C, G] scene units. Opacities
+    affect only the extents and the culling, so they have no gradient here.
     """
 
     @staticmethod
@@ -154,45 +166,70 @@ class _Project(torch.autograd.Function):
         cam_from_world: Tensor,
         size: tuple[int, int],
         limits: tuple[float, float, float],
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        shape = (len(cam_from_world), len(scales))
-        means2d, conics, depths, extents = (torch.empty(*shape, n) for n in (2, 3, 1, 2))
+        arrays: _Projected,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        cameras, count = len(cam_from_world), len(scales)
+        outputs = tuple(empty(cameras, count, n) for n in (2, 3, 1, 2))
+        arrays.means2d, arrays.conics, arrays.depths, arrays.extents = outputs
+        arrays.opacities = by_camera(opacities, 1)
         near, far, eps2d = limits
+        inputs = (
+            by_camera(means, 2),
+            by_camera(quats, 2),
+            array(scales),
+            array(intrinsics),
+            array(cam_from_world),
+        )
         on_ranges(
-            thread_count(shape[0] * shape[1], _PROJECT_GRAIN),
-            shape[0] * -(-shape[1] // BLOCK),
+            thread_count(cameras * count, _PROJECT_GRAIN),
+            cameras * -(-count // BLOCK),
             project_forward,
-            *_arrays(means, quats, scales, opacities[..., None], intrinsics, cam_from_world),
+            *inputs[:3],
+            arrays.opacities,
+            *inputs[3:],
             size,
             float(near),
             float(far),
             float(eps2d),
-            tuple(_arrays(means2d, conics, depths, extents)),
+            outputs,
         )
-        ctx.save_for_backward(means, quats, scales, intrinsics, cam_from_world, extents)
-        ctx.size, ctx.eps2d = size, float(eps2d)
-        ctx.mark_non_differentiable(extents)
-        return means2d, conics, depths.squeeze(-1), extents
+        ctx.save_for_backward(means, quats, scales, intrinsics, cam_from_world)
+        ctx.set_materialize_grads(False)
+        ctx.inputs, ctx.extents, ctx.size, ctx.eps2d = inputs, arrays.extents, size, float(eps2d)
+        means2d, conics, depths, _ = outputs
+        return (
+            torch.from_numpy(means2d),
+            torch.from_numpy(conics),
+            torch.from_numpy(depths.reshape(cameras, count)),
+        )
 
     @staticmethod
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, grad_means2d: Tensor, grad_conics: Tensor, grad_depths: Tensor, _: Tensor
+        ctx: Any,
+        grad_means2d: Tensor | None,
+        grad_conics: Tensor | None,
+        grad_depths: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
-        means, quats, scales, intrinsics, cam_from_world, extents = ctx.saved_tensors
-        cameras, count = extents.shape[:2]
-        grad_means, grad_quats, grad_scales = (torch.empty(cameras, count, n) for n in (3, 4, 3))
+        means, quats, scales, _, _ = ctx.saved_tensors
+        cameras, count = ctx.extents.shape[:2]
+        shape = (cameras, count)
+        upstream = tuple(
+            np.zeros((*shape, n), np.float32) if grad is None else array(grad).reshape(*shape, n)
+            for grad, n in ((grad_means2d, 2), (grad_conics, 3), (grad_depths, 1))
+        )
+        grads = [empty(*shape, n) for n in (3, 4, 3)]
         grad_cameras = np.zeros((cameras, -(-count // BLOCK), 16), np.float32)
         need_intrinsics, need_pose = ctx.needs_input_grad[4:6]
         on_ranges(
             thread_count(cameras * count, _PROJECT_GRAIN),
             grad_cameras.shape[0] * grad_cameras.shape[1],
             project_backward,
-            *_arrays(means, quats, scales, intrinsics, cam_from_world),
+            *ctx.inputs,
             ctx.size,
             ctx.eps2d,
-            *_arrays(extents),
-            tuple(_arrays(grad_means2d, grad_conics, grad_depths[..., None])),
-            (*_arrays(grad_means, grad_quats, grad_scales), grad_cameras),
+            ctx.extents,
+            upstream,
+            (*grads, grad_cameras),
             need_intrinsics or need_pose,
         )
         grad_pose = grad_intrinsics = None
@@ -203,12 +240,13 @@ class _Project(torch.autograd.Function):
             grad_pose[:, :3, 3] = by_camera[:, 9:12]
             grad_intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]] = by_camera[:, 12:]
         return (
-            grad_means.sum_to_size(means.shape),
-            grad_quats.sum_to_size(quats.shape),
-            _sum_over_cameras(grad_scales),
+            gradient(grads[0], means.shape),
+            gradient(grads[1], quats.shape),
+            gradient(grads[2], scales.shape),
             None,
             grad_intrinsics,
             grad_pose,
+            None,
             None,
             None,
         )
@@ -217,8 +255,8 @@ class _Project(torch.autograd.Function):
 class _Blend(torch.autograd.Function):
     """Blend features [C or 1, G, D] of Gaussians that `_Project` has projected into C cameras.
 
-    Further inputs are means2d, conics, depths and extents as `_Project` returns them, opacities
-    [C or 1, G], `size` (width, height) px and `with_depth`.
+    Further inputs are means2d, conics and depths as `_Project` returns them, `arrays` as it fills
+    them, opacities [C or 1, G], `size` (width, height) px and `with_depth`.
 
     Returns the features [C, H, W, D], alpha [C, H, W] and, if `with_depth`, the depth [C, H, W],
     otherwise an empty tensor.
@@ -232,94 +270,104 @@ class _Blend(torch.autograd.Function):
         opacities: Tensor,
         features: Tensor,
         depths: Tensor,
-        extents: Tensor,
+        arrays: _Projected,
         size: tuple[int, int],
         with_depth: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        cameras, count = depths.shape
-        arrays = _arrays(
-            means2d.flatten(0, 1),
-            conics.flatten(0, 1),
-            opacities.reshape(-1, 1),
-            features.flatten(0, 1),
-            depths.reshape(-1, 1),
-            extents.flatten(0, 1),
+        cameras, count = arrays.depths.shape[:2]
+        blended, opacity = by_camera(features, 2), arrays.opacities
+        if len(opacity) < cameras:
+            opacity = np.ascontiguousarray(np.broadcast_to(opacity, (cameras, count, 1)))
+        conics_of_instances, opacity = arrays.conics.reshape(-1, 3), opacity.reshape(-1, 1)
+        depths_of_instances, extents = arrays.depths.reshape(-1, 1), arrays.extents.reshape(-1, 2)
+        threads = thread_count(cameras * count, _BIN_GRAIN)
+        records, boxes = pack_records(
+            arrays.means2d.reshape(-1, 2),
+            conics_of_instances,
+            opacity,
+            blended.reshape(-1, blended.shape[2]),
+            depths_of_instances,
+            extents,
+            with_depth=with_depth,
+            size=size,
+            threads=threads,
         )
-        threads = thread_count(cameras * count, _SORT_GRAIN)
-        order = order_by_depth(arrays[4], arrays[5], threads)
-        threads = thread_count(len(order), _BIN_GRAIN)
-        records, box_tiles = pack_records(
-            order, *arrays, with_depth=with_depth, size=size, threads=threads
+        order = order_by_depth(
+            depths_of_instances, extents, thread_count(cameras * count, _SORT_GRAIN)
         )
-        offsets, ranks, *slots = bin_tiles(order, records, box_tiles, count, cameras, size, threads)
+        offsets, entries, *slots = bin_tiles(order, records, boxes, cameras, size, threads)
 
         width, height = size
-        channels = (0,) * (features.shape[-1] + with_depth)
-        image = torch.empty(cameras, height, width, features.shape[-1])
-        depth_image = torch.empty(cameras, height, width, int(with_depth))
-        alpha, final_transmittance, last = torch.empty(3, cameras, height, width)
+        channels = (0,) * (blended.shape[2] + with_depth)
+        image = empty(cameras, height, width, blended.shape[2])
+        depth_image = empty(cameras, height, width, int(with_depth))
+        alpha = empty(cameras, height, width)
+        tiles = len(offsets) - 1
+        saved = (empty(tiles * TILE_PIXELS), empty(tiles * TILE_PIXELS), np.empty(tiles, np.int64))
         on_threads(
-            thread_count(len(ranks), _BLEND_GRAIN),
+            thread_count(len(entries), _BLEND_GRAIN),
             blend_forward,
             np.zeros(1, np.int64),
             offsets,
-            ranks,
+            entries,
             records,
             size,
             channels,
-            tuple(_arrays(image, depth_image, alpha, final_transmittance, last)),
+            (image.reshape(-1), depth_image.reshape(-1), alpha.reshape(-1), *saved),
         )
-        ctx.save_for_backward(conics, opacities, features, final_transmittance, last)
-        ctx.lists = (order, offsets, ranks, slots, records)
-        ctx.options = (size, channels, with_depth)
-        return image, alpha, depth_image.squeeze(-1)
+        ctx.save_for_backward(opacities, features)
+        ctx.set_materialize_grads(False)
+        ctx.lists = (offsets, entries, slots, records, saved)
+        ctx.arrays = (conics_of_instances, opacity)
+        ctx.options = (cameras, count, size, channels, with_depth)
+        depth = depth_image.reshape(cameras, height, -1 if with_depth else 0)
+        return torch.from_numpy(image), torch.from_numpy(alpha), torch.from_numpy(depth)
 
     @staticmethod
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, grad_image: Tensor, grad_alpha: Tensor, grad_depth: Tensor
+        ctx: Any, grad_image: Tensor | None, grad_alpha: Tensor | None, grad_depth: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        conics, opacities, features, final_transmittance, last = ctx.saved_tensors
-        order, offsets, ranks, slots, records = ctx.lists
-        size, channels, with_depth = ctx.options
-        cameras, count = conics.shape[:2]
-        sums = np.empty((len(ranks), MOMENTS + len(channels)), np.float32)
-        grad_depth = grad_depth.reshape(*final_transmittance.shape, int(with_depth))
+        opacities, features = ctx.saved_tensors
+        offsets, entries, slots, records, saved = ctx.lists
+        cameras, count, size, channels, with_depth = ctx.options
+        upstream = tuple(
+            empty(0) if grad is None else array(grad).reshape(-1)
+            for grad in (grad_image, grad_depth, grad_alpha)
+        )
+        columns = -(-(MOMENTS + len(channels)) // WIDTH) * WIDTH
+        # Aligned to cache lines by torch.
+        sums = torch.empty(len(entries), columns).numpy()
         on_threads(
-            thread_count(len(ranks), _BLEND_GRAIN),
+            thread_count(len(entries), _BLEND_GRAIN),
             blend_backward,
             np.zeros(1, np.int64),
             offsets,
-            ranks,
+            entries,
             records,
             size,
             channels,
-            *_arrays(final_transmittance, last),
-            tuple(_arrays(grad_image, grad_depth, grad_alpha)),
+            with_depth,
+            saved,
+            upstream,
             sums,
         )
-        # One allocation for all gradients: the operating system has to clear each one.
-        widths = (2, 3, 1, features.shape[-1], 1)
-        parts = torch.zeros(cameras * count * sum(widths)).split(
-            [cameras * count * n for n in widths]
-        )
-        grads = [part.view(cameras, count, n) for part, n in zip(parts, widths, strict=True)]
+        grads = [empty(cameras * count, n) for n in (2, 3, 1, features.shape[-1], 1)]
         on_ranges(
-            thread_count(len(order), _BIN_GRAIN),
-            len(order),
+            thread_count(cameras * count, _BIN_GRAIN),
+            cameras * count,
             gather_gradients,
-            order,
             *slots,
             sums,
-            *_arrays(conics.flatten(0, 1), opacities.reshape(-1, 1)),
+            *ctx.arrays,
             with_depth,
-            tuple(_arrays(*(grad.flatten(0, 1) for grad in grads))),
+            tuple(grads),
         )
         return (
-            grads[0],
-            grads[1],
-            grads[2].squeeze(-1).sum_to_size(opacities.shape),
-            grads[3].sum_to_size(features.shape),
-            grads[4].squeeze(-1),
+            torch.from_numpy(grads[0].reshape(cameras, count, 2)),
+            torch.from_numpy(grads[1].reshape(cameras, count, 3)),
+            gradient(grads[2].reshape(cameras, count), opacities.shape),
+            gradient(grads[3].reshape(cameras, count, features.shape[-1]), features.shape),
+            torch.from_numpy(grads[4].reshape(cameras, count)),
             None,
             None,
             None,
