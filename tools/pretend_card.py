@@ -307,7 +307,9 @@ class Card(TorchDispatchMode):
             elif not isinstance(index, OnCard):
                 self.note("a copy from the host, not pinned and asynchronous", f"{name}: an index")
         others = [args[0], *(args[2:3] if name != "index" else ())]
-        if any(isinstance(v, torch.Tensor) and v.dim() and not isinstance(v, OnCard) for v in others):
+        if any(
+            isinstance(v, torch.Tensor) and v.dim() and not isinstance(v, OnCard) for v in others
+        ):
             self.note("tensors of the card and of the CPU", name)
             raise MixedDevicesError(f"{_place()}: {name} of tensors of the card and of the CPU")
 

@@ -53,8 +53,10 @@ def _blend(means2d: Tensor, conics: Tensor, colors: Tensor, *rest: Any) -> Any:
     channels = colors.shape[-1]
     assert channels in _CHANNELS, f"gsplat has no kernel of {channels} channels"
     shape = (len(offsets), height, width)
-    return torch.full((*shape, channels), 0.5), torch.ones(*shape, 1), torch.zeros(
-        shape, dtype=torch.int32
+    return (
+        torch.full((*shape, channels), 0.5),
+        torch.ones(*shape, 1),
+        torch.zeros(shape, dtype=torch.int32),
     )
 
 

@@ -121,18 +121,27 @@ class GaussianSequence(nn.Module):
         return self.posed(frame, levels=0)
 
     def posed(
-        self, frames: Float[Tensor, " times"], *, levels: int | None = None
+        self,
+        frames: Float[Tensor, " times"],
+        *,
+        levels: int | None = None,
+        keys: Int[Tensor, " times"] | None = None,
     ) -> PosedGaussians:
         """Return the Gaussians at fractional frame indices, differentiably.
 
         Args:
             frames: frame indices of the clip.
             levels: number of motion levels to apply, 0 for none; all by default.
+            keys: where all frames are key frames of the motion, their numbers among these; this
+                saves the interpolation, with all levels.
         """
         times = len(frames)
-        rotations, means, quats = self.motion.pose(
-            self.moving.means, self.moving.quats_wxyz, frames, levels
-        )
+        points, quats_wxyz = self.moving.means, self.moving.quats_wxyz
+        if keys is not None and levels is None:
+            posed = self.motion.pose_at_keys(points, quats_wxyz, keys)
+        else:
+            posed = self.motion.pose(points, quats_wxyz, frames, levels)
+        rotations, means, quats = posed
         return PosedGaussians(
             torch.cat([self.static.means.expand(times, -1, -1), means], dim=1),
             torch.cat([self.static.quats_wxyz.expand(times, -1, -1), quats], dim=1),
