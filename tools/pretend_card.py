@@ -64,8 +64,9 @@ _READS = {
 }
 _INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
 _CROSSING = {"_to_copy", "copy_", "copy", "_pin_memory", "is_pinned"}
+_OWN = ("pretend_card.py", "pretend_gsplat.py")
 # Operations without a kernel that are no views by their schema.
-_NO_KERNEL = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "detach"}
+_NO_KERNEL = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "detach", "_unsafe_view"}
 
 
 class MixedDevicesError(RuntimeError):
@@ -344,9 +345,9 @@ def _place() -> str:
     """Return the innermost line of this repository, or of what is tested, that is not here."""
     frame = sys._getframe(1)
     while frame is not None:
-        path = frame.f_code.co_filename
-        if path != __file__ and path.startswith(f"{ROOT}/") and "site-packages" not in path:
-            if "pretend_" not in path:
-                return f"{Path(path).relative_to(ROOT)}:{frame.f_lineno}"
+        path = Path(frame.f_code.co_filename)
+        inside = path.is_relative_to(ROOT) and "site-packages" not in path.parts
+        if inside and path.name not in _OWN:
+            return f"{path.relative_to(ROOT)}:{frame.f_lineno}"
         frame = frame.f_back
     return "?"
