@@ -37,6 +37,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from msdyn.geometry.rotations import constants
+
 __all__ = ["CARD", "Card", "MixedDevicesError", "OnCard", "Wait"]
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,7 +68,15 @@ _INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_in
 _CROSSING = {"_to_copy", "copy_", "copy", "_pin_memory", "is_pinned"}
 _OWN = ("pretend_card.py", "pretend_gsplat.py")
 # Operations without a kernel that are no views by their schema.
-_NO_KERNEL = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "detach", "_unsafe_view"}
+_NO_KERNEL = {
+    "empty",
+    "empty_like",
+    "empty_strided",
+    "new_empty",
+    "new_empty_strided",
+    "detach",
+    "_unsafe_view",
+}
 
 
 class MixedDevicesError(RuntimeError):
@@ -178,6 +188,7 @@ class Card(TorchDispatchMode):
         super().__exit__(*error)
         self._stack.close()
         Card.active = None
+        constants.cache_clear()  # some are on the card
 
     def put(self, values: torch.Tensor) -> OnCard:
         """Return values as a tensor on the card."""
