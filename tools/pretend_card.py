@@ -33,7 +33,6 @@ from typing import Any
 from unittest import mock
 
 import torch
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -128,6 +127,9 @@ class OnCard(torch.Tensor):
     def tolist(self) -> Any:
         return self.cpu().tolist()
 
+    def new_tensor(self, data: Any, **options: Any) -> torch.Tensor:
+        return torch.tensor(data, **{"dtype": self.dtype, "device": CARD, **options})
+
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if Card.active is None:
@@ -135,22 +137,18 @@ class OnCard(torch.Tensor):
         return Card.active.execute(func, args, kwargs or {})
 
 
-class _NumbersToCard(TorchFunctionMode):
-    """Sees tensors of the card that are made of Python's numbers, which torch fills by a copy."""
+def _of_numbers(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Wrap a function that makes tensors of Python's numbers, which torch copies to a device."""
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        made = func in (torch.tensor, torch.as_tensor, torch.asarray)
-        new = func is torch.Tensor.new_tensor
-        if not (made or new) or isinstance(args[-1], torch.Tensor):
-            return func(*args, **kwargs)
-        device = kwargs.get("device", args[0].device if new else None)
-        if device is None or torch.device(device) != CARD:
-            return func(*args, **kwargs)
+    def made(data: Any, **options: Any) -> torch.Tensor:
+        device = options.get("device")
+        if device is None or torch.device(device) != CARD or isinstance(data, torch.Tensor):
+            return make(data, **options)
         assert Card.active is not None
-        Card.active.note("a copy from the host, not pinned and asynchronous", func.__name__)
-        kwargs = {"dtype": args[0].dtype} | kwargs if new else kwargs
-        return OnCard(torch.tensor(args[-1], **{**kwargs, "device": "cpu"}))
+        Card.active.note("a copy from the host, not pinned and asynchronous", make.__name__)
+        return OnCard(make(data, **{**options, "device": "cpu"}))
+
+    return made
 
 
 class Card(TorchDispatchMode):
@@ -175,13 +173,15 @@ class Card(TorchDispatchMode):
         Card.active = self
         supported = ["cpu", "cuda", CARD.type]
         for owner, name, replacement in (
+            (torch, "tensor", _of_numbers(torch.tensor)),
+            (torch, "as_tensor", _of_numbers(torch.as_tensor)),
+            (torch, "asarray", _of_numbers(torch.asarray)),
             (torch.cuda, "synchronize", self._noting("synchronize")),
             (torch.cuda, "empty_cache", self._noting("empty_cache")),
             (adam, "_device_dtype_check_for_fused", lambda p, **_: None),
             (optimizer, "_get_fused_kernels_supported_devices", lambda: supported),
         ):
             self._stack.enter_context(mock.patch.object(owner, name, replacement))
-        self._stack.enter_context(_NumbersToCard())
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
@@ -232,7 +232,7 @@ class Card(TorchDispatchMode):
             raise MixedDevicesError(f"{_place()}: {name} of a list of numbers")
         self._examine(func, name, args, kwargs, tensors, target)
         if target is not None:
-            kwargs = {**kwargs, "device": torch.device("cpu")}
+            kwargs = {**kwargs, "device": _of_values(target)}
         found = func(*tree_map(_unwrapped, args), **tree_map(_unwrapped, kwargs))
         on_card = target != torch.device("cpu") and (name != "copy_" or isinstance(args[0], OnCard))
         if on_card and name not in _NO_KERNEL and not _is_view(func):
@@ -324,6 +324,11 @@ class Card(TorchDispatchMode):
         ):
             self.note("tensors of the card and of the CPU", name)
             raise MixedDevicesError(f"{_place()}: {name} of tensors of the card and of the CPU")
+
+
+def _of_values(device: Any) -> torch.device:
+    """Return the device on which the values are."""
+    return torch.device("cpu") if torch.device(device) == CARD else torch.device(device)
 
 
 def _unwrapped(value: Any) -> Any:
