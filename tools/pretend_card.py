@@ -168,6 +168,10 @@ class Card(TorchDispatchMode):
         self.kernels: Counter[str] = Counter()
         self._stack = ExitStack()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch imports its compiler, in seconds
+
     def __enter__(self) -> Card:
         adam, optimizer = (import_module(f"torch.optim.{name}") for name in ("adam", "optimizer"))
         Card.active = self
