@@ -9,7 +9,7 @@ from time_sequence import random_sequence
 from msdyn.render import draw, render_image
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def sequence():
     return random_sequence(90, 4, 32, 24)
 
@@ -31,7 +31,6 @@ def test_a_frame_does_not_wait(sequence, batch, levels):
         assert image.features.is_cuda and image.features.shape == (batch, 24, 32, 3)
         # Two and a half milliseconds per frame leave some 300 kernels.
         assert card.kernels.total() < 220
-    sequence.to("cpu")
 
 
 def test_an_image_on_the_host_is_one_copy(sequence):
