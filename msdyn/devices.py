@@ -9,9 +9,11 @@ from msdyn.errors import InputError
 from msdyn.options import Pattern
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from jaxtyping import Shaped
 
-__all__ = ["DeviceName", "choose_device"]
+__all__ = ["DeviceName", "choose_device", "upload"]
 
 _NAMES = Pattern(r"auto|cpu|cuda(:\d{1,3})?", "auto, cpu, cuda or cuda:N", "{auto,cpu,cuda,cuda:N}")
 
@@ -45,3 +47,21 @@ def choose_device(name: str) -> torch.device:
         if (device.index or 0) >= count:
             raise InputError(f"device: expected cuda:0 to cuda:{count - 1}, got {name}")
     return device
+
+
+def upload(values: Shaped[np.ndarray, "*shape"], device: torch.device) -> torch.Tensor:
+    """Return an array as a tensor on a device, without waiting for a GPU.
+
+    A copy from memory that is not pinned, as `torch.as_tensor(values, device=...)` makes it, waits
+    until the GPU has done all that it was given before.
+
+    Args:
+        values: of numpy; on the CPU the tensor shares their memory.
+        device: of the tensor.
+    """
+    import torch
+
+    tensor = torch.from_numpy(values)
+    if device.type == "cpu":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)

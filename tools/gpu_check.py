@@ -3,25 +3,36 @@
     python tools/gpu_check.py --make-scene SCENE.zip          no GPU needed; trimesh, embreex
     python tools/gpu_check.py --scene SCENE.zip --json FILE   with a GPU
     python tools/gpu_check.py --quick --json FILE             all parts on a CPU, tiny
+    python tools/gpu_check.py --only audit --json FILE        kernels and waits, without a GPU
+
+Time on a GPU is short; two calls, of which the second can be given what the first showed broken:
+
+    ... --only tests rendering fit --limits tests=60 rendering=50 fit=110 --fit-seconds 60
+    ... --only fit feedforward training --limits fit=480 feedforward=60 training=60
 
 1. the tests marked `gpu`: gsplat against the float64 oracle and the CPU kernels, with gradients
 2. rendering: frames per second with motion evaluated for every frame, and time to the first frame
 3. the feed-forward network of the published size, with random weights: seconds and memory
 4. a fit of a 150-frame clip of 480x360 with the paper's options, and a profile of its steps
+5. the audit: kernels and waits of a step and a frame on a pretend card, see `gpu_audit.py`
 
-Neither a network nor an installed msdyn is needed. A part whose requirements are missing (pytest,
-CUDA, gsplat, the scene) is reported as skipped; the exit code is 1 if a part failed. The file is
-rewritten after each part, so an interrupted run keeps the results so far.
+With a limit, a part runs in a process of its own, which is ended when it has not finished by then;
+the report has the place where it hung. Neither a network nor an installed msdyn is needed. A part
+whose requirements are missing (pytest, CUDA, gsplat, the scene) is reported as skipped; the exit
+code is 1 if a part failed. The file is rewritten after each part, so an interrupted run keeps the
+results so far.
 """
 
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import importlib.util
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -58,6 +69,7 @@ class Size:
 
 
 FULL = Size("cuda", 150_000, ((480, 360), (960, 720)), (150, 480, 360), "demo")
+PARTS = ("tests", "rendering", "feedforward", "training", "fit", "audit")
 QUICK = Size("cpu", 1_500, ((64, 48),), (4, 64, 48), "two-boxes")
 
 
@@ -183,6 +195,23 @@ def make_scene(path: Path, size: Size) -> None:
         shutil.rmtree(folder)
 
 
+def check_audit() -> dict[str, Any]:
+    """Count kernels and waits on a pretend card; on any machine."""
+    from gpu_audit import audit_fit, audit_rendering
+
+    with tempfile.TemporaryDirectory() as folder:
+        scene = Path(folder) / "scene"
+        _require_renderer()
+        make_scene(scene, QUICK)
+        return {"fit": audit_fit(scene), "rendering": audit_rendering()}
+
+
+def _require_renderer() -> None:
+    missing = [name for name in ("trimesh", "embreex") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise Skip(f"no --scene, and no {' and '.join(missing)} to make one")
+
+
 def check_fit(size: Size, path: Path | None, seconds: float, quick: bool) -> dict[str, Any]:
     """Fit a scene with the paper's options for at most `seconds`, and render the result."""
     from profile_fit import profile_fit
@@ -194,9 +223,7 @@ def check_fit(size: Size, path: Path | None, seconds: float, quick: bool) -> dic
     with tempfile.TemporaryDirectory() as folder:
         scene = Path(folder) / "scene"
         if path is None:
-            missing = [n for n in ("trimesh", "embreex") if importlib.util.find_spec(n) is None]
-            if missing:
-                raise Skip(f"no --scene, and no {' and '.join(missing)} to make one")
+            _require_renderer()
             make_scene(scene, size)
         elif path.is_dir():
             scene = path
@@ -221,6 +248,56 @@ def check_fit(size: Size, path: Path | None, seconds: float, quick: bool) -> dic
     return result
 
 
+def run_within(limit: float, name: str, arguments: list[str]) -> dict[str, Any]:
+    """Run one part in a process of its own, and end it after a time.
+
+    Args:
+        limit: seconds.
+        name: of the part.
+        arguments: of this program, without those of limits and of the report.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        report, log = Path(folder) / "part.json", Path(folder) / "log"
+        command = [sys.executable, __file__, *arguments, "--only", name, "--json", str(report)]
+        command += ["--dump-after", str(max(limit - 2, 0.5 * limit))]
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        with log.open("w", encoding="utf-8") as output:
+            process = subprocess.Popen(
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, "PYTHONPATH": path},
+            )
+            try:
+                process.wait(limit)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        if report.is_file():
+            return json.loads(report.read_text(encoding="utf-8"))[name]
+        reason = f"exit code {process.returncode}"
+        if process.returncode == -signal.SIGKILL:
+            reason = f"ended after its limit of {limit:g} s"
+        text = log.read_text(encoding="utf-8", errors="replace")
+        return {"error": reason, "output": text[-8000:]}
+
+
+def _limits(given: list[str] | None, names: list[str]) -> dict[str, float]:
+    """Parse limits `part=seconds`.
+
+    Raises:
+        SystemExit: another form.
+    """
+    limits = {}
+    for entry in given or []:
+        name, _, seconds = entry.partition("=")
+        if name not in names or not re.fullmatch(r"\d+(\.\d+)?", seconds):
+            raise SystemExit(f"--limits: expected PART=SECONDS of {', '.join(names)}, got {entry}")
+        limits[name] = float(seconds)
+    return limits
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", type=Path, help="write everything to this file")
@@ -232,8 +309,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--only",
         nargs="+",
-        choices=("tests", "rendering", "feedforward", "training", "fit"),
-        help="parts to run; default: all",
+        choices=PARTS,
+        help="parts to run, in this order; default: all",
     )
     parser.add_argument(
         "--fit-seconds",
@@ -241,9 +318,19 @@ def main(arguments: list[str] | None = None) -> int:
         default=420,
         help="stop the fit after this time, and extrapolate",
     )
+    parser.add_argument(
+        "--limits",
+        nargs="+",
+        metavar="PART=SECONDS",
+        help="run these parts in processes of their own, and end them after this time",
+    )
+    parser.add_argument("--dump-after", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--commit", help="commit to report where git is not available")
     options = parser.parse_args(arguments)
     size = QUICK if options.quick else FULL
+    limits = _limits(options.limits, list(PARTS))
+    if options.dump_after:
+        faulthandler.dump_traceback_later(options.dump_after)
     if options.make_scene:
         make_scene(options.make_scene, size)
         return 0
@@ -255,14 +342,25 @@ def main(arguments: list[str] | None = None) -> int:
         "feedforward": lambda: check_feedforward(size),
         "training": lambda: check_training(size),
         "fit": lambda: check_fit(size, options.scene, options.fit_seconds, options.quick),
+        "audit": check_audit,
     }
+    passed_on = ["--fit-seconds", str(options.fit_seconds)] + ["--quick"] * options.quick
+    if options.scene:
+        passed_on += ["--scene", str(options.scene)]
     failed = False
     for name in options.only or parts:
         start = time.perf_counter()
         try:
-            if name != "tests" and size.device == "cuda" and not torch.cuda.is_available():
+            if (
+                name not in ("tests", "audit")
+                and size.device == "cuda"
+                and not torch.cuda.is_available()
+            ):
                 raise Skip("torch finds no CUDA device; --quick runs on a CPU")
-            result[name] = parts[name]()
+            if name in limits:
+                result[name] = run_within(limits[name], name, passed_on)
+            else:
+                result[name] = parts[name]()
         except Skip as reason:
             result[name] = {"skipped": str(reason)}
         except ImportError as error:
@@ -271,9 +369,10 @@ def main(arguments: list[str] | None = None) -> int:
             result[name] = {"error": f"{error}", "traceback": traceback.format_exc()}
         result[name]["part_seconds"] = time.perf_counter() - start
         failed |= "error" in result[name]
+        print(f"== {name}: {result[name]['part_seconds']:.1f} s", flush=True)
         if options.json:
             options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        print(f"== {name}\n{json.dumps(result[name], indent=1)}", flush=True)
+        print(json.dumps(result[name], indent=1), flush=True)
     return int(failed)
 
 

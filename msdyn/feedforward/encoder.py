@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from msdyn.devices import upload
 from msdyn.feedforward.attention import Block, run_block
 from msdyn.feedforward.config import ModelConfig
 
 __all__ = ["ImageEncoder"]
 
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
+_MEAN = np.array([0.485, 0.456, 0.406]).reshape(3, 1, 1)
+_STD = np.array([0.229, 0.224, 0.225]).reshape(3, 1, 1)
 _EPS = 1e-6
 
 
@@ -54,7 +56,7 @@ class ImageEncoder(nn.Module):
     ) -> Float[Tensor, "images tokens channels"]:
         """Return all tokens before the final normalisation: class, registers, patches."""
         count, _, height, width = images.shape
-        mean, std = (images.new_tensor(value).view(3, 1, 1) for value in (_MEAN, _STD))
+        mean, std = (upload(v, images.device).to(images.dtype) for v in (_MEAN, _STD))
         patches = self.patch_embed((images - mean) / std)
         positions = self._positions(height // self.patch, width // self.patch)
         tokens = torch.cat([self.cls_token.expand(count, -1, -1), patches], dim=1) + positions

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from msdyn.devices import upload
 from msdyn.fit.data import FitData
 from msdyn.fit.refine import interpolate_missing
 from msdyn.geometry import (
@@ -65,7 +66,7 @@ class CameraUpdates:
             cameras: of the frames.
             frames: indices of the clip.
         """
-        index = torch.as_tensor(frames, device=self._fitted.device)
+        index = upload(frames, self._fitted.device)
         updates = self.poses.zero_updates(index)
         self._used = index, updates
         moved = replace(cameras, cam_from_world=self.poses.poses(index, updates))

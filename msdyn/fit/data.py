@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 
+from msdyn.devices import upload
 from msdyn.errors import InputError
 from msdyn.fit.frame_maps import FrameMaps, MapFile, positive_median
 from msdyn.fit.motion_tracks import motion_tracks
@@ -104,13 +105,13 @@ class FitData:
 
     def batch(self, frames: Int[np.ndarray, " frames"]) -> FrameBatch:
         """Return the frames at indices of the clip."""
-        index = torch.as_tensor(frames, device=self.device)
-        mask = self.mask[frames]
+        index = upload(frames, self.device)
+        mask = self.mask.batch(frames, index)
         return FrameBatch(
             index.float(),
-            self.rgb[frames].float() / 255,
-            self.depth[frames],
-            self.confidence[frames].float() / 255,
+            self.rgb.batch(frames, index).float() / 255,
+            self.depth.batch(frames, index),
+            self.confidence.batch(frames, index).float() / 255,
             ((mask > 0) & (mask != IGNORE)).float(),
             (mask != IGNORE).float(),
             self.on_device[index],

@@ -144,6 +144,29 @@ def make_sets(
     return static, moving
 
 
+def accumulate_statistics(state: dict[str, Any], info: dict[str, Any]) -> None:
+    """Add the gradients of projected means, and how often each Gaussian was visible, to the state.
+
+    The same numbers as `gsplat.DefaultStrategy` adds, which selects the visible Gaussians by their
+    indices: the host waits for the number of these.
+
+    Args:
+        state: `grad2d` and `count` [G], None before the first time; gradients are in units of half
+            the image and of one camera's loss.
+        info: of the rasterizer; `means2d` with its gradient [C, G, 2], `radii` [C, G, 2].
+    """
+    gradient, cameras = info["means2d"].grad, info["n_cameras"]
+    x, y = (
+        gradient[..., 0] * (info["width"] / 2 * cameras),
+        gradient[..., 1] * (info["height"] / 2 * cameras),
+    )
+    visible = (info["radii"] > 0).all(-1)  # [C, G]
+    size = torch.where(visible, torch.stack([x, y], -1).norm(dim=-1), 0.0).sum(0)
+    count = visible.sum(0, dtype=torch.float32)
+    for name, value in (("grad2d", size), ("count", count)):
+        state[name] = value if state[name] is None else state[name].add_(value)
+
+
 def _motion_part(values: dict[str, Any]) -> dict[str, Any]:
     """Return the motion's entries, by the motion's own names."""
     return {k.removeprefix(_MOTION): v for k, v in values.items() if k.startswith(_MOTION)}
@@ -189,7 +212,19 @@ def _make_set(
 def _strategy(density: DensityConfig, steps: int) -> Strategy:
     from gsplat.strategy import DefaultStrategy
 
-    return DefaultStrategy(
+    class Strategy(DefaultStrategy):
+        """gsplat's strategy with statistics that need no indices, so that no GPU is waited for."""
+
+        def _update_state(
+            self,
+            params: dict[str, nn.Parameter],
+            state: dict[str, Any],
+            info: dict[str, Any],
+            packed: bool = False,
+        ) -> None:
+            accumulate_statistics(state, info)
+
+    return Strategy(
         prune_opa=density.prune_opacity,
         grow_grad2d=density.grow_gradient,
         refine_start_iter=int(density.start * steps),

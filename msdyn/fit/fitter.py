@@ -357,7 +357,10 @@ class Fitter:
         self.last_good.check(self._all, self.step)
         self.last_good.keep(self._all, self.step)
         self._returns = 0
-        row: dict[str, float] = {k: round(float(v), 6) for k, v in self._values.items()}
+        values = torch.stack(list(self._values.values())).tolist()
+        row: dict[str, float] = {
+            name: round(value, 6) for name, value in zip(self._values, values, strict=True)
+        }
         row |= {"step": self.step, "static": len(self.static), "moving": len(self.moving)}
         row["seconds"] = round(self.seconds, 2)
         self.log.add(row, self._all.optimisers())

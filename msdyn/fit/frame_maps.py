@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
+from msdyn.devices import upload
 from msdyn.scene import Maps
 
 __all__ = ["FrameMaps", "MapFile", "positive_median"]
@@ -119,11 +120,19 @@ class FrameMaps:
         self, frames: int | np.integer | Sequence[int] | Int[np.ndarray, " frames"]
     ) -> Shaped[Tensor, "*_"]:
         if self._tensor is not None:
-            return self._tensor[frames if np.ndim(frames) == 0 else torch.as_tensor(frames)]
+            if np.ndim(frames) == 0:
+                return self._tensor[frames]
+            return self._tensor.index_select(0, upload(np.asarray(frames), self.device))
         if np.ndim(frames) == 0:
             return torch.from_numpy(self._maps[frames])  # type: ignore[index]
         maps = [self._maps[frame] for frame in np.asarray(frames)]
         return torch.from_numpy(np.stack(maps))
+
+    def batch(
+        self, frames: Int[np.ndarray, " frames"], index: Int[Tensor, " frames"]
+    ) -> Shaped[Tensor, "frames ..."]:
+        """Return the maps of several frames; `index` are the same frames on the device."""
+        return self[frames] if self._tensor is None else self._tensor.index_select(0, index)
 
     def numpy(self, frame: int | np.integer) -> Shaped[np.ndarray, "*_"]:
         """Return the map of a frame in the memory of the CPU."""

@@ -50,14 +50,23 @@ class LastGood:
         Raises:
             DivergedError: with the loss and the step.
         """
-        while self._finite:
-            seen, names, finite = self._finite.popleft()
-            bad = [name for name, good in zip(names, finite.tolist(), strict=True) if not good]
+        noted = list(self._finite)
+        self._finite.clear()
+        flags = torch.cat([finite for _, _, finite in noted]).tolist() if noted else []
+        for seen, names, _ in noted:
+            good, flags = flags[: len(names)], flags[len(names) :]
+            bad = [name for name, finite in zip(names, good, strict=True) if not finite]
             # The sum is not finite if a term of it is not.
             terms = [name for name in bad if name not in ("loss", "psnr")] or bad
             if terms:
                 raise DivergedError(f"the loss {' and '.join(terms)} was not finite at step {seen}")
-        for name, value in state.tensors().items():
-            is_number = value.is_floating_point() and not name.endswith("life_spans")
-            if is_number and not value.isfinite().all():
+        numbers = {
+            name: value
+            for name, value in state.tensors().items()
+            if value.is_floating_point() and not name.endswith("life_spans")
+        }
+        # Asked for at once: each answer waits for the GPU.
+        good = torch.stack([value.isfinite().all() for value in numbers.values()]).tolist()
+        for name, finite in zip(numbers, good, strict=True):
+            if not finite:
                 raise DivergedError(f"{name} was not finite after step {step}")

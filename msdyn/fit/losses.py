@@ -182,8 +182,8 @@ def track_loss(
         error of inverse_error depth.
     """
     height, width = alpha.shape[1:]
-    size = source_xy.new_tensor([width, height])
-    grid = (2 * source_xy / size - 1).unsqueeze(1)  # [B, 1, P, 2]
+    x, y = (2 * source_xy).unbind(-1)
+    grid = torch.stack([x / width - 1, y / height - 1], dim=-1).unsqueeze(1)  # [B, 1, P, 2]
     stacked = torch.cat([positions, alpha.unsqueeze(-1)], dim=-1).movedim(-1, 1)
     sampled = F.grid_sample(stacked, grid, align_corners=False, padding_mode="border")
     sampled = sampled[:, :, 0].mT  # [B, P, 4]

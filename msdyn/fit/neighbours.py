@@ -8,6 +8,8 @@ from jaxtyping import Float, Int
 from scipy.spatial import KDTree
 from torch import Tensor
 
+from msdyn.devices import upload
+
 __all__ = ["Neighbours"]
 
 _NEIGHBOURS = 8
@@ -48,8 +50,7 @@ class Neighbours:
             self.index, self.weight = _nearest(means, objects)
         rng = np.random.default_rng([self.seed, step, 2])
         count = min(_SAMPLED, len(means))
-        chosen = torch.from_numpy(rng.choice(len(means), count, replace=False))
-        chosen = chosen.to(means.device)
+        chosen = upload(rng.choice(len(means), count, replace=False), means.device)
         return chosen, self.index[chosen], self.weight[chosen]
 
 

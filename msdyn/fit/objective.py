@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 import msdyn.fit.losses  # noqa: F401  registers the losses
+from msdyn.devices import upload
 from msdyn.errors import InputError
 from msdyn.fit.camera_updates import CameraUpdates
 from msdyn.fit.config import FitConfig
@@ -67,6 +68,7 @@ class Objective:
         self.colour_only = config.losses == "rgb"
         self.tracks = TrackSampler(data, seed=config.seed)
         self.neighbours = Neighbours(seed=config.seed)
+        self._numbers: Int[np.ndarray, " clip"] | None = None
 
     def __call__(
         self, sequence: GaussianSequence, frames: Int[np.ndarray, " frames"], number: int
@@ -103,7 +105,9 @@ class Objective:
         tracked = len(sequence.moving) > 0 and self.weights.track > 0 and not self.colour_only
         tracks = self.tracks.sample(frames, number) if tracked else None
         times = truth.index if tracks is None else torch.cat([truth.index, tracks.target])
-        both = sequence.posed(times)  # source frames, then target frames
+        clip = frames if tracks is None else np.concatenate([frames, tracks.frames])
+        # Source frames, then target frames.
+        both = sequence.posed(times, keys=self._key_numbers(sequence, clip))
         posed = both.select(slice(len(frames)))
         extra = (posed.labels > 0).float()[:, None].expand(len(frames), -1, 1)
         if tracks is not None:
@@ -129,6 +133,21 @@ class Objective:
             neighbours=self.neighbours,
         )
         return step, image.info
+
+    def _key_numbers(
+        self, sequence: GaussianSequence, frames: Int[np.ndarray, " frames"]
+    ) -> Int[Tensor, " frames"] | None:
+        """Return the numbers of frames among the key frames of the motion, on the device.
+
+        None where one of them is no key frame, as the motion of a prediction may have others.
+        """
+        if self._numbers is None:
+            keys = sequence.motion.key_frames.cpu().numpy()
+            clip = np.arange(len(self.data.rgb))
+            numbers = np.searchsorted(keys, clip).clip(max=len(keys) - 1)
+            self._numbers = np.where(keys[numbers] == clip, numbers, -1)
+        numbers = self._numbers[frames]
+        return upload(numbers, self.data.device) if (numbers >= 0).all() else None
 
     def step_cameras(self, number: int, factor: float) -> None:
         """Take a step of the cameras after the backward pass of a step of the fit.

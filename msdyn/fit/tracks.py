@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int, Real
+from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from msdyn.devices import upload
 from msdyn.fit.data import FitData
 from msdyn.geometry import CameraTensors, depth_in_camera
 
@@ -24,6 +24,7 @@ class TrackBatch:
     """Tracks of B source frames, with one target frame per source frame.
 
     Attributes:
+        frames: the target frames, indices of the clip, on the host.
         target: [B] frame indices of the clip, as floats.
         source_xy, target_xy: [B, P, 2] px.
         target_depth: [B, P] z-depth, world of the fit.
@@ -31,6 +32,7 @@ class TrackBatch:
         cameras: of the target frames.
     """
 
+    frames: Int[np.ndarray, " frames"]
     target: Float[Tensor, " frames"]
     source_xy: Float[Tensor, "frames points 2"]
     target_xy: Float[Tensor, "frames points 2"]
@@ -54,10 +56,13 @@ class TrackSampler:
         # The square root increases the probability of distant frames, which share few tracks.
         self.affinity = np.sqrt(shared)
         poses = data.cameras.cam_from_world[data.frames]
-        self.depth = np.zeros(len(tracks.track), np.float32)  # of each observation
+        # Of each observation, on the device: x, y, depth and confidence. The last row is padding.
+        observed = np.zeros((len(tracks.track) + 1, 4), np.float32)
+        observed[:-1, :2], observed[:-1, 3] = tracks.xy, tracks.confidence
         for number, pose in enumerate(poses):
             own = tracks.at(number)
-            self.depth[own] = depth_in_camera(pose, tracks.xyz[own])
+            observed[own, 2] = depth_in_camera(pose, tracks.xyz[own])
+        self._observed = upload(observed, data.device)
 
     def sample(self, frames: Int[np.ndarray, " frames"], step: int) -> TrackBatch:
         """Return tracks for source frames given by their indices in the clip.
@@ -67,10 +72,7 @@ class TrackSampler:
         rng = np.random.default_rng([self.seed, step, 1])
         tracks, data = self.data.tracks, self.data
         count = len(frames)
-        source_xy = np.zeros((count, _TRACKS, 2), np.float32)
-        target_xy = np.zeros((count, _TRACKS, 2), np.float32)
-        depth = np.zeros((count, _TRACKS), np.float32)
-        weights = np.zeros((count, _TRACKS), np.float32)
+        observed = np.full((2, count, _TRACKS), len(tracks.track))  # at the sources and targets
         targets = np.zeros(count, int)
         for i, frame in enumerate(frames):
             source = int(np.searchsorted(data.frames, frame))
@@ -82,23 +84,17 @@ class TrackSampler:
             targets[i] = target
             at_source, at_target = tracks.between(source, target)
             chosen = rng.choice(len(at_source), min(_TRACKS, len(at_source)), replace=False)
-            at_source, at_target = at_source[chosen], at_target[chosen]
-            slots = slice(0, len(chosen))
-            source_xy[i, slots] = tracks.xy[at_source]
-            target_xy[i, slots] = tracks.xy[at_target]
-            depth[i, slots] = self.depth[at_target]
-            weights[i, slots] = tracks.confidence[at_target]
+            observed[:, i, : len(chosen)] = at_source[chosen], at_target[chosen]
         clip = data.frames[targets]
-        device = data.device
-
-        def tensor(array: Real[np.ndarray, "*shape"]) -> Float[Tensor, "*shape"]:
-            return torch.as_tensor(array, dtype=torch.float32, device=device)
-
+        index = upload(clip, data.device)
+        rows = upload(observed.reshape(-1), data.device)
+        at_source, at_target = self._observed.index_select(0, rows).view(*observed.shape, 4)
         return TrackBatch(
-            tensor(clip),
-            tensor(source_xy),
-            tensor(target_xy),
-            tensor(depth),
-            tensor(weights),
-            data.on_device[torch.as_tensor(clip, device=device)],
+            clip,
+            index.float(),
+            at_source[..., :2],
+            at_target[..., :2],
+            at_target[..., 2],
+            at_target[..., 3],
+            data.on_device[index],
         )

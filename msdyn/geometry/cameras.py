@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Real, Shaped
 from torch import Tensor
 
+from msdyn.devices import upload
 from msdyn.errors import InputError
 from msdyn.geometry.rigid import Array, Similarity
 from msdyn.reading import check_image_size
@@ -295,8 +296,10 @@ class Cameras:
 
     def tensors(self, device: torch.device | str = "cpu") -> CameraTensors:
         """Return the cameras as float32 tensors on a device."""
-        intrinsics = torch.as_tensor(self.intrinsics, dtype=torch.float32, device=device)
-        pose = torch.as_tensor(self.cam_from_world, dtype=torch.float32, device=device)
+        intrinsics, pose = (
+            upload(values.astype(np.float32), torch.device(device))
+            for values in (self.intrinsics, self.cam_from_world)
+        )
         return CameraTensors(intrinsics, pose, self.width, self.height)
 
     def resized(self, width: int, height: int) -> Cameras:

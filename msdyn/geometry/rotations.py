@@ -5,9 +5,14 @@ columns, one after the other (Zhou et al., "On the Continuity of Rotation Repres
 Networks", 2019). Every function broadcasts over leading dimensions and keeps dtype and device.
 """
 
+from functools import cache
+
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from msdyn.devices import upload
 
 __all__ = [
     "interpolate_rotations",
@@ -45,43 +50,30 @@ def sixd_from_rotations(rotations: Float[Tensor, "*batch 3 3"]) -> Float[Tensor,
 
 def rotations_from_quats_wxyz(quats_wxyz: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
     """Return the rotations of quaternions, which need not be normalised."""
-    w, x, y, z = torch.nn.functional.normalize(quats_wxyz, dim=-1).unbind(-1)
-    rows = [
-        1 - 2 * (y * y + z * z),
-        2 * (x * y - w * z),
-        2 * (x * z + w * y),
-        2 * (x * y + w * z),
-        1 - 2 * (x * x + z * z),
-        2 * (y * z - w * x),
-        2 * (x * z - w * y),
-        2 * (y * z + w * x),
-        1 - 2 * (x * x + y * y),
-    ]
-    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
+    unit = torch.nn.functional.normalize(quats_wxyz, dim=-1)
+    return _rotations_from_unit_quats(unit)
 
 
 def quats_wxyz_from_rotations(rotations: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 4"]:
-    """Return unit quaternions (w >= 0 is not guaranteed) of rotations."""
-    import roma
+    """Return unit quaternions (w >= 0 is not guaranteed) of rotations.
 
-    return roma.quat_xyzw_to_wxyz(roma.rotmat_to_unitquat(rotations))
+    Of the four rows of 4 q q^T, which is linear in the rotation, the longest is normalised.
+
+    Reference: Markley, "Unit quaternion from rotation matrix", 2008.
+    """
+    linear, identity = (constants(n, rotations.dtype, rotations.device) for n in ("outer", "one"))
+    outer = (rotations.flatten(-2) @ linear + identity).unflatten(-1, (4, 4))
+    longest = outer.diagonal(dim1=-2, dim2=-1).argmax(-1)[..., None, None]
+    row = outer.gather(-2, longest.expand(*longest.shape[:-1], 4)).squeeze(-2)
+    return torch.nn.functional.normalize(row, dim=-1)
 
 
 def multiply_quats_wxyz(
     first: Float[Tensor, "*#batch 4"], second: Float[Tensor, "*#batch 4"]
 ) -> Float[Tensor, "*#batch 4"]:
     """Return the Hamilton product: the rotation that applies `second`, then `first`."""
-    aw, ax, ay, az = first.unbind(-1)
-    bw, bx, by, bz = second.unbind(-1)
-    return torch.stack(
-        [
-            aw * bw - ax * bx - ay * by - az * bz,
-            aw * bx + ax * bw + ay * bz - az * by,
-            aw * by - ax * bz + ay * bw + az * bx,
-            aw * bz + ax * by - ay * bx + az * bw,
-        ],
-        dim=-1,
-    )
+    products = (first.unsqueeze(-1) * second.unsqueeze(-2)).flatten(-2)
+    return products @ constants("hamilton", first.dtype, first.device)
 
 
 def rotations_from_rotvecs(rotvecs: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
@@ -108,5 +100,65 @@ def interpolate_rotations(
     Fractions outside [0, 1] extrapolate. The shorter geodesic is taken; for rotations that differ
     by pi its axis is arbitrary.
     """
-    delta = rotvecs_from_rotations(start.transpose(-1, -2) @ end)
-    return start @ rotations_from_rotvecs(fraction.unsqueeze(-1) * delta)
+    delta = quats_wxyz_from_rotations(start.transpose(-1, -2) @ end)
+    delta = torch.where(delta[..., :1] < 0, -delta, delta)
+    scalar, vector = delta.split([1, 3], dim=-1)
+    sine = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
+    half = torch.atan2(sine, scalar)  # half the angle, in [0, pi / 2]
+    part = fraction.unsqueeze(-1) * half
+    tiny = torch.finfo(sine.dtype).tiny ** 0.5
+    ratio = torch.where(sine > tiny, part.sin() / sine.clamp_min(tiny), fraction.unsqueeze(-1))
+    return start @ _rotations_from_unit_quats(torch.cat([part.cos(), ratio * vector], dim=-1))
+
+
+def _rotations_from_unit_quats(unit: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
+    products = (unit.unsqueeze(-1) * unit.unsqueeze(-2)).flatten(-2)
+    return (products @ constants("rotation", unit.dtype, unit.device)).unflatten(-1, (3, 3))
+
+
+@cache
+def constants(name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return a matrix of the formulas of this module, put on a device once.
+
+    As products with these matrices, the formulas are a few operations on a GPU instead of dozens.
+
+    Args:
+        name: "hamilton" [16, 4], from the products of the elements of two quaternions to those of
+            their product; "rotation" [16, 9], from the products of the elements of a unit
+            quaternion to its matrix; "outer" [9, 16] and "one" [16], with which a rotation R has
+            4 q q^T = R outer + one.
+    """
+    w, x, y, z = np.eye(4)
+
+    def times(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.outer(a, b).reshape(-1)  # picks one product of elements
+
+    hamilton = [
+        times(w, w) - times(x, x) - times(y, y) - times(z, z),
+        times(w, x) + times(x, w) + times(y, z) - times(z, y),
+        times(w, y) - times(x, z) + times(y, w) + times(z, x),
+        times(w, z) + times(x, y) - times(y, x) + times(z, w),
+    ]
+    rotation = [
+        times(w, w) + times(x, x) - times(y, y) - times(z, z),
+        2 * (times(x, y) - times(w, z)),
+        2 * (times(x, z) + times(w, y)),
+        2 * (times(x, y) + times(w, z)),
+        times(w, w) - times(x, x) + times(y, y) - times(z, z),
+        2 * (times(y, z) - times(w, x)),
+        2 * (times(x, z) - times(w, y)),
+        2 * (times(y, z) + times(w, x)),
+        times(w, w) - times(x, x) - times(y, y) + times(z, z),
+    ]
+    # 4 q q^T = sum over i, j of R_ij times the symmetric matrix of the form q^T M q = R_ij, plus
+    # the identity, as q^T q = 1.
+    forms = np.array(rotation).reshape(9, 4, 4)
+    outer = (forms + forms.transpose(0, 2, 1)) / 2
+    matrices = {
+        "hamilton": np.array(hamilton).T,
+        "rotation": np.array(rotation).T,
+        "outer": outer.reshape(9, 16),
+        "one": np.eye(4).reshape(-1),
+    }
+    with torch.inference_mode(False):
+        return upload(matrices[name], device).to(dtype)

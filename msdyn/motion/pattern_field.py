@@ -8,7 +8,7 @@ is exact if all patterns agree. Levels compose outermost first (Eq. 9).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float, Int, Real
@@ -22,14 +22,12 @@ from msdyn.geometry import (
     rotations_from_sixd,
     sixd_from_rotations,
 )
-from msdyn.motion.keys import interpolate_keys, key_position
+from msdyn.motion.keys import KeyTimes
 from msdyn.motion.patterns import MotionHierarchy
 from msdyn.motion.protocol import Pose
 from msdyn.motion.weights import BlendWeights
 
 __all__ = ["PatternField"]
-
-_IDENTITY_SIXD = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
 class PatternField(nn.Module):
@@ -99,33 +97,43 @@ class PatternField(nn.Module):
     def num_patterns(self, level: int) -> int:
         return self.sixd[level].shape[0]
 
+    def times(self, frames: Float[Tensor, " times"]) -> KeyTimes:
+        """Return fractional frame indices as times between the key frames."""
+        return KeyTimes.of(self.key_frames, frames)
+
     def at(self, level: int, frames: Float[Tensor, " times"]) -> Rigid[Tensor]:
         """Return a level's patterns [K, B] at fractional frame indices, interpolated on SE(3).
 
         Beyond the first and last key frame they are constant.
         """
-        position = key_position(self.key_frames, frames)
-        low = position.floor().long()
-        low_rotation = rotations_from_sixd(self.sixd[level][:, low])
-        low_translation = self.translations[level][:, low]
-        fraction = position - low
-        if not bool((fraction > 0).any()):
+        return self._at([level], self.times(frames))
+
+    def _at(self, levels: Iterable[int], times: KeyTimes) -> Rigid[Tensor]:
+        """Return the patterns of some levels, one after the other, [K, B]."""
+        levels = list(levels)
+
+        def keys(number: Int[Tensor, " times"]) -> tuple[Tensor, Tensor]:
+            sixd, translation = (
+                torch.cat([values[i].index_select(1, number) for i in levels])
+                for values in (self.sixd, self.translations)
+            )
+            return rotations_from_sixd(sixd), translation
+
+        low_rotation, low_translation = keys(times.low)
+        if times.fraction is None:
             return Rigid(low_rotation, low_translation)
-        high = (low + 1).clamp_max(len(self.key_frames) - 1)
-        high_rotation = rotations_from_sixd(self.sixd[level][:, high])
+        high_rotation, high_translation = keys(times.high)
         rotation = interpolate_rotations(
-            low_rotation, high_rotation, fraction.expand(low_rotation.shape[:2])
+            low_rotation, high_rotation, times.fraction.expand(low_rotation.shape[:2])
         )
-        translation = torch.lerp(
-            low_translation, self.translations[level][:, high], fraction[:, None]
-        )
+        translation = torch.lerp(low_translation, high_translation, times.fraction[:, None])
         return Rigid(rotation, translation)
 
     def forward(
         self,
         points: Float[Tensor, "gaussians 3"],
         weights: Sequence[BlendWeights],
-        frames: Float[Tensor, " times"],
+        frames: Float[Tensor, " times"] | KeyTimes,
         levels: int | None = None,
     ) -> tuple[Float[Tensor, "times gaussians 3 3"], Float[Tensor, "times gaussians 3"]]:
         """Move canonical points to the given frames.
@@ -133,7 +141,7 @@ class PatternField(nn.Module):
         Args:
             points: canonical positions, scene units.
             weights: of each level.
-            frames: fractional frame indices.
+            frames: fractional frame indices, or the times themselves.
             levels: number of levels to apply, outermost first; all by default.
 
         Returns:
@@ -141,14 +149,16 @@ class PatternField(nn.Module):
             identity.
         """
         depth = self.num_levels if levels is None else min(levels, self.num_levels)
+        frames = frames if isinstance(frames, KeyTimes) else self.times(frames)
         count, times = len(points), len(frames)
         if count == 0:  # without moving Gaussians there may be no patterns
             depth = 0
         moved = points.expand(times, count, 3)
         identity = torch.eye(3, dtype=points.dtype, device=points.device)
         rotation = identity.expand(times, count, 3, 3)
+        tables = self._tables(depth, frames)
         for level in reversed(range(depth)):
-            step, centre, translation = self._blended(level, weights[level], frames)
+            step, centre, translation = self._blended(level, weights[level], tables[level], frames)
             # x + (R - I)(x - c) + t rather than R (x - c) + c + t: exact at the identity.
             rotated = ((step - identity) @ (moved - centre).unsqueeze(-1)).squeeze(-1)
             moved = moved + rotated + translation
@@ -160,7 +170,7 @@ class PatternField(nn.Module):
         points: Float[Tensor, "gaussians 3"],
         quats_wxyz: Float[Tensor, "gaussians 4"],
         weights: Sequence[BlendWeights],
-        frames: Float[Tensor, " times"],
+        frames: Float[Tensor, " times"] | KeyTimes,
         levels: int | None = None,
     ) -> Pose:
         """Move canonical Gaussians to the given frames: `forward`, and orientations.
@@ -168,6 +178,7 @@ class PatternField(nn.Module):
         Constant weights in float32 on the CPU use a compiled kernel.
         """
         depth = self.num_levels if levels is None else min(levels, self.num_levels)
+        frames = frames if isinstance(frames, KeyTimes) else self.times(frames)
         compiled = points.dtype == torch.float32 and not points.is_cuda
         if depth and len(points) and compiled and not any(w.varies for w in weights[:depth]):
             from msdyn.motion.numba_field import pose_cpu
@@ -178,7 +189,7 @@ class PatternField(nn.Module):
                     quats_wxyz,
                     [w.index for w in weights[:depth]],
                     [w.logits for w in weights[:depth]],
-                    [self._table(level, frames) for level in range(depth)],
+                    self._tables(depth, frames),
                     [self.centres(level) for level in range(depth)],
                 )
             )
@@ -194,9 +205,12 @@ class PatternField(nn.Module):
         """Map positions at one frame back to canonical positions, the inverse of `forward`."""
         if not len(points):
             return points
-        frames = points.new_tensor([frame])
+        times = self.times(torch.full((1,), frame, dtype=points.dtype, device=points.device))
+        tables = self._tables(self.num_levels, times)
         for level in range(self.num_levels):
-            rotation, centre, translation = self._blended(level, weights[level], frames)
+            rotation, centre, translation = self._blended(
+                level, weights[level], tables[level], times
+            )
             pivot = centre.reshape(-1, *points.shape)[0]
             centred = (points - pivot - translation[0]).unsqueeze(-1)
             points = (rotation[0].mT @ centred).squeeze(-1) + pivot
@@ -217,50 +231,52 @@ class PatternField(nn.Module):
         terms = []
         for sixd, translation in list(zip(self.sixd, self.translations, strict=True))[1:]:
             if sixd.shape[0]:
-                identity = sixd.new_tensor(_IDENTITY_SIXD)
+                identity = _identity_sixd(sixd)
                 terms.append(((sixd - identity).square().mean() + 1e-12).sqrt())
                 terms.append((translation.square().mean() + 1e-12).sqrt())
         return torch.stack(terms).sum() if terms else self.key_frames.new_zeros(())
 
     def _blended(
-        self, level: int, weights: BlendWeights, frames: Float[Tensor, " times"]
+        self,
+        level: int,
+        weights: BlendWeights,
+        table: Float[Tensor, "patterns times 9"],
+        times: KeyTimes,
     ) -> tuple[
         Float[Tensor, "times gaussians 3 3"],
         Float[Tensor, "*times gaussians 3"],
         Float[Tensor, "times gaussians 3"],
     ]:
         """Return the blended rotations, pivots (without times if constant) and translations."""
-        table = self._table(level, frames)
-        times = table.shape[1]
+        count = table.shape[1]
         if weights.varies:
-            keys = weights.logits.transpose(1, 2)
-            values = interpolate_keys(keys, self.key_frames, frames).softmax(-1)  # [G, B, k]
-            table = torch.cat([table, self.centres(level)[:, None].expand(-1, times, -1)], dim=-1)
+            values = times.interpolate(weights.logits.transpose(1, 2)).softmax(-1)  # [G, B, k]
+            table = torch.cat([table, self.centres(level)[:, None].expand(-1, count, -1)], dim=-1)
             mixed = torch.einsum("gbk,gkbc->bgc", values, table[weights.index])
-            sixd = mixed[..., :6] + mixed.new_tensor(_IDENTITY_SIXD)
+            sixd = mixed[..., :6] + _identity_sixd(mixed)
             return rotations_from_sixd(sixd), mixed[..., 9:], mixed[..., 6:9]
         table = torch.cat([table.flatten(1), self.centres(level)], dim=-1)  # [K, 9 B + 3]
         mixed = nn.functional.embedding_bag(
             weights.index, table, per_sample_weights=weights.values, mode="sum"
         )
-        sixd_translation = mixed[:, :-3].unflatten(-1, (times, 9)).transpose(0, 1)  # [B, G, 9]
-        return (
-            rotations_from_sixd(
-                sixd_translation[..., :6] + sixd_translation.new_tensor(_IDENTITY_SIXD)
-            ),
-            mixed[:, -3:],
-            sixd_translation[..., 6:],
-        )
+        blended, centre = mixed.split([9 * count, 3], dim=-1)
+        sixd, translation = blended.unflatten(-1, (count, 9)).transpose(0, 1).split([6, 3], dim=-1)
+        return rotations_from_sixd(sixd + _identity_sixd(sixd)), centre, translation
 
-    def _table(
-        self, level: int, frames: Float[Tensor, " times"]
-    ) -> Float[Tensor, "patterns times 9"]:
-        """Return 6D rotations minus the identity's, and translations.
+    def _tables(self, depth: int, times: KeyTimes) -> list[Float[Tensor, "_ times 9"]]:
+        """Return 6D rotations minus the identity's, and translations, of each level.
 
         Rotations are blended as differences from the identity: a sum of weights that is not exactly
-        one then has no effect at the identity.
+        one then has no effect at the identity. All levels are computed at once.
         """
-        patterns = self.at(level, frames)
+        if not depth:
+            return []
+        patterns = self._at(range(depth), times)
         delta = sixd_from_rotations(patterns.rotation)
-        delta = delta - delta.new_tensor(_IDENTITY_SIXD)
-        return torch.cat([delta, patterns.translation], dim=-1)
+        table = torch.cat([delta - _identity_sixd(delta), patterns.translation], dim=-1)
+        return list(table.split([self.num_patterns(level) for level in range(depth)]))
+
+
+def _identity_sixd(values: Float[Tensor, "*_"]) -> Float[Tensor, " 6"]:
+    """Return the 6D form of the identity, made on the device of some values."""
+    return torch.eye(3, dtype=values.dtype, device=values.device)[:2].flatten()

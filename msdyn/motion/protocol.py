@@ -150,6 +150,18 @@ class Motion(nn.Module, abc.ABC):
             levels: number of levels to apply, 0 for none; all by default.
         """
 
+    def pose_at_keys(
+        self,
+        points: Float[Tensor, "gaussians 3"],
+        quats_wxyz: Float[Tensor, "gaussians 4"],
+        numbers: Int[Tensor, " times"],
+    ) -> Pose:
+        """Return `pose` at key frames given by their numbers, where nothing is interpolated.
+
+        A step of the fit needs no other times. A model can save what interpolation costs.
+        """
+        return self.pose(points, quats_wxyz, self.key_frames[numbers])
+
     @abc.abstractmethod
     def undo(
         self, points: Float[Tensor, "gaussians 3"], frame: float
@@ -238,7 +250,7 @@ class Motion(nn.Module, abc.ABC):
         levels: int | None = None,
     ) -> Float[Tensor, "times gaussians 3"]:
         """Move canonical points to the given frames: `pose` without orientations."""
-        quats = points.new_tensor([1.0, 0, 0, 0]).expand(len(points), 4)
+        quats = torch.eye(4, dtype=points.dtype, device=points.device)[0].expand(len(points), 4)
         return self.pose(points, quats, frames, levels).means
 
     # The optimisation.

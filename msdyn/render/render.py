@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Float32, Real, UInt8
 from torch import Tensor
 
+from msdyn.devices import upload
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras, CameraTensors
 from msdyn.raster import Rendering, rasterize
@@ -125,13 +126,16 @@ def render_image(
     features = rendering.features[0]
     if exposure and sequence.exposure is not None:
         gains = sequence.exposure.at(np.array([sequence.timeline.frame_position(time)]))
-        colours = exposed(features[None, ..., :3], alpha[None], features.new_tensor(gains))
+        colours = exposed(
+            features[None, ..., :3], alpha[None], upload(gains.astype(np.float32), features.device)
+        )
         features = torch.cat([colours[0], features[..., 3:]], dim=-1)
-    features = features.clamp(0, 1).cpu().numpy()
     depth = torch.where(alpha > 1e-3, rendering.depth[0] / alpha.clamp_min(1e-3), 0.0)
-    return RenderedImage(
-        features[..., :3], depth.cpu().numpy(), alpha.cpu().numpy(), features[..., 3]
-    )
+    # Together: every copy waits for the GPU.
+    channels = torch.cat([features.clamp(0, 1), torch.stack([depth, alpha], dim=-1)], dim=-1)
+    image = channels.cpu().numpy()
+    depth, alpha = (np.ascontiguousarray(image[..., channel]) for channel in (-2, -1))
+    return RenderedImage(image[..., :3], depth, alpha, image[..., 3])
 
 
 def render_images(

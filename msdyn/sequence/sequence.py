@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from msdyn.devices import upload
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras, Similarity
 from msdyn.motion import Motion
@@ -104,8 +105,7 @@ class GaussianSequence(nn.Module):
         Raises:
             InputError: the time lies outside [0, 1].
         """
-        frame = self.timeline.frame_position(time)
-        return self.posed(torch.tensor([frame], device=self.device), levels=levels)
+        return self.posed(self._frame(self.timeline.frame_position(time)), levels=levels)
 
     def camera_at(self, time: float) -> Cameras:
         """Return the clip's camera at a normalised time, interpolated between frames.
@@ -117,22 +117,34 @@ class GaussianSequence(nn.Module):
 
     def canonical(self) -> PosedGaussians:
         """Return the Gaussians in the canonical frame, without any motion."""
-        frame = torch.tensor([float(self.canonical_frame)], device=self.device)
-        return self.posed(frame, levels=0)
+        return self.posed(self._frame(self.canonical_frame), levels=0)
+
+    def _frame(self, frame: float) -> Float[Tensor, " 1"]:
+        """Return a frame index on the device."""
+        return upload(np.array([frame], np.float32), self.device)
 
     def posed(
-        self, frames: Float[Tensor, " times"], *, levels: int | None = None
+        self,
+        frames: Float[Tensor, " times"],
+        *,
+        levels: int | None = None,
+        keys: Int[Tensor, " times"] | None = None,
     ) -> PosedGaussians:
         """Return the Gaussians at fractional frame indices, differentiably.
 
         Args:
             frames: frame indices of the clip.
             levels: number of motion levels to apply, 0 for none; all by default.
+            keys: where all frames are key frames of the motion, their numbers among these; this
+                saves the interpolation, with all levels.
         """
         times = len(frames)
-        rotations, means, quats = self.motion.pose(
-            self.moving.means, self.moving.quats_wxyz, frames, levels
-        )
+        points, quats_wxyz = self.moving.means, self.moving.quats_wxyz
+        if keys is not None and levels is None:
+            posed = self.motion.pose_at_keys(points, quats_wxyz, keys)
+        else:
+            posed = self.motion.pose(points, quats_wxyz, frames, levels)
+        rotations, means, quats = posed
         return PosedGaussians(
             torch.cat([self.static.means.expand(times, -1, -1), means], dim=1),
             torch.cat([self.static.quats_wxyz.expand(times, -1, -1), quats], dim=1),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation, Slerp
 
 from msdyn.motion import MotionField, build_hierarchy
+from msdyn.motion.keys import KeyTimes
 from msdyn.motion.pattern_field import PatternField
 from msdyn.motion.patterns import MAX_PATTERNS
 from msdyn.motion.weights import BlendWeights, weights_from_votes
@@ -225,3 +226,22 @@ def test_mixed_points_have_averaged_weights():
     dense = mixed.weights[0].dense(2)
     expected = torch.tensor([[1.0, 0], [0, 1.0], [0.75, 0.25]])
     torch.testing.assert_close(dense, expected, atol=2e-3, rtol=0)
+
+
+def test_poses_at_key_frames_are_those_of_their_frames():
+    """By number of the key frame, by frame index, and interpolated, as on a GPU."""
+    _, field, votes = laptop_field()
+    weights = weights_of(field, votes)
+    motion = MotionField(field, weights)
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand(len(motion), 3, generator=generator)
+    quats = torch.rand(len(motion), 4, generator=generator)
+    numbers = torch.tensor([3, 0, FRAMES - 1])
+    expected = motion.pose(points, quats, numbers.float())
+    low = numbers.clamp(max=FRAMES - 2)
+    between = KeyTimes(low, low + 1, (numbers - low).float())
+    interpolated = field.pose(points, quats, weights, between)
+    at_keys = motion.pose_at_keys(points, quats, numbers)
+    for own, value, other in zip(at_keys, expected, interpolated, strict=True):
+        assert torch.equal(own, value)
+        torch.testing.assert_close(other, value, atol=2e-6, rtol=1e-5)

@@ -75,3 +75,27 @@ def test_without_cuda_the_parts_that_need_it_are_skipped(gpu_check, tmp_path):
     result = json.loads(report.read_text())
     for part in ("rendering", "feedforward", "fit"):
         assert "no CUDA device" in result[part]["skipped"]
+
+
+def test_a_part_that_hangs_is_ended_with_its_place(gpu_check, tmp_path, monkeypatch):
+    """The parts after it still run."""
+    script = tmp_path / "hangs.py"
+    script.write_text(
+        "import faulthandler, sys, time\n"
+        "faulthandler.dump_traceback_later(float(sys.argv[sys.argv.index('--dump-after') + 1]))\n"
+        "time.sleep(60)\n"
+    )
+    monkeypatch.setattr(gpu_check, "__file__", str(script))
+    monkeypatch.setattr(gpu_check, "run_tests", lambda quick: {"passed": 1, "failed": []})
+    report = tmp_path / "report.json"
+    command = ["--quick", "--only", "rendering", "tests", "--limits", "rendering=1"]
+    assert gpu_check.main([*command, "--json", str(report)]) == 1
+    result = json.loads(report.read_text())
+    assert result["rendering"]["error"] == "ended after its limit of 1 s"
+    assert "hangs.py" in result["rendering"]["output"] and result["tests"]["passed"] == 1
+
+
+@pytest.mark.parametrize("limit", ["fit", "fit=", "fit=x", "nothing=3", "fit=-1"])
+def test_limits_of_another_form_are_refused(gpu_check, limit):
+    with pytest.raises(SystemExit, match="PART=SECONDS"):
+        gpu_check.main(["--quick", "--only", "audit", "--limits", limit])

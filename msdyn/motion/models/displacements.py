@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from msdyn.errors import InputError
 from msdyn.geometry import Similarity
 from msdyn.motion.config import MotionConfig
-from msdyn.motion.keys import interpolate_keys
+from msdyn.motion.keys import KeyTimes, interpolate_keys
 from msdyn.motion.protocol import (
     Motion,
     MotionLearningRates,
@@ -89,20 +89,38 @@ class Displacements(Motion):
         frames: Float[Tensor, " times"],
         levels: int | None = None,
     ) -> Pose:
-        times, count = len(frames), len(points)
-        means = points.expand(times, -1, -1)
         if levels is None or levels > 0:
-            means = means + self._at(frames).transpose(0, 1)
+            return self._displaced(points, quats_wxyz, self._at(frames))
+        still = points.new_zeros(len(points), len(frames), 3)
+        return self._displaced(points, quats_wxyz, still)
+
+    def pose_at_keys(
+        self,
+        points: Float[Tensor, "gaussians 3"],
+        quats_wxyz: Float[Tensor, "gaussians 4"],
+        numbers: Int[Tensor, " times"],
+    ) -> Pose:
+        return self._displaced(
+            points, quats_wxyz, KeyTimes.at_keys(numbers).interpolate(self.displacements)
+        )
+
+    def _displaced(
+        self,
+        points: Float[Tensor, "gaussians 3"],
+        quats_wxyz: Float[Tensor, "gaussians 4"],
+        displacements: Float[Tensor, "gaussians times 3"],
+    ) -> Pose:
+        times, count = displacements.shape[1], len(points)
         return Pose(
             torch.eye(3, dtype=points.dtype, device=points.device).expand(times, count, 3, 3),
-            means,
+            points + displacements.transpose(0, 1),
             quats_wxyz.expand(times, -1, -1),
         )
 
     def undo(
         self, points: Float[Tensor, "gaussians 3"], frame: float
     ) -> Float[Tensor, "gaussians 3"]:
-        return points - self._at(points.new_tensor([frame]))[:, 0]
+        return points - self._at(torch.full((1,), frame, device=points.device))[:, 0]
 
     def gaussian_parameters(self) -> dict[str, nn.Parameter]:
         return {"displacements": self.displacements}

@@ -16,7 +16,7 @@ from msdyn.geometry import Similarity, sixd_from_rotations
 from msdyn.motion.config import MotionConfig
 from msdyn.motion.hierarchy import build_hierarchy
 from msdyn.motion.joint_refinement import refine_levels
-from msdyn.motion.keys import interpolate_keys
+from msdyn.motion.keys import KeyTimes, interpolate_keys
 from msdyn.motion.pattern_field import PatternField
 from msdyn.motion.patterns import MAX_PATTERNS, MotionHierarchy
 from msdyn.motion.protocol import (
@@ -145,10 +145,27 @@ class MotionField(Motion):
         frames: Float[Tensor, " times"],
         levels: int | None = None,
     ) -> Pose:
-        pose = self.patterns.pose(points, quats_wxyz, self.weights, frames, levels)
+        return self._pose(points, quats_wxyz, self.patterns.times(frames), levels)
+
+    def pose_at_keys(
+        self,
+        points: Float[Tensor, "gaussians 3"],
+        quats_wxyz: Float[Tensor, "gaussians 4"],
+        numbers: Int[Tensor, " times"],
+    ) -> Pose:
+        return self._pose(points, quats_wxyz, KeyTimes.at_keys(numbers), None)
+
+    def _pose(
+        self,
+        points: Float[Tensor, "gaussians 3"],
+        quats_wxyz: Float[Tensor, "gaussians 4"],
+        times: KeyTimes,
+        levels: int | None,
+    ) -> Pose:
+        pose = self.patterns.pose(points, quats_wxyz, self.weights, times, levels)
         if self.residual is None or not (levels is None or levels >= self.num_levels):
             return pose
-        displacement = interpolate_keys(self.residual, self.key_frames, frames).transpose(0, 1)
+        displacement = times.interpolate(self.residual).transpose(0, 1)
         return pose._replace(
             means=pose.means + (pose.rotations @ displacement.unsqueeze(-1)).squeeze(-1)
         )
@@ -159,7 +176,7 @@ class MotionField(Motion):
         points = self.patterns.undo(points, self.weights, frame)
         if self.residual is None:
             return points
-        frames = points.new_tensor([frame])
+        frames = torch.full((1,), frame, dtype=points.dtype, device=points.device)
         return points - interpolate_keys(self.residual, self.key_frames, frames)[:, 0]
 
     def gaussian_parameters(self) -> dict[str, nn.Parameter]:
