@@ -107,7 +107,7 @@ def test_the_decomposition_compares_one_frame():
     assert ", ".join(gains) in text
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_a_tiny_run_and_its_resumption(tmp_path, monkeypatch, capsys):
     size = Size(frames=6, width=80, epochs=1)
     out = tmp_path / "6x80x1"

@@ -124,7 +124,8 @@ def test_limits_of_patterns_are_exact_for_rigid_bodies_and_not_for_one_pattern_o
     rigid = np.einsum("tij,nj->nti", turn, rest)
     objects = np.ones(60, int)
     one = MotionConfig(levels=1)
-    assert limit(rigid, objects, one, steps=20) < 1e-3
+    # One step: further ones of Adam move an exact start by as much as their size.
+    assert limit(rigid, objects, one, steps=1) < 1e-6
     # A second link that stands still: one rigid motion cannot explain both.
     linked = rigid.copy()
     linked[rest[:, 0] < 0.1] = rest[rest[:, 0] < 0.1][:, None]
