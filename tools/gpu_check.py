@@ -7,7 +7,7 @@
 
 Time on a GPU is short; two calls, of which the second can be given what the first showed broken:
 
-    ... --only tests rendering fit --limits tests=60 rendering=50 fit=110 --fit-seconds 60
+    ... --only tests rendering fit --limits tests=60 rendering=50 fit=190 --fit-seconds 130
     ... --only fit feedforward training --limits fit=480 feedforward=60 training=60
 
 1. the tests marked `gpu`: gsplat against the float64 oracle and the CPU kernels, with gradients
@@ -74,13 +74,13 @@ QUICK = Size("cpu", 1_500, ((64, 48),), (4, 64, 48), "two-boxes")
 
 
 def run_tests(quick: bool) -> dict[str, Any]:
-    """Run the tests marked `gpu`, in the files that mention it; without CUDA they are skipped."""
+    """Run the tests marked `gpu`, in files that mention it or gsplat; skipped without CUDA."""
     if importlib.util.find_spec("pytest") is None:
         raise Skip("pytest is not installed")
     files = [
         path.relative_to(ROOT).as_posix()
         for path in sorted((ROOT / "tests").rglob("test_*.py"))
-        if re.search(r"\bgpu\b", path.read_text(encoding="utf-8"))
+        if re.search(r"\b(gpu|gsplat)\b", path.read_text(encoding="utf-8"))
     ]
     if quick:
         files = ["tests/raster/test_gsplat.py"]
