@@ -28,6 +28,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "full, K=10": {"k_primitive": 10},
     "L1-L4": {"levels": 4},
     "rgb only": {"losses": "rgb"},
+    "levels apart": {"joint_refinement": "off"},
     "no life spans": {"life_spans": "off"},
     "given depth": {"object_depth": "given"},
     "time-varying": {"weights": "time-varying"},

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ablation_spec import MAIN_ROWS, ROWS
+from ablation_spec import MAIN_ROWS, ORACLES, ROWS
 from real_table import summarise_real, write_real_pictures, write_real_table
 
 from msdyn.thread_share import thread_budget, thread_environment
@@ -209,7 +209,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("folder", type=Path, help="every entry of it is one recording")
     parser.add_argument("--suite", choices=["real"], default="real")
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(MAIN_ROWS))
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        choices=[row for row in ROWS if row not in ORACLES],
+        default=list(MAIN_ROWS),
+    )
     parser.add_argument("--only", nargs="+", help="names of recordings")
     parser.add_argument("--input-camera", help="of recordings that have one of this name")
     parser.add_argument("--frames", type=int, default=48, help="most frames of a clip")
