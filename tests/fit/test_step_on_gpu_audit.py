@@ -74,7 +74,15 @@ def waits_of_steps(fitter: Fitter, card: Card, count: int) -> list[Counter[str]]
     return found
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hierarchy",
+        "cameras and exposure",
+        *(pytest.param(name, marks=pytest.mark.reliability) for name in list(VARIANTS)[1:-2]),
+        pytest.param("one frame, colours only", marks=pytest.mark.reliability),
+    ],
+)
 def test_a_step_does_not_wait(scene, tmp_path, card, name):
     fitter = Fitter(scene, config(tmp_path, **VARIANTS[name]))
     fitter.start()

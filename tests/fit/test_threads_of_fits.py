@@ -36,6 +36,7 @@ def two_threads():
     torch.set_num_threads(before)
 
 
+@pytest.mark.reliability
 @pytest.mark.usefixtures("two_threads")
 def test_small_steps_have_one_thread_of_torch_and_blas(plane_scene, tmp_path):
     seen = []

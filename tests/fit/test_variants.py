@@ -30,6 +30,7 @@ def saved_equals(sequence, tmp_path):
     return again
 
 
+@pytest.mark.reliability
 def test_a_free_residual_of_every_gaussian(plane_scene, tmp_path):
     options = config(tmp_path, motion=MotionConfig(levels=4, prefit_steps=5))
     sequence = fit_scene(plane_scene, options)
@@ -126,7 +127,7 @@ def test_colour_loss_only(plane_scene, tmp_path):
     assert set(terms) == {"rgb"}
 
 
-@pytest.mark.parametrize("degree", [1, 3])
+@pytest.mark.parametrize("degree", [1, pytest.param(3, marks=pytest.mark.reliability)])
 def test_view_dependent_colours(plane_scene, tmp_path, degree):
     sequence = fit_scene(plane_scene, config(tmp_path, sh_degree=degree))
     assert sequence.static.harmonics.shape[1] == (degree + 1) ** 2
@@ -136,6 +137,7 @@ def test_view_dependent_colours(plane_scene, tmp_path, degree):
     saved_equals(sequence, tmp_path)
 
 
+@pytest.mark.reliability
 def test_opacities_are_reset(plane_scene, tmp_path):
     options = config(tmp_path)
     density = replace(options.density, reset_every=20, start=0.0, stop=1.0, every=1000)

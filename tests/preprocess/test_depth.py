@@ -170,7 +170,7 @@ def test_without_parallax_there_is_a_backdrop(clip, why):
     masks[3, :20] = IGNORE
     solution = dataclasses.replace(clip.solution, points=SparsePoints.empty())
     if why in ("static", "rotating"):
-        solution = dataclasses.replace(clip.solution, motion=why)
+        solution = dataclasses.replace(solution, motion=why)
     elif why == "no tracks":
         tracks = tracks.select(np.zeros(len(tracks), bool))
     else:

@@ -206,8 +206,8 @@ def tiles():
     return list(render(cards, sliding_cameras(14, FOCAL, 256, 192, reach=0.6)).images)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("make", [pytest.param(rippling, marks=pytest.mark.reliability), tiles])
+@pytest.mark.reliability
+@pytest.mark.parametrize("make", [rippling, tiles])
 def test_a_clip_in_which_everything_moves(tmp_path, capsys, make):
     code, scene = run(tmp_path, make())
     err = capsys.readouterr().err

@@ -234,7 +234,7 @@ def test_runs_outside_the_clip_are_refused(start, stop):
         Tracks(3, start, stop, xy, confidence > 0, confidence, one, one)
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_memory_grows_with_observations_and_not_with_tracks_times_frames(tmp_path):
     """A long clip of short tracks needs a small fraction of the memory of dense arrays."""
     frames, starts, lifetime = 1000, 40, 5  # `starts` new tracks per frame

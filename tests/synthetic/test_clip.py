@@ -11,6 +11,7 @@ def psnr(error):
     return 10 * np.log10(255**2 / np.mean(error**2))
 
 
+@pytest.mark.reliability
 def test_a_clip_is_a_video_with_a_recording_and_its_ground_truth(boxes, tmp_path):
     folder = write_clip(boxes, tmp_path / "demo")
     assert sorted(p.name for p in folder.iterdir()) == ["clip.mp4", "recording", "truth"]

@@ -20,7 +20,17 @@ MEASURED = {
 }
 
 
-@pytest.mark.parametrize("name", SCENES)
+OTHERS = ("demo", "rigid", "deformable")
+"""Scenes whose kinds of motion another one has too."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.reliability if name in OTHERS else ())
+        for name in SCENES
+    ],
+)
 def test_scene(name):
     size = (96, 72) if name == "two-boxes" else (320, 240)
     # A third of the frames, so the image motion per frame is three times as large.

@@ -123,6 +123,7 @@ def test_what_the_networks_are_given(folders, weights, monkeypatch):
     assert (frames, size) == (FRAMES, (HEIGHT, WIDTH)) and names == only | {"views"}
 
 
+@pytest.mark.reliability
 def test_all_tables_of_a_random_network(folders, weights, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(feedforward_benchmarks, "CROP", 48)
     out = tmp_path / "tables.json"

@@ -13,7 +13,7 @@ def gpu_check(monkeypatch):
     return pytest.importorskip("gpu_check")
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_the_whole_script_on_a_cpu(gpu_check, tmp_path):
     """A scene is packed and unpacked, and every part reports its figures."""
     scene, report = tmp_path / "scene.zip", tmp_path / "report.json"

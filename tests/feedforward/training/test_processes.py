@@ -41,7 +41,7 @@ def weights(folder):
     return torch.cat([value.flatten() for value in model.parameters()])
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 @pytest.mark.parametrize("how", ["ddp", pytest.param("fsdp", marks=pytest.mark.reliability)])
 def test_two_processes_minimise_the_loss_of_one_with_both_batches(how, tmp_path):
     """Also where a run that is divided is interrupted and resumed."""

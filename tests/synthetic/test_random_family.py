@@ -17,6 +17,7 @@ def kinds_of(spec: SceneSpec) -> set[str]:
     return {part.link.split("/")[0].rstrip("0123456789") for part in spec.parts if part.object}
 
 
+@pytest.mark.reliability
 def test_a_number_names_one_scene_whatever_its_size_and_length():
     spec, again = make_scene("random-3", frames=5), make_scene("random-3", frames=5)
     assert spec.name == "random-3" and (spec.width, spec.height) == (320, 240)
