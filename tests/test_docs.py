@@ -298,3 +298,9 @@ def test_layers():
     listed = [quoted(row[0]) for row in table("docs/architecture.md", "layer", "content")]
     expected = [[name.removeprefix("msdyn.") for name in row] for row in reversed(LAYERS)]
     assert list(map(sorted, listed)) == list(map(sorted, expected))
+
+
+def test_benchmarks_name_no_folder_of_one_machine():
+    for path in sorted((ROOT / "benchmarks").iterdir()):
+        found = re.findall(r'[" =](/[\w.]+/[^" ]*)', path.read_text(encoding="utf-8"))
+        assert not found, f"{path.name}: {found[:3]}"

@@ -8,7 +8,7 @@ from typing import Any
 import imageio.v3 as iio
 import numpy as np
 from ablation_spec import Cell
-from machine import describe_machine
+from machine import describe_command, describe_machine
 
 __all__ = ["count_wins", "summarise", "write_figure", "write_pictures", "write_table"]
 
@@ -59,7 +59,7 @@ def summarise(results: list[dict[str, Any]], seconds: float, command: list[str])
             },
         }
     return {
-        "command": " ".join(["python tools/ablation.py", *command]),
+        "command": describe_command("ablation.py", command),
         "seconds": seconds,
         "machine": describe_machine(),
         "commits": sorted({str(r["stamp"]["commit"]) for r in results}),
@@ -69,8 +69,14 @@ def summarise(results: list[dict[str, Any]], seconds: float, command: list[str])
             for priors in rows
             if {"full", "single"} <= set(rows[priors])
         },
-        "results": results,
+        "results": [_without_folders(result) for result in results],
     }
+
+
+def _without_folders(result: dict[str, Any]) -> dict[str, Any]:
+    """Return a result without the folders of its scene and fit, which row and scene name."""
+    options = {k: v for k, v in result.get("options", {}).items() if k not in ("scene", "out")}
+    return {**result, "options": options} if options else result
 
 
 def _mean(values: list[float | None]) -> float:

@@ -6,13 +6,14 @@ import importlib.metadata
 import os
 import platform
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import torch
 
-__all__ = ["describe_machine"]
+__all__ = ["describe_command", "describe_machine"]
 
 _ROOT = Path(__file__).parents[1]
 _PACKAGES = ("torch", "gsplat", "numpy", "numba", "scipy", "scikit-learn", "roma", "pytest")
@@ -52,6 +53,15 @@ def describe_machine(
         "commit": commit or _output("git", "rev-parse", "HEAD"),
         "changed": bool(_output("git", "status", "--porcelain", "--untracked-files=no", *code)),
     }
+
+
+def describe_command(tool: str, arguments: list[str]) -> str:
+    """Return the command of a tool, to be kept beside its figures.
+
+    Folders of this machine say nothing elsewhere: of absolute paths the last part is kept.
+    """
+    kept = [Path(a).name if Path(a).is_absolute() else a for a in arguments]
+    return shlex.join(["python", f"tools/{tool}", *kept])
 
 
 def _processor() -> str:

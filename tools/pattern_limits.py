@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from ablation_spec import SCENES
 from jaxtyping import Bool, Float, Int
-from machine import describe_machine
+from machine import describe_command, describe_machine
 from scipy.spatial import KDTree
 from true_motion import fit_to_trajectories
 
@@ -122,7 +122,7 @@ def main() -> int:
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
     if arguments.json:
         result = {
-            "command": " ".join(["python tools/pattern_limits.py", *sys.argv[1:]]),
+            "command": describe_command("pattern_limits.py", sys.argv[1:]),
             "machine": describe_machine(),
             "stamp": code_stamp(),
             "epe": found,

@@ -7,7 +7,7 @@ from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
-from machine import describe_machine
+from machine import describe_command, describe_machine
 
 from msdyn.writing import without_nan
 
@@ -43,14 +43,15 @@ def summarise_real(
         }
     return without_nan(
         {
-            "command": " ".join(["python tools/benchmark.py", *command]),
+            "command": describe_command("benchmark.py", command),
             "seconds": seconds,
             "machine": describe_machine(),
             "commits": sorted({str(r["stamp"]["commit"]) for r in results}),
             "layouts": layouts,
             "failures": failures,
             "rows": rows,
-            "results": results,
+            # Without what a fit is made of, which names folders.
+            "results": [{k: v for k, v in r.items() if k != "made_of"} for r in results],
         }
     )
 

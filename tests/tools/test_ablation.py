@@ -9,6 +9,7 @@ from ablation import main, make_scenes, run_cell
 from ablation_ceiling import STEPS, decompose, psnr_at, write_decomposition
 from ablation_spec import FROZEN, MAIN_ROWS, PRIORS, ROWS, SCENES, Cell, Size, cells_of
 from ablation_table import COLUMNS, FIGURES, count_wins, summarise, write_figure, write_table
+from machine import describe_command
 
 from msdyn.scene import Scene
 
@@ -127,5 +128,26 @@ def test_a_tiny_run_and_its_resumption(tmp_path, monkeypatch, capsys):
     assert main() == 0
     assert "| L1 |" in capsys.readouterr().out
     written = json.loads((tmp_path / "figures.json").read_text())
-    assert written["results"] == [first] and written["commits"] == [str(first["stamp"]["commit"])]
+    options = {k: v for k, v in first["options"].items() if k not in ("scene", "out")}
+    assert written["results"] == [first | {"options": options}] and written["commits"] == [
+        str(first["stamp"]["commit"])
+    ]
     assert (out / "pictures.png").is_file() and (out / "figure.png").is_file()
+
+
+def test_commands_beside_figures_name_no_folder_of_this_machine():
+    command = describe_command("ablation.py", ["--out", "/somewhere/far", "--rows", "levels apart"])
+    assert command == "python tools/ablation.py --out far --rows 'levels apart'"
+    assert "/a/b" not in json.dumps(
+        summarise(
+            [
+                {
+                    **{"row": "full", "scene": "rigid", "priors": "exact", "seed": 0},
+                    **{"options": {"scene": "/a/b", "out": "/a/b/c", "epochs": 1}},
+                    **{"seconds": {"fit": 1.0}, "stamp": {"commit": "abc"}},
+                }
+            ],
+            1.0,
+            ["--out", "/a/b"],
+        )
+    )
