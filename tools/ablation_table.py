@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as iio
 import numpy as np
 from ablation_spec import Cell
 from machine import describe_command, describe_machine
+from sheet import mean_of_known, strip_of, write_sheet
 
 __all__ = ["count_wins", "summarise", "write_figure", "write_pictures", "write_table"]
 
@@ -42,7 +42,7 @@ def summarise(results: list[dict[str, Any]], seconds: float, command: list[str])
         own = [r for r in results if r["row"] == row and r["priors"] == priors]
         seeds = sorted({r["seed"] for r in own})
         by_seed = {
-            key: [_mean([r.get(key) for r in own if r["seed"] == s]) for s in seeds]
+            key: [mean_of_known([r.get(key) for r in own if r["seed"] == s]) for s in seeds]
             for key in FIGURES
         }
         rows.setdefault(priors, {})[row] = {
@@ -52,7 +52,7 @@ def summarise(results: list[dict[str, Any]], seconds: float, command: list[str])
             "fit_seconds": float(np.mean([r["seconds"]["fit"] for r in own])),
             "scenes": {
                 scene: {
-                    key: _mean([r.get(key) for r in own if r["scene"] == scene])
+                    key: mean_of_known([r.get(key) for r in own if r["scene"] == scene])
                     for key in ("mpsnr", "epe3d")
                 }
                 for scene in dict.fromkeys(r["scene"] for r in own)
@@ -77,12 +77,6 @@ def _without_folders(result: dict[str, Any]) -> dict[str, Any]:
     """Return a result without the folders of its scene and fit, which row and scene name."""
     options = {k: v for k, v in result.get("options", {}).items() if k not in ("scene", "out")}
     return {**result, "options": options} if options else result
-
-
-def _mean(values: list[float | None]) -> float:
-    """Return the mean of the figures that are available."""
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else float("nan")
 
 
 def count_wins(results: list[dict[str, Any]], row: str, other: str) -> dict[str, list[int]]:
@@ -201,8 +195,6 @@ def write_figure(summary: dict[str, Any], path: Path) -> None:
 
 def write_pictures(results: list[dict[str, Any]], out: Path) -> None:
     """Write a sheet: for each scene the true image of a held-out camera, and its renders by row."""
-    from PIL import Image, ImageDraw
-
     shown = {
         (r["scene"], r["row"]): r
         for r in reversed(results)  # the first kind of priors of a row is kept
@@ -210,22 +202,9 @@ def write_pictures(results: list[dict[str, Any]], out: Path) -> None:
     }
     strips = []
     for scene in dict.fromkeys(r["scene"] for r in results):
-        panels, titles = [], [f"{scene}: truth"]
+        comparisons = []
         for r in (shown[scene, row] for row in PICTURED if (scene, row) in shown):
             folder = Cell(r["row"], scene, r["priors"], 0).folder(out)
-            truth, image, _ = np.split(iio.imread(sorted(folder.glob("*.png"))[-1]), 3, axis=1)
-            panels = panels or [truth]
-            panels.append(image)
-            titles.append(f"{r['row']}: {r['mpsnr']:.1f} dB")
-        if not panels:
-            continue
-        strip = np.concatenate(panels, axis=1)
-        band = Image.new("RGB", (strip.shape[1], 18), (20, 20, 24))
-        for number, title in enumerate(titles):
-            position = (number * strip.shape[1] // len(panels) + 5, 3)
-            ImageDraw.Draw(band).text(position, title, fill=(235, 235, 235))
-        strips += [np.asarray(band), strip]
-    if strips:
-        widest = max(s.shape[1] for s in strips)
-        padded = [np.pad(s, ((0, 0), (0, widest - s.shape[1]), (0, 0))) for s in strips]
-        iio.imwrite(out / "pictures.png", np.concatenate(padded))
+            comparisons.append((r, sorted(folder.glob("*.png"))[-1]))
+        strips.append(strip_of(scene, comparisons))
+    write_sheet(out / "pictures.png", strips)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as iio
-import numpy as np
 from machine import describe_command, describe_machine
+from sheet import mean_of_known, strip_of, write_sheet
 
 from msdyn.writing import without_nan
 
@@ -37,8 +36,8 @@ def summarise_real(
     for row in dict.fromkeys(r["row"] for r in results):
         own = [r for r in results if r["row"] == row]
         rows[row] = {
-            **{key: _mean([r[key] for r in own]) for key in COLUMNS},
-            "fit_seconds": _mean([r["seconds"]["fit"] for r in own]),
+            **{key: mean_of_known([r[key] for r in own]) for key in COLUMNS},
+            "fit_seconds": mean_of_known([r["seconds"]["fit"] for r in own]),
             "recordings": {r["scene"]: {key: r[key] for key in COLUMNS} for r in own},
         }
     return without_nan(
@@ -82,38 +81,15 @@ def write_real_table(summary: dict[str, Any], path: Path) -> str:
 
 def write_real_pictures(results: list[dict[str, Any]], out: Path) -> None:
     """Write a sheet: for each recording the true image of a held-out camera, and its renders."""
-    from PIL import Image, ImageDraw
-
     strips = []
     for scene in dict.fromkeys(r["scene"] for r in results):
-        panels, titles = [], [f"{scene}: truth"]
+        comparisons = []
         for r in (r for r in results if r["scene"] == scene):
             plain = "".join(c if c.isalnum() else "_" for c in r["row"])
             files = sorted((out / "fits" / scene / plain).glob("*.png"))
-            if not files:
-                continue
-            truth, image, _ = np.split(iio.imread(files[0]), 3, axis=1)
-            panels = panels or [truth]
-            panels.append(image)
-            titles.append(f"{r['row']}: {r['mpsnr']:.1f} dB")
-        if not panels:
-            continue
-        strip = np.concatenate(panels, axis=1)
-        band = Image.new("RGB", (strip.shape[1], 18), (20, 20, 24))
-        for number, title in enumerate(titles):
-            position = (number * strip.shape[1] // len(panels) + 5, 3)
-            ImageDraw.Draw(band).text(position, title, fill=(235, 235, 235))
-        strips += [np.asarray(band), strip]
-    if strips:
-        widest = max(strip.shape[1] for strip in strips)
-        padded = [np.pad(s, ((0, 0), (0, widest - s.shape[1]), (0, 0))) for s in strips]
-        iio.imwrite(out / "pictures.png", np.concatenate(padded))
-
-
-def _mean(values: list[float | None]) -> float:
-    """Return the mean of the figures that there are, NaN without any."""
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else float("nan")
+            comparisons += [(r, path) for path in files[:1]]
+        strips.append(strip_of(scene, comparisons))
+    write_sheet(out / "pictures.png", strips)
 
 
 def _cell(key: str, value: float | None) -> str:
