@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from msdyn.geometry import Rigid
 
-__all__ = ["SmoothPoses", "acceleration_matrix", "cross_matrices", "solve_over_time", "turned"]
+__all__ = ["Accelerations", "SmoothPoses", "cross_matrices", "solve_over_time", "turned"]
 
 _LAGS = (1, 2, 3, 4)
 """Lags, in frames, at which accelerations are measured: at larger ones noise counts less."""
@@ -24,18 +24,62 @@ _LEAST = 2e-4
 """Least standard deviation of an acceleration, sizes of the object per frame squared."""
 
 
-def acceleration_matrix(
-    times: Float[np.ndarray, " frames"], lag: int = 1
-) -> Float[np.ndarray, "rows frames"]:
-    """Return the matrix of second differences over `lag` frames, exact for quadratic motion."""
-    rows = max(len(times) - 2 * lag, 0)
-    index = np.arange(rows)
-    before, after = times[index + lag] - times[index], times[index + 2 * lag] - times[index + lag]
-    matrix = np.zeros((rows, len(times)))
-    matrix[index, index] = 2 / (before * (before + after))
-    matrix[index, index + lag] = -2 / (before * after)
-    matrix[index, index + 2 * lag] = 2 / (after * (before + after))
-    return matrix
+@dataclass(frozen=True)
+class Accelerations:
+    """Second differences over time, exact for quadratic motion, as banded linear functions.
+
+    Attributes:
+        coefficients: of the values at the frames s, s + lag and s + 2 lag.
+        lag: in frames.
+    """
+
+    coefficients: Float[np.ndarray, "3 rows"]
+    lag: int = 1
+
+    @classmethod
+    def at(cls, times: Float[np.ndarray, " frames"], lag: int = 1) -> Accelerations:
+        """Return those at increasing times, which need not be even."""
+        start, middle, end = times[: -2 * lag], times[lag:-lag], times[2 * lag :]
+        before, after = middle - start, end - middle
+        both = 2 / (before + after)
+        return cls(np.stack([both / before, -2 / (before * after), both / after]), lag)
+
+    def of(self, values: Float[np.ndarray, "frames ..."]) -> Float[np.ndarray, "rows ..."]:
+        """Return the accelerations of values."""
+        lag = self.lag
+        first, second, third = _beside(self.coefficients, values)
+        return first * values[: -2 * lag] + second * values[lag:-lag] + third * values[2 * lag :]
+
+    def of_moves(self, moves: Float[np.ndarray, "moves ..."]) -> Float[np.ndarray, "rows ..."]:
+        """Return the accelerations of values with these first differences, at lag 1."""
+        first, _, third = _beside(self.coefficients, moves)
+        return third * moves[1:] - first * moves[:-1]
+
+    def transposed(
+        self, values: Float[np.ndarray, "rows ..."], frames: int
+    ) -> Float[np.ndarray, "frames ..."]:
+        """Return the product of the transposed matrix and values, at lag 1."""
+        result = np.zeros((frames, *values.shape[1:]))
+        for offset, part in enumerate(_beside(self.coefficients, values)):
+            result[offset : offset + len(values)] += part * values
+        return result
+
+    def couplings(self, frames: int) -> list[Float[np.ndarray, " _"]]:
+        """Return the diagonals 0, 1 and 2 of the transposed matrix times the matrix, at lag 1."""
+        diagonals = [np.zeros(max(frames - offset, 0)) for offset in range(3)]
+        rows = self.coefficients.shape[1]
+        for first in range(3):
+            for second in range(first, 3):
+                product = self.coefficients[first] * self.coefficients[second]
+                diagonals[second - first][first : first + rows] += product
+        return diagonals
+
+
+def _beside(
+    coefficients: Float[np.ndarray, "3 rows"], values: Float[np.ndarray, "frames ..."]
+) -> Float[np.ndarray, "3 rows ..."]:
+    """Return coefficients that broadcast against values."""
+    return coefficients.reshape(*coefficients.shape, *(1 for _ in values.shape[1:]))
 
 
 def cross_matrices(vectors: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 3 3"]:
@@ -135,12 +179,11 @@ class SmoothPoses:
         rotations, translations = self.rotations[pattern], self.translations[pattern]
         turns = Rotation.from_matrix(rotations[1:] @ rotations[:-1].swapaxes(1, 2)).as_rotvec()
         moves = np.concatenate([turns, np.diff(translations, axis=0)], axis=1)
-        # From moves to accelerations: the rows of second differences, summed from the end.
-        difference = acceleration_matrix(self.times)
-        of_moves = np.cumsum(difference[:, ::-1], axis=1)[:, ::-1][:, 1:]
+        accelerations = Accelerations.at(self.times)
         smooth, own = self.precision(pattern)
         values = np.concatenate([Rotation.from_matrix(rotations).as_rotvec(), translations], axis=1)
-        return difference.T @ ((of_moves @ moves) * smooth) + own * values
+        forces = accelerations.of_moves(moves) * smooth
+        return accelerations.transposed(forces, len(values)) + own * values
 
     def measure(
         self,
@@ -171,14 +214,17 @@ class SmoothPoses:
         moved, tracks = self.apply(pattern, below), seen.sum(0)
         found = [0.0]
         for lag in _LAGS:
-            difference = acceleration_matrix(self.times, lag)
-            used = np.where(difference != 0, tracks, len(seen)).min(1)  # the fewest of three frames
+            if len(tracks) <= 2 * lag:
+                break
+            accelerations = Accelerations.at(self.times, lag)
+            three = np.stack([tracks[: -2 * lag], tracks[lag:-lag], tracks[2 * lag :]])
+            used = three.min(0)
             good = used >= max(0.5 * tracks.max(), 1)
             if not good.any():
                 continue
-            accelerations = np.einsum("st,ntj->nsj", difference[good], moved)
-            of_noise = 6 * noise**2 * (difference[good] ** 2).sum(1) / used[good]
-            found.append(float(np.median((accelerations**2).sum(-1).mean(0) - of_noise)))
+            squares = (accelerations.of(moved.swapaxes(0, 1)) ** 2).sum(-1).mean(1)
+            of_noise = 6 * noise**2 * (accelerations.coefficients**2).sum(0) / used.clip(1)
+            found.append(float(np.median((squares - of_noise)[good])))
         self.acceleration[pattern] = max(np.sqrt(max(found)), least)
 
 
@@ -199,16 +245,15 @@ def solve_over_time(
         times: of the frames.
     """
     frames, size, _ = blocks.shape
-    difference = acceleration_matrix(times)
-    coupling = difference.T @ difference
+    couplings = Accelerations.at(times).couplings(frames)
     # What neither data nor prior determine stays as it is.
     stay = 1e-9 * max(float(np.trace(blocks, axis1=1, axis2=2).max()) / size, 1e-12)
     band = np.zeros((3 * size, frames * size))  # band[i - j, j] is the element in row i, column j
     for column in range(size):
         band[: size - column, column::size] = blocks[:, column:, column].T
-    band[0] += (np.diag(coupling)[:, None] * smooth + own + stay).reshape(-1)
+    band[0] += (couplings[0][:, None] * smooth + own + stay).reshape(-1)
     for lag in range(1, min(3, frames)):
-        values = np.diag(coupling, -lag)[:, None] * smooth
+        values = couplings[lag][:, None] * smooth
         band[lag * size, : values.size] = values.reshape(-1)
     solution = solveh_banded(
         band, right.reshape(-1), lower=True, overwrite_ab=True, check_finite=False

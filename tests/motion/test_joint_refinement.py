@@ -7,7 +7,7 @@ from scipy.spatial.transform import Rotation
 
 from msdyn.motion import build_hierarchy, refine_levels
 from msdyn.motion.joint_refinement import _Body
-from msdyn.motion.smooth_poses import SmoothPoses, acceleration_matrix, solve_over_time
+from msdyn.motion.smooth_poses import Accelerations, SmoothPoses, solve_over_time
 from msdyn.scene import canonical_frame
 
 TIMES = np.arange(float(FRAMES))
@@ -26,13 +26,33 @@ def errors(hierarchy, truth):
     return np.linalg.norm(hierarchy.trajectories() - truth, axis=-1)
 
 
+def acceleration_matrix(times):
+    """The second derivative of the parabola through each three successive values."""
+    matrix = np.zeros((max(len(times) - 2, 0), len(times)))
+    for row in range(len(matrix)):
+        three = times[row : row + 3] - times[row]
+        matrix[row, row : row + 3] = 2 * np.linalg.inv(np.vander(three, increasing=True))[2]
+    return matrix
+
+
 def test_accelerations_of_quadratic_motion_are_exact_at_uneven_times():
     path = 3 - 2 * UNEVEN + 0.35 * UNEVEN**2
     for lag in (1, 2, 3):
-        values = acceleration_matrix(UNEVEN, lag) @ path
+        values = Accelerations.at(UNEVEN, lag).of(path)
         assert len(values) == len(UNEVEN) - 2 * lag
         np.testing.assert_allclose(values, 0.7, atol=1e-12)
-    assert acceleration_matrix(UNEVEN[:2]).shape == (0, 2)
+    assert len(Accelerations.at(UNEVEN[:2]).of(path[:2])) == 0
+
+
+def test_accelerations_as_a_matrix():
+    matrix, rng = acceleration_matrix(UNEVEN), np.random.default_rng(7)
+    accelerations = Accelerations.at(UNEVEN)
+    values, forces = rng.normal(size=(8, 2)), rng.normal(size=(6, 2))
+    np.testing.assert_allclose(accelerations.of(values), matrix @ values)
+    np.testing.assert_allclose(accelerations.of_moves(np.diff(values, axis=0)), matrix @ values)
+    np.testing.assert_allclose(accelerations.transposed(forces, 8), matrix.T @ forces)
+    for offset, diagonal in enumerate(accelerations.couplings(8)):
+        np.testing.assert_allclose(diagonal, np.diag(matrix.T @ matrix, offset))
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 8])
