@@ -2,6 +2,7 @@
 
 import imageio.v3 as iio
 import numpy as np
+import pytest
 
 from msdyn.scene import Scene, check_scene, read_cameras, read_depth
 from msdyn.synthetic import write_clip
