@@ -179,6 +179,7 @@ def _tell_truth(spec: Any, scene: Any, config: Any) -> None:
         holdout_every=config.holdout_every,
         device=torch.device("cpu"),
         refine=config.refine,
+        static_tracks=config.static_tracks,
         seed=config.seed,
     )
     use_truth(spec, data.fit_from_scene)

@@ -153,6 +153,9 @@ class FitConfig(Options):
     """Refine camera poses, and the scale of each frame's depth, on the static tracks first; auto
     does so unless msdyn-preprocess estimated the cameras by bundle adjustment; joint: as auto, and
     then optimise the poses with the Gaussians."""
+    static_tracks: Literal["matched", "given"] = "matched"
+    """Refine cameras and depth on static tracks whose positions are first matched between images,
+    where that is more accurate than the tracker; given: on the positions in the scene."""
     object_depth: Literal["corrected", "given"] = "corrected"
     """Correct the scale and slope of the depth of each moving object in every frame, so that its
     parts keep their size as they move; given: keep the depth of the scene, as in the paper."""
@@ -221,6 +224,7 @@ PRESETS: dict[str, FitConfig] = {
         epochs=500,
         batch=8,
         life_spans="off",
+        static_tracks="given",
         object_depth="given",
         exposure="off",
         motion=MotionConfig(joint_refinement="off", prefit_steps=1000),

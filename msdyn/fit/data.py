@@ -17,6 +17,7 @@ from msdyn.fit.frame_maps import FrameMaps, MapFile, positive_median
 from msdyn.fit.motion_tracks import motion_tracks
 from msdyn.fit.object_depth import ObjectDepth
 from msdyn.fit.refine import Refinement, adjust_depth, refine_on_static_tracks
+from msdyn.fit.track_matching import FrameImage, match_tracks
 from msdyn.geometry import Cameras, CameraTensors, Similarity
 from msdyn.progress import track
 from msdyn.scene import IGNORE, LiftedObservations, LiftedTracks, Scene, lift_tracks
@@ -125,6 +126,7 @@ def load_fit_data(
     holdout_every: int,
     device: torch.device,
     refine: Literal["auto", "both", "cameras", "depth", "none", "joint"] = "none",
+    static_tracks: Literal["matched", "given"] = "given",
     seed: int = 0,
     folder: Path | None = None,
 ) -> FitData:
@@ -136,6 +138,7 @@ def load_fit_data(
         holdout_every: hold out frames n-1, 2n-1, ...; 0 for none.
         device: of the tensors.
         refine: what to refine on static tracks, see `FitConfig`.
+        static_tracks: their positions, see `FitConfig`.
         seed: of the selection of these tracks.
         folder: in which files of the maps take their space; that of temporary files by default.
 
@@ -156,8 +159,12 @@ def load_fit_data(
         # Cameras from structure from motion are bundle-adjusted already, on more tracks.
         backend = scene.info.stages.get("cameras", {}).get("backend")
         refine = "none" if backend == "sfm" else "both"
+    static = tracks.select(tracks.object == 0)
+    if static_tracks == "matched" and refine != "none":
+        scale = np.array([size[1] / width, size[0] / height])
+        static, _ = match_tracks(static, given.image, frames, scale)
     refinement = refine_on_static_tracks(
-        tracks,
+        static,
         given.depth,
         given.mask,
         scene.cameras,
@@ -227,6 +234,11 @@ class _GivenMaps:
             stored = scene.depth_confidence(frame)
             found.confidence.append(certain if stored is None else _resize_nearest(stored, size))
         return found
+
+    def image(self, frame: int) -> FrameImage:
+        """Return the image and the mask of a frame at the size of the fit."""
+        rgb = self.rgb[frame]
+        return FrameImage(rgb, _resize_nearest(self.mask[frame], rgb.shape[:2]))
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,7 @@ class Fitter:
                 holdout_every=config.holdout_every,
                 device=self.device,
                 refine=config.refine,
+                static_tracks=config.static_tracks,
                 seed=config.seed,
                 folder=self.directory,
             )

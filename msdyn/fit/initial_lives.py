@@ -13,6 +13,7 @@ between different points of the object. A uniform object gives none, and its Gau
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -70,6 +71,33 @@ class Candidates:
     source: Int[np.ndarray, " points"]
     footprints: Float[np.ndarray, " points"]
     motion: Motion
+
+    def sampled(self, frames: Int[np.ndarray, " frames"]) -> Float[np.ndarray, "points 3"]:
+        """Return the positions in the frames in which they were sampled; `frames` in the clip."""
+        result = self.points.copy()
+        for own, frame, motion in self._by_source(frames):
+            points = torch.from_numpy(self.points[own]).float()
+            moved = motion.positions(points, torch.tensor([frame]))[0]
+            result[own] = moved.double().numpy()
+        return result
+
+    def canonical(
+        self, sampled: Float[np.ndarray, "points 3"], frames: Int[np.ndarray, " frames"]
+    ) -> Float[np.ndarray, "points 3"]:
+        """Return the canonical positions of points in the frames in which they were sampled."""
+        result = sampled.copy()
+        for own, frame, motion in self._by_source(frames):
+            undone = motion.undo(torch.from_numpy(sampled[own]).float(), frame)
+            result[own] = undone.double().numpy()
+        return result
+
+    def _by_source(
+        self, frames: Int[np.ndarray, " frames"]
+    ) -> Iterator[tuple[Int[np.ndarray, " own"], float, Motion]]:
+        """Yield the candidates of each frame, the frame in the clip, and their motion."""
+        for number in np.unique(self.source):
+            own = np.flatnonzero(self.source == number)
+            yield own, float(frames[number]), self.motion.select(torch.from_numpy(own))
 
     def select(self, rows: Int[np.ndarray, " chosen"]) -> Candidates:
         """Return some of the candidates."""
@@ -171,12 +199,10 @@ class _Evidence:
 def _own_colours(data: FitData, candidates: Candidates) -> Float[np.ndarray, "points 3"]:
     """Return the smoothed colour of each candidate in its own frame."""
     colours = candidates.colours.copy()
+    sampled = candidates.sampled(data.frames)
     for number in np.unique(candidates.source):
         own, frame = np.flatnonzero(candidates.source == number), int(data.frames[number])
-        points = torch.from_numpy(candidates.points[own]).float()
-        motion = candidates.motion.select(torch.from_numpy(own))
-        xyz = motion.positions(points, torch.tensor([float(frame)]))[0].double().numpy()
-        seen = _seen(data, frame, xyz)
+        seen = _seen(data, frame, sampled[own])
         colours[own[seen.index]] = _smooth(data, frame).reshape(-1, 3)[seen.pixel]
     return colours
 

@@ -12,6 +12,7 @@ from scipy.spatial import KDTree
 
 from msdyn.fit.config import FitConfig
 from msdyn.fit.data import FitData
+from msdyn.fit.fusion import Carried, Sampled, fuse_depth
 from msdyn.fit.initial_lives import (
     Candidates,
     choose_by_coverage,
@@ -30,6 +31,8 @@ __all__ = ["Initialisation", "initialize"]
 # Number of frames whose depth maps are sampled for the initial Gaussians.
 _STATIC_FRAMES = 12
 _MOVING_FRAMES = 10
+# Number of frames with which the depth of the samples is compared.
+_FUSED_FRAMES = 48
 # The same for Gaussians with life spans.
 _MOVING_FRAMES_OF_LIVES = 64
 # Number of candidates for each initial moving Gaussian, without and with life spans.
@@ -140,16 +143,25 @@ def _static_gaussians(data: FitData, config: FitConfig, rng: np.random.Generator
     """Sample the static pixels of depth maps of frames over the clip."""
     count = config.static_gaussians
     chosen = evenly_spaced(data.frames, _STATIC_FRAMES)
-    points, colours, footprints = [], [], []
+    samples = []
     for frame in chosen:
         own = data.mask.numpy(frame) == 0
-        sample = sample_frame(data, frame, own, 3 * count // len(chosen), rng)
-        points.append(sample[0])
-        colours.append(sample[1])
-        footprints.append(sample[2])
-    kept = subsample(np.concatenate(points), np.concatenate(footprints), count)
-    position, colour = np.concatenate(points)[kept], np.concatenate(colours)[kept]
-    return _gaussians(position, colour, _spacing(position), config.sh_degree)
+        samples.append(sample_frame(data, frame, own, 3 * count // len(chosen), rng))
+    points, colours, footprints = (np.concatenate(values) for values in zip(*samples, strict=True))
+    source = np.repeat(chosen, [len(sample[0]) for sample in samples])
+    fused = fuse_depth(
+        data,
+        Sampled(points, source, np.zeros(len(points), int)),
+        evenly_spaced(data.frames, _FUSED_FRAMES),
+        lambda points: lambda _: points,
+    )
+    points, colours, footprints = (
+        fused.points[fused.kept],
+        colours[fused.kept],
+        footprints[fused.kept],
+    )
+    kept = subsample(points, footprints, count)
+    return _gaussians(points[kept], colours[kept], _spacing(points[kept]), config.sh_degree)
 
 
 def _moving_gaussians(
@@ -216,7 +228,7 @@ def _candidates(
             sources.append(np.full(len(canonical), source))
     if not sum(len(p) for p in points):
         return None
-    return Candidates(
+    candidates = Candidates(
         np.concatenate(points),
         np.concatenate(colours),
         np.concatenate(labels),
@@ -224,6 +236,28 @@ def _candidates(
         np.concatenate(footprints),
         type(tracked.motion).concatenated(motions),
     )
+    return _fused(data, candidates)
+
+
+@torch.no_grad()
+def _fused(data: FitData, candidates: Candidates) -> Candidates:
+    """Fuse the depth of candidates over the frames to which their motion carries them."""
+
+    def carry(sampled: Float[np.ndarray, "points 3"]) -> Carried:
+        points = torch.from_numpy(candidates.canonical(sampled, data.frames)).float()
+
+        def at(frame: int) -> Float[np.ndarray, "points 3"]:
+            moved = candidates.motion.positions(points, torch.tensor([float(frame)]))
+            return moved[0].double().numpy()
+
+        return at
+
+    sampled = Sampled(
+        candidates.sampled(data.frames), data.frames[candidates.source], candidates.labels
+    )
+    fused = fuse_depth(data, sampled, evenly_spaced(data.frames, _FUSED_FRAMES), carry)
+    points = candidates.canonical(fused.points, data.frames)
+    return replace(candidates, points=points).select(np.flatnonzero(fused.kept))
 
 
 def _living_gaussians(
