@@ -32,10 +32,9 @@ from msdyn.scene import IGNORE, LiftedTracks
 __all__ = ["Candidates", "Lives", "choose_by_coverage", "estimate_lives", "life_spans"]
 
 # Log-likelihood ratios of what masks and depth maps say. Masks lack one pixel in twenty of an
-# object, and a misplaced point lies on the object about half the time.
+# object, and a misplaced point lies on the object, not in front of it, about half the time.
 _ON_OBJECT = float(np.log(0.95 / 0.5))
 _OFF_OBJECT = float(np.log(0.05 / 0.5))
-_IN_FRONT = float(np.log(0.2 / 0.5))
 # Range of the ratios of colour.
 _COLOUR_RANGE = (-2.0, 1.0)
 # Minimum tolerance of depth, as a fraction, and the quantile of the tracks' differences that it is.
@@ -77,8 +76,7 @@ class Candidates:
         result = self.points.copy()
         for own, frame, motion in self._by_source(frames):
             points = torch.from_numpy(self.points[own]).float()
-            moved = motion.positions(points, torch.tensor([frame]))[0]
-            result[own] = moved.double().numpy()
+            result[own] = motion.positions(points, torch.tensor([frame]))[0].double().numpy()
         return result
 
     def canonical(
@@ -87,8 +85,8 @@ class Candidates:
         """Return the canonical positions of points in the frames in which they were sampled."""
         result = sampled.copy()
         for own, frame, motion in self._by_source(frames):
-            undone = motion.undo(torch.from_numpy(sampled[own]).float(), frame)
-            result[own] = undone.double().numpy()
+            points = torch.from_numpy(sampled[own]).float()
+            result[own] = motion.undo(points, frame).double().numpy()
         return result
 
     def _by_source(
@@ -184,9 +182,8 @@ class _Evidence:
             at_surface = own & ~behind & ~in_front
             colour = _smooth(data, int(frame)).reshape(-1, 3)[seen.pixel]
             difference = np.linalg.norm(colour - colours[seen.index], axis=1)
-            value = np.where(own, _ON_OBJECT, _OFF_OBJECT)
+            value = np.where(own & ~in_front, _ON_OBJECT, _OFF_OBJECT)
             value += np.where(at_surface, self.score_colours(difference), 0.0)
-            value += np.where(in_front, _IN_FRONT, 0.0)
             # Hidden by something else, by its own object, or masked as unknown: nothing is known.
             value[behind | (seen.mask == IGNORE)] = 0.0
             evidence[seen.index, number] = value

@@ -185,6 +185,8 @@ def _moving_gaussians(
         (_CANDIDATES_OF_LIVES if lives else _CANDIDATES) * config.moving_gaussians,
         rng,
     )
+    if candidates is not None and config.initial_depth == "fused":
+        candidates = _fused(data, candidates)
     if candidates is None:
         none = torch.zeros(0, dtype=torch.long)
         return Gaussians.empty(config.sh_degree), tracked.motion.select(none), none
@@ -228,7 +230,7 @@ def _candidates(
             sources.append(np.full(len(canonical), source))
     if not sum(len(p) for p in points):
         return None
-    candidates = Candidates(
+    return Candidates(
         np.concatenate(points),
         np.concatenate(colours),
         np.concatenate(labels),
@@ -236,12 +238,14 @@ def _candidates(
         np.concatenate(footprints),
         type(tracked.motion).concatenated(motions),
     )
-    return _fused(data, candidates)
 
 
 @torch.no_grad()
 def _fused(data: FitData, candidates: Candidates) -> Candidates:
-    """Fuse the depth of candidates over the frames to which their motion carries them."""
+    """Fuse the depth of candidates over the frames to which their motion carries them.
+
+    None is left out: where the motion is wrong, their life spans end.
+    """
 
     def carry(sampled: Float[np.ndarray, "points 3"]) -> Carried:
         points = torch.from_numpy(candidates.canonical(sampled, data.frames)).float()
@@ -256,8 +260,7 @@ def _fused(data: FitData, candidates: Candidates) -> Candidates:
         candidates.sampled(data.frames), data.frames[candidates.source], candidates.labels
     )
     fused = fuse_depth(data, sampled, evenly_spaced(data.frames, _FUSED_FRAMES), carry)
-    points = candidates.canonical(fused.points, data.frames)
-    return replace(candidates, points=points).select(np.flatnonzero(fused.kept))
+    return replace(candidates, points=candidates.canonical(fused.points, data.frames))
 
 
 def _living_gaussians(

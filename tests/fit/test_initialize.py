@@ -30,7 +30,13 @@ def deforming_cup(tmp_path_factory):
 def test_moving_gaussians_are_on_the_observed_surface_of_their_frame(deforming_cup, model):
     options = preset("quick")
     motion = replace(options.motion, model=model, prefit_steps=20)
-    options = replace(options, moving_gaussians=800, static_gaussians=100, motion=motion)
+    options = replace(
+        options,
+        moving_gaussians=800,
+        static_gaussians=100,
+        motion=motion,
+        initial_depth="given",
+    )
     data = load_fit_data(
         deforming_cup, long_side=None, holdout_every=0, device=torch.device("cpu"), refine="none"
     )
