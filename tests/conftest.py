@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import gc
 import os
 import signal
 from collections import Counter
@@ -26,6 +27,19 @@ os.environ.pop("MSDYN_WEIGHTS", None)
 # No deadline: the time of an example varies too much.
 settings.register_profile("msdyn", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("msdyn")
+
+
+# Modules and collected tests stay until the end: looking for garbage among them takes seconds.
+gc.disable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Look for garbage from the tests on, among what they make."""
+    result = yield
+    gc.freeze()
+    gc.enable()
+    return result
 
 
 # Tests of these folders need no compiled kernels. They come first: of two processes with half of
