@@ -80,7 +80,18 @@ SHAPES_OF = {
     ),
     "synthetic": ("test_animate", "test_priors", "test_raycast", "test_surface_tracks"),
 }
-WHOLE_RUNS = ("test_cameras_sfm", "test_model_adapters", "test_pipeline", "test_preprocess_command")
+# Whole fits are checked in test_fit, test_variants and test_initialize.
+WHOLE_RUNS = (
+    "test_cameras_sfm",
+    "test_ends_of_fits",
+    "test_exposure_of_fits",
+    "test_initial_lives",
+    "test_memory_of_fits",
+    "test_model_adapters",
+    "test_pipeline",
+    "test_predicted_start",
+    "test_preprocess_command",
+)
 
 
 @pytest.hookimpl(wrapper=True)
