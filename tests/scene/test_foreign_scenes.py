@@ -13,7 +13,7 @@ from msdyn.errors import InputError
 from msdyn.scene import Keypoints, Scene, Tracks3D, check_scene, save_npz
 
 STORED = Path(__file__).parents[1] / "stored" / "scene"
-# The cases of a test; all quarters are alike, each with another one of four neighbours.
+# Neighbouring cases are alike: one of four is enough for every day.
 QUARTERS = [0, *(pytest.param(n, marks=pytest.mark.reliability) for n in (1, 2, 3))]
 OTHER = (None, True, -1, 10**30, 2.5, "x", [], {}, [[1]], {"a": {}})
 
@@ -55,9 +55,7 @@ def judged(directory, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["scene.json", "cameras.json"])
-@pytest.mark.parametrize(
-    "part", [0, *(pytest.param(n, marks=pytest.mark.reliability) for n in (1, 2, 3))]
-)
+@pytest.mark.parametrize("part", QUARTERS)
 def test_every_value_of_another_type_is_told_in_one_line(scene, capsys, name, part):
     path, refused = scene / name, 0
     content = json.loads(path.read_text())
