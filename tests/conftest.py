@@ -80,15 +80,21 @@ SHAPES_OF = {
     ),
     "synthetic": ("test_animate", "test_priors", "test_raycast", "test_surface_tracks"),
 }
-# Whole fits are checked in test_fit, test_variants and test_initialize.
+# Their parts have tests of their own; whole fits are checked in test_fit, test_variants and
+# test_initialize.
 WHOLE_RUNS = (
+    "test_backends",
     "test_cameras_sfm",
+    "test_code_from_scene",
     "test_ends_of_fits",
+    "test_ends_of_preprocess",
     "test_exposure_of_fits",
+    "test_hard_clips",
     "test_initial_lives",
     "test_memory_of_fits",
     "test_model_adapters",
     "test_pipeline",
+    "test_portrait",
     "test_predicted_start",
     "test_preprocess_command",
 )
