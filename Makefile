@@ -57,17 +57,19 @@ docs: $(INSTALLED)
 audit: $(INSTALLED)
 	$(BIN)/python tools/audit.py $(if $(ADVISORIES),--advisories $(ADVISORIES))
 
-# The source archive, the wheel made of it, and the small demo from that wheel, in an environment that
+# The source archive, the wheel made of it, and a tiny demo from that wheel, in an environment that
 # has nothing else.
+PACKAGE_PIP := $(BIN)/pip --python build/package/env install --quiet --no-compile -c constraints.txt
 package: $(INSTALLED)
 	rm -rf build/package
 	$(BIN)/uv build --quiet --out-dir build/package
-	$(PYTHON) -m venv build/package/env
-	build/package/env/bin/pip install --quiet --no-compile -c constraints.txt torch
+	$(PYTHON) -m venv --without-pip build/package/env
+	$(PACKAGE_PIP) torch
 	VIRTUAL_ENV=build/package/env $(BIN)/uv pip install --quiet -c constraints.txt \
 		build/package/*.whl || \
-		build/package/env/bin/pip install --quiet --no-compile -c constraints.txt build/package/*.whl
-	cd build/package && TQDM_DISABLE=1 env/bin/msdyn-demo --quick --out demo
+		$(PACKAGE_PIP) build/package/*.whl
+	cd build/package && TQDM_DISABLE=1 env/bin/msdyn-demo \
+		--frames 8 --width 96 --epochs 2 --out demo
 	test -s build/package/demo/novel.mp4
 
 # The folder preprocess/ is installed as msdyn.preprocess; pyright finds it there through this link.

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import gc
 import os
 import signal
 from collections import Counter
@@ -26,6 +27,19 @@ os.environ.pop("MSDYN_WEIGHTS", None)
 # No deadline: the time of an example varies too much.
 settings.register_profile("msdyn", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("msdyn")
+
+
+# Modules and collected tests stay until the end: looking for garbage among them takes seconds.
+gc.disable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Look for garbage from the tests on, among what they make."""
+    result = yield
+    gc.freeze()
+    gc.enable()
+    return result
 
 
 # Tests of these folders need no compiled kernels. They come first: of two processes with half of
@@ -66,7 +80,24 @@ SHAPES_OF = {
     ),
     "synthetic": ("test_animate", "test_priors", "test_raycast", "test_surface_tracks"),
 }
-WHOLE_RUNS = ("test_cameras_sfm", "test_model_adapters", "test_pipeline", "test_preprocess_command")
+# Their parts have tests of their own; whole fits are checked in test_fit, test_variants and
+# test_initialize.
+WHOLE_RUNS = (
+    "test_backends",
+    "test_cameras_sfm",
+    "test_code_from_scene",
+    "test_ends_of_fits",
+    "test_ends_of_preprocess",
+    "test_exposure_of_fits",
+    "test_hard_clips",
+    "test_initial_lives",
+    "test_memory_of_fits",
+    "test_model_adapters",
+    "test_pipeline",
+    "test_portrait",
+    "test_predicted_start",
+    "test_preprocess_command",
+)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -86,7 +86,7 @@ def test_nothing_runs_twice(whole):
     assert {path: path.read_bytes() for path in out.glob("clips/*/log.txt")} == logs
 
 
-@pytest.mark.parametrize("lost_parts", [False, True])
+@pytest.mark.parametrize("lost_parts", [pytest.param(False, marks=pytest.mark.reliability), True])
 def test_a_driver_that_is_killed(whole, tmp_path, lost_parts):
     """The same call goes on, and ends with the same results."""
     manifest, out = whole
@@ -214,7 +214,7 @@ def test_actors_of_ray(whole, tmp_path):
     assert ends(tmp_path) == ends(out) and contents(tmp_path) == contents(out)
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_gpus_of_ray(tmp_path):
     """A fit has a GPU by itself, networks a quarter of one, others none."""
     pytest.importorskip("ray")

@@ -76,7 +76,8 @@ def test_chosen_points_are_as_many_as_allowed_and_cover_the_others(seed, count):
 def clip(tmp_path_factory):
     """A rigid object, with exact priors."""
     folder = tmp_path_factory.mktemp("rigid") / "scene"
-    truth = render_truth(make_scene("rigid", frames=FRAMES, width=128, height=96))
+    spec = make_scene("rigid", frames=FRAMES, width=128, height=96)
+    truth = render_truth(replace(spec, views={}))
     write_priors(truth, folder, level="exact", seed=0)
     return Scene(folder)
 

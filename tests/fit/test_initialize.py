@@ -21,7 +21,8 @@ FRAMES, WIDTH, HEIGHT = 8, 96, 72
 def deforming_cup(tmp_path_factory):
     """A cup that deforms while it moves, with sensor-like priors."""
     folder = tmp_path_factory.mktemp("cup") / "scene"
-    truth = render_truth(make_scene("deformable", frames=FRAMES, width=WIDTH, height=HEIGHT))
+    spec = make_scene("deformable", frames=FRAMES, width=WIDTH, height=HEIGHT)
+    truth = render_truth(replace(spec, views={}))
     write_priors(truth, folder, level="sensor", seed=0)
     return Scene(folder)
 

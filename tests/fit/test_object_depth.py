@@ -21,7 +21,8 @@ FRAMES = 12
 def clip(tmp_path_factory):
     """A rigid and a bending object; the depth of each has another scale in every frame."""
     folder = tmp_path_factory.mktemp("objects") / "scene"
-    truth = render_truth(make_scene("rigid-deformable", frames=FRAMES, width=112, height=84))
+    spec = make_scene("rigid-deformable", frames=FRAMES, width=112, height=84)
+    truth = render_truth(replace(spec, views={}))
     write_priors(truth, folder, level="exact", seed=0)
     rng = np.random.default_rng(0)
     scales = np.exp(0.05 * rng.standard_normal((FRAMES, 3)))

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from clips import two_boxes
 from oracle_network import SCALE, Oracle
 
 from msdyn.cli import fit
@@ -17,14 +18,14 @@ from msdyn.fit.predicted_start import load_prediction, predicted_tracks
 from msdyn.geometry import project, transform_points
 from msdyn.scene import Scene
 from msdyn.sequence import save_sequence
-from msdyn.synthetic import make_scene, render_truth, write_priors
+from msdyn.synthetic import write_priors
 
-FRAMES, WIDTH, HEIGHT = 10, 120, 90
+FRAMES, WIDTH, HEIGHT = 10, 96, 72
 
 
 @pytest.fixture(scope="module")
 def truth():
-    return render_truth(make_scene("rigid", frames=FRAMES, width=WIDTH, height=HEIGHT))
+    return two_boxes(FRAMES, WIDTH, HEIGHT)
 
 
 @pytest.fixture(scope="module")

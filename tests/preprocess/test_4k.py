@@ -39,7 +39,7 @@ def test_frames_are_shrunk_and_intrinsics_with_them(clip, tmp_path):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_few_frames_are_in_memory_at_a_time(clip, tmp_path):
     code = (

@@ -171,8 +171,8 @@ def test_motion_blur_of_a_few_pixels_does_no_harm(tmp_path):
     assert scene.cameras.intrinsics[0, 0, 0] == pytest.approx(FOCAL, rel=0.03)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("reach", [3.0, pytest.param(5.0, marks=pytest.mark.reliability)])
+@pytest.mark.reliability
+@pytest.mark.parametrize("reach", [3.0, 5.0])
 def test_motion_blur_that_is_too_strong_is_poor(tmp_path, capsys, reach):
     """The background moves by 8 or 14 px while the shutter is open."""
     code, scene = run(tmp_path, room(steps=16, reach=reach), *UNTIL_CAMERAS)

@@ -73,6 +73,7 @@ def test_structure_from_motion_starts_from_a_focal_length(clip):
     assert turns(solution, cameras) < 0.1
 
 
+@pytest.mark.reliability
 def test_structure_from_motion_starts_from_what_images_recorded(clip, caplog):
     scene, tracks, _ = clip
     old = scene.info.stages["frames"]
