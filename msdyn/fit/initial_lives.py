@@ -13,7 +13,6 @@ between different points of the object. A uniform object gives none, and its Gau
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,14 +21,15 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int, Int32, Real
 from scipy.ndimage import uniform_filter
 
+from msdyn.fit.candidates import Candidates
 from msdyn.fit.data import FitData
 from msdyn.fit.spacing import finest_choice
 from msdyn.geometry import depth_in_camera, nearest_pixels, project, transform_points
-from msdyn.motion import Motion, TrackedMotion
+from msdyn.motion import TrackedMotion
 from msdyn.progress import Progress
 from msdyn.scene import IGNORE, LiftedTracks
 
-__all__ = ["Candidates", "Lives", "choose_by_coverage", "estimate_lives", "life_spans"]
+__all__ = ["Lives", "choose_by_coverage", "estimate_lives", "life_spans"]
 
 # Log-likelihood ratios of what masks and depth maps say. Masks lack one pixel in twenty of an
 # object, and a misplaced point lies on the object, not in front of it, about half the time.
@@ -49,64 +49,6 @@ _LONGEVITY = 0.3
 _MOST = 3
 # Points times frames that are compared at a time: some 50 MB.
 _BLOCK = 1_500_000
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Possible Gaussians on moving objects.
-
-    Attributes:
-        points: [N, 3] canonical positions, world of the fit.
-        colours: [N, 3] RGB in [0, 1].
-        labels: [N] mask index of the object.
-        source: [N] index, into the fitted frames, of the frame in which each was sampled.
-        footprints: [N] size of a pixel at its depth, world of the fit.
-        motion: of the candidates.
-    """
-
-    points: Float[np.ndarray, "points 3"]
-    colours: Float[np.ndarray, "points 3"]
-    labels: Int[np.ndarray, " points"]
-    source: Int[np.ndarray, " points"]
-    footprints: Float[np.ndarray, " points"]
-    motion: Motion
-
-    def sampled(self, frames: Int[np.ndarray, " frames"]) -> Float[np.ndarray, "points 3"]:
-        """Return the positions in the frames in which they were sampled; `frames` in the clip."""
-        result = self.points.copy()
-        for own, frame, motion in self._by_source(frames):
-            points = torch.from_numpy(self.points[own]).float()
-            result[own] = motion.positions(points, torch.tensor([frame]))[0].double().numpy()
-        return result
-
-    def canonical(
-        self, sampled: Float[np.ndarray, "points 3"], frames: Int[np.ndarray, " frames"]
-    ) -> Float[np.ndarray, "points 3"]:
-        """Return the canonical positions of points in the frames in which they were sampled."""
-        result = sampled.copy()
-        for own, frame, motion in self._by_source(frames):
-            points = torch.from_numpy(sampled[own]).float()
-            result[own] = motion.undo(points, frame).double().numpy()
-        return result
-
-    def _by_source(
-        self, frames: Int[np.ndarray, " frames"]
-    ) -> Iterator[tuple[Int[np.ndarray, " own"], float, Motion]]:
-        """Yield the candidates of each frame, the frame in the clip, and their motion."""
-        for number in np.unique(self.source):
-            own = np.flatnonzero(self.source == number)
-            yield own, float(frames[number]), self.motion.select(torch.from_numpy(own))
-
-    def select(self, rows: Int[np.ndarray, " chosen"]) -> Candidates:
-        """Return some of the candidates."""
-        return Candidates(
-            self.points[rows],
-            self.colours[rows],
-            self.labels[rows],
-            self.source[rows],
-            self.footprints[rows],
-            self.motion.select(torch.from_numpy(rows)),
-        )
 
 
 class Lives(NamedTuple):

@@ -10,14 +10,11 @@ import torch
 from jaxtyping import Float, Int
 from scipy.spatial import KDTree
 
+from msdyn.fit.candidates import Candidates
 from msdyn.fit.config import FitConfig
 from msdyn.fit.data import FitData
 from msdyn.fit.fusion import Carried, Sampled, fuse_depth
-from msdyn.fit.initial_lives import (
-    Candidates,
-    choose_by_coverage,
-    estimate_lives,
-)
+from msdyn.fit.initial_lives import choose_by_coverage, estimate_lives
 from msdyn.fit.initial_motion import estimate_motion
 from msdyn.fit.object_depth import ObjectDepth
 from msdyn.fit.predicted_start import predicted_points, predicted_tracks

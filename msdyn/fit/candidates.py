@@ -1,0 +1,72 @@
+"""Points on moving objects, each seen in one frame, among which the first Gaussians are chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from msdyn.motion import Motion
+
+__all__ = ["Candidates"]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Possible Gaussians on moving objects.
+
+    Attributes:
+        points: [N, 3] canonical positions, world of the fit.
+        colours: [N, 3] RGB in [0, 1].
+        labels: [N] mask index of the object.
+        source: [N] index, into the fitted frames, of the frame in which each was sampled.
+        footprints: [N] size of a pixel at its depth, world of the fit.
+        motion: of the candidates.
+    """
+
+    points: Float[np.ndarray, "points 3"]
+    colours: Float[np.ndarray, "points 3"]
+    labels: Int[np.ndarray, " points"]
+    source: Int[np.ndarray, " points"]
+    footprints: Float[np.ndarray, " points"]
+    motion: Motion
+
+    def sampled(self, frames: Int[np.ndarray, " frames"]) -> Float[np.ndarray, "points 3"]:
+        """Return the positions in the frames in which they were sampled; `frames` in the clip."""
+        result = self.points.copy()
+        for own, frame, motion in self._by_source(frames):
+            points = torch.from_numpy(self.points[own]).float()
+            result[own] = motion.positions(points, torch.tensor([frame]))[0].double().numpy()
+        return result
+
+    def canonical(
+        self, sampled: Float[np.ndarray, "points 3"], frames: Int[np.ndarray, " frames"]
+    ) -> Float[np.ndarray, "points 3"]:
+        """Return the canonical positions of points in the frames in which they were sampled."""
+        result = sampled.copy()
+        for own, frame, motion in self._by_source(frames):
+            points = torch.from_numpy(sampled[own]).float()
+            result[own] = motion.undo(points, frame).double().numpy()
+        return result
+
+    def _by_source(
+        self, frames: Int[np.ndarray, " frames"]
+    ) -> Iterator[tuple[Int[np.ndarray, " own"], float, Motion]]:
+        """Yield the candidates of each frame, the frame in the clip, and their motion."""
+        for number in np.unique(self.source):
+            own = np.flatnonzero(self.source == number)
+            yield own, float(frames[number]), self.motion.select(torch.from_numpy(own))
+
+    def select(self, rows: Int[np.ndarray, " chosen"]) -> Candidates:
+        """Return some of the candidates."""
+        return Candidates(
+            self.points[rows],
+            self.colours[rows],
+            self.labels[rows],
+            self.source[rows],
+            self.footprints[rows],
+            self.motion.select(torch.from_numpy(rows)),
+        )
