@@ -29,6 +29,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "L1-L4": {"levels": 4},
     "rgb only": {"losses": "rgb"},
     "levels apart": {"joint_refinement": "off"},
+    "given tracks": {"static_tracks": "given"},
+    "one frame's depth": {"initial_depth": "given"},
     "no life spans": {"life_spans": "off"},
     "given depth": {"object_depth": "given"},
     "time-varying": {"weights": "time-varying"},
