@@ -21,6 +21,7 @@ from msdyn.fit.initial_motion import estimate_motion
 from msdyn.fit.object_depth import ObjectDepth
 from msdyn.fit.predicted_start import predicted_points, predicted_tracks
 from msdyn.fit.sampling import evenly_spaced, sample_frame, subsample
+from msdyn.io import jumps
 from msdyn.motion import Motion, TrackedMotion
 from msdyn.scene import IGNORE, LiftedObservations, LiftedTracks, Timeline, canonical_frame
 from msdyn.sequence import Gaussians, GaussianSequence
@@ -29,6 +30,8 @@ __all__ = ["Initialisation", "initialize"]
 
 # Number of frames whose depth maps are sampled for the initial Gaussians.
 _STATIC_FRAMES = 12
+# Of a camera that jumps, each of whose frames shows another part of the background.
+_STATIC_FRAMES_OF_JUMPS = 96
 _MOVING_FRAMES = 10
 # The same for Gaussians with life spans.
 _MOVING_FRAMES_OF_LIVES = 64
@@ -139,7 +142,8 @@ def _predicted_gaussians(
 def _static_gaussians(data: FitData, config: FitConfig, rng: np.random.Generator) -> Gaussians:
     """Sample the static pixels of depth maps of frames over the clip."""
     count = config.static_gaussians
-    chosen = evenly_spaced(data.frames, _STATIC_FRAMES)
+    jumping = jumps(data.cameras[data.frames])
+    chosen = evenly_spaced(data.frames, _STATIC_FRAMES_OF_JUMPS if jumping else _STATIC_FRAMES)
     points, colours, footprints = [], [], []
     for frame in chosen:
         own = data.mask.numpy(frame) == 0

@@ -29,6 +29,7 @@ from msdyn.preprocess.depth.objects import Completion, place_objects
 from msdyn.preprocess.depth.point_body import PointBody
 from msdyn.preprocess.depth.rigid_objects import bring_to_scale, solve_rigid_objects
 from msdyn.preprocess.depth.support import Surroundings, read_surroundings
+from msdyn.preprocess.depth.template_depth import TemplateDepth
 from msdyn.preprocess.multiview.static_points import static_points
 from msdyn.progress import Progress
 from msdyn.reading import read_npy
@@ -125,8 +126,9 @@ def fuse(
             _measure(masks, body, folder, bar)
         completion, errors = _choose(completions, masks, folder, options.seed)
         surroundings = _complete(masks, completion, folder, bar)
+        template = None if background.swept else TemplateDepth.of(background, tracks, masks)
         bodies = {}
-        if options.rigid_objects:
+        if options.rigid_objects and template is None:
             bodies = solve_rigid_objects(scene, tracks, masks, background, seed=options.seed)
         measured = {}
         for label, found in surroundings.items():
@@ -145,6 +147,8 @@ def fuse(
             for item in objects:
                 own = mask == item.label
                 shape = item.measured(frame, own, completion)
+                if shape is None:
+                    shape = item.shaped(frame, own, template)
                 chosen = item.assumed(frame, own, completion) if shape is None else shape[own]
                 depth[own] = chosen
                 confidence[own] = ASSUMED if shape is None else OWN_MOTION
