@@ -35,6 +35,7 @@ from msdyn.scene import (
     Scene,
     frame_path,
     save_npz,
+    stamp_stage,
     write_cameras,
     write_depth,
     write_image,
@@ -165,6 +166,15 @@ class _Views:
                 "covisibility": covisibility.method,
             },
         )
+        if self.camera.transparent:
+            _forget_white(scene)
+
+
+def _forget_white(scene: Scene) -> None:
+    """Take the share of white pixels out of the record: they are not over-exposed, but drawn."""
+    record = dict(scene.info.stages["frames"])
+    options = {k: v for k, v in record.pop("options").items() if k != "white_share"}
+    stamp_stage(scene.directory, "frames", options=options, **record)
 
 
 def _rows_at(
