@@ -185,9 +185,7 @@ def write_panoptic_stand_in(folder: Path, frames: int, width: int, seed: int = 0
         }  # fmt: skip
         (folder / f"{part}_meta.json").write_text(json.dumps(meta))
     np.savez(folder / "init_pt_cld.npz", data=sensor_points(spec, rng))
-    arrays = {"depth": truth.clip.depths, "mask": truth.clip.masks}
-    held_masks = {f"mask_{name}": shot.masks for name, shot in truth.views.items()}
-    np.savez_compressed(folder / "truth.npz", **arrays, **held_masks)
+    np.savez_compressed(folder / "truth.npz", depth=truth.clip.depths, mask=truth.clip.masks)
 
 
 def write_dnerf_stand_in(folder: Path, frames: int, width: int, seed: int = 0) -> None:
