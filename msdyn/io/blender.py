@@ -72,7 +72,7 @@ def jumps(cameras: Cameras) -> bool:
     """Return whether a camera jumps from image to image, so that flow between them says nothing."""
     axes = cameras.cam_from_world[:, 2, :3]
     cosines = np.clip((axes[1:] * axes[:-1]).sum(1), -1, 1)
-    return bool(np.degrees(np.median(np.arccos(cosines))) > JUMP_DEGREES)
+    return len(cosines) > 0 and bool(np.degrees(np.median(np.arccos(cosines))) > JUMP_DEGREES)
 
 
 def _read_split(
