@@ -8,7 +8,7 @@ Residuals, each divided by its standard deviation, with weights that decrease fo
 tracks (px), edges (change of the offset between two nodes, rotated with them), change from the
 motion predicted from the two frames before. (Points outside the silhouette, drawn to it, and pixels
 of the silhouette, drawing points to them, made it worse: on a rendered person and ball, see
-docs/recordings.md, the error of the ball after thirty frames was 16 % with them, 1 % without.)
+docs/recordings.md, the error of the ball after thirty frames was 16 % with them, 3 % without.)
 """
 
 from __future__ import annotations
