@@ -332,6 +332,7 @@ class ImportConfig(PreprocessConfig):
     record3d: an .r3d file of Record3D, or its export with EXR. vipe: a folder of ViPE's results.
     panoptic: a sequence of CMU Panoptic as Dynamic 3D Gaussians packages it. blender: a folder of
     transforms_train.json, as of D-NeRF. recording: a folder of cameras.json and images per camera.
+    auto, or no --from at all: found by the names of its files.
     (dycheck has options of its own: --from dycheck --help.)"""
     video: Annotated[Path, POSITIONAL]
     """The recording: a file or folder."""

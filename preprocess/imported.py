@@ -82,6 +82,7 @@ def import_clip(config: ImportConfig) -> Scene:
             raise
         if unpacked.finish is not None:
             unpacked.finish(scene)
+            return Scene(directory)  # with what was changed in its records
         return scene
 
 

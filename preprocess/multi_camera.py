@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, UInt8
@@ -35,6 +36,7 @@ from msdyn.scene import (
     Scene,
     frame_path,
     save_npz,
+    stamp_stage,
     write_cameras,
     write_depth,
     write_image,
@@ -165,6 +167,15 @@ class _Views:
                 "covisibility": covisibility.method,
             },
         )
+        if self.camera.transparent:
+            _forget_white(scene)
+
+
+def _forget_white(scene: Scene) -> None:
+    """Take the share of white pixels out of the record: they are not over-exposed, but drawn."""
+    record: dict[str, Any] = {**scene.info.stages["frames"]}
+    options = {k: v for k, v in record.pop("options").items() if k != "white_share"}
+    stamp_stage(scene.directory, "frames", options=options, **record)
 
 
 def _rows_at(

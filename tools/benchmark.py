@@ -50,19 +50,12 @@ class Settings:
 
 def layout_of(path: Path) -> str | None:
     """Return the layout of a recording, None of anything else."""
-    from msdyn.io import is_blender, is_camera_folder, is_panoptic
+    from msdyn.preprocess.recording_kinds import kind_of
 
-    if not path.is_dir():
-        return None
-    if (path / "scene.json").is_file():
+    if path.is_dir() and (path / "scene.json").is_file():
         return "scene"
-    if is_panoptic(path):
-        return "panoptic"
-    if (path / "dataset.json").is_file():
-        return "dycheck"
-    if is_blender(path):
-        return "blender"
-    return "recording" if is_camera_folder(path) else None
+    kind = kind_of(path) if path.is_dir() else None
+    return kind if kind in ("dycheck", *PLAIN) else None
 
 
 def prepare(path: Path, layout: str, settings: Settings) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from msdyn.cli.inputs import require_files, require_scene, require_video
 from msdyn.cli.run import parse, run
-from msdyn.errors import PoorInputError
+from msdyn.errors import InputError, PoorInputError
 from msdyn.options import text_of
 from msdyn.preprocess.config import (
     IMPORT_KINDS,
@@ -19,8 +19,9 @@ from msdyn.preprocess.config import (
     PreprocessConfig,
 )
 from msdyn.preprocess.lerobot_config import LerobotConfig
+from msdyn.preprocess.recording_kinds import with_kind
 from msdyn.preprocess.stages import BACKEND_STAGES, STAGES, add_backends
-from msdyn.progress import stage
+from msdyn.progress import stage, write_error
 
 if TYPE_CHECKING:
     from msdyn.scene import Scene
@@ -72,6 +73,13 @@ def options(
         SystemExit: as of `parse`.
     """
     argv = sys.argv[1:] if argv is None else argv
+    try:
+        argv, line = with_kind(argv)
+    except InputError as error:
+        write_error(str(error))
+        raise SystemExit(error.exit_code) from None
+    if line:
+        print(line)
     if any(argument.split("=")[0] == "--check" for argument in argv):
         return parse(CheckConfig, argv, PROG, "Check a scene directory.")
     if text_of("--from", argv) == "lerobot":

@@ -19,6 +19,7 @@ from msdyn.fit.initial_motion import estimate_motion
 from msdyn.fit.object_depth import ObjectDepth
 from msdyn.fit.predicted_start import predicted_points, predicted_tracks
 from msdyn.fit.sampling import evenly_spaced, sample_frame, subsample
+from msdyn.io import jumps
 from msdyn.motion import Motion, TrackedMotion
 from msdyn.scene import IGNORE, LiftedObservations, LiftedTracks, Timeline, canonical_frame
 from msdyn.sequence import Gaussians, GaussianSequence
@@ -27,6 +28,8 @@ __all__ = ["Initialisation", "initialize"]
 
 # Number of frames whose depth maps are sampled for the initial Gaussians.
 _STATIC_FRAMES = 12
+# Of a camera that jumps, each of whose frames shows another part of the background.
+_STATIC_FRAMES_OF_JUMPS = 96
 _MOVING_FRAMES = 10
 # Number of frames with which the depth of the samples is compared.
 _FUSED_FRAMES = 48
@@ -139,24 +142,20 @@ def _predicted_gaussians(
 def _static_gaussians(data: FitData, config: FitConfig, rng: np.random.Generator) -> Gaussians:
     """Sample the static pixels of depth maps of frames over the clip."""
     count = config.static_gaussians
-    chosen = evenly_spaced(data.frames, _STATIC_FRAMES)
+    jumping = jumps(data.cameras[data.frames])
+    chosen = evenly_spaced(data.frames, _STATIC_FRAMES_OF_JUMPS if jumping else _STATIC_FRAMES)
     samples = []
     for frame in chosen:
         own = data.mask.numpy(frame) == 0
         samples.append(sample_frame(data, frame, own, 3 * count // len(chosen), rng))
     points, colours, footprints = (np.concatenate(values) for values in zip(*samples, strict=True))
     source = np.repeat(chosen, [len(sample[0]) for sample in samples])
-    fused = fuse_depth(
-        data,
-        Sampled(points, source, np.zeros(len(points), int)),
-        evenly_spaced(data.frames, _FUSED_FRAMES),
-        lambda points: lambda _: points,
-    )
-    points, colours, footprints = (
-        fused.points[fused.kept],
-        colours[fused.kept],
-        footprints[fused.kept],
-    )
+    if config.initial_depth == "fused":
+        sampled = Sampled(points, source, np.zeros(len(points), int))
+        compared = evenly_spaced(data.frames, _FUSED_FRAMES)
+        fused = fuse_depth(data, sampled, compared, lambda points: lambda _: points)
+        points = fused.points[fused.kept]
+        colours, footprints = colours[fused.kept], footprints[fused.kept]
     kept = subsample(points, footprints, count)
     return _gaussians(points[kept], colours[kept], _spacing(points[kept]), config.sh_degree)
 

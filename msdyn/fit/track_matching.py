@@ -111,9 +111,10 @@ def match_tracks(
         if not tracker:
             return tracks, 0.0
         moved = _solve(_Pairs.joined(pairs), precisions, position, tracker)
-    xy = given.xy.copy()
     height, width = image_of(int(frames[0])).mask.shape
-    xy[rows] = moved.clip(0, np.nextafter(np.float32([width, height]), 0)) / scale
+    last = np.nextafter(np.array([width, height], np.float32), np.float32(0))
+    xy = given.xy.copy()
+    xy[rows] = moved.clip(0, last) / scale
     given = given._replace(xy=xy)
     refined = Tracks.from_observations(tracks.num_frames, given, tracks.object, tracks.query_frame)
     return refined, tracker
@@ -310,14 +311,17 @@ def _solve(
         squares = ((refined - position) ** 2).sum(1) / tracker**2
         own = 1 / (1 + squares / _DOUBTFUL**2) / tracker**2
         # Element (row, column) of the matrix is in band[row - column, column]; x and y alternate.
-        band = np.zeros((2 * int(offset.max(initial=0)) + 2, 2 * len(position)))
+        size = 2 * len(position)
+        band = np.zeros((2 * int(offset.max(initial=0)) + 2, size))
         band[0] = np.repeat(own, 2)
+        flat = band.reshape(-1)
         for a, b in ((0, 0), (1, 0), (1, 1)):
             for ends in (first, second):
-                np.add.at(band, (a - b, 2 * ends + b), weights[:, a, b])
+                np.add.at(flat, (a - b) * size + 2 * ends + b, weights[:, a, b])
         for a in range(2):
             for b in range(2):
-                np.add.at(band, (2 * offset + a - b, 2 * first + b), -weights[:, a, b])
+                place = (2 * offset + a - b) * size + 2 * first + b
+                np.add.at(flat, place, -weights[:, a, b])
         pull = np.einsum("nij,nj->ni", weights, pairs.displacement)
         right = own[:, None] * position
         np.add.at(right, first, -pull)

@@ -1,8 +1,8 @@
 """File formats, one module each."""
 
-from msdyn.io.blender import is_blender, jumps, read_blender
+from msdyn.io.blender import jumps, read_blender
 from msdyn.io.camera_file import TimedCameras, read_camera_file
-from msdyn.io.camera_folder import is_camera_folder, read_camera_folder
+from msdyn.io.camera_folder import read_camera_folder
 from msdyn.io.camera_layouts import CAMERA_LAYOUTS, read_posed_images
 from msdyn.io.colmap import find_colmap_model, load_pycolmap, read_colmap
 from msdyn.io.colmap_writer import write_colmap
@@ -33,7 +33,7 @@ from msdyn.io.nerfstudio import read_nerfstudio
 from msdyn.io.nerfstudio_paths import write_transforms
 from msdyn.io.nvidia_dynamic import NvidiaScene, find_nvidia_scenes
 from msdyn.io.obj import write_obj
-from msdyn.io.panoptic import is_panoptic, read_panoptic
+from msdyn.io.panoptic import read_panoptic
 from msdyn.io.photos import centre_crop, cropped_cameras
 from msdyn.io.ply import write_gaussians_ply, write_points_ply
 from msdyn.io.posed_images import PosedImages, ScenePoints
@@ -108,9 +108,6 @@ __all__ = [
     "find_colmap_model",
     "find_nvidia_scenes",
     "image_size",
-    "is_blender",
-    "is_camera_folder",
-    "is_panoptic",
     "jumps",
     "load_pycolmap",
     "manifest_rows",

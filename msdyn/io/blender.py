@@ -25,17 +25,12 @@ from msdyn.io.multi_camera import MultiCamera, RecordedCamera, checked_times
 from msdyn.io.nerfstudio_paths import image_of, parse_times, parse_transforms
 from msdyn.reading import natural_order, opened_image, read_json, reading
 
-__all__ = ["is_blender", "jumps", "read_blender"]
+__all__ = ["jumps", "read_blender"]
 
 SPLITS = ("train", "val", "test")
 FPS = 30.0
 JUMP_DEGREES = 15.0
 """Between the viewing directions of successive images, median: D-NeRF's are 60 or more apart."""
-
-
-def is_blender(directory: Path) -> bool:
-    """Return whether a folder has this layout."""
-    return (directory / "transforms_train.json").is_file()
 
 
 def read_blender(directory: str | os.PathLike) -> MultiCamera:
@@ -46,7 +41,7 @@ def read_blender(directory: str | os.PathLike) -> MultiCamera:
         InputError: a file has another format, or images are of the same time.
     """
     directory = Path(directory)
-    if not is_blender(directory):
+    if not (directory / "transforms_train.json").is_file():
         raise FileNotFoundError(
             f"{directory}: not a clip of Blender's layout (no transforms_train.json in it)"
         )
@@ -77,7 +72,7 @@ def jumps(cameras: Cameras) -> bool:
     """Return whether a camera jumps from image to image, so that flow between them says nothing."""
     axes = cameras.cam_from_world[:, 2, :3]
     cosines = np.clip((axes[1:] * axes[:-1]).sum(1), -1, 1)
-    return bool(np.degrees(np.median(np.arccos(cosines))) > JUMP_DEGREES)
+    return len(cosines) > 0 and bool(np.degrees(np.median(np.arccos(cosines))) > JUMP_DEGREES)
 
 
 def _read_split(

@@ -33,17 +33,12 @@ from msdyn.io.video import scan_video
 from msdyn.reading import natural_order, opened_image, read_json, reading, shown
 from msdyn.scene.stages import WORLD_UNITS
 
-__all__ = ["is_camera_folder", "read_camera_folder"]
+__all__ = ["read_camera_folder"]
 
 FILE = "cameras.json"
 FPS = 30.0
 _AXES = {"opencv": np.eye(4), "opengl": np.diag([1.0, -1.0, -1.0, 1.0])}
 _IMAGES = (".png", ".jpg", ".jpeg", ".webp")
-
-
-def is_camera_folder(directory: Path) -> bool:
-    """Return whether a folder has this layout, and is no scene directory."""
-    return (directory / FILE).is_file() and not (directory / "scene.json").is_file()
 
 
 def read_camera_folder(directory: str | os.PathLike) -> MultiCamera:

@@ -34,17 +34,12 @@ from msdyn.io.posed_images import (
 )
 from msdyn.reading import MOST_FRAMES, load_npz, read_json, reading, shown
 
-__all__ = ["is_panoptic", "read_panoptic"]
+__all__ = ["read_panoptic"]
 
 TRAIN, TEST, POINTS = "train_meta.json", "test_meta.json", "init_pt_cld.npz"
 FPS = 30.0
 _COLUMNS = 7
 _FOREGROUND = 0.5
-
-
-def is_panoptic(directory: Path) -> bool:
-    """Return whether a folder has this layout."""
-    return (directory / TRAIN).is_file()
 
 
 def read_panoptic(directory: str | os.PathLike) -> MultiCamera:
@@ -55,7 +50,7 @@ def read_panoptic(directory: str | os.PathLike) -> MultiCamera:
         InputError: a file has another format.
     """
     directory = Path(directory)
-    if not is_panoptic(directory):
+    if not (directory / TRAIN).is_file():
         raise FileNotFoundError(f"{directory}: not a sequence of Panoptic (no {TRAIN} in it)")
     cameras = _read_meta(directory, directory / TRAIN)
     held_out: dict[str, RecordedCamera] = {}

@@ -37,6 +37,10 @@ class ScenePoints:
     def __len__(self) -> int:
         return len(self.xyz)
 
+    def at_rest(self) -> ScenePoints:
+        """Return the static points alone."""
+        return ScenePoints(self.xyz[~self.moving], self.moving[~self.moving])
+
 
 @dataclass(frozen=True)
 class PosedImages:

@@ -134,7 +134,10 @@ class FileCameras(FileBackend):
             quality["unexplained_by_turning_degrees"] = round(figures.parallax, 4)
         points = SparsePoints.empty()
         if posed.points is not None:
-            points = observed_points(posed.points, cameras, masks)
+            # Points of what moves are those of the first frame of the recording.
+            first = options["source_frames"][0] == 0
+            shown = posed.points if first else posed.points.at_rest()
+            points = observed_points(shown, cameras, masks)
             quality["points"] = len(points.xyz)
             if motion != "unknown":
                 verdict = verdict_with_points(verdict, points, len(scene))

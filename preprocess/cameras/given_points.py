@@ -21,7 +21,8 @@ ENOUGH = 50
 def observed_points(points: ScenePoints, cameras: Cameras, masks: Masks | None) -> SparsePoints:
     """Return where the frames show points: static ones in all frames, moving ones in the first.
 
-    Static points behind others, and at pixels of a mask, are not shown.
+    Static points behind others, and at pixels of a mask, are not shown. Moving points that the
+    first frame does not show, as those of the back, are kept without observations.
 
     Args:
         points: of the scene in the first frame.
@@ -51,10 +52,9 @@ def observed_points(points: ScenePoints, cameras: Cameras, masks: Masks | None) 
         xy.append(positions[chosen])
         frame.append(np.full(len(chosen), number))
     point = np.concatenate(index)
-    used, point = np.unique(point, return_inverse=True)
-    return SparsePoints(
-        points.xyz[used], point.reshape(-1), np.concatenate(frame), np.concatenate(xy)
-    )
+    used = np.union1d(point, np.flatnonzero(points.moving))
+    point = np.searchsorted(used, point)
+    return SparsePoints(points.xyz[used], point, np.concatenate(frame), np.concatenate(xy))
 
 
 def verdict_with_points(verdict: Verdict, points: SparsePoints, frames: int) -> Verdict:

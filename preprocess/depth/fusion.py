@@ -4,7 +4,8 @@
    (`PointBody`), and completed where no other frame
    confirms it: along image edges, or by a network (`Completion`), whichever predicts measured depth
    better that is hidden from it.
-2. Objects that move rigidly are measured likewise, relative to themselves, and scaled to the depth
+2. Where points of what moves are given, they are carried by tracks (`TemplateDepth`). Otherwise
+   objects that move rigidly are measured likewise, relative to themselves, and scaled to the depth
    of what they touch. All others are placed by what they touch (`objects`); their pixels are
    "assumed".
 
@@ -29,6 +30,7 @@ from msdyn.preprocess.depth.objects import Completion, place_objects
 from msdyn.preprocess.depth.point_body import PointBody
 from msdyn.preprocess.depth.rigid_objects import bring_to_scale, solve_rigid_objects
 from msdyn.preprocess.depth.support import Surroundings, read_surroundings
+from msdyn.preprocess.depth.template_depth import TemplateDepth
 from msdyn.preprocess.multiview.static_points import static_points
 from msdyn.progress import Progress
 from msdyn.reading import read_npy
@@ -125,8 +127,9 @@ def fuse(
             _measure(masks, body, folder, bar)
         completion, errors = _choose(completions, masks, folder, options.seed)
         surroundings = _complete(masks, completion, folder, bar)
+        template = None if background.swept else TemplateDepth.of(background, tracks, masks)
         bodies = {}
-        if options.rigid_objects:
+        if options.rigid_objects and template is None:
             bodies = solve_rigid_objects(scene, tracks, masks, background, seed=options.seed)
         measured = {}
         for label, found in surroundings.items():
@@ -145,6 +148,8 @@ def fuse(
             for item in objects:
                 own = mask == item.label
                 shape = item.measured(frame, own, completion)
+                if shape is None:
+                    shape = item.shaped(frame, own, template)
                 chosen = item.assumed(frame, own, completion) if shape is None else shape[own]
                 depth[own] = chosen
                 confidence[own] = ASSUMED if shape is None else OWN_MOTION

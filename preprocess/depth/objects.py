@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Float32
 from msdyn.preprocess.contracts import Figures, Mask, Masks
 from msdyn.preprocess.depth.multi_frame import DenseBody
 from msdyn.preprocess.depth.support import Surroundings, smooth_depths
+from msdyn.preprocess.depth.template_depth import TemplateDepth
 
 __all__ = ["BEFORE_BACKDROP", "Completion", "PlacedObject", "place_objects"]
 
@@ -121,12 +122,16 @@ class PlacedObject:
         self.touches = _touches(surroundings)
         self.factors: Float[np.ndarray, " frames"] | None = None
         self.joined: list[int] = []
+        self._by_template, self._frames = 0, sum(found is not None for found in surroundings)
         holders = np.array([found.holder if found else 0.0 for found in surroundings])
         smooth = smooth_depths(_contacts(surroundings) if self.touches else holders)
         self._placed = np.where(smooth > 0, smooth, BEFORE_BACKDROP)
 
     def figures(self) -> Figures:
-        """Return how the shape and the position were found."""
+        """Return how the shape and the position were found, after all frames."""
+        if 2 * self._by_template > self._frames:
+            share = round(self._by_template / self._frames, 3)
+            return {"shape": "points of the first frame", "placed_by": "tracks", "frames": share}
         if self.factors is not None:
             place = "contact" if self.touches else "network"
             with_others = {"joined_to": self.joined} if self.joined else {}
@@ -135,6 +140,16 @@ class PlacedObject:
             "shape": "own rigid motion" if self._body else "one depth per frame",
             "placed_by": "contact" if self.touches else "border",
         }
+
+    def shaped(
+        self, frame: int, own: Bool[np.ndarray, "height width"], template: TemplateDepth | None
+    ) -> Float32[np.ndarray, "height width"] | None:
+        """Return its depth [H, W] by the template, None without one or where it is not covered."""
+        if self._body is not None or template is None or not own.any():
+            return None
+        depth = template.depth(frame, own)
+        self._by_template += depth is not None
+        return depth
 
     def measured(
         self, frame: int, own: Bool[np.ndarray, "height width"], completion: Completion

@@ -56,7 +56,8 @@ def unpack(config: ImportConfig, folder: Path) -> Unpacked:
         return unpacked
     _log.warning(
         "blender: the camera jumps from image to image: depth and tracks come from the silhouettes "
-        "(visual hull), not from flow; how the object moves is left to the fit"
+        "(visual hull), not from flow; how the object moves is left to the fit: give msdyn-fit "
+        "--loss.track 0.1 --loss.depth 0.1 --loss.rigidity 0.3"
     )
     tracks = _write_geometry(recording, camera, folder)
     return dataclasses.replace(unpacked, depth=folder / "depth", tracks=tracks)

@@ -47,7 +47,7 @@ from msdyn.preprocess.registry import register_backend
 from msdyn.preprocess.streamed import Streamed
 from msdyn.scene import STATIC, Scene, Tracks
 
-__all__ = ["MotionMasks", "NoMasks", "interpolate_odds"]
+__all__ = ["MotionMasks", "NoMasks", "interpolate_odds", "joint_scores"]
 
 # Chosen on camel (with its true masks), on the demo's clip, and by eye on duck and hand.
 GEOMETRY_WEIGHT, PHOTOMETRY_WEIGHT = 3.0, 2.0
@@ -130,7 +130,7 @@ class MotionMasks(Backend):
             moving, found = self._moving_in_two_views(two, scene, tracks)
         else:
             points = StaticPoints(tracks, solution.cameras)
-            scores = np.sqrt(points.distances * two_views.epipolar)
+            scores = joint_scores(points.distances, two_views.epipolar)
             moving, found = self._moving(
                 scene, tracks, scores, points.predict, PHOTOMETRY_MARGIN_WITH_CAMERAS
             )
@@ -284,6 +284,19 @@ def _only_in_two_views(
         own = MaskStack(frame == label for frame in labels)
         added[label] = not looks_static(points, tracks, own, labels)
     return MaskStack(added[frame] for frame in labels)
+
+
+def joint_scores(
+    distances: Float[np.ndarray, " tracks"], epipolar: Float[np.ndarray, " tracks"]
+) -> Float[np.ndarray, " tracks"]:
+    """Return the score [N] px of each track: the geometric mean of both its distances [N].
+
+    Infinite for a track whose static point would be behind a camera, whatever two views say of it;
+    NaN where either is not known.
+    """
+    behind = np.isinf(distances)
+    scores = np.sqrt(np.where(behind, 1.0, distances) * epipolar)
+    return np.where(behind & ~np.isnan(epipolar), np.inf, scores)
 
 
 def interpolate_odds(

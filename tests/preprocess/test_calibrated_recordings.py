@@ -22,6 +22,7 @@ from msdyn.io import ScenePoints
 from msdyn.preprocess.cameras.given_points import observed_points
 from msdyn.preprocess.multiview.point_visibility import seen_points
 from msdyn.preprocess.multiview.soft_hull import meeting_point, shell_depth
+from msdyn.reading import load_npz
 from msdyn.scene import STATIC, Scene
 
 FRAMES, SIZE = 8, (60, 80)
@@ -71,6 +72,20 @@ def test_a_static_camera_gets_depth_of_the_points(panoptic):
     assert np.median(error[static]) < 0.01 and np.percentile(error[static], 90) < 0.12
     verdict = scene.info.stages["cameras"]["quality"]["verdict"]
     assert verdict["grade"] == "usable" and "depth is that of points" in verdict["reason"]
+
+
+def test_moving_points_are_those_of_the_first_frame_of_the_recording(panoptic):
+    _, folder, scene = panoptic
+    moving = cloud(truth())[:, 6] > 0
+    kept = load_npz(scene.directory / ".cache/points.npz", ("xyz",))["xyz"]
+    assert np.isin(cloud(truth())[moving, 0], kept[:, 0]).all()  # also those of its back
+    assert scene.info.stages["depth"]["quality"]["objects"]["1"]["placed_by"] == "tracks"
+    later = folder.parent / "later"
+    stages = [("--only", stage) for stage in ("frames", "tracks", "masks", "cameras")]
+    options = ("--start", 0.06, "--accept-poor", *(word for pair in stages for word in pair))
+    assert run("--from", "panoptic", folder, "--out", later, *options) == 0
+    kept = load_npz(later / ".cache/points.npz", ("xyz",))["xyz"]
+    assert len(kept) and not np.isin(cloud(truth())[moving, 0], kept[:, 0]).any()
 
 
 def test_held_out_cameras(panoptic):
@@ -143,6 +158,7 @@ def test_a_camera_that_jumps(tmp_path, caplog, monkeypatch):
         off = np.abs(scene.depth(frame)[ball] - depth[ball])
         assert np.median(off) < 0.1  # of a ball of radius .7, 4 away, that moves
         assert (scene.depth(frame)[~ball] > 8).all()
+    assert "white_share" not in scene.info.stages["frames"]["options"]  # not over-exposed
     tracks = scene.tracks
     assert len(tracks) > 500 and (tracks.object == 1).all()
     view = scene.views["test"]

@@ -16,7 +16,7 @@ from msdyn.preprocess.imaging.connected_components import (
     smooth_regions,
 )
 from msdyn.preprocess.masks.instances import split_instances
-from msdyn.preprocess.masks.motion import _only_in_two_views, interpolate_odds
+from msdyn.preprocess.masks.motion import _only_in_two_views, interpolate_odds, joint_scores
 from msdyn.preprocess.masks.static_tests import StaticPoints, looks_static
 from msdyn.preprocess.multiview.two_view import group_quantile, two_view_motion
 from msdyn.scene import Tracks
@@ -29,6 +29,15 @@ def tracks_of_points(xyz, velocity, frames=12):
     shape = xy.shape[:2]
     unknown, first = np.full(len(xy), -1), np.zeros(len(xy), int)
     return Tracks.from_dense(xy, np.ones(shape, bool), np.ones(shape), unknown, first)
+
+
+def test_scores_of_points_behind_a_camera():
+    """Their distance is infinite; two views may say 0 of the same track, or nothing."""
+    distances = np.array([np.inf, np.inf, np.inf, 4.0, 0.0, np.nan])
+    epipolar = np.array([0.0, 2.0, np.nan, 9.0, 3.0, 1.0])
+    with np.errstate(all="raise"):
+        scores = joint_scores(distances, epipolar)
+    np.testing.assert_array_equal(scores, [np.inf, np.inf, np.nan, 6.0, 0.0, np.nan])
 
 
 def test_two_view_motion_of_exact_tracks():
