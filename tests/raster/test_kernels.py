@@ -52,7 +52,7 @@ def apply_blocks(source, count, sums, rows):
     buffer = lanes_memory.scratch(1, count)
     for i in range(len(count)):
         lanes_memory.store(buffer, i * lanes.WIDTH, lanes_memory.load(source, i * lanes.WIDTH))
-    lanes_blocks.store_sums(buffer, count, sums, 0)
+    lanes_blocks.store_sums(buffer, 0, count, sums, 0)
     quads = lanes_blocks.transpose_quads(
         lanes_memory.load(source, 0),
         lanes_memory.load(source, 16),

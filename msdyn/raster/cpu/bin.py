@@ -33,6 +33,7 @@ from msdyn.raster.cpu.lanes_blocks import (
 )
 from msdyn.raster.cpu.lanes_memory import load_column, prefetch, store_column
 from msdyn.raster.cpu.order import chunk_bounds, counts_to_starts
+from msdyn.raster.cpu.tile_pixels import TILE
 from msdyn.threads import on_ranges, on_threads
 
 __all__ = [
@@ -44,8 +45,6 @@ __all__ = [
     "pack_records",
 ]
 
-# Pixels along the side of a tile: as many blocks as a `Lanes` value has lanes.
-TILE = BLOCK_SIDE * BLOCK_SIDE
 # Numbers of a record before its features.
 HEADER = 8
 LOG2_CUT = math.log2(ALPHA_CUT)

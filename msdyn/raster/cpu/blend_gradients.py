@@ -12,18 +12,34 @@ import numpy as np
 
 from msdyn.jit import kernel
 from msdyn.raster.contract import MAX_ALPHA
-from msdyn.raster.cpu.bin import HEADER, MASK_BITS, TILE
+from msdyn.raster.cpu.bin import HEADER, MASK_BITS
 from msdyn.raster.cpu.blend import (
+    AT_A_TIME,
+    GROUP,
+    PAIR_BUFFER,
     PREFETCH_DISTANCE,
-    TILE_PIXELS,
     alpha_of_block,
+    pair_of,
+)
+from msdyn.raster.cpu.lanes import WIDTH, iota, select
+from msdyn.raster.cpu.lanes_blocks import append_pairs, store_sums
+from msdyn.raster.cpu.lanes_memory import (
+    fetch_increment,
+    load,
+    prefetch_row,
+    scratch,
+    scratch_bytes,
+    scratch_integers,
+    store,
+)
+from msdyn.raster.cpu.tile_pixels import (
+    TILE,
+    TILE_PIXELS,
     pixel_centres,
+    read_planes,
     tile_bounds,
     transpose_tile,
 )
-from msdyn.raster.cpu.lanes import WIDTH, iota, select
-from msdyn.raster.cpu.lanes_blocks import lowest_bit, mask_bits, store_sums
-from msdyn.raster.cpu.lanes_memory import fetch_increment, load, prefetch_row, scratch, store
 
 __all__ = ["MOMENTS", "blend_backward", "gather_gradients"]
 
@@ -33,6 +49,7 @@ MOMENTS = 6
 _MAX_ALPHA = np.float32(MAX_ALPHA)
 _HALF, _ONE = np.float32(0.5), np.float32(1)
 _MOMENT_BUFFERS = (0,) * MOMENTS
+_ALL_BLOCKS = (1 << MASK_BITS) - 1
 # Enough for the 32 channels of `rasterize.py` and the moments.
 _GATHER_BUFFERS = (0, 0, 0)
 # Instances between prefetching and use.
@@ -87,141 +104,152 @@ def _backward_tile(tile, offsets, entries, records, size, channels, with_depth, 
     grad_image, grad_depth, grad_alpha = grads
     xs, ys = scratch(TILE, (0,)), scratch(TILE, (0,))
     transmittance, behind = scratch(TILE, (0,)), scratch(TILE, (0,))
-    grad = scratch(TILE, channels)
+    last_blended, grad = scratch(TILE, (0,)), scratch(TILE, channels)
     pixel_centres(x0, y0, xs, ys)
     start = tile * TILE_PIXELS
     for i in range(0, TILE_PIXELS, WIDTH):
         store(transmittance, i, load(final_transmittance, start + i))
+        store(last_blended, i, load(last, start + i))
         store(behind, i, 0 * iota())
         for d in range(len(channels)):
             store(grad, d * TILE_PIXELS + i, 0 * iota())
     bounds = (camera, x0, y0, columns, rows)
-    by_row = scratch(TILE, (0,))
     # Whether any upstream gradient is nonzero.
     nonzero = False
     if grad_alpha.size > 0:
-        nonzero |= _read_plane(grad_alpha, bounds, size, 0, 1, by_row)
-        transpose_tile(by_row, 0, behind, 0)
+        nonzero |= read_planes(grad_alpha, (0,), False, bounds, size, behind)
+        transpose_tile(behind, 0, behind, 0)
         for i in range(0, TILE_PIXELS, WIDTH):
             store(behind, i, 0 - load(behind, i))
-    planes = len(channels) - with_depth
-    for d in range(planes if grad_image.size > 0 else 0):
-        nonzero |= _read_plane(grad_image, bounds, size, d, planes, by_row)
-        transpose_tile(by_row, 0, grad, d * TILE_PIXELS)
     if grad_depth.size > 0:
-        nonzero |= _read_plane(grad_depth, bounds, size, 0, 1, by_row)
-        transpose_tile(by_row, 0, grad, (len(channels) - 1) * TILE_PIXELS)
+        # The last channel; the others follow below.
+        nonzero |= read_planes(grad_depth, (0,), False, bounds, size, grad)
+        for i in range(0, TILE_PIXELS, WIDTH):
+            store(grad, (len(channels) - 1) * TILE_PIXELS + i, load(grad, i))
+            if len(channels) > 1:
+                store(grad, i, 0 * iota())
+    if grad_image.size > 0:
+        nonzero |= read_planes(grad_image, channels, with_depth, bounds, size, grad)
+    for d in range(len(channels)):
+        transpose_tile(grad, d * TILE_PIXELS, grad, d * TILE_PIXELS)
     start, end = offsets[tile], offsets[tile + 1]
     used_end = start + used[tile] if nonzero else start
     sums[used_end:end] = 0
     _unblend_list(
         entries[start:used_end],
         records,
-        xs,
-        ys,
         channels,
-        transmittance,
-        last,
-        tile * TILE_PIXELS,
-        behind,
-        grad,
+        (xs, ys, last_blended, grad, transmittance, behind),
         sums[start:used_end],
     )
 
 
 @kernel()
-def _read_plane(image, bounds, size, plane, planes, by_row):
-    """Read the pixels of a tile from a channel of an image; return whether any is not zero.
+def _gradient_of_alpha(group, pair, records, numbers, channels, pixels):
+    """Return (dx, dy), alpha, whether it is below the cap, 1 / (1 - alpha), and f . upstream.
 
-    Args:
-        image: flat [C, H, W, planes].
-        bounds: of the tile, from `tile_bounds`.
-        size: (width, height) px.
-        plane: index of the channel.
-        planes: number of channels.
-        by_row: [16, 16] scratch buffer to fill, with zeros outside the image.
+    Arguments as in `_unblend_pair`.
     """
-    camera, x0, y0, columns, rows = bounds
-    if columns < TILE or rows < TILE:
-        for i in range(0, TILE_PIXELS, WIDTH):
-            store(by_row, i, 0 * iota())
-    for y in range(rows):
-        start = ((camera * size[1] + y0 + y) * size[0] + x0) * planes + plane
-        for x in range(columns):
-            by_row[y * TILE + x] = image[np.uintp(start + x * planes)]
-    zeros = mask_bits(load(by_row, 0) <= 0) & mask_bits(load(by_row, 0) >= 0)
-    for i in range(WIDTH, TILE_PIXELS, WIDTH):
-        zeros &= mask_bits(load(by_row, i) <= 0) & mask_bits(load(by_row, i) >= 0)
-    return zeros != (1 << WIDTH) - 1
+    xs, ys, last, grad, _, _ = pixels
+    j, i, instance = pair_of(group, pair)
+    dx, dy = records[instance, 0] - load(xs, i), records[instance, 1] - load(ys, i)
+    alpha, blended = alpha_of_block(records, instance, dx, dy)
+    uncapped = alpha <= _MAX_ALPHA
+    blended = blended & (load(last, i) >= numbers[j])
+    alpha = select(blended, select(uncapped, alpha, _MAX_ALPHA), 0)
+    dot = 0 * iota()
+    for d in range(len(channels)):
+        dot = dot + records[instance, HEADER + d] * load(grad, d * TILE_PIXELS + i)
+    return dx, dy, alpha, uncapped, _ONE / (_ONE - alpha), dot
 
 
 @kernel()
-def _unblend_list(
-    entries, records, xs, ys, channels, transmittance, last, first, behind, grad, sums
-):
+def _unblend_pair(group, pair, values, channels, pixels, totals):
+    """Add the moments and feature gradients of a pair to those of its entry.
+
+    Args:
+        group: as for `pair_of`.
+        pair: as for `pair_of`.
+        values: from `_gradient_of_alpha`.
+        channels: as in `blend_forward`.
+        pixels: as in `_unblend_list`.
+        totals: buffer of the lanes to sum, by entry of the group.
+    """
+    dx, dy, alpha, uncapped, inverse, dot = values
+    _, _, _, grad, transmittance, behind = pixels
+    j, i, _ = pair_of(group, pair)
+    total = np.int64(j) * ((MOMENTS + len(channels)) * WIDTH)
+    before = load(transmittance, i) * inverse
+    store(transmittance, i, before)
+    weight = alpha * before
+    for d in range(len(channels)):
+        upstream = load(grad, d * TILE_PIXELS + i)
+        _add(totals, total + (MOMENTS + d) * WIDTH, weight * upstream)
+    later = load(behind, i)
+    difference = later - dot
+    store(behind, i, later - alpha * difference)
+    # A capped alpha has no gradient.
+    g = select(uncapped, weight * difference, 0)
+    gx, gy = g * dx, g * dy
+    moments = (g, gx, gy, gx * dx, gx * dy, gy * dy)
+    for n in range(MOMENTS):
+        _add(totals, total + n * WIDTH, moments[n])
+
+
+@kernel()
+def _add(buffer, index, lanes):
+    """Add lanes to those in a buffer."""
+    store(buffer, index, load(buffer, index) + lanes)
+
+
+@kernel()
+def _unblend_list(entries, records, channels, pixels, sums):
     """Compute the moments and feature gradients of the list of a tile, back to front.
 
     With b the colour behind a Gaussian as seen from it, b = sum_j T_j alpha_j f_j / T over those
-    behind, dL/d(alpha) = T (f - b) . upstream gradient: no division, and nothing cancels.
+    behind, dL/d(alpha) = T (f - b) . upstream gradient: nothing cancels.
 
     Args:
         entries: the part of the tile's list that contributed to a pixel.
         records: [instances, n].
-        xs: pixel centres of the tile; all buffers are by block and pixel.
-        ys: pixel centres of the tile.
         channels: as in `blend_forward`.
-        transmittance: T behind the current Gaussian.
-        last: as filled by `blend_forward`.
-        first: where the tile starts in `last`.
-        behind: b . upstream gradient; before the last one, minus the upstream gradient of alpha.
-        grad: upstream gradients of the channels, by channel, block and pixel.
+        pixels: buffers by block and pixel: x and y of the centres; the last position, as filled by
+            `blend_forward`; upstream gradients by channel; T behind the current Gaussian; and
+            b . upstream gradient, before the last Gaussian minus the upstream gradient of alpha.
         sums: [entries, n] to fill.
     """
-    totals = scratch(1, _MOMENT_BUFFERS + channels)
-    for k in range(entries.size - 1, -1, -1):
-        prefetch_row(records, entries[max(k - PREFETCH_DISTANCE, 0)] >> MASK_BITS)
-        instance, blocks = entries[k] >> MASK_BITS, entries[k] & ((1 << MASK_BITS) - 1)
-        x, y = records[instance, 0], records[instance, 1]
-        p, q, r = records[instance, 2], records[instance, 3], records[instance, 4]
-        log2_opacity = records[instance, 5]
-        number = np.float32(k + 1)
-        sum_g, sum_gx, sum_gy = 0 * iota(), 0 * iota(), 0 * iota()
-        sum_gxx, sum_gxy, sum_gyy = 0 * iota(), 0 * iota(), 0 * iota()
-        for d in range(len(channels)):
-            store(totals, (MOMENTS + d) * WIDTH, 0 * iota())
-        while blocks != 0:
-            i = lowest_bit(blocks) * WIDTH
-            blocks &= blocks - 1
-            dx, dy = x - load(xs, i), y - load(ys, i)
-            alpha, blended = alpha_of_block(p, q, r, log2_opacity, dx, dy)
-            uncapped = alpha <= _MAX_ALPHA
-            blended = blended & (load(last, first + i) >= number)
-            alpha = select(blended, select(uncapped, alpha, _MAX_ALPHA), 0)
-            before = load(transmittance, i) / (_ONE - alpha)
-            store(transmittance, i, before)
-            weight = alpha * before
-            dot = 0 * iota()
-            for d in range(len(channels)):
-                upstream = load(grad, d * TILE_PIXELS + i)
-                dot = dot + records[instance, HEADER + d] * upstream
-                index = (MOMENTS + d) * WIDTH
-                store(totals, index, load(totals, index) + weight * upstream)
-            later = load(behind, i)
-            difference = later - dot
-            store(behind, i, later - alpha * difference)
-            # A capped alpha has no gradient.
-            g = select(uncapped, weight * difference, 0)
-            gx, gy = g * dx, g * dy
-            sum_g, sum_gx, sum_gy = sum_g + g, sum_gx + gx, sum_gy + gy
-            sum_gxx, sum_gxy = sum_gxx + gx * dx, sum_gxy + gx * dy
-            sum_gyy = sum_gyy + gy * dy
-        store(totals, 0 * WIDTH, sum_g)
-        store(totals, 1 * WIDTH, sum_gx)
-        store(totals, 2 * WIDTH, sum_gy)
-        store(totals, 3 * WIDTH, sum_gxx)
-        store(totals, 4 * WIDTH, sum_gxy)
-        store(totals, 5 * WIDTH, sum_gyy)
-        store_sums(totals, _MOMENT_BUFFERS + channels, sums, k * sums.shape[1])
+    totals = scratch(GROUP, _MOMENT_BUFFERS + channels)
+    pairs, instances = scratch_bytes(PAIR_BUFFER), scratch_integers(GROUP)
+    group, numbers = (pairs, instances), scratch(1, (0,))
+    values_of_entry = (MOMENTS + len(channels)) * WIDTH
+    for end in range(entries.size, 0, -GROUP):
+        # Entry end - 1 - j has the number j in its group.
+        store(numbers, 0, np.float32(end) - iota())
+        members, count = min(GROUP, end), np.int64(0)
+        for j in range(members):
+            k = np.uintp(end - 1 - j)
+            later = entries[np.uintp(max(end - 1 - j - PREFETCH_DISTANCE, 0))]
+            prefetch_row(records, later >> MASK_BITS)
+            instances[j] = entries[k] >> MASK_BITS
+            count = append_pairs(pairs, count, entries[k] & _ALL_BLOCKS, np.int64(j))
+        for i in range(0, members * values_of_entry, WIDTH):
+            store(totals, i, 0 * iota())
+        whole = count - count % AT_A_TIME
+        for pair in range(0, whole, AT_A_TIME):
+            values = (
+                _gradient_of_alpha(group, pair, records, numbers, channels, pixels),
+                _gradient_of_alpha(group, pair + 1, records, numbers, channels, pixels),
+                _gradient_of_alpha(group, pair + 2, records, numbers, channels, pixels),
+                _gradient_of_alpha(group, pair + 3, records, numbers, channels, pixels),
+            )
+            for n in range(AT_A_TIME):
+                _unblend_pair(group, pair + n, values[n], channels, pixels, totals)
+        for pair in range(whole, count):
+            value = _gradient_of_alpha(group, pair, records, numbers, channels, pixels)
+            _unblend_pair(group, pair, value, channels, pixels, totals)
+        for j in range(members):
+            row = (end - 1 - j) * sums.shape[1]
+            store_sums(totals, j * values_of_entry, _MOMENT_BUFFERS + channels, sums, row)
 
 
 @kernel()
