@@ -253,6 +253,12 @@ def _unblend_list(entries, records, channels, pixels, sums):
 
 
 @kernel()
+def _row_if(wanted, sums, index):
+    """Return 16 numbers of an array, or zeros; they are read in both cases."""
+    return select(np.float32(wanted) + 0 * iota() > 0, load(sums, index), 0)
+
+
+@kernel()
 def gather_gradients(
     first,
     end,
@@ -282,14 +288,23 @@ def gather_gradients(
     channels = grad_features.shape[1]
     total = scratch(1, _GATHER_BUFFERS)
     width = sums.shape[1]
-    for i in range(first, end):
-        later = min(i + _GATHER_DISTANCE, len(spans) - 1)
-        for j in range(spans[later, 0], spans[later, 1]):
-            prefetch_row(sums, slots[j])
+    for k in range(first, end):
+        i = np.uintp(k)
+        start, count = spans[i, 0], spans[i, 1] - spans[i, 0]
+        if slots.size > 0:
+            later = spans[np.uintp(min(k + _GATHER_DISTANCE, len(spans) - 1)), 0]
+            prefetch_row(sums, slots[np.uintp(min(later, slots.size - 1))])
         for column in range(0, width, WIDTH):
             values = 0 * iota()
-            for j in range(spans[i, 0], spans[i, 1]):
-                values = values + load(sums, slots[j] * width + column)
+            if len(sums) > 0:
+                # Without branches for one and two: how many there are is unpredictable.
+                one, two = count > 0, count > 1
+                row = slots[np.uintp(start if one else 0)] if one else 0
+                other = slots[np.uintp(start + 1 if two else 0)] if two else 0
+                values = values + _row_if(one, sums, row * width + column)
+                values = values + _row_if(two, sums, other * width + column)
+                for j in range(start + 2, start + count):
+                    values = values + load(sums, slots[np.uintp(j)] * width + column)
             store(total, column, values)
         # log alpha = log o - sigma with sigma = (A dx^2 + C dy^2) / 2 + B dx dy and the conic
         # (A, B, C), so g = dL/dsigma. All sums of a culled instance are zero.
@@ -299,8 +314,7 @@ def gather_gradients(
         grad_conics[i, 0] = _HALF * total[3]
         grad_conics[i, 1] = total[4]
         grad_conics[i, 2] = _HALF * total[5]
-        visible = spans[i, 1] > spans[i, 0]
-        opacity = opacities[i, 0] if visible else _ONE
+        opacity = opacities[i, 0] if count > 0 else _ONE
         grad_opacities[i, 0] = -total[0] / opacity
         for d in range(channels):
             grad_features[i, d] = total[MOMENTS + d]
