@@ -49,6 +49,8 @@ MOMENTS = 6
 _MAX_ALPHA = np.float32(MAX_ALPHA)
 _HALF, _ONE = np.float32(0.5), np.float32(1)
 _MOMENT_BUFFERS = (0,) * MOMENTS
+# Of a pair: alpha and what follows from it.
+_VALUES = (0, 0, 0)
 _ALL_BLOCKS = (1 << MASK_BITS) - 1
 # Enough for the 32 channels of `rasterize.py` and the moments.
 _GATHER_BUFFERS = (0, 0, 0)
@@ -145,61 +147,34 @@ def _backward_tile(tile, offsets, entries, records, size, channels, with_depth, 
 
 
 @kernel()
-def _gradient_of_alpha(group, pair, records, numbers, channels, pixels):
-    """Return (dx, dy), alpha, whether it is below the cap, 1 / (1 - alpha), and f . upstream.
+def _alpha_and_gradient(group, pair, records, numbers, channels, pixels):
+    """Return alpha, 1 / (1 - alpha), and the features times the upstream gradient, of a pair.
 
-    Arguments as in `_unblend_pair`.
+    Args:
+        group: as for `pair_of`.
+        pair: as for `pair_of`.
+        records: [instances, n].
+        numbers: buffer of the positions of the entries of the group in the list, from one.
+        channels: as in `blend_forward`.
+        pixels: as in `_unblend_list`.
     """
     xs, ys, last, grad, _, _ = pixels
     j, i, instance = pair_of(group, pair)
     dx, dy = records[instance, 0] - load(xs, i), records[instance, 1] - load(ys, i)
     alpha, blended = alpha_of_block(records, instance, dx, dy)
-    uncapped = alpha <= _MAX_ALPHA
     blended = blended & (load(last, i) >= numbers[j])
-    alpha = select(blended, select(uncapped, alpha, _MAX_ALPHA), 0)
+    alpha = select(blended, select(alpha < _MAX_ALPHA, alpha, _MAX_ALPHA), 0)
     dot = 0 * iota()
     for d in range(len(channels)):
         dot = dot + records[instance, HEADER + d] * load(grad, d * TILE_PIXELS + i)
-    return dx, dy, alpha, uncapped, _ONE / (_ONE - alpha), dot
+    return alpha, _ONE / (_ONE - alpha), dot
 
 
 @kernel()
-def _unblend_pair(group, pair, values, channels, pixels, totals):
-    """Add the moments and feature gradients of a pair to those of its entry.
-
-    Args:
-        group: as for `pair_of`.
-        pair: as for `pair_of`.
-        values: from `_gradient_of_alpha`.
-        channels: as in `blend_forward`.
-        pixels: as in `_unblend_list`.
-        totals: buffer of the lanes to sum, by entry of the group.
-    """
-    dx, dy, alpha, uncapped, inverse, dot = values
-    _, _, _, grad, transmittance, behind = pixels
-    j, i, _ = pair_of(group, pair)
-    total = np.int64(j) * ((MOMENTS + len(channels)) * WIDTH)
-    before = load(transmittance, i) * inverse
-    store(transmittance, i, before)
-    weight = alpha * before
-    for d in range(len(channels)):
-        upstream = load(grad, d * TILE_PIXELS + i)
-        _add(totals, total + (MOMENTS + d) * WIDTH, weight * upstream)
-    later = load(behind, i)
-    difference = later - dot
-    store(behind, i, later - alpha * difference)
-    # A capped alpha has no gradient.
-    g = select(uncapped, weight * difference, 0)
-    gx, gy = g * dx, g * dy
-    moments = (g, gx, gy, gx * dx, gx * dy, gy * dy)
-    for n in range(MOMENTS):
-        _add(totals, total + n * WIDTH, moments[n])
-
-
-@kernel()
-def _add(buffer, index, lanes):
-    """Add lanes to those in a buffer."""
-    store(buffer, index, load(buffer, index) + lanes)
+def _store_values(values, buffer, pair):
+    """Write the three values of a pair to a buffer."""
+    for n in range(3):
+        store(buffer, (3 * pair + n) * WIDTH, values[n])
 
 
 @kernel()
@@ -218,10 +193,15 @@ def _unblend_list(entries, records, channels, pixels, sums):
             b . upstream gradient, before the last Gaussian minus the upstream gradient of alpha.
         sums: [entries, n] to fill.
     """
-    totals = scratch(GROUP, _MOMENT_BUFFERS + channels)
-    pairs, instances = scratch_bytes(PAIR_BUFFER), scratch_integers(GROUP)
+    xs, ys, _, grad, transmittance, behind = pixels
+    totals = scratch(1, _MOMENT_BUFFERS + channels)
+    pairs, instances, ends = (
+        scratch_bytes(PAIR_BUFFER),
+        scratch_integers(GROUP),
+        scratch_integers(GROUP),
+    )
     group, numbers = (pairs, instances), scratch(1, (0,))
-    values_of_entry = (MOMENTS + len(channels)) * WIDTH
+    buffer = scratch(PAIR_BUFFER, _VALUES)
     for end in range(entries.size, 0, -GROUP):
         # Entry end - 1 - j has the number j in its group.
         store(numbers, 0, np.float32(end) - iota())
@@ -232,24 +212,57 @@ def _unblend_list(entries, records, channels, pixels, sums):
             prefetch_row(records, later >> MASK_BITS)
             instances[j] = entries[k] >> MASK_BITS
             count = append_pairs(pairs, count, entries[k] & _ALL_BLOCKS, np.int64(j))
-        for i in range(0, members * values_of_entry, WIDTH):
-            store(totals, i, 0 * iota())
+            ends[j] = count
         whole = count - count % AT_A_TIME
         for pair in range(0, whole, AT_A_TIME):
             values = (
-                _gradient_of_alpha(group, pair, records, numbers, channels, pixels),
-                _gradient_of_alpha(group, pair + 1, records, numbers, channels, pixels),
-                _gradient_of_alpha(group, pair + 2, records, numbers, channels, pixels),
-                _gradient_of_alpha(group, pair + 3, records, numbers, channels, pixels),
+                _alpha_and_gradient(group, pair, records, numbers, channels, pixels),
+                _alpha_and_gradient(group, pair + 1, records, numbers, channels, pixels),
+                _alpha_and_gradient(group, pair + 2, records, numbers, channels, pixels),
+                _alpha_and_gradient(group, pair + 3, records, numbers, channels, pixels),
             )
             for n in range(AT_A_TIME):
-                _unblend_pair(group, pair + n, values[n], channels, pixels, totals)
+                _store_values(values[n], buffer, pair + n)
         for pair in range(whole, count):
-            value = _gradient_of_alpha(group, pair, records, numbers, channels, pixels)
-            _unblend_pair(group, pair, value, channels, pixels, totals)
+            value = _alpha_and_gradient(group, pair, records, numbers, channels, pixels)
+            _store_values(value, buffer, pair)
+        pair = 0
         for j in range(members):
+            instance = np.uintp(instances[j])
+            x, y = records[instance, 0], records[instance, 1]
+            sum_g, sum_gx, sum_gy = 0 * iota(), 0 * iota(), 0 * iota()
+            sum_gxx, sum_gxy, sum_gyy = 0 * iota(), 0 * iota(), 0 * iota()
+            for d in range(len(channels)):
+                store(totals, (MOMENTS + d) * WIDTH, 0 * iota())
+            while pair < ends[j]:
+                i, value = np.int64(pairs[pair] & (WIDTH - 1)) * WIDTH, 3 * pair * WIDTH
+                alpha = load(buffer, value)
+                before = load(transmittance, i) * load(buffer, value + WIDTH)
+                store(transmittance, i, before)
+                weight = alpha * before
+                for d in range(len(channels)):
+                    index = (MOMENTS + d) * WIDTH
+                    upstream = load(grad, d * TILE_PIXELS + i)
+                    store(totals, index, load(totals, index) + weight * upstream)
+                farther = load(behind, i)
+                difference = farther - load(buffer, value + 2 * WIDTH)
+                store(behind, i, farther - alpha * difference)
+                # A capped alpha has no gradient.
+                g = select(alpha < _MAX_ALPHA, weight * difference, 0)
+                dx, dy = x - load(xs, i), y - load(ys, i)
+                gx, gy = g * dx, g * dy
+                sum_g, sum_gx, sum_gy = sum_g + g, sum_gx + gx, sum_gy + gy
+                sum_gxx, sum_gxy = sum_gxx + gx * dx, sum_gxy + gx * dy
+                sum_gyy = sum_gyy + gy * dy
+                pair += 1
+            store(totals, 0 * WIDTH, sum_g)
+            store(totals, 1 * WIDTH, sum_gx)
+            store(totals, 2 * WIDTH, sum_gy)
+            store(totals, 3 * WIDTH, sum_gxx)
+            store(totals, 4 * WIDTH, sum_gxy)
+            store(totals, 5 * WIDTH, sum_gyy)
             row = (end - 1 - j) * sums.shape[1]
-            store_sums(totals, j * values_of_entry, _MOMENT_BUFFERS + channels, sums, row)
+            store_sums(totals, 0, _MOMENT_BUFFERS + channels, sums, row)
 
 
 @kernel()
