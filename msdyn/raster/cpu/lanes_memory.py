@@ -209,7 +209,7 @@ def scratch(typing_context, rows, channels):
     return types.CPointer(types.float32)(rows, channels), generate
 
 
-def _scratch_numbers(kind: types.Integer) -> Any:
+def _scratch_numbers(kind: Any) -> Any:
     """Return an intrinsic that allocates `count` integers of a type on the stack, uninitialised."""
 
     @intrinsic_function(prefer_literal=True)
