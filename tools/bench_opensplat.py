@@ -133,7 +133,7 @@ def measure(module: Any, count: int, width: int, height: int, repeats: int) -> d
         )  # fmt: skip
 
     def ours() -> Float[torch.Tensor, "height width 3"]:
-        return rasterize(*tensors, width, height, backend="cpu").features[0]
+        return rasterize(*tensors, width, height, backend="cpu").features.squeeze(0)
 
     def timed(function: Callable[[], torch.Tensor]) -> tuple[float, float]:
         start = time.thread_time()

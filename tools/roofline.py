@@ -2,9 +2,9 @@
 
     python tools/roofline.py [--ports N] [--repeats N] [--json FILE] [--plot FILE]
 
-From the machine code of the loop over the blocks of a Gaussian: vector operations, those that only
-load, store or copy not counted, and floating-point operations per block. From the lists of a scene:
-the blocks, and the lanes that contribute. From a loop of dependent multiplications, of
+From the machine code of the loops over pairs of a Gaussian and a block: vector operations, those
+that only load, store or copy not counted, and floating-point operations per block. From the lists
+of a scene: the blocks, and the lanes that contribute. From a loop of dependent multiplications, of
 four cycles each: the frequency. A block takes at least its vector operations over the ports.
 """
 
@@ -58,33 +58,56 @@ def gigahertz() -> float:
 
 
 def operations_per_block(assembly: str) -> dict[str, float]:
-    """Count the vector operations in the innermost loop that takes the lowest bit of a mask."""
+    """Count the vector operations of a block in the loops over pairs of a Gaussian and a block.
+
+    The loop that computes alpha shifts integers into the exponent once for each block; another one,
+    if there is one, is the loop of the most multiply-adds, and compares once for each block.
+    """
+    bodies = _innermost_loops(assembly)
+    widest = "zmm" if "%zmm" in assembly else "ymm"
+    lanes = {"zmm": 16, "ymm": 8}[widest]
+
+    def count(body: list[str], pattern: str) -> int:
+        return sum(bool(re.match(pattern, line.strip())) for line in body)
+
+    multiply_add, shift = r"vfn?m(add|sub)\d*ps", r"vpslld\s+\$23"
+    first = max(bodies, key=lambda body: count(body, shift))
+    second = max(
+        (body for body in bodies if not count(body, shift)),
+        key=lambda body: count(body, multiply_add),
+    )
+    vectors, flops = 0.0, 0.0
+    for body, blocks in ((first, count(first, shift)), (second, count(second, r"vcmp"))):
+        if not count(body, multiply_add):
+            continue
+        for line in map(str.strip, body):
+            mask = re.match(r"k(and|or|xor|not|mov|test|ortest)", line)
+            if not (line.startswith("v") and f"%{widest}" in line) and not mask:
+                continue
+            if re.match(r"vmov|vbroadcast", line):
+                continue
+            vectors += 1 / blocks
+            if re.match(multiply_add, line):
+                flops += 2 * lanes / blocks
+            elif re.match(r"v(add|sub|mul|div|min|max)ps", line):
+                flops += lanes / blocks
+    return {"vector operations": vectors, "flops": flops, "lanes": lanes}
+
+
+def _innermost_loops(assembly: str) -> list[list[str]]:
+    """Return the lines of each loop that has no other one within."""
     lines = assembly.splitlines()
     labels = {line[:-1]: i for i, line in enumerate(lines) if re.fullmatch(r"\.L\w+:", line)}
-    loops = []
+    spans = []
     for i, line in enumerate(lines):
         jump = re.match(r"\s+j\w+\s+(\.L\w+)", line)
         if jump and labels.get(jump.group(1), i) < i:
-            body = lines[labels[jump.group(1)] : i]
-            if any("tzcnt" in text or "bsf" in text for text in body):
-                loops.append(body)
-    widest = "zmm" if "%zmm" in assembly else "ymm"
-    body = min(loops, key=len)
-    vectors, flops = 0, 0.0
-    for line in body:
-        name = line.split()[0] if line.split() else ""
-        mask = re.match(r"k(and|or|xor|not|mov|test|ortest)", name)
-        if not (name.startswith("v") and f"%{widest}" in line) and not mask:
-            continue
-        if re.match(r"vmov|vbroadcast", name):
-            continue
-        vectors += 1
-        lanes = {"zmm": 16, "ymm": 8}[widest]
-        if re.match(r"vfn?m(add|sub)\d*ps", name):
-            flops += 2 * lanes
-        elif re.match(r"v(add|sub|mul|div|min|max)ps", name):
-            flops += lanes
-    return {"vector operations": vectors, "flops": flops, "lanes": {"zmm": 16, "ymm": 8}[widest]}
+            spans.append((labels[jump.group(1)], i))
+    return [
+        lines[start:end]
+        for start, end in spans
+        if not any(start <= a and b <= end and (a, b) != (start, end) for a, b in spans)
+    ]
 
 
 @njit
@@ -173,7 +196,7 @@ def main() -> int:
             }
             result["kernels"].append(figures)
             print(
-                f"{name:15s} {row['scene'][0]:7d}: {counts['vector operations']:3d} operations, "
+                f"{name:15s} {row['scene'][0]:7d}: {counts['vector operations']:4.1f} operations, "
                 f"{cycles:5.1f} cycles a block, {100 * bound / cycles:3.0f} % of the port bound, "
                 f"{100 * figures['share of the FMA peak']:3.0f} % of the FMA peak, "
                 f"{100 * row['useful lanes']:3.0f} % of the lanes contribute"

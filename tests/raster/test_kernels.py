@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 from scenes import draw, random_scene
 
 from msdyn import jit
-from msdyn.raster.cpu import lanes, lanes_blocks, lanes_memory
+from msdyn.raster.cpu import lanes, lanes_blocks, lanes_memory, tile_pixels
 from msdyn.raster.cpu.bin import HEADER, MASK_BITS, TILE, bin_tiles, pack_records
 from msdyn.raster.cpu.order import order_by_depth
 
@@ -52,7 +52,7 @@ def apply_blocks(source, count, sums, rows):
     buffer = lanes_memory.scratch(1, count)
     for i in range(len(count)):
         lanes_memory.store(buffer, i * lanes.WIDTH, lanes_memory.load(source, i * lanes.WIDTH))
-    lanes_blocks.store_sums(buffer, count, sums, 0)
+    lanes_blocks.store_sums(buffer, 0, count, sums, 0)
     quads = lanes_blocks.transpose_quads(
         lanes_memory.load(source, 0),
         lanes_memory.load(source, 16),
@@ -82,6 +82,54 @@ def test_blocks_agree_with_numpy(count):
     assert bits >> lowest & 1 and bits % (1 << lowest) == 0
     np.testing.assert_array_equal(rows[4], values[0].clip(-0.5, 0.25))
     np.testing.assert_array_equal(rows[5], np.arange(16) % 4 + 16 * (np.arange(16) // 4))
+
+
+@jit.kernel()
+def list_pairs(masks, result):
+    """Append the pairs of all masks, copy them to `result` and return their number."""
+    pairs, count = lanes_memory.scratch_bytes(264), np.int64(0)
+    for number in range(masks.size):
+        count = lanes_blocks.append_pairs(pairs, count, masks[number], np.int64(number))
+    for i in range(count):
+        result[i] = pairs[i]
+    return count
+
+
+@settings(max_examples=50)
+@given(hnp.arrays(np.int64, st.integers(0, 16), elements=st.integers(0, 2**16 - 1)))
+def test_pairs_are_the_bits_in_order(masks):
+    result = np.empty(256, np.uint8)
+    count = list_pairs(masks, result)
+    expected = [
+        n << 4 | bit for n, mask in enumerate(masks) for bit in range(16) if mask >> bit & 1
+    ]
+    np.testing.assert_array_equal(result[:count], expected)
+
+
+@jit.kernel()
+def copy_tile(image, channels, with_depth, bounds, size, target):
+    """Read a tile and write it elsewhere; return whether any of its numbers is not zero."""
+    rows = lanes_memory.scratch(16, channels)
+    nonzero = tile_pixels.read_planes(image, channels, with_depth, bounds, size, rows)
+    tile_pixels.write_planes(rows, 0, channels, with_depth, bounds, size, target)
+    return nonzero
+
+
+@pytest.mark.parametrize("planes", [1, 3, 4, 9])
+def test_tiles_are_read_and_written_whole(planes):
+    """With and without a depth to leave out, within the image and at its right and lower edge."""
+    image = np.random.default_rng(planes).uniform(1, 2, (2, 21, 37, planes)).astype(np.float32)
+    for with_depth in (False, True):
+        for x, y, columns, rows in ((16, 0, 16, 16), (32, 16, 5, 5)):
+            target = np.zeros_like(image)
+            channels, bounds = (0,) * (planes + with_depth), (1, x, y, columns, rows)
+            arguments = channels, with_depth, bounds, (37, 21), target.reshape(-1)
+            assert copy_tile(image.reshape(-1), *arguments)
+            expected = np.zeros_like(image)
+            inside = (1, slice(y, y + rows), slice(x, x + columns))
+            expected[inside] = image[inside]
+            np.testing.assert_array_equal(target, expected)
+            assert not copy_tile((image - image).reshape(-1), *arguments)
 
 
 @given(hnp.arrays(np.float32, 16, elements=st.floats(2**-10, 1, width=32)))

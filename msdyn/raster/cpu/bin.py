@@ -23,7 +23,7 @@ import torch
 
 from msdyn.jit import kernel
 from msdyn.raster.contract import ALPHA_CUT
-from msdyn.raster.cpu.lanes import WIDTH, log2, select, sqrt
+from msdyn.raster.cpu.lanes import WIDTH, ceil, log2, select, sqrt
 from msdyn.raster.cpu.lanes_blocks import (
     BLOCK_SIDE,
     clamp,
@@ -31,8 +31,9 @@ from msdyn.raster.cpu.lanes_blocks import (
     mask_bits,
     row_of_lane,
 )
-from msdyn.raster.cpu.lanes_memory import load_column, prefetch, store_column
+from msdyn.raster.cpu.lanes_memory import load_column, prefetch, scratch, store, store_column
 from msdyn.raster.cpu.order import chunk_bounds, counts_to_starts
+from msdyn.raster.cpu.tile_pixels import TILE
 from msdyn.threads import on_ranges, on_threads
 
 __all__ = [
@@ -44,8 +45,6 @@ __all__ = [
     "pack_records",
 ]
 
-# Pixels along the side of a tile: as many blocks as a `Lanes` value has lanes.
-TILE = BLOCK_SIDE * BLOCK_SIDE
 # Numbers of a record before its features.
 HEADER = 8
 LOG2_CUT = math.log2(ALPHA_CUT)
@@ -119,42 +118,49 @@ def _pack(
 ):
     """Fill the results of `pack_records` for some jobs, each of 16 instances."""
     count, channels = len(records), features.shape[1]
+    tiles = scratch(4, (0,))
     for job in range(first_job, end_job):
         first = job * WIDTH
-        _pack_header(means2d, conics, opacities, extents, first, records)
-        for i in range(first, min(count, first + WIDTH)):
-            tiles = 0
-            if extents[i, 0] > 0:
-                source = i % features.shape[0]
-                for d in range(channels):
-                    records[i, HEADER + d] = features[source, d]
-                if with_depth:
-                    records[i, HEADER + channels] = depths[i, 0]
-                x, y, half_x, half_y = records[i, 0], records[i, 1], records[i, 6], records[i, 7]
-                left, right = _tile_range(x - half_x, x + half_x, size[0])
-                top, bottom = _tile_range(y - half_y, y + half_y, size[1])
-                boxes[i, 0], boxes[i, 1], boxes[i, 2] = left, right, top
-                tiles = (right - left) * (bottom - top)
-            boxes[i, 3] = tiles
+        _pack_header(means2d, conics, opacities, extents, first, size, records, tiles)
+        source = first % features.shape[0]
+        for lane in range(min(count - first, WIDTH)):
+            i, j = np.uintp(first + lane), np.uintp(source)
+            for d in range(channels):
+                records[i, np.uintp(HEADER + d)] = features[j, np.uintp(d)]
+            if with_depth:
+                records[i, np.uintp(HEADER + channels)] = depths[i, 0]
+            for n in range(4):
+                boxes[i, np.uintp(n)] = np.int32(tiles[n * WIDTH + lane])
+            source += 1
+            source = source if source < features.shape[0] else 0
 
 
 @kernel()
-def _pack_header(means2d, conics, opacities, extents, first, records):
-    """Fill the first `HEADER` columns of 16 records."""
+def _pack_header(means2d, conics, opacities, extents, first, size, records, tiles):
+    """Fill the first `HEADER` columns of 16 records, and the columns of their boxes."""
     a = _HALF_LOG2_E * load_column(conics, first, 0)
     half_b = _HALF_LOG2_E * load_column(conics, first, 1)
     c = _HALF_LOG2_E * load_column(conics, first, 2)
     p = sqrt(a)
     # c - q^2, but not less than a number above zero, where rounding would make it negative.
     rest = (a * c - half_b * half_b) / a
-    store_column(records, first, 0, load_column(means2d, first, 0))
-    store_column(records, first, 1, load_column(means2d, first, 1))
+    x, y = load_column(means2d, first, 0), load_column(means2d, first, 1)
+    extent_x, extent_y = load_column(extents, first, 0), load_column(extents, first, 1)
+    half_x, half_y = extent_x + _MARGIN_PX, extent_y + _MARGIN_PX
+    store_column(records, first, 0, x)
+    store_column(records, first, 1, y)
     store_column(records, first, 2, p)
     store_column(records, first, 3, half_b / p)
     store_column(records, first, 4, sqrt(select(rest > _TINY, rest, _TINY)))
     store_column(records, first, 5, log2(load_column(opacities, first, 0)))
-    store_column(records, first, 6, load_column(extents, first, 0) + _MARGIN_PX)
-    store_column(records, first, 7, load_column(extents, first, 1) + _MARGIN_PX)
+    store_column(records, first, 6, half_x)
+    store_column(records, first, 7, half_y)
+    left, right = _tile_range(x - half_x, x + half_x, size[0])
+    top, bottom = _tile_range(y - half_y, y + half_y, size[1])
+    store(tiles, 0, left)
+    store(tiles, WIDTH, right)
+    store(tiles, 2 * WIDTH, top)
+    store(tiles, 3 * WIDTH, select(extent_x > 0, (right - left) * (bottom - top), 0))
 
 
 @kernel()
@@ -163,9 +169,20 @@ def _tile_range(low, high, size):
 
     They are (0, 0) if no pixel centre of the image, `size` pixels long, is in the interval.
     """
-    first = max(0, int(np.ceil(low - _HALF)))
-    last = min(size - 1, int(np.floor(high - _HALF)))
-    return (first // TILE, last // TILE + 1) if first <= last else (0, 0)
+    first, last = ceil(low - _HALF), _floor(high - _HALF)
+    first = select(first > 0, first, 0)
+    last = select(last < size - 1, last, size - 1)
+    inside = first <= last
+    return (
+        select(inside, _floor(first * (1 / TILE)), 0),
+        select(inside, _floor(last * (1 / TILE)) + 1, 0),
+    )
+
+
+@kernel()
+def _floor(lanes):
+    """Return lanes rounded down to integers."""
+    return 0 - ceil(0 - lanes)
 
 
 @kernel()
@@ -286,14 +303,15 @@ def _find_hits(chunk, bounds, records, boxes, per_camera, grid, spans, slots, po
     """
     counts = positions[chunk]
     counts[:] = 0
-    for i in range(bounds[chunk], bounds[chunk + 1]):
+    for n in range(bounds[chunk], bounds[chunk + 1]):
+        i = np.uintp(n)
         slot, tiles = spans[i, 0], boxes[i, 3]
         if tiles > 0:
             p, q, r = records[i, 2], records[i, 3], records[i, 4]
             limit = records[i, 5] - np.float32(LOG2_CUT - _MARGIN_LOG2)
             record = (records[i, 0], records[i, 1], p, q, r, limit)
             slopes = (-q / p, -p * q / (q * q + r * r))
-            first_row = i // per_camera * grid[1]
+            first_row = n // per_camera * grid[1]
             left, end_column = np.int64(boxes[i, 0]), np.int64(boxes[i, 1])
             column, row = left, np.int64(boxes[i, 2])
             # Without branches: whether a Gaussian reaches a tile of its box is unpredictable.
@@ -301,9 +319,9 @@ def _find_hits(chunk, bounds, records, boxes, per_camera, grid, spans, slots, po
                 x, y = np.float32(column * TILE) + _HALF, np.float32(row * TILE) + _HALF
                 mask = _reached_blocks(record, slopes, x, y)
                 tile = (first_row + row) * grid[0] + column
-                slots[slot] = tile << MASK_BITS | mask
+                slots[np.uintp(slot)] = tile << MASK_BITS | mask
                 hit = np.int64(mask != 0)
-                counts[tile] += hit
+                counts[np.uintp(tile)] += hit
                 slot += hit
                 column += 1
                 wrapped = column == end_column
@@ -348,10 +366,11 @@ def _write_lists(chunk, bounds, order, spans, positions, entries, slots):
     nexts = positions[chunk]
     for k in range(bounds[chunk], bounds[chunk + 1]):
         _prefetch_slots(k, order, spans, slots)
-        i = order[k]
-        for slot in range(spans[i, 0], spans[i, 1]):
+        i = order[np.uintp(k)]
+        for n in range(spans[np.uintp(i), 0], spans[np.uintp(i), 1]):
+            slot = np.uintp(n)
             tile, mask = slots[slot] >> MASK_BITS, slots[slot] & ((1 << MASK_BITS) - 1)
-            position = nexts[tile]
-            nexts[tile] = position + 1
-            entries[position] = i << MASK_BITS | mask
+            position = nexts[np.uintp(tile)]
+            nexts[np.uintp(tile)] = position + 1
+            entries[np.uintp(position)] = i << MASK_BITS | mask
             slots[slot] = position

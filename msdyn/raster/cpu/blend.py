@@ -22,40 +22,53 @@ import numpy as np
 
 from msdyn.jit import kernel
 from msdyn.raster.contract import MAX_ALPHA, MIN_TRANSMITTANCE
-from msdyn.raster.cpu.bin import HEADER, LOG2_CUT, MASK_BITS, TILE
+from msdyn.raster.cpu.bin import HEADER, LOG2_CUT, MASK_BITS
 from msdyn.raster.cpu.lanes import WIDTH, exp2, iota, select
-from msdyn.raster.cpu.lanes_blocks import (
-    BLOCK_SIDE,
-    column_of_lane,
-    lowest_bit,
-    mask_bits,
-    row_of_lane,
-    transpose_quads,
+from msdyn.raster.cpu.lanes_blocks import PAIR_BITS, append_pairs, mask_bits
+from msdyn.raster.cpu.lanes_memory import (
+    fetch_increment,
+    load,
+    prefetch_row,
+    scratch,
+    scratch_bytes,
+    scratch_integers,
+    store,
 )
-from msdyn.raster.cpu.lanes_memory import fetch_increment, load, prefetch_row, scratch, store
+from msdyn.raster.cpu.tile_pixels import (
+    TILE,
+    TILE_PIXELS,
+    pixel_centres,
+    tile_bounds,
+    transpose_tile,
+    write_planes,
+)
 
 __all__ = [
+    "AT_A_TIME",
+    "GROUP",
+    "PAIR_BUFFER",
     "PREFETCH_DISTANCE",
-    "TILE_PIXELS",
     "alpha_of_block",
     "blend_forward",
-    "pixel_centres",
-    "tile_bounds",
-    "transpose_tile",
+    "pair_of",
 ]
-
-TILE_PIXELS = TILE * TILE
 
 _CUT = np.float32(LOG2_CUT)
 _MAX_ALPHA = np.float32(MAX_ALPHA)
 _MIN_TRANSMITTANCE = np.float32(MIN_TRANSMITTANCE)
-_HALF = np.float32(0.5)
 _ALL_BLOCKS = (1 << MASK_BITS) - 1
-# Entries between two tests of which blocks have stopped.
-_STOP_TEST_INTERVAL = 16
+# Entries whose pairs of entry and block are listed together, after which blocks that have stopped
+# are removed. A loop over the blocks of each entry would end unpredictably: one mispredicted branch
+# takes as long as a block.
+GROUP = 16
+# Bytes of a buffer for the pairs of a group; `append_pairs` writes up to eight more.
+PAIR_BUFFER = GROUP * WIDTH + 8
+# Pairs whose alpha is computed together: it is a long chain of operations, and the processor has no
+# room to start those of the next pairs meanwhile.
+AT_A_TIME = 4
 # List entries between prefetching a record and using it. Without prefetching, a third of the time
-# is spent waiting for memory (100 000 Gaussians in random order); 4 to 12 perform alike.
-PREFETCH_DISTANCE = 6
+# is spent waiting for memory (100 000 Gaussians in random order).
+PREFETCH_DISTANCE = 16
 
 
 @kernel()
@@ -83,47 +96,6 @@ def blend_forward(_, counter, offsets, entries, records, size, channels, outputs
 
 
 @kernel()
-def tile_bounds(tile, size):
-    """Return the camera of a tile, its first pixel (x, y), and its number of columns and rows."""
-    width, height = size
-    tiles_x, tiles_y = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
-    camera, within = tile // (tiles_x * tiles_y), tile % (tiles_x * tiles_y)
-    x, y = within % tiles_x * TILE, within // tiles_x * TILE
-    return camera, x, y, min(TILE, width - x), min(TILE, height - y)
-
-
-@kernel()
-def transpose_tile(source, start, target, target_start):
-    """Copy the pixels of a tile from the order of blocks to rows of 16, or the other way round.
-
-    Args:
-        source: a scratch buffer.
-        start: of the tile in `source`.
-        target: a scratch buffer.
-        target_start: of the tile in `target`.
-    """
-    for i in range(0, TILE_PIXELS, BLOCK_SIDE * WIDTH):
-        quads = transpose_quads(
-            load(source, start + i),
-            load(source, start + i + WIDTH),
-            load(source, start + i + 2 * WIDTH),
-            load(source, start + i + 3 * WIDTH),
-        )
-        for j in range(BLOCK_SIDE):
-            store(target, target_start + i + j * WIDTH, quads[j])
-
-
-@kernel()
-def pixel_centres(x0, y0, xs, ys):
-    """Fill scratch buffers of a tile with the pixel centres, px."""
-    for block in range(WIDTH):
-        x = np.float32(x0 + block % BLOCK_SIDE * BLOCK_SIDE) + _HALF
-        y = np.float32(y0 + block // BLOCK_SIDE * BLOCK_SIDE) + _HALF
-        store(xs, block * WIDTH, column_of_lane() + x)
-        store(ys, block * WIDTH, row_of_lane() + y)
-
-
-@kernel()
 def _forward_tile(tile, offsets, entries, records, size, channels, outputs):
     """Blend one tile and write its pixels to `outputs`; arguments as in `blend_forward`."""
     image, depth, alpha, final_transmittance, last, used = outputs
@@ -144,12 +116,9 @@ def _forward_tile(tile, offsets, entries, records, size, channels, outputs):
     used[tile] = _blend_list(
         entries[offsets[tile] : offsets[tile + 1]],
         records,
-        xs,
-        ys,
+        (xs, ys),
         channels,
-        transmittance,
-        last_blended,
-        blended,
+        (transmittance, last_blended, blended),
     )
     start = tile * TILE_PIXELS
     for i in range(0, TILE_PIXELS, WIDTH):
@@ -159,96 +128,130 @@ def _forward_tile(tile, offsets, entries, records, size, channels, outputs):
         store(final_transmittance, start + i, value)
         store(last, start + i, load(last_blended, i))
     bounds = (camera, x0, y0, columns, rows)
-    by_row = scratch(TILE, (0,))
-    for d in range(image_planes):
-        transpose_tile(blended, d * TILE_PIXELS, by_row, 0)
-        _write_plane(by_row, bounds, size, d, image_planes, image)
+    for d in range(len(channels)):
+        transpose_tile(blended, d * TILE_PIXELS, blended, d * TILE_PIXELS)
+    write_planes(blended, 0, channels, depth.size > 0, bounds, size, image)
     if depth.size > 0:
-        transpose_tile(blended, image_planes * TILE_PIXELS, by_row, 0)
-        _write_plane(by_row, bounds, size, 0, 1, depth)
+        write_planes(blended, image_planes * TILE_PIXELS, (0,), False, bounds, size, depth)
     for i in range(0, TILE_PIXELS, WIDTH):
         store(transmittance, i, 1 - load(transmittance, i))
-    transpose_tile(transmittance, 0, by_row, 0)
-    _write_plane(by_row, bounds, size, 0, 1, alpha)
+    transpose_tile(transmittance, 0, transmittance, 0)
+    write_planes(transmittance, 0, (0,), False, bounds, size, alpha)
 
 
 @kernel()
-def _write_plane(by_row, bounds, size, plane, planes, image):
-    """Write the pixels of a tile to a channel of an image.
+def alpha_of_block(records, i, dx, dy):
+    """Return alpha of record i in a block before the cap, and the mask where it is above the cut.
 
-    Args:
-        by_row: [16, 16] scratch buffer.
-        bounds: of the tile, from `tile_bounds`.
-        size: (width, height) px.
-        plane: index of the channel.
-        planes: number of channels.
-        image: flat [C, H, W, planes].
+    (dx, dy) is the mean less the pixel centres.
     """
-    camera, x0, y0, columns, rows = bounds
-    for y in range(rows):
-        start = ((camera * size[1] + y0 + y) * size[0] + x0) * planes + plane
-        for x in range(columns):
-            image[np.uintp(start + x * planes)] = by_row[y * TILE + x]
-
-
-@kernel()
-def alpha_of_block(p, q, r, log2_opacity, dx, dy):
-    """Return alpha of a block of pixels before the cap, and the mask where it is above the cut."""
-    u, v = p * dx + q * dy, r * dy
-    exponent = log2_opacity - u * u - v * v
+    u, v = records[i, 2] * dx + records[i, 3] * dy, records[i, 4] * dy
+    exponent = records[i, 5] - u * u - v * v
     return exp2(exponent), exponent >= _CUT
 
 
 @kernel()
-def _blend_list(entries, records, xs, ys, channels, transmittance, last_blended, blended):
+def pair_of(group, pair):
+    """Return what a pair of a group refers to.
+
+    Args:
+        group: buffers of the pairs, as `append_pairs` writes them, and of the instances.
+        pair: its index.
+
+    Returns:
+        The number of the entry in the group, the index of the first pixel of the block, and the
+        instance.
+    """
+    pairs, instances = group
+    j = np.uintp(pairs[pair]) >> np.uintp(PAIR_BITS)
+    return j, np.int64(pairs[pair] & (WIDTH - 1)) * WIDTH, np.uintp(instances[j])
+
+
+@kernel()
+def _alpha_of_pair(group, pair, records, centres):
+    """Return the capped alpha of a pair, zero below the cut."""
+    _, i, instance = pair_of(group, pair)
+    dx, dy = records[instance, 0] - load(centres[0], i), records[instance, 1] - load(centres[1], i)
+    alpha, above_cut = alpha_of_block(records, instance, dx, dy)
+    return select(above_cut, select(alpha < _MAX_ALPHA, alpha, _MAX_ALPHA), 0)
+
+
+@kernel()
+def _blend_pair(group, pair, records, alpha, numbers, channels, pixels):
+    """Blend a pair into the pixels of its block; arguments as in `_blend_list`.
+
+    Args:
+        group: as for `pair_of`.
+        pair: as for `pair_of`.
+        records: [instances, n].
+        alpha: of the pair.
+        numbers: buffer of the positions of the entries of the group in the list, from one.
+        channels: as in `blend_forward`.
+        pixels: as in `_blend_list`.
+    """
+    transmittance, last_blended, blended = pixels
+    j, i, instance = pair_of(group, pair)
+    before = load(transmittance, i)
+    weight = alpha * before
+    after = before - weight
+    # False for stopped pixels too: T is negative before and after.
+    active = after > _MIN_TRANSMITTANCE
+    weight = select(active, weight, 0)
+    stopped = select(before < 0, before, 0 - before)
+    store(transmittance, i, select(active, after, stopped))
+    store(last_blended, i, select(active, numbers[j], load(last_blended, i)))
+    for d in range(len(channels)):
+        index = d * TILE_PIXELS + i
+        feature = records[instance, HEADER + d]
+        store(blended, index, load(blended, index) + feature * weight)
+
+
+@kernel()
+def _blend_list(entries, records, centres, channels, pixels):
     """Blend the list of a tile into scratch buffers, front to back.
 
     Args:
         entries: the list of the tile.
         records: [instances, n].
-        xs: pixel centres of the tile; all buffers are by block and pixel.
-        ys: pixel centres of the tile.
+        centres: buffers of the pixel centres (x, y); all buffers are by block and pixel.
         channels: as in `blend_forward`.
-        transmittance: T, negative for stopped pixels.
-        last_blended: position in the list, from one, of the last Gaussian before the pixel stopped.
-        blended: the sums of weighted features, by channel, block and pixel.
+        pixels: buffers of T, negative for stopped pixels; of the position in the list, from one, of
+            the last Gaussian before the pixel stopped; and of the sums of weighted features, by
+            channel, block and pixel.
 
     Returns:
         How many entries were used before all pixels stopped.
     """
+    pairs, instances = scratch_bytes(PAIR_BUFFER), scratch_integers(GROUP)
+    group, numbers = (pairs, instances), scratch(1, (0,))
     running = np.int64(_ALL_BLOCKS)
-    for k in range(entries.size):
-        prefetch_row(records, entries[min(k + PREFETCH_DISTANCE, entries.size - 1)] >> MASK_BITS)
-        instance, blocks = entries[k] >> MASK_BITS, entries[k] & running
-        entries[k] = instance << MASK_BITS | blocks
-        x, y = records[instance, 0], records[instance, 1]
-        p, q, r = records[instance, 2], records[instance, 3], records[instance, 4]
-        log2_opacity = records[instance, 5]
-        number = np.float32(k + 1)
-        while blocks != 0:
-            i = lowest_bit(blocks) * WIDTH
-            blocks &= blocks - 1
-            alpha, above_cut = alpha_of_block(
-                p, q, r, log2_opacity, x - load(xs, i), y - load(ys, i)
+    for first in range(0, entries.size, GROUP):
+        store(numbers, 0, iota() + np.float32(first + 1))
+        count = np.int64(0)
+        for j in range(min(GROUP, entries.size - first)):
+            k = np.uintp(first + j)
+            later = entries[np.uintp(min(first + j + PREFETCH_DISTANCE, entries.size - 1))]
+            prefetch_row(records, later >> MASK_BITS)
+            instances[j], blocks = entries[k] >> MASK_BITS, entries[k] & running
+            entries[k] = instances[j] << MASK_BITS | blocks
+            count = append_pairs(pairs, count, blocks, np.int64(j))
+        end = count - count % AT_A_TIME
+        for pair in range(0, end, AT_A_TIME):
+            alphas = (
+                _alpha_of_pair(group, pair, records, centres),
+                _alpha_of_pair(group, pair + 1, records, centres),
+                _alpha_of_pair(group, pair + 2, records, centres),
+                _alpha_of_pair(group, pair + 3, records, centres),
             )
-            alpha = select(above_cut, select(alpha < _MAX_ALPHA, alpha, _MAX_ALPHA), 0)
-            before = load(transmittance, i)
-            weight = alpha * before
-            after = before - weight
-            # False for stopped pixels too: T is negative before and after.
-            active = after > _MIN_TRANSMITTANCE
-            weight = select(active, weight, 0)
-            stopped = select(before < 0, before, 0 - before)
-            store(transmittance, i, select(active, after, stopped))
-            store(last_blended, i, select(active, number, load(last_blended, i)))
-            for d in range(len(channels)):
-                index = d * TILE_PIXELS + i
-                store(blended, index, load(blended, index) + records[instance, HEADER + d] * weight)
-        if k % _STOP_TEST_INTERVAL == _STOP_TEST_INTERVAL - 1:
-            running = np.int64(0)
-            for block in range(WIDTH):
-                going = mask_bits(load(transmittance, block * WIDTH) > 0) != 0
-                running |= np.int64(going) << block
-            if running == 0:
-                return k + 1
+            for n in range(AT_A_TIME):
+                _blend_pair(group, pair + n, records, alphas[n], numbers, channels, pixels)
+        for pair in range(end, count):
+            alpha = _alpha_of_pair(group, pair, records, centres)
+            _blend_pair(group, pair, records, alpha, numbers, channels, pixels)
+        running = np.int64(0)
+        for block in range(WIDTH):
+            going = mask_bits(load(pixels[0], block * WIDTH) > 0) != 0
+            running |= np.int64(going) << block
+        if running == 0:
+            return min(first + GROUP, entries.size)
     return entries.size

@@ -12,18 +12,34 @@ import numpy as np
 
 from msdyn.jit import kernel
 from msdyn.raster.contract import MAX_ALPHA
-from msdyn.raster.cpu.bin import HEADER, MASK_BITS, TILE
+from msdyn.raster.cpu.bin import HEADER, MASK_BITS
 from msdyn.raster.cpu.blend import (
+    AT_A_TIME,
+    GROUP,
+    PAIR_BUFFER,
     PREFETCH_DISTANCE,
-    TILE_PIXELS,
     alpha_of_block,
+    pair_of,
+)
+from msdyn.raster.cpu.lanes import WIDTH, iota, select
+from msdyn.raster.cpu.lanes_blocks import append_pairs, store_sums
+from msdyn.raster.cpu.lanes_memory import (
+    fetch_increment,
+    load,
+    prefetch_row,
+    scratch,
+    scratch_bytes,
+    scratch_integers,
+    store,
+)
+from msdyn.raster.cpu.tile_pixels import (
+    TILE,
+    TILE_PIXELS,
     pixel_centres,
+    read_planes,
     tile_bounds,
     transpose_tile,
 )
-from msdyn.raster.cpu.lanes import WIDTH, iota, select
-from msdyn.raster.cpu.lanes_blocks import lowest_bit, mask_bits, store_sums
-from msdyn.raster.cpu.lanes_memory import fetch_increment, load, prefetch_row, scratch, store
 
 __all__ = ["MOMENTS", "blend_backward", "gather_gradients"]
 
@@ -33,6 +49,9 @@ MOMENTS = 6
 _MAX_ALPHA = np.float32(MAX_ALPHA)
 _HALF, _ONE = np.float32(0.5), np.float32(1)
 _MOMENT_BUFFERS = (0,) * MOMENTS
+# Of a pair: alpha and what follows from it.
+_VALUES = (0, 0, 0)
+_ALL_BLOCKS = (1 << MASK_BITS) - 1
 # Enough for the 32 channels of `rasterize.py` and the moments.
 _GATHER_BUFFERS = (0, 0, 0)
 # Instances between prefetching and use.
@@ -87,141 +106,169 @@ def _backward_tile(tile, offsets, entries, records, size, channels, with_depth, 
     grad_image, grad_depth, grad_alpha = grads
     xs, ys = scratch(TILE, (0,)), scratch(TILE, (0,))
     transmittance, behind = scratch(TILE, (0,)), scratch(TILE, (0,))
-    grad = scratch(TILE, channels)
+    last_blended, grad = scratch(TILE, (0,)), scratch(TILE, channels)
     pixel_centres(x0, y0, xs, ys)
     start = tile * TILE_PIXELS
     for i in range(0, TILE_PIXELS, WIDTH):
         store(transmittance, i, load(final_transmittance, start + i))
+        store(last_blended, i, load(last, start + i))
         store(behind, i, 0 * iota())
         for d in range(len(channels)):
             store(grad, d * TILE_PIXELS + i, 0 * iota())
     bounds = (camera, x0, y0, columns, rows)
-    by_row = scratch(TILE, (0,))
     # Whether any upstream gradient is nonzero.
     nonzero = False
     if grad_alpha.size > 0:
-        nonzero |= _read_plane(grad_alpha, bounds, size, 0, 1, by_row)
-        transpose_tile(by_row, 0, behind, 0)
+        nonzero |= read_planes(grad_alpha, (0,), False, bounds, size, behind)
+        transpose_tile(behind, 0, behind, 0)
         for i in range(0, TILE_PIXELS, WIDTH):
             store(behind, i, 0 - load(behind, i))
-    planes = len(channels) - with_depth
-    for d in range(planes if grad_image.size > 0 else 0):
-        nonzero |= _read_plane(grad_image, bounds, size, d, planes, by_row)
-        transpose_tile(by_row, 0, grad, d * TILE_PIXELS)
     if grad_depth.size > 0:
-        nonzero |= _read_plane(grad_depth, bounds, size, 0, 1, by_row)
-        transpose_tile(by_row, 0, grad, (len(channels) - 1) * TILE_PIXELS)
+        # The last channel; the others follow below.
+        nonzero |= read_planes(grad_depth, (0,), False, bounds, size, grad)
+        for i in range(0, TILE_PIXELS, WIDTH):
+            store(grad, (len(channels) - 1) * TILE_PIXELS + i, load(grad, i))
+            if len(channels) > 1:
+                store(grad, i, 0 * iota())
+    if grad_image.size > 0:
+        nonzero |= read_planes(grad_image, channels, with_depth, bounds, size, grad)
+    for d in range(len(channels)):
+        transpose_tile(grad, d * TILE_PIXELS, grad, d * TILE_PIXELS)
     start, end = offsets[tile], offsets[tile + 1]
     used_end = start + used[tile] if nonzero else start
     sums[used_end:end] = 0
     _unblend_list(
         entries[start:used_end],
         records,
-        xs,
-        ys,
         channels,
-        transmittance,
-        last,
-        tile * TILE_PIXELS,
-        behind,
-        grad,
+        (xs, ys, last_blended, grad, transmittance, behind),
         sums[start:used_end],
     )
 
 
 @kernel()
-def _read_plane(image, bounds, size, plane, planes, by_row):
-    """Read the pixels of a tile from a channel of an image; return whether any is not zero.
+def _alpha_and_gradient(group, pair, records, numbers, channels, pixels):
+    """Return alpha, 1 / (1 - alpha), and the features times the upstream gradient, of a pair.
 
     Args:
-        image: flat [C, H, W, planes].
-        bounds: of the tile, from `tile_bounds`.
-        size: (width, height) px.
-        plane: index of the channel.
-        planes: number of channels.
-        by_row: [16, 16] scratch buffer to fill, with zeros outside the image.
+        group: as for `pair_of`.
+        pair: as for `pair_of`.
+        records: [instances, n].
+        numbers: buffer of the positions of the entries of the group in the list, from one.
+        channels: as in `blend_forward`.
+        pixels: as in `_unblend_list`.
     """
-    camera, x0, y0, columns, rows = bounds
-    if columns < TILE or rows < TILE:
-        for i in range(0, TILE_PIXELS, WIDTH):
-            store(by_row, i, 0 * iota())
-    for y in range(rows):
-        start = ((camera * size[1] + y0 + y) * size[0] + x0) * planes + plane
-        for x in range(columns):
-            by_row[y * TILE + x] = image[np.uintp(start + x * planes)]
-    zeros = mask_bits(load(by_row, 0) <= 0) & mask_bits(load(by_row, 0) >= 0)
-    for i in range(WIDTH, TILE_PIXELS, WIDTH):
-        zeros &= mask_bits(load(by_row, i) <= 0) & mask_bits(load(by_row, i) >= 0)
-    return zeros != (1 << WIDTH) - 1
+    xs, ys, last, grad, _, _ = pixels
+    j, i, instance = pair_of(group, pair)
+    dx, dy = records[instance, 0] - load(xs, i), records[instance, 1] - load(ys, i)
+    alpha, blended = alpha_of_block(records, instance, dx, dy)
+    blended = blended & (load(last, i) >= numbers[j])
+    alpha = select(blended, select(alpha < _MAX_ALPHA, alpha, _MAX_ALPHA), 0)
+    dot = 0 * iota()
+    for d in range(len(channels)):
+        dot = dot + records[instance, HEADER + d] * load(grad, d * TILE_PIXELS + i)
+    return alpha, _ONE / (_ONE - alpha), dot
 
 
 @kernel()
-def _unblend_list(
-    entries, records, xs, ys, channels, transmittance, last, first, behind, grad, sums
-):
+def _store_values(values, buffer, pair):
+    """Write the three values of a pair to a buffer."""
+    for n in range(3):
+        store(buffer, (3 * pair + n) * WIDTH, values[n])
+
+
+@kernel()
+def _unblend_list(entries, records, channels, pixels, sums):
     """Compute the moments and feature gradients of the list of a tile, back to front.
 
     With b the colour behind a Gaussian as seen from it, b = sum_j T_j alpha_j f_j / T over those
-    behind, dL/d(alpha) = T (f - b) . upstream gradient: no division, and nothing cancels.
+    behind, dL/d(alpha) = T (f - b) . upstream gradient: nothing cancels.
 
     Args:
         entries: the part of the tile's list that contributed to a pixel.
         records: [instances, n].
-        xs: pixel centres of the tile; all buffers are by block and pixel.
-        ys: pixel centres of the tile.
         channels: as in `blend_forward`.
-        transmittance: T behind the current Gaussian.
-        last: as filled by `blend_forward`.
-        first: where the tile starts in `last`.
-        behind: b . upstream gradient; before the last one, minus the upstream gradient of alpha.
-        grad: upstream gradients of the channels, by channel, block and pixel.
+        pixels: buffers by block and pixel: x and y of the centres; the last position, as filled by
+            `blend_forward`; upstream gradients by channel; T behind the current Gaussian; and
+            b . upstream gradient, before the last Gaussian minus the upstream gradient of alpha.
         sums: [entries, n] to fill.
     """
+    xs, ys, _, grad, transmittance, behind = pixels
     totals = scratch(1, _MOMENT_BUFFERS + channels)
-    for k in range(entries.size - 1, -1, -1):
-        prefetch_row(records, entries[max(k - PREFETCH_DISTANCE, 0)] >> MASK_BITS)
-        instance, blocks = entries[k] >> MASK_BITS, entries[k] & ((1 << MASK_BITS) - 1)
-        x, y = records[instance, 0], records[instance, 1]
-        p, q, r = records[instance, 2], records[instance, 3], records[instance, 4]
-        log2_opacity = records[instance, 5]
-        number = np.float32(k + 1)
-        sum_g, sum_gx, sum_gy = 0 * iota(), 0 * iota(), 0 * iota()
-        sum_gxx, sum_gxy, sum_gyy = 0 * iota(), 0 * iota(), 0 * iota()
-        for d in range(len(channels)):
-            store(totals, (MOMENTS + d) * WIDTH, 0 * iota())
-        while blocks != 0:
-            i = lowest_bit(blocks) * WIDTH
-            blocks &= blocks - 1
-            dx, dy = x - load(xs, i), y - load(ys, i)
-            alpha, blended = alpha_of_block(p, q, r, log2_opacity, dx, dy)
-            uncapped = alpha <= _MAX_ALPHA
-            blended = blended & (load(last, first + i) >= number)
-            alpha = select(blended, select(uncapped, alpha, _MAX_ALPHA), 0)
-            before = load(transmittance, i) / (_ONE - alpha)
-            store(transmittance, i, before)
-            weight = alpha * before
-            dot = 0 * iota()
+    pairs, instances, ends = (
+        scratch_bytes(PAIR_BUFFER),
+        scratch_integers(GROUP),
+        scratch_integers(GROUP),
+    )
+    group, numbers = (pairs, instances), scratch(1, (0,))
+    buffer = scratch(PAIR_BUFFER, _VALUES)
+    for end in range(entries.size, 0, -GROUP):
+        # Entry end - 1 - j has the number j in its group.
+        store(numbers, 0, np.float32(end) - iota())
+        members, count = min(GROUP, end), np.int64(0)
+        for j in range(members):
+            k = np.uintp(end - 1 - j)
+            later = entries[np.uintp(max(end - 1 - j - PREFETCH_DISTANCE, 0))]
+            prefetch_row(records, later >> MASK_BITS)
+            instances[j] = entries[k] >> MASK_BITS
+            count = append_pairs(pairs, count, entries[k] & _ALL_BLOCKS, np.int64(j))
+            ends[j] = count
+        whole = count - count % AT_A_TIME
+        for pair in range(0, whole, AT_A_TIME):
+            values = (
+                _alpha_and_gradient(group, pair, records, numbers, channels, pixels),
+                _alpha_and_gradient(group, pair + 1, records, numbers, channels, pixels),
+                _alpha_and_gradient(group, pair + 2, records, numbers, channels, pixels),
+                _alpha_and_gradient(group, pair + 3, records, numbers, channels, pixels),
+            )
+            for n in range(AT_A_TIME):
+                _store_values(values[n], buffer, pair + n)
+        for pair in range(whole, count):
+            value = _alpha_and_gradient(group, pair, records, numbers, channels, pixels)
+            _store_values(value, buffer, pair)
+        pair = 0
+        for j in range(members):
+            instance = np.uintp(instances[j])
+            x, y = records[instance, 0], records[instance, 1]
+            sum_g, sum_gx, sum_gy = 0 * iota(), 0 * iota(), 0 * iota()
+            sum_gxx, sum_gxy, sum_gyy = 0 * iota(), 0 * iota(), 0 * iota()
             for d in range(len(channels)):
-                upstream = load(grad, d * TILE_PIXELS + i)
-                dot = dot + records[instance, HEADER + d] * upstream
-                index = (MOMENTS + d) * WIDTH
-                store(totals, index, load(totals, index) + weight * upstream)
-            later = load(behind, i)
-            difference = later - dot
-            store(behind, i, later - alpha * difference)
-            # A capped alpha has no gradient.
-            g = select(uncapped, weight * difference, 0)
-            gx, gy = g * dx, g * dy
-            sum_g, sum_gx, sum_gy = sum_g + g, sum_gx + gx, sum_gy + gy
-            sum_gxx, sum_gxy = sum_gxx + gx * dx, sum_gxy + gx * dy
-            sum_gyy = sum_gyy + gy * dy
-        store(totals, 0 * WIDTH, sum_g)
-        store(totals, 1 * WIDTH, sum_gx)
-        store(totals, 2 * WIDTH, sum_gy)
-        store(totals, 3 * WIDTH, sum_gxx)
-        store(totals, 4 * WIDTH, sum_gxy)
-        store(totals, 5 * WIDTH, sum_gyy)
-        store_sums(totals, _MOMENT_BUFFERS + channels, sums, k * sums.shape[1])
+                store(totals, (MOMENTS + d) * WIDTH, 0 * iota())
+            while pair < ends[j]:
+                i, value = np.int64(pairs[pair] & (WIDTH - 1)) * WIDTH, 3 * pair * WIDTH
+                alpha = load(buffer, value)
+                before = load(transmittance, i) * load(buffer, value + WIDTH)
+                store(transmittance, i, before)
+                weight = alpha * before
+                for d in range(len(channels)):
+                    index = (MOMENTS + d) * WIDTH
+                    upstream = load(grad, d * TILE_PIXELS + i)
+                    store(totals, index, load(totals, index) + weight * upstream)
+                farther = load(behind, i)
+                difference = farther - load(buffer, value + 2 * WIDTH)
+                store(behind, i, farther - alpha * difference)
+                # A capped alpha has no gradient.
+                g = select(alpha < _MAX_ALPHA, weight * difference, 0)
+                dx, dy = x - load(xs, i), y - load(ys, i)
+                gx, gy = g * dx, g * dy
+                sum_g, sum_gx, sum_gy = sum_g + g, sum_gx + gx, sum_gy + gy
+                sum_gxx, sum_gxy = sum_gxx + gx * dx, sum_gxy + gx * dy
+                sum_gyy = sum_gyy + gy * dy
+                pair += 1
+            store(totals, 0 * WIDTH, sum_g)
+            store(totals, 1 * WIDTH, sum_gx)
+            store(totals, 2 * WIDTH, sum_gy)
+            store(totals, 3 * WIDTH, sum_gxx)
+            store(totals, 4 * WIDTH, sum_gxy)
+            store(totals, 5 * WIDTH, sum_gyy)
+            row = (end - 1 - j) * sums.shape[1]
+            store_sums(totals, 0, _MOMENT_BUFFERS + channels, sums, row)
+
+
+@kernel()
+def _row_if(wanted, sums, index):
+    """Return 16 numbers of an array, or zeros; they are read in both cases."""
+    return select(np.float32(wanted) + 0 * iota() > 0, load(sums, index), 0)
 
 
 @kernel()
@@ -254,14 +301,23 @@ def gather_gradients(
     channels = grad_features.shape[1]
     total = scratch(1, _GATHER_BUFFERS)
     width = sums.shape[1]
-    for i in range(first, end):
-        later = min(i + _GATHER_DISTANCE, len(spans) - 1)
-        for j in range(spans[later, 0], spans[later, 1]):
-            prefetch_row(sums, slots[j])
+    for k in range(first, end):
+        i = np.uintp(k)
+        start, count = spans[i, 0], spans[i, 1] - spans[i, 0]
+        if slots.size > 0:
+            later = spans[np.uintp(min(k + _GATHER_DISTANCE, len(spans) - 1)), 0]
+            prefetch_row(sums, slots[np.uintp(min(later, slots.size - 1))])
         for column in range(0, width, WIDTH):
             values = 0 * iota()
-            for j in range(spans[i, 0], spans[i, 1]):
-                values = values + load(sums, slots[j] * width + column)
+            if len(sums) > 0:
+                # Without branches for one and two: how many there are is unpredictable.
+                one, two = count > 0, count > 1
+                row = slots[np.uintp(start if one else 0)] if one else 0
+                other = slots[np.uintp(start + 1 if two else 0)] if two else 0
+                values = values + _row_if(one, sums, row * width + column)
+                values = values + _row_if(two, sums, other * width + column)
+                for j in range(start + 2, start + count):
+                    values = values + load(sums, slots[np.uintp(j)] * width + column)
             store(total, column, values)
         # log alpha = log o - sigma with sigma = (A dx^2 + C dy^2) / 2 + B dx dy and the conic
         # (A, B, C), so g = dL/dsigma. All sums of a culled instance are zero.
@@ -271,8 +327,7 @@ def gather_gradients(
         grad_conics[i, 0] = _HALF * total[3]
         grad_conics[i, 1] = total[4]
         grad_conics[i, 2] = _HALF * total[5]
-        visible = spans[i, 1] > spans[i, 0]
-        opacity = opacities[i, 0] if visible else _ONE
+        opacity = opacities[i, 0] if count > 0 else _ONE
         grad_opacities[i, 0] = -total[0] / opacity
         for d in range(channels):
             grad_features[i, d] = total[MOMENTS + d]

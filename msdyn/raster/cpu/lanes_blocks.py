@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 
@@ -18,6 +19,8 @@ from msdyn.raster.cpu.lanes_memory import vector_pointer
 
 __all__ = [
     "BLOCK_SIDE",
+    "PAIR_BITS",
+    "append_pairs",
     "clamp",
     "column_of_lane",
     "lowest_bit",
@@ -28,6 +31,13 @@ __all__ = [
 ]
 
 BLOCK_SIDE = 4
+# A pair of a number below 16 and a block is a byte: the block is in the lower bits.
+PAIR_BITS = 4
+
+_PAIRS_OF_BYTE = np.array(
+    [int.from_bytes([bit for bit in range(8) if bits >> bit & 1], "little") for bits in range(256)],
+    np.uint64,
+)
 
 
 @intrinsic_function
@@ -74,6 +84,46 @@ def lowest_bit(typing_context, bits):
         return builder.call(function, [values[0], ir.IntType(1)(1)])
 
     return types.int64(types.int64), generate
+
+
+@intrinsic_function
+def append_pairs(typing_context, pairs, count, blocks, number):
+    """Append a byte `number << PAIR_BITS | block` for each block whose bit is set.
+
+    Without branches, eight bits at a time by a table: how many bits are set is unpredictable.
+
+    Args:
+        pairs: a buffer of bytes, of which eight beyond the last pair may be overwritten.
+        count: of the pairs before, int64.
+        blocks: bits of the 16 blocks, int64.
+        number: below 16, int64.
+
+    Returns:
+        The number of pairs.
+    """
+
+    def generate(context, builder, signature, values):
+        buffer, count, blocks, number = values
+        word = ir.IntType(64)
+        numbers = [ir.Constant(word, int(value)) for value in _PAIRS_OF_BYTE]
+        table = cgutils.global_constant(
+            builder, "pairs_of_byte", ir.Constant(ir.ArrayType(word, 256), numbers)
+        )
+        bit_count = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(word, [word]), "llvm.ctpop.i64"
+        )
+        in_all_bytes = 0x0101010101010101
+        base = builder.mul(builder.shl(number, word(PAIR_BITS)), word(in_all_bytes))
+        for first in (0, 8):
+            byte = builder.and_(builder.lshr(blocks, word(first)), word(255))
+            entry = builder.load(builder.gep(table, [word(0), byte]), typ=word)
+            entry = builder.add(entry, builder.add(base, word(first * in_all_bytes)))
+            pointer = builder.bitcast(builder.gep(buffer, [count]), word.as_pointer())
+            builder.store(entry, pointer, align=1)
+            count = builder.add(count, builder.call(bit_count, [byte]))
+        return count
+
+    return types.int64(pairs, types.int64, types.int64, types.int64), generate
 
 
 @intrinsic_function
@@ -138,27 +188,29 @@ def _sum_of_each(builder: Any, vectors: list[ir.Value]) -> ir.Value:
 
 
 @intrinsic_function
-def store_sums(typing_context, buffer, count, target, index):
-    """Write the sum over the lanes of each value of a `scratch` buffer to an array.
+def store_sums(typing_context, buffer, start, count, target, index):
+    """Write the sum over the lanes of each of some values of a `scratch` buffer to an array.
 
     Args:
-        buffer: `len(count)` lanes values.
+        buffer: of lanes.
+        start: of the first value.
         count: a tuple whose length is the number of values.
         target: a float32 array, whose elements are written from `index` on, 16 at a time.
         index: of the first element.
     """
 
     def generate(context, builder, signature, values):
-        source, _, array, index = values
-        for first in range(0, signature.args[1].count, WIDTH):
+        source, start, _, array, index = values
+        number = signature.args[2].count
+        for first in range(0, number, WIDTH):
             vectors = []
-            for i in range(first, min(first + WIDTH, signature.args[1].count)):
-                element = ir.IntType(64)(i * WIDTH)
+            for i in range(first, min(first + WIDTH, number)):
+                element = builder.add(start, ir.IntType(64)(i * WIDTH))
                 pointer = vector_pointer(context, builder, signature.args[0], source, element)
                 vectors.append(builder.load(pointer, align=4 * WIDTH, typ=VECTOR))
             position = builder.add(index, ir.IntType(64)(first))
-            pointer = vector_pointer(context, builder, signature.args[2], array, position)
+            pointer = vector_pointer(context, builder, signature.args[3], array, position)
             builder.store(_sum_of_each(builder, vectors), pointer, align=4)
         return context.get_dummy_value()
 
-    return types.void(buffer, count, target, types.intp), generate
+    return types.void(buffer, types.intp, count, target, types.intp), generate

@@ -31,6 +31,8 @@ __all__ = [
     "prefetch",
     "prefetch_row",
     "scratch",
+    "scratch_bytes",
+    "scratch_integers",
     "store",
     "store_column",
     "vector_pointer",
@@ -205,3 +207,25 @@ def scratch(typing_context, rows, channels):
         return builder.bitcast(buffer, FLOAT.as_pointer())
 
     return types.CPointer(types.float32)(rows, channels), generate
+
+
+def _scratch_numbers(kind: Any) -> Any:
+    """Return an intrinsic that allocates `count` integers of a type on the stack, uninitialised."""
+
+    @intrinsic_function(prefer_literal=True)
+    def allocate(typing_context, count):
+        """Return a buffer for `count`, a literal, integers; valid as that of `scratch` is."""
+        number = count.literal_value
+
+        def generate(context, builder, signature, values):
+            buffer = cgutils.alloca_once(builder, ir.IntType(kind.bitwidth), size=number)
+            buffer.align = 4 * WIDTH
+            return buffer
+
+        return types.CPointer(kind)(count), generate
+
+    return allocate
+
+
+scratch_bytes = _scratch_numbers(types.uint8)
+scratch_integers = _scratch_numbers(types.int64)

@@ -63,19 +63,22 @@ def order_in_one_thread(bits, extents):
     _count_visible(0, bounds, bits, extents, starts, limits)
     keys = np.empty(starts[1], np.uint64)
     _write_keys(0, bounds, bits, extents, starts, limits[0, 0], keys)
-    buffer = np.empty(keys.size, np.uint64)
-    bounds[1] = keys.size
     width, passes = _digits(limits[0, 0], limits[0, 1])
-    positions = np.empty((1, 1 << width), np.int64)
+    bounds[1] = keys.size
+    # The counts of all digits in one pass over the keys: they do not depend on the order.
+    positions = np.zeros((max(passes, 1), 1, 1 << width), np.int64)
+    for k in range(keys.size):
+        key = keys[np.uintp(k)] >> np.uint64(32)
+        for i in range(passes):
+            positions[i, 0, np.uintp(_digit(key, i * width, 1 << width))] += 1
+    buffer = np.empty(keys.size, np.uint64)
     for i in range(passes):
-        shift = 32 + i * width
-        _count_digits(0, bounds, keys, shift, positions)
-        counts_to_starts(positions)
-        _sort_by_digit(0, bounds, keys, shift, positions, buffer)
+        counts_to_starts(positions[i])
+        _sort_by_digit(0, bounds, keys, 32 + i * width, positions[i], buffer)
         keys, buffer = buffer, keys
     order = np.empty(keys.size, np.int64)
-    for i in range(keys.size):
-        order[i] = np.int64(keys[i] & np.uint64(0xFFFFFFFF))
+    for k in range(keys.size):
+        order[np.uintp(k)] = np.int64(keys[np.uintp(k)] & np.uint64(0xFFFFFFFF))
     return order
 
 
@@ -103,7 +106,8 @@ def _count_visible(chunk, bounds, bits, extents, starts, limits):
     """
     visible = 0
     low, high = np.uint32(0xFFFFFFFF), np.uint32(0)
-    for i in range(bounds[chunk], bounds[chunk + 1]):
+    for k in range(bounds[chunk], bounds[chunk + 1]):
+        i = np.uintp(k)
         if extents[i, 0] > 0:
             visible += 1
             low, high = min(low, bits[i]), max(high, bits[i])
@@ -125,9 +129,10 @@ def _write_keys(chunk, bounds, bits, extents, starts, low, keys):
         keys: [visible instances] uint64 to fill.
     """
     position = starts[chunk]
-    for i in range(bounds[chunk], bounds[chunk + 1]):
+    for k in range(bounds[chunk], bounds[chunk + 1]):
+        i = np.uintp(k)
         if extents[i, 0] > 0:
-            keys[position] = (np.uint64(bits[i] - low) << np.uint64(32)) | np.uint64(i)
+            keys[np.uintp(position)] = (np.uint64(bits[i] - low) << np.uint64(32)) | np.uint64(i)
             position += 1
 
 
@@ -142,7 +147,7 @@ def _count_digits(chunk, bounds, keys, shift, positions):
     counts = positions[chunk]
     counts[:] = 0
     for i in range(bounds[chunk], bounds[chunk + 1]):
-        counts[_digit(keys[i], shift, counts.size)] += 1
+        counts[np.uintp(_digit(keys[np.uintp(i)], shift, counts.size))] += 1
 
 
 @kernel()
@@ -150,8 +155,9 @@ def _sort_by_digit(chunk, bounds, keys, shift, positions, buffer):
     """Move the keys of a chunk to where `positions[chunk]` says that each digit comes next."""
     nexts = positions[chunk]
     for i in range(bounds[chunk], bounds[chunk + 1]):
-        digit = _digit(keys[i], shift, nexts.size)
-        buffer[nexts[digit]] = keys[i]
+        key = keys[np.uintp(i)]
+        digit = np.uintp(_digit(key, shift, nexts.size))
+        buffer[np.uintp(nexts[digit])] = key
         nexts[digit] += 1
 
 

@@ -17,11 +17,12 @@ from msdyn.errors import InputError
 from msdyn.raster.contract import Rendering
 from msdyn.raster.cpu.arrays import array, by_camera, empty, gradient
 from msdyn.raster.cpu.bin import bin_tiles, pack_records
-from msdyn.raster.cpu.blend import TILE_PIXELS, blend_forward
+from msdyn.raster.cpu.blend import blend_forward
 from msdyn.raster.cpu.blend_gradients import MOMENTS, blend_backward, gather_gradients
 from msdyn.raster.cpu.lanes import WIDTH
 from msdyn.raster.cpu.order import order_by_depth
 from msdyn.raster.cpu.project import BLOCK, project_backward, project_forward
+from msdyn.raster.cpu.tile_pixels import TILE_PIXELS
 from msdyn.threads import on_ranges, on_threads, thread_count
 
 __all__ = ["rasterize_cpu"]
