@@ -1,5 +1,6 @@
 """Memory and cores of this process, from control groups of both kinds and from limits."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from msdyn import machine_limits
 from msdyn.machine_limits import (
     available_memory,
     core_count,
+    give_back_memory,
     held_memory,
     limit_of_group,
     total_memory,
@@ -105,15 +107,18 @@ def test_a_system_without_proc(tmp_path, monkeypatch):
 
 
 def test_memory_of_files_is_not_counted(tmp_path):
+    # What earlier tests have left is given back now, not in between.
+    gc.collect()
+    give_back_memory()
     before = held_memory()
     assert before is not None
-    values = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.uint8, (50 * MB,))
+    values = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.uint8, (200 * MB,))
     values[:] = 1
     mapped = held_memory()
-    assert mapped is not None and mapped - before < 10 * MB
-    own = np.ones(50 * MB, np.uint8)
+    assert mapped is not None and mapped - before < 40 * MB
+    own = np.ones(200 * MB, np.uint8)
     held = held_memory()
-    assert held is not None and 40 * MB < held - mapped < 60 * MB and own[-1]
+    assert held is not None and 160 * MB < held - mapped < 240 * MB and own[-1]
     assert 0 < (held_memory(os.getpid()) or 0)
 
 
