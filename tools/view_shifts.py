@@ -26,7 +26,7 @@ _BORDER, _MOST = 3, 40.0
 
 
 def shifts_of(folder: Path) -> dict[str, Any]:
-    """Return the displacements [x, y] by held-out camera and part, px, and the name of the scene."""
+    """Return the displacements [x, y], px, by held-out camera and part, of a fit."""
     from msdyn.evaluate import evaluate_views
     from msdyn.scene import Scene
     from msdyn.sequence import load_sequence
