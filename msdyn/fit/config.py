@@ -157,8 +157,8 @@ class FitConfig(Options):
     """Refine cameras and depth on static tracks whose positions are first matched between images,
     where that is more accurate than the tracker; given: on the positions in the scene."""
     initial_depth: Literal["fused", "given"] = "fused"
-    """Place the first Gaussians at the depth on which the frames agree that see the same point, and
-    none in front of what most of them see; given: at the depth of one frame, as in the paper."""
+    """Place the first Gaussians at the depth on which the frames agree that see the same point, no
+    static one in front of what most frames see; given: at that of one frame, as in the paper."""
     object_depth: Literal["corrected", "given"] = "corrected"
     """Correct the scale and slope of the depth of each moving object in every frame, so that its
     parts keep their size as they move; given: keep the depth of the scene, as in the paper."""

@@ -20,7 +20,7 @@ from msdyn.fit.refine import Refinement, adjust_depth, refine_on_static_tracks
 from msdyn.fit.track_matching import FrameImage, match_tracks
 from msdyn.geometry import Cameras, CameraTensors, Similarity
 from msdyn.progress import track
-from msdyn.scene import IGNORE, LiftedObservations, LiftedTracks, Scene, lift_tracks
+from msdyn.scene import IGNORE, LiftedObservations, LiftedTracks, Scene, Tracks, lift_tracks
 
 __all__ = ["FitData", "FrameBatch", "load_fit_data"]
 
@@ -159,18 +159,20 @@ def load_fit_data(
         # Cameras from structure from motion are bundle-adjusted already, on more tracks.
         backend = scene.info.stages.get("cameras", {}).get("backend")
         refine = "none" if backend == "sfm" else "both"
-    static = tracks.select(tracks.object == 0)
-    if static_tracks == "matched" and refine != "none":
-        scale = np.array([size[1] / width, size[0] / height])
-        static, _ = match_tracks(static, given.image, frames, scale)
+    scale = np.array([size[1] / width, size[0] / height])
+
+    def match(static: Tracks) -> Tracks:
+        return match_tracks(static, given.image, frames, scale)[0]
+
     refinement = refine_on_static_tracks(
-        static,
+        tracks,
         given.depth,
         given.mask,
         scene.cameras,
         frames,
         poses=refine in {"both", "cameras"},
         depth=refine in {"both", "depth"},
+        match=match if static_tracks == "matched" else None,
         seed=seed,
     )
     adjusted = _AdjustedDepth(given.depth, refinement)
@@ -193,7 +195,6 @@ def load_fit_data(
     scaled = MapFile(size, np.float32, folder)
     for values in depth:
         scaled.append(values * np.float32(world.scale))
-    scale = np.array([size[1] / width, size[0] / height])
     return FitData(
         frames,
         held_out,

@@ -3,8 +3,8 @@
 A Gaussian starts at a pixel of known depth in one frame. The error of that depth is as large as
 that of a single depth map, and at the border of a mask, or of an object, the depth is that of
 something else. The other frames see the same point: carried there by the motion of its object, it
-is compared with their depth maps. The median of what agree moves it along the ray on which it was
-sampled, and a point in front of what most frames see there, in empty space, is left out.
+is compared with their depth maps. The mean of what agrees moves it along the ray on which it was
+sampled. A point in front of what most frames see there is in empty space.
 """
 
 from __future__ import annotations

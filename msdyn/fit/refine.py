@@ -11,6 +11,7 @@ smooth function of the image position (`depth_field.py`), in alternation with th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,11 @@ from jaxtyping import Bool, Float, Int
 
 from msdyn.fit.frame_maps import positive_median
 from msdyn.fit.static_adjustment import StaticAdjustment, frame_rotations
-from msdyn.fit.static_observations import MIN_TRACKS, observe_static_tracks
+from msdyn.fit.static_observations import (
+    MIN_TRACKS,
+    longest_static_tracks,
+    observe_static_tracks,
+)
 from msdyn.geometry import Cameras
 from msdyn.scene import Maps, Tracks
 
@@ -108,6 +113,7 @@ def refine_on_static_tracks(
     *,
     poses: bool = True,
     depth: bool = True,
+    match: Callable[[Tracks], Tracks] | None = None,
     seed: int = 0,
 ) -> Refinement:
     """Refine poses and depth scales on the static tracks of a scene.
@@ -121,16 +127,22 @@ def refine_on_static_tracks(
         frames: frames whose tracks are used; the corrections of others are interpolated.
         poses: whether to refine the poses.
         depth: whether to refine the depth of each frame.
+        match: improves the positions of the tracks that are used, see `track_matching.py`.
         seed: of the selection of tracks.
 
     Returns:
         The corrections; unchanged if there are fewer than `MIN_TRACKS` usable tracks.
     """
-    observations = observe_static_tracks(tracks, depths, masks, cameras, frames, seed)
     log_median = float(np.log(positive_median(depths) or 1.0))
     count = len(cameras)
     unchanged = Refinement(cameras, np.zeros(count), np.zeros(count), log_median)
-    if observations is None or not (poses or depth):
+    if not (poses or depth):
+        return unchanged
+    static = longest_static_tracks(tracks, frames, seed)
+    observations = observe_static_tracks(
+        static if match is None else match(static), depths, masks, cameras, frames
+    )
+    if observations is None:
         return unchanged
     solver = StaticAdjustment(observations, cameras, log_median, free=_free(poses, depth))
     before = solver.median_pixels()

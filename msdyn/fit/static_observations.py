@@ -10,7 +10,12 @@ from jaxtyping import Float, Int
 from msdyn.geometry import Cameras, nearest_pixels, transform_points, unproject
 from msdyn.scene import Maps, Tracks
 
-__all__ = ["MIN_TRACKS", "StaticObservations", "observe_static_tracks"]
+__all__ = [
+    "MIN_TRACKS",
+    "StaticObservations",
+    "longest_static_tracks",
+    "observe_static_tracks",
+]
 
 _MAX_TRACKS = 1500
 # Fewer tracks do not constrain a frame.
@@ -48,37 +53,48 @@ class StaticObservations:
         )
 
 
+def longest_static_tracks(tracks: Tracks, frames: Int[np.ndarray, " frames"], seed: int) -> Tracks:
+    """Return the static tracks (object 0) seen in most frames, three times as many as are used.
+
+    Args:
+        tracks: of the whole clip.
+        frames: indices of the frames that count.
+        seed: of the choice among tracks of equal length.
+    """
+    use = np.zeros(tracks.num_frames, bool)
+    use[frames] = True
+    observed = tracks.observations()
+    lifetime = np.bincount(observed.track[use[observed.frame]], minlength=len(tracks))
+    lifetime *= tracks.object == 0
+    rng = np.random.default_rng(seed)
+    # In decreasing order of length, with random order among equals.
+    order = np.lexsort((rng.random(len(tracks)), -lifetime))
+    chosen = np.sort(order[: 3 * _MAX_TRACKS])
+    return tracks.select(chosen[lifetime[chosen] > 0])
+
+
 def observe_static_tracks(
     tracks: Tracks,
     depths: Maps,
     masks: Maps,
     cameras: Cameras,
     frames: Int[np.ndarray, " frames"],
-    seed: int,
 ) -> StaticObservations | None:
-    """Return the observations of the longest static tracks; None if there are too few tracks.
+    """Return the observations of the longest of static tracks; None if there are too few.
 
     Args:
-        tracks: of the whole clip; only those of object 0 on pixels of mask 0 are used.
+        tracks: static ones; only observations on pixels of mask 0 are used.
         depths: [T, H, W] z-depth, 0 = unknown.
         masks: [T, H, W] object index.
         cameras: one per frame.
         frames: frames in which tracks are observed.
-        seed: of the choice among tracks of equal length.
     """
     height, width = depths.shape[1:]
     use = np.zeros(len(cameras), bool)
     use[frames] = True
     number, frame, xy, weight = tracks.observations()
-    lifetime = np.bincount(number[use[frame]], minlength=len(tracks)) * (tracks.object == 0)
-    rng = np.random.default_rng(seed)
-    # In decreasing order of length, with random order among equals.
-    order = np.lexsort((rng.random(len(tracks)), -lifetime))
-    chosen = np.sort(order[: 3 * _MAX_TRACKS])
-    index = np.full(len(tracks), -1)
-    index[chosen] = np.where(lifetime[chosen] > 0, np.arange(len(chosen)), -1)
-    keep = use[frame] & (index[number] >= 0)
-    number, frame, xy = index[number[keep]], frame[keep], xy[keep].astype(np.float64)
+    keep = use[frame]
+    number, frame, xy = number[keep], frame[keep], xy[keep].astype(np.float64)
     y, x, inside = nearest_pixels(xy, height, width)
     depth, mask = np.zeros(len(xy)), np.zeros(len(xy), int)
     for own in _by_frame(frame, len(cameras)):
@@ -87,11 +103,11 @@ def observe_static_tracks(
     inside &= mask == 0
     weight = weight[keep].astype(np.float64).clip(1e-3)
     # A point needs two observations, and a depth for its initial position.
-    count = np.bincount(number, inside, minlength=len(chosen))
-    with_depth = np.bincount(number, inside & (depth > 0), minlength=len(chosen))
+    count = np.bincount(number, inside, minlength=len(tracks))
+    with_depth = np.bincount(number, inside & (depth > 0), minlength=len(tracks))
     good = np.flatnonzero((count >= 2) & (with_depth >= 1))
     good = good[np.argsort(-count[good], kind="stable")][:_MAX_TRACKS]
-    point_index = np.full(len(chosen), -1)
+    point_index = np.full(len(tracks), -1)
     point_index[good] = np.arange(len(good))
     keep = inside & (point_index[number] >= 0)
     point, frame, xy, depth = point_index[number[keep]], frame[keep], xy[keep], depth[keep]

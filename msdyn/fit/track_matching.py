@@ -36,6 +36,8 @@ _OF_TURNING = 0.1
 _LEAST_NOISE = 0.02
 # Errors that halve the weight of an observation, in standard deviations; reweightings.
 _DOUBTFUL, _ROUNDS = 3.0, 5
+# Observations that are matched at a time: some 300 MB.
+_BLOCK = 400_000
 # Fewer matches do not measure noise.
 _FEWEST = 100
 # The second time windows are cut where the first time has found the points: on a surface that turns
@@ -102,22 +104,46 @@ def match_tracks(
     place = np.full(tracks.num_frames, -1)
     place[frames] = np.arange(len(frames))
     rows = np.flatnonzero(place[given.frame] >= 0)
-    position = given.xy[rows].astype(np.float64) * scale
-    track, place = given.track[rows], place[given.frame[rows]]
+    if not len(rows):
+        return tracks, 0.0
+    height, width = image_of(int(frames[0])).mask.shape
+    last = np.nextafter(np.array([width, height], np.float32), np.float32(0))
+    xy, found = given.xy.copy(), []
+    # Whole tracks, about equally many observations at a time.
+    count = -(-len(rows) // _BLOCK)
+    starts = np.searchsorted(given.track[rows], np.arange(len(tracks)))
+    middle = np.searchsorted(starts, np.arange(1, count) * len(rows) / count) - 1
+    for block in np.split(rows, starts[middle]):
+        position = given.xy[block].astype(np.float64) * scale
+        moved, noise = _refined(
+            given.track[block], place[given.frame[block]], position, image_of, frames
+        )
+        if noise:
+            xy[block] = moved.clip(0, last) / scale
+            found.append(noise)
+    if not found:
+        return tracks, 0.0
+    given = given._replace(xy=xy)
+    refined = Tracks.from_observations(tracks.num_frames, given, tracks.object, tracks.query_frame)
+    return refined, float(np.median(found))
+
+
+def _refined(
+    track: Int[np.ndarray, " observations"],
+    place: Int[np.ndarray, " observations"],
+    position: Float[np.ndarray, "observations 2"],
+    image_of: Callable[[int], FrameImage],
+    frames: Int[np.ndarray, " frames"],
+) -> tuple[Float[np.ndarray, "observations 2"], float]:
+    """Return refined positions of observations, px, and the noise of the given ones."""
     moved, tracker = position, 0.0
     for _ in range(_PASSES):
         pairs = _match(track, place, moved, position, image_of, frames)
         precisions, tracker = _measure(pairs, position)
         if not tracker:
-            return tracks, 0.0
+            return position, 0.0
         moved = _solve(_Pairs.joined(pairs), precisions, position, tracker)
-    height, width = image_of(int(frames[0])).mask.shape
-    last = np.nextafter(np.array([width, height], np.float32), np.float32(0))
-    xy = given.xy.copy()
-    xy[rows] = moved.clip(0, last) / scale
-    given = given._replace(xy=xy)
-    refined = Tracks.from_observations(tracks.num_frames, given, tracks.object, tracks.query_frame)
-    return refined, tracker
+    return moved, tracker
 
 
 def _match(

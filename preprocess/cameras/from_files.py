@@ -134,7 +134,7 @@ class FileCameras(FileBackend):
             quality["unexplained_by_turning_degrees"] = round(figures.parallax, 4)
         points = SparsePoints.empty()
         if posed.points is not None:
-            # Points of what moves are those of the first frame of the recording.
+            # Moving points are where they were in the first frame of the recording.
             first = options["source_frames"][0] == 0
             shown = posed.points if first else posed.points.at_rest()
             points = observed_points(shown, cameras, masks)

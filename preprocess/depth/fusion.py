@@ -4,7 +4,7 @@
    (`PointBody`), and completed where no other frame
    confirms it: along image edges, or by a network (`Completion`), whichever predicts measured depth
    better that is hidden from it.
-2. Where points of what moves are given, they are carried by tracks (`TemplateDepth`). Otherwise
+2. Where points of moving objects are given, they are carried by tracks (`TemplateDepth`). Otherwise
    objects that move rigidly are measured likewise, relative to themselves, and scaled to the depth
    of what they touch. All others are placed by what they touch (`objects`); their pixels are
    "assumed".

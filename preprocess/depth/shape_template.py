@@ -1,4 +1,4 @@
-"""A shape template of what moves: points of the first frame and a graph that deforms them.
+"""A shape template of moving objects: points of the first frame and a graph that deforms them.
 
 Nodes are spread over the points; each has a position and a rotation per frame, and carries the
 points around it. Nodes that are near one another in the first frame are joined by edges, which

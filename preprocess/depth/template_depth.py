@@ -1,4 +1,4 @@
-"""Depth of what moves from a shape template that is fitted to every frame.
+"""Depth of moving objects from a shape template that is fitted to every frame.
 
 The points given for the first frame are the template; see `template_fit`. A pixel of an object has
 the depth of the points in front near it.
@@ -19,7 +19,7 @@ from msdyn.scene import STATIC, Tracks
 __all__ = ["TemplateDepth", "moving_points"]
 
 LEAST_POINTS = 200
-"""Points of what moves that are a template."""
+"""Fewest points of moving objects that make a template."""
 NEAR = 3.0
 """A pixel has the depth of points up to this far away, in units of the distance between them."""
 LEAST_COVERED = 0.5
@@ -41,7 +41,7 @@ class TemplateDepth:
 
     @classmethod
     def of(cls, body: Body, tracks: Tracks, masks: Masks) -> TemplateDepth | None:
-        """Return the template of the points of what moves, None without (enough of) them."""
+        """Return the template of the moving points, None if there are too few."""
         moving = body.points.xyz[moving_points(body.points, masks)]
         template = make_template(moving) if len(moving) >= LEAST_POINTS else None
         return None if template is None else cls(template, body, tracks)
@@ -81,10 +81,10 @@ class TemplateDepth:
 
 
 def moving_points(points: SparsePoints, masks: Masks) -> Bool[np.ndarray, " points"]:
-    """Return which points are of what moves, in the first frame.
+    """Return which points are on moving objects in the first frame.
 
     These are those seen where the mask of the first frame is an object, and those that no frame
-    shows (`observed_points` keeps them for what moves alone).
+    shows (`observed_points` keeps such points of moving objects only).
     """
     first = np.asarray(masks[0]) != STATIC
     row, column, _ = nearest_pixels(points.xy, *first.shape)

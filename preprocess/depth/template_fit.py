@@ -1,4 +1,4 @@
-"""A shape template fitted to every frame: tracks and silhouettes move it, rigidity keeps its shape.
+"""A shape template fitted to every frame: tracks move it, rigidity keeps its shape.
 
 A rigid part that becomes smaller in the image is farther away, so its depth follows from the shape
 of the first frame and from tracks. Each frame starts from the one before, and is solved by

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, map_coordinates
 
+from msdyn.fit import track_matching
 from msdyn.fit.track_matching import FrameImage, match_tracks
 from msdyn.scene import Tracks
 
@@ -70,6 +71,16 @@ def test_jitter_of_the_tracker_is_removed():
     assert np.abs((found.xy - tracks.xy)[tracks.visible].mean(0)).max() < 0.05
     np.testing.assert_array_equal(found.visible, tracks.visible)
     np.testing.assert_array_equal(found.query_frame, tracks.query_frame)
+
+
+def test_tracks_are_matched_some_at_a_time(monkeypatch):
+    images, true, tracks = clip(jitter=0.7)
+    whole, _ = matched(images, tracks)
+    monkeypatch.setattr(track_matching, "_BLOCK", 400)
+    parts, noise = matched(images, tracks)
+    # Only the measured noise differs from block to block.
+    assert np.abs(parts.xy - whole.xy)[tracks.visible].max() < 0.1
+    assert noise == pytest.approx(0.7, rel=0.1)
 
 
 def test_exact_positions_are_kept():
