@@ -84,6 +84,7 @@ class CameraSearch:
         camera: Cameras,
         image: UInt8[np.ndarray, "height width 3"],
         mask: Bool[np.ndarray, "height width"],
+        along: Float[Tensor, "1 3"] | None = None,
     ) -> FoundCamera:
         """Return the camera that renders the pixels of a mask best.
 
@@ -93,10 +94,11 @@ class CameraSearch:
             image: the true image; only its pixels in the mask are used.
             mask: pixels that count. If there are none, or nothing is rendered there, the camera is
                 that given.
+            along: direction along which Gaussians are sorted, see `draw`.
         """
         if not mask.any():
             return FoundCamera(camera, 0.0, 0.0)
-        target = _Target(_detached(posed), camera, image, mask)
+        target = _Target(_detached(posed), camera, image, mask, along)
         given = torch.as_tensor(camera.cam_from_world)[0]
         start, least = given, target.error(given)
         steps, rate = self.schedule.first, self.schedule.rate
@@ -135,14 +137,15 @@ class _Target:
         camera: Cameras,
         image: UInt8[np.ndarray, "height width 3"],
         mask: Bool[np.ndarray, "height width"],
+        along: Float[Tensor, "1 3"] | None,
     ) -> None:
-        self.posed = posed
+        self.posed, self.along = posed, along
         self.tensors = camera.tensors(posed.means.device)
         self.mask = torch.as_tensor(mask, device=posed.means.device)
         # From here on, nothing is known of the image outside the mask.
         self.truth = torch.as_tensor(image[mask], device=self.mask.device).float() / 255
         with torch.no_grad():
-            drawn = draw(posed, self.tensors)
+            drawn = draw(posed, self.tensors, along=along)
         assert drawn.depth is not None
         alpha = drawn.alpha[0]
         seen = self.mask & (alpha > 0.5)
@@ -151,7 +154,8 @@ class _Target:
 
     def loss(self, pose: Float[Tensor, "1 4 4"]) -> Float[Tensor, ""]:
         """Return the logarithm of the mean squared error, differentiable in the pose."""
-        image = draw(self.posed, replace(self.tensors, cam_from_world=pose), depth=False)
+        tensors = replace(self.tensors, cam_from_world=pose)
+        image = draw(self.posed, tensors, depth=False, along=self.along)
         colours = image.features[0, ..., :3][self.mask].clamp(0, 1)
         return (colours - self.truth).square().mean().clamp_min(_LEAST_ERROR).log()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from msdyn.evaluate.camera_search import CameraSearch, FoundCamera
 from msdyn.geometry import Cameras
-from msdyn.render import RenderedImage, render_image
+from msdyn.render import Order, RenderedImage, input_axis, render_image
 from msdyn.scene import View
 from msdyn.sequence import GaussianSequence
 
@@ -20,10 +20,12 @@ class Variant:
     Attributes:
         levels: use only the first so many motion levels.
         frozen: render the canonical frame at every time.
+        order: of the Gaussians in an image, see `render_image`.
     """
 
     levels: int | None = None
     frozen: bool = False
+    order: Order = "input"
 
     @property
     def used_levels(self) -> int | None:
@@ -47,7 +49,9 @@ class Variant:
         """Render the time of a frame, or a given one; `exposure` as for `render_image`."""
         if time is None or self.frozen:
             time = self.time(sequence, frame)
-        return render_image(sequence, camera, time, levels=self.levels, exposure=exposure)
+        return render_image(
+            sequence, camera, time, levels=self.levels, exposure=exposure, order=self.order
+        )
 
     def find(
         self,
@@ -61,4 +65,5 @@ class Variant:
         own = None if self.frozen else view.times.get(frame)
         time = self.time(sequence, frame) if own is None else own
         posed = sequence.at(time, levels=self.levels)
-        return search(posed, camera, view.image(frame), view.covisible(frame))
+        along = input_axis(sequence, camera, time) if self.order == "input" else None
+        return search(posed, camera, view.image(frame), view.covisible(frame), along)

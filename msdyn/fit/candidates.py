@@ -24,6 +24,7 @@ class Candidates:
         labels: [N] mask index of the object.
         source: [N] index, into the fitted frames, of the frame in which each was sampled.
         footprints: [N] size of a pixel at its depth, world of the fit.
+        tangents: [N, 3, 2] canonical, see `Sample`.
         motion: of the candidates.
     """
 
@@ -32,6 +33,7 @@ class Candidates:
     labels: Int[np.ndarray, " points"]
     source: Int[np.ndarray, " points"]
     footprints: Float[np.ndarray, " points"]
+    tangents: Float[np.ndarray, "points 3 2"]
     motion: Motion
 
     def sampled(self, frames: Int[np.ndarray, " frames"]) -> Float[np.ndarray, "points 3"]:
@@ -68,5 +70,6 @@ class Candidates:
             self.labels[rows],
             self.source[rows],
             self.footprints[rows],
+            self.tangents[rows],
             self.motion.select(torch.from_numpy(rows)),
         )

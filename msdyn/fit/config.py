@@ -51,7 +51,7 @@ class LossConfig(Options):
     residual: Weight = 0.01
     """Magnitude of the residual patterns (levels 2 and 3)."""
     scale: Weight = 0.01
-    """Variance of each Gaussian's log scales, against needle-like Gaussians."""
+    """Variance of the two larger log scales of each Gaussian, against needles."""
     exposure: Weight = 0.01
     """Square of the log gains of --exposure."""
     extra: dict[str, Weight] = field(default_factory=dict)
@@ -159,6 +159,13 @@ class FitConfig(Options):
     initial_depth: Literal["fused", "given"] = "fused"
     """Place the first Gaussians at the depth on which the frames agree that see the same point, no
     static one in front of what most frames see; given: at that of one frame, as in the paper."""
+    initial_shape: Literal["surface", "sphere"] = "surface"
+    """Start with Gaussians that lie flat in the surfaces of the depth maps, so that novel views
+    show slanted ones where they are; or with spheres, as in the paper."""
+    order_jitter: Annotated[float, Range(0, 45, unit="degrees")] = 8.0
+    """Turn the axis along which Gaussians are sorted by random angles of this standard deviation in
+    every step, so that novel views, which need another order, look the same; 0 for that of the
+    camera, as in the paper."""
     object_depth: Literal["corrected", "given"] = "corrected"
     """Correct the scale and slope of the depth of each moving object in every frame, so that its
     parts keep their size as they move; given: keep the depth of the scene, as in the paper."""
@@ -229,6 +236,8 @@ PRESETS: dict[str, FitConfig] = {
         life_spans="off",
         static_tracks="given",
         initial_depth="given",
+        initial_shape="sphere",
+        order_jitter=0.0,
         object_depth="given",
         exposure="off",
         motion=MotionConfig(joint_refinement="off", prefit_steps=1000),

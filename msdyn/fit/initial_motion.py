@@ -88,7 +88,7 @@ def _object_surfaces(
         mask = data.mask.numpy(frame)
         for instance in objects:
             inner = binary_erosion(mask == instance)  # borders are uncertain
-            xyz, rgb, _ = sample_frame(data, frame, inner, _SURFACE_SAMPLES, rng)
+            xyz, rgb, *_ = sample_frame(data, frame, inner, _SURFACE_SAMPLES, rng)
             samples.append(
                 SurfaceSamples(xyz, rgb, sample_normals(xyz, data.cameras.centres[frame]))
             )

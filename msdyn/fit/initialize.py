@@ -18,8 +18,9 @@ from msdyn.fit.initial_lives import choose_by_coverage, estimate_lives
 from msdyn.fit.initial_motion import estimate_motion
 from msdyn.fit.object_depth import ObjectDepth
 from msdyn.fit.predicted_start import predicted_points, predicted_tracks
-from msdyn.fit.sampling import evenly_spaced, sample_frame, subsample
-from msdyn.io import jumps
+from msdyn.fit.sampling import Sample, evenly_spaced, sample_frame, subsample
+from msdyn.fit.surface import discs
+from msdyn.geometry import jumps, quats_wxyz_from_rotations
 from msdyn.motion import Motion, TrackedMotion
 from msdyn.scene import IGNORE, LiftedObservations, LiftedTracks, Timeline, canonical_frame
 from msdyn.sequence import Gaussians, GaussianSequence
@@ -148,16 +149,18 @@ def _static_gaussians(data: FitData, config: FitConfig, rng: np.random.Generator
     for frame in chosen:
         own = data.mask.numpy(frame) == 0
         samples.append(sample_frame(data, frame, own, 3 * count // len(chosen), rng))
-    points, colours, footprints = (np.concatenate(values) for values in zip(*samples, strict=True))
-    source = np.repeat(chosen, [len(sample[0]) for sample in samples])
+    source = np.repeat(chosen, [len(sample.points) for sample in samples])
+    found = Sample.joined(samples)
     if config.initial_depth == "fused":
-        sampled = Sampled(points, source, np.zeros(len(points), int))
+        sampled = Sampled(found.points, source, np.zeros(len(source), int))
         compared = evenly_spaced(data.frames, _FUSED_FRAMES)
         fused = fuse_depth(data, sampled, compared, lambda points: lambda _: points)
-        points = fused.points[fused.kept]
-        colours, footprints = colours[fused.kept], footprints[fused.kept]
-    kept = subsample(points, footprints, count)
-    return _gaussians(points[kept], colours[kept], _spacing(points[kept]), config.sh_degree)
+        found = found._replace(points=fused.points).select(fused.kept)
+    found = found.select(subsample(found.points, found.footprints, count))
+    tangents = found.tangents if config.initial_shape == "surface" else None
+    return _gaussians(
+        found.points, found.colours, _spacing(found.points), config.sh_degree, tangents
+    )
 
 
 def _moving_gaussians(
@@ -193,7 +196,13 @@ def _moving_gaussians(
             candidates.points, candidates.footprints, config.moving_gaussians, candidates.labels
         )
         points = candidates.points[kept]
-        gaussians = _gaussians(points, candidates.colours[kept], _spacing(points), config.sh_degree)
+        gaussians = _gaussians(
+            points,
+            candidates.colours[kept],
+            _spacing(points),
+            config.sh_degree,
+            candidates.tangents[kept] if config.initial_shape == "surface" else None,
+        )
     motion = candidates.motion.select(torch.from_numpy(kept))
     return gaussians, motion, torch.from_numpy(candidates.labels[kept]).long()
 
@@ -207,7 +216,7 @@ def _candidates(
     rng: np.random.Generator,
 ) -> Candidates | None:
     """Sample about `count` points of the objects in some frames; None if there are none."""
-    points, colours, labels, footprints, sources = [], [], [], [], []
+    points, colours, labels, footprints, tangents, sources = [], [], [], [], [], []
     motions: list[Motion] = []
     total = max(_moving_area(data, frames), 1)
     for frame in frames:
@@ -217,10 +226,11 @@ def _candidates(
             sample = sample_frame(data, frame, mask == instance, number, rng)
             own = np.flatnonzero(tracks.object == instance)
             source = int(np.searchsorted(data.frames, frame))
-            canonical, near, motion = _map_back(sample[0], own, tracked, tracks, frame, source)
+            canonical, near, motion = _map_back(sample.points, own, tracked, tracks, frame, source)
             points.append(canonical)
-            colours.append(sample[1][near])
-            footprints.append(sample[2][near])
+            colours.append(sample.colours[near])
+            footprints.append(sample.footprints[near])
+            tangents.append(_turned_back(sample.tangents[near], canonical, motion, frame))
             labels.append(np.full(len(canonical), instance))
             motions.append(motion)
             sources.append(np.full(len(canonical), source))
@@ -232,6 +242,7 @@ def _candidates(
         np.concatenate(labels),
         np.concatenate(sources),
         np.concatenate(footprints),
+        np.concatenate(tangents),
         type(tracked.motion).concatenated(motions),
     )
 
@@ -276,6 +287,7 @@ def _living_gaussians(
         candidates.colours[kept],
         spacing * candidates.footprints[kept],
         config.sh_degree,
+        candidates.tangents[kept] if config.initial_shape == "surface" else None,
     )
     return gaussians.with_life_spans(torch.from_numpy(lives.spans[kept]).float()), kept
 
@@ -327,6 +339,20 @@ def _map_back(
     return canonical.numpy(), kept, averaged
 
 
+@torch.no_grad()
+def _turned_back(
+    tangents: Float[np.ndarray, "points 3 2"],
+    canonical: Float[np.ndarray, "points 3"],
+    motion: Motion,
+    frame: int,
+) -> Float[np.ndarray, "points 3 2"]:
+    """Turn the tangents of points from a frame to the canonical frame."""
+    quats = torch.eye(4)[0].expand(len(canonical), 4)
+    points, times = torch.from_numpy(canonical).float(), torch.tensor([float(frame)])
+    rotations = motion.pose(points, quats, times).rotations[0].double().numpy()
+    return rotations.swapaxes(1, 2) @ tangents
+
+
 def _spacing(points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, " points"]:
     """Return the mean distance of each point to its three nearest neighbours."""
     if len(points) < 2:
@@ -341,15 +367,23 @@ def _gaussians(
     colours: Float[np.ndarray, "points 3"],
     spacing: Float[np.ndarray, " points"],
     degree: int,
+    tangents: Float[np.ndarray, "points 3 2"] | None = None,
 ) -> Gaussians:
-    """Make Gaussians of 0.7 times the distance to their neighbours."""
-    return Gaussians.from_points(
+    """Make Gaussians of 0.7 times the distance to their neighbours: spheres, or discs."""
+    gaussians = Gaussians.from_points(
         torch.from_numpy(points).float(),
         torch.from_numpy(colours).float(),
         torch.from_numpy(0.7 * spacing).float(),
         opacity=0.6,
         degree=degree,
     )
+    if tangents is not None and len(points):
+        shapes = discs(tangents)
+        with torch.no_grad():
+            rotations = torch.from_numpy(shapes.rotations).float()
+            gaussians.quats_wxyz.copy_(quats_wxyz_from_rotations(rotations))
+            gaussians.log_scales.add_(torch.from_numpy(shapes.scales).float().log())
+    return gaussians
 
 
 def _moving_area(data: FitData, frames: list[int]) -> int:

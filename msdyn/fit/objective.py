@@ -19,7 +19,7 @@ from msdyn.fit.exposure import FrameExposure
 from msdyn.fit.neighbours import Neighbours
 from msdyn.fit.step import Step, registered_losses
 from msdyn.fit.tracks import TrackSampler
-from msdyn.geometry import Cameras
+from msdyn.geometry import Cameras, CameraTensors
 from msdyn.render import draw
 from msdyn.sequence import GaussianSequence
 
@@ -61,7 +61,7 @@ class Objective:
         # A camera that stands still has no errors that differ between frames.
         joint = config.refine == "joint" and not data.cameras.share_pose
         self.cameras = CameraUpdates(data, config.rate.cameras) if joint else None
-        self.weights = config.loss
+        self.weights, self.seed, self.jitter = config.loss, config.seed, config.order_jitter
         self.losses = registered_losses()
         if config.losses == "rgb":
             self.losses = {"rgb": self.losses["rgb"]}
@@ -115,7 +115,8 @@ class Objective:
         drawn, cameras = posed, truth.cameras
         if self.cameras is not None and self.cameras.starts(number / self.steps):
             drawn, cameras = self.cameras.attach(posed, cameras, frames)
-        image = draw(drawn, cameras, extra=extra, depth=True)
+        along = self._sort_axes(cameras, number)
+        image = draw(drawn, cameras, extra=extra, depth=True, along=along)
         assert image.depth is not None
         # The backward pass of a split is one concatenation; that of slices pads each with zeros.
         parts = image.features.split([3, 1] + [3] * (tracks is not None), dim=-1)
@@ -133,6 +134,16 @@ class Objective:
             neighbours=self.neighbours,
         )
         return step, image.info
+
+    def _sort_axes(self, cameras: CameraTensors, number: int) -> Float[Tensor, "frames 3"] | None:
+        """Return the axes of cameras, turned at random; None to sort along the axes themselves."""
+        if not self.jitter:
+            return None
+        rng = np.random.default_rng([self.seed, number])
+        angles = rng.normal(scale=np.radians(self.jitter), size=(len(cameras.cam_from_world), 2))
+        turns = upload(np.tan(angles.clip(-1, 1)).astype(np.float32), self.data.device)
+        right, down, ahead = cameras.cam_from_world.detach()[:, :3, :3].unbind(1)
+        return ahead + turns[:, :1] * right + turns[:, 1:] * down
 
     def _key_numbers(
         self, sequence: GaussianSequence, frames: Int[np.ndarray, " frames"]

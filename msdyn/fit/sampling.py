@@ -3,15 +3,42 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from msdyn.fit.config import FitConfig
 from msdyn.fit.data import FitData
+from msdyn.fit.surface import surface_tangents
 from msdyn.geometry import world_points_from_depth
 
-__all__ = ["evenly_spaced", "frames_of_step", "sample_frame", "size_of_step", "subsample"]
+__all__ = ["Sample", "evenly_spaced", "frames_of_step", "sample_frame", "size_of_step", "subsample"]
+
+
+class Sample(NamedTuple):
+    """N points seen at pixels of frames.
+
+    Attributes:
+        points: [N, 3] in the world of the fit.
+        colours: [N, 3] RGB in [0, 1].
+        footprints: [N] size of a pixel at their depth, world of the fit.
+        tangents: [N, 3, 2] by how much a point moves per px, see `surface_tangents`; in the world.
+    """
+
+    points: Float[np.ndarray, "points 3"]
+    colours: Float[np.ndarray, "points 3"]
+    footprints: Float[np.ndarray, " points"]
+    tangents: Float[np.ndarray, "points 3 2"]
+
+    @classmethod
+    def joined(cls, samples: list[Sample]) -> Sample:
+        """Return the points of several samples."""
+        return cls(*(np.concatenate(values) for values in zip(*samples, strict=True)))
+
+    def select(self, kept: Int[np.ndarray, " kept"] | Bool[np.ndarray, " points"]) -> Sample:
+        """Return some of the points."""
+        return Sample(*(values[kept] for values in self))
 
 
 def evenly_spaced(frames: Int[np.ndarray, " frames"], count: int) -> list[int]:
@@ -42,17 +69,18 @@ def sample_frame(
     own: Bool[np.ndarray, "height width"],
     count: int,
     rng: np.random.Generator,
-) -> tuple[
-    Float[np.ndarray, "points 3"], Float[np.ndarray, "points 3"], Float[np.ndarray, " points"]
-]:
-    """Return points, colours and pixel footprints of random pixels of known depth in a mask."""
+) -> Sample:
+    """Return random pixels of known depth in a mask."""
     depth = data.depth.numpy(frame)
     index = np.flatnonzero((own & (depth > 0)).reshape(-1))
     index = rng.choice(index, min(count, len(index)), replace=False)
     points = world_points_from_depth(depth, data.cameras[frame]).reshape(-1, 3)[index]
     colours = data.rgb.numpy(frame).reshape(-1, 3)[index] / 255
     footprints = depth.reshape(-1)[index] / data.cameras.intrinsics[frame, 0, 0]
-    return points, colours, footprints
+    tangents = surface_tangents(depth, data.mask.numpy(frame), data.cameras.intrinsics[frame])
+    to_world = data.cameras.cam_from_world[frame, :3, :3].T
+    tangents = to_world @ tangents.reshape(-1, 3, 2)[index]
+    return Sample(points, colours, footprints, tangents)
 
 
 def subsample(

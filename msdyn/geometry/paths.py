@@ -18,6 +18,7 @@ __all__ = [
     "PATHS",
     "cropped",
     "focus_point",
+    "jumps",
     "make_path",
     "mean_camera",
     "smoothing_weights",
@@ -26,6 +27,8 @@ __all__ = [
     "turned_about",
 ]
 
+_JUMP = 15.0
+"""Degrees between the axes of successive images, median: D-NeRF's are 60 or more apart."""
 _PITCH = 0.4
 """Largest pitch of an arc, relative to its largest yaw."""
 
@@ -47,6 +50,13 @@ def focus_point(cameras: Cameras) -> Float[np.ndarray, " 3"]:
         if ((point - centres) @ forward).min() > 0:
             return point
     return centres.mean(0) + 2 * extent * forward
+
+
+def jumps(cameras: Cameras) -> bool:
+    """Return whether a camera jumps from image to image, so that flow between them says nothing."""
+    axes = cameras.cam_from_world[:, 2, :3]
+    cosines = np.clip((axes[1:] * axes[:-1]).sum(1), -1, 1)
+    return len(cosines) > 0 and bool(np.degrees(np.median(np.arccos(cosines))) > _JUMP)
 
 
 def _input(cameras: Cameras, focus: Float[np.ndarray, " 3"], count: int) -> Cameras:

@@ -1,6 +1,6 @@
 """File formats, one module each."""
 
-from msdyn.io.blender import jumps, read_blender
+from msdyn.io.blender import read_blender
 from msdyn.io.camera_file import TimedCameras, read_camera_file
 from msdyn.io.camera_folder import read_camera_folder
 from msdyn.io.camera_layouts import CAMERA_LAYOUTS, read_posed_images
@@ -108,7 +108,6 @@ __all__ = [
     "find_colmap_model",
     "find_nvidia_scenes",
     "image_size",
-    "jumps",
     "load_pycolmap",
     "manifest_rows",
     "read_blender",

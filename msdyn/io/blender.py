@@ -25,12 +25,10 @@ from msdyn.io.multi_camera import MultiCamera, RecordedCamera, checked_times
 from msdyn.io.nerfstudio_paths import image_of, parse_times, parse_transforms
 from msdyn.reading import natural_order, opened_image, read_json, reading
 
-__all__ = ["jumps", "read_blender"]
+__all__ = ["read_blender"]
 
 SPLITS = ("train", "val", "test")
 FPS = 30.0
-JUMP_DEGREES = 15.0
-"""Between the viewing directions of successive images, median: D-NeRF's are 60 or more apart."""
 
 
 def read_blender(directory: str | os.PathLike) -> MultiCamera:
@@ -66,13 +64,6 @@ def read_blender(directory: str | os.PathLike) -> MultiCamera:
     }
     held_out = next(((s,) for s in ("test", "val") if s in cameras), ())
     return MultiCamera("blender", directory, cameras, held_out, clip="train")
-
-
-def jumps(cameras: Cameras) -> bool:
-    """Return whether a camera jumps from image to image, so that flow between them says nothing."""
-    axes = cameras.cam_from_world[:, 2, :3]
-    cosines = np.clip((axes[1:] * axes[:-1]).sum(1), -1, 1)
-    return len(cosines) > 0 and bool(np.degrees(np.median(np.arccos(cosines))) > JUMP_DEGREES)
 
 
 def _read_split(

@@ -1,10 +1,10 @@
 """The contract of all rasterizer backends: the semantics of gsplat's `rasterization`.
 
 Gaussians are projected by the local affine approximation, `eps2d` px^2 is added to the diagonal of
-their 2D covariances, and they are sorted by depth and blended front to back. A contribution whose
-alpha is below `ALPHA_CUT` is skipped, alpha is capped at `MAX_ALPHA`, and blending of a pixel stops
-before the Gaussian that would reduce its transmittance to `MIN_TRANSMITTANCE` or less. All channels
-share one projection and are blended in float32.
+their 2D covariances, and they are sorted by depth, or by given keys, and blended front to back. A
+contribution whose alpha is below `ALPHA_CUT` is skipped, alpha is capped at `MAX_ALPHA`, and
+blending of a pixel stops before the Gaussian that would reduce its transmittance to
+`MIN_TRANSMITTANCE` or less. All channels share one projection and are blended in float32.
 
 gsplat bounds a Gaussian by whole tiles, the CPU kernels bound it by the ellipse on which alpha
 equals the cut. That ellipse lies inside gsplat's box for any opacity up to one, so both backends
@@ -68,6 +68,7 @@ class Backend(Protocol):
         *,
         depth: bool,
         background: Tensor | None,
+        order: Tensor | None,
         near: float,
         far: float,
         eps2d: float,
@@ -83,6 +84,7 @@ def check_arguments(
     intrinsics: Tensor,
     cam_from_world: Tensor,
     background: Tensor | None,
+    order: Tensor | None,
     width: int,
     height: int,
     near: float,
@@ -111,7 +113,11 @@ def check_arguments(
         raise InputError(
             f"background: expected {list(features.shape[-1:])}, got {list(background.shape)}"
         )
+    if order is not None and order.shape != (cameras, gaussians):
+        raise InputError(f"order: expected {[cameras, gaussians]}, got {list(order.shape)}")
     others = (quats_wxyz, scales, opacities, features, intrinsics, cam_from_world)
+    if order is not None:
+        others = (*others, order)
     if any(other.device != means.device for other in others):
         devices = {means.device, *(other.device for other in others)}
         raise InputError(f"rasterize: expected tensors on one device, got {devices}")

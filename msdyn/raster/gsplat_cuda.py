@@ -59,6 +59,7 @@ def rasterize_gsplat(
     *,
     depth: bool,
     background: Tensor | None,
+    order: Tensor | None,
     near: float,
     far: float,
     eps2d: float,
@@ -132,7 +133,7 @@ def rasterize_gsplat(
     tiles_x, tiles_y = -(-width // _TILE), -(-height // _TILE)
     opacities = opacities.expand(cameras, count)
     _, intersections, ids = isect_tiles(
-        *(means2d, radii, depths),
+        *(means2d, radii, depths if order is None else order.detach().float()),
         *(_TILE, tiles_x, tiles_y),
         **_tighter_bounds(isect_tiles, conics, opacities),
     )

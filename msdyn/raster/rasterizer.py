@@ -28,6 +28,7 @@ def rasterize(
     *,
     depth: bool = False,
     background: Float[Tensor, " channels"] | None = None,
+    order: Float[Tensor, "cameras gaussians"] | None = None,
     near: float = 0.01,
     far: float = 1e10,
     eps2d: float = 0.3,
@@ -56,6 +57,7 @@ def rasterize(
         height: image height in pixels.
         depth: also blend the z-depth.
         background: features of the background, zero by default.
+        order: positive keys by which Gaussians are sorted, in place of the z-depth, least first.
         near: minimum z-depth, scene units, positive; Gaussians in front of it are culled.
         far: maximum z-depth, scene units; Gaussians beyond it are culled.
         eps2d: added to the diagonal of the 2D covariances, px^2.
@@ -73,7 +75,7 @@ def rasterize(
     """
     check_arguments(
         means, quats_wxyz, scales, opacities, features, intrinsics, cam_from_world, background,
-        width, height, near,
+        order, width, height, near,
     )  # fmt: skip
     if backend not in BACKENDS:
         raise InputError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
@@ -91,6 +93,7 @@ def rasterize(
         height,
         depth=depth,
         background=background,
+        order=order,
         near=near,
         far=far,
         eps2d=eps2d,

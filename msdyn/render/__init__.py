@@ -1,6 +1,7 @@
 """Rendering a Gaussian sequence: images, depth, flow, tracks of pixels and objects."""
 
 from msdyn.render.flow import Flow, render_flow
+from msdyn.render.order import Order, input_axis
 from msdyn.render.path_choice import MAX_UNSUPPORTED, AutoPath, auto_path, focus_points
 from msdyn.render.pictures import Painter, render_objects
 from msdyn.render.queries import query_objects, query_tracks, rendered_depth
@@ -23,6 +24,7 @@ __all__ = [
     "Flow",
     "InputViews",
     "LensPainter",
+    "Order",
     "Painter",
     "PointTracks",
     "RenderedImage",
@@ -32,6 +34,7 @@ __all__ = [
     "focus_points",
     "gaussian_trails",
     "grid_points",
+    "input_axis",
     "is_on_surface",
     "lens_at",
     "point_tracks",

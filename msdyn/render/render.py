@@ -14,6 +14,7 @@ from msdyn.devices import upload
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras, CameraTensors
 from msdyn.raster import Rendering, rasterize
+from msdyn.render.order import Order, input_axis, order_along
 from msdyn.sequence import GaussianSequence, PosedGaussians
 from msdyn.sequence.exposure import exposed
 
@@ -48,6 +49,7 @@ def draw(
     *,
     extra: Float[Tensor, "*times gaussians channels"] | None = None,
     depth: bool = True,
+    along: Float[Tensor, "times 3"] | None = None,
     backend: str = "auto",
 ) -> Rendering:
     """Rasterize posed Gaussians, each time in its own camera, differentiably.
@@ -57,6 +59,8 @@ def draw(
         cameras: B cameras, on the same device.
         extra: further features, blended in the same pass.
         depth: blend the z-depth too.
+        along: directions in the world along which Gaussians are sorted, in place of the axes of
+            the cameras; see `msdyn.render.order`.
         backend: see `rasterize`.
 
     Returns:
@@ -80,6 +84,7 @@ def draw(
         cameras.width,
         cameras.height,
         depth=depth,
+        order=None if along is None else order_along(posed.means, along),
         backend=backend,
     )
 
@@ -94,6 +99,7 @@ def render_image(
     objects: Sequence[int] | None = None,
     background: bool = True,
     exposure: bool = False,
+    order: Order = "input",
     backend: str = "auto",
 ) -> RenderedImage:
     """Render a sequence in one camera at one time.
@@ -107,6 +113,8 @@ def render_image(
         background: draw the static Gaussians.
         exposure: give the image the exposure and white balance that the clip has at this time,
             where they were fitted, instead of the mean of the clip.
+        order: sort the Gaussians along the axis of the input camera at this time, as in the fit, or
+            along that of `camera`, as other viewers do; see `msdyn.render.order`.
         backend: see `rasterize`.
 
     Raises:
@@ -119,6 +127,7 @@ def render_image(
         posed,
         camera.tensors(sequence.device),
         extra=(posed.labels > 0).float()[:, None],
+        along=input_axis(sequence, camera, time) if order == "input" else None,
         backend=backend,
     )
     assert rendering.depth is not None
@@ -147,12 +156,13 @@ def render_images(
     objects: Sequence[int] | None = None,
     background: bool = True,
     exposure: bool = False,
+    order: Order = "input",
     backend: str = "auto",
 ) -> Iterator[RenderedImage]:
     """Yield one image per camera, each at its own time.
 
     Args:
-        sequence, levels, objects, background, exposure, backend: as for `render_image`.
+        sequence, levels, objects, background, exposure, order, backend: as for `render_image`.
         cameras: as many as times.
         times: normalised.
 
@@ -170,5 +180,6 @@ def render_images(
             objects=objects,
             background=background,
             exposure=exposure,
+            order=order,
             backend=backend,
         )

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from msdyn.errors import InputError
-from msdyn.geometry import nearest_pixels, project, transform_points
-from msdyn.io import MultiCamera, RecordedCamera, jumps, read_blender
+from msdyn.geometry import jumps, nearest_pixels, project, transform_points
+from msdyn.io import MultiCamera, RecordedCamera, read_blender
 from msdyn.preprocess.config import ImportConfig
 from msdyn.preprocess.imported import Unpacked
 from msdyn.preprocess.multi_camera import unpack_recording

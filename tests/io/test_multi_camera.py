@@ -17,7 +17,8 @@ from multi_camera_writers import (
 )
 
 from msdyn.errors import InputError
-from msdyn.io import jumps, read_blender, read_camera_folder, read_nerfstudio, read_panoptic
+from msdyn.geometry import jumps
+from msdyn.io import read_blender, read_camera_folder, read_nerfstudio, read_panoptic
 from msdyn.reading import read_rgb
 
 FRAMES = 6

@@ -46,8 +46,10 @@ class _Projected:
         depths: [C, G, 1] scene units.
         extents: [C, G, 2] px.
         opacities: [C or 1, G, 1].
+        order: C * G keys of the sort, float32; the depths if none are given.
     """
 
+    order: np.ndarray
     means2d: np.ndarray
     conics: np.ndarray
     depths: np.ndarray
@@ -68,6 +70,7 @@ def rasterize_cpu(
     *,
     depth: bool,
     background: Tensor | None,
+    order: Tensor | None,
     near: float,
     far: float,
     eps2d: float,
@@ -92,6 +95,7 @@ def rasterize_cpu(
         (near, far, eps2d),
         arrays,
     )
+    arrays.order = arrays.depths if order is None else array(order)
     image, alpha, depth_image = _blend(
         means2d, conics, opacities, features, depths, arrays, (width, height), depth
     )
@@ -294,7 +298,7 @@ class _Blend(torch.autograd.Function):
             threads=threads,
         )
         order = order_by_depth(
-            depths_of_instances, extents, thread_count(cameras * count, _SORT_GRAIN)
+            arrays.order.reshape(-1, 1), extents, thread_count(cameras * count, _SORT_GRAIN)
         )
         offsets, entries, *slots = bin_tiles(order, records, boxes, cameras, size, threads)
 
