@@ -71,6 +71,7 @@ def make_scenes(scene: str, kinds: list[tuple[str, int]], size: Size, out: Path)
 def run_cell(cell: Cell, size: Size, out: Path, lpips_files: Sequence[Path] = ()) -> dict[str, Any]:
     """Fit and evaluate; return the figures, also written as `result.json`."""
     from msdyn.evaluate import (
+        Variant,
         evaluate_object_motion,
         evaluate_tracks,
         evaluate_views,
@@ -116,7 +117,9 @@ def run_cell(cell: Cell, size: Size, out: Path, lpips_files: Sequence[Path] = ()
             path = folder / f"{view.name}.png"
             save_comparison(path, view.image(frame), image.rgb8, view.covisible(frame))
 
-    views = evaluate_views(sequence, scene, keep=keep, lpips=load_lpips(lpips_files))
+    variant = Variant(order=ROWS[cell.row].get("order", "input"))
+    lpips = load_lpips(lpips_files)
+    views = evaluate_views(sequence, scene, variant=variant, keep=keep, lpips=lpips)
     tracks, motion = {}, {}
     if cell.row not in FROZEN:
         tracks = evaluate_tracks(sequence, scene) or {}
@@ -151,7 +154,7 @@ def _config(cell: Cell, size: Size, folder: Path) -> Any:
     from msdyn.fit import preset
 
     base = preset("quick")
-    row = dict(ROWS[cell.row])
+    row = {key: value for key, value in ROWS[cell.row].items() if key != "order"}
     density = replace(base.density, **row.pop("density", {}))
     names = {field.name for field in dataclasses.fields(base)}
     options = {"epochs": size.epochs} | {k: row.pop(k) for k in list(row) if k in names}
