@@ -35,6 +35,16 @@ function inputView(time) {  // of the clip's camera, interpolated
   return { rotation: [...across, ...cross(forward, across), ...forward],
            centre: mix(a.centre, b.centre), distance: header.focus_distance };
 }
+function sortAxis([fx, fy, px, py], width, height) {  // see msdyn/render/order.py
+  const own = view.rotation.slice(6), given = inputView(state.time).rotation.slice(6);
+  const reach = (x, y) => Math.atan(Math.hypot((x - px) / fx, (y - py) / fy));
+  const half = Math.max(reach(0, 0), reach(width, 0), reach(0, height), reach(width, height));
+  const angle = Math.acos(Math.min(Math.max(dot(own, given), -1), 1));
+  const part = Math.min(Math.max(70 * Math.PI / 180 - half, 0), angle);
+  if (header.jumps || Math.sin(angle) < 1e-6) return own;
+  const mine = Math.sin(angle - part) / Math.sin(angle), its = Math.sin(part) / Math.sin(angle);
+  return own.map((v, i) => mine * v + its * given[i]);
+}
 function orbit(right, down) {
   const target = add(view.centre, view.rotation.slice(6), view.distance);
   const yaw = rotationAbout(header.up, -right);
@@ -224,9 +234,11 @@ async function main() {
       renderer.posed();
       posed = state.time;
     }
+    const intrinsics = scaledIntrinsics(canvas.width, canvas.height);
     renderer.draw({ rotation: view.rotation,
                     translation: multiply(view.rotation, view.centre).map((v) => -v),
-                    intrinsics: scaledIntrinsics(canvas.width, canvas.height) }, state.shown);
+                    axis: sortAxis(intrinsics, canvas.width, canvas.height), intrinsics },
+                  state.shown);
     drawn = scene;
     state.steps++;
     showState();

@@ -17,7 +17,7 @@ from jaxtyping import Real
 
 from msdyn.errors import InputError
 from msdyn.export.player_pack import packed_sequence
-from msdyn.geometry import focus_point
+from msdyn.geometry import focus_point, jumps
 from msdyn.html import data_script, policy
 from msdyn.render import render_image
 from msdyn.sequence import GaussianSequence, PartSelection
@@ -123,6 +123,7 @@ def _clip(sequence: GaussianSequence, times: Real[np.ndarray, " times"]) -> dict
         "intrinsics": [float(v) for v in (k[0, 0], k[1, 1], k[0, 2], k[1, 2])],
         "up": (-down / max(float(np.linalg.norm(down)), 1e-9)).tolist(),
         "focus_distance": max(float(np.linalg.norm(focus - cameras.centres.mean(0))), 1e-3),
+        "jumps": jumps(cameras),
         "cameras": [
             {"rotation": rotation.ravel().tolist(), "centre": centre.tolist()}
             for rotation, centre in zip(rotations, cameras.centres, strict=True)

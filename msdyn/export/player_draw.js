@@ -115,9 +115,9 @@ function makeRenderer(gl, gaussians) {
     const at = 4 * texels[i];
     reach[i] = 3.4 * Math.max(scales[at], scales[at + 1], scales[at + 2]);
   }
-  function sortByDepth(camera, width, height, shown) {  // far to near, a counting sort
+  function sortAlong(camera, width, height, shown) {  // its axis, far to near: a counting sort
     const [ax, ay, az, bx, by, bz, cx, cy, cz] = camera.rotation, t = camera.translation;
-    const [fx, fy, px, py] = camera.intrinsics;
+    const [fx, fy, px, py] = camera.intrinsics, [kx, ky, kz] = camera.axis;
     // Planes through the camera and a margin about the image.
     const right = (width - px + 4) / fx, left = (px + 4) / fx;
     const below = (height - py + 4) / fy, above = (py + 4) / fy;
@@ -132,10 +132,11 @@ function makeRenderer(gl, gaussians) {
       const x = ax * p + ay * q + az * r + t[0], y = bx * p + by * q + bz * r + t[1], far = reach[i];
       if (x - right * z > far * lengths[0] || -x - left * z > far * lengths[1]
           || y - below * z > far * lengths[2] || -y - above * z > far * lengths[3]) continue;
-      zs[count] = z;
+      const along = kx * p + ky * q + kz * r;
+      zs[count] = along;
       chosen[count++] = k;
-      if (z < nearest) nearest = z;
-      if (z > farthest) farthest = z;
+      if (along < nearest) nearest = along;
+      if (along > farthest) farthest = along;
     }
     const scale = 65535 / Math.max(farthest - nearest, 1e-9);
     counts.fill(0);
@@ -156,7 +157,7 @@ function makeRenderer(gl, gaussians) {
     },
     draw(camera, shown) {
       const { width, height } = gl.canvas;
-      const count = sortByDepth(camera, width, height, shown);
+      const count = sortAlong(camera, width, height, shown);
       gl.activeTexture(gl.TEXTURE4);
       gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, WIDTH, Math.ceil(count / WIDTH), gl.RED_INTEGER,
                        gl.UNSIGNED_INT, order);

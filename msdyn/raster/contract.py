@@ -68,7 +68,7 @@ class Backend(Protocol):
         *,
         depth: bool,
         background: Tensor | None,
-        order: Tensor | None,
+        order: Tensor | None = None,
         near: float,
         far: float,
         eps2d: float,

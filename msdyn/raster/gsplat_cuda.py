@@ -59,7 +59,7 @@ def rasterize_gsplat(
     *,
     depth: bool,
     background: Tensor | None,
-    order: Tensor | None,
+    order: Tensor | None = None,
     near: float,
     far: float,
     eps2d: float,

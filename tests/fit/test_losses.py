@@ -227,9 +227,13 @@ def test_the_residual_regulariser_excludes_the_first_level():
     assert float(field.residual_size()) == pytest.approx(1, abs=1e-4)
 
 
-def test_scale_loss_is_zero_for_spheres():
+def test_scale_loss_is_the_variance_of_the_two_larger_log_scales():
     assert float(scale_loss(torch.full((4, 3), -2.0))) == 0
-    assert float(scale_loss(torch.tensor([[0.0, 0.0, 3.0]]))) == pytest.approx(2.0)
+    discs = torch.tensor([[0.0, -3.0, 0.0], [-1.0, -1.0, -7.0], [-9.0, 2.0, 2.0]])
+    assert float(scale_loss(discs)) == 0
+    any_shapes = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    expected = any_shapes.sort(-1).values[:, 1:].var(-1, unbiased=False).mean()
+    assert float(scale_loss(any_shapes)) == pytest.approx(float(expected))
 
 
 def test_losses_of_empty_sets_are_zero():

@@ -77,6 +77,7 @@ def render(
     height,
     *,
     background=None,
+    order=None,
     near=0.01,
     far=1e10,
     eps2d=0.3,
@@ -107,10 +108,11 @@ def render(
             (near, far, eps2d),
         )
         visible = torch.where(radii[:, 0] > 0)[0]
-        order = visible[z[visible].detach().float().sort(stable=True).indices]
-        delta = means2d[order] - pixels  # [P, N, 2]
-        sigma = 0.5 * torch.einsum("pni,nij,pnj->pn", delta, conics[order], delta)
-        raw = opacities[c][order] * torch.exp(-sigma)
+        keys = z if order is None else order[c]
+        ranks = visible[keys[visible].detach().float().sort(stable=True).indices]
+        delta = means2d[ranks] - pixels  # [P, N, 2]
+        sigma = 0.5 * torch.einsum("pni,nij,pnj->pn", delta, conics[ranks], delta)
+        raw = opacities[c][ranks] * torch.exp(-sigma)
         alpha = torch.where(raw >= ALPHA_CUT, raw.clamp(max=MAX_ALPHA), 0.0)
         after = torch.cumprod(1 - alpha, 1)
         alpha = torch.where(after > MIN_TRANSMITTANCE, alpha, 0.0)
@@ -121,14 +123,14 @@ def render(
             (raw - MAX_ALPHA).abs() < margin / 10
         )
         ambiguous = ambiguous | ((after / MIN_TRANSMITTANCE).log().abs() < margin)
-        image = weights @ features[c][order]
+        image = weights @ features[c][ranks]
         if background is not None:
             image = image + before[:, -1:] * background
         images.append(
             (
                 image.reshape(height, width, -1),
                 1 - before[:, -1].reshape(height, width),
-                (weights @ z[order]).reshape(height, width),
+                (weights @ z[ranks]).reshape(height, width),
                 means2d,
                 radii,
                 ambiguous.any(1).reshape(height, width),

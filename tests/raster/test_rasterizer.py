@@ -9,6 +9,7 @@ stores 1 - T of a pixel and so loses three significant digits of a T near 1e-4.
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import oracle
 import pytest
@@ -264,6 +265,19 @@ def test_no_gaussians(backend):
 
 
 @every_backend
+def test_given_keys_replace_the_depth_in_the_order(backend):
+    """Images and gradients are those of the oracle; the keys of the depth change nothing."""
+    scene = random_scene(12, gaussians=60, cameras=2)
+    keys = torch.rand(2, 60, generator=torch.Generator().manual_seed(0)) + 0.1
+    otherwise = replace(scene, options={"order": keys})
+    check(otherwise, backend)
+    plain = draw(scene, backend)[0]
+    assert (plain.features - draw(otherwise, backend)[0].features).abs().max() > 0.01
+    same = replace(scene, options={"order": plain.info["depths"].detach().cpu()})
+    assert torch.equal(plain.features, draw(same, backend)[0].features)
+
+
+@every_backend
 def test_blending_order_is_by_depth_and_not_by_index(backend):
     """A permutation of the Gaussians changes no pixel."""
     scene = random_scene(11, gaussians=60)
@@ -293,6 +307,7 @@ def test_gradients_of_a_loss_on_one_corner():
     [
         ({"backend": "opengl"}, "backend: expected one of auto, cpu, gsplat, got 'opengl'"),
         ({"backend": "gsplat"}, "the gsplat backend: expected tensors on CUDA, got cpu"),
+        ({"order": torch.ones(50)}, r"order: expected \[\d, 50\], got \[50\]"),
         ({"width": 0}, "image size: expected at least 1x1, got 0x37"),
         ({"near": 0.0}, "near: expected a positive depth, got 0.0"),
         ({"features": torch.zeros(50, 0)}, "features: expected at least one channel"),

@@ -70,7 +70,7 @@ def rasterize_cpu(
     *,
     depth: bool,
     background: Tensor | None,
-    order: Tensor | None,
+    order: Tensor | None = None,
     near: float,
     far: float,
     eps2d: float,
