@@ -54,6 +54,12 @@ def unpack(config: ImportConfig, folder: Path) -> Unpacked:
     unpacked = unpack_recording(recording, config, folder)
     if not jumping or named:
         return unpacked
+    if config.depth not in (None, "files"):
+        _log.warning(
+            "blender: --depth %s takes the place of depth from the silhouettes, and does not agree "
+            "between images taken from so far apart; leave it out",
+            config.depth,
+        )
     _log.warning(
         "blender: the camera jumps from image to image: depth and tracks come from the silhouettes "
         "(visual hull), not from flow; how the object moves is left to the fit: give msdyn-fit "
