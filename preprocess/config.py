@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from msdyn.preprocess.contracts import BackendOptions
     from msdyn.preprocess.frames.extract import FrameOptions
 
-__all__ = ["IMPORT_KINDS", "CheckConfig", "DycheckConfig", "ImportConfig", "PreprocessConfig"]
+__all__ = ["IMPORT_KINDS", "CheckConfig", "ImportConfig", "PreprocessConfig"]
 
 _Stages = Annotated[tuple[Stage, ...], REPEATED]
 _Fps = Range(above=0, most=100_000, unit="fps")
@@ -278,44 +278,18 @@ class PreprocessConfig(Options):
 
 _OWN_OPTIONS = ("dycheck", "lerobot")
 """Kinds of imports whose options are a class of their own, not `ImportConfig`."""
-IMPORT_KINDS = ("mcap", "record3d", "vipe", "panoptic", "blender", "recording", *_OWN_OPTIONS)
+IMPORT_KINDS = (
+    "mcap",
+    "record3d",
+    "vipe",
+    "panoptic",
+    "blender",
+    "nerfies",
+    "recording",
+    *_OWN_OPTIONS,
+)
 """What `--from` takes: the modules of `msdyn.preprocess.importers`."""
 _ImportKind = Annotated[str, Choices(lambda: IMPORT_KINDS), Named("from")]
-
-
-@dataclass(frozen=True)
-class DycheckConfig(Options):
-    """Turn a sequence of DyCheck into a scene directory."""
-
-    headings: ClassVar[dict[str, str]] = {
-        "kind": "Input",
-        "out": "Output",
-        "factor": "Input",
-        "masks": "Masks and tracks",
-    }
-
-    kind: Annotated[Literal["dycheck"], Named("from")]
-    """The format of the folder: dycheck (camera/, rgb/, depth/, covisible/, splits/)."""
-    data: Annotated[Path, POSITIONAL]
-    """Folder of one sequence."""
-    out: Path | None = None
-    """Scene directory to write; by default the sequence's name and "-scene", in the current
-    directory."""
-    factor: Literal[1, 2] = 1
-    """Take rgb/1x or rgb/2x: full or half size."""
-    masks: Literal["motion", "files", "none"] = "motion"
-    """As without --from."""
-    masks_path: Path | None = None
-    """As without --from."""
-    tracks: Literal["flow", "files"] = "flow"
-    """As without --from."""
-    tracks_path: Path | None = None
-    """As without --from."""
-
-    @property
-    def directory(self) -> Path:
-        """The scene directory."""
-        return self.out if self.out is not None else Path(f"{self.data.resolve().name}-scene")
 
 
 @dataclass(frozen=True)
@@ -331,7 +305,8 @@ class ImportConfig(PreprocessConfig):
     """What the recording is. mcap: a video topic of an MCAP file, of rosbag2 or of a bag of ROS 1.
     record3d: an .r3d file of Record3D, or its export with EXR. vipe: a folder of ViPE's results.
     panoptic: a sequence of CMU Panoptic as Dynamic 3D Gaussians packages it. blender: a folder of
-    transforms_train.json, as of D-NeRF. recording: a folder of cameras.json and images per camera.
+    transforms_train.json, as of D-NeRF. nerfies: a capture of Nerfies, HyperNeRF or NeRF-DS, which
+    has no depth. recording: a folder of cameras.json and images per camera.
     auto, or no --from at all: found by the names of its files.
     (dycheck has options of its own: --from dycheck --help.)"""
     video: Annotated[Path, POSITIONAL]
@@ -346,9 +321,9 @@ class ImportConfig(PreprocessConfig):
     clip: str | None = None
     """Of vipe: the name of the clip, where there are several."""
     input_camera: str | None = None
-    """Of calibrated recordings (panoptic, blender, recording): the camera that is the clip; by
-    default, of those that are not held out, the one whose viewing direction differs least from
-    those of the held-out ones; of blender, train."""
+    """Of calibrated recordings (panoptic, blender, nerfies, recording): the camera that is the
+    clip; by default, of those that are not held out, the one whose viewing direction differs
+    least from those of the held-out ones; of blender, train."""
     held_out: str | None = None
     """Of calibrated recordings: the cameras to evaluate on, separated by commas; by default those
     that the recording holds out, or all but the input; of blender test, or else val."""
@@ -372,7 +347,7 @@ class ImportConfig(PreprocessConfig):
         return self.out if self.out is not None else Path(f"{name}-scene")
 
 
-_CALIBRATED = ("panoptic", "blender", "recording")
+_CALIBRATED = ("panoptic", "blender", "nerfies", "recording")
 _OPTIONS_OF_KINDS = {
     "topic": ("mcap",),
     "depth_topic": ("mcap",),

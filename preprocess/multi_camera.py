@@ -33,6 +33,7 @@ from msdyn.preprocess.recorded_images import (
 )
 from msdyn.reading import read_bytes
 from msdyn.scene import (
+    LENS_FILE,
     Scene,
     frame_path,
     save_npz,
@@ -40,6 +41,7 @@ from msdyn.scene import (
     write_cameras,
     write_depth,
     write_image,
+    write_lenses,
     write_mask,
     write_view,
 )
@@ -78,6 +80,8 @@ def unpack_recording(recording: MultiCamera, config: ImportConfig, folder: Path)
     if recording.points is not None:
         points = recording.points
         save_npz(posed / "points.npz", xyz=points.xyz, moving=points.moving)
+    if camera.lenses is not None:
+        write_lenses(folder / LENS_FILE, camera.lenses)
     masked = range(len(camera) if has_foreground(camera) else 0)
     for frame in progress(masked, "reading masks"):
         write_mask(folder, frame, read_foreground(camera, frame, camera.cameras).astype(np.uint8))
@@ -89,6 +93,7 @@ def unpack_recording(recording: MultiCamera, config: ImportConfig, folder: Path)
         None if camera.depths is None else folder / "depth",
         folder / "masks" if masked else None,
         metric=recording.metric,
+        lens=None if camera.lenses is None else folder / LENS_FILE,
         finish=_Views(
             recording.layout, recording.points, camera, held_out, config.background
         ).write,
@@ -142,7 +147,10 @@ class _Views:
                 round(held_out.cameras.width * factor),
                 round(held_out.cameras.height * factor),
             )
-            cameras = held_out.cameras.resized(*size)
+            cameras = held_out.cameras
+            if held_out.lenses is not None:
+                cameras = held_out.lenses.straightened(cameras)
+            cameras = cameras.resized(*size)
             kept = np.array(list(rows))
             closest = np.abs(kept - np.arange(len(times))[:, None]).argmin(1)
             of_frames = cameras[np.array(list(rows.values()))[closest]]
@@ -215,9 +223,13 @@ class _Images(Mapping[int, UInt8[np.ndarray, "height width 3"]]):
         self, camera: RecordedCamera, background: str, rows: dict[int, int], size: tuple[int, int]
     ) -> None:
         self._read, self._rows, self._size = ImageReader(camera, background), rows, size
+        self._lenses = camera.lenses
 
     def __getitem__(self, frame: int) -> UInt8[np.ndarray, "height width 3"]:
-        return resize_frame(self._read(self._rows[frame]), *self._size)
+        image = self._read(self._rows[frame])
+        if self._lenses is not None:
+            image = self._lenses[self._rows[frame]].image(image)
+        return resize_frame(image, *self._size)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._rows)

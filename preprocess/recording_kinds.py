@@ -14,6 +14,7 @@ AUTO = "auto"
 """Of --from: the kind is found by the files."""
 KNOWN_BY = {
     "lerobot": "meta/info.json",
+    "nerfies": "dataset.json and camera/ without depth/",
     "dycheck": "dataset.json",
     "panoptic": "train_meta.json",
     "blender": "transforms_train.json",
@@ -24,7 +25,7 @@ KNOWN_BY = {
 }
 """What each kind of recording is known by, as a message says it."""
 _SUFFIXES = {".r3d": "record3d", ".mcap": "mcap", ".db3": "mcap", ".bag": "mcap"}
-_FILES = {"lerobot": "meta/info.json", "dycheck": "dataset.json", "panoptic": "train_meta.json",
+_FILES = {"lerobot": "meta/info.json", "panoptic": "train_meta.json",
           "blender": "transforms_train.json", "recording": "cameras.json",
           "record3d": "EXR_RGBD", "mcap": "metadata.yaml"}  # fmt: skip
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -36,7 +37,12 @@ def kind_of(path: Path) -> str | None:
     """Return the kind of a recording, one of `KNOWN_BY`, or None; a scene directory is none."""
     if path.is_file():
         return _SUFFIXES.get(path.suffix.lower())
-    if not path.is_dir() or (path / "scene.json").is_file():
+    if not path.is_dir():
+        return None
+    if (path / "dataset.json").is_file():  # with a scene.json of its own
+        apart = (path / "camera").is_dir() and not (path / "depth").is_dir()
+        return "nerfies" if apart else "dycheck"
+    if (path / "scene.json").is_file():
         return None
     if (path / "rgb").is_dir() and (path / "pose").is_dir():
         return "vipe"

@@ -157,3 +157,39 @@ def write_camera_folder(folder, truth, *, axes="opencv", key="w2c", depth=False,
                "depth_scale": 0.5, "world_units": "metric"}  # fmt: skip
     (folder / "cameras.json").write_text(json.dumps(content))
     return folder
+
+
+def write_nerfies(folder, truth, *, radial=(0.0, 0.0, 0.0), held_out="right28", step=1):
+    """Write a capture of two cameras as Nerfies' README.md describes it; return the ids of each.
+
+    Training takes now one camera, now the other, time ids begin at 3.
+    """
+    shots = {0: truth.clip, 1: truth.views[held_out]}
+    ids, metadata = {0: [], 1: []}, {}
+    for t in range(0, len(truth.clip.images), step):
+        for number, shot in shots.items():
+            name, camera = f"{'lr'[number]}1_{t:06d}", shot.cameras[t]
+            k, pose = camera.intrinsics[0], camera.cam_from_world[0]
+            ids[number].append(name)
+            metadata[name] = {"warp_id": t + 3, "appearance_id": t, "camera_id": number}
+            content = {
+                "orientation": pose[:3, :3].tolist(), "position": camera.centres[0].tolist(),
+                "focal_length": k[0, 0], "principal_point": k[:2, 2].tolist(), "skew": 0.0,
+                "pixel_aspect_ratio": k[1, 1] / k[0, 0], "radial_distortion": list(radial),
+                "tangential": [0.0, 0.0], "image_size": [camera.width, camera.height],
+            }  # fmt: skip
+            path = folder / "camera" / f"{name}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(content))
+            for factor in (1, 2):
+                path = folder / "rgb" / f"{factor}x" / f"{name}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                iio.imwrite(path, shot.images[t][::factor, ::factor])
+    train = [ids[n % 2][n] for n in range(len(ids[0]))]
+    val = [ids[1 - n % 2][n] for n in range(len(ids[0]))]
+    lists = {"ids": sorted(metadata), "train_ids": train, "val_ids": val}
+    lists |= {"count": len(metadata), "num_exemplars": len(train)}
+    scene = {"scale": 0.1, "center": [0, 0, 0], "near": 0.1, "far": 1}
+    for name, content in (("dataset", lists), ("metadata", metadata), ("scene", scene)):
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return ids

@@ -4,10 +4,10 @@
     python tools/benchmark.py --suite real recordings --rows L1 full --frames 48 --epochs 40
 
 Every entry of the folder is one recording: CMU Panoptic as Dynamic 3D Gaussians packages it, D-NeRF
-or Blender, our own layout (cameras.json), DyCheck, or a scene directory with held-out views. The
-layout is found by its files. Each is preprocessed and fitted by every row in processes of their
-own. What is done is not repeated, and a recording that fails is named in the table and stops
-none of the others.
+or Blender, Nerfies or HyperNeRF, our own layout (cameras.json), DyCheck, or a scene directory with
+held-out views. The layout is found by its files. Each is preprocessed and fitted by every row in
+processes of their own. What is done is not repeated, and a recording that fails is named in the
+table and stops none of the others.
 
 The output is `table.md`, `results.json` and `pictures.png` in --out.
 """
@@ -32,7 +32,7 @@ from real_table import summarise_real, write_real_pictures, write_real_table
 
 from msdyn.thread_share import thread_budget, thread_environment
 
-PLAIN = ("panoptic", "blender", "recording")
+PLAIN = ("panoptic", "blender", "nerfies", "recording")
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Settings:
     out: Path
     frames: int
     width: int
+    factor: int
     epochs: int
     input_camera: str | None
     preprocess: tuple[str, ...]
@@ -52,9 +53,11 @@ def layout_of(path: Path) -> str | None:
     """Return the layout of a recording, None of anything else."""
     from msdyn.preprocess.recording_kinds import kind_of
 
-    if path.is_dir() and (path / "scene.json").is_file():
+    if not path.is_dir():
+        return None
+    kind = kind_of(path)
+    if kind is None and (path / "scene.json").is_file():
         return "scene"
-    kind = kind_of(path) if path.is_dir() else None
     return kind if kind in ("dycheck", *PLAIN) else None
 
 
@@ -68,7 +71,9 @@ def prepare(path: Path, layout: str, settings: Settings) -> Path:
         return path
     scene = settings.out / "scenes" / path.name
     options = [str(path), "--from", layout, "--out", str(scene)]
-    if layout in PLAIN:
+    if layout == "dycheck":
+        options += ["--max-frames", str(settings.frames), "--factor", str(settings.factor)]
+    else:
         options += ["--max-frames", str(settings.frames), "--long-side", str(settings.width)]
         options += ["--accept-poor", *settings.preprocess]
         if settings.input_camera is not None:
@@ -212,9 +217,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--input-camera", help="of recordings that have one of this name")
     parser.add_argument("--frames", type=int, default=48, help="most frames of a clip")
     parser.add_argument("--width", type=int, default=320, help="longer side of the images, px")
+    parser.add_argument(
+        "--factor", type=int, choices=(1, 2), default=2, help="of DyCheck: size of the images"
+    )
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument(
-        "--preprocess", default="--depth small", help="further options of msdyn-preprocess"
+        "--preprocess",
+        default="",
+        help="further options of msdyn-preprocess; methods that are named take the place of what a "
+        "recording has (--depth small that of its depth)",
     )
     parser.add_argument(
         "--lpips",
@@ -242,6 +253,7 @@ def main(argv: list[str] | None = None) -> int:
         arguments.out.resolve(),
         arguments.frames,
         arguments.width,
+        arguments.factor,
         arguments.epochs,
         arguments.input_camera,
         tuple(arguments.preprocess.split()),

@@ -5,7 +5,8 @@
 
 `panoptic`: a person of ten jointed parts walks, turns and throws a ball in a room; static cameras
 around, frames 1/30 s apart, noisy images and outlines, points of the first frame of ten cameras
-with a depth sensor. `dnerf`: the same person does jumping jacks before a camera that jumps, RGBA.
+with a depth sensor. `dnerf`: the same person does jumping jacks before a camera that jumps, RGBA;
+with `--mover walk` it walks and throws, as in `panoptic`.
 `truth.npz` has what no reader of these layouts reads: depth and masks of the input camera.
 """
 
@@ -188,7 +189,22 @@ def write_panoptic_stand_in(folder: Path, frames: int, width: int, seed: int = 0
     np.savez_compressed(folder / "truth.npz", depth=truth.clip.depths, mask=truth.clip.masks)
 
 
-def write_dnerf_stand_in(folder: Path, frames: int, width: int, seed: int = 0) -> None:
+def walk_about_the_origin(frames):
+    """Return the parts of `walk`, moved so that they are about the origin."""
+    import dataclasses
+
+    down = np.eye(4)
+    down[2, 3] = -0.95
+    return [dataclasses.replace(p, world_from_link=down @ p.world_from_link) for p in walk(frames)]
+
+
+MOVERS = {"jacks": jumping_jacks, "walk": walk_about_the_origin}
+"""Of D-NeRF's stand-in."""
+
+
+def write_dnerf_stand_in(
+    folder: Path, frames: int, width: int, seed: int = 0, mover: str = "jacks"
+) -> None:
     """Write a stand-in for a clip of D-NeRF: a camera per time, RGBA, held-out cameras."""
     import imageio.v3 as iio
 
@@ -204,7 +220,7 @@ def write_dnerf_stand_in(folder: Path, frames: int, width: int, seed: int = 0) -
         fine = Cameras.pinhole(width / np.tan(angle / 2), 2 * width, 2 * width, poses)
         moments = np.linspace(0, 1, count)
         chosen = np.rint(moments * (10 * frames - 1)).astype(int)
-        parts = [_at_moments(part, chosen) for part in jumping_jacks(10 * frames)]
+        parts = [_at_moments(part, chosen) for part in MOVERS[mover](10 * frames)]
         truth = render_truth(SceneSpec("jacks", (*shell, *parts), fine, {}, 30.0, seed), samples=1)
         rows = []
         for n, (image, mask) in enumerate(zip(truth.clip.images, truth.clip.masks, strict=True)):
@@ -245,10 +261,14 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--width", type=int, default=320)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--mover", choices=tuple(MOVERS), default="jacks", help="of dnerf")
     options = parser.parse_args()
-    write = write_panoptic_stand_in if options.kind == "panoptic" else write_dnerf_stand_in
     options.out.mkdir(parents=True, exist_ok=True)
-    write(options.out, options.frames, options.width, options.seed)
+    arguments = (options.out, options.frames, options.width, options.seed)
+    if options.kind == "panoptic":
+        write_panoptic_stand_in(*arguments)
+    else:
+        write_dnerf_stand_in(*arguments, options.mover)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ from msdyn.options import text_of
 from msdyn.preprocess.config import (
     IMPORT_KINDS,
     CheckConfig,
-    DycheckConfig,
     ImportConfig,
     PreprocessConfig,
 )
+from msdyn.preprocess.dycheck_config import DycheckConfig
 from msdyn.preprocess.lerobot_config import LerobotConfig
 from msdyn.preprocess.recording_kinds import with_kind
 from msdyn.preprocess.stages import BACKEND_STAGES, STAGES, add_backends

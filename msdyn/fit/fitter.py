@@ -30,6 +30,7 @@ from msdyn.fit.outputs import refinement_of, write_config, write_previews
 from msdyn.fit.pace import Pace
 from msdyn.fit.predicted_start import load_prediction
 from msdyn.fit.sampling import frames_of_step, size_of_step
+from msdyn.fit.trust import with_trust
 from msdyn.interruption import postponed, tell, told
 from msdyn.machine_limits import give_back_memory
 from msdyn.memory import limited_memory, memory_excess
@@ -148,8 +149,8 @@ class Fitter:
 
     def start(self) -> None:
         """Initialise, or restore a checkpoint."""
-        config, info = self.config, self.scene.info
-        predicted = None
+        info, predicted = self.scene.info, None
+        config = with_trust(self.config, info.stages)
         if config.init != "tracks":
             predicted = load_prediction(self.scene, self.data.fit_from_scene)
         self.fingerprint = fingerprint(self.scene, config)

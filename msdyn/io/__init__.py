@@ -29,6 +29,7 @@ from msdyn.io.links import Link, LinkJoint, wxyz
 from msdyn.io.megasam import read_megasam
 from msdyn.io.mjcf import write_mjcf
 from msdyn.io.multi_camera import MultiCamera, RecordedCamera
+from msdyn.io.nerfies import read_nerfies
 from msdyn.io.nerfstudio import read_nerfstudio
 from msdyn.io.nerfstudio_paths import write_transforms
 from msdyn.io.nvidia_dynamic import NvidiaScene, find_nvidia_scenes
@@ -121,6 +122,7 @@ __all__ = [
     "read_evaluation_index",
     "read_flo",
     "read_megasam",
+    "read_nerfies",
     "read_nerfstudio",
     "read_panoptic",
     "read_posed_images",

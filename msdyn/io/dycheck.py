@@ -75,21 +75,27 @@ class Dycheck:
         cameras: of the clip, without the distortion of `lenses`.
         lenses: of the images of the clip, one per image; None where they have no distortion.
         views: held-out cameras, by name.
+        seconds: of the images of the clip, from 0.
     """
 
-    def __init__(self, directory: str | os.PathLike, factor: int = 1) -> None:
+    def __init__(
+        self, directory: str | os.PathLike, factor: int = 1, max_frames: int | None = None
+    ) -> None:
         """Read the lists and cameras of a sequence.
 
         Args:
             directory: the sequence's folder.
             factor: 1 for full size, 2 for half: `rgb/<factor>x`.
+            max_frames: take at most this many, evenly spaced, and the held-out images of their
+                times.
 
         Raises:
             FileNotFoundError: a file is missing.
-            InputError: a file has another format, or the clip skips frames.
+            InputError: a file has another format, or the clip is of several cameras.
         """
         self.directory = Path(directory)
         self.factor = factor
+        self._max_frames = max_frames
         if not (self.directory / "dataset.json").is_file():
             raise FileNotFoundError(
                 f"{self.directory}: not a DyCheck sequence (no dataset.json in it)"
@@ -109,11 +115,23 @@ class Dycheck:
         clip = self._split("train")
         held_out = self._split("val")
         times = [time for _, time, _ in clip]
-        if len({camera for _, _, camera in clip}) != 1 or times != list(range(len(times))):
+        if len({camera for _, _, camera in clip}) != 1 or times != sorted(set(times)):
             raise InputError(
-                f"{self.directory}: train: expected one camera at the times 0, 1, 2, ...; "
-                "only DyCheck's iPhone sequences are read"
+                f"{self.directory}: train: expected one camera, and one image at each time; "
+                "only DyCheck's iPhone sequences are read, others by --from nerfies"
             )
+        outside = [name for name, time, _ in held_out if not times[0] <= time <= times[-1]]
+        if outside:
+            raise InputError(
+                f"{self.directory}: {outside[0]}: expected a time from {times[0]} to {times[-1]}, "
+                "as of the clip"
+            )
+        if self._max_frames is not None and self._max_frames < len(clip):
+            spaced = np.linspace(0, len(clip) - 1, self._max_frames).round().astype(int)
+            clip = [clip[row] for row in spaced]
+        frame_of = {time: frame for frame, (_, time, _) in enumerate(clip)}
+        held_out = [(name, frame_of[t], c) for name, t, c in held_out if t in frame_of]
+        self.seconds = (np.array(list(frame_of)) - clip[0][1]) / self.fps
         self.names = [name for name, _, _ in clip]
         self.cameras, self.lenses = self._cameras(self.names)
         self.views = {
@@ -231,12 +249,6 @@ class Dycheck:
         return sorted(((str(n), int(t), int(c)) for n, t, c in rows), key=lambda r: (r[2], r[1]))
 
     def _view(self, names: dict[int, str]) -> DycheckView:
-        outside = [name for frame, name in names.items() if not 0 <= frame < len(self)]
-        if outside:
-            raise InputError(
-                f"{self.directory}: {outside[0]}: expected a time from 0 to {len(self) - 1}, "
-                "the number of frames of the clip"
-            )
         (cameras, found), frames = self._cameras(list(names.values())), np.array(list(names))
         nearest = np.abs(frames - np.arange(len(self))[:, None]).argmin(1)
         if found is None:

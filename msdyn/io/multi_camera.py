@@ -18,6 +18,7 @@ from msdyn.errors import InputError
 from msdyn.geometry import Cameras
 from msdyn.io.posed_images import ScenePoints
 from msdyn.reading import LARGEST_SIDE, image_size, required_file, shown
+from msdyn.scene import FrameLenses
 
 __all__ = [
     "MultiCamera",
@@ -40,6 +41,8 @@ class RecordedCamera:
         depths: a file of z-depth per image, in units of the world; None where there are none.
         depth_scale: units of the world per unit of the depth files.
         transparent: images are RGBA, and where alpha is 0 there is nothing.
+        lenses: of the images, one by one, where they have a distortion; `cameras` are then the same
+            without it. None where there is none.
     """
 
     name: str
@@ -50,6 +53,7 @@ class RecordedCamera:
     depths: tuple[Path, ...] | None = None
     depth_scale: float = 1.0
     transparent: bool = False
+    lenses: FrameLenses | None = None
 
     def __len__(self) -> int:
         return len(self.cameras)

@@ -160,7 +160,7 @@ def image_of(path: Path, frame: dict[str, Any], where: str) -> Path:
     if not isinstance(name, str) or not name or "\0" in name or len(name) > _LONGEST:
         raise InputError(f"{where}: file_path: expected the name of an image, got {shown(name)}")
     named = path.parent / os.path.normpath(name)
-    for suffix in ("", *_SUFFIXES):
+    for suffix in ("", *_SUFFIXES, *(s.upper() for s in _SUFFIXES)):
         found = named.parent / (named.name + suffix)
         if found.is_file() and found.suffix.lower() in _SUFFIXES:
             return found

@@ -105,6 +105,7 @@ class _Quality(TypedDict, total=False):
     alignment_error: float | None
     disagreeing: float | None
     reprojection_difference: float | None
+    trust: Annotated[float, Meta(gt=0, le=1)]
 
 
 def check_stages(stages: Mapping[str, StageRecord], frames: int) -> None:

@@ -2,7 +2,8 @@
 
 Where the camera jumps from image to image, flow between images says nothing of the scene. Depth
 and tracks then come from geometry: the visual hull of the silhouettes (alpha) near each time, and
-points of the hull that stay on it. How the object moves is left to the fit.
+points of the hull that stay on it. How the object moves is left to the fit, which trusts neither
+much (`TRUST`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +25,7 @@ from msdyn.preprocess.multiview.soft_hull import hull_frames, meeting_point, she
 from msdyn.preprocess.progress import progress
 from msdyn.preprocess.recorded_images import read_foreground
 from msdyn.reading import read_npy
-from msdyn.scene import Tracks, frame_path, write_depth, write_tracks
+from msdyn.scene import Scene, Tracks, frame_path, stamp_stage, write_depth, write_tracks
 
 __all__ = ["unpack"]
 
@@ -34,6 +36,8 @@ AGREEING = 0.02
 """Difference of depth, as a share of it, up to which a point is on the hull."""
 CONFIDENCE = 0.3
 """Of tracks: they say where the hull stays, not where a point of the surface goes."""
+TRUST = {"tracks": 0.05, "depth": 0.2}
+"""Share of the usual weight of a stage's loss in a fit."""
 
 
 def unpack(config: ImportConfig, folder: Path) -> Unpacked:
@@ -54,13 +58,34 @@ def unpack(config: ImportConfig, folder: Path) -> Unpacked:
     unpacked = unpack_recording(recording, config, folder)
     if not jumping or named:
         return unpacked
+    if config.depth not in (None, "files"):
+        _log.warning(
+            "blender: --depth %s takes the place of depth from the silhouettes, and does not agree "
+            "between images taken from so far apart; leave it out",
+            config.depth,
+        )
     _log.warning(
         "blender: the camera jumps from image to image: depth and tracks come from the silhouettes "
-        "(visual hull), not from flow; how the object moves is left to the fit: give msdyn-fit "
-        "--loss.track 0.1 --loss.depth 0.1 --loss.rigidity 0.3"
+        "(visual hull), not from flow; how the object moves is left to the fit, where both weigh "
+        "less than if measured"
     )
     tracks = _write_geometry(recording, camera, folder)
-    return dataclasses.replace(unpacked, depth=folder / "depth", tracks=tracks)
+    inferred = [name for name in TRUST if getattr(config, name) is None]
+
+    def finish(scene: Scene) -> None:
+        if unpacked.finish is not None:
+            unpacked.finish(scene)
+        _state_trust(Scene(scene.directory), inferred)
+
+    return dataclasses.replace(unpacked, depth=folder / "depth", tracks=tracks, finish=finish)
+
+
+def _state_trust(scene: Scene, names: list[str]) -> None:
+    """Write to the records of stages how far a fit is to trust their results."""
+    for name in (name for name in names if name in scene.info.stages):
+        record: dict[str, Any] = {**scene.info.stages[name]}
+        quality = record.pop("quality") | {"trust": TRUST[name]}
+        stamp_stage(scene.directory, name, quality=quality, **record)
 
 
 def _write_geometry(recording: MultiCamera, camera: RecordedCamera, folder: Path) -> Path:

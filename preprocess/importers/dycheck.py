@@ -15,9 +15,10 @@ from jaxtyping import Bool
 
 from msdyn.errors import InputError
 from msdyn.io import Dycheck, write_dycheck_views
-from msdyn.preprocess.config import DycheckConfig, PreprocessConfig
+from msdyn.preprocess.config import PreprocessConfig
+from msdyn.preprocess.dycheck_config import DycheckConfig
 from msdyn.preprocess.frame_matching import in_scene
-from msdyn.preprocess.imported import refuse_foreign
+from msdyn.preprocess.imported import refuse_foreign, write_times
 from msdyn.preprocess.pipeline import preprocess_video
 from msdyn.preprocess.progress import progress
 from msdyn.scene import (
@@ -49,7 +50,7 @@ def preprocess_dycheck(config: DycheckConfig) -> Scene:
         FileNotFoundError: not a sequence of DyCheck, or a file of it is missing.
         InputError: a file is invalid, or the directory is of something else.
     """
-    sequence = Dycheck(config.data, config.factor)
+    sequence = Dycheck(config.data, config.factor, config.max_frames)
     directory = config.directory
     if directory.exists() and directory.resolve() == config.data.resolve():
         raise InputError(f"{directory}: holds the sequence itself; choose another with --out")
@@ -123,6 +124,7 @@ def _unpack(sequence: Dycheck, folder: Path) -> dict[int, Bool[np.ndarray, "heig
             unseen[frame] = ~known
         write_image(frame_path(folder / "images", frame, ".png"), image)
         write_depth(folder, frame, sequence.depth(name))
+    write_times(folder / "images", sequence.seconds)
     write_cameras(folder / "cameras.json", sequence.cameras)
     if sequence.lenses is not None:
         write_lenses(folder / LENS_FILE, FrameLenses.of(sequence.lenses))

@@ -250,6 +250,24 @@ def test_images_without_covisibility_are_counted(copy, scene, tmp_path):
     assert Scene(target).views["camera1"].covisible(2).all()
 
 
+def test_gaps_and_fewer_frames(copy, scene):
+    """Times with a gap are kept as they are; held-out images without a frame are left out."""
+    split = read_json(copy / "splits/train.json")
+    kept = [0, 1, 2, 5, 6, 7]
+    edit(copy / "splits/train.json", **{key: [row[t] for t in kept] for key, row in split.items()
+                                        if isinstance(row, list)})  # fmt: skip
+    fps = scene.info.fps
+    for limit, times in ((None, kept), (6, kept), (3, [0, 2, 7])):
+        read = Dycheck(copy, max_frames=limit)
+        assert read.names == [f"0_{t:05d}" for t in times]
+        np.testing.assert_allclose(read.seconds, np.array(times) / fps)
+        expected = {frame: f"1_{t:05d}" for frame, t in enumerate(times)}
+        assert read.views["camera1"].names == expected
+        pose = next(iter(scene.views.values())).cameras.cam_from_world
+        np.testing.assert_allclose(read.views["camera1"].cameras.cam_from_world, pose[times],
+                                   atol=1e-14)  # fmt: skip
+
+
 def remove(name):
     return lambda d: (d / name).unlink()
 
@@ -287,7 +305,7 @@ DEPTH = "depth/1x/0_00000.npy"
         (lambda d: (d / DEPTH).write_bytes(b"x"), "not a readable npy"),
         (save(DEPTH, np.full((48, 64), np.nan)), "NaN or infinite"),
         (save(DEPTH, np.ones((24, 32))), "expected 64x48"),
-        (change("splits/train.json", time_ids=list(range(1, 9))), "times 0, 1, 2"),
+        (change("splits/train.json", time_ids=[0, 1, 2, 3, 3, 5, 6, 7]), "one image at each time"),
         (change("splits/train.json", time_ids=[0]), "of one length"),
         (change("splits/val.json", time_ids=list(range(8, 24))), "a time from 0 to 7"),
         (lambda d: (d / "keypoint/1x/train/0_00000.json").write_text("[[1]]"), "rows of x, y"),

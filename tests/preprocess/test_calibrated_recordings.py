@@ -159,6 +159,8 @@ def test_a_camera_that_jumps(tmp_path, caplog, monkeypatch):
         assert np.median(off) < 0.1  # of a ball of radius .7, 4 away, that moves
         assert (scene.depth(frame)[~ball] > 8).all()
     assert "white_share" not in scene.info.stages["frames"]["options"]  # not over-exposed
+    trust = {name: record["quality"].get("trust") for name, record in scene.info.stages.items()}
+    assert {k: v for k, v in trust.items() if v} == {"tracks": 0.05, "depth": 0.2}
     tracks = scene.tracks
     assert len(tracks) > 500 and (tracks.object == 1).all()
     view = scene.views["test"]

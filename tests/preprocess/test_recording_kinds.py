@@ -11,7 +11,8 @@ from msdyn.preprocess.recording_kinds import KNOWN_BY, kind_of, with_kind
 
 FILES = {
     "lerobot": "meta/info.json",
-    "dycheck": "dataset.json",
+    "dycheck": "dataset.json camera/0.json depth/1x/0.npy",
+    "nerfies": "dataset.json camera/0.json",
     "panoptic": "train_meta.json",
     "blender": "transforms_train.json",
     "recording": "cameras.json",
@@ -41,7 +42,8 @@ def test_each_kind_is_found(tmp_path, kind):
     kept = ["--from", "vipe", str(path)]
     assert with_kind(kept) == (kept, "")
     folder_of(path, "scene.json")
-    assert kind_of(path) is None
+    # DyCheck, Nerfies and HyperNeRF have a scene.json of their own.
+    assert kind_of(path) == (kind if kind in ("dycheck", "nerfies") else None)
 
 
 def test_the_command_takes_it(tmp_path, capsys):

@@ -15,8 +15,9 @@ def test_layouts_are_found(tmp_path):
     write_panoptic(tmp_path / "a", truth)
     write_blender(tmp_path / "b", 3, 2, (16, 16))
     write_camera_folder(tmp_path / "c", truth)
-    for name, file in (("d", "dataset.json"), ("e", "scene.json"), ("f", "notes.txt")):
-        (tmp_path / name).mkdir()
+    for name, file in (("d", "dataset.json"), ("d", "scene.json"), ("e", "scene.json"),
+                       ("f", "notes.txt")):  # fmt: skip
+        (tmp_path / name).mkdir(exist_ok=True)
         (tmp_path / name / file).write_text("{}")
     found = {path.name: layout_of(path) for path in tmp_path.iterdir()}
     assert found == {"a": "panoptic", "b": "blender", "c": "recording", "d": "dycheck",
