@@ -9,11 +9,13 @@ from msdyn.errors import InputError
 from msdyn.options import Pattern
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import torch
     from jaxtyping import Shaped
 
-__all__ = ["DeviceName", "choose_device", "upload"]
+__all__ = ["DeviceName", "choose_device", "numbers_like", "upload"]
 
 _NAMES = Pattern(r"auto|cpu|cuda(:\d{1,3})?", "auto, cpu, cuda or cuda:N", "{auto,cpu,cuda,cuda:N}")
 
@@ -65,3 +67,13 @@ def upload(values: Shaped[np.ndarray, "*shape"], device: torch.device) -> torch.
     if device.type == "cpu":
         return tensor
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def numbers_like(numbers: Sequence[float], like: torch.Tensor) -> torch.Tensor:
+    """Return numbers in the type and on the device of a tensor, by `upload`.
+
+    `like.new_tensor(numbers)` waits for a GPU.
+    """
+    import numpy as np
+
+    return upload(np.array(numbers, float), like.device).to(like.dtype)

@@ -42,6 +42,7 @@ __all__ = ["CARD", "Card", "MixedDevicesError", "OnCard", "Wait"]
 
 ROOT = Path(__file__).resolve().parents[1]
 CARD = torch.device("meta")
+_GENERATOR, _AUTOCAST = torch.Generator, torch.autocast
 
 # Operations whose results have a size that the host must wait for.
 _SIZES = {
@@ -59,6 +60,7 @@ _READS = {
     "allclose",
     "equal",
     "is_nonzero",
+    "multinomial",
     "_linalg_check_errors",
     "_linalg_eigh",
     "_linalg_svd",
@@ -151,6 +153,20 @@ def _of_numbers(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor
     return made
 
 
+class _Generator(torch.Generator):
+    """Random numbers of the card; those of the CPU with the same seed."""
+
+    device = CARD  # pyright: ignore[reportAssignmentType]
+
+
+def _generator(device: Any = "cpu") -> torch.Generator:
+    return _Generator() if torch.device(device) == CARD else _GENERATOR(device)
+
+
+def _autocast(device: str, *arguments: Any, **options: Any) -> Any:
+    return _AUTOCAST("cpu" if device == CARD.type else device, *arguments, **options)
+
+
 class Card(TorchDispatchMode):
     """The card, as a context; records what happens inside.
 
@@ -180,6 +196,8 @@ class Card(TorchDispatchMode):
             (torch, "tensor", _of_numbers(torch.tensor)),
             (torch, "as_tensor", _of_numbers(torch.as_tensor)),
             (torch, "asarray", _of_numbers(torch.asarray)),
+            (torch, "Generator", _generator),
+            (torch, "autocast", _autocast),
             (torch.cuda, "synchronize", self._noting("synchronize")),
             (torch.cuda, "empty_cache", self._noting("empty_cache")),
             (adam, "_device_dtype_check_for_fused", lambda p, **_: None),

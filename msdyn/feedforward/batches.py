@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from msdyn.devices import numbers_like
 from msdyn.feedforward.model import ClipTensors
 from msdyn.feedforward.splats import points_from_depth
 
@@ -188,12 +189,12 @@ def _project(
     in_camera = (points - world_from_cam[:, None, :3, 3]) @ world_from_cam[:, :3, :3]
     depth = in_camera[..., 2]
     plane = in_camera[..., :2] / depth.clamp_min(1e-3)[..., None]
-    sides = points.new_tensor([size[1], size[0]])
+    sides = numbers_like([size[1], size[0]], points)
     return (plane * intrinsics[:, None, :2] + intrinsics[:, None, 2:]) * sides, depth
 
 
 def _inside(pixels: Float[Tensor, "*batch 2"], size: tuple[int, int]) -> Bool[Tensor, "*batch"]:
-    sides = pixels.new_tensor([size[1], size[0]])
+    sides = numbers_like([size[1], size[0]], pixels)
     return ((pixels >= 0) & (pixels < sides)).all(dim=-1)
 
 
@@ -210,7 +211,7 @@ def _nearest(
 def inverse_affine(poses: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
     """Return inverses of affine transforms."""
     inverse = poses.clone()
-    linear = torch.linalg.inv(poses[..., :3, :3])
+    linear = torch.linalg.inv_ex(poses[..., :3, :3]).inverse  # unchecked: a GPU is not waited for
     inverse[..., :3, :3] = linear
     inverse[..., :3, 3] = -(linear @ poses[..., :3, 3:])[..., 0]
     return inverse

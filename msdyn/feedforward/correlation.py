@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import gelu, grid_sample, normalize
 
+from msdyn.devices import numbers_like
 from msdyn.feedforward.config import ModelConfig
 from msdyn.feedforward.embeddings import pixel_rays
 
@@ -65,7 +66,7 @@ class Correlation:
         """
         rows, columns = self.grid
         nearest = self.positions.detach().round()
-        nearest = nearest.clamp_min(0).minimum(nearest.new_tensor([columns - 1, rows - 1]))
+        nearest = nearest.clamp_min(0).minimum(numbers_like([columns - 1, rows - 1], nearest))
         index = (nearest[..., 1] * columns + nearest[..., 0]).long()[..., None]
         back = self.positions.transpose(1, 2).gather(3, index.expand(-1, -1, -1, -1, 2))
         returned = back + self.positions - nearest
@@ -176,7 +177,7 @@ class CorrelationCue(nn.Module):
         scenes, frames = fine.shape[:2]
         fine = fine - fine.mean(dim=(1, 3, 4), keepdim=True)
         fine = normalize(fine, dim=2).flatten(0, 1)  # [B F, c, 2 h, 2 w]
-        half = positions.new_tensor([grid[1], grid[0]]) / 2
+        half = numbers_like([grid[1], grid[0]], positions) / 2
         cells = (_cell_positions(*grid, positions.device) + 0.5) / half - 1
         own = grid_sample(
             fine, cells.expand(len(fine), 1, -1, -1), padding_mode="border", align_corners=False
@@ -213,7 +214,7 @@ class CorrelationCue(nn.Module):
         """
         rows, columns = matches.grid
         rotation, centre = world_from_cam[..., :3, :3], world_from_cam[..., :3, 3]
-        half = matches.positions.new_tensor([columns, rows]) / 2
+        half = numbers_like([columns, rows], matches.positions) / 2
         own_position = (_cell_positions(rows, columns, half.device) + 0.5) / half - 1
         position = (matches.positions + 0.5) / half - 1  # [B, F, F, N, 2], in [-1, 1]
         own_position = own_position.expand_as(position)
@@ -305,7 +306,7 @@ class MotionCue(nn.Module):
         """
         scenes, frames = times.shape
         rows, columns = matches.grid
-        half = points.new_tensor([columns, rows]) / 2
+        half = numbers_like([columns, rows], points) / 2
         own_place = (_cell_positions(rows, columns, half.device) + 0.5) / half - 1
         own_place = own_place.expand(scenes, frames, 1, rows * columns, 2)
         own = _sample(points, own_place)  # [B, F, 1, N, 3]

@@ -1,8 +1,8 @@
 """CPU kernels of the motion field: blend, orthonormalise and compose all levels in one pass.
 
-They compute the same as `PatternField` does in torch, with hand-written gradients. Gaussians are
-divided into a fixed number of chunks with separate sums of the pattern gradients, so that the
-result does not depend on the number of threads.
+They compute the same as `PatternField` does in torch, with hand-written gradients, for 16 Gaussians
+at a time. Gaussians are divided into a fixed number of chunks with separate sums of the pattern
+gradients, so that the result does not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -17,24 +17,26 @@ from torch import Tensor
 from msdyn.jit import kernel
 from msdyn.motion.numba_levels import (
     blend_level,
-    copy,
     gram_schmidt,
+    identity,
     level_back,
     move_point,
     multiply_quats,
-    multiply_rotations,
     orientation_back,
     quaternion_of,
-    set_zero,
     softmax,
+    softmax_back,
 )
+from msdyn.raster.cpu.lanes import WIDTH, reduce_sum
+from msdyn.raster.cpu.lanes_memory import load, store, store_column
+from msdyn.raster.cpu.lanes_vectors import lincomb, load_quat, load_vector, multiply
 from msdyn.threads import on_ranges, thread_count
 
 __all__ = ["pose_cpu"]
 
 _CHUNKS = 64
-_GRAIN = 2048  # minimum work per thread, in Gaussians times frames: about a millisecond
-_F = np.float32
+_GRAIN = 8192  # minimum work per thread, in Gaussians times frames: about a millisecond
+_KEPT = 12  # vectors that the backward pass keeps of each level
 
 
 def pose_cpu(
@@ -94,26 +96,65 @@ class _Pose(torch.autograd.Function):
         rotations = torch.empty(times, count, 3, 3)
         moved = torch.empty(times, count, 3)
         posed_quats = torch.empty(times, count, 4)
-        arrays = [t.detach().contiguous().numpy() for t in (points, quats, logits, table)]
-        results = rotations.numpy(), moved.numpy(), posed_quats.numpy()
+        rows = np.zeros((*table.shape[:2], WIDTH), np.float32)
+        rows[..., :9], rows[..., 9:12] = table.detach().numpy(), centres[:, None]
+        arrays = [t.detach().contiguous().numpy() for t in (points, quats, logits)]
+        results = rotations.view(times, count, 9).numpy(), moved.numpy(), posed_quats.numpy()
         threads = thread_count(count * times, _GRAIN)
-        on_ranges(threads, _CHUNKS, _forward, *arrays, index, centres, starts, *results)
-        ctx.save_for_backward(points, quats, logits, table, rotations)
-        ctx.constants = index, centres, starts
+        on_ranges(threads, _CHUNKS, _forward, *arrays, rows, index, starts, *results)
+        ctx.save_for_backward(points, quats, logits)
+        ctx.constants = rows, index, starts
         return rotations, moved, posed_quats
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Any, ...]:
-        points, quats, logits, table, rotations = (
-            t.detach().contiguous().numpy() for t in ctx.saved_tensors
-        )
+        points, quats, logits = (t.detach().contiguous().numpy() for t in ctx.saved_tensors)
+        rows, index, starts = ctx.constants
+        patterns, times, _ = rows.shape
         grads = [g.contiguous().numpy() for g in upstream]
-        out = [np.zeros_like(points), np.zeros_like(quats), np.zeros_like(logits)]
-        partial = np.zeros((_CHUNKS, *table.shape), np.float32)
-        inputs = (points, quats, logits, table, *ctx.constants, rotations)
-        threads = thread_count(len(points) * table.shape[1], _GRAIN)
+        grads[0] = grads[0].reshape(times, -1, 9)
+        out = [np.empty_like(points), np.empty_like(quats), np.empty_like(logits)]
+        partial = np.zeros((_CHUNKS, patterns, times, WIDTH), np.float32)
+        threads = thread_count(len(points) * times, _GRAIN)
+        inputs = points, quats, logits, rows, index, starts
         on_ranges(threads, _CHUNKS, _backward, *inputs, *grads, *out, partial)
-        return (*map(torch.from_numpy, (*out, partial.sum(0))), None, None, None)
+        by_table = partial.sum(0)[..., :9]
+        return (*map(torch.from_numpy, (*out, by_table)), None, None, None)
+
+
+@kernel()
+def _chunk(chunk, count):
+    """Return the range of the Gaussians of a chunk, which begins at a multiple of the lanes."""
+    size = (count + _CHUNKS * WIDTH - 1) // (_CHUNKS * WIDTH) * WIDTH
+    return min(chunk * size, count), min((chunk + 1) * size, count)
+
+
+@kernel()
+def _store_columns(matrix, row, column, values):
+    """Write `Lanes` values to consecutive columns of 16 rows of a matrix, from `column` on."""
+    for i in range(len(values)):
+        store_column(matrix, row, column + i, values[i])
+
+
+@kernel()
+def _keep(memory, at, vectors):
+    """Write vectors to scratch memory [_, 3, 16], from vector `at` on."""
+    for i in range(len(vectors)):
+        for j in range(3):
+            store(memory, ((at + i) * 3 + j) * WIDTH, vectors[i][j])
+
+
+@kernel()
+def _kept(memory, at):
+    """Return a vector that `_keep` wrote."""
+    first = at * 3 * WIDTH
+    return load(memory, first), load(memory, first + WIDTH), load(memory, first + 2 * WIDTH)
+
+
+@kernel()
+def _three_kept(memory, at):
+    """Return three vectors that `_keep` wrote, as the rows of a matrix."""
+    return _kept(memory, at), _kept(memory, at + 1), _kept(memory, at + 2)
 
 
 @kernel()
@@ -123,43 +164,44 @@ def _forward(
     points,
     quats,
     logits,
-    table,
+    rows,
     index,
-    centres,
     starts,
     rotations,
     moved,
     posed_quats,
 ):
-    count, times, levels = points.shape[0], table.shape[1], starts.size - 1
-    size = (count + _CHUNKS - 1) // _CHUNKS
+    count, times, levels = points.shape[0], rows.shape[1], starts.size - 1
+    weights = np.empty(starts[-1] * WIDTH, np.float32)
+    mixed = np.zeros((WIDTH, WIDTH), np.float32)
     for chunk in range(first_chunk, end_chunk):
-        weights = np.empty(starts[-1], np.float32)
-        mixed = np.empty(12, np.float32)
-        r, norms, q = np.empty(9, np.float32), np.empty(3, np.float32), np.empty(4, np.float32)
-        total, product = np.empty(9, np.float32), np.empty(9, np.float32)
-        x, y = np.empty(3, np.float32), np.empty(3, np.float32)
-        for g in range(chunk * size, min((chunk + 1) * size, count)):
+        first, end_row = _chunk(chunk, count)
+        for g in range(first, end_row, WIDTH):
             for level in range(levels):
-                softmax(logits[g], starts[level], starts[level + 1], weights)
+                softmax(logits, g, starts[level], starts[level + 1], weights)
             for b in range(times):
-                copy(points[g], x)
-                set_zero(total)
-                total[0] = total[4] = total[8] = _F(1)
+                x, total = load_vector(points, g, 0), identity()
                 for back in range(levels):
                     level = levels - 1 - back
                     start, end = starts[level], starts[level + 1]
-                    blend_level(index[g], weights, table, centres, b, start, end, mixed)
-                    gram_schmidt(mixed, r, norms)
-                    move_point(r, mixed, x, y)
-                    copy(y, x)
-                    multiply_rotations(r, total, product)
-                    copy(product, total)
-                copy(x, moved[b, g])
-                for i in range(9):
-                    rotations[b, g, i // 3, i % 3] = total[i]
-                quaternion_of(total, q)
-                multiply_quats(q, quats[g], posed_quats[b, g])
+                    m = blend_level(index, weights, rows, g, count, b, times, start, end, mixed)
+                    r, _ = gram_schmidt(m)
+                    x, total = move_point(r, m, x), multiply(r, total)
+                quat = multiply_quats(quaternion_of(total), load_quat(quats, g))
+                _store_columns(rotations[b], g, 0, total[0] + total[1] + total[2])
+                _store_columns(moved[b], g, 0, x)
+                _store_columns(posed_quats[b], g, 0, quat)
+
+
+@kernel()
+def _add_by_entry(index, weights, rows, g, count, b, times, start, end, mixed, by_weight, partial):
+    """Add the gradients of what a level blended, `mixed` [16, 16], to those of its entries."""
+    for lane in range(min(WIDTH, count - g)):
+        grad = load(mixed, lane * WIDTH)
+        for j in range(start, end):
+            row, entry = (index[g + lane, j] * times + b) * WIDTH, j * WIDTH + lane
+            by_weight[entry] += reduce_sum(grad * load(rows, row))
+            store(partial, row, load(partial, row) + weights[entry] * grad)
 
 
 @kernel()
@@ -169,11 +211,9 @@ def _backward(
     points,
     quats,
     logits,
-    table,
+    rows,
     index,
-    centres,
     starts,
-    rotations,
     grad_rotations,
     grad_moved,
     grad_posed_quats,
@@ -182,61 +222,56 @@ def _backward(
     grad_logits,
     partial,
 ):
-    count, times, levels = points.shape[0], table.shape[1], starts.size - 1
-    size = (count + _CHUNKS - 1) // _CHUNKS
+    count, times, levels = points.shape[0], rows.shape[1], starts.size - 1
+    weights = np.empty(starts[-1] * WIDTH, np.float32)
+    by_weight = np.empty(starts[-1] * WIDTH, np.float32)
+    mixed = np.zeros((WIDTH, WIDTH), np.float32)
+    kept = np.empty(levels * _KEPT * 3 * WIDTH, np.float32)
     for chunk in range(first_chunk, end_chunk):
-        weights = np.empty(starts[-1], np.float32)
-        by_weight = np.empty(starts[-1], np.float32)
-        norms, steps = np.empty((levels, 3), np.float32), np.empty((levels, 9), np.float32)
-        before = np.empty((levels, 9), np.float32)  # rotation of the finer levels
-        mixes, xs = np.empty((levels, 12), np.float32), np.empty((levels + 1, 3), np.float32)
-        total, product = np.empty(9, np.float32), np.empty(9, np.float32)
-        gr, gx, gm = np.empty(9, np.float32), np.empty(3, np.float32), np.empty(12, np.float32)
-        q1, q2, q3 = np.empty(4, np.float32), np.empty(4, np.float32), np.empty(4, np.float32)
-        own, inner = np.empty(9, np.float32), np.empty(9, np.float32)
-        for g in range(chunk * size, min((chunk + 1) * size, count)):
-            set_zero(by_weight)
+        first, end_row = _chunk(chunk, count)
+        for g in range(first, end_row, WIDTH):
+            by_weight[:] = 0
             for level in range(levels):
-                softmax(logits[g], starts[level], starts[level + 1], weights)
+                softmax(logits, g, starts[level], starts[level + 1], weights)
+            quat = load_quat(quats, g)
+            zero = identity()[0][1]
+            sum_points, sum_quats = (zero, zero, zero), (zero, zero, zero, zero)
             for b in range(times):
                 # Recompute the forward pass and keep the input of each level.
-                copy(points[g], xs[levels])
-                set_zero(total)
-                total[0] = total[4] = total[8] = _F(1)
+                x, total = load_vector(points, g, 0), identity()
                 for back in range(levels):
                     level = levels - 1 - back
                     start, end = starts[level], starts[level + 1]
-                    blend_level(index[g], weights, table, centres, b, start, end, mixes[level])
-                    gram_schmidt(mixes[level], steps[level], norms[level])
-                    move_point(steps[level], mixes[level], xs[level + 1], xs[level])
-                    copy(total, before[level])
-                    multiply_rotations(steps[level], total, product)
-                    copy(product, total)
-                orientation_back(
-                    total, quats[g], grad_posed_quats[b, g], grad_quats[g], gr, q1, q2, q3
+                    m = blend_level(index, weights, rows, g, count, b, times, start, end, mixed)
+                    r, norms = gram_schmidt(m)
+                    _keep(kept, level * _KEPT, m + r + total + (x, norms))
+                    x, total = move_point(r, m, x), multiply(r, total)
+                gq, gr = orientation_back(total, quat, load_quat(grad_posed_quats[b], g))
+                gr = (
+                    lincomb(1, gr[0], 1, load_vector(grad_rotations[b], g, 0)),
+                    lincomb(1, gr[1], 1, load_vector(grad_rotations[b], g, 3)),
+                    lincomb(1, gr[2], 1, load_vector(grad_rotations[b], g, 6)),
                 )
-                for i in range(9):
-                    gr[i] += grad_rotations[b, g, i // 3, i % 3]
-                copy(grad_moved[b, g], gx)
+                gx = load_vector(grad_moved[b], g, 0)
                 for level in range(levels):
-                    level_back(
-                        steps[level], norms[level], mixes[level], before[level], xs[level + 1],
-                        gr, gx, gm, own, inner,
+                    at, start, end = level * _KEPT, starts[level], starts[level + 1]
+                    m = _three_kept(kept, at) + (_kept(kept, at + 3),)
+                    r, before = _three_kept(kept, at + 4), _three_kept(kept, at + 7)
+                    x, norms = _kept(kept, at + 10), _kept(kept, at + 11)
+                    gr, gx, gm = level_back(r, norms, m, before, x, gr, gx)
+                    _store_columns(mixed, 0, 0, gm[0] + gm[1] + gm[2] + gm[3])
+                    _add_by_entry(
+                        index, weights, rows, g, count, b, times, start, end, mixed, by_weight,
+                        partial[chunk],
                     )  # fmt: skip
-                    for j in range(starts[level], starts[level + 1]):
-                        k, w = index[g, j], weights[j]
-                        dot = _F(0)
-                        for i in range(9):
-                            dot += gm[i] * table[k, b, i]
-                            partial[chunk, k, b, i] += w * gm[i]
-                        for i in range(3):
-                            dot += gm[9 + i] * centres[k, i]
-                        by_weight[j] += dot
-                for i in range(3):
-                    grad_points[g, i] += gx[i]
+                sum_points = lincomb(1, sum_points, 1, gx)
+                sum_quats = (
+                    sum_quats[0] + gq[0],
+                    sum_quats[1] + gq[1],
+                    sum_quats[2] + gq[2],
+                    sum_quats[3] + gq[3],
+                )
+            _store_columns(grad_points, g, 0, sum_points)
+            _store_columns(grad_quats, g, 0, sum_quats)
             for level in range(levels):
-                mean = _F(0)
-                for j in range(starts[level], starts[level + 1]):
-                    mean += weights[j] * by_weight[j]
-                for j in range(starts[level], starts[level + 1]):
-                    grad_logits[g, j] = weights[j] * (by_weight[j] - mean)
+                softmax_back(weights, by_weight, g, starts[level], starts[level + 1], grad_logits)

@@ -8,6 +8,7 @@ rounding errors.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -160,21 +161,23 @@ class Trainer:
         """Do one step and return the values of the losses, over all processes."""
         config, stage = self.config, self._stage
         self.optimiser.zero_grad(set_to_none=True)
-        sums: dict[str, float] = {}
+        sums: dict[str, torch.Tensor] = {}
         for part in self._own_parts:
             for name, value in self._add_gradient(stage, part).items():
                 sums[name] = sums.get(name, 0.0) + value / len(self._own_parts)
-        values = self.processes.mean(sums)
         for name, parameter in self.model.named_parameters():
             if name.startswith(stage.frozen):
                 parameter.grad = None
         parameters = [p for p in self.model.parameters() if p.grad is not None]
-        norm = float(_whole(torch.nn.utils.clip_grad_norm_(parameters, config.clip)))
+        norm = _whole(torch.nn.utils.clip_grad_norm_(parameters, config.clip))
+        # All together: the only time that a step waits for a GPU.
+        norm, *figures = torch.stack([norm, *sums.values()]).tolist()
+        values = self.processes.mean(dict(zip(sums, figures, strict=True)))
         factor = config.rate * config.rate_factor(self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = factor * group["factor"]
         self.step += 1
-        if not torch.tensor([norm, *values.values()]).isfinite().all():
+        if not all(map(math.isfinite, [norm, *values.values()])):
             self.skipped += 1
             self._bad_in_a_row += 1
             if self._bad_in_a_row >= config.bad_steps:
@@ -187,7 +190,7 @@ class Trainer:
         self.optimiser.step()
         return values | {"gradient": norm}
 
-    def _add_gradient(self, stage: Stage, part: int) -> dict[str, float]:
+    def _add_gradient(self, stage: Stage, part: int) -> dict[str, torch.Tensor]:
         """Add the gradient of a part of this process and return its losses."""
         device = self.processes.device
         generator = numbered_generator(self.config.seed, 1, self.step, part, device=device)
@@ -196,7 +199,8 @@ class Trainer:
             batch = with_other_colours(batch, generator)
         queries: Sequence[int] = range(batch.query_times.shape[1])
         if not stage.all_queries:
-            queries = torch.randint(len(queries), (1,), generator=generator, device=device).tolist()
+            host = numbered_generator(self.config.seed, 4, self.step, part)
+            queries = torch.randint(len(queries), (1,), generator=host).tolist()
         values = self._objective(
             batch,
             queries,
@@ -209,7 +213,7 @@ class Trainer:
         )
         total = torch.stack(list(values.values())).sum()
         (total / len(self._own_parts)).backward()
-        return {name: float(value.detach()) for name, value in values.items()}
+        return {name: value.detach() for name, value in values.items()}
 
     @property
     def about(self) -> dict[str, Any]:

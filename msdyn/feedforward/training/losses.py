@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from msdyn.devices import numbers_like
 from msdyn.feedforward.correlation import Correlation
 
 __all__ = [
@@ -165,7 +166,7 @@ def match_loss(
     rows, columns = correlation.grid
     known = targets.isfinite().all(dim=-1)
     targets = targets.nan_to_num()
-    size = targets.new_tensor([columns - 1, rows - 1])
+    size = numbers_like([columns - 1, rows - 1], targets)
     position = targets.clamp_min(0).minimum(size)
     low = position.floor().minimum(size - 1)
     fraction = position - low
@@ -180,12 +181,12 @@ def match_loss(
             nll = nll - weight * chosen
     nll = torch.where(visible, nll, -correlation.log_probabilities[..., -1])
     frames = targets.shape[1]
-    others = ~torch.eye(frames, dtype=torch.bool, device=targets.device)
+    others = ~torch.eye(frames, dtype=torch.bool, device=targets.device)[..., None]
     error = ((correlation.positions - targets).square().sum(-1) + 1e-6).sqrt()
-    in_reach = (visible & known & (error.detach() < _REACH))[:, others]
-    error = (error[:, others] * in_reach).sum((1, 2)) / in_reach.sum((1, 2)).clamp_min(1)
-    share = known[:, others].to(nll.dtype).mean((1, 2))
-    nll = (nll * known)[:, others].mean((1, 2)) / torch.where(share > 0, share, 1.0)
+    in_reach = others & visible & known & (error.detach() < _REACH)
+    error = torch.where(in_reach, error, 0.0).sum((1, 2, 3)) / in_reach.sum((1, 2, 3)).clamp_min(1)
+    known = known & others
+    nll = torch.where(known, nll, 0.0).sum((1, 2, 3)) / known.sum((1, 2, 3)).clamp_min(1)
     return nll + error
 
 

@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
+from msdyn.devices import numbers_like
 from msdyn.errors import InputError
-from msdyn.feedforward.batches import TrainingBatch, true_matches
+from msdyn.feedforward.batches import TrainingBatch, inverse_affine, true_matches
 from msdyn.feedforward.correlation import Correlation
 from msdyn.feedforward.model import Movies, StaticPixels
 from msdyn.feedforward.splats import SplatterPixels
@@ -225,14 +226,14 @@ def draw(
 ) -> Float[Tensor, "scenes height width 3"]:
     """Return what the second cameras see of Gaussians at a query time."""
     height, width = batch.clip.size
-    sides = batch.clip.intrinsics.new_tensor([width, height])
+    sides = numbers_like([width, height], batch.clip.intrinsics)
     images = []
     for scene in range(len(batch.query_times)):
         own = gaussians.of_scene(scene)
         focal, centre = batch.target_intrinsics[scene, query].split(2)
         intrinsics = torch.diag(torch.cat([focal * sides, sides.new_ones(1)]))[None]
         intrinsics[0, :2, 2] = centre * sides
-        cam_from_world = torch.linalg.inv(batch.target_world_from_cam[scene, query])[None]
+        cam_from_world = inverse_affine(batch.target_world_from_cam[scene, query])[None]
         rendering = rasterize(
             own.means,
             own.quats_wxyz,
@@ -257,17 +258,25 @@ def _drawn_distribution(
     balanced: bool,
     generator: torch.Generator,
 ) -> Float[Tensor, ""]:
-    """Return the distribution loss of a draw of pixels of a scene, if balanced 40 % moving."""
-    known = known.flatten()
-    if not known.any():
-        return 0.0 * predicted.sum()
+    """Return the distribution loss of a draw of pixels of a scene, if balanced 40 % moving.
+
+    The number of known pixels stays on a GPU: where there are too few, the rest of the draw is
+    zero, which adds nothing to the sum over pairs.
+    """
+    known, moving = known.flatten(), moving.flatten()
     weights = known.float()
     if balanced:
-        share = moving.flatten()[known].float().mean().clamp(0.01, 0.99)
-        ratio = torch.where(
-            moving.flatten(), _MOVING_SHARE / share, (1 - _MOVING_SHARE) / (1 - share)
+        share = (moving & known).sum() / known.sum().clamp_min(1)
+        share = share.clamp(0.01, 0.99)
+        weights = weights * torch.where(
+            moving, _MOVING_SHARE / share, (1 - _MOVING_SHARE) / (1 - share)
         )
-        weights = weights * ratio
-    count = min(_DISTRIBUTION_PIXELS, int(known.sum()))
-    chosen = torch.multinomial(weights, count, generator=generator)
-    return distribution_loss(predicted.flatten(0, 2)[chosen], true.flatten(0, 2)[chosen])
+    # As `torch.multinomial` draws, which waits for a GPU to check the weights.
+    order = weights / torch.empty_like(weights).exponential_(1, generator=generator)
+    chosen = order.topk(min(_DISTRIBUTION_PIXELS, len(order))).indices
+    used = known[chosen]
+    predicted, true = (
+        torch.where(used[:, None], values.flatten(0, 2)[chosen], 0.0)
+        for values in (predicted, true)
+    )
+    return distribution_loss(predicted, true) * (len(used) / used.sum().clamp_min(1)) ** 2

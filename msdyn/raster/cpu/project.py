@@ -23,6 +23,7 @@ from msdyn.jit import kernel
 from msdyn.raster.contract import ALPHA_CUT
 from msdyn.raster.cpu.lanes import WIDTH, ceil, iota, log2, reduce_sum, select, sqrt
 from msdyn.raster.cpu.lanes_memory import load, load_column, scratch, store, store_column
+from msdyn.raster.cpu.lanes_vectors import cross, dot, lincomb, load_quat, load_vector
 
 __all__ = ["BLOCK", "project_backward", "project_forward"]
 
@@ -38,37 +39,9 @@ _ONE_CHANNEL = (0,)
 
 
 @kernel()
-def _dot(a, b):
-    """Return the scalar product of two vectors."""
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
-
-
-@kernel()
-def _lincomb(s, a, t, b):
-    """Return the linear combination s a + t b of two vectors."""
-    return s * a[0] + t * b[0], s * a[1] + t * b[1], s * a[2] + t * b[2]
-
-
-@kernel()
 def _multiply(a, b):
     """Return the elementwise product of two vectors."""
     return a[0] * b[0], a[1] * b[1], a[2] * b[2]
-
-
-@kernel()
-def _load_vector(matrix, row, column):
-    """Return three columns of a matrix, from `column` on, for 16 rows from `row` on."""
-    return (
-        load_column(matrix, row, column),
-        load_column(matrix, row, column + 1),
-        load_column(matrix, row, column + 2),
-    )
-
-
-@kernel()
-def _load_quat(matrix, row):
-    """Return the four columns of a matrix for 16 rows from `row` on."""
-    return (load_column(matrix, row, 0),) + _load_vector(matrix, row, 1)
 
 
 @kernel()
@@ -142,23 +115,23 @@ def _project_gaussians(camera, rows, translation, mean, quat, scale, size, eps2d
         covariance: the entries (00, 01, 11) of cov2d, and its determinant.
     """
     fx, fy, cx, cy = camera
-    z = _dot(rows[2], mean) + translation[2]
+    z = dot(rows[2], mean) + translation[2]
     over_z = 1 / z
-    x_over_z = (_dot(rows[0], mean) + translation[0]) * over_z
-    y_over_z = (_dot(rows[1], mean) + translation[1]) * over_z
+    x_over_z = (dot(rows[0], mean) + translation[0]) * over_z
+    y_over_z = (dot(rows[1], mean) + translation[1]) * over_z
     u, v = _clamp_to_view(x_over_z, fx, cx, size[0]), _clamp_to_view(y_over_z, fy, cy, size[1])
     unit_quat = _unit_quat(*quat)
     columns = _rotation_columns(*unit_quat[:4])
     j00, j11 = fx * over_z, fy * over_z
     j02, j12 = 0 - j00 * u, 0 - j11 * v
-    a, b = _lincomb(j00, rows[0], j02, rows[2]), _lincomb(j11, rows[1], j12, rows[2])
-    aq = (_dot(a, columns[0]), _dot(a, columns[1]), _dot(a, columns[2]))
-    bq = (_dot(b, columns[0]), _dot(b, columns[1]), _dot(b, columns[2]))
+    a, b = lincomb(j00, rows[0], j02, rows[2]), lincomb(j11, rows[1], j12, rows[2])
+    aq = (dot(a, columns[0]), dot(a, columns[1]), dot(a, columns[2]))
+    bq = (dot(b, columns[0]), dot(b, columns[1]), dot(b, columns[2]))
     p, q = _multiply(scale, aq), _multiply(scale, bq)
     # |p x q|^2 = det(P P^T), without the cancellation in |p|^2 |q|^2 - (p q)^2.
-    cross = (p[1] * q[2] - p[2] * q[1], p[2] * q[0] - p[0] * q[2], p[0] * q[1] - p[1] * q[0])
-    pp, pq, qq = _dot(p, p), _dot(p, q), _dot(q, q)
-    determinant = _dot(cross, cross) + eps2d * (pp + qq + eps2d)
+    normal = cross(p, q)
+    pp, pq, qq = dot(p, p), dot(p, q), dot(q, q)
+    determinant = dot(normal, normal) + eps2d * (pp + qq + eps2d)
     position = (x_over_z, y_over_z, z, over_z, u, v)
     factors = (unit_quat, columns, a, b, (j00, j02, j11, j12), aq, bq, p, q)
     return position, factors, (pp + eps2d, pq, qq + eps2d, determinant)
@@ -218,9 +191,9 @@ def project_forward(
                 camera,
                 rows,
                 translation,
-                _load_vector(means[c % means.shape[0]], g, 0),
-                _load_quat(quats[c % quats.shape[0]], g),
-                _load_vector(scales, g, 0),
+                load_vector(means[c % means.shape[0]], g, 0),
+                load_quat(quats[c % quats.shape[0]], g),
+                load_vector(scales, g, 0),
                 size,
                 eps2d,
             )
@@ -285,8 +258,8 @@ def project_backward(
         for i in range(16):
             store(sums, i * WIDTH, 0 * iota())
         for g in range(first, min(count, first + BLOCK), WIDTH):
-            mean, s = _load_vector(means[c % means.shape[0]], g, 0), _load_vector(scales, g, 0)
-            quat = _load_quat(quats[c % quats.shape[0]], g)
+            mean, s = load_vector(means[c % means.shape[0]], g, 0), load_vector(scales, g, 0)
+            quat = load_quat(quats[c % quats.shape[0]], g)
             position, factors, (xx, xy, yy, determinant) = _project_gaussians(
                 camera, rows, translation, mean, quat, s, size, eps2d
             )
@@ -298,7 +271,7 @@ def project_backward(
             # V = -conic G conic. `cg` are the entries of conic G.
             inverse = 1 / determinant
             c00, c01, c11 = yy * inverse, 0 - xy * inverse, xx * inverse
-            g00, g01, g11 = _load_vector(grad_conics[c], g, 0)
+            g00, g01, g11 = load_vector(grad_conics[c], g, 0)
             g01 = 0.5 * g01
             cg00, cg01 = c00 * g00 + c01 * g01, c00 * g01 + c01 * g11
             cg10, cg11 = c01 * g00 + c11 * g01, c01 * g01 + c11 * g11
@@ -307,7 +280,7 @@ def project_backward(
             v11 = 0 - (cg10 * c01 + cg11 * c11)
 
             # cov2d = P P^T + eps2d I, with rows p and q of P; P = [a; b] Q diag(s).
-            grad_p, grad_q = _lincomb(2 * v00, p, 2 * v01, q), _lincomb(2 * v01, p, 2 * v11, q)
+            grad_p, grad_q = lincomb(2 * v00, p, 2 * v01, q), lincomb(2 * v01, p, 2 * v11, q)
             sp, sq = _multiply(s, grad_p), _multiply(s, grad_q)
             scale_gradient = (
                 grad_p[0] * aq[0] + grad_q[0] * bq[0],
@@ -316,9 +289,9 @@ def project_backward(
             )
 
             # The gradient of Q, column by column; `m10` is its entry in row 1 and column 0.
-            m00, m10, m20 = _lincomb(sp[0], a, sq[0], b)
-            m01, m11, m21 = _lincomb(sp[1], a, sq[1], b)
-            m02, m12, m22 = _lincomb(sp[2], a, sq[2], b)
+            m00, m10, m20 = lincomb(sp[0], a, sq[0], b)
+            m01, m11, m21 = lincomb(sp[1], a, sq[1], b)
+            m02, m12, m22 = lincomb(sp[2], a, sq[2], b)
             gw = 2 * (qx * (m21 - m12) + qy * (m02 - m20) + qz * (m10 - m01))
             gx = 2 * (w * (m21 - m12) + qy * (m01 + m10) + qz * (m02 + m20) - 2 * qx * (m11 + m22))
             gy = 2 * (w * (m02 - m20) + qx * (m01 + m10) + qz * (m12 + m21) - 2 * qy * (m00 + m22))
@@ -327,10 +300,10 @@ def project_backward(
             radial = gw * w + gx * qx + gy * qy + gz * qz
 
             # A = J R: the gradients of a and b, and of the entries 00, 02, 11 and 12 of J.
-            grad_a = _lincomb(1, _lincomb(sp[0], columns[0], sp[1], columns[1]), sp[2], columns[2])
-            grad_b = _lincomb(1, _lincomb(sq[0], columns[0], sq[1], columns[1]), sq[2], columns[2])
-            h00, h02 = _dot(grad_a, rows[0]), _dot(grad_a, rows[2])
-            h11, h12 = _dot(grad_b, rows[1]), _dot(grad_b, rows[2])
+            grad_a = lincomb(1, lincomb(sp[0], columns[0], sp[1], columns[1]), sp[2], columns[2])
+            grad_b = lincomb(1, lincomb(sq[0], columns[0], sq[1], columns[1]), sq[2], columns[2])
+            h00, h02 = dot(grad_a, rows[0]), dot(grad_a, rows[2])
+            h11, h12 = dot(grad_b, rows[1]), dot(grad_b, rows[2])
 
             # J and the projected mean depend on the position in camera coordinates. Where u is
             # clamped, that is where it differs from x / z, it has no gradient to the position.
@@ -343,7 +316,7 @@ def project_backward(
             grad_y = (fy * grad_py + select(free_v, grad_v, 0)) * over_z
             grad_z = load_column(grad_depths[c], g, 0) - x_over_z * grad_x - y_over_z * grad_y
             grad_z = grad_z - (j00 * h00 + j02 * h02 + j11 * h11 + j12 * h12) * over_z
-            mean_gradient = _lincomb(1, _lincomb(grad_x, rows[0], grad_y, rows[1]), grad_z, rows[2])
+            mean_gradient = lincomb(1, lincomb(grad_x, rows[0], grad_y, rows[1]), grad_z, rows[2])
 
             visible = load_column(extents[c], g, 0) > 0
             quat_gradient = (
@@ -362,9 +335,9 @@ def project_backward(
                 bound_u = select(free_u, 0, grad_u) / fx
                 bound_v = select(free_v, 0, grad_v) / fy
                 values = (
-                    _lincomb(grad_x, mean, j00, grad_a)
-                    + _lincomb(grad_y, mean, j11, grad_b)
-                    + _lincomb(1, _lincomb(grad_z, mean, j02, grad_a), j12, grad_b)
+                    lincomb(grad_x, mean, j00, grad_a)
+                    + lincomb(grad_y, mean, j11, grad_b)
+                    + lincomb(1, lincomb(grad_z, mean, j02, grad_a), j12, grad_b)
                     + (grad_x, grad_y, grad_z)
                     + (
                         x_over_z * grad_px + (j00 * h00 + j02 * h02) / fx - bound_u * u,
