@@ -4,8 +4,8 @@ Gaussians are sorted by the z-depth of their centres. Of neighbours on one surfa
 apart as they are large, the nearer one covers a part of the other. Seen from elsewhere another one
 is the nearer: what is left to be seen of each Gaussian moves to its far side, and with it the
 texture that was fitted to it in another order, as if the whole surface were nearer than it is.
-Sorted along the axis of the input camera at that time, neighbours cover each other as they did in
-the fit.
+Sorted along the axis of the input camera about that time, neighbours cover each other as they did
+in the fit.
 
 Along any direction that makes an acute angle with all rays of a camera, what is farther on a ray
 comes later: small Gaussians hide each other rightly. Large ones do up to a smaller angle.
@@ -23,13 +23,16 @@ from msdyn.devices import upload
 from msdyn.geometry import Cameras, jumps, unproject
 from msdyn.sequence import GaussianSequence
 
-__all__ = ["Order", "input_axis", "order_along", "sort_axis"]
+__all__ = ["Order", "input_axis", "order_along", "sort_axis", "steady_axis"]
 
 Order = Literal["input", "own"]
 """Along which axis Gaussians are sorted: that of the input camera, or of the camera itself."""
 
 # The largest angle between the axis of the order and a ray of the camera, degrees.
 _MOST = 70.0
+# Axes about a frame are averaged: those of frames this share of the clip away have 1/e of its
+# weight; then those of all frames, of which the ones at so many degrees have 1/e of the weight.
+_WINDOW, _NEAR = 0.1, 20.0
 
 
 def order_along(
@@ -47,13 +50,31 @@ def order_along(
 def input_axis(sequence: GaussianSequence, camera: Cameras, time: float) -> Float[Tensor, "1 3"]:
     """Return the direction along which Gaussians are sorted in a camera, on the sequence's device.
 
-    It is `sort_axis` for the input camera at a normalised time. The axis of an input camera that
-    jumps says nothing: it is that of the camera itself.
+    It is `sort_axis` for the `steady_axis` of the clip at a normalised time.
     """
-    given = camera.cam_from_world[0, 2, :3]
-    if not jumps(sequence.cameras):
-        given = sequence.camera_at(time).cam_from_world[0, 2, :3]
-    return upload(sort_axis(camera, given)[None].astype(np.float32), sequence.device)
+    given = steady_axis(sequence.cameras, sequence.timeline.frame_position(time))
+    axis = camera.cam_from_world[0, 2, :3] if given is None else sort_axis(camera, given)
+    return upload(axis[None].astype(np.float32), sequence.device)
+
+
+def steady_axis(cameras: Cameras, frame: float) -> Float[np.ndarray, " 3"] | None:
+    """Return the mean of the axes of a clip's cameras about a frame, without the sway of a hand.
+
+    With the sway, the order of neighbours would flicker. None for a camera that jumps, whose axis
+    says nothing of how the neighbours of a frame were seen.
+
+    Args:
+        cameras: of all frames.
+        frame: fractional index.
+    """
+    if jumps(cameras):
+        return None
+    axes = cameras.cam_from_world[:, 2, :3]
+    away = (np.arange(len(axes)) - frame) / max(_WINDOW * len(axes), 1.0)
+    mean = np.exp(-(away**2)) @ axes
+    degrees = np.degrees(np.arccos(np.clip(axes @ mean / np.linalg.norm(mean), -1, 1)))
+    mean = mean + np.exp(-((degrees / _NEAR) ** 2)) @ axes
+    return mean / np.linalg.norm(mean)
 
 
 def sort_axis(camera: Cameras, given: Float[np.ndarray, " 3"]) -> Float[np.ndarray, " 3"]:

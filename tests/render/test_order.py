@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
 from msdyn.geometry import Cameras, look_at
-from msdyn.render import input_axis, render_image
+from msdyn.render import input_axis, render_image, steady_axis
 from msdyn.render.order import order_along, sort_axis
 from msdyn.sequence import Gaussians
 
@@ -101,6 +101,21 @@ def test_a_camera_that_jumps_gives_no_order(plane):
     novel = camera_at(30)
     axis = input_axis(plane.replaced(cameras=jumping), novel, 0.5)
     np.testing.assert_allclose(axis.numpy()[0], novel.cam_from_world[0, 2, :3], atol=1e-6)
+
+
+def test_the_axis_of_a_clip_follows_turns_but_not_the_sway():
+    """A camera that sways by 4 degrees while it turns by 100."""
+    turn = np.linspace(-50, 50, 101)
+    sway = 4 * (-1.0) ** np.arange(101)
+    poses = [camera_at(degrees).cam_from_world for degrees in turn + sway]
+    k = camera_at(0).intrinsics.repeat(101, 0)
+    clip = Cameras(k, np.concatenate(poses), SIZE, SIZE)
+    axes = [steady_axis(clip, i) for i in range(101)]
+    yaws = np.array([np.degrees(np.arctan2(axis[0], axis[2])) for axis in axes if axis is not None])
+    given = np.degrees(np.arctan2(*clip.cam_from_world[:, 2, [0, 2]].T))
+    assert len(yaws) == 101
+    assert np.abs(yaws - turn)[20:-20].max() < 2
+    assert np.abs(np.diff(yaws, 2)).mean() < 0.2 * np.abs(np.diff(given, 2)).mean()
 
 
 @given(yaw=st.floats(-180, 180), pitch=st.floats(-80, 80))
