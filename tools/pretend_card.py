@@ -159,8 +159,11 @@ class _Generator(torch.Generator):
     device = CARD  # pyright: ignore[reportAssignmentType]
 
 
-def _generator(device: Any = "cpu") -> torch.Generator:
-    return _Generator() if torch.device(device) == CARD else _GENERATOR(device)
+class _AnyGenerator(torch.Generator):
+    """In place of the class, not a function: torch has annotations `Generator | None`."""
+
+    def __new__(cls, device: Any = "cpu") -> Any:
+        return _Generator() if torch.device(device) == CARD else _GENERATOR(device)
 
 
 def _autocast(device: str, *arguments: Any, **options: Any) -> Any:
@@ -196,7 +199,7 @@ class Card(TorchDispatchMode):
             (torch, "tensor", _of_numbers(torch.tensor)),
             (torch, "as_tensor", _of_numbers(torch.as_tensor)),
             (torch, "asarray", _of_numbers(torch.asarray)),
-            (torch, "Generator", _generator),
+            (torch, "Generator", _AnyGenerator),
             (torch, "autocast", _autocast),
             (torch.cuda, "synchronize", self._noting("synchronize")),
             (torch.cuda, "empty_cache", self._noting("empty_cache")),

@@ -71,7 +71,7 @@ def compare(
     rows = []
     for time in times:
         camera = sequence.camera_at(time)
-        expected = render_image(sequence, camera, time).rgb
+        expected = render_image(sequence, camera, time, order="own").rgb
         found = picture(at(time), camera)
         rows.append((masked_psnr(found, expected), found, expected))
     return rows
