@@ -19,8 +19,8 @@ from msdyn.fit.exposure import FrameExposure
 from msdyn.fit.neighbours import Neighbours
 from msdyn.fit.step import Step, registered_losses
 from msdyn.fit.tracks import TrackSampler
-from msdyn.geometry import Cameras, CameraTensors
-from msdyn.render import draw
+from msdyn.geometry import Cameras
+from msdyn.render import draw, jittered_axes
 from msdyn.sequence import GaussianSequence
 
 __all__ = ["Evaluation", "Objective", "Term"]
@@ -115,7 +115,9 @@ class Objective:
         drawn, cameras = posed, truth.cameras
         if self.cameras is not None and self.cameras.starts(number / self.steps):
             drawn, cameras = self.cameras.attach(posed, cameras, frames)
-        along = self._sort_axes(cameras, number)
+        along = None
+        if self.jitter:
+            along = jittered_axes(cameras.cam_from_world.detach(), self.jitter, (self.seed, number))
         image = draw(drawn, cameras, extra=extra, depth=True, along=along)
         assert image.depth is not None
         # The backward pass of a split is one concatenation; that of slices pads each with zeros.
@@ -134,16 +136,6 @@ class Objective:
             neighbours=self.neighbours,
         )
         return step, image.info
-
-    def _sort_axes(self, cameras: CameraTensors, number: int) -> Float[Tensor, "frames 3"] | None:
-        """Return the axes of cameras, turned at random; None to sort along the axes themselves."""
-        if not self.jitter:
-            return None
-        rng = np.random.default_rng([self.seed, number])
-        angles = rng.normal(scale=np.radians(self.jitter), size=(len(cameras.cam_from_world), 2))
-        turns = upload(np.tan(angles.clip(-1, 1)).astype(np.float32), self.data.device)
-        right, down, ahead = cameras.cam_from_world.detach()[:, :3, :3].unbind(1)
-        return ahead + turns[:, :1] * right + turns[:, 1:] * down
 
     def _key_numbers(
         self, sequence: GaussianSequence, frames: Int[np.ndarray, " frames"]

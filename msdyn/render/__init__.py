@@ -1,7 +1,7 @@
 """Rendering a Gaussian sequence: images, depth, flow, tracks of pixels and objects."""
 
 from msdyn.render.flow import Flow, render_flow
-from msdyn.render.order import Order, input_axis, steady_axis
+from msdyn.render.order import Order, input_axis, jittered_axes, steady_axis
 from msdyn.render.path_choice import MAX_UNSUPPORTED, AutoPath, auto_path, focus_points
 from msdyn.render.pictures import Painter, render_objects
 from msdyn.render.queries import query_objects, query_tracks, rendered_depth
@@ -36,6 +36,7 @@ __all__ = [
     "grid_points",
     "input_axis",
     "is_on_surface",
+    "jittered_axes",
     "lens_at",
     "point_tracks",
     "query_objects",

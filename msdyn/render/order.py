@@ -23,7 +23,7 @@ from msdyn.devices import upload
 from msdyn.geometry import Cameras, jumps, unproject
 from msdyn.sequence import GaussianSequence
 
-__all__ = ["Order", "input_axis", "order_along", "sort_axis", "steady_axis"]
+__all__ = ["Order", "input_axis", "jittered_axes", "order_along", "sort_axis", "steady_axis"]
 
 Order = Literal["input", "own"]
 """Along which axis Gaussians are sorted: that of the input camera, or of the camera itself."""
@@ -75,6 +75,23 @@ def steady_axis(cameras: Cameras, frame: float) -> Float[np.ndarray, " 3"] | Non
     degrees = np.degrees(np.arccos(np.clip(axes @ mean / np.linalg.norm(mean), -1, 1)))
     mean = mean + np.exp(-((degrees / _NEAR) ** 2)) @ axes
     return mean / np.linalg.norm(mean)
+
+
+def jittered_axes(
+    cam_from_world: Float[Tensor, "cameras 4 4"], degrees: float, seed: tuple[int, ...]
+) -> Float[Tensor, "cameras 3"]:
+    """Return the axes of cameras, turned at random about the two others; not of unit length.
+
+    Args:
+        cam_from_world: rigid transforms.
+        degrees: standard deviation of the angles.
+        seed: of the angles.
+    """
+    angles = np.random.default_rng(seed).normal(scale=degrees, size=(len(cam_from_world), 2))
+    slopes = np.tan(np.radians(angles.clip(-60, 60))).astype(np.float32)
+    turns = upload(slopes, cam_from_world.device)
+    right, down, ahead = cam_from_world[:, :3, :3].unbind(1)
+    return ahead + turns[:, :1] * right + turns[:, 1:] * down
 
 
 def sort_axis(camera: Cameras, given: Float[np.ndarray, " 3"]) -> Float[np.ndarray, " 3"]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
 from msdyn.geometry import Cameras, look_at
-from msdyn.render import input_axis, render_image, steady_axis
+from msdyn.render import input_axis, jittered_axes, render_image, steady_axis
 from msdyn.render.order import order_along, sort_axis
 from msdyn.sequence import Gaussians
 
@@ -155,3 +155,14 @@ def test_keys_are_positive_and_ordered_whatever_the_means():
     np.testing.assert_array_equal(keys[0][good].argsort(), expected)
     assert order_along(means[:, :0], axes).shape == (2, 0)
     assert bool((order_along(torch.ones(2, 3, 3), axes) > 0).all())
+
+
+def test_jitter_turns_the_axis_by_its_angle_in_all_directions():
+    pose = torch.from_numpy(camera_at(40.0, 20.0).cam_from_world).float().expand(4000, 4, 4)
+    axes = jittered_axes(pose, 8.0, (3, 1))
+    turned = axes @ pose[0, :3, :3].T
+    angles = torch.rad2deg(torch.atan(turned[:, :2] / turned[:, 2:]))
+    assert (angles.std(0) - 8).abs().max() < 0.3 and angles.mean(0).abs().max() < 0.4
+    assert abs(float(torch.corrcoef(angles.T)[0, 1])) < 0.06
+    assert torch.equal(axes, jittered_axes(pose, 8.0, (3, 1)))
+    assert not torch.equal(axes, jittered_axes(pose, 8.0, (3, 2)))
