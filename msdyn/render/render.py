@@ -123,11 +123,13 @@ def render_image(
     if len(camera) != 1:
         raise InputError(f"camera: expected one, got {len(camera)}; index it, as cameras[0]")
     posed = sequence.at(time, levels=levels).only(objects, background=background)
+    # Without motion all times look alike.
+    shown = sequence.timeline.time_of_frame(sequence.canonical_frame) if levels == 0 else time
     rendering = draw(
         posed,
         camera.tensors(sequence.device),
         extra=(posed.labels > 0).float()[:, None],
-        along=input_axis(sequence, camera, time) if order == "input" else None,
+        along=input_axis(sequence, camera, shown) if order == "input" else None,
         backend=backend,
     )
     assert rendering.depth is not None

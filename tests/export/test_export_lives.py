@@ -71,6 +71,6 @@ def test_the_page_draws_what_exists(living, tmp_path):
             )
             shots[frame] = browser.screenshot(tmp_path / f"{frame}.png").astype(float)
             camera = living.cameras[frame].resized(width, height)
-            expected = render_image(living, camera, time).rgb8
+            expected = render_image(living, camera, time, order="own").rgb8
             assert np.abs(shots[frame] - expected).mean() < 2.0
         assert browser.errors() == []

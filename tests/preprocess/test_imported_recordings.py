@@ -309,12 +309,13 @@ def test_options_of_other_kinds_are_refused(tmp_path, capsys):
         (("vipe", "--topic", "a"), "--topic: is an option of --from mcap, got --from vipe"),
         (
             ("mcap", "--held-out", "1"),
-            "--held-out: is an option of --from panoptic or blender or recording, got --from mcap",
+            "--held-out: is an option of --from panoptic or blender or nerfies or recording, "
+            "got --from mcap",
         ),
         (
             ("nothing",),
-            "--from: expected one of mcap, record3d, vipe, panoptic, blender, recording, dycheck, "
-            "lerobot, got 'nothing'",
+            "--from: expected one of mcap, record3d, vipe, panoptic, blender, nerfies, recording, "
+            "dycheck, lerobot, got 'nothing'",
         ),
     ):
         with pytest.raises(SystemExit) as end:
