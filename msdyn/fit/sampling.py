@@ -77,9 +77,10 @@ def sample_frame(
     points = world_points_from_depth(depth, data.cameras[frame]).reshape(-1, 3)[index]
     colours = data.rgb.numpy(frame).reshape(-1, 3)[index] / 255
     footprints = depth.reshape(-1)[index] / data.cameras.intrinsics[frame, 0, 0]
-    tangents = surface_tangents(depth, data.mask.numpy(frame), data.cameras.intrinsics[frame])
-    to_world = data.cameras.cam_from_world[frame, :3, :3].T
-    tangents = to_world @ tangents.reshape(-1, 3, 2)[index]
+    tangents = surface_tangents(
+        depth, data.mask.numpy(frame), data.cameras.intrinsics[frame], index
+    )
+    tangents = data.cameras.cam_from_world[frame, :3, :3].T @ tangents
     return Sample(points, colours, footprints, tangents)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Integer, Real
+from jaxtyping import Float, Int, Integer, Real
 
 __all__ = ["Discs", "discs", "surface_tangents"]
 
@@ -29,7 +29,8 @@ def surface_tangents(
     depth: Real[np.ndarray, "height width"],
     mask: Integer[np.ndarray, "height width"],
     intrinsics: Float[np.ndarray, "3 3"],
-) -> Float[np.ndarray, "height width 3 2"]:
+    pixels: Int[np.ndarray, " points"],
+) -> Float[np.ndarray, "points 3 2"]:
     """Return by how much the surface point of a pixel moves, per px to the right and downwards.
 
     Planes, whose inverse depth is linear in the image, are fitted by weighted least squares to the
@@ -38,43 +39,44 @@ def surface_tangents(
     Args:
         depth: z-depth, 0 where it is unknown; tangents are those of a plane parallel to the image
             where too little is known, and zero where the depth is.
-        mask: index of what is seen.
+        mask: object index.
         intrinsics: pinhole matrix, pixel centres at +0.5.
+        pixels: at which tangents are wanted, counted row by row.
 
     Returns:
         Vectors in the axes of the camera, in units of the depth.
     """
-    height, width = depth.shape
-    slopes = _inverse_depth_slopes(np.asarray(depth, float), mask)
-    y, x = np.mgrid[0:height, 0:width] + 0.5
-    focal = intrinsics[[0, 1], [0, 1]]
-    rays = np.stack(
-        [(x - intrinsics[0, 2]) / focal[0], (y - intrinsics[1, 2]) / focal[1], np.ones_like(x)], -1
-    )
-    tangents = -rays[..., None] * slopes[..., None, :]
-    tangents[..., 0, 0] += 1 / focal[0]
-    tangents[..., 1, 1] += 1 / focal[1]
-    return tangents * np.asarray(depth, float)[..., None, None]
+    row, column = np.divmod(pixels, depth.shape[1])
+    own = depth[row, column].astype(float)
+    slopes = _inverse_depth_slopes(depth, mask, row, column)
+    focal, centre = intrinsics[[0, 1], [0, 1]], intrinsics[:2, 2]
+    lateral = (np.stack([column, row], -1) + 0.5 - centre) / focal
+    rays = np.concatenate([lateral, np.ones((len(pixels), 1))], -1)
+    tangents = -rays[..., None] * slopes[:, None, :]
+    tangents[:, 0, 0] += 1 / focal[0]
+    tangents[:, 1, 1] += 1 / focal[1]
+    return tangents * own[:, None, None]
 
 
 def _inverse_depth_slopes(
-    depth: Float[np.ndarray, "height width"], mask: Integer[np.ndarray, "height width"]
-) -> Float[np.ndarray, "height width 2"]:
+    depth: Real[np.ndarray, "height width"],
+    mask: Integer[np.ndarray, "height width"],
+    row: Int[np.ndarray, " points"],
+    column: Int[np.ndarray, " points"],
+) -> Float[np.ndarray, "points 2"]:
     """Return the slopes of inverse depth in x and y, per px, as fractions of it."""
     height, width = depth.shape
-    known = depth > 0
-    inverse = np.where(known, 1 / np.where(known, depth, 1.0), 0.0)
-    wide = np.pad(inverse, _RADIUS)
-    labels = np.pad(np.where(known, mask.astype(int), -1), _RADIUS, constant_values=-1)
-    own = labels[_RADIUS : _RADIUS + height, _RADIUS : _RADIUS + width]
+    own, label = depth[row, column].astype(float), mask[row, column]
     # Sums of 1, x, y, xx, xy, yy, v, vx, vy over the window, v the relative change of the inverse.
-    sums = np.zeros((9, height, width))
+    sums = np.zeros((9, len(row)))
     for dy in range(-_RADIUS, _RADIUS + 1):
         for dx in range(-_RADIUS, _RADIUS + 1):
-            rows = slice(_RADIUS + dy, _RADIUS + dy + height)
-            columns = slice(_RADIUS + dx, _RADIUS + dx + width)
-            same = known & (labels[rows, columns] == own)
-            change = np.where(same, wide[rows, columns] * np.where(known, depth, 0.0) - 1, 0.0)
+            y, x = row + dy, column + dx
+            inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+            y, x = y.clip(0, height - 1), x.clip(0, width - 1)
+            near = depth[y, x].astype(float)
+            same = inside & (own > 0) & (near > 0) & (mask[y, x] == label)
+            change = np.where(same, own / np.where(same, near, 1.0) - 1, 0.0)
             outlying = change / (_SAME_SURFACE * (1 + np.hypot(dx, dy)))
             weight = same / (1 + outlying**2) ** 2
             terms = (1, dx, dy, dx * dx, dx * dy, dy * dy, change, change * dx, change * dy)

@@ -11,6 +11,11 @@ K = np.array([[90.0, 0, 31.0], [0, 80.0, 25.0], [0, 0, 1]])
 HEIGHT, WIDTH = 48, 64
 
 
+def all_tangents(depth, mask, intrinsics):
+    pixels = np.arange(depth.size)
+    return surface_tangents(depth, mask, intrinsics, pixels).reshape(*depth.shape, 3, 2)
+
+
 def rays() -> np.ndarray:
     y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     return np.stack([(x - K[0, 2]) / K[0, 0], (y - K[1, 2]) / K[1, 1], np.ones_like(x)], -1)
@@ -24,7 +29,7 @@ def plane(normal) -> np.ndarray:
 @pytest.mark.parametrize("normal", [(0, 0, -1), (0.4, -0.2, -1), (0, 0.9, -0.6)])
 def test_tangents_of_a_plane_are_those_of_its_points(normal):
     depth = plane(normal)
-    tangents = surface_tangents(depth, np.zeros(depth.shape, int), K)
+    tangents = all_tangents(depth, np.zeros(depth.shape, int), K)
     inner = tangents[4:-4, 4:-4]
     assert np.abs(inner.swapaxes(-1, -2) @ np.asarray(normal, float)).max() < 2e-3 * depth.max()
     points = rays() * depth[..., None]
@@ -38,7 +43,7 @@ def test_tangents_of_a_sphere_are_orthogonal_to_its_radius():
     b, c = r @ centre, centre @ centre - 1
     depth = (b - np.sqrt(np.maximum(b**2 - (r**2).sum(-1) * c, 0))) / (r**2).sum(-1)
     hit = b**2 - (r**2).sum(-1) * c > 0.05
-    tangents = surface_tangents(np.where(hit, depth, 0), hit.astype(int), K)
+    tangents = all_tangents(np.where(hit, depth, 0), hit.astype(int), K)
     normal = r * depth[..., None] - centre
     unit = tangents / np.maximum(np.linalg.norm(tangents, axis=-2, keepdims=True), 1e-12)
     facing = hit & (-(normal * r).sum(-1) / np.linalg.norm(r, axis=-1) > 0.6)
@@ -52,19 +57,19 @@ def test_surfaces_do_not_mix_across_steps_and_masks():
     depth[:, 32:] = 3.0
     none = np.zeros(depth.shape, int)
     flat = np.zeros((HEIGHT, WIDTH, 2))
-    far = surface_tangents(depth, none, K)
+    far = all_tangents(depth, none, K)
     assert np.abs(far[..., 2, :]).max() < 0.1 * far[0, 0, 0, 0]  # a tenth of the lateral one
     depth[:, 32:] = 2.02
     masks = none.copy()
     masks[:, 32:] = 1
-    np.testing.assert_allclose(surface_tangents(depth, masks, K)[..., 2, :], flat, atol=1e-12)
-    assert np.abs(surface_tangents(depth, none, K)[..., 2, :]).max() > 1e-3
+    np.testing.assert_allclose(all_tangents(depth, masks, K)[..., 2, :], flat, atol=1e-12)
+    assert np.abs(all_tangents(depth, none, K)[..., 2, :]).max() > 1e-3
 
 
 def test_unknown_depth_has_no_tangents_and_lone_pixels_face_the_camera():
     depth = np.zeros((HEIGHT, WIDTH))
     depth[20, 30] = 4.0
-    tangents = surface_tangents(depth, np.zeros(depth.shape, int), K)
+    tangents = all_tangents(depth, np.zeros(depth.shape, int), K)
     assert not tangents[depth == 0].any()
     np.testing.assert_allclose(tangents[20, 30], 4 * np.array([[1 / 90, 0], [0, 1 / 80], [0, 0]]))
 
@@ -72,7 +77,7 @@ def test_unknown_depth_has_no_tangents_and_lone_pixels_face_the_camera():
 @pytest.mark.parametrize("normal", [(0, 0, -1), (0.4, -0.2, -1), (0.5, 0.5, -0.6)])
 def test_images_of_discs_are_round(normal):
     depth = plane(normal)
-    tangents = surface_tangents(depth, np.zeros(depth.shape, int), K)[8:-8:8, 8:-8:8]
+    tangents = all_tangents(depth, np.zeros(depth.shape, int), K)[8:-8:8, 8:-8:8]
     found = discs(tangents.reshape(-1, 3, 2))
     points = (rays() * depth[..., None])[8:-8:8, 8:-8:8].reshape(-1, 3)
     x, y, z = points.T

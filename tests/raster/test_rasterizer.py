@@ -275,6 +275,8 @@ def test_given_keys_replace_the_depth_in_the_order(backend):
     assert (plain.features - draw(otherwise, backend)[0].features).abs().max() > 0.01
     same = replace(scene, options={"order": plain.info["depths"].detach().cpu()})
     assert torch.equal(plain.features, draw(same, backend)[0].features)
+    in_double = replace(scene, options={"order": keys.double()})
+    assert torch.equal(draw(otherwise, backend)[0].features, draw(in_double, backend)[0].features)
 
 
 @every_backend

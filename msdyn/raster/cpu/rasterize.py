@@ -95,7 +95,7 @@ def rasterize_cpu(
         (near, far, eps2d),
         arrays,
     )
-    arrays.order = arrays.depths if order is None else array(order)
+    arrays.order = arrays.depths if order is None else array(order.float())
     image, alpha, depth_image = _blend(
         means2d, conics, opacities, features, depths, arrays, (width, height), depth
     )
