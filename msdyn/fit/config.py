@@ -240,7 +240,7 @@ PRESETS: dict[str, FitConfig] = {
         order_jitter=0.0,
         object_depth="given",
         exposure="off",
-        motion=MotionConfig(joint_refinement="off", prefit_steps=1000),
+        motion=MotionConfig(joint_refinement="off", key_interpolation="linear", prefit_steps=1000),
         static_gaussians=100_000,
         moving_gaussians=40_000,
         density=DensityConfig(max_static=300_000, max_moving=150_000),

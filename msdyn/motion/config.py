@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from msdyn.motion.keys import KeyInterpolation
 from msdyn.motion.registry import motion_names
 from msdyn.options import Choices, Named, Options, Range
 
@@ -32,5 +33,8 @@ class MotionConfig(Options):
     joint_refinement: Literal["on", "off"] = "on"
     """Refine the poses of all levels together on the tracks, with smoothness found from the clip,
     before the Adam steps below. Of --motion hierarchy."""
+    key_interpolation: KeyInterpolation = "cubic"
+    """Between key frames, which are the fitted frames, patterns follow a cubic spline, whose
+    velocity is continuous, or the shortest way, as in the paper. Of hierarchy and single."""
     prefit_steps: Annotated[int, Range(0, unit="steps")] = 400
     """Adam steps on the lifted tracks, before optimisation by rendering."""

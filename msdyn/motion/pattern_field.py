@@ -9,6 +9,7 @@ is exact if all patterns agree. Levels compose outermost first (Eq. 9).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int, Real
@@ -16,13 +17,16 @@ from torch import Tensor, nn
 
 from msdyn.geometry import (
     Rigid,
+    Similarity,
     interpolate_rotations,
     multiply_quats_wxyz,
     quats_wxyz_from_rotations,
+    rotations_from_rotvecs,
     rotations_from_sixd,
+    rotvecs_from_rotations,
     sixd_from_rotations,
 )
-from msdyn.motion.keys import KeyTimes
+from msdyn.motion.keys import KeyInterpolation, KeyTimes
 from msdyn.motion.patterns import MotionHierarchy
 from msdyn.motion.protocol import Pose
 from msdyn.motion.weights import BlendWeights
@@ -35,7 +39,7 @@ class PatternField(nn.Module):
 
     Parameters, for each level l: `sixd.l` [K_l, T, 6] and `translations.l` [K_l, T, 3] in scene
     units. Buffers: `centres_l` [K_l, 3], `parents_l` [K_l], `key_frames` [T] (frame indices of the
-    clip, increasing), `objects` [K_1] (mask indices).
+    clip, increasing), `objects` [K_1] (mask indices). `interpolation` is that between key frames.
     """
 
     key_frames: Tensor
@@ -49,8 +53,10 @@ class PatternField(nn.Module):
         parents: Sequence[Int[Tensor, " _"]],
         key_frames: Real[Tensor, " keys"],
         objects: Int[Tensor, " objects"],
+        interpolation: KeyInterpolation = "linear",
     ) -> None:
         super().__init__()
+        self.interpolation: KeyInterpolation = interpolation
         self.sixd = nn.ParameterList([nn.Parameter(v) for v in sixd])
         self.translations = nn.ParameterList([nn.Parameter(v) for v in translations])
         for level, (centre, parent) in enumerate(zip(centres, parents, strict=True)):
@@ -64,12 +70,14 @@ class PatternField(nn.Module):
         cls,
         hierarchy: MotionHierarchy,
         key_frames: Real[Tensor, " keys"],
+        interpolation: KeyInterpolation = "linear",
     ) -> PatternField:
         """Make a field of the patterns of a hierarchy.
 
         Args:
             hierarchy: of T frames.
             key_frames: indices, in the clip, of these frames.
+            interpolation: between key frames.
         """
         levels = hierarchy.levels
         about = [level.about.tensors() for level in levels]
@@ -80,6 +88,33 @@ class PatternField(nn.Module):
             [torch.from_numpy(v.parents).long() for v in levels],
             key_frames,
             torch.as_tensor(hierarchy.objects).long(),
+            interpolation,
+        )
+
+    def with_poses(
+        self,
+        sixd: Sequence[Float[Tensor, "_ keys 6"]],
+        translations: Sequence[Float[Tensor, "_ keys 3"]],
+    ) -> PatternField:
+        """Return the same patterns with other poses at the key frames."""
+        levels = range(self.num_levels)
+        return PatternField(
+            [self.centres(i).clone() for i in levels], sixd, translations,
+            [self.parents(i) for i in levels], self.key_frames, self.objects, self.interpolation,
+        )  # fmt: skip
+
+    def rescaled(self, world: Similarity) -> PatternField:
+        """Return the same motion in other world coordinates; `world` has no rotation."""
+        translation = torch.as_tensor(world.translation).to(self.key_frames)
+        levels = range(self.num_levels)
+        return PatternField(
+            [self.centres(i) * world.scale + translation for i in levels],
+            [self.sixd[i].detach().clone() for i in levels],
+            [self.translations[i].detach() * world.scale for i in levels],
+            [self.parents(i) for i in levels],
+            self.key_frames,
+            self.objects,
+            self.interpolation,
         )
 
     @property
@@ -99,11 +134,13 @@ class PatternField(nn.Module):
 
     def times(self, frames: Float[Tensor, " times"]) -> KeyTimes:
         """Return fractional frame indices as times between the key frames."""
-        return KeyTimes.of(self.key_frames, frames)
+        return KeyTimes.of(self.key_frames, frames, self.interpolation)
 
     def at(self, level: int, frames: Float[Tensor, " times"]) -> Rigid[Tensor]:
         """Return a level's patterns [K, B] at fractional frame indices, interpolated on SE(3).
 
+        Rotations are interpolated along geodesics, pivots along straight lines; both are bent by
+        `KeyTimes.bend` if the interpolation is cubic, of rotation vectors in the body's frame.
         Beyond the first and last key frame they are constant.
         """
         return self._at([level], self.times(frames))
@@ -127,7 +164,16 @@ class PatternField(nn.Module):
             low_rotation, high_rotation, times.fraction.expand(low_rotation.shape[:2])
         )
         translation = torch.lerp(low_translation, high_translation, times.fraction[:, None])
-        return Rigid(rotation, translation)
+        if times.gaps is None:
+            return Rigid(rotation, translation)
+        before, _, _, after = times.around
+        rotations, translations = zip(
+            keys(before), (low_rotation, low_translation), (high_rotation, high_translation),
+            keys(after), strict=True,
+        )  # fmt: skip
+        turns = times.bend(*(rotvecs_from_rotations(a.mT @ b) for a, b in pairwise(rotations)))
+        bend = times.bend(*(b - a for a, b in pairwise(translations)))
+        return Rigid(rotation @ rotations_from_rotvecs(turns), translation + bend)
 
     def forward(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple, TypedDict, TypeVar
+from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict, TypeVar
 
 import msgspec
 import numpy as np
@@ -16,7 +16,7 @@ from msdyn.geometry import Similarity, sixd_from_rotations
 from msdyn.motion.config import MotionConfig
 from msdyn.motion.hierarchy import build_hierarchy
 from msdyn.motion.joint_refinement import refine_levels
-from msdyn.motion.keys import KeyTimes, interpolate_keys
+from msdyn.motion.keys import KeyInterpolation, KeyTimes
 from msdyn.motion.pattern_field import PatternField
 from msdyn.motion.patterns import MAX_PATTERNS, MotionHierarchy
 from msdyn.motion.protocol import (
@@ -38,6 +38,7 @@ _LEVEL_NAMES = ("objects (L1)", "primitives (L2)", "grains (L3)")
 
 class _Header(TypedDict):
     levels: Annotated[int, msgspec.Meta(ge=1, le=3)]
+    key_interpolation: NotRequired[KeyInterpolation]  # linear, as before there was any other
 
 
 class _Level(NamedTuple):
@@ -101,7 +102,9 @@ class MotionField(Motion):
     def from_tracks(cls, scene: TrackedScene, config: MotionConfig) -> TrackedMotion:
         """Build the hierarchy from tracks; each track follows its own pattern on every level."""
         hierarchy = cls.build(scene, config)
-        patterns = PatternField.from_hierarchy(hierarchy, torch.as_tensor(scene.key_frames))
+        patterns = PatternField.from_hierarchy(
+            hierarchy, torch.as_tensor(scene.key_frames), config.key_interpolation
+        )
         votes = [torch.eye(len(v))[torch.from_numpy(v.labels)] for v in hierarchy.levels]
         parents = [patterns.parents(level) for level in range(patterns.num_levels)]
         weights = weights_from_votes(votes, parents, hierarchy.max_patterns)
@@ -177,7 +180,7 @@ class MotionField(Motion):
         if self.residual is None:
             return points
         frames = torch.full((1,), frame, dtype=points.dtype, device=points.device)
-        return points - interpolate_keys(self.residual, self.key_frames, frames)[:, 0]
+        return points - self.patterns.times(frames).interpolate(self.residual)[:, 0]
 
     def gaussian_parameters(self) -> dict[str, nn.Parameter]:
         parameters: dict[str, nn.Parameter] = {
@@ -258,26 +261,15 @@ class MotionField(Motion):
         return config.levels == 4
 
     def rescaled(self: Self, world: Similarity) -> Self:
-        translation = torch.as_tensor(world.translation).to(self.key_frames)
-        patterns, levels = self.patterns, range(self.patterns.num_levels)
-        scaled = PatternField(
-            [patterns.centres(i) * world.scale + translation for i in levels],
-            [patterns.sixd[i].detach().clone() for i in levels],
-            [patterns.translations[i].detach() * world.scale for i in levels],
-            [patterns.parents(i) for i in levels],
-            patterns.key_frames,
-            patterns.objects,
-        )
         residual = None if self.residual is None else self.residual.detach() * world.scale
         weights = [BlendWeights(w.index, w.logits.detach().clone()) for w in self.weights]
-        return type(self)(scaled, weights, residual, self.max_patterns)
+        return type(self)(self.patterns.rescaled(world), weights, residual, self.max_patterns)
 
     @torch.no_grad()
     def retimed(
         self: Self, own: Bool[Tensor, " gaussians"], frames: Float[Tensor, " keys"]
     ) -> Self:
-        patterns, keys = self.patterns, self.key_frames
-        levels = range(patterns.num_levels)
+        patterns, times = self.patterns, self.patterns.times(frames)
         sixd = [value.detach().clone() for value in patterns.sixd]
         translations = [value.detach().clone() for value in patterns.translations]
         weights = []
@@ -293,21 +285,20 @@ class MotionField(Motion):
             translations[level][used] = moved.translation[used]
             logits = blend.logits.detach().clone()
             if blend.varies:
-                warped = interpolate_keys(logits[own].transpose(1, 2), keys, frames)  # [G, T, k]
+                warped = times.interpolate(logits[own].transpose(1, 2))  # [G, T, k]
                 logits[own] = warped.transpose(1, 2)
             weights.append(BlendWeights(blend.index, logits))
         residual = self.residual
         if residual is not None:
             residual = residual.detach().clone()
-            residual[own] = interpolate_keys(residual[own], keys, frames)
-        retimed = PatternField(
-            [patterns.centres(i).clone() for i in levels], sixd, translations,
-            [patterns.parents(i) for i in levels], keys, patterns.objects,
-        )  # fmt: skip
+            residual[own] = times.interpolate(residual[own])
+        retimed = patterns.with_poses(sixd, translations)
         return type(self)(retimed, weights, residual, self.max_patterns)
 
     def header(self) -> dict[str, Any]:
-        return {"levels": self.patterns.num_levels}
+        interpolation = self.patterns.interpolation
+        cubic = {"key_interpolation": interpolation} if interpolation != "linear" else {}
+        return {"levels": self.patterns.num_levels, **cubic}
 
     def tensors(self) -> dict[str, Tensor]:
         result: dict[str, Tensor] = {}
@@ -328,7 +319,8 @@ class MotionField(Motion):
 
     @classmethod
     def from_tensors(cls: type[Self], tensors: dict[str, Tensor], header: dict[str, Any]) -> Self:
-        count = as_schema(header, _Header, "header")["levels"]
+        own = as_schema(header, _Header, "header")
+        count = own["levels"]
         stored = StoredTensors(tensors)
         keys = stored.increasing("motion.key_frames")
         levels = [_stored_level(stored, level, len(keys)) for level in range(count)]
@@ -336,6 +328,7 @@ class MotionField(Motion):
             *([level[i] for level in levels] for i in range(4)),
             key_frames=keys,
             objects=stored.indices("motion.objects", len(levels[0].centres), below=IGNORE),
+            interpolation=own.get("key_interpolation", "linear"),
         )
         weights = [
             _stored_weights(stored, number, len(level.centres), len(keys))
