@@ -5,6 +5,7 @@ columns, one after the other (Zhou et al., "On the Continuity of Rotation Repres
 Networks", 2019). Every function broadcasts over leading dimensions and keeps dtype and device.
 """
 
+import math
 from functools import cache
 
 import numpy as np
@@ -78,16 +79,15 @@ def multiply_quats_wxyz(
 
 def rotations_from_rotvecs(rotvecs: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     """Return the exponential map of rotation vectors (axis times angle in radians)."""
-    import roma
-
-    return roma.rotvec_to_rotmat(rotvecs)
+    half = torch.linalg.vector_norm(rotvecs, dim=-1, keepdim=True) / 2
+    vector = torch.sinc(half / math.pi) / 2 * rotvecs
+    return _rotations_from_unit_quats(torch.cat([half.cos(), vector], dim=-1))
 
 
 def rotvecs_from_rotations(rotations: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
     """Return the logarithm of rotations (axis times angle in radians, angle in [0, pi])."""
-    import roma
-
-    return roma.rotmat_to_rotvec(rotations)
+    half, sine, vector = _half_angles(rotations)
+    return 2 * _ratio(half, sine, 1) * vector
 
 
 def interpolate_rotations(
@@ -100,15 +100,28 @@ def interpolate_rotations(
     Fractions outside [0, 1] extrapolate. The shorter geodesic is taken; for rotations that differ
     by pi its axis is arbitrary.
     """
-    delta = quats_wxyz_from_rotations(start.transpose(-1, -2) @ end)
-    delta = torch.where(delta[..., :1] < 0, -delta, delta)
-    scalar, vector = delta.split([1, 3], dim=-1)
-    sine = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
-    half = torch.atan2(sine, scalar)  # half the angle, in [0, pi / 2]
+    half, sine, vector = _half_angles(start.transpose(-1, -2) @ end)
     part = fraction.unsqueeze(-1) * half
-    tiny = torch.finfo(sine.dtype).tiny ** 0.5
-    ratio = torch.where(sine > tiny, part.sin() / sine.clamp_min(tiny), fraction.unsqueeze(-1))
+    ratio = _ratio(part.sin(), sine, fraction.unsqueeze(-1))
     return start @ _rotations_from_unit_quats(torch.cat([part.cos(), ratio * vector], dim=-1))
+
+
+def _half_angles(
+    rotations: Float[Tensor, "*batch 3 3"],
+) -> tuple[Float[Tensor, "*batch 1"], Float[Tensor, "*batch 1"], Float[Tensor, "*batch 3"]]:
+    """Return half of the angles, in [0, pi / 2], their sines, and the axes times the sines."""
+    quats = quats_wxyz_from_rotations(rotations)
+    scalar, vector = torch.where(quats[..., :1] < 0, -quats, quats).split([1, 3], dim=-1)
+    sine = torch.linalg.vector_norm(vector, dim=-1, keepdim=True)
+    return torch.atan2(sine, scalar), sine, vector
+
+
+def _ratio(
+    value: Float[Tensor, "*batch 1"], sine: Float[Tensor, "*batch 1"], limit: float | Tensor
+) -> Float[Tensor, "*batch 1"]:
+    """Return value / sine, and its limit where the sine is zero."""
+    tiny = torch.finfo(sine.dtype).tiny ** 0.5
+    return torch.where(sine > tiny, value / sine.clamp_min(tiny), limit)
 
 
 def _rotations_from_unit_quats(unit: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:

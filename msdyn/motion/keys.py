@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -83,10 +82,7 @@ class KeyTimes:
         return [self.low - before, self.low, self.high, self.high + after]
 
     def bend(
-        self,
-        before: Float[Tensor, "rows times *shape"],
-        between: Float[Tensor, "rows times *shape"],
-        after: Float[Tensor, "rows times *shape"],
+        self, changes: Float[Tensor, "rows 3 times *shape"]
     ) -> Float[Tensor, "rows times *shape"]:
         """Return by how much a cubic spline differs from linear interpolation.
 
@@ -98,33 +94,42 @@ class KeyTimes:
         parabola through three key frames, whose velocity is steeper and noisier.
 
         Args:
-            before, between, after: changes of the values from each of the four key frames around a
-                time to the next, zero beyond the first and last.
+            changes: of the values from each of the four key frames around a time to the next, zero
+                beyond the first and last.
 
         Reference: Catmull and Rom, "A class of local interpolating splines", 1974.
         """
-        assert self.fraction is not None and self.gaps is not None, "cubic interpolation"
-        columns = (-1, *(1 for _ in between.shape[2:]))
-        u = self.fraction.reshape(columns)
-        first, gap, last = (width.reshape(columns) for width in self.gaps)
+        assert self.gaps is not None, "cubic interpolation"
+        before, between, after = changes.unbind(1)
+        u = self._weights(between)
+        first, gap, last = (width.reshape(u.shape) for width in self.gaps)
         # The velocities at both key frames relative to linear interpolation, times the gap.
         start = (gap * before - first * between) / (first + gap).clamp_min(1e-6)
         end = (gap * after - last * between) / (gap + last).clamp_min(1e-6)
         return u * (1 - u) * ((1 - u) * start - u * end)
 
+    def spline(
+        self, around: Float[Tensor, "rows 4 times *shape"]
+    ) -> Float[Tensor, "rows times *shape"]:
+        """Interpolate values at the four key frames around each time by a Catmull-Rom spline."""
+        low, high = around[:, 1], around[:, 2]
+        return torch.lerp(low, high, self._weights(low)) + self.bend(around.diff(dim=1))
+
     def interpolate(
         self, values: Float[Tensor, "rows keys *shape"]
     ) -> Float[Tensor, "rows times *shape"]:
         """Interpolate values at key frames."""
+        if self.fraction is not None and self.gaps is not None:
+            return self.spline(values.index_select(1, torch.cat(self.around)).unflatten(1, (4, -1)))
         low = values.index_select(1, self.low)
         if self.fraction is None:
             return low
-        fraction = self.fraction.reshape(-1, *(1 for _ in values.shape[2:]))
-        straight = torch.lerp(low, values.index_select(1, self.high), fraction)
-        if self.gaps is None:
-            return straight
-        around = [values.index_select(1, number) for number in self.around]
-        return straight + self.bend(*(b - a for a, b in pairwise(around)))
+        return torch.lerp(low, values.index_select(1, self.high), self._weights(low))
+
+    def _weights(self, values: Float[Tensor, "rows times *shape"]) -> Float[Tensor, " times *_"]:
+        """Return the fractions in the shape in which they multiply values."""
+        assert self.fraction is not None, "times between key frames"
+        return self.fraction.reshape(-1, *(1 for _ in values.shape[2:]))
 
 
 def interpolate_keys(

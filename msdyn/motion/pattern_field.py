@@ -9,7 +9,6 @@ is exact if all patterns agree. Levels compose outermost first (Eq. 9).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int, Real
@@ -18,7 +17,6 @@ from torch import Tensor, nn
 from msdyn.geometry import (
     Rigid,
     Similarity,
-    interpolate_rotations,
     multiply_quats_wxyz,
     quats_wxyz_from_rotations,
     rotations_from_rotvecs,
@@ -149,31 +147,25 @@ class PatternField(nn.Module):
         """Return the patterns of some levels, one after the other, [K, B]."""
         levels = list(levels)
 
-        def keys(number: Int[Tensor, " times"]) -> tuple[Tensor, Tensor]:
+        def keys(numbers: Int[Tensor, " times"]) -> Rigid[Tensor]:
             sixd, translation = (
-                torch.cat([values[i].index_select(1, number) for i in levels])
+                torch.cat([values[i].index_select(1, numbers) for i in levels])
                 for values in (self.sixd, self.translations)
             )
-            return rotations_from_sixd(sixd), translation
+            return Rigid(rotations_from_sixd(sixd), translation)
 
-        low_rotation, low_translation = keys(times.low)
         if times.fraction is None:
-            return Rigid(low_rotation, low_translation)
-        high_rotation, high_translation = keys(times.high)
-        rotation = interpolate_rotations(
-            low_rotation, high_rotation, times.fraction.expand(low_rotation.shape[:2])
-        )
-        translation = torch.lerp(low_translation, high_translation, times.fraction[:, None])
+            return keys(times.low)
         if times.gaps is None:
-            return Rigid(rotation, translation)
-        before, _, _, after = times.around
-        rotations, translations = zip(
-            keys(before), (low_rotation, low_translation), (high_rotation, high_translation),
-            keys(after), strict=True,
-        )  # fmt: skip
-        turns = times.bend(*(rotvecs_from_rotations(a.mT @ b) for a, b in pairwise(rotations)))
-        bend = times.bend(*(b - a for a, b in pairwise(translations)))
-        return Rigid(rotation @ rotations_from_rotvecs(turns), translation + bend)
+            return keys(times.low).interpolated(keys(times.high), times.fraction)
+        patterns = keys(torch.cat(times.around))
+        rotations = patterns.rotation.unflatten(1, (4, -1))  # [K, 4, B, 3, 3]
+        translations = patterns.translation.unflatten(1, (4, -1))
+        turns = rotvecs_from_rotations(rotations[:, :3].mT @ rotations[:, 1:])
+        # Along the geodesic, then the bend in the body's frame.
+        turns = torch.stack([turns[:, 1] * times.fraction[:, None], times.bend(turns)])
+        along, aside = rotations_from_rotvecs(turns)
+        return Rigid(rotations[:, 1] @ along @ aside, times.spline(translations))
 
     def forward(
         self,
