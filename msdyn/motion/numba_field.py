@@ -27,9 +27,9 @@ from msdyn.motion.numba_levels import (
     softmax,
     softmax_back,
 )
-from msdyn.raster.cpu.lanes import WIDTH, reduce_sum
-from msdyn.raster.cpu.lanes_memory import load, store, store_column
-from msdyn.raster.cpu.lanes_vectors import lincomb, load_quat, load_vector, multiply
+from msdyn.raster.cpu.lanes import WIDTH, iota, reduce_sum
+from msdyn.raster.cpu.lanes_memory import load, load_rows, store, store_column, store_rows
+from msdyn.raster.cpu.lanes_vectors import lincomb, load_vector, multiply
 from msdyn.threads import on_ranges, thread_count
 
 __all__ = ["pose_cpu"]
@@ -180,17 +180,17 @@ def _forward(
             for level in range(levels):
                 softmax(logits, g, starts[level], starts[level + 1], weights)
             for b in range(times):
-                x, total = load_vector(points, g, 0), identity()
+                x, total = load_rows(points, g, 3), identity()
                 for back in range(levels):
                     level = levels - 1 - back
                     start, end = starts[level], starts[level + 1]
                     m = blend_level(index, weights, rows, g, count, b, times, start, end, mixed)
                     r, _ = gram_schmidt(m)
                     x, total = move_point(r, m, x), multiply(r, total)
-                quat = multiply_quats(quaternion_of(total), load_quat(quats, g))
+                quat = multiply_quats(quaternion_of(total), load_rows(quats, g, 4))
                 _store_columns(rotations[b], g, 0, total[0] + total[1] + total[2])
-                _store_columns(moved[b], g, 0, x)
-                _store_columns(posed_quats[b], g, 0, quat)
+                store_rows(moved[b], g, x, iota() >= 0)
+                store_rows(posed_quats[b], g, quat, iota() >= 0)
 
 
 @kernel()
@@ -233,12 +233,12 @@ def _backward(
             by_weight[:] = 0
             for level in range(levels):
                 softmax(logits, g, starts[level], starts[level + 1], weights)
-            quat = load_quat(quats, g)
+            quat = load_rows(quats, g, 4)
             zero = identity()[0][1]
             sum_points, sum_quats = (zero, zero, zero), (zero, zero, zero, zero)
             for b in range(times):
                 # Recompute the forward pass and keep the input of each level.
-                x, total = load_vector(points, g, 0), identity()
+                x, total = load_rows(points, g, 3), identity()
                 for back in range(levels):
                     level = levels - 1 - back
                     start, end = starts[level], starts[level + 1]
@@ -246,13 +246,13 @@ def _backward(
                     r, norms = gram_schmidt(m)
                     _keep(kept, level * _KEPT, m + r + total + (x, norms))
                     x, total = move_point(r, m, x), multiply(r, total)
-                gq, gr = orientation_back(total, quat, load_quat(grad_posed_quats[b], g))
+                gq, gr = orientation_back(total, quat, load_rows(grad_posed_quats[b], g, 4))
                 gr = (
                     lincomb(1, gr[0], 1, load_vector(grad_rotations[b], g, 0)),
                     lincomb(1, gr[1], 1, load_vector(grad_rotations[b], g, 3)),
                     lincomb(1, gr[2], 1, load_vector(grad_rotations[b], g, 6)),
                 )
-                gx = load_vector(grad_moved[b], g, 0)
+                gx = load_rows(grad_moved[b], g, 3)
                 for level in range(levels):
                     at, start, end = level * _KEPT, starts[level], starts[level + 1]
                     m = _three_kept(kept, at) + (_kept(kept, at + 3),)
@@ -271,7 +271,7 @@ def _backward(
                     sum_quats[2] + gq[2],
                     sum_quats[3] + gq[3],
                 )
-            _store_columns(grad_points, g, 0, sum_points)
-            _store_columns(grad_quats, g, 0, sum_quats)
+            store_rows(grad_points, g, sum_points, iota() >= 0)
+            store_rows(grad_quats, g, sum_quats, iota() >= 0)
             for level in range(levels):
                 softmax_back(weights, by_weight, g, starts[level], starts[level + 1], grad_logits)

@@ -47,6 +47,34 @@ def swap_columns(source, target, row):
 
 
 @jit.kernel()
+def copy_rows(one, two, three, four, targets, row):
+    """Copy 16 rows of matrices of one to four columns; three: only where the first is positive."""
+    everywhere = lanes.iota() >= 0
+    lanes_memory.store_rows(targets[0], row, lanes_memory.load_rows(one, row, 1), everywhere)
+    lanes_memory.store_rows(targets[1], row, lanes_memory.load_rows(two, row, 2), everywhere)
+    columns = lanes_memory.load_rows(three, row, 3)
+    lanes_memory.store_rows(targets[2], row, columns, columns[0] > 0)
+    lanes_memory.store_rows(targets[3], row, lanes_memory.load_rows(four, row, 4), everywhere)
+
+
+@pytest.mark.parametrize("count", [16, 19, 33])
+def test_rows_are_read_and_written_as_they_are_in_memory(count):
+    """Those of a mask, those beyond the last 16, and none beyond the end of an array."""
+    rng = np.random.default_rng(count)
+    sources = [rng.normal(size=(count, n)).astype(np.float32) for n in range(1, 5)]
+    # Beyond the end of each array there are 64 more numbers, which must stay.
+    memory = [np.full(count * n + 64, 7, np.float32) for n in range(1, 5)]
+    targets = tuple(a[: count * n].reshape(count, n) for n, a in enumerate(memory, 1))
+    for row in range(0, count, 16):
+        copy_rows(*sources, targets, row)
+    for n in (1, 2, 4):
+        np.testing.assert_array_equal(targets[n - 1], sources[n - 1])
+    expected = np.where(sources[2][:, :1] > 0, sources[2], 0)
+    np.testing.assert_array_equal(targets[2], expected)
+    assert all((a[count * n :] == 7).all() for n, a in enumerate(memory, 1))
+
+
+@jit.kernel()
 def apply_blocks(source, count, sums, rows):
     """Sum the lanes of `len(count)` values, transpose four of them; return a mask and its bit."""
     buffer = lanes_memory.scratch(1, count)

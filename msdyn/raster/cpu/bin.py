@@ -31,7 +31,7 @@ from msdyn.raster.cpu.lanes_blocks import (
     mask_bits,
     row_of_lane,
 )
-from msdyn.raster.cpu.lanes_memory import load_column, prefetch, scratch, store, store_column
+from msdyn.raster.cpu.lanes_memory import load_rows, prefetch, scratch, store, store_column
 from msdyn.raster.cpu.order import chunk_bounds, counts_to_starts
 from msdyn.raster.cpu.tile_pixels import TILE
 from msdyn.threads import on_ranges, on_threads
@@ -138,21 +138,20 @@ def _pack(
 @kernel()
 def _pack_header(means2d, conics, opacities, extents, first, size, records, tiles):
     """Fill the first `HEADER` columns of 16 records, and the columns of their boxes."""
-    a = _HALF_LOG2_E * load_column(conics, first, 0)
-    half_b = _HALF_LOG2_E * load_column(conics, first, 1)
-    c = _HALF_LOG2_E * load_column(conics, first, 2)
+    conic = load_rows(conics, first, 3)
+    a, half_b, c = _HALF_LOG2_E * conic[0], _HALF_LOG2_E * conic[1], _HALF_LOG2_E * conic[2]
     p = sqrt(a)
     # c - q^2, but not less than a number above zero, where rounding would make it negative.
     rest = (a * c - half_b * half_b) / a
-    x, y = load_column(means2d, first, 0), load_column(means2d, first, 1)
-    extent_x, extent_y = load_column(extents, first, 0), load_column(extents, first, 1)
+    x, y = load_rows(means2d, first, 2)
+    extent_x, extent_y = load_rows(extents, first, 2)
     half_x, half_y = extent_x + _MARGIN_PX, extent_y + _MARGIN_PX
     store_column(records, first, 0, x)
     store_column(records, first, 1, y)
     store_column(records, first, 2, p)
     store_column(records, first, 3, half_b / p)
     store_column(records, first, 4, sqrt(select(rest > _TINY, rest, _TINY)))
-    store_column(records, first, 5, log2(load_column(opacities, first, 0)))
+    store_column(records, first, 5, log2(load_rows(opacities, first, 1)[0]))
     store_column(records, first, 6, half_x)
     store_column(records, first, 7, half_y)
     left, right = _tile_range(x - half_x, x + half_x, size[0])

@@ -113,10 +113,11 @@ def _as_vector(
 
 
 def splat(builder: ir.IRBuilder, kind: ir.VectorType, value: ir.Value) -> ir.Value:
-    """Return a vector of LLVM type `kind` with a scalar copied to all lanes."""
+    """Return a vector of LLVM type `kind` with a scalar copied to all its elements."""
     undefined = ir.Constant(kind, ir.Undefined)
     first = builder.insert_element(undefined, value, ir.IntType(32)(0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(_INTEGERS, [0] * WIDTH))
+    lanes = ir.VectorType(ir.IntType(32), kind.count)
+    return builder.shuffle_vector(first, undefined, ir.Constant(lanes, [0] * kind.count))
 
 
 def _define_operator(symbol: Callable[..., Any], result: types.Type, emit: _Emit) -> None:

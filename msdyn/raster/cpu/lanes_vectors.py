@@ -14,7 +14,6 @@ __all__ = [
     "cross",
     "dot",
     "lincomb",
-    "load_quat",
     "load_vector",
     "multiply",
     "times",
@@ -80,9 +79,3 @@ def load_vector(matrix, row, column):
         load_column(matrix, row, column + 1),
         load_column(matrix, row, column + 2),
     )
-
-
-@kernel()
-def load_quat(matrix, row):
-    """Return the four columns of a matrix for 16 rows from `row` on."""
-    return (load_column(matrix, row, 0),) + load_vector(matrix, row, 1)

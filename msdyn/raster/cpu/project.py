@@ -22,8 +22,8 @@ import numpy as np
 from msdyn.jit import kernel
 from msdyn.raster.contract import ALPHA_CUT
 from msdyn.raster.cpu.lanes import WIDTH, ceil, iota, log2, reduce_sum, select, sqrt
-from msdyn.raster.cpu.lanes_memory import load, load_column, scratch, store, store_column
-from msdyn.raster.cpu.lanes_vectors import cross, dot, lincomb, load_quat, load_vector
+from msdyn.raster.cpu.lanes_memory import load, load_rows, scratch, store, store_rows
+from msdyn.raster.cpu.lanes_vectors import cross, dot, lincomb
 
 __all__ = ["BLOCK", "project_backward", "project_forward"]
 
@@ -42,13 +42,6 @@ _ONE_CHANNEL = (0,)
 def _multiply(a, b):
     """Return the elementwise product of two vectors."""
     return a[0] * b[0], a[1] * b[1], a[2] * b[2]
-
-
-@kernel()
-def _store_visible(matrix, row, visible, values):
-    """Write one `Lanes` value to each column of 16 rows of a matrix, zeros if not visible."""
-    for i in range(len(values)):
-        store_column(matrix, row, i, select(visible, values[i], 0))
 
 
 @kernel()
@@ -191,15 +184,15 @@ def project_forward(
                 camera,
                 rows,
                 translation,
-                load_vector(means[c % means.shape[0]], g, 0),
-                load_quat(quats[c % quats.shape[0]], g),
-                load_vector(scales, g, 0),
+                load_rows(means[c % means.shape[0]], g, 3),
+                load_rows(quats[c % quats.shape[0]], g, 4),
+                load_rows(scales, g, 3),
                 size,
                 eps2d,
             )
             x_over_z, y_over_z, z, _, _, _ = position
             xx, xy, yy, determinant = covariance
-            opacity = load_column(opacities[c % opacities.shape[0]], g, 0)
+            opacity = load_rows(opacities[c % opacities.shape[0]], g, 1)[0]
             px, py = fx * x_over_z + cx, fy * y_over_z + cy
             # alpha equals the cut where half the squared Mahalanobis distance is ln(opacity / cut).
             extent = sqrt(_TWO_LN_2 * log2(opacity * (1 / ALPHA_CUT)))
@@ -212,10 +205,10 @@ def project_forward(
             visible = visible & (px + ceil(extent_x) > 0) & (px - ceil(extent_x) < width)
             visible = visible & (py + ceil(extent_y) > 0) & (py - ceil(extent_y) < height)
             inverse = 1 / determinant
-            _store_visible(means2d[c], g, visible, (px, py))
-            _store_visible(conics[c], g, visible, (yy * inverse, 0 - xy * inverse, xx * inverse))
-            _store_visible(depths[c], g, visible, (z,))
-            _store_visible(extents[c], g, visible, (extent_x, extent_y))
+            store_rows(means2d[c], g, (px, py), visible)
+            store_rows(conics[c], g, (yy * inverse, 0 - xy * inverse, xx * inverse), visible)
+            store_rows(depths[c], g, (z,), visible)
+            store_rows(extents[c], g, (extent_x, extent_y), visible)
 
 
 @kernel()
@@ -258,8 +251,8 @@ def project_backward(
         for i in range(16):
             store(sums, i * WIDTH, 0 * iota())
         for g in range(first, min(count, first + BLOCK), WIDTH):
-            mean, s = load_vector(means[c % means.shape[0]], g, 0), load_vector(scales, g, 0)
-            quat = load_quat(quats[c % quats.shape[0]], g)
+            mean, s = load_rows(means[c % means.shape[0]], g, 3), load_rows(scales, g, 3)
+            quat = load_rows(quats[c % quats.shape[0]], g, 4)
             position, factors, (xx, xy, yy, determinant) = _project_gaussians(
                 camera, rows, translation, mean, quat, s, size, eps2d
             )
@@ -271,7 +264,7 @@ def project_backward(
             # V = -conic G conic. `cg` are the entries of conic G.
             inverse = 1 / determinant
             c00, c01, c11 = yy * inverse, 0 - xy * inverse, xx * inverse
-            g00, g01, g11 = load_vector(grad_conics[c], g, 0)
+            g00, g01, g11 = load_rows(grad_conics[c], g, 3)
             g01 = 0.5 * g01
             cg00, cg01 = c00 * g00 + c01 * g01, c00 * g01 + c01 * g11
             cg10, cg11 = c01 * g00 + c11 * g01, c01 * g01 + c11 * g11
@@ -307,27 +300,26 @@ def project_backward(
 
             # J and the projected mean depend on the position in camera coordinates. Where u is
             # clamped, that is where it differs from x / z, it has no gradient to the position.
-            grad_px = load_column(grad_means2d[c], g, 0)
-            grad_py = load_column(grad_means2d[c], g, 1)
+            grad_px, grad_py = load_rows(grad_means2d[c], g, 2)
             grad_u, grad_v = 0 - j00 * h02, 0 - j11 * h12
             free_u = (u >= x_over_z) & (u <= x_over_z)
             free_v = (v >= y_over_z) & (v <= y_over_z)
             grad_x = (fx * grad_px + select(free_u, grad_u, 0)) * over_z
             grad_y = (fy * grad_py + select(free_v, grad_v, 0)) * over_z
-            grad_z = load_column(grad_depths[c], g, 0) - x_over_z * grad_x - y_over_z * grad_y
+            grad_z = load_rows(grad_depths[c], g, 1)[0] - x_over_z * grad_x - y_over_z * grad_y
             grad_z = grad_z - (j00 * h00 + j02 * h02 + j11 * h11 + j12 * h12) * over_z
             mean_gradient = lincomb(1, lincomb(grad_x, rows[0], grad_y, rows[1]), grad_z, rows[2])
 
-            visible = load_column(extents[c], g, 0) > 0
+            visible = load_rows(extents[c], g, 2)[0] > 0
             quat_gradient = (
                 (gw - radial * w) * inverse_norm,
                 (gx - radial * qx) * inverse_norm,
                 (gy - radial * qy) * inverse_norm,
                 (gz - radial * qz) * inverse_norm,
             )
-            _store_visible(grad_means[c], g, visible, mean_gradient)
-            _store_visible(grad_quats[c], g, visible, quat_gradient)
-            _store_visible(grad_scales[c], g, visible, scale_gradient)
+            store_rows(grad_means[c], g, mean_gradient, visible)
+            store_rows(grad_quats[c], g, quat_gradient, visible)
+            store_rows(grad_scales[c], g, scale_gradient, visible)
 
             if with_cameras:
                 # Where u is clamped it equals a bound that is proportional to 1 / f_x and that a
