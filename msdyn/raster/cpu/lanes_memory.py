@@ -202,7 +202,7 @@ def load_rows(typing_context, matrix, row, columns):
     def generate(context, builder, signature, values):
         kind = signature.args[0]
         read: list[ir.Value] = []
-        for pointer, inside in _row_parts(context, builder, kind, *values[:2], number):
+        for pointer, inside in _row_parts(context, builder, kind, values[0], values[1], number):
             function = cgutils.get_or_insert_function(
                 builder.module,
                 ir.FunctionType(VECTOR, [pointer.type, ir.IntType(32), inside.type, VECTOR]),
@@ -234,7 +234,7 @@ def store_rows(typing_context, matrix, row, lanes, kept):
             for column in cgutils.unpack_tuple(builder, values[2], number)
         ]
         kind = signature.args[0]
-        parts = _row_parts(context, builder, kind, *values[:2], number)
+        parts = _row_parts(context, builder, kind, values[0], values[1], number)
         for part, (pointer, inside) in enumerate(parts):
             elements = range(part * WIDTH, (part + 1) * WIDTH)
             sources = [(element % number, element // number) for element in elements]
