@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from msdyn.motion.keys import KeyInterpolation
 from msdyn.motion.registry import motion_names
 from msdyn.options import Choices, Named, Options, Range
 
-__all__ = ["MotionConfig"]
+__all__ = ["KeyInterpolation", "MotionConfig"]
+
+KeyInterpolation = Literal["cubic", "linear"]
 
 
 @dataclass(frozen=True)

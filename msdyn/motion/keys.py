@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["KeyInterpolation", "KeyTimes", "interpolate_keys", "key_position"]
+from msdyn.motion.config import KeyInterpolation
 
-KeyInterpolation = Literal["cubic", "linear"]
+__all__ = ["KeyTimes", "interpolate_keys", "key_position"]
 
 
 def key_position(

@@ -24,7 +24,8 @@ from msdyn.geometry import (
     rotvecs_from_rotations,
     sixd_from_rotations,
 )
-from msdyn.motion.keys import KeyInterpolation, KeyTimes
+from msdyn.motion.config import KeyInterpolation
+from msdyn.motion.keys import KeyTimes
 from msdyn.motion.patterns import MotionHierarchy
 from msdyn.motion.protocol import Pose
 from msdyn.motion.weights import BlendWeights

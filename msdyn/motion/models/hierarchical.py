@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from msdyn.errors import InputError
 from msdyn.geometry import Similarity, sixd_from_rotations
-from msdyn.motion.config import MotionConfig
+from msdyn.motion.config import KeyInterpolation, MotionConfig
 from msdyn.motion.hierarchy import build_hierarchy
 from msdyn.motion.joint_refinement import refine_levels
-from msdyn.motion.keys import KeyInterpolation, KeyTimes
+from msdyn.motion.keys import KeyTimes
 from msdyn.motion.pattern_field import PatternField
 from msdyn.motion.patterns import MAX_PATTERNS, MotionHierarchy
 from msdyn.motion.protocol import (
