@@ -160,7 +160,7 @@ def _row_parts(
     matrix: ir.Value,
     row: ir.Value,
     columns: int,
-) -> list[tuple[ir.Value, ir.Value]]:
+) -> list[tuple[Any, Any]]:
     """Return pointers to every 16 elements of 16 rows of a matrix, with masks of existing ones."""
     array = context.make_array(kind)(context, builder, matrix)
     rows, _ = cgutils.unpack_tuple(builder, array.shape)
@@ -169,7 +169,7 @@ def _row_parts(
     left = builder.sub(builder.mul(rows, width), start)
     left = builder.select(builder.icmp_signed("<", left, limit), left, limit)
     left = splat(builder, _INTEGERS, builder.trunc(left, ir.IntType(32)))
-    parts: list[tuple[ir.Value, ir.Value]] = []
+    parts: list[tuple[Any, Any]] = []
     for first in range(0, WIDTH * columns, WIDTH):
         pointer = builder.gep(array.data, [builder.add(start, ir.Constant(start.type, first))])
         numbers = ir.Constant(_INTEGERS, list(range(first, first + WIDTH)))
@@ -201,7 +201,7 @@ def load_rows(typing_context, matrix, row, columns):
 
     def generate(context, builder, signature, values):
         kind = signature.args[0]
-        read: list[ir.Value] = []
+        read: list[Any] = []
         for pointer, inside in _row_parts(context, builder, kind, values[0], values[1], number):
             function = cgutils.get_or_insert_function(
                 builder.module,
