@@ -1,4 +1,4 @@
-"""Points on moving objects, each seen in one frame, among which the first Gaussians are chosen."""
+"""Points, each seen in one frame, among which the first Gaussians are chosen."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from msdyn.fit.sampling import Sample
 from msdyn.motion import Motion
 
 __all__ = ["Candidates"]
@@ -16,16 +17,16 @@ __all__ = ["Candidates"]
 
 @dataclass(frozen=True)
 class Candidates:
-    """Possible Gaussians on moving objects.
+    """Possible Gaussians.
 
     Attributes:
         points: [N, 3] canonical positions, world of the fit.
         colours: [N, 3] RGB in [0, 1].
-        labels: [N] mask index of the object.
+        labels: [N] mask index of the object; 0 of static points.
         source: [N] index, into the fitted frames, of the frame in which each was sampled.
         footprints: [N] size of a pixel at its depth, world of the fit.
         tangents: [N, 3, 2] canonical, see `Sample`.
-        motion: of the candidates.
+        motion: of the candidates; None if they are at rest.
     """
 
     points: Float[np.ndarray, "points 3"]
@@ -34,7 +35,22 @@ class Candidates:
     source: Int[np.ndarray, " points"]
     footprints: Float[np.ndarray, " points"]
     tangents: Float[np.ndarray, "points 3 2"]
-    motion: Motion
+    motion: Motion | None
+
+    @classmethod
+    def at_rest(cls, sample: Sample, source: Int[np.ndarray, " points"]) -> Candidates:
+        """Return static points, of which `source` says in which fitted frames they were sampled."""
+        labels = np.zeros(len(source), int)
+        points, colours, footprints, tangents = sample
+        return cls(points, colours, labels, source, footprints, tangents, None)
+
+    def positions(self, frame: int) -> Float[np.ndarray, "points 3"]:
+        """Return the positions in a frame of the clip."""
+        if self.motion is None:
+            return self.points
+        points = torch.from_numpy(self.points).float()
+        moved = self.motion.positions(points, torch.tensor([float(frame)]))
+        return moved[0].double().numpy()
 
     def sampled(self, frames: Int[np.ndarray, " frames"]) -> Float[np.ndarray, "points 3"]:
         """Return the positions in the frames in which they were sampled; `frames` in the clip."""
@@ -57,7 +73,9 @@ class Candidates:
     def _by_source(
         self, frames: Int[np.ndarray, " frames"]
     ) -> Iterator[tuple[Int[np.ndarray, " own"], float, Motion]]:
-        """Yield the candidates of each frame, the frame in the clip, and their motion."""
+        """Yield the candidates of each frame, the frame in the clip, and their motion, if any."""
+        if self.motion is None:
+            return
         for number in np.unique(self.source):
             own = np.flatnonzero(self.source == number)
             yield own, float(frames[number]), self.motion.select(torch.from_numpy(own))
@@ -71,5 +89,5 @@ class Candidates:
             self.source[rows],
             self.footprints[rows],
             self.tangents[rows],
-            self.motion.select(torch.from_numpy(rows)),
+            None if self.motion is None else self.motion.select(torch.from_numpy(rows)),
         )

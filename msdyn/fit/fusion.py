@@ -18,14 +18,14 @@ from jaxtyping import Bool, Float, Float32, Int
 from msdyn.fit.data import FitData
 from msdyn.geometry import project, transform_points
 
-__all__ = ["Carried", "Fused", "Sampled", "fuse_depth"]
+__all__ = ["LEAST_TOLERANCE", "Carried", "Fused", "Sampled", "fuse_depth"]
 
 # Rounds: where a surface is slanted, moving a point along its ray changes its pixels too.
 _ROUNDS = 3
 # Observations agree within this many robust standard deviations.
 _AGREE = 3.0
 # At least this fraction of the depth: the limit of bilinear samples of a depth map.
-_LEAST_TOLERANCE = 5e-3
+LEAST_TOLERANCE = 5e-3
 # The four pixels around a position are one surface if their depth differs by less than this.
 _SAME_SURFACE = 0.1
 # From normal distribution: standard deviation over median absolute deviation.
@@ -55,10 +55,12 @@ class Fused(NamedTuple):
     Attributes:
         points: [N, 3] in the frames in which they were sampled, world of the fit.
         kept: [N] false where more frames look through a point than see it.
+        tolerance: difference of depth, as a fraction, up to which a frame sees a point.
     """
 
     points: Float[np.ndarray, "points 3"]
     kept: Bool[np.ndarray, " points"]
+    tolerance: float
 
 
 def fuse_depth(
@@ -77,18 +79,18 @@ def fuse_depth(
             that gives their positions in a frame of the clip.
     """
     points, centres = sampled.points, data.cameras.centres[sampled.source]
-    kept = np.ones(len(points), bool)
+    kept, tolerance = np.ones(len(points), bool), LEAST_TOLERANCE
     for _ in range(_ROUNDS):
         at = carry(points)
         ratios = np.full((len(points), len(frames)), np.nan, np.float32)
         for number, frame in enumerate(frames):
             ratios[:, number] = _log_ratios(data, frame, at(frame), sampled.labels)
-        tolerance = max(_AGREE * _spread(ratios), _LEAST_TOLERANCE)
+        tolerance = max(_AGREE * _spread(ratios), LEAST_TOLERANCE)
         agree = np.abs(ratios) <= tolerance
         kept = agree.sum(1) >= (ratios > tolerance).sum(1)
         change = np.where(agree, ratios, 0.0).sum(1) / agree.sum(1).clip(1)
         points = centres + (points - centres) * np.exp(change)[:, None]
-    return Fused(points, kept)
+    return Fused(points, kept, tolerance)
 
 
 def _spread(ratios: Float32[np.ndarray, "points frames"]) -> float:

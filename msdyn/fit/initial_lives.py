@@ -14,7 +14,7 @@ between different points of the object. A uniform object gives none, and its Gau
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -23,13 +23,22 @@ from scipy.ndimage import uniform_filter
 
 from msdyn.fit.candidates import Candidates
 from msdyn.fit.data import FitData
-from msdyn.fit.spacing import finest_choice
 from msdyn.geometry import depth_in_camera, nearest_pixels, project, transform_points
 from msdyn.motion import TrackedMotion
 from msdyn.progress import Progress
 from msdyn.scene import IGNORE, LiftedTracks
 
-__all__ = ["Lives", "choose_by_coverage", "estimate_lives", "life_spans"]
+__all__ = [
+    "ColourEvidence",
+    "Comparison",
+    "EvidenceRule",
+    "Lives",
+    "MovingRule",
+    "compare",
+    "estimate_lives",
+    "life_spans",
+    "own_colours",
+]
 
 # Log-likelihood ratios of what masks and depth maps say. Masks lack one pixel in twenty of an
 # object, and a misplaced point lies on the object, not in front of it, about half the time.
@@ -45,8 +54,6 @@ _PAIRS = 20_000
 _FEWEST_PAIRS = 200
 # Added to the evidence of every frame: long lives are preferred.
 _LONGEVITY = 0.3
-# Most points chosen, as a multiple of the number that would be chosen if all lived always.
-_MOST = 3
 # Points times frames that are compared at a time: some 50 MB.
 _BLOCK = 1_500_000
 
@@ -64,18 +71,14 @@ class Lives(NamedTuple):
     pixel: Int32[np.ndarray, "points frames"]
 
 
-def estimate_lives(
-    data: FitData, candidates: Candidates, tracks: LiftedTracks, tracked: TrackedMotion
-) -> Lives:
+def estimate_lives(data: FitData, candidates: Candidates, rule: EvidenceRule) -> Lives:
     """Compare candidates with all fitted frames.
 
     Args:
         data: input data of the fit.
         candidates: N possible Gaussians.
-        tracks: lifted tracks in the fitted frames.
-        tracked: the motion fitted to these tracks.
+        rule: what the frames say about them, `MovingRule` or another one.
     """
-    evidence_of = _Evidence(data, tracks, tracked)
     count, frames = len(candidates.points), data.frames
     spans, pixel = np.zeros((count, 2)), np.full((count, len(frames)), -1, np.int32)
     size = max(1, _BLOCK // len(frames))
@@ -83,7 +86,7 @@ def estimate_lives(
     with Progress("life spans", len(blocks) * len(frames)) as progress:
         for rows in blocks:
             block = candidates.select(rows)
-            evidence, seen_at = evidence_of(block, progress)
+            evidence, seen_at = _evidence(data, block, rule, progress)
             own = (np.arange(len(rows)), block.source)
             spans[rows] = life_spans(evidence, block.source, frames)
             seen_at[own] = seen_at[own].clip(0)
@@ -92,50 +95,102 @@ def estimate_lives(
     return Lives(spans, pixel)
 
 
-class _Evidence:
-    """What the frames say about the places of points."""
+@dataclass(frozen=True)
+class Comparison:
+    """N points of which pixels are compared in a frame.
+
+    Attributes:
+        own: [N] the mask at the pixel is that of the point.
+        behind: [N] what is seen there is in front of the point.
+        in_front: [N] what is seen there is behind the point.
+        difference: [N] distance of the colour to that of the point's own frame, RGB in [0, 1].
+    """
+
+    own: Bool[np.ndarray, " points"]
+    behind: Bool[np.ndarray, " points"]
+    in_front: Bool[np.ndarray, " points"]
+    difference: Float[np.ndarray, " points"]
+
+
+class EvidenceRule(Protocol):
+    """What a frame says about the places of points.
+
+    Attributes:
+        tolerance: difference of depth, as a fraction, up to which a point is at the surface.
+    """
+
+    tolerance: float
+
+    def __call__(self, compared: Comparison) -> Float[np.ndarray, " points"]:
+        """Return the log-likelihood ratio of the right place; 0 where nothing is known."""
+        ...
+
+
+class MovingRule:
+    """The rule for points on moving objects."""
 
     def __init__(self, data: FitData, tracks: LiftedTracks, tracked: TrackedMotion) -> None:
-        self.data = data
-        self.tolerance = _depth_tolerance(data, tracks, tracked)
-        self.score_colours = _ColourEvidence(data, tracks)
+        """Count the differences along tracks.
 
-    @torch.no_grad()
-    def __call__(
-        self, candidates: Candidates, progress: Progress
-    ) -> tuple[Float32[np.ndarray, "points frames"], Int32[np.ndarray, "points frames"]]:
-        """Return the log-likelihood ratio of the right place, and the pixel.
-
-        The ratio is 0 where nothing is known, the pixel -1 where the point is not visible.
+        Args:
+            data: input data of the fit.
+            tracks: lifted tracks in the fitted frames.
+            tracked: the motion fitted to these tracks.
         """
-        data, tolerance = self.data, self.tolerance
-        count, frames = len(candidates.points), data.frames
-        points = torch.from_numpy(candidates.points).float()
-        colours = _own_colours(data, candidates)
-        evidence = np.zeros((count, len(frames)), np.float32)
-        pixel = np.full((count, len(frames)), -1, np.int32)
-        for number, frame in enumerate(frames):
-            xyz = candidates.motion.positions(points, torch.tensor([float(frame)]))[0]
-            seen = _seen(data, int(frame), xyz.double().numpy())
-            own = seen.mask == candidates.labels[seen.index]
-            observed, known = seen.depth, seen.depth > 0
-            behind = known & (seen.z > observed * (1 + tolerance))
-            in_front = known & (seen.z < observed * (1 - tolerance))
-            at_surface = own & ~behind & ~in_front
-            colour = _smooth(data, int(frame)).reshape(-1, 3)[seen.pixel]
-            difference = np.linalg.norm(colour - colours[seen.index], axis=1)
-            value = np.where(own & ~in_front, _ON_OBJECT, _OFF_OBJECT)
-            value += np.where(at_surface, self.score_colours(difference), 0.0)
-            # Hidden by something else, by its own object, or masked as unknown: nothing is known.
-            value[behind | (seen.mask == IGNORE)] = 0.0
-            evidence[seen.index, number] = value
-            visible = own & ~behind
-            pixel[seen.index[visible], number] = seen.pixel[visible]
-            progress.update(1)
-        return evidence, pixel
+        self.tolerance = _depth_tolerance(data, tracks, tracked)
+        self.score_colours = colours_along_tracks(data, tracks)
+
+    def __call__(self, compared: Comparison) -> Float[np.ndarray, " points"]:
+        own, in_front = compared.own, compared.in_front
+        at_surface = own & ~compared.behind & ~in_front
+        value = np.where(own & ~in_front, _ON_OBJECT, _OFF_OBJECT)
+        value += np.where(at_surface, self.score_colours(compared.difference), 0.0)
+        # Hidden by something else, or by its own object: nothing is known.
+        return np.where(compared.behind, 0.0, value)
 
 
-def _own_colours(data: FitData, candidates: Candidates) -> Float[np.ndarray, "points 3"]:
+@torch.no_grad()
+def _evidence(
+    data: FitData, candidates: Candidates, rule: EvidenceRule, progress: Progress
+) -> tuple[Float32[np.ndarray, "points frames"], Int32[np.ndarray, "points frames"]]:
+    """Return the log-likelihood ratio of the right place, and the pixel.
+
+    The ratio is 0 where nothing is known, the pixel -1 where the point is not visible.
+    """
+    count, frames = len(candidates.points), data.frames
+    colours = own_colours(data, candidates)
+    evidence = np.zeros((count, len(frames)), np.float32)
+    pixel = np.full((count, len(frames)), -1, np.int32)
+    for number, frame in enumerate(frames):
+        seen, compared = compare(data, candidates, colours, int(frame), rule.tolerance)
+        # Masked as unknown: nothing is known.
+        evidence[seen.index, number] = np.where(seen.mask == IGNORE, 0.0, rule(compared))
+        visible = compared.own & ~compared.behind
+        pixel[seen.index[visible], number] = seen.pixel[visible]
+        progress.update(1)
+    return evidence, pixel
+
+
+def compare(
+    data: FitData,
+    candidates: Candidates,
+    colours: Float[np.ndarray, "points 3"],
+    frame: int,
+    tolerance: float,
+) -> tuple[Seen, Comparison]:
+    """Compare points with what is at their pixels in a frame."""
+    seen = _seen(data, frame, candidates.positions(frame))
+    known = seen.depth > 0
+    colour = _smooth(data, frame).reshape(-1, 3)[seen.pixel]
+    return seen, Comparison(
+        seen.mask == candidates.labels[seen.index],
+        known & (seen.z > seen.depth * (1 + tolerance)),
+        known & (seen.z < seen.depth * (1 - tolerance)),
+        np.linalg.norm(colour - colours[seen.index], axis=1),
+    )
+
+
+def own_colours(data: FitData, candidates: Candidates) -> Float[np.ndarray, "points 3"]:
     """Return the smoothed colour of each candidate in its own frame."""
     colours = candidates.colours.copy()
     sampled = candidates.sampled(data.frames)
@@ -177,76 +232,8 @@ def life_spans(
     return np.column_stack([bounds[first], bounds[last + 1]])
 
 
-def choose_by_coverage(
-    lives: Lives,
-    source: Int[np.ndarray, " points"],
-    frames: Int[np.ndarray, " frames"],
-    width: int,
-    count: int,
-) -> tuple[Int[np.ndarray, " kept"], float]:
-    """Choose points so that in every frame living ones cover the objects evenly.
-
-    Points are taken in order of their length of life, each if no living one covers its pixel in its
-    own frame. The spacing, at least a pixel, is found by bisection: as many points as allowed exist
-    in a frame on average, but not more than three times as many in all.
-
-    Args:
-        lives: of the points.
-        source, frames: as for `life_spans`.
-        width: of the images, px.
-        count: maximum number of points that exist in a frame, on average.
-
-    Returns:
-        Indices of the points, and the spacing in px.
-    """
-    begin = np.searchsorted(frames, lives.spans[:, 0], side="left")
-    alive = np.searchsorted(frames, lives.spans[:, 1], side="right") - begin
-    visible = np.array([np.count_nonzero(row >= 0) for row in lives.pixel])
-    # Ties, such as whole lives, are broken by the number of frames with evidence.
-    order = np.lexsort((-visible, -alive))
-    low, high = 1.0, 64.0
-    kept = _cover(lives.pixel, source, order, width, low)
-    life = alive / len(frames)
-
-    def fits(chosen: Int[np.ndarray, " kept"]) -> bool:
-        return float(life[chosen].sum()) <= count and len(chosen) <= _MOST * count
-
-    if fits(kept):
-        return kept, low
-    found, spacing = finest_choice(
-        lambda tried: _cover(lives.pixel, source, order, width, tried), fits, low, high, 7
-    )
-    return (kept if found is None else found), spacing
-
-
-def _cover(
-    pixel: Int[np.ndarray, "points frames"],
-    source: Int[np.ndarray, " points"],
-    order: Int[np.ndarray, " points"],
-    width: int,
-    spacing: float,
-) -> Int[np.ndarray, " kept"]:
-    """Return the points chosen at one spacing, in px."""
-    columns = int(width / spacing) + 1
-
-    def cells(pixels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-        row, column = np.divmod(pixels, width)
-        return (row / spacing).astype(np.int64) * columns + (column / spacing).astype(np.int64)
-
-    rows = int(int(pixel.max(initial=0)) // width / spacing) + 1
-    covered = np.zeros((pixel.shape[1], rows * columns), bool)
-    own = cells(pixel[np.arange(len(source)), source])
-    kept = []
-    for i in order:
-        if not covered[source[i], own[i]]:
-            kept.append(i)
-            there = np.flatnonzero(pixel[i] >= 0)
-            covered[there, cells(pixel[i, there])] = True
-    return np.sort(np.array(kept, np.int64))
-
-
 @dataclass(frozen=True)
-class _Seen:
+class Seen:
     """Points inside the image of a frame, and what is at their pixels."""
 
     index: Int[np.ndarray, " inside"]
@@ -256,7 +243,7 @@ class _Seen:
     depth: Float[np.ndarray, " inside"]
 
 
-def _seen(data: FitData, frame: int, xyz: Float[np.ndarray, "points 3"]) -> _Seen:
+def _seen(data: FitData, frame: int, xyz: Float[np.ndarray, "points 3"]) -> Seen:
     height, width = data.mask.shape[1:]
     camera = transform_points(data.cameras.cam_from_world[frame], xyz)
     z = camera[:, 2]
@@ -267,7 +254,7 @@ def _seen(data: FitData, frame: int, xyz: Float[np.ndarray, "points 3"]) -> _See
     pixel = (row * width + column)[inside]
     mask = data.mask.numpy(frame).reshape(-1)[pixel].astype(int)
     depth = data.depth.numpy(frame).reshape(-1)[pixel]
-    return _Seen(np.flatnonzero(inside), pixel, z[inside], mask, depth)
+    return Seen(np.flatnonzero(inside), pixel, z[inside], mask, depth)
 
 
 def _smooth(data: FitData, frame: int) -> Float[np.ndarray, "height width 3"]:
@@ -295,51 +282,56 @@ def _depth_tolerance(data: FitData, tracks: LiftedTracks, tracked: TrackedMotion
     return max(_DEPTH_TOLERANCE, float(np.quantile(differences, _DEPTH_QUANTILE)))
 
 
-class _ColourEvidence:
-    """The log-likelihood ratio of a colour difference: same point against any other of the object.
+class ColourEvidence:
+    """The log-likelihood ratio of a colour difference: same point against any other one.
 
-    It is counted on pairs of observations of one track, and of two tracks of one object.
+    Args:
+        same: differences between observations of one point.
+        other: differences between observations of different points.
     """
 
-    def __init__(self, data: FitData, tracks: LiftedTracks) -> None:
-        height, width = data.mask.shape[1:]
-        index, frame = np.nonzero(tracks.visible)
-        colours = np.zeros((len(index), 3), np.float32)
-        order = np.argsort(frame, kind="stable")
-        ends = np.cumsum(np.bincount(frame, minlength=len(data.frames)))
-        for number, own in enumerate(np.split(order, ends[:-1])):
-            row, column, _ = nearest_pixels(tracks.xy[index[own], number], height, width)
-            image = _smooth(data, int(data.frames[number]))
-            colours[own] = image[row.clip(0, height - 1), column.clip(0, width - 1)]
-        rng = np.random.default_rng(0)
+    def __init__(
+        self, same: Float[np.ndarray, " same"], other: Float[np.ndarray, " other"]
+    ) -> None:
         self.ratio = np.zeros(len(_BINS) - 1)
-        if len(index) < 2:
+        if min(len(same), len(other)) < _FEWEST_PAIRS:
             return
-        first = rng.integers(len(index), size=_PAIRS)
-        # A second observation: of the same track, at a random place in its run of observations.
-        start = np.searchsorted(index, np.arange(len(tracks.visible) + 1))
-        lengths = np.diff(start)[index[first]]
-        same = start[index[first]] + (rng.random(_PAIRS) * lengths).astype(int)
-        other = rng.integers(len(index), size=_PAIRS)
-        label = tracks.object[index]
-        same_pairs = self._histogram(colours, first, same, same != first)
-        other_pairs = self._histogram(colours, first, other, label[first] == label[other])
-        if min(same_pairs.sum(), other_pairs.sum()) < _FEWEST_PAIRS:
-            return
-        ratio = np.log((same_pairs + 1) / (same_pairs.sum() + len(same_pairs)))
-        ratio -= np.log((other_pairs + 1) / (other_pairs.sum() + len(other_pairs)))
-        self.ratio = ratio.clip(*_COLOUR_RANGE)
-
-    @staticmethod
-    def _histogram(
-        colours: Float[np.ndarray, "observations 3"],
-        first: Int[np.ndarray, " pairs"],
-        second: Int[np.ndarray, " pairs"],
-        kept: Bool[np.ndarray, " pairs"],
-    ) -> Int[np.ndarray, " bins"]:
-        difference = colours[first[kept]] - colours[second[kept]]
-        return np.histogram(np.linalg.norm(difference, axis=1), _BINS)[0]
+        counts = [np.histogram(difference, _BINS)[0] for difference in (same, other)]
+        shares = [np.log((n + 1) / (n.sum() + len(n))) for n in counts]
+        self.ratio = (shares[0] - shares[1]).clip(*_COLOUR_RANGE)
 
     def __call__(self, difference: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
         number = np.searchsorted(_BINS, difference, side="right") - 1
         return self.ratio[number.clip(0, len(self.ratio) - 1)]
+
+
+def colours_along_tracks(data: FitData, tracks: LiftedTracks) -> ColourEvidence:
+    """Count pairs of observations of one track, and of two tracks of one object."""
+    height, width = data.mask.shape[1:]
+    index, frame = np.nonzero(tracks.visible)
+    colours = np.zeros((len(index), 3), np.float32)
+    order = np.argsort(frame, kind="stable")
+    ends = np.cumsum(np.bincount(frame, minlength=len(data.frames)))
+    for number, own in enumerate(np.split(order, ends[:-1])):
+        row, column, _ = nearest_pixels(tracks.xy[index[own], number], height, width)
+        image = _smooth(data, int(data.frames[number]))
+        colours[own] = image[row.clip(0, height - 1), column.clip(0, width - 1)]
+    if len(index) < 2:
+        return ColourEvidence(np.zeros(0), np.zeros(0))
+    rng = np.random.default_rng(0)
+    first = rng.integers(len(index), size=_PAIRS)
+    # A second observation: of the same track, at a random place in its run of observations.
+    start = np.searchsorted(index, np.arange(len(tracks.visible) + 1))
+    lengths = np.diff(start)[index[first]]
+    same = start[index[first]] + (rng.random(_PAIRS) * lengths).astype(int)
+    other = rng.integers(len(index), size=_PAIRS)
+    label = tracks.object[index]
+
+    def differences(
+        second: Int[np.ndarray, " pairs"], kept: Bool[np.ndarray, " pairs"]
+    ) -> Float[np.ndarray, " _"]:
+        return np.linalg.norm(colours[first[kept]] - colours[second[kept]], axis=1)
+
+    return ColourEvidence(
+        differences(same, same != first), differences(other, label[first] == label[other])
+    )

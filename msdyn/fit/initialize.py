@@ -12,28 +12,24 @@ from scipy.spatial import KDTree
 
 from msdyn.fit.candidates import Candidates
 from msdyn.fit.config import FitConfig
+from msdyn.fit.coverage import choose_by_coverage, spacing_among_living
 from msdyn.fit.data import FitData
+from msdyn.fit.first_gaussians import gaussians_at, spacing_of
 from msdyn.fit.fusion import Carried, Sampled, fuse_depth
-from msdyn.fit.initial_lives import choose_by_coverage, estimate_lives
+from msdyn.fit.initial_lives import Lives, MovingRule, estimate_lives
 from msdyn.fit.initial_motion import estimate_motion
+from msdyn.fit.initial_static import FUSED_FRAMES, static_gaussians
 from msdyn.fit.object_depth import ObjectDepth
 from msdyn.fit.predicted_start import predicted_points, predicted_tracks
-from msdyn.fit.sampling import Sample, evenly_spaced, sample_frame, subsample
-from msdyn.fit.surface import discs
-from msdyn.geometry import jumps, quats_wxyz_from_rotations
+from msdyn.fit.sampling import evenly_spaced, sample_frame, subsample
 from msdyn.motion import Motion, TrackedMotion
 from msdyn.scene import IGNORE, LiftedObservations, LiftedTracks, Timeline, canonical_frame
 from msdyn.sequence import Gaussians, GaussianSequence
 
 __all__ = ["Initialisation", "initialize"]
 
-# Number of frames whose depth maps are sampled for the initial Gaussians.
-_STATIC_FRAMES = 12
-# Of a camera that jumps, each of whose frames shows another part of the background.
-_STATIC_FRAMES_OF_JUMPS = 96
+# Number of frames whose depth maps are sampled for the initial moving Gaussians.
 _MOVING_FRAMES = 10
-# Number of frames with which the depth of the samples is compared.
-_FUSED_FRAMES = 48
 # The same for Gaussians with life spans.
 _MOVING_FRAMES_OF_LIVES = 64
 # Number of candidates for each initial moving Gaussian, without and with life spans.
@@ -81,7 +77,7 @@ def initialize(
     tracked, object_depth, data = estimate_motion(data, config)
     tracks = data.motion_tracks()
     if predicted is None:
-        static = _static_gaussians(data, config, rng)
+        static = static_gaussians(data, config, rng)
         moving, motion, labels = _moving_gaussians(data, tracks, tracked, config, rng)
     else:
         # The losses keep the tracks of the scene.
@@ -116,8 +112,8 @@ def _predicted_gaussians(
         predicted, data, frame, static=config.static_gaussians, moving=config.moving_gaussians
     )
     rest = found.labels == 0
-    static = _gaussians(
-        found.points[rest], found.colours[rest], _spacing(found.points[rest]), config.sh_degree
+    static = gaussians_at(
+        found.points[rest], found.colours[rest], spacing_of(found.points[rest]), config.sh_degree
     )
     points, colours, labels = [], [], []
     motions: list[Motion] = []
@@ -135,32 +131,9 @@ def _predicted_gaussians(
         none = torch.zeros(0, dtype=torch.long)
         return static, Gaussians.empty(config.sh_degree), tracked.motion.select(none), none
     position = np.concatenate(points)
-    moving = _gaussians(position, np.concatenate(colours), _spacing(position), config.sh_degree)
+    moving = gaussians_at(position, np.concatenate(colours), spacing_of(position), config.sh_degree)
     joined = type(tracked.motion).concatenated(motions)
     return static, moving, joined, torch.from_numpy(np.concatenate(labels)).long()
-
-
-def _static_gaussians(data: FitData, config: FitConfig, rng: np.random.Generator) -> Gaussians:
-    """Sample the static pixels of depth maps of frames over the clip."""
-    count = config.static_gaussians
-    jumping = jumps(data.cameras[data.frames])
-    chosen = evenly_spaced(data.frames, _STATIC_FRAMES_OF_JUMPS if jumping else _STATIC_FRAMES)
-    samples = []
-    for frame in chosen:
-        own = data.mask.numpy(frame) == 0
-        samples.append(sample_frame(data, frame, own, 3 * count // len(chosen), rng))
-    source = np.repeat(chosen, [len(sample.points) for sample in samples])
-    found = Sample.joined(samples)
-    if config.initial_depth == "fused":
-        sampled = Sampled(found.points, source, np.zeros(len(source), int))
-        compared = evenly_spaced(data.frames, _FUSED_FRAMES)
-        fused = fuse_depth(data, sampled, compared, lambda points: lambda _: points)
-        found = found._replace(points=fused.points).select(fused.kept)
-    found = found.select(subsample(found.points, found.footprints, count))
-    tangents = found.tangents if config.initial_shape == "surface" else None
-    return _gaussians(
-        found.points, found.colours, _spacing(found.points), config.sh_degree, tangents
-    )
 
 
 def _moving_gaussians(
@@ -196,10 +169,10 @@ def _moving_gaussians(
             candidates.points, candidates.footprints, config.moving_gaussians, candidates.labels
         )
         points = candidates.points[kept]
-        gaussians = _gaussians(
+        gaussians = gaussians_at(
             points,
             candidates.colours[kept],
-            _spacing(points),
+            spacing_of(points),
             config.sh_degree,
             candidates.tangents[kept] if config.initial_shape == "surface" else None,
         )
@@ -266,7 +239,7 @@ def _fused(data: FitData, candidates: Candidates) -> Candidates:
     sampled = Sampled(
         candidates.sampled(data.frames), data.frames[candidates.source], candidates.labels
     )
-    fused = fuse_depth(data, sampled, evenly_spaced(data.frames, _FUSED_FRAMES), carry)
+    fused = fuse_depth(data, sampled, evenly_spaced(data.frames, FUSED_FRAMES), carry)
     return replace(candidates, points=candidates.canonical(fused.points, data.frames))
 
 
@@ -278,14 +251,16 @@ def _living_gaussians(
     config: FitConfig,
 ) -> tuple[Gaussians, Int[np.ndarray, " kept"]]:
     """Choose candidates that cover the objects in every frame; return them, and their indices."""
-    lives = estimate_lives(data, candidates, tracks, tracked)
+    lives = estimate_lives(data, candidates, MovingRule(data, tracks, tracked))
     kept, spacing = choose_by_coverage(
         lives, candidates.source, data.frames, data.mask.shape[2], config.moving_gaussians
     )
-    gaussians = _gaussians(
+    chosen = Lives(lives.spans[kept], lives.pixel[kept])
+    between = spacing_among_living(chosen, candidates.source[kept], data.mask.shape[2], spacing)
+    gaussians = gaussians_at(
         candidates.points[kept],
         candidates.colours[kept],
-        spacing * candidates.footprints[kept],
+        between * candidates.footprints[kept],
         config.sh_degree,
         candidates.tangents[kept] if config.initial_shape == "surface" else None,
     )
@@ -351,39 +326,6 @@ def _turned_back(
     points, times = torch.from_numpy(canonical).float(), torch.tensor([float(frame)])
     rotations = motion.pose(points, quats, times).rotations[0].double().numpy()
     return rotations.swapaxes(1, 2) @ tangents
-
-
-def _spacing(points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, " points"]:
-    """Return the mean distance of each point to its three nearest neighbours."""
-    if len(points) < 2:
-        return np.full(len(points), 0.01)
-    count = min(4, len(points))
-    spacing = KDTree(points).query(points, k=count)[0][:, 1:].mean(1)
-    return spacing.clip(1e-5, 3 * np.median(spacing) + 1e-5)
-
-
-def _gaussians(
-    points: Float[np.ndarray, "points 3"],
-    colours: Float[np.ndarray, "points 3"],
-    spacing: Float[np.ndarray, " points"],
-    degree: int,
-    tangents: Float[np.ndarray, "points 3 2"] | None = None,
-) -> Gaussians:
-    """Make Gaussians of 0.7 times the distance to their neighbours: spheres, or discs."""
-    gaussians = Gaussians.from_points(
-        torch.from_numpy(points).float(),
-        torch.from_numpy(colours).float(),
-        torch.from_numpy(0.7 * spacing).float(),
-        opacity=0.6,
-        degree=degree,
-    )
-    if tangents is not None and len(points):
-        shapes = discs(tangents)
-        with torch.no_grad():
-            rotations = torch.from_numpy(shapes.rotations).float()
-            gaussians.quats_wxyz.copy_(quats_wxyz_from_rotations(rotations))
-            gaussians.log_scales.add_(torch.from_numpy(shapes.scales).float().log())
-    return gaussians
 
 
 def _moving_area(data: FitData, frames: list[int]) -> int:

@@ -126,6 +126,11 @@ class Gaussians(nn.Module):
             life_spans,
         )
 
+    def beside(self, other: Gaussians) -> Gaussians:
+        """Return copies of these and of others, all of which exist always."""
+        own, theirs = dict(self.named_parameters()), dict(other.named_parameters())
+        return Gaussians(**{k: torch.cat([own[k], theirs[k]]).detach() for k in own})
+
     def select(self, index: Int[Tensor, " chosen"]) -> Gaussians:
         """Return the Gaussians at an index tensor."""
         return Gaussians(

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msdyn.fit import initial_motion, preset
+from msdyn.fit.coverage import choose_by_coverage
 from msdyn.fit.data import load_fit_data
-from msdyn.fit.initial_lives import Lives, choose_by_coverage, life_spans
+from msdyn.fit.initial_lives import Lives, life_spans
 from msdyn.fit.initialize import initialize
 from msdyn.fit.object_depth import ObjectDepth
 from msdyn.render import draw

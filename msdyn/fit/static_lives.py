@@ -1,0 +1,102 @@
+"""Life spans of static Gaussians: things that rest for a part of the clip, and are moved.
+
+Masks say of each frame what moves in it. A cup that waits for its turn is static, and where it
+stood there is the table afterwards. Its Gaussians, were they to exist always, would be seen through
+the empty place. So static points are compared with all frames as moving ones are
+(`initial_lives.py`), at rest: one lives over the frames around its own for which the evidence says
+that it is there. Colours alone are evidence, of pixels that are static too: how they differ at one
+place, and between places, is counted on the points themselves, so that errors of cameras and depth
+count as what they are. What is hidden, by a moving object or another surface, is unknown.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from msdyn.fit.candidates import Candidates
+from msdyn.fit.coverage import choose_by_coverage, spacing_among_living
+from msdyn.fit.data import FitData
+from msdyn.fit.initial_lives import (
+    ColourEvidence,
+    Comparison,
+    Lives,
+    compare,
+    estimate_lives,
+    own_colours,
+)
+from msdyn.fit.sampling import evenly_spaced
+
+__all__ = ["Resting", "resting_points"]
+
+# Frames from which differences of colour are counted.
+_COUNTED_FRAMES = 12
+
+
+class Resting(NamedTuple):
+    """Static points that exist for a part of the clip.
+
+    Attributes:
+        short: [N] whether a point exists for a part of the clip only.
+        chosen: [K] indices of those of them that are chosen.
+        spans: [K, 2] their life spans.
+        spacing: [K] their distance to the next ones, px.
+    """
+
+    short: Bool[np.ndarray, " points"]
+    chosen: Int[np.ndarray, " chosen"]
+    spans: Float[np.ndarray, "chosen 2"]
+    spacing: Float[np.ndarray, " chosen"]
+
+
+class StaticRule:
+    """The rule for static points."""
+
+    def __init__(self, data: FitData, candidates: Candidates, tolerance: float) -> None:
+        """Count the differences of colour at one place, and between places.
+
+        Args:
+            data: input data of the fit.
+            candidates: static points.
+            tolerance: difference of depth, as a fraction, up to which a point is at the surface.
+        """
+        self.tolerance = tolerance
+        colours = own_colours(data, candidates)
+        shuffled = np.random.default_rng(0).permutation(colours)
+        same, other = [], []
+        for frame in evenly_spaced(data.frames, _COUNTED_FRAMES):
+            elsewhere = data.frames[candidates.source] != frame
+            for reference, found in ((colours, same), (shuffled, other)):
+                seen, compared = compare(data, candidates, reference, frame, tolerance)
+                at_surface = compared.own & ~compared.behind & ~compared.in_front
+                found.append(compared.difference[at_surface & elsewhere[seen.index]])
+        self.score_colours = ColourEvidence(np.concatenate(same), np.concatenate(other))
+
+    def __call__(self, compared: Comparison) -> Float[np.ndarray, " points"]:
+        known = compared.own & ~compared.behind
+        return np.where(known, self.score_colours(compared.difference), 0.0)
+
+
+def resting_points(data: FitData, candidates: Candidates, tolerance: float, count: int) -> Resting:
+    """Find static points that exist for a part of the clip, and choose some that cover them.
+
+    Args:
+        data: input data of the fit.
+        candidates: N static points.
+        tolerance: difference of depth, as a fraction, up to which a point is at the surface.
+        count: of static Gaussians, of which these get their share.
+    """
+    lives = estimate_lives(data, candidates, StaticRule(data, candidates, tolerance))
+    short = np.isfinite(lives.spans).any(1)
+    own = np.flatnonzero(short)
+    if not len(own):
+        return Resting(short, own, np.zeros((0, 2)), np.zeros(0))
+    living = Lives(lives.spans[own], lives.pixel[own])
+    width, source = data.mask.shape[2], candidates.source[own]
+    share = max(1, round(count * len(own) / len(short)))
+    kept, spacing = choose_by_coverage(living, source, data.frames, width, share)
+    chosen = Lives(living.spans[kept], living.pixel[kept])
+    between = spacing_among_living(chosen, source[kept], width, spacing)
+    return Resting(short, own[kept], chosen.spans, between)
