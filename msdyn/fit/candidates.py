@@ -44,6 +44,20 @@ class Candidates:
         points, colours, footprints, tangents = sample
         return cls(points, colours, labels, source, footprints, tangents, None)
 
+    @classmethod
+    def joined(cls, parts: list[Candidates]) -> Candidates:
+        """Return the candidates of several parts, at least one, all of which move, or none."""
+        motions = [part.motion for part in parts if part.motion is not None]
+        return cls(
+            np.concatenate([part.points for part in parts]),
+            np.concatenate([part.colours for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.source for part in parts]),
+            np.concatenate([part.footprints for part in parts]),
+            np.concatenate([part.tangents for part in parts]),
+            type(motions[0]).concatenated(motions) if motions else None,
+        )
+
     def positions(self, frame: int) -> Float[np.ndarray, "points 3"]:
         """Return the positions in a frame of the clip."""
         if self.motion is None:

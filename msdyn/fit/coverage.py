@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.spatial import KDTree
 
+from msdyn.fit.data import FitData
 from msdyn.fit.initial_lives import Lives
 from msdyn.fit.spacing import finest_choice
+from msdyn.scene import IGNORE
 
-__all__ = ["choose_by_coverage", "spacing_among_living"]
+__all__ = ["Gaps", "choose_by_coverage", "moving_area", "spacing_among_living"]
 
 # Most points chosen, as a multiple of the number that would be chosen if all lived always.
 _MOST = 3
@@ -67,14 +72,8 @@ def _cover(
     spacing: float,
 ) -> Int[np.ndarray, " kept"]:
     """Return the points chosen at one spacing, in px."""
-    columns = int(width / spacing) + 1
-
-    def cells(pixels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-        row, column = np.divmod(pixels, width)
-        return (row / spacing).astype(np.int64) * columns + (column / spacing).astype(np.int64)
-
-    rows = int(int(pixel.max(initial=0)) // width / spacing) + 1
-    covered = np.zeros((pixel.shape[1], rows * columns), bool)
+    cells = _Cells(width, spacing)
+    covered = np.zeros((pixel.shape[1], cells.count(int(pixel.max(initial=0)))), bool)
     own = cells(pixel[np.arange(len(source)), source])
     kept = []
     for i in order:
@@ -118,3 +117,55 @@ def spacing_among_living(
         distance = np.asarray(KDTree(places).query(at, k=count)[0])[:, 1:].mean(1)
         result[own] = np.clip(distance, least, max(least, 3 * float(np.median(distance))))
     return result
+
+
+class Gaps:
+    """Pixels of objects that no living point covers.
+
+    Attributes:
+        cells: number of the gaps of the size of the spacing, in all frames.
+    """
+
+    def __init__(self, data: FitData, lives: Lives, count: int) -> None:
+        """Find the gaps at the spacing of `count` points, spread evenly over a frame's objects."""
+        self.data, self.lives = data, lives
+        area = sum(moving_area(data.mask.numpy(frame)) for frame in data.frames)
+        self.spacing = max(1.0, math.sqrt(area / len(data.frames) / count))
+        pixels = sum(moving_area(np.where(self(f), data.mask.numpy(f), 0)) for f in data.frames)
+        self.cells = int(pixels / self.spacing**2)
+
+    def __call__(self, frame: int) -> Bool[np.ndarray, "height width"]:
+        """Return which pixels of a frame of the clip lie in cells that no living point covers."""
+        _, height, width = self.data.mask.shape
+        cells = _Cells(width, self.spacing)
+        living = self.lives.pixel[:, np.searchsorted(self.data.frames, frame)]
+        covered = np.zeros(cells.count(height * width - 1), bool)
+        covered[cells(living[living >= 0])] = True
+        return ~covered[cells(np.arange(height * width))].reshape(height, width)
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Numbers of the cells of a grid over an image, from those of pixels, row by row."""
+
+    width: int
+    spacing: float
+
+    def __call__(self, pixels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+        row, column = np.divmod(pixels, self.width)
+        across = int(self.width / self.spacing) + 1
+        row, column = (
+            (row / self.spacing).astype(np.int64),
+            (column / self.spacing).astype(np.int64),
+        )
+        return row * across + column
+
+    def count(self, last: int) -> int:
+        """Return the number of cells up to that of the last pixel, in whole rows."""
+        rows = int(last // self.width / self.spacing) + 1
+        return rows * (int(self.width / self.spacing) + 1)
+
+
+def moving_area(mask: Int[np.ndarray, "height width"]) -> int:
+    """Return the number of pixels on objects in a mask."""
+    return int(((mask > 0) & (mask != IGNORE)).sum())

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int, Int32, Real
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import distance_transform_edt, uniform_filter
 
 from msdyn.fit.candidates import Candidates
 from msdyn.fit.data import FitData
@@ -41,9 +41,12 @@ __all__ = [
 ]
 
 # Log-likelihood ratios of what masks and depth maps say. Masks lack one pixel in twenty of an
-# object, and a misplaced point lies on the object, not in front of it, about half the time.
+# object, and a misplaced point lies on the object, not in front of it, about half the time. Errors
+# have exponential tails: the ratio is proportional to the distance from the mask and in depth.
 _ON_OBJECT = float(np.log(0.95 / 0.5))
 _OFF_OBJECT = float(np.log(0.05 / 0.5))
+# Error of the outline of a mask, as a share of the longer side of the image.
+_OUTLINE = 0.01
 # Range of the ratios of colour.
 _COLOUR_RANGE = (-2.0, 1.0)
 # Minimum tolerance of depth, as a fraction, and the quantile of the tracks' differences that it is.
@@ -54,6 +57,8 @@ _PAIRS = 20_000
 _FEWEST_PAIRS = 200
 # Added to the evidence of every frame: long lives are preferred.
 _LONGEVITY = 0.3
+# Fall of the sum of the evidence, after which a point has gone: odds of twenty to one.
+_CHANGED = float(np.log(20))
 # Points times frames that are compared at a time: some 50 MB.
 _BLOCK = 1_500_000
 
@@ -69,6 +74,15 @@ class Lives(NamedTuple):
 
     spans: Float[np.ndarray, "points 2"]
     pixel: Int32[np.ndarray, "points frames"]
+
+    @classmethod
+    def joined(cls, parts: list[Lives]) -> Lives:
+        """Return the lives of several groups of points."""
+        return cls(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+    def select(self, rows: Int[np.ndarray, " chosen"]) -> Lives:
+        """Return the lives of some of the points."""
+        return Lives(self.spans[rows], self.pixel[rows])
 
 
 def estimate_lives(data: FitData, candidates: Candidates, rule: EvidenceRule) -> Lives:
@@ -101,14 +115,17 @@ class Comparison:
 
     Attributes:
         own: [N] the mask at the pixel is that of the point.
+        outside: [N] distance to the mask of the point, as a share of the longer side of the image.
         behind: [N] what is seen there is in front of the point.
-        in_front: [N] what is seen there is behind the point.
+        in_front: [N] by how much of the tolerance the point is in front of what is seen there; 0
+            where it is not, at least 1 otherwise.
         difference: [N] distance of the colour to that of the point's own frame, RGB in [0, 1].
     """
 
     own: Bool[np.ndarray, " points"]
+    outside: Float[np.ndarray, " points"]
     behind: Bool[np.ndarray, " points"]
-    in_front: Bool[np.ndarray, " points"]
+    in_front: Float[np.ndarray, " points"]
     difference: Float[np.ndarray, " points"]
 
 
@@ -142,8 +159,9 @@ class MovingRule:
 
     def __call__(self, compared: Comparison) -> Float[np.ndarray, " points"]:
         own, in_front = compared.own, compared.in_front
-        at_surface = own & ~compared.behind & ~in_front
-        value = np.where(own & ~in_front, _ON_OBJECT, _OFF_OBJECT)
+        at_surface = own & ~compared.behind & (in_front == 0)
+        off = np.maximum(1 + compared.outside / _OUTLINE, in_front)
+        value = np.where(own & (in_front == 0), _ON_OBJECT, _OFF_OBJECT * off)
         value += np.where(at_surface, self.score_colours(compared.difference), 0.0)
         # Hidden by something else, or by its own object: nothing is known.
         return np.where(compared.behind, 0.0, value)
@@ -182,10 +200,13 @@ def compare(
     seen = _seen(data, frame, candidates.positions(frame))
     known = seen.depth > 0
     colour = _smooth(data, frame).reshape(-1, 3)[seen.pixel]
+    labels = candidates.labels[seen.index]
+    nearness = np.log(np.where(known, seen.depth, seen.z) / seen.z) / -np.log1p(-tolerance)
     return seen, Comparison(
-        seen.mask == candidates.labels[seen.index],
+        seen.mask == labels,
+        _outside(data.mask.numpy(frame), labels, seen.pixel),
         known & (seen.z > seen.depth * (1 + tolerance)),
-        known & (seen.z < seen.depth * (1 - tolerance)),
+        np.where(nearness > 1, nearness, 0.0),
         np.linalg.norm(colour - colours[seen.index], axis=1),
     )
 
@@ -208,6 +229,11 @@ def life_spans(
 ) -> Float[np.ndarray, "points 2"]:
     """Return the life span of each point: the frames around its own with the greatest evidence.
 
+    Where the evidence says that a point has gone, its life ends, even if later frames agree again:
+    in between, it would be seen where it is not. This is the test for a change of Page (1954,
+    Continuous inspection schemes): from the own frame on, the sum of the evidence has fallen from
+    its greatest value by the logarithm of the odds of a false alarm.
+
     Args:
         evidence: log-likelihood ratio of each frame.
         source: index of each point's own frame.
@@ -217,19 +243,48 @@ def life_spans(
         Begin and end, fractional frame indices half-way to the first frame beyond; infinite where
         the span reaches the first or last of the frames.
     """
-    count, number = evidence.shape
-    rows = np.arange(count)
     value = evidence + _LONGEVITY
-    value[rows, source] = 0.0
-    total = np.concatenate([np.zeros((count, 1)), np.cumsum(value, axis=1)], axis=1)
-    # The last frame has the greatest sum from the own frame on, the first the greatest up to it.
-    after = np.arange(number) >= source[:, None]
-    last = np.where(after, total[:, 1:], -np.inf).argmax(1)
-    first = np.where(~after | (np.arange(number) == source[:, None]), total[:, :-1], np.inf)
-    first = first.argmin(1)
+    last = source + _until_change(value, source, 1)
+    first = source - _until_change(value, source, -1)
     middle = (frames[1:] + frames[:-1]) / 2
     bounds = np.concatenate([[-np.inf], middle, [np.inf]])
     return np.column_stack([bounds[first], bounds[last + 1]])
+
+
+def _outside(
+    mask: Int[np.ndarray, "height width"],
+    labels: Int[np.ndarray, " points"],
+    pixel: Int[np.ndarray, " points"],
+) -> Float[np.ndarray, " points"]:
+    """Return the distance of pixels to the masks of labels, as a share of the longer side."""
+    result = np.zeros(len(labels))
+    off = mask.reshape(-1)[pixel] != labels
+    for label in np.unique(labels[off]):
+        own, there = off & (labels == label), mask == label
+        if there.any():
+            distance = np.asarray(distance_transform_edt(~there)).reshape(-1)[pixel[own]]
+            result[own] = distance / max(mask.shape)
+        else:
+            result[own] = 1.0
+    return result
+
+
+def _until_change(
+    value: Real[np.ndarray, "points frames"], source: Int[np.ndarray, " points"], step: int
+) -> Int[np.ndarray, " points"]:
+    """Return how many frames points live beyond their own; forward (step 1), backward (step -1)."""
+    count, number = value.shape
+    total, best, length = np.zeros(count), np.zeros(count), np.zeros(count, int)
+    going = np.arange(count)
+    for distance in range(1, number):
+        frame = source[going] + step * distance
+        inside = (frame >= 0) & (frame < number)
+        going, frame = going[inside], frame[inside]
+        total[going] += value[going, frame]
+        greater = going[total[going] > best[going]]
+        best[greater], length[greater] = total[greater], distance
+        going = going[total[going] >= best[going] - _CHANGED]
+    return length
 
 
 @dataclass(frozen=True)

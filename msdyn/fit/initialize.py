@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.spatial import KDTree
 
 from msdyn.fit.candidates import Candidates
 from msdyn.fit.config import FitConfig
-from msdyn.fit.coverage import choose_by_coverage, spacing_among_living
+from msdyn.fit.coverage import Gaps, choose_by_coverage, moving_area, spacing_among_living
 from msdyn.fit.data import FitData
 from msdyn.fit.first_gaussians import gaussians_at, spacing_of
 from msdyn.fit.fusion import Carried, Sampled, fuse_depth
@@ -23,7 +24,7 @@ from msdyn.fit.object_depth import ObjectDepth
 from msdyn.fit.predicted_start import predicted_points, predicted_tracks
 from msdyn.fit.sampling import evenly_spaced, sample_frame, subsample
 from msdyn.motion import Motion, TrackedMotion
-from msdyn.scene import IGNORE, LiftedObservations, LiftedTracks, Timeline, canonical_frame
+from msdyn.scene import LiftedObservations, LiftedTracks, Timeline, canonical_frame
 from msdyn.sequence import Gaussians, GaussianSequence
 
 __all__ = ["Initialisation", "initialize"]
@@ -36,6 +37,28 @@ _MOVING_FRAMES_OF_LIVES = 64
 _CANDIDATES, _CANDIDATES_OF_LIVES = 3, 4
 # Number of nearest tracks from which the motion of a Gaussian is averaged.
 _NEAREST_TRACKS = 6
+
+
+Where = Callable[[int], Bool[np.ndarray, "height width"]]
+"""Returns which pixels of a frame of the clip are sampled."""
+
+
+Sampler = Callable[[int, Where | None], Candidates | None]
+"""Samples about so many candidates, everywhere or somewhere."""
+
+
+class Chosen(NamedTuple):
+    """N points that were chosen.
+
+    Attributes:
+        candidates: the points.
+        spans: [N, 2] their life spans; None if they exist always.
+        spacing: [N] their distance to the next ones, world of the fit.
+    """
+
+    candidates: Candidates
+    spans: Float[np.ndarray, "points 2"] | None
+    spacing: Float[np.ndarray, " points"]
 
 
 class Initialisation(NamedTuple):
@@ -149,35 +172,31 @@ def _moving_gaussians(
     position in the sampled frame is the observed one.
     """
     lives = config.life_spans == "on"
-    candidates = _candidates(
-        data,
-        tracks,
-        tracked,
-        evenly_spaced(data.frames, _MOVING_FRAMES_OF_LIVES if lives else _MOVING_FRAMES),
-        (_CANDIDATES_OF_LIVES if lives else _CANDIDATES) * config.moving_gaussians,
-        rng,
-    )
-    if candidates is not None and config.initial_depth == "fused":
-        candidates = _fused(data, candidates)
-    if candidates is None:
+
+    def sample(count: int, where: Where | None) -> Candidates | None:
+        most = _MOVING_FRAMES_OF_LIVES if lives else _MOVING_FRAMES
+        frames = evenly_spaced(data.frames, most)
+        found = _candidates(data, tracks, tracked, frames, count, rng, where)
+        if found is None or config.initial_depth == "given":
+            return found
+        return _fused(data, found)
+
+    if lives:
+        chosen = _choose_living(data, sample, MovingRule(data, tracks, tracked), config)
+    else:
+        chosen = _choose(sample, config)
+    if chosen is None:
         none = torch.zeros(0, dtype=torch.long)
         return Gaussians.empty(config.sh_degree), tracked.motion.select(none), none
-    if lives:
-        gaussians, kept = _living_gaussians(data, candidates, tracks, tracked, config)
-    else:
-        kept = subsample(
-            candidates.points, candidates.footprints, config.moving_gaussians, candidates.labels
-        )
-        points = candidates.points[kept]
-        gaussians = gaussians_at(
-            points,
-            candidates.colours[kept],
-            spacing_of(points),
-            config.sh_degree,
-            candidates.tangents[kept] if config.initial_shape == "surface" else None,
-        )
-    motion = candidates.motion.select(torch.from_numpy(kept))
-    return gaussians, motion, torch.from_numpy(candidates.labels[kept]).long()
+    found = chosen.candidates
+    assert found.motion is not None
+    tangents = found.tangents if config.initial_shape == "surface" else None
+    gaussians = gaussians_at(
+        found.points, found.colours, chosen.spacing, config.sh_degree, tangents
+    )
+    if chosen.spans is not None:
+        gaussians = gaussians.with_life_spans(torch.from_numpy(chosen.spans).float())
+    return gaussians, found.motion, torch.from_numpy(found.labels).long()
 
 
 def _candidates(
@@ -187,37 +206,35 @@ def _candidates(
     frames: list[int],
     count: int,
     rng: np.random.Generator,
+    where: Where | None = None,
 ) -> Candidates | None:
     """Sample about `count` points of the objects in some frames; None if there are none."""
-    points, colours, labels, footprints, tangents, sources = [], [], [], [], [], []
-    motions: list[Motion] = []
-    total = max(_moving_area(data, frames), 1)
-    for frame in frames:
+    found: list[Candidates] = []
+
+    def moving(frame: int) -> Int[np.ndarray, "height width"]:
         mask = data.mask.numpy(frame)
+        return mask if where is None else np.where(where(frame), mask, 0)
+
+    total = max(sum(moving_area(moving(frame)) for frame in frames), 1)
+    for frame in frames:
+        mask = moving(frame)
         for instance in np.unique(tracks.object):
             number = count * int((mask == instance).sum()) // total
             sample = sample_frame(data, frame, mask == instance, number, rng)
             own = np.flatnonzero(tracks.object == instance)
             source = int(np.searchsorted(data.frames, frame))
             canonical, near, motion = _map_back(sample.points, own, tracked, tracks, frame, source)
-            points.append(canonical)
-            colours.append(sample.colours[near])
-            footprints.append(sample.footprints[near])
-            tangents.append(_turned_back(sample.tangents[near], canonical, motion, frame))
-            labels.append(np.full(len(canonical), instance))
-            motions.append(motion)
-            sources.append(np.full(len(canonical), source))
-    if not sum(len(p) for p in points):
-        return None
-    return Candidates(
-        np.concatenate(points),
-        np.concatenate(colours),
-        np.concatenate(labels),
-        np.concatenate(sources),
-        np.concatenate(footprints),
-        np.concatenate(tangents),
-        type(tracked.motion).concatenated(motions),
-    )
+            part = Candidates(
+                canonical,
+                sample.colours[near],
+                np.full(len(canonical), instance),
+                np.full(len(canonical), source),
+                sample.footprints[near],
+                _turned_back(sample.tangents[near], canonical, motion, frame),
+                motion,
+            )
+            found.append(part)
+    return Candidates.joined(found) if sum(len(part.points) for part in found) else None
 
 
 @torch.no_grad()
@@ -228,13 +245,7 @@ def _fused(data: FitData, candidates: Candidates) -> Candidates:
     """
 
     def carry(sampled: Float[np.ndarray, "points 3"]) -> Carried:
-        points = torch.from_numpy(candidates.canonical(sampled, data.frames)).float()
-
-        def at(frame: int) -> Float[np.ndarray, "points 3"]:
-            moved = candidates.motion.positions(points, torch.tensor([float(frame)]))
-            return moved[0].double().numpy()
-
-        return at
+        return replace(candidates, points=candidates.canonical(sampled, data.frames)).positions
 
     sampled = Sampled(
         candidates.sampled(data.frames), data.frames[candidates.source], candidates.labels
@@ -243,28 +254,40 @@ def _fused(data: FitData, candidates: Candidates) -> Candidates:
     return replace(candidates, points=candidates.canonical(fused.points, data.frames))
 
 
-def _living_gaussians(
-    data: FitData,
-    candidates: Candidates,
-    tracks: LiftedTracks,
-    tracked: TrackedMotion,
-    config: FitConfig,
-) -> tuple[Gaussians, Int[np.ndarray, " kept"]]:
-    """Choose candidates that cover the objects in every frame; return them, and their indices."""
-    lives = estimate_lives(data, candidates, MovingRule(data, tracks, tracked))
-    kept, spacing = choose_by_coverage(
-        lives, candidates.source, data.frames, data.mask.shape[2], config.moving_gaussians
-    )
-    chosen = Lives(lives.spans[kept], lives.pixel[kept])
-    between = spacing_among_living(chosen, candidates.source[kept], data.mask.shape[2], spacing)
-    gaussians = gaussians_at(
-        candidates.points[kept],
-        candidates.colours[kept],
-        between * candidates.footprints[kept],
-        config.sh_degree,
-        candidates.tangents[kept] if config.initial_shape == "surface" else None,
-    )
-    return gaussians.with_life_spans(torch.from_numpy(lives.spans[kept]).float()), kept
+def _choose(sample: Sampler, config: FitConfig) -> Chosen | None:
+    """Choose candidates that are spread evenly; None if there are none."""
+    found = sample(_CANDIDATES * config.moving_gaussians, None)
+    if found is None:
+        return None
+    kept = subsample(found.points, found.footprints, config.moving_gaussians, found.labels)
+    found = found.select(kept)
+    return Chosen(found, None, spacing_of(found.points))
+
+
+def _choose_living(
+    data: FitData, sample: Sampler, rule: MovingRule, config: FitConfig
+) -> Chosen | None:
+    """Choose candidates that cover the objects in every frame; None if there are none.
+
+    Many are sampled everywhere at first; then as many again where none of these lives, as where
+    the motion does not carry one frame's points to the others, every frame needs its own.
+    """
+    count = config.moving_gaussians
+    candidates = sample(_CANDIDATES_OF_LIVES * count, None)
+    if candidates is None:
+        return None
+    lives = estimate_lives(data, candidates, rule)
+    gaps = Gaps(data, lives, count)
+    if gaps.cells:
+        more = sample(min(_CANDIDATES_OF_LIVES * count, gaps.cells), gaps)
+        if more is not None:
+            lives = Lives.joined([lives, estimate_lives(data, more, rule)])
+            candidates = Candidates.joined([candidates, more])
+    width, source = data.mask.shape[2], candidates.source
+    kept, spacing = choose_by_coverage(lives, source, data.frames, width, count)
+    chosen, lives = candidates.select(kept), lives.select(kept)
+    between = spacing_among_living(lives, chosen.source, width, spacing)
+    return Chosen(chosen, lives.spans, between * chosen.footprints)
 
 
 @torch.no_grad()
@@ -326,9 +349,3 @@ def _turned_back(
     points, times = torch.from_numpy(canonical).float(), torch.tensor([float(frame)])
     rotations = motion.pose(points, quats, times).rotations[0].double().numpy()
     return rotations.swapaxes(1, 2) @ tangents
-
-
-def _moving_area(data: FitData, frames: list[int]) -> int:
-    """Return the number of pixels on objects in some frames."""
-    masks = (data.mask.numpy(frame) for frame in frames)
-    return sum(int(((mask > 0) & (mask != IGNORE)).sum()) for mask in masks)

@@ -22,7 +22,6 @@ from msdyn.fit.data import FitData
 from msdyn.fit.initial_lives import (
     ColourEvidence,
     Comparison,
-    Lives,
     compare,
     estimate_lives,
     own_colours,
@@ -70,7 +69,7 @@ class StaticRule:
             elsewhere = data.frames[candidates.source] != frame
             for reference, found in ((colours, same), (shuffled, other)):
                 seen, compared = compare(data, candidates, reference, frame, tolerance)
-                at_surface = compared.own & ~compared.behind & ~compared.in_front
+                at_surface = compared.own & ~compared.behind & (compared.in_front == 0)
                 found.append(compared.difference[at_surface & elsewhere[seen.index]])
         self.score_colours = ColourEvidence(np.concatenate(same), np.concatenate(other))
 
@@ -89,14 +88,14 @@ def resting_points(data: FitData, candidates: Candidates, tolerance: float, coun
         count: of static Gaussians, of which these get their share.
     """
     lives = estimate_lives(data, candidates, StaticRule(data, candidates, tolerance))
-    short = np.isfinite(lives.spans).any(1)
+    short = np.asarray(np.isfinite(lives.spans).any(1))
     own = np.flatnonzero(short)
     if not len(own):
         return Resting(short, own, np.zeros((0, 2)), np.zeros(0))
-    living = Lives(lives.spans[own], lives.pixel[own])
+    living = lives.select(own)
     width, source = data.mask.shape[2], candidates.source[own]
     share = max(1, round(count * len(own) / len(short)))
     kept, spacing = choose_by_coverage(living, source, data.frames, width, share)
-    chosen = Lives(living.spans[kept], living.pixel[kept])
+    chosen = living.select(kept)
     between = spacing_among_living(chosen, source[kept], width, spacing)
     return Resting(short, own[kept], chosen.spans, between)
