@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msdyn.fit import initial_motion, preset
-from msdyn.fit.coverage import choose_by_coverage
+from msdyn.fit.coverage import choose_by_coverage, spacing_among_living
 from msdyn.fit.data import load_fit_data
 from msdyn.fit.initial_lives import Lives, life_spans
 from msdyn.fit.initialize import initialize
@@ -21,25 +21,36 @@ from msdyn.synthetic import make_scene, render_truth, write_priors
 FRAMES = 12
 
 
+def reach(evidence):
+    """Return how many frames of one direction a point lives, by a plain search."""
+    sums = np.concatenate([[0.0], np.cumsum(evidence + 0.3)])
+    for end in range(1, len(sums)):
+        if sums[end] < sums[: end + 1].max() - np.log(20):
+            sums = sums[:end]
+            break
+    return int(sums.argmax())
+
+
 @settings(max_examples=80, deadline=None)
-@given(seed=st.integers(0, 2**31), frames=st.integers(1, 9))
-def test_a_life_span_is_the_range_of_the_greatest_evidence(seed, frames):
-    """Compare with the sums of all ranges around the own frame."""
+@given(seed=st.integers(0, 2**31), frames=st.integers(1, 12), size=st.sampled_from([0.5, 1, 3]))
+def test_a_life_ends_where_the_evidence_turns(seed, frames, size):
     rng = np.random.default_rng(seed)
-    evidence = rng.normal(0, 1, (5, frames))
+    evidence = rng.normal(0, size, (5, frames))
     source = rng.integers(frames, size=5)
     clip = np.cumsum(rng.integers(1, 3, frames))
     spans = life_spans(evidence, source, clip)
     for i, own in enumerate(source):
-        sums = {
-            (a, b): np.delete(evidence[i] + 0.3, own)[a:b].sum()
-            for a in range(own + 1)
-            for b in range(own, frames)
-        }
-        a, b = max(sums, key=lambda key: sums[key])
+        a, b = own - reach(evidence[i, :own][::-1]), own + reach(evidence[i, own + 1 :])
         begin = -np.inf if a == 0 else (clip[a - 1] + clip[a]) / 2
         end = np.inf if b == frames - 1 else (clip[b] + clip[b + 1]) / 2
         np.testing.assert_allclose(spans[i], [begin, end])
+
+
+def test_a_life_does_not_bridge_frames_in_which_the_point_has_gone():
+    """Twenty frames of good evidence after three of bad evidence do not make up for them."""
+    evidence = np.array([[1.0] * 5 + [-2.0] * 3 + [1.0] * 20, [1.0] * 5 + [-2.0] + [1.0] * 22])
+    spans = life_spans(evidence, np.array([2, 2]), np.arange(28))
+    np.testing.assert_allclose(spans, [[-np.inf, 4.5], [-np.inf, np.inf]])
 
 
 def test_without_evidence_against_it_a_life_is_the_whole_clip():
@@ -71,6 +82,23 @@ def test_chosen_points_are_as_many_as_allowed_and_cover_the_others(seed, count):
         frame = source[i]
         there = kept[pixel[kept, frame] >= 0]
         assert cells(np.array([i]), frame) <= cells(there, frame)
+
+
+def test_a_gaussian_is_as_far_from_others_as_those_that_live_in_its_frame():
+    """Points 2 px apart of which two thirds live in other frames: rows are 6 px apart."""
+    row, column = np.divmod(np.arange(18 * 18), 18)
+    source = row % 3
+    pixel = np.full((len(row), 3), -1, np.int32)
+    pixel[np.arange(len(row)), source] = (2 * row) * 40 + 2 * column
+    lives = Lives(np.zeros((len(row), 2)), pixel)
+    spacing = spacing_among_living(lives, source, 40, 1.0)
+    inner = (column > 2) & (column < 15)
+    # Two neighbours in the row are 2 px off, the third one 4.
+    np.testing.assert_allclose(spacing[inner], 8 / 3)
+    always = np.repeat(pixel.max(1, keepdims=True), 3, axis=1)
+    spacing = spacing_among_living(Lives(lives.spans, always), source, 40, 1.0)
+    np.testing.assert_allclose(spacing[inner & (row > 0) & (row < 17)], 2)
+    assert (spacing_among_living(Lives(lives.spans, always), source, 40, 2.5) == 2.5).mean() > 0.8
 
 
 @pytest.fixture(scope="module")
