@@ -19,7 +19,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int, Int32, Real
-from scipy.ndimage import distance_transform_edt, uniform_filter
+from scipy.ndimage import (
+    distance_transform_edt,
+    maximum_filter,
+    minimum_filter,
+    uniform_filter,
+)
 
 from msdyn.fit.candidates import Candidates
 from msdyn.fit.data import FitData
@@ -37,7 +42,6 @@ __all__ = [
     "compare",
     "estimate_lives",
     "life_spans",
-    "own_colours",
 ]
 
 # Log-likelihood ratios of what masks and depth maps say. Masks lack one pixel in twenty of an
@@ -134,9 +138,12 @@ class EvidenceRule(Protocol):
 
     Attributes:
         tolerance: difference of depth, as a fraction, up to which a point is at the surface.
+        reach: by how many px a point may be misplaced: its colour is compared with the range of
+            those about it, with an average if this is zero.
     """
 
     tolerance: float
+    reach: int
 
     def __call__(self, compared: Comparison) -> Float[np.ndarray, " points"]:
         """Return the log-likelihood ratio of the right place; 0 where nothing is known."""
@@ -145,6 +152,8 @@ class EvidenceRule(Protocol):
 
 class MovingRule:
     """The rule for points on moving objects."""
+
+    reach = 0
 
     def __init__(self, data: FitData, tracks: LiftedTracks, tracked: TrackedMotion) -> None:
         """Count the differences along tracks.
@@ -176,11 +185,11 @@ def _evidence(
     The ratio is 0 where nothing is known, the pixel -1 where the point is not visible.
     """
     count, frames = len(candidates.points), data.frames
-    colours = own_colours(data, candidates)
+    colours = candidates.colours if rule.reach else _own_colours(data, candidates)
     evidence = np.zeros((count, len(frames)), np.float32)
     pixel = np.full((count, len(frames)), -1, np.int32)
     for number, frame in enumerate(frames):
-        seen, compared = compare(data, candidates, colours, int(frame), rule.tolerance)
+        seen, compared = compare(data, candidates, colours, int(frame), rule)
         # Masked as unknown: nothing is known.
         evidence[seen.index, number] = np.where(seen.mask == IGNORE, 0.0, rule(compared))
         visible = compared.own & ~compared.behind
@@ -194,12 +203,12 @@ def compare(
     candidates: Candidates,
     colours: Float[np.ndarray, "points 3"],
     frame: int,
-    tolerance: float,
+    rule: EvidenceRule,
 ) -> tuple[Seen, Comparison]:
     """Compare points with what is at their pixels in a frame."""
+    tolerance = rule.tolerance
     seen = _seen(data, frame, candidates.positions(frame))
     known = seen.depth > 0
-    colour = _smooth(data, frame).reshape(-1, 3)[seen.pixel]
     labels = candidates.labels[seen.index]
     nearness = np.log(np.where(known, seen.depth, seen.z) / seen.z) / -np.log1p(-tolerance)
     return seen, Comparison(
@@ -207,11 +216,11 @@ def compare(
         _outside(data.mask.numpy(frame), labels, seen.pixel),
         known & (seen.z > seen.depth * (1 + tolerance)),
         np.where(nearness > 1, nearness, 0.0),
-        np.linalg.norm(colour - colours[seen.index], axis=1),
+        _difference(data, frame, seen.pixel, colours[seen.index], rule.reach),
     )
 
 
-def own_colours(data: FitData, candidates: Candidates) -> Float[np.ndarray, "points 3"]:
+def _own_colours(data: FitData, candidates: Candidates) -> Float[np.ndarray, "points 3"]:
     """Return the smoothed colour of each candidate in its own frame."""
     colours = candidates.colours.copy()
     sampled = candidates.sampled(data.frames)
@@ -249,6 +258,22 @@ def life_spans(
     middle = (frames[1:] + frames[:-1]) / 2
     bounds = np.concatenate([[-np.inf], middle, [np.inf]])
     return np.column_stack([bounds[first], bounds[last + 1]])
+
+
+def _difference(
+    data: FitData,
+    frame: int,
+    pixel: Int[np.ndarray, " points"],
+    colours: Float[np.ndarray, "points 3"],
+    reach: int,
+) -> Float[np.ndarray, " points"]:
+    """Return the distance of colours from those at pixels, or from their range about them."""
+    if not reach:
+        return np.linalg.norm(_smooth(data, frame).reshape(-1, 3)[pixel] - colours, axis=1)
+    image, size = data.rgb.numpy(frame), 2 * reach + 1
+    least = np.asarray(minimum_filter(image, size, axes=(0, 1))).reshape(-1, 3)[pixel] / 255
+    most = np.asarray(maximum_filter(image, size, axes=(0, 1))).reshape(-1, 3)[pixel] / 255
+    return np.linalg.norm(colours - colours.clip(least, most), axis=1)
 
 
 def _outside(

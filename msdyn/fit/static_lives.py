@@ -24,7 +24,6 @@ from msdyn.fit.initial_lives import (
     Comparison,
     compare,
     estimate_lives,
-    own_colours,
 )
 from msdyn.fit.sampling import evenly_spaced
 
@@ -53,6 +52,9 @@ class Resting(NamedTuple):
 class StaticRule:
     """The rule for static points."""
 
+    # Cameras and depth are wrong by about a pixel; colours at edges are mixed.
+    reach = 1
+
     def __init__(self, data: FitData, candidates: Candidates, tolerance: float) -> None:
         """Count the differences of colour at one place, and between places.
 
@@ -62,13 +64,13 @@ class StaticRule:
             tolerance: difference of depth, as a fraction, up to which a point is at the surface.
         """
         self.tolerance = tolerance
-        colours = own_colours(data, candidates)
-        shuffled = np.random.default_rng(0).permutation(colours)
+        colours = candidates.colours
+        shuffled = np.random.default_rng(0).permutation(colours, axis=0)
         same, other = [], []
         for frame in evenly_spaced(data.frames, _COUNTED_FRAMES):
             elsewhere = data.frames[candidates.source] != frame
             for reference, found in ((colours, same), (shuffled, other)):
-                seen, compared = compare(data, candidates, reference, frame, tolerance)
+                seen, compared = compare(data, candidates, reference, frame, self)
                 at_surface = compared.own & ~compared.behind & (compared.in_front == 0)
                 found.append(compared.difference[at_surface & elsewhere[seen.index]])
         self.score_colours = ColourEvidence(np.concatenate(same), np.concatenate(other))

@@ -12,13 +12,18 @@ from msdyn.fit import initial_motion, preset
 from msdyn.fit.coverage import choose_by_coverage, spacing_among_living
 from msdyn.fit.data import load_fit_data
 from msdyn.fit.initial_lives import Lives, life_spans
+from msdyn.fit.initial_static import static_gaussians
 from msdyn.fit.initialize import initialize
 from msdyn.fit.object_depth import ObjectDepth
+from msdyn.geometry import world_points_from_depth
 from msdyn.render import draw
 from msdyn.scene import Scene
 from msdyn.synthetic import make_scene, render_truth, write_priors
 
 FRAMES = 12
+# First frame without a stain on the background.
+GONE = 7
+STATIC = preset("quick", static_gaussians=4000)
 
 
 def reach(evidence):
@@ -111,6 +116,10 @@ def clip(tmp_path_factory):
     return Scene(folder)
 
 
+def loaded(scene):
+    return load_fit_data(scene, long_side=None, holdout_every=0, device=torch.device("cpu"))
+
+
 def initialised(scene, monkeypatch, *, still: bool):
     """Initialise a fit; `still` replaces the tracked motion by none."""
     if still:
@@ -127,7 +136,7 @@ def initialised(scene, monkeypatch, *, still: bool):
         monkeypatch.setattr(initial_motion, "prefit_motion", at_rest)
     options = preset("quick", moving_gaussians=800, static_gaussians=100)
     options = replace(options, motion=replace(options.motion, prefit_steps=20))
-    data = load_fit_data(scene, long_side=None, holdout_every=0, device=torch.device("cpu"))
+    data = loaded(scene)
     start = initialize(data, options, scene.info.timeline, scene.info.world_units)
     return start.data, start.sequence
 
@@ -162,9 +171,66 @@ def test_what_was_seen_is_covered_even_where_the_motion_is_wrong(clip, monkeypat
 
 
 def test_without_life_spans_all_gaussians_exist_always(clip):
-    data = load_fit_data(clip, long_side=None, holdout_every=0, device=torch.device("cpu"))
+    data = loaded(clip)
     options = preset("quick", moving_gaussians=200, static_gaussians=100, life_spans="off")
     options = replace(options, motion=replace(options.motion, prefit_steps=5))
     sequence = initialize(data, options, clip.info.timeline, clip.info.world_units).sequence
     assert sequence.moving.life_spans is None
     assert preset("paper").life_spans == "off"
+
+
+def centre_and_radius(data):
+    """Return a ball about a static point in the lower middle of the first image."""
+    points = world_points_from_depth(data.depth.numpy(0), data.cameras[0])
+    height, width = data.mask.shape[1:]
+    row, column = height * 4 // 5, width // 4
+    assert data.mask.numpy(0)[row, column] == 0
+    return points[row, column], 0.1 * float(data.depth.numpy(0)[row, column])
+
+
+def textured(data, gone):
+    """Colour static points by their place in the world, those in the ball magenta until gone."""
+    centre, radius = centre_and_radius(data)
+
+    def painted(frame, rgb):
+        points = world_points_from_depth(data.depth.numpy(frame), data.cameras[frame])
+        texture = 130 + 30 * np.sin(20 * points + np.array([0, 1, 2]))
+        stained = np.linalg.norm(points - centre, axis=-1) < radius
+        stained &= frame < gone
+        texture[stained] = 250, 0, 250
+        return np.where(data.mask.numpy(frame)[..., None] == 0, texture, rgb).astype(np.uint8)
+
+    return replace(data, rgb=data.rgb.changed(painted))
+
+
+def is_magenta(gaussians):
+    colour = gaussians.harmonics[:, 0].detach()
+    return (colour[:, ::2].amin(1) - colour[:, 1] > 1).numpy()
+
+
+def test_what_rests_for_a_while_exists_for_that_while(clip):
+    data = loaded(clip)
+    gaussians = static_gaussians(textured(data, GONE), STATIC, np.random.default_rng(0))
+    spans = gaussians.life_spans
+    assert spans is not None
+    spans, stained = spans.detach().numpy(), is_magenta(gaussians)
+    centre, radius = centre_and_radius(data)
+    distance = np.linalg.norm(gaussians.means.detach().numpy() - centre, axis=1)
+    assert stained.sum() > 10 and distance[stained].max() < 1.1 * radius
+    # Colours within a pixel count: at its edge they are mixed.
+    inner = distance < 0.8 * radius
+    ends, begins = spans[stained & inner, 1], spans[~stained & inner, 0]
+    assert np.median(ends) == GONE - 0.5 and (np.abs(ends - GONE + 0.5) <= 1).mean() > 0.9
+    assert len(begins) > 10
+    assert np.median(begins) == GONE - 0.5 and (np.abs(begins - GONE + 0.5) <= 1).mean() > 0.9
+    elsewhere = distance > 1.3 * radius
+    assert np.isinf(spans[elsewhere]).all(1).mean() > 0.97
+
+
+def test_without_such_a_thing_static_gaussians_exist_always(clip):
+    data = loaded(clip)
+    gaussians = static_gaussians(textured(data, 0), STATIC, np.random.default_rng(0))
+    if gaussians.life_spans is not None:
+        assert torch.isinf(gaussians.life_spans).all(1).float().mean() > 0.98
+    off = replace(STATIC, life_spans="off")
+    assert static_gaussians(data, off, np.random.default_rng(0)).life_spans is None
