@@ -23,7 +23,7 @@ class Candidates:
         points: [N, 3] canonical positions, world of the fit.
         colours: [N, 3] RGB in [0, 1].
         labels: [N] mask index of the object; 0 of static points.
-        source: [N] index, into the fitted frames, of the frame in which each was sampled.
+        source: [N] index, into the frames that are compared, of that in which each was sampled.
         footprints: [N] size of a pixel at its depth, world of the fit.
         tangents: [N, 3, 2] canonical, see `Sample`.
         motion: of the candidates; None if they are at rest.
@@ -39,7 +39,7 @@ class Candidates:
 
     @classmethod
     def at_rest(cls, sample: Sample, source: Int[np.ndarray, " points"]) -> Candidates:
-        """Return static points, of which `source` says in which fitted frames they were sampled."""
+        """Return static points, of which `source` says in which frames they were sampled."""
         labels = np.zeros(len(source), int)
         points, colours, footprints, tangents = sample
         return cls(points, colours, labels, source, footprints, tangents, None)

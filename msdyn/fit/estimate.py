@@ -77,8 +77,10 @@ class _Seconds:
 
 
 _BYTES, _SECONDS = _Bytes(), _Seconds()
-_CANDIDATES = 4
-"""Candidates per moving Gaussian (`initialize.py`)."""
+_CANDIDATES = 8
+"""Most candidates per moving Gaussian (`initialize.py`)."""
+_STATIC_CANDIDATES, _STATIC_FRAMES = 3, 60
+"""Candidates per static Gaussian, and frames with which they are compared (`initial_static.py`)."""
 _AT_A_TIME = 1_500_000
 """Candidates times frames that are compared at a time (`initial_lives.py`)."""
 _SAMPLED_FRAMES = 64
@@ -146,14 +148,18 @@ def estimate_fit(size: FitSize, config: FitConfig) -> Estimate:
     steps = config.epochs * math.ceil(frames / config.batch)
     start, end = _gaussian_counts(size, fitted, config, steps)
     candidates = min(_CANDIDATES * config.moving_gaussians, _sampled_pixels(size, fitted))
-    candidates = candidates if config.life_spans == "on" else 0
+    static_candidates = _STATIC_CANDIDATES * config.static_gaussians
+    if config.life_spans == "off":
+        candidates = static_candidates = 0
+    resting = static_candidates * min(frames, _STATIC_FRAMES)
     own = _own_numbers(config, frames)
     b, batch = _BYTES, min(config.batch, frames)
     common = b.process + b.pixel * fitted
     entries = min(size.tracks * frames, MOST_ENTRIES)
     common += b.track_of_frame * entries
-    initialising = b.candidate_of_frame * candidates * frames + b.motion_float * start.moving * own
-    initialising += b.candidate_at_a_time * min(_AT_A_TIME, candidates * frames)
+    compared = max(candidates * frames, resting)
+    initialising = b.candidate_of_frame * compared + b.motion_float * start.moving * own
+    initialising += b.candidate_at_a_time * min(_AT_A_TIME, compared)
     stepping = b.gaussian * end.all + b.motion_float * end.moving * own
     stepping += b.pixel_of_batch * batch * fitted
     disk = b.stored_static * end.static + (b.stored_moving + b.stored_float * own) * end.moving
@@ -161,7 +167,7 @@ def estimate_fit(size: FitSize, config: FitConfig) -> Estimate:
     disk += b.preview_pixel * pixels + b.report
     s = _SECONDS
     seconds = s.start + s.pixel_of_clip * frames * pixels + s.track_of_frame * entries
-    seconds += s.candidate_of_frame * candidates * frames
+    seconds += s.candidate_of_frame * (candidates * frames + resting)
     if config.motion.model == "hierarchy" and config.motion.joint_refinement == "on":
         seconds += s.refined_track_of_frame * entries
     seconds += s.prefit_step * config.motion.prefit_steps

@@ -52,9 +52,9 @@ def static_gaussians(data: FitData, config: FitConfig, rng: np.random.Generator)
 
     resting = None
     if config.life_spans == "on":
-        resting = resting_points(
-            data, Candidates.at_rest(found, np.searchsorted(data.frames, source)), tolerance, count
-        )
+        compared = np.union1d(chosen, evenly_spaced(data.frames, FUSED_FRAMES))
+        candidates = Candidates.at_rest(found, np.searchsorted(compared, source))
+        resting = resting_points(data, candidates, tolerance, compared, count)
         kept &= ~resting.short
         count -= len(resting.chosen)
     always = found.select(kept)

@@ -17,9 +17,10 @@ from msdyn.fit.coverage import Gaps, choose_by_coverage, moving_area, spacing_am
 from msdyn.fit.data import FitData
 from msdyn.fit.first_gaussians import gaussians_at, spacing_of
 from msdyn.fit.fusion import Carried, Sampled, fuse_depth
-from msdyn.fit.initial_lives import Lives, MovingRule, estimate_lives
+from msdyn.fit.initial_lives import Lives, estimate_lives
 from msdyn.fit.initial_motion import estimate_motion
 from msdyn.fit.initial_static import FUSED_FRAMES, static_gaussians
+from msdyn.fit.life_evidence import MovingRule
 from msdyn.fit.object_depth import ObjectDepth
 from msdyn.fit.predicted_start import predicted_points, predicted_tracks
 from msdyn.fit.sampling import evenly_spaced, sample_frame, subsample
@@ -276,12 +277,12 @@ def _choose_living(
     candidates = sample(_CANDIDATES_OF_LIVES * count, None)
     if candidates is None:
         return None
-    lives = estimate_lives(data, candidates, rule)
+    lives = estimate_lives(data, candidates, rule, data.frames)
     gaps = Gaps(data, lives, count)
     if gaps.cells:
         more = sample(min(_CANDIDATES_OF_LIVES * count, gaps.cells), gaps)
         if more is not None:
-            lives = Lives.joined([lives, estimate_lives(data, more, rule)])
+            lives = Lives.joined([lives, estimate_lives(data, more, rule, data.frames)])
             candidates = Candidates.joined([candidates, more])
     width, source = data.mask.shape[2], candidates.source
     kept, spacing = choose_by_coverage(lives, source, data.frames, width, count)

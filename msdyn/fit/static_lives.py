@@ -19,12 +19,8 @@ from jaxtyping import Bool, Float, Int
 from msdyn.fit.candidates import Candidates
 from msdyn.fit.coverage import choose_by_coverage, spacing_among_living
 from msdyn.fit.data import FitData
-from msdyn.fit.initial_lives import (
-    ColourEvidence,
-    Comparison,
-    compare,
-    estimate_lives,
-)
+from msdyn.fit.initial_lives import estimate_lives
+from msdyn.fit.life_evidence import ColourEvidence, Comparison, compare
 from msdyn.fit.sampling import evenly_spaced
 
 __all__ = ["Resting", "resting_points"]
@@ -55,20 +51,27 @@ class StaticRule:
     # Cameras and depth are wrong by about a pixel; colours at edges are mixed.
     reach = 1
 
-    def __init__(self, data: FitData, candidates: Candidates, tolerance: float) -> None:
+    def __init__(
+        self,
+        data: FitData,
+        candidates: Candidates,
+        tolerance: float,
+        frames: Int[np.ndarray, " frames"],
+    ) -> None:
         """Count the differences of colour at one place, and between places.
 
         Args:
             data: input data of the fit.
-            candidates: static points.
+            candidates: static points; `source` is an index into the frames.
             tolerance: difference of depth, as a fraction, up to which a point is at the surface.
+            frames: of the clip, that are compared.
         """
         self.tolerance = tolerance
         colours = candidates.colours
         shuffled = np.random.default_rng(0).permutation(colours, axis=0)
         same, other = [], []
-        for frame in evenly_spaced(data.frames, _COUNTED_FRAMES):
-            elsewhere = data.frames[candidates.source] != frame
+        for frame in evenly_spaced(frames, _COUNTED_FRAMES):
+            elsewhere = frames[candidates.source] != frame
             for reference, found in ((colours, same), (shuffled, other)):
                 seen, compared = compare(data, candidates, reference, frame, self)
                 at_surface = compared.own & ~compared.behind & (compared.in_front == 0)
@@ -80,16 +83,25 @@ class StaticRule:
         return np.where(known, self.score_colours(compared.difference), 0.0)
 
 
-def resting_points(data: FitData, candidates: Candidates, tolerance: float, count: int) -> Resting:
+def resting_points(
+    data: FitData,
+    candidates: Candidates,
+    tolerance: float,
+    frames: Int[np.ndarray, " frames"],
+    count: int,
+) -> Resting:
     """Find static points that exist for a part of the clip, and choose some that cover them.
 
     Args:
         data: input data of the fit.
-        candidates: N static points.
+        candidates: N static points; `source` is an index into the frames.
         tolerance: difference of depth, as a fraction, up to which a point is at the surface.
+        frames: of the clip, that are compared.
         count: of static Gaussians, of which these get their share.
     """
-    lives = estimate_lives(data, candidates, StaticRule(data, candidates, tolerance))
+    lives = estimate_lives(
+        data, candidates, StaticRule(data, candidates, tolerance, frames), frames
+    )
     short = np.asarray(np.isfinite(lives.spans).any(1))
     own = np.flatnonzero(short)
     if not len(own):
@@ -97,7 +109,7 @@ def resting_points(data: FitData, candidates: Candidates, tolerance: float, coun
     living = lives.select(own)
     width, source = data.mask.shape[2], candidates.source[own]
     share = max(1, round(count * len(own) / len(short)))
-    kept, spacing = choose_by_coverage(living, source, data.frames, width, share)
+    kept, spacing = choose_by_coverage(living, source, frames, width, share)
     chosen = living.select(kept)
     between = spacing_among_living(chosen, source[kept], width, spacing)
     return Resting(short, own[kept], chosen.spans, between)
