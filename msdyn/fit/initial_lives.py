@@ -27,8 +27,8 @@ __all__ = ["Lives", "estimate_lives", "life_spans"]
 
 # Added to the evidence of every frame: long lives are preferred.
 _LONGEVITY = 0.3
-# Fall of the sum of the evidence, after which a point has gone: odds of twenty to one.
-_CHANGED = float(np.log(20))
+# Of so many lives, one is to end by chance.
+_FALSE_ALARMS = 20
 
 
 class Lives(NamedTuple):
@@ -132,7 +132,7 @@ def life_spans(
     Where the evidence says that a point has gone, its life ends, even if later frames agree again:
     in between, it would be seen where it is not. This is the test for a change of Page (1954,
     Continuous inspection schemes): from the own frame on, the sum of the evidence has fallen from
-    its greatest value by the logarithm of the odds of a false alarm.
+    its greatest value by so much that chance does it in one of twenty lives.
 
     Args:
         evidence: log-likelihood ratio of each frame.
@@ -156,6 +156,8 @@ def _until_change(
 ) -> Int[np.ndarray, " points"]:
     """Return how many frames points live beyond their own; forward (step 1), backward (step -1)."""
     count, number = value.shape
+    # A sum of log-likelihood ratios falls by this once in as many frames, and so by chance.
+    changed = np.log(_FALSE_ALARMS * number)
     total, best, length = np.zeros(count), np.zeros(count), np.zeros(count, int)
     going = np.arange(count)
     for distance in range(1, number):
@@ -165,5 +167,5 @@ def _until_change(
         total[going] += value[going, frame]
         greater = going[total[going] > best[going]]
         best[greater], length[greater] = total[greater], distance
-        going = going[total[going] >= best[going] - _CHANGED]
+        going = going[total[going] >= best[going] - changed]
     return length
