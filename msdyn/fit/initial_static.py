@@ -50,14 +50,14 @@ def static_gaussians(data: FitData, config: FitConfig, rng: np.random.Generator)
         tangents = of.tangents if surface else None
         return gaussians_at(of.points, of.colours, spacing, config.sh_degree, tangents)
 
-    found, source = found.select(kept), source[kept]
     resting = None
     if config.life_spans == "on":
         compared = np.union1d(chosen, evenly_spaced(data.frames, FUSED_FRAMES))
         candidates = Candidates.at_rest(found, np.searchsorted(compared, source))
-        resting = resting_points(data, candidates, tolerance, compared, count)
+        resting = resting_points(data, candidates, kept, tolerance, compared, count)
         count -= len(resting.chosen)
-    always = found if resting is None else found.select(~resting.short)
+        kept &= ~resting.short
+    always = found.select(kept)
     always = always.select(subsample(always.points, always.footprints, count))
     result = gaussians(always, spacing_of(always.points))
     if resting is None or not len(resting.chosen):

@@ -15,16 +15,19 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.ndimage import distance_transform_edt
 
 from msdyn.fit.candidates import Candidates
 from msdyn.fit.coverage import choose_by_coverage, spacing_among_living
 from msdyn.fit.data import FitData
-from msdyn.fit.initial_lives import estimate_lives
+from msdyn.fit.initial_lives import Lives, estimate_lives
 from msdyn.fit.life_evidence import ColourEvidence, Comparison, compare
 from msdyn.fit.sampling import evenly_spaced
 
 __all__ = ["Resting", "resting_points"]
 
+# Distance from masks within which they may be wrong, as a share of the longer side of the image.
+_BESIDE = 0.03
 # Frames from which differences of colour are counted.
 _COUNTED_FRAMES = 12
 
@@ -86,6 +89,7 @@ class StaticRule:
 def resting_points(
     data: FitData,
     candidates: Candidates,
+    agreed: Bool[np.ndarray, " points"],
     tolerance: float,
     frames: Int[np.ndarray, " frames"],
     count: int,
@@ -95,6 +99,8 @@ def resting_points(
     Args:
         data: input data of the fit.
         candidates: N static points; `source` is an index into the frames.
+        agreed: [N] false where most frames look through a point. It can have rested all the same,
+            but not beside a moving object, where masks are wrong.
         tolerance: difference of depth, as a fraction, up to which a point is at the surface.
         frames: of the clip, that are compared.
         count: of static Gaussians, of which these get their share.
@@ -103,7 +109,7 @@ def resting_points(
         data, candidates, StaticRule(data, candidates, tolerance, frames), frames
     )
     short = np.asarray(np.isfinite(lives.spans).any(1))
-    own = np.flatnonzero(short)
+    own = np.flatnonzero(short & (agreed | _far_from_objects(data, candidates, lives, frames)))
     if not len(own):
         return Resting(short, own, np.zeros((0, 2)), np.zeros(0))
     living = lives.select(own)
@@ -113,3 +119,19 @@ def resting_points(
     chosen = living.select(kept)
     between = spacing_among_living(chosen, source[kept], width, spacing)
     return Resting(short, own[kept], chosen.spans, between)
+
+
+def _far_from_objects(
+    data: FitData, candidates: Candidates, lives: Lives, frames: Int[np.ndarray, " frames"]
+) -> Bool[np.ndarray, " points"]:
+    """Return which points are not beside a moving object in their own frame."""
+    result = np.zeros(len(candidates.points), bool)
+    for number in np.unique(candidates.source):
+        own = np.flatnonzero(candidates.source == number)
+        rest = data.mask.numpy(frames[number]) == 0
+        if rest.all():
+            result[own] = True
+            continue
+        distance = np.asarray(distance_transform_edt(rest)).reshape(-1)
+        result[own] = distance[lives.pixel[own, number]] > _BESIDE * max(rest.shape)
+    return result
