@@ -128,7 +128,7 @@ def _far_from_objects(
     result = np.zeros(len(candidates.points), bool)
     for number in np.unique(candidates.source):
         own = np.flatnonzero(candidates.source == number)
-        rest = data.mask.numpy(frames[number]) == 0
+        rest = data.mask.numpy(int(frames[number])) == 0
         if rest.all():
             result[own] = True
             continue
