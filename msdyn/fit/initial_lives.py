@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int, Int32, Real
+from scipy.spatial import KDTree
 
 from msdyn.fit.candidates import Candidates
 from msdyn.fit.data import FitData
@@ -27,6 +28,8 @@ __all__ = ["Lives", "estimate_lives", "life_spans"]
 
 # Added to the evidence of every frame: long lives are preferred.
 _LONGEVITY = 0.3
+# Points whose evidence is averaged, the own one included.
+_POOLED = 9
 # Of so many lives, one is to end by chance.
 _FALSE_ALARMS = 20
 
@@ -69,18 +72,50 @@ def estimate_lives(
     """
     count = len(candidates.points)
     spans, pixel = np.zeros((count, 2)), np.full((count, len(frames)), -1, np.int32)
-    size = max(1, BLOCK // len(frames))
-    blocks = [np.arange(a, min(a + size, count)) for a in range(0, count, size)]
+    blocks = _blocks(candidates.source, max(1, BLOCK // len(frames)))
     with Progress("life spans", len(blocks) * len(frames)) as progress:
         for rows in blocks:
             block = candidates.select(rows)
             evidence, seen_at = _evidence(data, block, rule, frames, progress)
             own = (np.arange(len(rows)), block.source)
-            spans[rows] = life_spans(evidence, block.source, frames)
+            spans[rows] = life_spans(_pooled(evidence, block), block.source, frames)
             seen_at[own] = seen_at[own].clip(0)
             alive = (frames >= spans[rows, :1]) & (frames <= spans[rows, 1:])
             pixel[rows] = np.where(alive, seen_at, -1)
     return Lives(spans, pixel)
+
+
+def _blocks(source: Int[np.ndarray, " points"], size: int) -> list[Int[np.ndarray, " rows"]]:
+    """Return the points in parts of about a size, those of a frame in one."""
+    order = np.argsort(source, kind="stable")
+    ends = np.flatnonzero(np.diff(source[order])) + 1
+    wanted = np.arange(size, len(order), size)
+    ends = (
+        ends[np.unique(np.searchsorted(ends, wanted).clip(0, len(ends) - 1))] if len(ends) else []
+    )
+    return np.split(order, ends)
+
+
+def _pooled(
+    evidence: Float32[np.ndarray, "points frames"], candidates: Candidates
+) -> Float32[np.ndarray, "points frames"]:
+    """Return the mean evidence of points and those about them that were sampled in one frame.
+
+    They move alike and were seen in the same image: what is wrong with one of them, but not with
+    most of the others, is noise of depth or colour, or an edge.
+    """
+    result = evidence.copy()
+    group = candidates.source.astype(np.int64) * (int(candidates.labels.max(initial=0)) + 1)
+    group += candidates.labels
+    order = np.argsort(group, kind="stable")
+    for own in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
+        count = min(_POOLED, len(own))
+        if count > 1:
+            about = np.asarray(
+                KDTree(candidates.points[own]).query(candidates.points[own], count)[1]
+            )
+            result[own] = evidence[own[about]].mean(1)
+    return result
 
 
 @torch.no_grad()

@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.ndimage import distance_transform_edt
-from scipy.spatial import KDTree
 
 from msdyn.fit.candidates import Candidates
 from msdyn.fit.coverage import choose_by_coverage, spacing_among_living
@@ -27,8 +26,6 @@ from msdyn.fit.sampling import evenly_spaced
 
 __all__ = ["Resting", "resting_points"]
 
-# Points about a point, of which most must have gone too.
-_NEIGHBOURS = 16
 # Distance from masks within which they may be wrong, as a share of the longer side of the image.
 _BESIDE = 0.03
 # Frames from which differences of colour are counted.
@@ -111,7 +108,7 @@ def resting_points(
     lives = estimate_lives(
         data, candidates, StaticRule(data, candidates, tolerance, frames), frames
     )
-    short = _with_most_about_them(candidates.points, np.isfinite(lives.spans).any(1))
+    short = np.asarray(np.isfinite(lives.spans).any(1))
     own = np.flatnonzero(short & (agreed | _far_from_objects(data, candidates, lives, frames)))
     if not len(own):
         return Resting(short, own, np.zeros((0, 2)), np.zeros(0))
@@ -122,25 +119,6 @@ def resting_points(
     chosen = living.select(kept)
     between = spacing_among_living(chosen, source[kept], width, spacing)
     return Resting(short, own[kept], chosen.spans, between)
-
-
-def _with_most_about_them(
-    points: Float[np.ndarray, "points 3"], gone: Bool[np.ndarray, " points"]
-) -> Bool[np.ndarray, " points"]:
-    """Return which points have gone, as have most of those about them.
-
-    What comes and goes is a thing or its shadow. A point at an edge of the depth, or of a texture
-    that the errors of cameras and depth displace, is on its own.
-    """
-    count = min(_NEIGHBOURS + 1, len(points))
-    own = np.flatnonzero(gone)
-    if count < 2 or not len(own):
-        return gone
-    # The first is the point itself.
-    about = np.asarray(KDTree(points).query(points[own], k=count)[1])[:, 1:]
-    result = np.zeros(len(points), bool)
-    result[own] = gone[about].mean(1) > 0.5
-    return result
 
 
 def _far_from_objects(
