@@ -28,8 +28,6 @@ __all__ = ["Lives", "estimate_lives", "life_spans"]
 
 # Added to the evidence of every frame: long lives are preferred.
 _LONGEVITY = 0.3
-# Points whose evidence is averaged, the own one included.
-_POOLED = 9
 # Of so many lives, one is to end by chance.
 _FALSE_ALARMS = 20
 
@@ -78,7 +76,7 @@ def estimate_lives(
             block = candidates.select(rows)
             evidence, seen_at = _evidence(data, block, rule, frames, progress)
             own = (np.arange(len(rows)), block.source)
-            spans[rows] = life_spans(_pooled(evidence, block), block.source, frames)
+            spans[rows] = life_spans(_pooled(evidence, block, rule.pooled), block.source, frames)
             seen_at[own] = seen_at[own].clip(0)
             alive = (frames >= spans[rows, :1]) & (frames <= spans[rows, 1:])
             pixel[rows] = np.where(alive, seen_at, -1)
@@ -97,19 +95,15 @@ def _blocks(source: Int[np.ndarray, " points"], size: int) -> list[Int[np.ndarra
 
 
 def _pooled(
-    evidence: Float32[np.ndarray, "points frames"], candidates: Candidates
+    evidence: Float32[np.ndarray, "points frames"], candidates: Candidates, number: int
 ) -> Float32[np.ndarray, "points frames"]:
-    """Return the mean evidence of points and those about them that were sampled in one frame.
-
-    They move alike and were seen in the same image: what is wrong with one of them, but not with
-    most of the others, is noise of depth or colour, or an edge.
-    """
+    """Return the mean evidence of each point and those about it that were sampled in its frame."""
     result = evidence.copy()
     group = candidates.source.astype(np.int64) * (int(candidates.labels.max(initial=0)) + 1)
     group += candidates.labels
     order = np.argsort(group, kind="stable")
     for own in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
-        count = min(_POOLED, len(own))
+        count = min(number, len(own))
         if count > 1:
             about = np.asarray(
                 KDTree(candidates.points[own]).query(candidates.points[own], count)[1]

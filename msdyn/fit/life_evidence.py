@@ -39,11 +39,11 @@ __all__ = [
 
 # Log-likelihood ratios of what masks and depth maps say. Masks lack one pixel in twenty of an
 # object, and a misplaced point lies on the object, not in front of it, about half the time. Errors
-# have exponential tails: the ratio is proportional to the distance from the mask and in depth.
+# have exponential tails: beyond what is usual, the ratio is proportional to the distance.
 _ON_OBJECT = float(np.log(0.95 / 0.5))
 _OFF_OBJECT = float(np.log(0.05 / 0.5))
-# Error of the outline of a mask, as a share of the longer side of the image.
-_OUTLINE = 0.01
+# Most that the outline of a mask is off, as a share of the longer side of the image.
+_OUTLINE = 0.02
 # Range of the ratios of colour.
 _COLOUR_RANGE = (-2.0, 1.0)
 # Minimum tolerance of depth, as a fraction, and the quantile of the tracks' differences that it is.
@@ -83,10 +83,12 @@ class EvidenceRule(Protocol):
         tolerance: difference of depth, as a fraction, up to which a point is at the surface.
         reach: by how many px a point may be misplaced: its colour is compared with the range of
             those about it, with an average if this is zero.
+        pooled: number of points, seen together, whose evidence is averaged.
     """
 
     tolerance: float
     reach: int
+    pooled: int
 
     def __call__(self, compared: Comparison) -> Float[np.ndarray, " points"]:
         """Return the log-likelihood ratio of the right place; 0 where nothing is known."""
@@ -97,6 +99,8 @@ class MovingRule:
     """The rule for points on moving objects."""
 
     reach = 0
+    # Neighbours move differently where the motion is wrong.
+    pooled = 1
 
     def __init__(self, data: FitData, tracks: LiftedTracks, tracked: TrackedMotion) -> None:
         """Count the differences along tracks.
@@ -112,7 +116,7 @@ class MovingRule:
     def __call__(self, compared: Comparison) -> Float[np.ndarray, " points"]:
         own, in_front = compared.own, compared.in_front
         at_surface = own & ~compared.behind & (in_front == 0)
-        off = np.maximum(1 + compared.outside / _OUTLINE, in_front)
+        off = np.maximum(np.maximum(compared.outside / _OUTLINE, in_front / 2), 1.0)
         value = np.where(own & (in_front == 0), _ON_OBJECT, _OFF_OBJECT * off)
         value += np.where(at_surface, self.score_colours(compared.difference), 0.0)
         # Hidden by something else, or by its own object: nothing is known.

@@ -53,6 +53,8 @@ class StaticRule:
 
     # Cameras and depth are wrong by about a pixel; colours at edges are mixed.
     reach = 1
+    # A thing comes and goes as a whole; errors of depth and edges are of single points.
+    pooled = 9
 
     def __init__(
         self,
