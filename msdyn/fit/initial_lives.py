@@ -16,11 +16,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int, Int32, Real
-from scipy.spatial import KDTree
 
 from msdyn.fit.candidates import Candidates
 from msdyn.fit.data import FitData
-from msdyn.fit.life_evidence import BLOCK, EvidenceRule, compare, look_at, smoothed
+from msdyn.fit.life_evidence import BLOCK, ColourRange, EvidenceRule, compare
 from msdyn.progress import Progress
 from msdyn.scene import IGNORE
 
@@ -70,46 +69,18 @@ def estimate_lives(
     """
     count = len(candidates.points)
     spans, pixel = np.zeros((count, 2)), np.full((count, len(frames)), -1, np.int32)
-    blocks = _blocks(candidates.source, max(1, BLOCK // len(frames)))
+    size = max(1, BLOCK // len(frames))
+    blocks = [np.arange(a, min(a + size, count)) for a in range(0, count, size)]
     with Progress("life spans", len(blocks) * len(frames)) as progress:
         for rows in blocks:
             block = candidates.select(rows)
             evidence, seen_at = _evidence(data, block, rule, frames, progress)
             own = (np.arange(len(rows)), block.source)
-            spans[rows] = life_spans(_pooled(evidence, block, rule.pooled), block.source, frames)
+            spans[rows] = life_spans(evidence, block.source, frames)
             seen_at[own] = seen_at[own].clip(0)
             alive = (frames >= spans[rows, :1]) & (frames <= spans[rows, 1:])
             pixel[rows] = np.where(alive, seen_at, -1)
     return Lives(spans, pixel)
-
-
-def _blocks(source: Int[np.ndarray, " points"], size: int) -> list[Int[np.ndarray, " rows"]]:
-    """Return the points in parts of about a size, those of a frame in one."""
-    order = np.argsort(source, kind="stable")
-    ends = np.flatnonzero(np.diff(source[order])) + 1
-    wanted = np.arange(size, len(order), size)
-    ends = (
-        ends[np.unique(np.searchsorted(ends, wanted).clip(0, len(ends) - 1))] if len(ends) else []
-    )
-    return np.split(order, ends)
-
-
-def _pooled(
-    evidence: Float32[np.ndarray, "points frames"], candidates: Candidates, number: int
-) -> Float32[np.ndarray, "points frames"]:
-    """Return the mean evidence of each point and those about it that were sampled in its frame."""
-    result = evidence.copy()
-    group = candidates.source.astype(np.int64) * (int(candidates.labels.max(initial=0)) + 1)
-    group += candidates.labels
-    order = np.argsort(group, kind="stable")
-    for own in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
-        count = min(number, len(own))
-        if count > 1:
-            about = np.asarray(
-                KDTree(candidates.points[own]).query(candidates.points[own], count)[1]
-            )
-            result[own] = evidence[own[about]].mean(1)
-    return result
 
 
 @torch.no_grad()
@@ -125,7 +96,7 @@ def _evidence(
     The ratio is 0 where nothing is known, the pixel -1 where the point is not visible.
     """
     count = len(candidates.points)
-    colours = candidates.colours if rule.reach else _own_colours(data, candidates, frames)
+    colours = ColourRange.of_own_frames(data, candidates, frames, rule.reach)
     evidence = np.zeros((count, len(frames)), np.float32)
     pixel = np.full((count, len(frames)), -1, np.int32)
     for number, frame in enumerate(frames):
@@ -136,19 +107,6 @@ def _evidence(
         pixel[seen.index[visible], number] = seen.pixel[visible]
         progress.update(1)
     return evidence, pixel
-
-
-def _own_colours(
-    data: FitData, candidates: Candidates, frames: Int[np.ndarray, " frames"]
-) -> Float[np.ndarray, "points 3"]:
-    """Return the smoothed colour of each candidate in its own frame."""
-    colours = candidates.colours.copy()
-    sampled = candidates.sampled(frames)
-    for number in np.unique(candidates.source):
-        own, frame = np.flatnonzero(candidates.source == number), int(frames[number])
-        seen = look_at(data, frame, sampled[own])
-        colours[own[seen.index]] = smoothed(data, frame).reshape(-1, 3)[seen.pixel]
-    return colours
 
 
 def life_spans(

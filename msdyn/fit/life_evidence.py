@@ -8,7 +8,7 @@ points of the object. A uniform object gives none, and its Gaussians live long.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -29,12 +29,11 @@ from msdyn.scene import LiftedTracks
 __all__ = [
     "BLOCK",
     "ColourEvidence",
+    "ColourRange",
     "Comparison",
     "EvidenceRule",
     "MovingRule",
     "compare",
-    "look_at",
-    "smoothed",
 ]
 
 # Log-likelihood ratios of what masks and depth maps say. Masks lack one pixel in twenty of an
@@ -66,7 +65,7 @@ class Comparison:
         behind: [N] what is seen there is in front of the point.
         in_front: [N] by how much of the tolerance the point is in front of what is seen there; 0
             where it is not, at least 1 otherwise.
-        difference: [N] distance of the colour to that of the point's own frame, RGB in [0, 1].
+        difference: [N] distance of the colours to those of the point's own frame, RGB in [0, 1].
     """
 
     own: Bool[np.ndarray, " points"]
@@ -76,19 +75,65 @@ class Comparison:
     difference: Float[np.ndarray, " points"]
 
 
+class ColourRange(NamedTuple):
+    """The range of colours about N pixels, RGB in [0, 1].
+
+    It is that of the pixels at most `reach` px away: of one point seen in two frames, a peak of the
+    texture, or an edge, then differs by nothing, wherever the grids of pixels lie. With a reach of
+    zero it is an average.
+    """
+
+    least: Float[np.ndarray, "points 3"]
+    most: Float[np.ndarray, "points 3"]
+
+    @classmethod
+    def at(
+        cls, data: FitData, frame: int, pixel: Int[np.ndarray, " points"], reach: int
+    ) -> ColourRange:
+        """Return the ranges about pixels, numbered row by row, of a frame of the clip."""
+        if not reach:
+            mean = smoothed(data, frame).reshape(-1, 3)[pixel]
+            return cls(mean, mean)
+        image, size = data.rgb.numpy(frame), 2 * reach + 1
+        least, most = (
+            np.asarray(extremes(image, size, axes=(0, 1))).reshape(-1, 3)[pixel] / 255
+            for extremes in (minimum_filter, maximum_filter)
+        )
+        return cls(least, most)
+
+    @classmethod
+    def of_own_frames(
+        cls, data: FitData, candidates: Candidates, frames: Int[np.ndarray, " frames"], reach: int
+    ) -> ColourRange:
+        """Return the range of each candidate in the frame, of `frames`, in which it was sampled."""
+        least, most = candidates.colours.copy(), candidates.colours.copy()
+        sampled = candidates.sampled(frames)
+        for number in np.unique(candidates.source):
+            own, frame = np.flatnonzero(candidates.source == number), int(frames[number])
+            seen = look_at(data, frame, sampled[own])
+            least[own[seen.index]], most[own[seen.index]] = cls.at(data, frame, seen.pixel, reach)
+        return cls(least, most)
+
+    def select(self, rows: Int[np.ndarray, " chosen"]) -> ColourRange:
+        """Return the ranges of some of the points, in any order."""
+        return ColourRange(self.least[rows], self.most[rows])
+
+    def distance(self, other: ColourRange) -> Float[np.ndarray, " points"]:
+        """Return the distance between two ranges of each point, zero if they overlap."""
+        apart = np.maximum(self.least - other.most, other.least - self.most)
+        return np.linalg.norm(apart.clip(0), axis=1)
+
+
 class EvidenceRule(Protocol):
     """What a frame says about the places of points.
 
     Attributes:
         tolerance: difference of depth, as a fraction, up to which a point is at the surface.
-        reach: by how many px a point may be misplaced: its colour is compared with the range of
-            those about it, with an average if this is zero.
-        pooled: number of points, seen together, whose evidence is averaged.
+        reach: by how many px a point may be misplaced; see `ColourRange`.
     """
 
     tolerance: float
     reach: int
-    pooled: int
 
     def __call__(self, compared: Comparison) -> Float[np.ndarray, " points"]:
         """Return the log-likelihood ratio of the right place; 0 where nothing is known."""
@@ -99,8 +144,6 @@ class MovingRule:
     """The rule for points on moving objects."""
 
     reach = 0
-    # Neighbours move differently where the motion is wrong.
-    pooled = 1
 
     def __init__(self, data: FitData, tracks: LiftedTracks, tracked: TrackedMotion) -> None:
         """Count the differences along tracks.
@@ -126,7 +169,7 @@ class MovingRule:
 def compare(
     data: FitData,
     candidates: Candidates,
-    colours: Float[np.ndarray, "points 3"],
+    colours: ColourRange,
     frame: int,
     rule: EvidenceRule,
 ) -> tuple[Seen, Comparison]:
@@ -141,24 +184,8 @@ def compare(
         _outside(data.mask.numpy(frame), labels, seen.pixel),
         known & (seen.z > seen.depth * (1 + tolerance)),
         np.where(nearness > 1, nearness, 0.0),
-        _difference(data, frame, seen.pixel, colours[seen.index], rule.reach),
+        colours.select(seen.index).distance(ColourRange.at(data, frame, seen.pixel, rule.reach)),
     )
-
-
-def _difference(
-    data: FitData,
-    frame: int,
-    pixel: Int[np.ndarray, " points"],
-    colours: Float[np.ndarray, "points 3"],
-    reach: int,
-) -> Float[np.ndarray, " points"]:
-    """Return the distance of colours from those at pixels, or from their range about them."""
-    if not reach:
-        return np.linalg.norm(smoothed(data, frame).reshape(-1, 3)[pixel] - colours, axis=1)
-    image, size = data.rgb.numpy(frame), 2 * reach + 1
-    least = np.asarray(minimum_filter(image, size, axes=(0, 1))).reshape(-1, 3)[pixel] / 255
-    most = np.asarray(maximum_filter(image, size, axes=(0, 1))).reshape(-1, 3)[pixel] / 255
-    return np.linalg.norm(colours - colours.clip(least, most), axis=1)
 
 
 def _outside(

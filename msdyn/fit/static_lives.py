@@ -21,7 +21,7 @@ from msdyn.fit.candidates import Candidates
 from msdyn.fit.coverage import choose_by_coverage, spacing_among_living
 from msdyn.fit.data import FitData
 from msdyn.fit.initial_lives import Lives, estimate_lives
-from msdyn.fit.life_evidence import ColourEvidence, Comparison, compare
+from msdyn.fit.life_evidence import ColourEvidence, ColourRange, Comparison, compare
 from msdyn.fit.sampling import evenly_spaced
 
 __all__ = ["Resting", "resting_points"]
@@ -53,8 +53,6 @@ class StaticRule:
 
     # Cameras and depth are wrong by about a pixel; colours at edges are mixed.
     reach = 1
-    # A thing comes and goes as a whole; errors of depth and edges are of single points.
-    pooled = 9
 
     def __init__(
         self,
@@ -72,8 +70,8 @@ class StaticRule:
             frames: of the clip, that are compared.
         """
         self.tolerance = tolerance
-        colours = candidates.colours
-        shuffled = np.random.default_rng(0).permutation(colours, axis=0)
+        colours = ColourRange.of_own_frames(data, candidates, frames, self.reach)
+        shuffled = colours.select(np.random.default_rng(0).permutation(len(candidates.points)))
         same, other = [], []
         for frame in evenly_spaced(frames, _COUNTED_FRAMES):
             elsewhere = frames[candidates.source] != frame
