@@ -147,7 +147,7 @@ def small_fits(monkeypatch) -> None:
         quick,
         static_gaussians=1500,
         moving_gaussians=500,
-        motion=replace(quick.motion, prefit_steps=20),
+        motion=replace(quick.motion, prefit_steps=20, joint_refinement="off"),
     )
     monkeypatch.setitem(PRESETS, "quick", small)
 
@@ -160,6 +160,6 @@ def fitted_plane_scene(tmp_path_factory) -> Path:
     from msdyn.fit import FitConfig, MotionConfig, fit_scene
 
     scene = make_plane_scene(tmp_path_factory.mktemp("fitted") / "scene")
-    motion = MotionConfig(prefit_steps=5)
+    motion = MotionConfig(prefit_steps=5, joint_refinement="off")
     fit_scene(scene, FitConfig(epochs=8, motion=motion, static_gaussians=800, moving_gaussians=300))
     return scene.directory

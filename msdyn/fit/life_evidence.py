@@ -8,7 +8,7 @@ points of the object. A uniform object gives none, and its Gaussians live long.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -124,6 +124,7 @@ class ColourRange(NamedTuple):
         return np.linalg.norm(apart.clip(0), axis=1)
 
 
+@runtime_checkable
 class EvidenceRule(Protocol):
     """What a frame says about the places of points.
 

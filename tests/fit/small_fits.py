@@ -13,7 +13,7 @@ def config(tmp_path, **changes) -> FitConfig:
         static_gaussians=200,
         moving_gaussians=100,
         device="cpu",
-        motion=MotionConfig(prefit_steps=2),
+        motion=MotionConfig(prefit_steps=2, joint_refinement="off"),
         out=tmp_path / "fit",
     )
     return replace(small, **changes)

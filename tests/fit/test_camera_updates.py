@@ -176,7 +176,7 @@ def config(**changes) -> FitConfig:
         static_gaussians=600,
         moving_gaussians=300,
         long_side=48,
-        motion=MotionConfig(prefit_steps=5),
+        motion=MotionConfig(prefit_steps=5, joint_refinement="off"),
         refine="joint",
         device="cpu",
     )

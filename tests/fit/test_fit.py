@@ -47,7 +47,9 @@ def config(**changes) -> FitConfig:
 def tiny(**changes) -> FitConfig:
     """Return the options of a short fit of few Gaussians, where quality does not matter."""
     few = {"static_gaussians": 600, "moving_gaussians": 300, "long_side": 48, "epochs": 1}
-    return config(**{**few, "motion": MotionConfig(prefit_steps=5), **changes})
+    return config(
+        **{**few, "motion": MotionConfig(prefit_steps=5, joint_refinement="off"), **changes}
+    )
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ def config(tmp_path, **changes) -> FitConfig:
     small = replace(
         preset("quick"), epochs=6, static_gaussians=600, moving_gaussians=300, device="cpu"
     )
-    changes.setdefault("motion", MotionConfig(prefit_steps=5))
+    changes.setdefault("motion", MotionConfig(prefit_steps=5, joint_refinement="off"))
     return replace(small, out=tmp_path / "fit", **changes)
 
 
