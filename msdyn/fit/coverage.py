@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 from scipy.spatial import KDTree
 
 from msdyn.fit.data import FitData
@@ -129,9 +129,10 @@ class Gaps:
     def __init__(self, data: FitData, lives: Lives, count: int) -> None:
         """Find the gaps at the spacing of `count` points, spread evenly over a frame's objects."""
         self.data, self.lives = data, lives
-        area = sum(moving_area(data.mask.numpy(frame)) for frame in data.frames)
-        self.spacing = max(1.0, math.sqrt(area / len(data.frames) / count))
-        pixels = sum(moving_area(np.where(self(f), data.mask.numpy(f), 0)) for f in data.frames)
+        frames = [int(frame) for frame in data.frames]
+        area = sum(moving_area(data.mask.numpy(frame)) for frame in frames)
+        self.spacing = max(1.0, math.sqrt(area / len(frames) / count))
+        pixels = sum(moving_area(np.where(self(f), data.mask.numpy(f), 0)) for f in frames)
         self.cells = int(pixels / self.spacing**2)
 
     def __call__(self, frame: int) -> Bool[np.ndarray, "height width"]:
@@ -166,6 +167,6 @@ class _Cells:
         return rows * (int(self.width / self.spacing) + 1)
 
 
-def moving_area(mask: Int[np.ndarray, "height width"]) -> int:
+def moving_area(mask: Integer[np.ndarray, "height width"]) -> int:
     """Return the number of pixels on objects in a mask."""
     return int(((mask > 0) & (mask != IGNORE)).sum())

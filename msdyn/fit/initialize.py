@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 from scipy.spatial import KDTree
 
 from msdyn.fit.candidates import Candidates
@@ -212,7 +212,7 @@ def _candidates(
     """Sample about `count` points of the objects in some frames; None if there are none."""
     found: list[Candidates] = []
 
-    def moving(frame: int) -> Int[np.ndarray, "height width"]:
+    def moving(frame: int) -> Integer[np.ndarray, "height width"]:
         mask = data.mask.numpy(frame)
         return mask if where is None else np.where(where(frame), mask, 0)
 

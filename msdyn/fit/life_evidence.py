@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 from scipy.ndimage import (
     distance_transform_edt,
     maximum_filter,
@@ -190,7 +190,7 @@ def compare(
 
 
 def _outside(
-    mask: Int[np.ndarray, "height width"],
+    mask: Integer[np.ndarray, "height width"],
     labels: Int[np.ndarray, " points"],
     pixel: Int[np.ndarray, " points"],
 ) -> Float[np.ndarray, " points"]:
