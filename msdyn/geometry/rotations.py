@@ -5,7 +5,6 @@ columns, one after the other (Zhou et al., "On the Continuity of Rotation Repres
 Networks", 2019). Every function broadcasts over leading dimensions and keeps dtype and device.
 """
 
-import math
 from functools import cache
 
 import numpy as np
@@ -79,9 +78,10 @@ def multiply_quats_wxyz(
 
 def rotations_from_rotvecs(rotvecs: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     """Return the exponential map of rotation vectors (axis times angle in radians)."""
-    half = torch.linalg.vector_norm(rotvecs, dim=-1, keepdim=True) / 2
-    vector = torch.sinc(half / math.pi) / 2 * rotvecs
-    return _rotations_from_unit_quats(torch.cat([half.cos(), vector], dim=-1))
+    import roma
+
+    # Element by element: a product of matrices rounds a single rotation otherwise than many.
+    return roma.rotvec_to_rotmat(rotvecs)
 
 
 def rotvecs_from_rotations(rotations: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
@@ -125,8 +125,9 @@ def _ratio(
 
 
 def _rotations_from_unit_quats(unit: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
-    products = (unit.unsqueeze(-1) * unit.unsqueeze(-2)).flatten(-2)
-    return (products @ constants("rotation", unit.dtype, unit.device)).unflatten(-1, (3, 3))
+    products = (unit.unsqueeze(-1) * unit.unsqueeze(-2)).flatten(-2).unsqueeze(-2)
+    linear = constants("rotation", unit.dtype, unit.device)
+    return (products @ linear).squeeze(-2).unflatten(-1, (3, 3))
 
 
 @cache

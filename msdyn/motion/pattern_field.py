@@ -104,10 +104,15 @@ class PatternField(nn.Module):
 
     def rescaled(self, world: Similarity) -> PatternField:
         """Return the same motion in other world coordinates; `world` has no rotation."""
-        translation = torch.as_tensor(world.translation).to(self.key_frames)
         levels = range(self.num_levels)
+
+        def moved(centres: Float[Tensor, "patterns 3"]) -> Float[Tensor, "patterns 3"]:
+            # By numbers of the host: a GPU does not wait for a copy.
+            columns = zip(centres.unbind(-1), map(float, world.translation), strict=True)
+            return torch.stack([c * world.scale + shift for c, shift in columns], dim=-1)
+
         return PatternField(
-            [self.centres(i) * world.scale + translation for i in levels],
+            [moved(self.centres(i)) for i in levels],
             [self.sixd[i].detach().clone() for i in levels],
             [self.translations[i].detach() * world.scale for i in levels],
             [self.parents(i) for i in levels],
