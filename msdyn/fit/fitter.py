@@ -202,10 +202,8 @@ class Fitter:
         )
 
     def _tell_progress(self) -> None:
-        if self.step:
-            tell(f"step {self.step} of {self.steps} is saved, the same command resumes there")
-        else:
-            tell("no step had been saved yet, the same command begins again")
+        saved = f"step {self.step} of {self.steps} is saved, the same command resumes there"
+        tell(saved if self.step else "no step had been saved yet, the same command begins again")
 
     def _store(self) -> None:
         """Update the sequence with the current parameters, which density control replaces."""

@@ -62,9 +62,9 @@ class Comparison:
     Attributes:
         own: [N] the mask at the pixel is that of the point.
         outside: [N] distance to the mask of the point, as a share of the longer side of the image.
-        behind: [N] what is seen there is in front of the point.
-        in_front: [N] by how much of the tolerance the point is in front of what is seen there; 0
-            where it is not, at least 1 otherwise.
+        behind: [N] the point lies behind the surface that is seen at its pixel.
+        in_front: [N] distance of the point in front of that surface, in tolerances; 0 where it is
+            less than one, as at the surface or behind it.
         difference: [N] distance of the colours to those of the point's own frame, RGB in [0, 1].
     """
 

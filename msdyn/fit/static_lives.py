@@ -1,12 +1,12 @@
 """Life spans of static Gaussians: things that rest for a part of the clip, and are moved.
 
-Masks say of each frame what moves in it. A cup that waits for its turn is static, and where it
-stood there is the table afterwards. Its Gaussians, were they to exist always, would be seen through
-the empty place. So static points are compared with all frames as moving ones are
-(`initial_lives.py`), at rest: one lives over the frames around its own for which the evidence says
-that it is there. Colours alone are evidence, of pixels that are static too: how they differ at one
-place, and between places, is counted on the points themselves, so that errors of cameras and depth
-count as what they are. What is hidden, by a moving object or another surface, is unknown.
+Masks mark what moves in each frame. A cup that waits is static until it is taken away, and then the
+table is seen in its place. If its Gaussians existed always, they would be seen there, too.
+So static points are compared with all frames as moving ones are (`initial_lives.py`), at rest: one
+lives over the frames around its own for which the evidence says that it is there. Colours alone are
+evidence, of pixels that are static too: how they differ at one place, and between places, is counted
+on the points themselves, so that errors of cameras and depth count as what they are. What is hidden,
+by a moving object or another surface, is unknown.
 """
 
 from __future__ import annotations
