@@ -4,9 +4,9 @@ Masks mark what moves in each frame. A cup that waits is static until it is take
 table is seen in its place. If its Gaussians existed always, they would be seen there, too.
 So static points are compared with all frames as moving ones are (`initial_lives.py`), at rest: one
 lives over the frames around its own for which the evidence says that it is there. Colours alone are
-evidence, of pixels that are static too: how they differ at one place, and between places, is counted
-on the points themselves, so that errors of cameras and depth count as what they are. What is hidden,
-by a moving object or another surface, is unknown.
+evidence, of pixels that are static too: how they differ at one place, and between places, is
+counted on the points themselves, so that errors of cameras and depth count as what they are. What
+is hidden, by a moving object or another surface, is unknown.
 """
 
 from __future__ import annotations
