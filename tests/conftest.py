@@ -42,9 +42,11 @@ def pytest_collection():
     return result
 
 
-# Tests of these folders need no compiled kernels. They come first: of two processes with half of
-# the tests each, only one then compiles, and the other finds the kernels in the cache.
+# Tests of these folders need no compiled kernels, but for those with a fit. They come first: of two
+# processes with half of the tests each, only one then compiles, and the other finds the kernels in
+# the cache.
 WITHOUT_KERNELS = ("preprocess", "synthetic", "scene", "geometry", "io")
+FITTED = "fitted_plane_scene"
 # Of the others, those with the longest tests come first: at the end only one process would run.
 LONG = ("tools", "demo")
 
@@ -52,7 +54,9 @@ LONG = ("tools", "demo")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def position(item: pytest.Item) -> int:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
-        return (*WITHOUT_KERNELS, *LONG, folder).index(folder)
+        if folder in WITHOUT_KERNELS and FITTED in getattr(item, "fixturenames", ()):
+            return len(WITHOUT_KERNELS)
+        return (*WITHOUT_KERNELS, FITTED, *LONG, folder).index(folder)
 
     items.sort(key=position)
 

@@ -6,6 +6,7 @@ periodic.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -197,6 +198,7 @@ def photo(name: str) -> Material:
     return make
 
 
+@cache
 def _load_photo(name: str) -> Texture:
     """Return an image that an installed package ships."""
     if name == "portrait":

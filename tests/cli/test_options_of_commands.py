@@ -64,8 +64,8 @@ def test_every_option_refuses_in_one_line(parser, capsys, monkeypatch):
         if option.name == "from" and "lerobot" in parser.variant:
             continue  # with another kind, the command parses other options
         numeric = any(value.kind in (int, float) for value in option.field.values)
-        # A third of the texts for each option: neighbours, which are alike, get the others.
-        for text in (NUMBERS if numeric else TEXTS)[row % 3 :: 3]:
+        # A fifth of the texts for each option: neighbours, which are alike, get the others.
+        for text in (NUMBERS if numeric else TEXTS)[row % 5 :: 5]:
             arguments = [*parser.start, *with_text(options, option, text)]
             try:
                 code = module.main(arguments)

@@ -30,7 +30,7 @@ def deforming_cup(tmp_path_factory):
 @pytest.mark.parametrize("model", ["hierarchy", "single", "displacements"])
 def test_moving_gaussians_are_on_the_observed_surface_of_their_frame(deforming_cup, model):
     options = preset("quick")
-    motion = replace(options.motion, model=model, prefit_steps=20)
+    motion = replace(options.motion, model=model, prefit_steps=20, joint_refinement="off")
     options = replace(
         options,
         moving_gaussians=800,

@@ -46,7 +46,7 @@ def every(maps):
 
 def options(*, steps=120, **changes):
     chosen = preset("quick", **changes)
-    return replace(chosen, motion=replace(chosen.motion, prefit_steps=steps))
+    return replace(chosen, motion=replace(chosen.motion, prefit_steps=steps, joint_refinement="off"))
 
 
 @pytest.mark.slow

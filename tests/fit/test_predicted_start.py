@@ -102,7 +102,7 @@ def test_the_command(scene, tmp_path, capsys):
     out = tmp_path / "fit"
     arguments = [str(scene.directory), "--out", str(out), "--preset", "quick", "--epochs", "1"]
     arguments += ["--static-gaussians", "300", "--moving-gaussians", "200", "--refine", "none"]
-    arguments += ["--prefit-steps", "5", "--long-side", "64"]
+    arguments += ["--prefit-steps", "5", "--joint-refinement", "off", "--long-side", "64"]
     assert fit.main([*arguments, "--init", "predict"]) == 0
     assert (out / "sequence.safetensors").is_file()
 
