@@ -29,6 +29,7 @@ from msdyn.raster.cpu.lanes_memory import (
     fetch_increment,
     load,
     prefetch_row,
+    prefetch_to_write,
     scratch,
     scratch_bytes,
     scratch_integers,
@@ -38,6 +39,7 @@ from msdyn.raster.cpu.tile_pixels import (
     TILE,
     TILE_PIXELS,
     pixel_centres,
+    prefetch_pixels,
     tile_bounds,
     transpose_tile,
     write_planes,
@@ -105,8 +107,15 @@ def _forward_tile(tile, offsets, entries, records, size, channels, outputs):
     transmittance, last_blended = scratch(TILE, (0,)), scratch(TILE, (0,))
     blended = scratch(TILE, channels)
     pixel_centres(x0, y0, xs, ys)
+    bounds, start = (camera, x0, y0, columns, rows), tile * TILE_PIXELS
+    prefetch_pixels(image_planes, bounds, size, image)
+    if depth.size > 0:
+        prefetch_pixels(1, bounds, size, depth)
+    prefetch_pixels(1, bounds, size, alpha)
     right, bottom = np.float32(x0 + columns), np.float32(y0 + rows)
     for i in range(0, TILE_PIXELS, WIDTH):
+        prefetch_to_write(final_transmittance, start + i)
+        prefetch_to_write(last, start + i)
         # A negative T marks pixels outside the image as stopped.
         inside = (load(xs, i) < right) & (load(ys, i) < bottom)
         store(transmittance, i, select(inside, 1, -1))
@@ -120,14 +129,12 @@ def _forward_tile(tile, offsets, entries, records, size, channels, outputs):
         channels,
         (transmittance, last_blended, blended),
     )
-    start = tile * TILE_PIXELS
     for i in range(0, TILE_PIXELS, WIDTH):
         value = load(transmittance, i)
         value = select(value < 0, 0 - value, value)
         store(transmittance, i, value)
         store(final_transmittance, start + i, value)
         store(last, start + i, load(last_blended, i))
-    bounds = (camera, x0, y0, columns, rows)
     for d in range(len(channels)):
         transpose_tile(blended, d * TILE_PIXELS, blended, d * TILE_PIXELS)
     write_planes(blended, 0, channels, depth.size > 0, bounds, size, image)

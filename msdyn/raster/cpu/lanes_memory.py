@@ -5,7 +5,7 @@ No index is checked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -31,6 +31,7 @@ __all__ = [
     "load_rows",
     "prefetch",
     "prefetch_row",
+    "prefetch_to_write",
     "scratch",
     "scratch_bytes",
     "scratch_integers",
@@ -261,9 +262,8 @@ def fetch_increment(typing_context, counter):
     return types.int64(counter), generate
 
 
-@intrinsic_function
-def prefetch(typing_context, memory, index):
-    """Prefetch the cache line of one element for reading."""
+def _prefetching(write: bool) -> Callable[..., Any]:
+    """Return the code generator of LLVM's intrinsic `llvm.prefetch` for an element of memory."""
 
     def generate(context, builder, signature, values):
         pointer = vector_pointer(context, builder, signature.args[0], *values)
@@ -274,11 +274,26 @@ def prefetch(typing_context, memory, index):
             ir.FunctionType(ir.VoidType(), [pointer.type, integer, integer, integer]),
             "llvm.prefetch.p0",
         )
-        # Arguments: 0 for a read, 3 for all cache levels, 1 for the data cache.
-        builder.call(function, [pointer, integer(0), integer(3), integer(1)])
+        # The last arguments: 3 for all cache levels, 1 for the data cache.
+        builder.call(function, [pointer, integer(int(write)), integer(3), integer(1)])
         return context.get_dummy_value()
 
-    return types.void(memory, types.intp), generate
+    return generate
+
+
+@intrinsic_function
+def prefetch(typing_context, memory, index):
+    """Prefetch the cache line of one element for reading."""
+    return types.void(memory, types.intp), _prefetching(False)
+
+
+@intrinsic_function
+def prefetch_to_write(typing_context, memory, index):
+    """Prefetch the cache line of one element for writing.
+
+    The processor writes lines in order, and waits for each that is not in the cache.
+    """
+    return types.void(memory, types.intp), _prefetching(True)
 
 
 @kernel()

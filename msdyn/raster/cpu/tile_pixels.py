@@ -23,12 +23,13 @@ from msdyn.raster.cpu.lanes_blocks import (
     row_of_lane,
     transpose_quads,
 )
-from msdyn.raster.cpu.lanes_memory import load, store, vector_pointer
+from msdyn.raster.cpu.lanes_memory import load, prefetch_to_write, store, vector_pointer
 
 __all__ = [
     "TILE",
     "TILE_PIXELS",
     "pixel_centres",
+    "prefetch_pixels",
     "read_planes",
     "tile_bounds",
     "transpose_tile",
@@ -179,6 +180,24 @@ def write_planes(rows, first, channels, with_depth, bounds, size, image):
                 row = first + d * TILE_PIXELS + y * TILE
                 for x in range(columns):
                     image[np.uintp(start + x * planes + d)] = rows[row + x]
+
+
+@kernel()
+def prefetch_pixels(planes, bounds, size, image):
+    """Prefetch the pixels of a tile for `write_planes`.
+
+    Args:
+        planes: D of the image.
+        bounds: of the tile, from `tile_bounds`.
+        size: (width, height) px.
+        image: flat [C, H, W, D].
+    """
+    camera, x0, y0, columns, height = bounds
+    for y in range(height):
+        start = ((camera * size[1] + y0 + y) * size[0] + x0) * planes
+        for i in range(0, columns * planes, WIDTH):
+            prefetch_to_write(image, start + i)
+        prefetch_to_write(image, start + columns * planes - 1)
 
 
 @kernel()
