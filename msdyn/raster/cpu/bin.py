@@ -19,10 +19,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 
 from msdyn.jit import kernel
 from msdyn.raster.contract import ALPHA_CUT
+from msdyn.raster.cpu.arrays import aligned
 from msdyn.raster.cpu.lanes import WIDTH, ceil, log2, select, sqrt
 from msdyn.raster.cpu.lanes_blocks import (
     BLOCK_SIDE,
@@ -93,8 +93,7 @@ def pack_records(
     """
     count = len(means2d)
     needed = HEADER + features.shape[1] + with_depth
-    # Aligned to cache lines by torch.
-    records = torch.empty(count, -(-needed // WIDTH) * WIDTH).numpy()
+    records = aligned(count, -(-needed // WIDTH) * WIDTH)
     boxes = np.empty((count, 4), np.int32)
     inputs = (means2d, conics, opacities, features, depths, extents, with_depth, size)
     on_ranges(threads, -(-count // WIDTH), _pack, *inputs, records, boxes)

@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 
 from msdyn.errors import InputError
 from msdyn.raster.contract import Rendering
-from msdyn.raster.cpu.arrays import array, by_camera, empty, gradient
+from msdyn.raster.cpu.arrays import aligned, array, by_camera, empty, gradient
 from msdyn.raster.cpu.bin import bin_tiles, pack_records
 from msdyn.raster.cpu.blend import blend_forward
 from msdyn.raster.cpu.blend_gradients import MOMENTS, blend_backward, gather_gradients
@@ -304,11 +304,11 @@ class _Blend(torch.autograd.Function):
 
         width, height = size
         channels = (0,) * (blended.shape[2] + with_depth)
-        image = empty(cameras, height, width, blended.shape[2])
-        depth_image = empty(cameras, height, width, int(with_depth))
-        alpha = empty(cameras, height, width)
+        image = aligned(cameras, height, width, blended.shape[2])
+        depth_image = aligned(cameras, height, width, int(with_depth))
+        alpha = aligned(cameras, height, width)
         tiles = len(offsets) - 1
-        saved = (empty(tiles * TILE_PIXELS), empty(tiles * TILE_PIXELS), np.empty(tiles, np.int64))
+        saved = (*aligned(2, tiles * TILE_PIXELS), np.empty(tiles, np.int64))
         on_threads(
             thread_count(len(entries), _BLEND_GRAIN),
             blend_forward,
@@ -340,8 +340,7 @@ class _Blend(torch.autograd.Function):
             for grad in (grad_image, grad_depth, grad_alpha)
         )
         columns = -(-(MOMENTS + len(channels)) // WIDTH) * WIDTH
-        # Aligned to cache lines by torch.
-        sums = torch.empty(len(entries), columns).numpy()
+        sums = aligned(len(entries), columns)
         on_threads(
             thread_count(len(entries), _BLEND_GRAIN),
             blend_backward,
