@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 from scenes import draw, random_scene
 
 from msdyn import jit
-from msdyn.raster.cpu import lanes, lanes_blocks, lanes_memory, tile_pixels
+from msdyn.raster.cpu import arrays, lanes, lanes_blocks, lanes_memory, tile_pixels
 from msdyn.raster.cpu.bin import HEADER, MASK_BITS, TILE, bin_tiles, pack_records
 from msdyn.raster.cpu.order import order_by_depth
 
@@ -358,3 +358,10 @@ def test_importing_compiles_nothing():
         [sys.executable, "-c", code], check=False, capture_output=True, text=True
     )
     assert result.stdout.strip() == "set()", result.stderr
+
+
+@pytest.mark.parametrize("shape", [(1,), (3, 5, 7), (2, 160)])
+def test_aligned_arrays_start_at_cache_lines(shape):
+    array = arrays.aligned(*shape)
+    assert array.shape == shape and array.dtype == np.float32
+    assert array.ctypes.data % 64 == 0
