@@ -19,8 +19,8 @@ from msdyn.synthetic import make_scene, render_truth
 PREPROCESS = "--preset offline --saliency off --accept-poor"
 FRAMES = 9
 FIT = (
-    "--preset quick --epochs 1 --prefit-steps 5 --joint-refinement off --static-gaussians 200 --moving-gaussians 100 "
-    "--holdout-every 4 --device cpu"
+    "--preset quick --epochs 1 --prefit-steps 5 --joint-refinement off --static-gaussians 200 "
+    "--moving-gaussians 100 --holdout-every 4 --device cpu"
 )
 
 

@@ -46,7 +46,8 @@ def every(maps):
 
 def options(*, steps=120, **changes):
     chosen = preset("quick", **changes)
-    return replace(chosen, motion=replace(chosen.motion, prefit_steps=steps, joint_refinement="off"))
+    motion = replace(chosen.motion, prefit_steps=steps, joint_refinement="off")
+    return replace(chosen, motion=motion)
 
 
 @pytest.mark.slow
