@@ -8,16 +8,20 @@ inherit them.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from msdyn.fit.config import DensityConfig, LearningRateConfig
+from msdyn.fit.coverage import MOST_LIVES
 from msdyn.sequence import Gaussians, GaussianSequence
+from msdyn.sequence.life_spans import life_shares
 
-__all__ = ["GaussianSet", "make_motion_optimiser", "make_sets"]
+__all__ = ["GaussianSet", "Limit", "make_motion_optimiser", "make_sets"]
 
 # Factor of the learning rate of harmonics of degree 1 and more, as in 3D Gaussian Splatting.
 _FINER_HARMONICS = 1 / 20
@@ -34,12 +38,54 @@ _NAMES = {
 }
 
 
+@dataclass(frozen=True)
+class Limit:
+    """How many Gaussians there may be.
+
+    Without life spans none are added when there are `count`, as in 3D Gaussian Splatting. With life
+    spans only some exist in a frame, and these are what it costs to render it and what details it
+    can have. So `count` is then that of those that exist in a frame, on average, and there may be
+    `MOST_LIVES` times as many in all; where not all can be added, those of the largest gradients
+    are.
+
+    Attributes:
+        count: the number.
+        frames: of the clip.
+    """
+
+    count: int
+    frames: int
+
+    @torch.no_grad()
+    def least_gradient(
+        self,
+        gradients: Float[Tensor, " gaussians"],
+        life_spans: Float[Tensor, "gaussians 2"] | None,
+        least: float,
+    ) -> float | Float[Tensor, ""]:
+        """Return the gradient above which Gaussians are to be added, infinite if none are.
+
+        Args:
+            gradients: mean gradient of each Gaussian.
+            life_spans: of the Gaussians, None if all exist always.
+            least: returned where the limit leaves room for all above it.
+        """
+        if life_spans is None:
+            return math.inf if len(gradients) >= self.count else least
+        shares = life_shares(life_spans, self.frames)
+        gradients, order = gradients.sort(descending=True)
+        living = shares.sum() + shares[order].cumsum(0)
+        number = torch.arange(1, len(order) + 1, device=order.device) + len(order)
+        beyond = (living > self.count) | (number > MOST_LIVES * self.count)
+        # The largest gradient that has no room, as those above it are added.
+        return torch.where(beyond, gradients, least).amax().clamp_min(least)
+
+
 @runtime_checkable
 class Strategy(Protocol):
     """The part of the interface of `gsplat.DefaultStrategy` that is used here."""
 
     prune_opa: float
-    grow_grad2d: float
     refine_start_iter: int
     refine_stop_iter: int
     refine_every: int
@@ -63,7 +109,6 @@ class GaussianSet:
         optimisers: one Adam per parameter.
         state: of the strategy; tensors in it are resized with the Gaussians.
         strategy: gsplat's; None disables density control.
-        limit: number of Gaussians from which on none are added.
         reset_every: steps between resets of the opacities; 0 for none.
     """
 
@@ -71,7 +116,6 @@ class GaussianSet:
     optimisers: dict[str, torch.optim.Optimizer]
     state: dict[str, Any]
     strategy: Strategy | None
-    limit: int
     reset_every: int = 0
 
     def __len__(self) -> int:
@@ -101,9 +145,6 @@ class GaussianSet:
             return False
         means2d = info["means2d"].detach()[:, columns]
         means2d.grad = info["means2d"].grad[:, columns]
-        grow = self.strategy.grow_grad2d
-        if len(self) >= self.limit:
-            self.strategy.grow_grad2d = float("inf")
         self.strategy.step_post_backward(
             self.params,
             self.optimisers,
@@ -111,7 +152,6 @@ class GaussianSet:
             step,
             {**info, "means2d": means2d, "radii": info["radii"][:, columns]},
         )
-        self.strategy.grow_grad2d = grow
         if self.reset_every and step and step % self.reset_every == 0:
             from gsplat.strategy.ops import reset_opa
 
@@ -134,11 +174,13 @@ def make_sets(
     sequence: GaussianSequence, rates: LearningRateConfig, density: DensityConfig, steps: int
 ) -> tuple[GaussianSet, GaussianSet]:
     """Return the static and the moving set of a sequence, with optimisers and density control."""
-    motion = sequence.motion
-    static = _make_set(sequence.static, {}, {}, rates, density, density.max_static, steps)
+    motion, frames = sequence.motion, len(sequence.timeline)
+    most = Limit(density.max_static, frames)
+    static = _make_set(sequence.static, {}, {}, rates, density, most, steps)
     parameters = {_MOTION + name: value for name, value in motion.gaussian_parameters().items()}
     lrs = {_MOTION + k: v for k, v in motion.learning_rates(rates.motion).items()}
-    moving = _make_set(sequence.moving, parameters, lrs, rates, density, density.max_moving, steps)
+    most = Limit(density.max_moving, frames)
+    moving = _make_set(sequence.moving, parameters, lrs, rates, density, most, steps)
     moving.state |= {_MOTION + name: value for name, value in motion.gaussian_constants().items()}
     moving.state["labels"] = sequence.labels
     return static, moving
@@ -187,7 +229,7 @@ def _make_set(
     motion_lrs: dict[str, float],
     rates: LearningRateConfig,
     density: DensityConfig,
-    limit: int,
+    limit: Limit,
     steps: int,
 ) -> GaussianSet:
     lr = motion_lrs | {
@@ -204,12 +246,12 @@ def _make_set(
         key: torch.optim.Adam([{"params": value, "name": key}], lr=lr[key], eps=1e-15, fused=True)
         for key, value in params.items()
     }
-    strategy = _strategy(density, steps)
+    strategy = _strategy(density, limit, steps)
     state: dict[str, Any] = {"grad2d": None, "count": None, "scene_scale": 1.0}
-    return GaussianSet(params, optimisers, state, strategy, limit, density.reset_every)
+    return GaussianSet(params, optimisers, state, strategy, density.reset_every)
 
 
-def _strategy(density: DensityConfig, steps: int) -> Strategy:
+def _strategy(density: DensityConfig, limit: Limit, steps: int) -> Strategy:
     from gsplat.strategy import DefaultStrategy
 
     class Strategy(DefaultStrategy):
@@ -223,6 +265,20 @@ def _strategy(density: DensityConfig, steps: int) -> Strategy:
             packed: bool = False,
         ) -> None:
             accumulate_statistics(state, info)
+
+        def _grow_gs(
+            self,
+            params: dict[str, nn.Parameter],
+            optimizers: dict[str, torch.optim.Optimizer],
+            state: dict[str, Any],
+            step: int,
+        ) -> tuple[int, int]:
+            least = self.grow_grad2d
+            gradient = state["grad2d"] / state["count"].clamp_min(1)
+            self.grow_grad2d = limit.least_gradient(gradient, params.get("life_spans"), least)
+            grown = super()._grow_gs(params, optimizers, state, step)
+            self.grow_grad2d = least
+            return grown
 
     return Strategy(
         prune_opa=density.prune_opacity,

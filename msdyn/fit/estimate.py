@@ -15,6 +15,7 @@ import numpy as np
 
 from msdyn.estimates import Estimate, announce
 from msdyn.fit.config import FitConfig
+from msdyn.fit.coverage import MOST_LIVES
 from msdyn.fit.motion_tracks import MOST_ENTRIES
 from msdyn.scene import IGNORE, Scene
 
@@ -227,9 +228,10 @@ def _gaussian_counts(
     moving = min(lives * config.moving_gaussians, _KEPT * _sampled_pixels(size, fitted))
     times = max(0, int((density.stop - density.start) * steps / density.every))
     growth = _GROWTH ** min(times, 100)
+    most = density.max_moving * (MOST_LIVES if config.life_spans == "on" else 1)
     return _Counts(static, moving), _Counts(
         max(static, min(growth * static, density.max_static)),
-        max(moving, min(growth * moving, density.max_moving)),
+        max(moving, min(growth * moving, most)),
     )
 
 

@@ -92,6 +92,26 @@ def test_frames_kept_out_of_the_fit(boxes, boxes_truth, capsys):
     assert f"moving pixels only: {np.mean(of_moving):.2f}" in out
 
 
+def test_fitted_frames_beside_those_kept_out(boxes, boxes_truth, capsys):
+    """A fit whose Gaussians are black: moving and static pixels have the PSNR of the truth."""
+    sequence = exact_sequence(boxes_truth, [0, 1, 3, 4, 6, 7])
+    for part in (sequence.static, sequence.moving):
+        with torch.no_grad():
+            part.harmonics.fill_(-10.0)
+    save_fit(sequence, boxes.directory / "fit", holdout_every=3)
+    code, out, _ = run(capsys, boxes.directory, "--no-pictures")
+    found = read_json(boxes.directory / "fit" / "eval.json")["fitted_frames"]
+    assert code == 0 and list(found["frames"]) == ["0", "1", "3", "4", "6", "7"]
+    assert "frames of the fit itself" in out
+    for name, moves in (("moving", True), ("static", False)):
+        expected = []
+        for frame in map(int, found["frames"]):
+            own = boxes.image(frame)[(boxes.mask(frame) > 0) == moves] / 255
+            expected.append(-10 * np.log10((own**2).mean()))
+        assert found[f"psnr_{name}"] == pytest.approx(np.mean(expected), abs=1e-6)
+        assert f"{np.mean(expected):.2f}" in out
+
+
 def test_the_table(boxes, capsys):
     code, out, _ = run(capsys, boxes.directory, "--no-pictures")
     written = read_json(boxes.directory / "fit" / "eval.json")
