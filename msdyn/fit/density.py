@@ -8,20 +8,17 @@ inherit them.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from msdyn.fit.config import DensityConfig, LearningRateConfig
-from msdyn.fit.coverage import MOST_LIVES
+from msdyn.fit.density_lives import Limit, add_pulls, split_in_time
 from msdyn.sequence import Gaussians, GaussianSequence
-from msdyn.sequence.life_spans import life_shares
 
-__all__ = ["GaussianSet", "Limit", "make_motion_optimiser", "make_sets"]
+__all__ = ["GaussianSet", "make_motion_optimiser", "make_sets", "make_strategy"]
 
 # Factor of the learning rate of harmonics of degree 1 and more, as in 3D Gaussian Splatting.
 _FINER_HARMONICS = 1 / 20
@@ -36,49 +33,6 @@ _NAMES = {
     "harmonics": "harmonics",
     "life_spans": "life_spans",
 }
-
-
-@dataclass(frozen=True)
-class Limit:
-    """How many Gaussians there may be.
-
-    Without life spans none are added when there are `count`, as in 3D Gaussian Splatting. With life
-    spans only some exist in a frame, and these are what it costs to render it and what details it
-    can have. So `count` is then that of those that exist in a frame, on average, and there may be
-    `MOST_LIVES` times as many in all; where not all can be added, those of the largest gradients
-    are.
-
-    Attributes:
-        count: the number.
-        frames: of the clip.
-    """
-
-    count: int
-    frames: int
-
-    @torch.no_grad()
-    def least_gradient(
-        self,
-        gradients: Float[Tensor, " gaussians"],
-        life_spans: Float[Tensor, "gaussians 2"] | None,
-        least: float,
-    ) -> float | Float[Tensor, ""]:
-        """Return the gradient above which Gaussians are to be added, infinite if none are.
-
-        Args:
-            gradients: mean gradient of each Gaussian.
-            life_spans: of the Gaussians, None if all exist always.
-            least: returned where the limit leaves room for all above it.
-        """
-        if life_spans is None:
-            return math.inf if len(gradients) >= self.count else least
-        shares = life_shares(life_spans, self.frames)
-        gradients, order = gradients.sort(descending=True)
-        living = shares.sum() + shares[order].cumsum(0)
-        number = torch.arange(1, len(order) + 1, device=order.device) + len(order)
-        beyond = (living > self.count) | (number > MOST_LIVES * self.count)
-        # The largest gradient that has no room, as those above it are added.
-        return torch.where(beyond, gradients, least).amax().clamp_min(least)
 
 
 @runtime_checkable
@@ -183,6 +137,8 @@ def make_sets(
     moving = _make_set(sequence.moving, parameters, lrs, rates, density, most, steps)
     moving.state |= {_MOTION + name: value for name, value in motion.gaussian_constants().items()}
     moving.state["labels"] = sequence.labels
+    if sequence.moving.life_spans is not None:
+        moving.state["pulls"] = None  # static ones are not moved, so never to a wrong place
     return static, moving
 
 
@@ -246,12 +202,12 @@ def _make_set(
         key: torch.optim.Adam([{"params": value, "name": key}], lr=lr[key], eps=1e-15, fused=True)
         for key, value in params.items()
     }
-    strategy = _strategy(density, limit, steps)
+    strategy = make_strategy(density, limit, steps)
     state: dict[str, Any] = {"grad2d": None, "count": None, "scene_scale": 1.0}
     return GaussianSet(params, optimisers, state, strategy, density.reset_every)
 
 
-def _strategy(density: DensityConfig, limit: Limit, steps: int) -> Strategy:
+def make_strategy(density: DensityConfig, limit: Limit, steps: int) -> Strategy:
     from gsplat.strategy import DefaultStrategy
 
     class Strategy(DefaultStrategy):
@@ -265,6 +221,8 @@ def _strategy(density: DensityConfig, limit: Limit, steps: int) -> Strategy:
             packed: bool = False,
         ) -> None:
             accumulate_statistics(state, info)
+            if "pulls" in state:
+                add_pulls(state, info, params["life_spans"], limit.frames)
 
         def _grow_gs(
             self,
@@ -274,6 +232,8 @@ def _strategy(density: DensityConfig, limit: Limit, steps: int) -> Strategy:
             step: int,
         ) -> tuple[int, int]:
             least = self.grow_grad2d
+            if "pulls" in state:
+                split_in_time(params, optimizers, state, limit, least)
             gradient = state["grad2d"] / state["count"].clamp_min(1)
             self.grow_grad2d = limit.least_gradient(gradient, params.get("life_spans"), least)
             grown = super()._grow_gs(params, optimizers, state, step)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from msdyn.fit.coverage import MOST_LIVES
-from msdyn.fit.density import Limit
+from msdyn.fit.density_lives import Limit
 from msdyn.sequence.life_spans import life_shares
 
 FRAMES = 12

@@ -1,0 +1,136 @@
+"""Density control of Gaussians with life spans: how many there may be, and which are split in time.
+
+Where the motion is wrong, the frames pull a Gaussian to different places, and it stays in between,
+as a blur. More Gaussians at the same place for the same time do not help. So one that is pulled to
+one side in the first half of its life and to the other in the second is replaced by two, one for
+each half, which go where they should. In a frame there are no more than before.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from msdyn.fit.coverage import MOST_LIVES
+from msdyn.sequence.life_spans import life_shares
+
+__all__ = ["Limit", "add_pulls", "split_in_time"]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How many Gaussians there may be.
+
+    Without life spans none are added when there are `count`, as in 3D Gaussian Splatting. With life
+    spans only some exist in a frame, and these are what it costs to render it and what details it
+    can have. So `count` is then that of those that exist in a frame, on average, and there may be
+    `MOST_LIVES` times as many in all; where not all can be added, those of the largest gradients
+    are.
+
+    Attributes:
+        count: the number.
+        frames: of the clip.
+    """
+
+    count: int
+    frames: int
+
+    @torch.no_grad()
+    def least_gradient(
+        self,
+        gradients: Float[Tensor, " gaussians"],
+        life_spans: Float[Tensor, "gaussians 2"] | None,
+        least: float,
+    ) -> float | Float[Tensor, ""]:
+        """Return the gradient above which Gaussians are to be added, infinite if none are.
+
+        Args:
+            gradients: mean gradient of each Gaussian.
+            life_spans: of the Gaussians, None if all exist always.
+            least: returned where the limit leaves room for all above it.
+        """
+        if life_spans is None:
+            return math.inf if len(gradients) >= self.count else least
+        shares = life_shares(life_spans, self.frames)
+        gradients, order = gradients.sort(descending=True)
+        living = shares.sum() + shares[order].cumsum(0)
+        number = torch.arange(1, len(order) + 1, device=order.device) + len(order)
+        beyond = (living > self.count) | (number > MOST_LIVES * self.count)
+        # The largest gradient that has no room, as those above it are added.
+        return torch.where(beyond, gradients, least).amax().clamp_min(least)
+
+
+@torch.no_grad()
+def add_pulls(
+    state: dict[str, Any],
+    info: dict[str, Any],
+    life_spans: Float[Tensor, "gaussians 2"],
+    frames: int,
+) -> None:
+    """Add the gradients of projected means to the state, in both halves of the lives apart.
+
+    Args:
+        state: `pulls` [G, 2, 3], None before the first time: in the first and in the second half
+            of the life, the sum of the gradients (units of `accumulate_statistics`) and how often
+            the Gaussian was visible.
+        info: of the rasterizer, see `accumulate_statistics`; `frames` [C] indices in the clip.
+        life_spans: of the G Gaussians.
+        frames: number of frames of the clip.
+    """
+    gradient, cameras = info["means2d"].grad, info["n_cameras"]
+    begin, end = life_spans.detach().unbind(-1)
+    index = info["frames"][:, None]
+    # Beyond its life, a Gaussian that fades says little of its place.
+    visible = (info["radii"] > 0).all(-1) & (index >= begin) & (index <= end)  # [C, G]
+    size = gradient.new_tensor([info["width"] / 2 * cameras, info["height"] / 2 * cameras])
+    pull = torch.where(visible[..., None], gradient * size, 0.0)
+    pull = torch.cat([pull, visible[..., None].float()], -1)  # [C, G, 3]
+    late = index > _middle(life_spans, frames)
+    halves = torch.stack([~late, late], -1).float()
+    pulls = torch.einsum("cgh,cgv->ghv", halves, pull)
+    state["pulls"] = pulls if state["pulls"] is None else state["pulls"].add_(pulls)
+
+
+@torch.no_grad()
+def split_in_time(
+    params: dict[str, nn.Parameter],
+    optimizers: dict[str, torch.optim.Optimizer],
+    state: dict[str, Any],
+    limit: Limit,
+    least: float,
+) -> None:
+    """Replace Gaussians whose halves of life are pulled apart by two, one for each half.
+
+    They are pulled apart if the difference of the mean gradients of the halves, to either side of
+    their mean, exceeds the gradient at which density control acts; the strongest first, while there
+    is room. Their statistics are cleared: neither of the two is duplicated at the same time.
+    """
+    from gsplat.strategy.ops import duplicate
+
+    spans = params["life_spans"]
+    means = state["pulls"][..., :2] / state["pulls"][..., 2:].clamp_min(1)
+    apart = (means[:, 1] - means[:, 0]).norm(dim=-1) / 2
+    apart = torch.where((state["pulls"][..., 2] > 0).all(-1), apart, 0.0)
+    room = MOST_LIVES * limit.count - len(spans)
+    threshold: float | Float[Tensor, ""] = least
+    if room < len(apart):
+        threshold = apart.sort(descending=True)[0][max(room, 0)].clamp_min(least)
+    chosen = apart > threshold
+    state["grad2d"] = torch.where(chosen, 0.0, state["grad2d"])
+    middle = _middle(spans, limit.frames)
+    count = len(spans)
+    duplicate(params, optimizers, state, chosen)
+    spans = params["life_spans"]
+    spans[:count, 1] = torch.where(chosen, middle, spans[:count, 1])
+    spans[count:, 0] = middle[chosen]
+    state["pulls"].zero_()
+
+
+def _middle(life_spans: Float[Tensor, "gaussians 2"], frames: int) -> Float[Tensor, " gaussians"]:
+    """Return the middle of each life, between two frames."""
+    return life_spans.detach().clamp(-0.5, frames - 0.5).mean(-1).floor() + 0.5
