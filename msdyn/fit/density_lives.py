@@ -46,7 +46,7 @@ class Limit:
         gradients: Float[Tensor, " gaussians"],
         life_spans: Float[Tensor, "gaussians 2"] | None,
         least: float,
-    ) -> float | Float[Tensor, ""]:
+    ) -> float:
         """Return the gradient above which Gaussians are to be added, infinite if none are.
 
         Args:
@@ -62,7 +62,7 @@ class Limit:
         number = torch.arange(1, len(order) + 1, device=order.device) + len(order)
         beyond = (living > self.count) | (number > MOST_LIVES * self.count)
         # The largest gradient that has no room, as those above it are added.
-        return torch.where(beyond, gradients, least).amax().clamp_min(least)
+        return max(least, torch.where(beyond, gradients, least).amax().item())
 
 
 @torch.no_grad()
@@ -87,9 +87,11 @@ def add_pulls(
     index = info["frames"][:, None]
     # Beyond its life, a Gaussian that fades says little of its place.
     visible = (info["radii"] > 0).all(-1) & (index >= begin) & (index <= end)  # [C, G]
-    size = gradient.new_tensor([info["width"] / 2 * cameras, info["height"] / 2 * cameras])
-    pull = torch.where(visible[..., None], gradient * size, 0.0)
-    pull = torch.cat([pull, visible[..., None].float()], -1)  # [C, G, 3]
+    pull = [
+        torch.where(visible, gradient[..., axis] * (info[size] / 2 * cameras), 0.0)
+        for axis, size in enumerate(("width", "height"))
+    ]
+    pull = torch.stack([*pull, visible.float()], -1)  # [C, G, 3]
     late = index > _middle(life_spans, frames)
     halves = torch.stack([~late, late], -1).float()
     pulls = torch.einsum("cgh,cgv->ghv", halves, pull)
@@ -117,9 +119,9 @@ def split_in_time(
     apart = (means[:, 1] - means[:, 0]).norm(dim=-1) / 2
     apart = torch.where((state["pulls"][..., 2] > 0).all(-1), apart, 0.0)
     room = MOST_LIVES * limit.count - len(spans)
-    threshold: float | Float[Tensor, ""] = least
+    threshold = least
     if room < len(apart):
-        threshold = apart.sort(descending=True)[0][max(room, 0)].clamp_min(least)
+        threshold = max(least, apart.sort(descending=True)[0][max(room, 0)].item())
     chosen = apart > threshold
     state["grad2d"] = torch.where(chosen, 0.0, state["grad2d"])
     middle = _middle(spans, limit.frames)
