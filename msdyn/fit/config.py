@@ -67,7 +67,7 @@ class LearningRateConfig(Options):
     """Learning rates of Adam, for a scene scaled to a median depth of one. They are ours."""
 
     means: _Rate = 4e-4
-    """Positions; decays, see `final`."""
+    """Positions; decays to a tenth of this."""
     scales: _Rate = 5e-3
     """Log scales."""
     quats: _Rate = 2e-3
@@ -81,9 +81,7 @@ class LearningRateConfig(Options):
     life_spans: _Rate = 2e-2
     """Ends of life spans, in frames."""
     patterns: _Rate = 4e-4
-    """6D rotations and translations of the patterns; decays, see `final`."""
-    final: Annotated[float, Range(1e-6, 1)] = 0.01
-    """Rates of positions and patterns at the end, as a share of those at the start."""
+    """6D rotations and translations of the patterns; decays to a tenth of this."""
     exposure: _Rate = 0.05
     """Log gains of the frames, of gradient descent without Adam (see --exposure)."""
     cameras: _Rate = 3e-4
@@ -244,7 +242,6 @@ PRESETS: dict[str, FitConfig] = {
         order_jitter=0.0,
         object_depth="given",
         exposure="off",
-        rate=LearningRateConfig(final=0.1),
         motion=MotionConfig(joint_refinement="off", key_interpolation="linear", prefit_steps=1000),
         static_gaussians=100_000,
         moving_gaussians=40_000,

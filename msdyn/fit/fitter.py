@@ -341,9 +341,9 @@ class Fitter:
         }
 
     def _set_learning_rates(self) -> None:
-        """Decay the learning rates of positions and patterns exponentially."""
+        """Decay the learning rates of positions and patterns exponentially to a tenth."""
+        decay = self.rate * 0.1 ** (self.step / self.steps)
         lr = self.config.rate
-        decay = self.rate * lr.final ** (self.step / self.steps)
         for group in (self.static, self.moving):
             group.optimisers["means"].param_groups[0]["lr"] = lr.means * decay
         self.motion_optimiser.param_groups[0]["lr"] = lr.patterns * decay
