@@ -21,6 +21,9 @@ from msdyn.sequence.life_spans import life_shares
 
 __all__ = ["Limit", "add_pulls", "split_in_time"]
 
+# Of so many Gaussians that are not pulled apart, one is split by chance.
+_FALSE_ALARMS = 20
+
 
 @dataclass(frozen=True)
 class Limit:
@@ -75,9 +78,9 @@ def add_pulls(
     """Add the gradients of projected means to the state, in both halves of the lives apart.
 
     Args:
-        state: `pulls` [G, 2, 3], None before the first time: in the first and in the second half
-            of the life, the sum of the gradients (units of `accumulate_statistics`) and how often
-            the Gaussian was visible.
+        state: `pulls` [G, 2, 4], None before the first time: in the first and in the second half
+            of the life, the sum of the gradients (units of `accumulate_statistics`), that of their
+            squares, and how often the Gaussian was visible.
         info: of the rasterizer, see `accumulate_statistics`; `frames` [C] indices in the clip.
         life_spans: of the G Gaussians.
         frames: number of frames of the clip.
@@ -91,7 +94,8 @@ def add_pulls(
         torch.where(visible, gradient[..., axis] * (info[size] / 2 * cameras), 0.0)
         for axis, size in enumerate(("width", "height"))
     ]
-    pull = torch.stack([*pull, visible.float()], -1)  # [C, G, 3]
+    square = pull[0].square() + pull[1].square()
+    pull = torch.stack([*pull, square, visible.float()], -1)  # [C, G, 4]
     late = index > _middle(life_spans, frames)
     halves = torch.stack([~late, late], -1).float()
     pulls = torch.einsum("cgh,cgv->ghv", halves, pull)
@@ -109,15 +113,22 @@ def split_in_time(
     """Replace Gaussians whose halves of life are pulled apart by two, one for each half.
 
     They are pulled apart if the difference of the mean gradients of the halves, to either side of
-    their mean, exceeds the gradient at which density control acts; the strongest first, while there
-    is room. Their statistics are cleared: neither of the two is duplicated at the same time.
+    their mean, exceeds the gradient at which density control acts, and is not by chance; the
+    strongest first, while there is room. Their statistics are cleared: neither of the two is
+    duplicated at the same time.
     """
     from gsplat.strategy.ops import duplicate
 
     spans = params["life_spans"]
-    means = state["pulls"][..., :2] / state["pulls"][..., 2:].clamp_min(1)
-    apart = (means[:, 1] - means[:, 0]).norm(dim=-1) / 2
-    apart = torch.where((state["pulls"][..., 2] > 0).all(-1), apart, 0.0)
+    number = state["pulls"][..., 3]
+    means = state["pulls"][..., :3] / number.clamp_min(1)[..., None]
+    difference = (means[:, 1, :2] - means[:, 0, :2]).norm(dim=-1)
+    # Variance of the difference, of both coordinates. Noise in two dimensions exceeds s times its
+    # variance with probability exp(-s).
+    scatter = (means[..., 2] - means[..., :2].square().sum(-1)).clamp_min(0)
+    variance = (scatter / (number - 1).clamp_min(1)).sum(-1)
+    clear = difference.square() > math.log(_FALSE_ALARMS) * variance
+    apart = torch.where(clear & (number > 1).all(-1), difference / 2, 0.0)
     room = MOST_LIVES * limit.count - len(spans)
     threshold = least
     if room < len(apart):
