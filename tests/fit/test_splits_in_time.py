@@ -147,7 +147,9 @@ def fitted(split):
     errors = []
     for step in range(160):
         frame = (3 * step) % FRAMES
-        image = draw(params["means"], life_window(params["life_spans"], torch.tensor([frame]))[0])
+        image = draw(
+            params["means"], life_window(params["life_spans"], torch.tensor([float(frame)]))[0]
+        )
         error = (image.features - truth[frame // (FRAMES // 2)]).square().mean()
         image.info["means2d"].retain_grad()
         error.backward()
