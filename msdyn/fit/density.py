@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 from msdyn.fit.config import DensityConfig, LearningRateConfig
-from msdyn.fit.density_lives import Limit, add_pulls, split_in_time
+from msdyn.fit.density_lives import Limit, add_pulls, middle_of_lives, pulled_apart
 from msdyn.sequence import Gaussians, GaussianSequence
 
-__all__ = ["GaussianSet", "make_motion_optimiser", "make_sets", "make_strategy"]
+__all__ = ["GaussianSet", "make_motion_optimiser", "make_sets", "make_strategy", "split_in_time"]
 
 # Factor of the learning rate of harmonics of degree 1 and more, as in 3D Gaussian Splatting.
 _FINER_HARMONICS = 1 / 20
@@ -163,6 +163,36 @@ def accumulate_statistics(state: dict[str, Any], info: dict[str, Any]) -> None:
     count = visible.sum(0, dtype=torch.float32)
     for name, value in (("grad2d", size), ("count", count)):
         state[name] = value if state[name] is None else state[name].add_(value)
+
+
+@torch.no_grad()
+def split_in_time(
+    params: dict[str, nn.Parameter],
+    optimisers: dict[str, torch.optim.Optimizer],
+    state: dict[str, Any],
+    limit: Limit,
+    least: float,
+) -> None:
+    """Replace Gaussians whose halves of life are pulled apart by two, one for each half.
+
+    Their statistics are cleared: neither of the two is duplicated at the same time.
+
+    Args:
+        params, optimisers, state: of a set with `pulls`, see `add_pulls`.
+        limit: of the set.
+        least: gradient at which density control acts.
+    """
+    from gsplat.strategy.ops import duplicate
+
+    chosen = pulled_apart(state["pulls"], limit, least)
+    spans = params["life_spans"]
+    count, middle = len(spans), middle_of_lives(spans, limit.frames)
+    state["grad2d"] = torch.where(chosen, 0.0, state["grad2d"])
+    duplicate(params, optimisers, state, chosen)
+    spans = params["life_spans"]
+    spans[:count, 1] = torch.where(chosen, middle, spans[:count, 1])
+    spans[count:, 0] = middle[chosen]
+    state["pulls"].zero_()
 
 
 def _motion_part(values: dict[str, Any]) -> dict[str, Any]:

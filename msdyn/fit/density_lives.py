@@ -13,16 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from msdyn.fit.coverage import MOST_LIVES
 from msdyn.sequence.life_spans import life_shares
 
-__all__ = ["Limit", "add_pulls", "split_in_time"]
-
-# Of so many Gaussians that are not pulled apart, one is split by chance.
-_FALSE_ALARMS = 20
+__all__ = ["Limit", "add_pulls", "middle_of_lives", "pulled_apart"]
 
 
 @dataclass(frozen=True)
@@ -78,9 +75,9 @@ def add_pulls(
     """Add the gradients of projected means to the state, in both halves of the lives apart.
 
     Args:
-        state: `pulls` [G, 2, 4], None before the first time: in the first and in the second half
-            of the life, the sum of the gradients (units of `accumulate_statistics`), that of their
-            squares, and how often the Gaussian was visible.
+        state: `pulls` [G, 2, 3], None before the first time: in the first and in the second half
+            of the life, the sum of the gradients (units of `accumulate_statistics`) and how often
+            the Gaussian was visible.
         info: of the rasterizer, see `accumulate_statistics`; `frames` [C] indices in the clip.
         life_spans: of the G Gaussians.
         frames: number of frames of the clip.
@@ -94,56 +91,38 @@ def add_pulls(
         torch.where(visible, gradient[..., axis] * (info[size] / 2 * cameras), 0.0)
         for axis, size in enumerate(("width", "height"))
     ]
-    square = pull[0].square() + pull[1].square()
-    pull = torch.stack([*pull, square, visible.float()], -1)  # [C, G, 4]
-    late = index > _middle(life_spans, frames)
+    pull = torch.stack([*pull, visible.float()], -1)  # [C, G, 3]
+    late = index > middle_of_lives(life_spans, frames)
     halves = torch.stack([~late, late], -1).float()
     pulls = torch.einsum("cgh,cgv->ghv", halves, pull)
     state["pulls"] = pulls if state["pulls"] is None else state["pulls"].add_(pulls)
 
 
 @torch.no_grad()
-def split_in_time(
-    params: dict[str, nn.Parameter],
-    optimizers: dict[str, torch.optim.Optimizer],
-    state: dict[str, Any],
-    limit: Limit,
-    least: float,
-) -> None:
-    """Replace Gaussians whose halves of life are pulled apart by two, one for each half.
+def pulled_apart(
+    pulls: Float[Tensor, "gaussians 2 3"], limit: Limit, least: float
+) -> Bool[Tensor, " gaussians"]:
+    """Return which Gaussians are to be split in time.
 
-    They are pulled apart if the difference of the mean gradients of the halves, to either side of
-    their mean, exceeds the gradient at which density control acts, and is not by chance; the
-    strongest first, while there is room. Their statistics are cleared: neither of the two is
-    duplicated at the same time.
+    The difference of the mean gradients of the halves of their lives, to either side of their mean,
+    exceeds a gradient. While there is no room for all, it is those of the greatest differences.
+
+    Args:
+        pulls: see `add_pulls`.
+        limit: of the set.
+        least: gradient at which density control acts.
     """
-    from gsplat.strategy.ops import duplicate
-
-    spans = params["life_spans"]
-    number = state["pulls"][..., 3]
-    means = state["pulls"][..., :3] / number.clamp_min(1)[..., None]
-    difference = (means[:, 1, :2] - means[:, 0, :2]).norm(dim=-1)
-    # Variance of the difference, of both coordinates. Noise in two dimensions exceeds s times its
-    # variance with probability exp(-s).
-    scatter = (means[..., 2] - means[..., :2].square().sum(-1)).clamp_min(0)
-    variance = (scatter / (number - 1).clamp_min(1)).sum(-1)
-    clear = difference.square() > math.log(_FALSE_ALARMS) * variance
-    apart = torch.where(clear & (number > 1).all(-1), difference / 2, 0.0)
-    room = MOST_LIVES * limit.count - len(spans)
-    threshold = least
+    means = pulls[..., :2] / pulls[..., 2:].clamp_min(1)
+    apart = (means[:, 1] - means[:, 0]).norm(dim=-1) / 2
+    apart = torch.where((pulls[..., 2] > 0).all(-1), apart, 0.0)
+    room = MOST_LIVES * limit.count - len(apart)
     if room < len(apart):
-        threshold = max(least, apart.sort(descending=True)[0][max(room, 0)].item())
-    chosen = apart > threshold
-    state["grad2d"] = torch.where(chosen, 0.0, state["grad2d"])
-    middle = _middle(spans, limit.frames)
-    count = len(spans)
-    duplicate(params, optimizers, state, chosen)
-    spans = params["life_spans"]
-    spans[:count, 1] = torch.where(chosen, middle, spans[:count, 1])
-    spans[count:, 0] = middle[chosen]
-    state["pulls"].zero_()
+        least = max(least, apart.sort(descending=True)[0][max(room, 0)].item())
+    return apart > least
 
 
-def _middle(life_spans: Float[Tensor, "gaussians 2"], frames: int) -> Float[Tensor, " gaussians"]:
+def middle_of_lives(
+    life_spans: Float[Tensor, "gaussians 2"], frames: int
+) -> Float[Tensor, " gaussians"]:
     """Return the middle of each life, between two frames."""
     return life_spans.detach().clamp(-0.5, frames - 0.5).mean(-1).floor() + 0.5
