@@ -45,11 +45,13 @@ def _evaluate(config: EvaluateConfig) -> None:
         kind = "of the clip"
     print(f"{'what':<34} {'images':>6} {'mPSNR':>7} {'mSSIM':>7} {'mLPIPS':>7} {'SSIM':>7}")
     _row(f"frames {kind}", frames)
-    if frames["psnr_moving"] is not None:
-        print(f"  PSNR of moving pixels only: {_figure(frames['psnr_moving'], 2)}")
+    _print_by_motion(frames)
     if frames["kept_out_of_the_fit"]:
         each = ", ".join(f"{f}: {_figure(psnr, 2)}" for f, psnr in frames["frames"].items())
         print(f"  PSNR of each, by frame: {each}")
+    if "fitted_frames" in result:
+        _row("frames of the fit itself", result["fitted_frames"])
+        _print_by_motion(result["fitted_frames"])
     if "views" in result:
         for name, figures in result["views"]["views"].items():
             _row(f"held-out view {name}", figures)
@@ -71,6 +73,12 @@ def _evaluate(config: EvaluateConfig) -> None:
     _print_motion(result, units)
     pictures = ", pictures beside it in eval/" if config.pictures else ""
     print(f"written to {config.folder / 'eval.json'}{pictures}")
+
+
+def _print_by_motion(frames: dict[str, Any]) -> None:
+    if frames["psnr_moving"] is not None:
+        moving, static = (_figure(frames[f"psnr_{kind}"], 2) for kind in ("moving", "static"))
+        print(f"  PSNR of moving pixels only: {moving}, of static ones: {static}")
 
 
 def _print_motion(result: dict[str, Any], units: str) -> None:

@@ -129,13 +129,14 @@ def evaluate_frames(
         variant, lpips, keep: as for `evaluate_views`.
 
     Returns:
-        Mean `mpsnr`, `mssim`, `mlpips`, `ssim` over the `images`; `psnr_moving`, the mean over
-        frames of the PSNR of moving pixels only, where the scene has masks; and, under `frames`,
-        the PSNR of each.
+        Mean `mpsnr`, `mssim`, `mlpips`, `ssim` over the `images`; `psnr_moving` and `psnr_static`,
+        the means over frames of the PSNR of moving and of static pixels only, where the scene has
+        masks; and, under `frames`, the PSNR of each.
     """
     _check_clip(sequence, scene)
     variant = variant or Variant()
-    rows, psnr, moving = [], {}, []
+    rows, psnr = [], {}
+    by_motion: dict[str, list[float]] = {"psnr_moving": [], "psnr_static": []}
     has_masks = (scene.directory / "masks").is_dir()
     for frame in track(frames, "frames of the clip"):
         image = variant.render(sequence, sequence.cameras[frame], frame, exposure=True)
@@ -145,12 +146,13 @@ def evaluate_frames(
         row = _image_row(image, truth, np.ones(scene.size, bool), lpips)
         psnr[str(frame)] = row["mpsnr"]
         rows.append(row)
-        mask = scene.mask(frame) if has_masks else np.zeros(scene.size, np.uint8)
+        mask = scene.mask(frame) if has_masks else np.full(scene.size, IGNORE)
         moves = (mask != STATIC) & (mask != IGNORE)
-        if moves.any():
-            moving.append(masked_psnr(image.rgb8 / 255, truth / 255, moves))
-    mean = float(np.mean(moving)) if moving else None
-    return {**_mean(rows), "psnr_moving": mean, "frames": psnr}
+        for name, pixels in (("psnr_moving", moves), ("psnr_static", mask == STATIC)):
+            if pixels.any():
+                by_motion[name].append(masked_psnr(image.rgb8 / 255, truth / 255, pixels))
+    means = {name: float(np.mean(found)) if found else None for name, found in by_motion.items()}
+    return {**_mean(rows), **means, "frames": psnr}
 
 
 def evaluate_tracks(

@@ -34,6 +34,8 @@ __all__ = ["EvaluateConfig", "evaluate_scene"]
 
 
 _IMAGE_FIGURES = ("mpsnr", "mssim", "mlpips", "images")
+# Most fitted frames that are evaluated beside those held out.
+_FITTED_FRAMES = 32
 _OPTIMISED_VIEWS = "views_test_time_cameras"
 _OPTIMISED = (
     "the camera of each held-out image, on its own covisible pixels, for the figures under "
@@ -54,7 +56,7 @@ def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
     """Evaluate a fit on held-out views, true tracks and frames of the clip; write `eval.json`.
 
     Frames of the clip are those held out from the fit, if any, and otherwise every eighth frame of
-    the fit (marked as such).
+    the fit (marked as such). Where frames were held out, up to 32 fitted ones are evaluated too.
 
     Raises:
         FileNotFoundError: no scene, no fit, or no file of weights at a given path.
@@ -104,6 +106,12 @@ def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
             ),
         },
     }
+    if held_out:
+        fitted = np.setdiff1d(np.arange(len(scene)), held_out)
+        chosen = np.unique(np.linspace(0, len(fitted) - 1, _FITTED_FRAMES).round().astype(int))
+        result["fitted_frames"] = evaluate_frames(
+            sequence, scene, fitted[chosen].tolist(), variant=variant
+        )
     if truth.views:
         result["views"] = evaluate_views(
             sequence, truth, align=config.align, variant=variant, lpips=lpips, keep=keep_view

@@ -110,9 +110,11 @@ class DensityConfig(Options):
     prune_opacity: Share = 0.02
     """Gaussians of lower opacity are pruned."""
     max_static: _Limit = 60_000
-    """Number of static Gaussians from which on none are added."""
+    """Number of static Gaussians from which on none are added; with life spans, of those that exist
+    in a frame, on average."""
     max_moving: _Limit = 30_000
-    """Number of moving Gaussians from which on none are added."""
+    """Number of moving Gaussians from which on none are added; with life spans, of those that exist
+    in a frame, on average, and there may be three times as many in all."""
     reset_every: Annotated[int, Range(0, unit="steps")] = 0
     """Steps between resets of all opacities to twice the pruning threshold; 0 for none. 3D Gaussian
     Splatting has 3000."""

@@ -14,10 +14,10 @@ from msdyn.fit.initial_lives import Lives
 from msdyn.fit.spacing import finest_choice
 from msdyn.scene import IGNORE
 
-__all__ = ["Gaps", "choose_by_coverage", "moving_area", "spacing_among_living"]
+__all__ = ["MOST_LIVES", "Gaps", "choose_by_coverage", "moving_area", "spacing_among_living"]
 
 # Most points chosen, as a multiple of the number that would be chosen if all lived always.
-_MOST = 3
+MOST_LIVES = 3
 # Neighbours whose distance is that of a point to the next ones.
 _NEIGHBOURS = 3
 
@@ -54,7 +54,7 @@ def choose_by_coverage(
     life = alive / len(frames)
 
     def fits(chosen: Int[np.ndarray, " kept"]) -> bool:
-        return float(life[chosen].sum()) <= count and len(chosen) <= _MOST * count
+        return float(life[chosen].sum()) <= count and len(chosen) <= MOST_LIVES * count
 
     if fits(kept):
         return kept, low

@@ -15,9 +15,10 @@ import torch
 from torch import nn
 
 from msdyn.fit.config import DensityConfig, LearningRateConfig
+from msdyn.fit.density_lives import Limit, add_pulls, middle_of_lives, pulled_apart
 from msdyn.sequence import Gaussians, GaussianSequence
 
-__all__ = ["GaussianSet", "make_motion_optimiser", "make_sets"]
+__all__ = ["GaussianSet", "make_motion_optimiser", "make_sets", "make_strategy", "split_in_time"]
 
 # Factor of the learning rate of harmonics of degree 1 and more, as in 3D Gaussian Splatting.
 _FINER_HARMONICS = 1 / 20
@@ -39,7 +40,6 @@ class Strategy(Protocol):
     """The part of the interface of `gsplat.DefaultStrategy` that is used here."""
 
     prune_opa: float
-    grow_grad2d: float
     refine_start_iter: int
     refine_stop_iter: int
     refine_every: int
@@ -63,7 +63,6 @@ class GaussianSet:
         optimisers: one Adam per parameter.
         state: of the strategy; tensors in it are resized with the Gaussians.
         strategy: gsplat's; None disables density control.
-        limit: number of Gaussians from which on none are added.
         reset_every: steps between resets of the opacities; 0 for none.
     """
 
@@ -71,7 +70,6 @@ class GaussianSet:
     optimisers: dict[str, torch.optim.Optimizer]
     state: dict[str, Any]
     strategy: Strategy | None
-    limit: int
     reset_every: int = 0
 
     def __len__(self) -> int:
@@ -101,9 +99,6 @@ class GaussianSet:
             return False
         means2d = info["means2d"].detach()[:, columns]
         means2d.grad = info["means2d"].grad[:, columns]
-        grow = self.strategy.grow_grad2d
-        if len(self) >= self.limit:
-            self.strategy.grow_grad2d = float("inf")
         self.strategy.step_post_backward(
             self.params,
             self.optimisers,
@@ -111,7 +106,6 @@ class GaussianSet:
             step,
             {**info, "means2d": means2d, "radii": info["radii"][:, columns]},
         )
-        self.strategy.grow_grad2d = grow
         if self.reset_every and step and step % self.reset_every == 0:
             from gsplat.strategy.ops import reset_opa
 
@@ -134,13 +128,17 @@ def make_sets(
     sequence: GaussianSequence, rates: LearningRateConfig, density: DensityConfig, steps: int
 ) -> tuple[GaussianSet, GaussianSet]:
     """Return the static and the moving set of a sequence, with optimisers and density control."""
-    motion = sequence.motion
-    static = _make_set(sequence.static, {}, {}, rates, density, density.max_static, steps)
+    motion, frames = sequence.motion, len(sequence.timeline)
+    most = Limit(density.max_static, frames)
+    static = _make_set(sequence.static, {}, {}, rates, density, most, steps)
     parameters = {_MOTION + name: value for name, value in motion.gaussian_parameters().items()}
     lrs = {_MOTION + k: v for k, v in motion.learning_rates(rates.motion).items()}
-    moving = _make_set(sequence.moving, parameters, lrs, rates, density, density.max_moving, steps)
+    most = Limit(density.max_moving, frames)
+    moving = _make_set(sequence.moving, parameters, lrs, rates, density, most, steps)
     moving.state |= {_MOTION + name: value for name, value in motion.gaussian_constants().items()}
     moving.state["labels"] = sequence.labels
+    if sequence.moving.life_spans is not None:
+        moving.state["pulls"] = None  # static ones are not moved, so never to a wrong place
     return static, moving
 
 
@@ -167,6 +165,36 @@ def accumulate_statistics(state: dict[str, Any], info: dict[str, Any]) -> None:
         state[name] = value if state[name] is None else state[name].add_(value)
 
 
+@torch.no_grad()
+def split_in_time(
+    params: dict[str, nn.Parameter],
+    optimisers: dict[str, torch.optim.Optimizer],
+    state: dict[str, Any],
+    limit: Limit,
+    least: float,
+) -> None:
+    """Replace Gaussians whose halves of life are pulled apart by two, one for each half.
+
+    Their statistics are cleared: neither of the two is duplicated at the same time.
+
+    Args:
+        params, optimisers, state: of a set with `pulls`, see `add_pulls`.
+        limit: of the set.
+        least: gradient at which density control acts.
+    """
+    from gsplat.strategy.ops import duplicate
+
+    chosen = pulled_apart(state["pulls"], limit, least)
+    spans = params["life_spans"]
+    count, middle = len(spans), middle_of_lives(spans, limit.frames)
+    state["grad2d"] = torch.where(chosen, 0.0, state["grad2d"])
+    duplicate(params, optimisers, state, chosen)
+    spans = params["life_spans"]
+    spans[:count, 1] = torch.where(chosen, middle, spans[:count, 1])
+    spans[count:, 0] = middle[chosen]
+    state["pulls"].zero_()
+
+
 def _motion_part(values: dict[str, Any]) -> dict[str, Any]:
     """Return the motion's entries, by the motion's own names."""
     return {k.removeprefix(_MOTION): v for k, v in values.items() if k.startswith(_MOTION)}
@@ -187,7 +215,7 @@ def _make_set(
     motion_lrs: dict[str, float],
     rates: LearningRateConfig,
     density: DensityConfig,
-    limit: int,
+    limit: Limit,
     steps: int,
 ) -> GaussianSet:
     lr = motion_lrs | {
@@ -204,12 +232,12 @@ def _make_set(
         key: torch.optim.Adam([{"params": value, "name": key}], lr=lr[key], eps=1e-15, fused=True)
         for key, value in params.items()
     }
-    strategy = _strategy(density, steps)
+    strategy = make_strategy(density, limit, steps)
     state: dict[str, Any] = {"grad2d": None, "count": None, "scene_scale": 1.0}
-    return GaussianSet(params, optimisers, state, strategy, limit, density.reset_every)
+    return GaussianSet(params, optimisers, state, strategy, density.reset_every)
 
 
-def _strategy(density: DensityConfig, steps: int) -> Strategy:
+def make_strategy(density: DensityConfig, limit: Limit, steps: int) -> Strategy:
     from gsplat.strategy import DefaultStrategy
 
     class Strategy(DefaultStrategy):
@@ -223,6 +251,24 @@ def _strategy(density: DensityConfig, steps: int) -> Strategy:
             packed: bool = False,
         ) -> None:
             accumulate_statistics(state, info)
+            if "pulls" in state:
+                add_pulls(state, info, params["life_spans"], limit.frames)
+
+        def _grow_gs(
+            self,
+            params: dict[str, nn.Parameter],
+            optimizers: dict[str, torch.optim.Optimizer],
+            state: dict[str, Any],
+            step: int,
+        ) -> tuple[int, int]:
+            least = self.grow_grad2d
+            if "pulls" in state:
+                split_in_time(params, optimizers, state, limit, least)
+            gradient = state["grad2d"] / state["count"].clamp_min(1)
+            self.grow_grad2d = limit.least_gradient(gradient, params.get("life_spans"), least)
+            grown = super()._grow_gs(params, optimizers, state, step)
+            self.grow_grad2d = least
+            return grown
 
     return Strategy(
         prune_opa=density.prune_opacity,

@@ -15,6 +15,7 @@ import numpy as np
 
 from msdyn.estimates import Estimate, announce
 from msdyn.fit.config import FitConfig
+from msdyn.fit.coverage import MOST_LIVES
 from msdyn.fit.motion_tracks import MOST_ENTRIES
 from msdyn.scene import IGNORE, Scene
 
@@ -91,6 +92,8 @@ _MASKS = 8
 """Masks that are read for the share of moving pixels."""
 _GROWTH = 1.11
 """Factor of the number of Gaussians at a densification, on twenty real clips."""
+_GROWTH_OF_LIVES = 1.3
+"""The same of moving Gaussians with life spans, on three real clips."""
 _LIVES = 1.6
 """Moving Gaussians with life spans for each that was asked for, on the same clips."""
 _WEIGHTS = 26
@@ -226,10 +229,12 @@ def _gaussian_counts(
     lives = _LIVES if config.life_spans == "on" else 1.0
     moving = min(lives * config.moving_gaussians, _KEPT * _sampled_pixels(size, fitted))
     times = max(0, int((density.stop - density.start) * steps / density.every))
-    growth = _GROWTH ** min(times, 100)
+    growth, moving_growth, most = _GROWTH ** min(times, 100), _GROWTH, density.max_moving
+    if config.life_spans == "on":
+        moving_growth, most = _GROWTH_OF_LIVES, MOST_LIVES * most
     return _Counts(static, moving), _Counts(
         max(static, min(growth * static, density.max_static)),
-        max(moving, min(growth * moving, density.max_moving)),
+        max(moving, min(moving_growth ** min(times, 100) * moving, most)),
     )
 
 

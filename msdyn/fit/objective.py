@@ -135,7 +135,7 @@ class Objective:
             positions=None if tracks is None else parts[2],
             neighbours=self.neighbours,
         )
-        return step, image.info
+        return step, image.info | {"frames": truth.index}
 
     def _key_numbers(
         self, sequence: GaussianSequence, frames: Int[np.ndarray, " frames"]

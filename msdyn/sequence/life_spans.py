@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int, Real
 from torch import Tensor
 
-__all__ = ["life_window", "retimed_life_spans"]
+__all__ = ["life_shares", "life_window", "retimed_life_spans"]
 
 FADE = 0.25
 """Time constant with which opacity rises and falls at the ends of a life span, in frames."""
@@ -27,6 +27,20 @@ def life_window(
     begin, end = life_spans.unbind(-1)
     times = frames[:, None]
     return ((times - begin) / FADE).sigmoid() * ((end - times) / FADE).sigmoid()
+
+
+def life_shares(
+    life_spans: Float[Tensor, "gaussians 2"], frames: int
+) -> Float[Tensor, " gaussians"]:
+    """Return the share of a clip's frames in which each Gaussian exists.
+
+    Args:
+        life_spans: begin and end, fractional frame indices; infinite where there is none.
+        frames: number of the frames of the clip, each of which lasts from half a frame before its
+            index to half a frame after it.
+    """
+    begin, end = life_spans.clamp(-0.5, frames - 0.5).unbind(-1)
+    return (end - begin).clamp_min(0) / frames
 
 
 def retimed_life_spans(

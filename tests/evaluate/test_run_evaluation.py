@@ -73,8 +73,10 @@ def test_frames_kept_out_of_the_fit(boxes, boxes_truth, capsys):
     save_fit(sequence, boxes.directory / "fit", holdout_every=every)
     code, out, errors = run(capsys, boxes.directory)
     assert code == 0 and not errors
-    frames = read_json(boxes.directory / "fit" / "eval.json")["frames"]
+    written = read_json(boxes.directory / "fit" / "eval.json")
+    frames, fitted = written["frames"], written["fitted_frames"]
     assert frames["kept_out_of_the_fit"] is True and list(frames["frames"]) == ["2", "5"]
+    assert list(map(int, fitted["frames"])) == data.frames.tolist()
     assert frames["frames"] == evaluate_frames(sequence, boxes, [2, 5])["frames"]
     of_moving = []
     for frame, psnr in frames["frames"].items():
@@ -90,6 +92,23 @@ def test_frames_kept_out_of_the_fit(boxes, boxes_truth, capsys):
     assert "frames kept out of the fit" in out
     assert frames["psnr_moving"] == pytest.approx(np.mean(of_moving), abs=1e-4)
     assert f"moving pixels only: {np.mean(of_moving):.2f}" in out
+    assert (
+        f"pixels only: {fitted['psnr_moving']:.2f}, of static ones: {fitted['psnr_static']:.2f}"
+        in out
+    )
+
+
+def test_moving_and_static_pixels_apart(boxes, boxes_truth):
+    """Of a fit whose Gaussians are black, both have the PSNR of the truth against black."""
+    sequence = exact_sequence(boxes_truth, [0, 1, 3, 4, 6, 7])
+    for part in (sequence.static, sequence.moving):
+        with torch.no_grad():
+            part.harmonics.fill_(-10.0)
+    found = evaluate_frames(sequence, boxes, [1, 4])
+    for name, moves in (("psnr_moving", True), ("psnr_static", False)):
+        own = [boxes.image(frame)[(boxes.mask(frame) > 0) == moves] / 255 for frame in (1, 4)]
+        expected = np.mean([-10 * np.log10((pixels**2).mean()) for pixels in own])
+        assert found[name] == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_table(boxes, capsys):
