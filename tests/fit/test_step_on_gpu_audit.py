@@ -90,7 +90,7 @@ def test_a_step_does_not_wait(scene, tmp_path, card, name):
     first, ordinary, density, after = waits_of_steps(fitter, card, 4)
     assert not ordinary, card.report()
     # What to add, to split in time and to remove, per set, and the allocator returns its memory.
-    assert "msdyn/fit/density.py" in density and density.total() <= 20
+    assert "msdyn/fit/density.py" in density and density.total() <= 16
     assert set(density) <= {"msdyn/fit/density.py", "msdyn/fit/density_lives.py"}
     # The tree of the neighbours is built on the host, two arrays down and two up.
     assert set(after) <= {"msdyn/fit/neighbours.py"} and after.total() <= 4
