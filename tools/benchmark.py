@@ -22,7 +22,7 @@ import os
 import subprocess
 import sys
 import time
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -167,7 +167,8 @@ def run_all(
     """Preprocess and fit, `jobs` in parallel; return results, and the reasons of failures."""
     results: list[dict[str, Any]] = []
     failures: dict[str, str] = {}
-    with _workers(jobs) as pool:
+    context = multiprocessing.get_context("spawn")  # torch and numba are not fork-safe
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
         scenes = {
             pool.submit(prepare, path, layout, settings): path
             for path, layout in recordings.items()
@@ -200,14 +201,6 @@ def run_all(
     order = {(path.name, row): n for n, (path, row) in enumerate(
         (path, row) for path in recordings for row in rows)}  # fmt: skip
     return sorted(results, key=lambda r: order[r["scene"], r["row"]]), failures
-
-
-def _workers(jobs: int) -> Executor:
-    """Return a pool of processes, or of one thread, which has nothing to import and to compile."""
-    if jobs == 1:
-        return ThreadPoolExecutor(1)
-    context = multiprocessing.get_context("spawn")  # torch and numba are not fork-safe
-    return ProcessPoolExecutor(jobs, mp_context=context)
 
 
 def main(argv: list[str] | None = None) -> int:

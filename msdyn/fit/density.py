@@ -238,6 +238,7 @@ def _make_set(
 
 
 def make_strategy(density: DensityConfig, limit: Limit, steps: int) -> Strategy:
+    """Return the density control of a set for a fit of so many steps."""
     from gsplat.strategy import DefaultStrategy
 
     class Strategy(DefaultStrategy):

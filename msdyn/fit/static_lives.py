@@ -1,7 +1,7 @@
 """Life spans of static Gaussians: things that rest for a part of the clip, and are moved.
 
-Masks mark what moves in each frame. A cup that waits is static until it is taken away, and then the
-table is seen in its place. If its Gaussians existed always, they would be seen there, too.
+Masks mark what moves in each frame. A cup that stands still is not marked, and after it is taken
+away its place shows the table. Gaussians of the cup that existed always would still be there.
 So static points are compared with all frames as moving ones are (`initial_lives.py`), at rest: one
 lives over the frames around its own for which the evidence says that it is there. Colours alone are
 evidence, of pixels that are static too: how they differ at one place, and between places, is
