@@ -29,6 +29,11 @@ settings.register_profile("msdyn", deadline=None, max_examples=25, derandomize=T
 settings.load_profile("msdyn")
 
 
+# What tests write need not outlive a power failure, and disks of continuous integration are slow.
+# tests/writing/test_disk_errors.py tests that files are synced.
+os.fsync = lambda handle: None
+
+
 # Modules and collected tests stay until the end: looking for garbage among them takes seconds.
 gc.disable()
 
