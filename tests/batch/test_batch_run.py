@@ -191,7 +191,7 @@ def test_results_in_s3(whole, tmp_path, s3):
 
     manifest = write_manifest(tmp_path / "m.csv", IN_S3, 1)
     names = [f"k{i}" for i in range(len(IN_S3))] + ["g0"]
-    given = options(f"{s3}/a", tmp_path / "scratch", **LIMITS)
+    given = options(f"{s3}/a", tmp_path / "scratch", **LIMITS | {"time_limit": 60.0})
     summary = run_batch(RunConfig(str(manifest), f"{s3}/a"), LocalEngine(given, 2))
     assert summary.counts == Counter(KINDS[kind] for kind in IN_S3) + Counter({"done": 1})
     rows, files = ends(whole[1]), contents(whole[1])

@@ -172,7 +172,7 @@ def test_a_scene_without_objects(boxes, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("levels", [1, 2])
+@pytest.mark.parametrize("levels", [pytest.param(1, marks=pytest.mark.reliability), 2])
 def test_fewer_levels(boxes, tmp_path, levels):
     options = tiny(motion=MotionConfig(levels=levels, prefit_steps=5))
     sequence = fit_scene(Scene(boxes), replace(options, out=tmp_path / "fit"))
