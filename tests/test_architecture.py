@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 # From the bottom up. Packages of one row do not import one another.
 LAYERS = [
-    ["msdyn.errors", "msdyn.lazy", "msdyn.machine_limits", "msdyn.version"],
+    ["msdyn.errors", "msdyn.indices", "msdyn.lazy", "msdyn.machine_limits", "msdyn.version"],
     ["msdyn.events"],
     ["msdyn.interruption", "msdyn.options", "msdyn.reading", "msdyn.thread_share"],
     ["msdyn.memory"],

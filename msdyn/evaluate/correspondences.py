@@ -15,6 +15,7 @@ from msdyn.evaluate.tracking import (
     transfer_metrics,
 )
 from msdyn.geometry import Cameras, Similarity, project, transform_points, unproject
+from msdyn.indices import evenly_spaced
 from msdyn.progress import track
 from msdyn.render import is_on_surface, query_tracks, rendered_depth
 from msdyn.scene import Keypoints, Scene, Tracks3D
@@ -50,7 +51,7 @@ class Correspondences:
     def from_tracks(cls, tracks: Tracks3D, cameras: Cameras, count: int) -> Correspondences:
         """Take true tracks in `count` evenly spaced frames (fewer if the clip is shorter)."""
         last = tracks.xyz.shape[1] - 1
-        frames = np.unique(np.linspace(0, last, min(count, last + 1)).round().astype(int))
+        frames = evenly_spaced(last + 1, count)
         xyz = tracks.xyz[:, frames].swapaxes(0, 1)  # [K, J, 3]
         visible = tracks.visible[:, frames].T
         xy, _ = _project(cameras[frames], xyz)

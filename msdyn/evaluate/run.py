@@ -23,6 +23,7 @@ from msdyn.evaluate.protocol import (
 )
 from msdyn.evaluate.stamp import code_stamp
 from msdyn.evaluate.variant import Variant
+from msdyn.indices import evenly_spaced
 from msdyn.progress import stage
 from msdyn.reading import as_schema, read_json
 from msdyn.render import RenderedImage
@@ -91,7 +92,7 @@ def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
             save_comparison(folder / f"frame_{frame:05d}.png", scene.image(frame), image.rgb8)
 
     def keep_view(view: View, frame: int, image: RenderedImage) -> None:
-        chosen = np.unique(np.linspace(0, len(view.frames) - 1, 5).round().astype(int))
+        chosen = evenly_spaced(len(view.frames), 5)
         if config.pictures and frame in np.asarray(view.frames)[chosen]:
             path = folder / f"{view.name}_{frame:05d}.png"
             save_comparison(path, view.image(frame), image.rgb8, view.covisible(frame))
@@ -108,7 +109,7 @@ def evaluate_scene(config: EvaluateConfig) -> dict[str, Any]:
     }
     if held_out:
         fitted = np.setdiff1d(np.arange(len(scene)), held_out)
-        chosen = np.unique(np.linspace(0, len(fitted) - 1, _FITTED_FRAMES).round().astype(int))
+        chosen = evenly_spaced(len(fitted), _FITTED_FRAMES)
         result["fitted_frames"] = evaluate_frames(
             sequence, scene, fitted[chosen].tolist(), variant=variant
         )

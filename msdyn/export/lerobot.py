@@ -28,6 +28,7 @@ from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras, invert_transforms, quats_wxyz_from_rotations, turned_about
+from msdyn.indices import evenly_spaced
 from msdyn.io import DepthCodes, LeRobotWriter, video_feature
 from msdyn.io.lerobot_layout import INDEX_COLUMNS, INFO
 from msdyn.progress import track
@@ -264,9 +265,7 @@ def _tracks(episode: _Episode, count: int) -> dict[str, tuple[dict[str, Any], An
 
 def _evenly(index: Int[np.ndarray, " all"], count: int) -> Int[np.ndarray, " chosen"]:
     """Return at most `count` of some indices, evenly spaced."""
-    if len(index) <= count:
-        return index
-    return index[np.round(np.linspace(0, len(index) - 1, count)).astype(int)]
+    return index[evenly_spaced(len(index), count)]
 
 
 def _cameras(episode: _Episode) -> dict[str, tuple[dict[str, Any], Any]]:
@@ -293,7 +292,7 @@ def _add_novel_views(
     if not episode.novel:
         return
     count = len(episode.sequence.timeline)
-    spaced = np.unique(np.linspace(0, count - 1, _SUPPORT_VIEWS).round())
+    spaced = evenly_spaced(count, _SUPPORT_VIEWS)
     side = min(_SUPPORT_SIDE, max(episode.cameras.width, episode.cameras.height))
     inputs = InputViews(episode.sequence, spaced, side)
     for name, cameras in episode.novel.items():

@@ -26,6 +26,7 @@ from msdyn.geometry import (
     transform_points,
     world_points_from_depth,
 )
+from msdyn.indices import evenly_spaced
 from msdyn.render import draw
 from msdyn.sequence import GaussianSequence, PosedGaussians
 
@@ -151,7 +152,7 @@ def body_mesh(
     opaque = sequence.moving.opacities[torch.from_numpy(index)].cpu().numpy() > _OPAQUE
     index = index[opaque] if opaque.sum() >= 4 else index
     index = index[_crowded(sequence.moving.means[torch.from_numpy(index)].double().cpu().numpy())]
-    chosen = np.unique(np.linspace(0, len(frames) - 1, _VIEWS).round().astype(int))
+    chosen = evenly_spaced(len(frames), _VIEWS)
     times = frames[chosen]
     views = _observed(sequence, index, times, motion[chosen])
     centres = sequence.moving.means[torch.from_numpy(index)].double().cpu().numpy()

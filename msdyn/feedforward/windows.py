@@ -17,6 +17,7 @@ from torch import Tensor
 from msdyn.errors import InputError
 from msdyn.feedforward.splats import SplatterPixels
 from msdyn.geometry import Cameras
+from msdyn.indices import evenly_spaced
 
 __all__ = [
     "WindowPixels",
@@ -105,7 +106,7 @@ def choose_windows(frames: int, length: int, every: int | None, overlap: int) ->
         every = int(np.clip(round((frames - 1) / (length - 1)), 1, 4))
     # The last frame is an input frame too, so that the whole clip is covered.
     count = max(2, round((frames - 1) / every) + 1)
-    inputs = np.unique(np.linspace(0, frames - 1, min(count, frames)).round().astype(int))
+    inputs = evenly_spaced(frames, count)
     length = min(length, len(inputs))
     overlap = min(overlap, length - 1)
     windows = 1 + max(0, -(-(len(inputs) - length) // (length - overlap)))

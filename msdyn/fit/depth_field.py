@@ -19,6 +19,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.linalg import cho_factor, cho_solve
 
+from msdyn.indices import evenly_spaced
+
 __all__ = ["NO_ERROR", "DepthResiduals", "SmoothError", "choose_smooth_error"]
 
 # Candidates: length as a fraction of the image's longer side, and standard deviation of the process
@@ -135,7 +137,7 @@ def choose_smooth_error(residuals: DepthResiduals) -> SmoothError:
     frames = [part for _, part in residuals.by_frame()]
     if not frames:
         return NO_ERROR
-    for i in np.unique(np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int)):
+    for i in evenly_spaced(len(frames), _FRAMES):
         part = frames[i]
         squared = _squared_distances(part.xy, part.xy)
         without += float(np.abs(part.residual).sum())

@@ -17,6 +17,7 @@ from msdyn.estimates import Estimate, announce
 from msdyn.fit.config import FitConfig
 from msdyn.fit.coverage import MOST_LIVES
 from msdyn.fit.motion_tracks import MOST_ENTRIES
+from msdyn.indices import evenly_spaced
 from msdyn.scene import IGNORE, Scene
 
 __all__ = ["FitSize", "announce_fit", "estimate_fit", "smaller_fits"]
@@ -126,7 +127,7 @@ class FitSize:
             InputError: a file is invalid.
         """
         height, width = scene.size
-        frames = np.unique(np.linspace(0, len(scene) - 1, _MASKS).round().astype(int))
+        frames = evenly_spaced(len(scene), _MASKS)
         masks = [scene.mask(frame) for frame in frames.tolist()]
         moving = [float(((mask > 0) & (mask != IGNORE)).mean()) for mask in masks]
         tracks = int(np.count_nonzero(scene.tracks.object > 0))

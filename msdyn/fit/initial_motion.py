@@ -12,7 +12,7 @@ from msdyn.fit.config import FitConfig
 from msdyn.fit.data import FitData
 from msdyn.fit.object_depth import ObjectDepth
 from msdyn.fit.prefit import prefit_motion
-from msdyn.fit.sampling import evenly_spaced, sample_frame
+from msdyn.fit.sampling import sample_frame, spread_over
 from msdyn.geometry import SurfaceSamples, sample_normals
 from msdyn.machine_limits import give_back_memory
 from msdyn.motion import ObjectSurfaces, TrackedMotion, TrackedScene, motion_class
@@ -84,7 +84,7 @@ def _object_surfaces(
         return None
     rng = np.random.default_rng(seed)
     samples, frames, instances = [], [], []
-    for frame in evenly_spaced(data.frames, _SURFACE_FRAMES):
+    for frame in spread_over(data.frames, _SURFACE_FRAMES):
         mask = data.mask.numpy(frame)
         for instance in objects:
             inner = binary_erosion(mask == instance)  # borders are uncertain

@@ -11,7 +11,7 @@ from msdyn.fit.config import FitConfig
 from msdyn.fit.data import FitData
 from msdyn.fit.first_gaussians import gaussians_at, spacing_of
 from msdyn.fit.fusion import LEAST_TOLERANCE, Sampled, fuse_depth
-from msdyn.fit.sampling import Sample, evenly_spaced, sample_frame, subsample
+from msdyn.fit.sampling import Sample, sample_frame, spread_over, subsample
 from msdyn.fit.static_lives import resting_points
 from msdyn.geometry import jumps
 from msdyn.sequence import Gaussians
@@ -30,7 +30,7 @@ def static_gaussians(data: FitData, config: FitConfig, rng: np.random.Generator)
     """Sample the static pixels of depth maps of frames over the clip."""
     count = config.static_gaussians
     jumping = jumps(data.cameras[data.frames])
-    chosen = evenly_spaced(data.frames, _STATIC_FRAMES_OF_JUMPS if jumping else _STATIC_FRAMES)
+    chosen = spread_over(data.frames, _STATIC_FRAMES_OF_JUMPS if jumping else _STATIC_FRAMES)
     samples = []
     for frame in chosen:
         own = data.mask.numpy(frame) == 0
@@ -40,7 +40,7 @@ def static_gaussians(data: FitData, config: FitConfig, rng: np.random.Generator)
     kept, tolerance = np.ones(len(source), bool), LEAST_TOLERANCE
     if config.initial_depth == "fused":
         sampled = Sampled(found.points, source, np.zeros(len(source), int))
-        compared = evenly_spaced(data.frames, FUSED_FRAMES)
+        compared = spread_over(data.frames, FUSED_FRAMES)
         fused = fuse_depth(data, sampled, compared, lambda points: lambda _: points)
         kept, tolerance = fused.kept, fused.tolerance
         found = found._replace(points=fused.points)
@@ -52,7 +52,7 @@ def static_gaussians(data: FitData, config: FitConfig, rng: np.random.Generator)
 
     resting = None
     if config.life_spans == "on":
-        compared = np.union1d(chosen, evenly_spaced(data.frames, FUSED_FRAMES))
+        compared = np.union1d(chosen, spread_over(data.frames, FUSED_FRAMES))
         candidates = Candidates.at_rest(found, np.searchsorted(compared, source))
         resting = resting_points(data, candidates, kept, tolerance, compared, count)
         count -= len(resting.chosen)

@@ -23,7 +23,7 @@ from msdyn.fit.initial_static import FUSED_FRAMES, static_gaussians
 from msdyn.fit.life_evidence import MovingRule
 from msdyn.fit.object_depth import ObjectDepth
 from msdyn.fit.predicted_start import predicted_points, predicted_tracks
-from msdyn.fit.sampling import evenly_spaced, sample_frame, subsample
+from msdyn.fit.sampling import sample_frame, spread_over, subsample
 from msdyn.motion import Motion, TrackedMotion
 from msdyn.scene import LiftedObservations, LiftedTracks, Timeline, canonical_frame
 from msdyn.sequence import Gaussians, GaussianSequence
@@ -176,7 +176,7 @@ def _moving_gaussians(
 
     def sample(count: int, where: Where | None) -> Candidates | None:
         most = _MOVING_FRAMES_OF_LIVES if lives else _MOVING_FRAMES
-        frames = evenly_spaced(data.frames, most)
+        frames = spread_over(data.frames, most)
         found = _candidates(data, tracks, tracked, frames, count, rng, where)
         if found is None or config.initial_depth == "given":
             return found
@@ -251,7 +251,7 @@ def _fused(data: FitData, candidates: Candidates) -> Candidates:
     sampled = Sampled(
         candidates.sampled(data.frames), data.frames[candidates.source], candidates.labels
     )
-    fused = fuse_depth(data, sampled, evenly_spaced(data.frames, FUSED_FRAMES), carry)
+    fused = fuse_depth(data, sampled, spread_over(data.frames, FUSED_FRAMES), carry)
     return replace(candidates, points=candidates.canonical(fused.points, data.frames))
 
 

@@ -14,6 +14,7 @@ import torch
 from msdyn.fit.config import FitConfig
 from msdyn.fit.exposure import FrameExposure
 from msdyn.fit.initialize import Initialisation
+from msdyn.indices import evenly_spaced
 from msdyn.render import render_image
 from msdyn.scene import Scene
 from msdyn.sequence import GaussianSequence
@@ -47,7 +48,7 @@ def refinement_of(scene: Scene, start: Initialisation, exposure: FrameExposure) 
 
 def write_previews(folder: Path, scene: Scene, sequence: GaussianSequence) -> None:
     """Write input and rendering side by side for five frames."""
-    frames = np.unique(np.linspace(0, len(scene) - 1, 5).round().astype(int))
+    frames = evenly_spaced(len(scene), 5)
     for frame in frames.tolist():
         time = sequence.timeline.time_of_frame(frame)
         image = render_image(sequence, sequence.cameras[frame], time, exposure=True)

@@ -12,8 +12,9 @@ from msdyn.fit.config import FitConfig
 from msdyn.fit.data import FitData
 from msdyn.fit.surface import surface_tangents
 from msdyn.geometry import world_points_from_depth
+from msdyn.indices import evenly_spaced
 
-__all__ = ["Sample", "evenly_spaced", "frames_of_step", "sample_frame", "size_of_step", "subsample"]
+__all__ = ["Sample", "frames_of_step", "sample_frame", "size_of_step", "spread_over", "subsample"]
 
 
 class Sample(NamedTuple):
@@ -41,9 +42,9 @@ class Sample(NamedTuple):
         return Sample(*(values[kept] for values in self))
 
 
-def evenly_spaced(frames: Int[np.ndarray, " frames"], count: int) -> list[int]:
+def spread_over(frames: Int[np.ndarray, " frames"], count: int) -> list[int]:
     """Return at most `count` evenly spaced frames, including the first and the last."""
-    return frames[np.unique(np.linspace(0, len(frames) - 1, count).round().astype(int))].tolist()
+    return frames[evenly_spaced(len(frames), count)].tolist()
 
 
 def frames_of_step(

@@ -22,7 +22,7 @@ from msdyn.fit.coverage import choose_by_coverage, spacing_among_living
 from msdyn.fit.data import FitData
 from msdyn.fit.initial_lives import Lives, estimate_lives
 from msdyn.fit.life_evidence import ColourEvidence, ColourRange, Comparison, compare
-from msdyn.fit.sampling import evenly_spaced
+from msdyn.fit.sampling import spread_over
 
 __all__ = ["Resting", "resting_points"]
 
@@ -73,7 +73,7 @@ class StaticRule:
         colours = ColourRange.of_own_frames(data, candidates, frames, self.reach)
         shuffled = colours.select(np.random.default_rng(0).permutation(len(candidates.points)))
         same, other = [], []
-        for frame in evenly_spaced(frames, _COUNTED_FRAMES):
+        for frame in spread_over(frames, _COUNTED_FRAMES):
             elsewhere = frames[candidates.source] != frame
             for reference, found in ((colours, same), (shuffled, other)):
                 seen, compared = compare(data, candidates, reference, frame, self)

@@ -29,6 +29,7 @@ from jaxtyping import Bool, Float32, Float64, Shaped, UInt8
 
 from msdyn.errors import InputError
 from msdyn.geometry import NEGLIGIBLE_PX, Cameras, Lens
+from msdyn.indices import evenly_spaced
 from msdyn.io.depth_maps import read_depth_map
 from msdyn.io.dycheck_cameras import entry_of, read_dycheck_lens
 from msdyn.reading import read_json, read_pixels, reading, shown
@@ -127,8 +128,7 @@ class Dycheck:
                 "as of the clip"
             )
         if self._max_frames is not None and self._max_frames < len(clip):
-            spaced = np.linspace(0, len(clip) - 1, self._max_frames).round().astype(int)
-            clip = [clip[row] for row in spaced]
+            clip = [clip[row] for row in evenly_spaced(len(clip), self._max_frames)]
         frame_of = {time: frame for frame, (_, time, _) in enumerate(clip)}
         held_out = [(name, frame_of[t], c) for name, t, c in held_out if t in frame_of]
         self.seconds = (np.array(list(frame_of)) - clip[0][1]) / self.fps

@@ -15,6 +15,7 @@ from jaxtyping import Float32, Shaped, UInt8
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras, focus_point, project, transform_points, world_points_from_depth
+from msdyn.indices import evenly_spaced
 from msdyn.scene import Keypoints, Scene, Tracks3D, read_keypoints
 from msdyn.writing import atomic_path, write_json
 
@@ -110,7 +111,7 @@ def _write_keypoints(directory: Path, scene: Scene, clip: dict[int, str]) -> Non
 
 def _keypoints_of_tracks(tracks: Tracks3D, cameras: Cameras) -> Keypoints | None:
     """Return the tracks that are visible in most of ten frames, equally many per object."""
-    frames = np.unique(np.linspace(0, len(cameras) - 1, _KEYPOINT_FRAMES).round().astype(int))
+    frames = evenly_spaced(len(cameras), _KEYPOINT_FRAMES)
     count = tracks.visible[:, frames].sum(1)
     objects = np.unique(tracks.object[(tracks.object > 0) & (count > 1)])
     if not len(objects):

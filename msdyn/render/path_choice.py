@@ -28,6 +28,7 @@ from msdyn.geometry import (
     transform_points,
     world_points_from_depth,
 )
+from msdyn.indices import evenly_spaced
 from msdyn.render.render import render_image
 from msdyn.render.support import InputViews
 from msdyn.sequence import GaussianSequence, living_weights
@@ -204,7 +205,7 @@ def _surface_centres(
     """Return the median surface point of the input view at each frame, interpolated."""
     cameras = sequence.cameras.shrunk(_SIDE)
     chosen, points = [], []
-    for frame in np.unique(np.linspace(0, frames[-1], _VIEWS).round().astype(int)).tolist():
+    for frame in evenly_spaced(round(float(frames[-1])) + 1, _VIEWS).tolist():
         time = sequence.timeline.time_of_frame(frame)
         image = render_image(sequence, cameras[frame], time)
         known = image.alpha > 0.5

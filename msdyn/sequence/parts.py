@@ -18,6 +18,7 @@ from msdyn.geometry import (
     rotations_from_quats_wxyz,
     transform_points,
 )
+from msdyn.indices import evenly_spaced
 from msdyn.sequence.sequence import GaussianSequence
 
 __all__ = ["RigidPart", "RigidParts", "rigid_parts"]
@@ -166,7 +167,7 @@ class _Posed:
     def thinned(self) -> _Posed:
         """Return some of the times, evenly, where there are many."""
         count = len(self.means)
-        rows = np.unique(np.linspace(0, count - 1, min(count, _MOST_TIMES)).round().astype(int))
+        rows = evenly_spaced(count, _MOST_TIMES)
         return replace(
             self,
             means=self.means[rows],

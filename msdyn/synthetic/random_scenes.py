@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras
+from msdyn.indices import evenly_spaced
 from msdyn.synthetic.animate import handheld, keyframe_curve, view_from
 from msdyn.synthetic.covisibility import covisible_pixels
 from msdyn.synthetic.random_objects import MOVERS, random_material, random_shape
@@ -156,7 +157,7 @@ def _box_over_time(parts: list[Part]) -> Float[np.ndarray, "2 3"]:
     low, high = np.full(3, np.inf), np.full(3, -np.inf)
     for part in parts:
         count = _frames_of(part)
-        for frame in np.unique(np.linspace(0, count - 1, min(count, 16)).round().astype(int)):
+        for frame in evenly_spaced(count, 16):
             vertices = part.vertices(int(frame))
             low, high = np.minimum(low, vertices.min(0)), np.maximum(high, vertices.max(0))
     return np.stack([low, high])

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from msdyn.errors import InputError
+from msdyn.indices import evenly_spaced
 from msdyn.reading import as_schema, decode_json, read_json_as, read_lines
 from msdyn.render import RenderedImage, render_image
 from msdyn.scene import Scene
@@ -131,7 +132,7 @@ def gather(scene: Scene, sequence: GaussianSequence, fit: Path) -> Facts:
             f"got {len(scene)}"
         )
     count = min(len(scene), _MAX_FRAMES)
-    frames = np.unique(np.linspace(0, len(scene) - 1, count).round().astype(int)).tolist()
+    frames = evenly_spaced(len(scene), count).tolist()
     images, psnr = [], []
     for frame in frames:
         time = sequence.timeline.time_of_frame(frame)

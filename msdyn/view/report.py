@@ -25,6 +25,7 @@ from msdyn.html import (
     table,
     video,
 )
+from msdyn.indices import evenly_spaced
 from msdyn.io import write_video
 from msdyn.scene import Scene
 from msdyn.sequence import Exposure, GaussianSequence, load_sequence, object_poses
@@ -144,7 +145,7 @@ def _warnings(facts: Facts) -> Markup:
 
 def _samples(facts: Facts) -> Iterator[Markup]:
     """Yield rows of pictures, one row per frame."""
-    chosen = np.unique(np.linspace(0, len(facts.frames) - 1, _TIMES).round().astype(int))
+    chosen = evenly_spaced(len(facts.frames), _TIMES)
     near, far = _depth_range(facts)
     depth = (
         f"depth, as in the report of preprocessing: {near:.3g} (red) to {far:.3g} {_units(facts)}"

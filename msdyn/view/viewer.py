@@ -15,6 +15,7 @@ from jaxtyping import Float, Int, UInt8, UInt32
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras, quats_wxyz_from_rotations
+from msdyn.indices import evenly_spaced
 from msdyn.render import gaussian_trails, trail_gaussians
 from msdyn.scene import Scene, write_cameras
 from msdyn.sequence import GaussianSequence
@@ -299,7 +300,7 @@ class Viewer:
 
     def _make_frusta(self) -> None:
         cameras = self.sequence.cameras
-        chosen = np.unique(np.linspace(0, len(cameras) - 1, _FRUSTA).round().astype(int))
+        chosen = evenly_spaced(len(cameras), _FRUSTA)
         # No larger than the distance between neighbours, within bounds.
         steps = np.linalg.norm(np.diff(cameras.centres[chosen], axis=0), axis=1)
         step = float(np.median(steps)) if len(steps) else 0.0

@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 
 from msdyn.colours import colour_depth, colour_flow, colour_objects, draw_trails
 from msdyn.feedforward.data.stored import StoredClip
+from msdyn.indices import evenly_spaced
 from msdyn.writing import atomic_path
 
 __all__ = ["save_clip_sheet"]
@@ -36,7 +37,7 @@ def save_clip_sheet(clip: StoredClip, path: Path, frames: int) -> None:
         frames: columns, at most.
     """
     own = np.flatnonzero(~clip.target)
-    columns = own[np.unique(np.rint(np.linspace(0, len(own) - 1, frames)).astype(int))].tolist()
+    columns = own[evenly_spaced(len(own), frames)].tolist()
     images = {frame: clip.image(frame) for frame in columns}
     rows = [list(images.values())]
     depths = {frame: clip.depth(frame) for frame in columns}
