@@ -354,7 +354,8 @@ def _map_back(
 
 def _to_tracks(tree: KDTree, points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, " points"]:
     """Return the distance of points to the third nearest track: the nearest may be an outlier."""
-    return np.asarray(tree.query(points, k=[min(_NOT_STRAY, tree.n)])[0])[:, 0]
+    distance, _ = tree.query(points, k=min(_NOT_STRAY, tree.n))
+    return np.asarray(distance).reshape(len(points), -1)[:, -1]
 
 
 @torch.no_grad()
