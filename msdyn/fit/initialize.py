@@ -36,6 +36,11 @@ _MOVING_FRAMES = 10
 _MOVING_FRAMES_OF_LIVES = 64
 # Number of candidates for each initial moving Gaussian, without and with life spans.
 _CANDIDATES, _CANDIDATES_OF_LIVES = 3, 4
+# Points of an object, in a frame, from which it is measured how far they are from tracks.
+_USUAL = 1000
+# Points are dropped that are so many times as far from the tracks, from the third nearest of them,
+# as one or two outliers may lie on whatever is behind the object.
+_FARTHEST, _NOT_STRAY = 5.0, 3
 # Number of nearest tracks from which the motion of a Gaussian is averaged.
 _NEAREST_TRACKS = 6
 
@@ -224,7 +229,13 @@ def _candidates(
             sample = sample_frame(data, frame, mask == instance, number, rng)
             own = np.flatnonzero(tracks.object == instance)
             source = int(np.searchsorted(data.frames, frame))
-            canonical, near, motion = _map_back(sample.points, own, tracked, tracks, frame, source)
+            usual = sample.points
+            if where is not None:  # these points alone may all be of something else
+                whole = data.mask.numpy(frame) == instance
+                usual = sample_frame(data, frame, whole, _USUAL, rng).points
+            canonical, near, motion = _map_back(
+                sample.points, own, tracked, tracks, frame, source, usual
+            )
             part = Candidates(
                 canonical,
                 sample.colours[near],
@@ -299,12 +310,14 @@ def _map_back(
     tracks: LiftedTracks,
     frame: int,
     track_frame: int,
+    usual: Float[np.ndarray, "usual 3"] | None = None,
 ) -> tuple[Float[np.ndarray, "kept 3"], Int[np.ndarray, " kept"], Motion]:
     """Map points of one object from a frame to the canonical frame.
 
     The motion of a point is averaged from the nearest tracks in that frame; occluded tracks are at
-    the positions predicted by their motion. Points much farther from all tracks than the median are
-    dropped, because their depth is probably that of the background or of an occluder.
+    the positions predicted by their motion. Points much farther from the tracks than the object's
+    points usually are, are dropped: their depth is probably that of the background or of an
+    occluder.
 
     Args:
         points: world positions at the frame.
@@ -313,6 +326,7 @@ def _map_back(
         tracks: their observations.
         frame: index in the clip.
         track_frame: index of the same frame in the tracks.
+        usual: points all over the object in that frame; by default those above.
 
     Returns:
         Canonical positions of the points kept, their indices, and their motion.
@@ -325,8 +339,8 @@ def _map_back(
     tree = KDTree(positions)
     kept = np.zeros(0, int)
     if len(points):
-        distance = tree.query(points)[0]
-        kept = np.flatnonzero(distance < 5 * np.median(distance) + 1e-6)
+        farthest = _FARTHEST * np.median(_to_tracks(tree, points if usual is None else usual))
+        kept = np.flatnonzero(_to_tracks(tree, points) < farthest + 1e-6)
     count = min(_NEAREST_TRACKS, len(positions))
     distance, index = (
         v.reshape(len(kept), count) for v in map(np.asarray, tree.query(points[kept], k=count))
@@ -336,6 +350,12 @@ def _map_back(
     averaged = motion.mixed(torch.from_numpy(index).long(), weights)
     canonical = averaged.undo(torch.from_numpy(points[kept]).float(), float(frame))
     return canonical.numpy(), kept, averaged
+
+
+def _to_tracks(tree: KDTree, points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, " points"]:
+    """Return the distance of points to the third nearest track: the nearest may be an outlier."""
+    distance, _ = tree.query(points, k=min(_NOT_STRAY, tree.n))
+    return np.asarray(distance).reshape(len(points), -1)[:, -1]
 
 
 @torch.no_grad()

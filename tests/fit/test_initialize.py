@@ -5,11 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import binary_erosion
 
 from msdyn.fit import preset
 from msdyn.fit.data import load_fit_data
-from msdyn.fit.initial_motion import _object_surfaces
-from msdyn.fit.initialize import initialize
+from msdyn.fit.frame_maps import FrameMaps, MapFile
+from msdyn.fit.initial_motion import _object_surfaces, estimate_motion
+from msdyn.fit.initialize import _candidates, initialize
 from msdyn.geometry import project, transform_points
 from msdyn.scene import Scene
 from msdyn.synthetic import make_scene, render_truth, write_priors
@@ -78,3 +80,35 @@ def test_surface_samples_agree_with_depth_and_image_of_their_frame(deforming_cup
         ray = surfaces.samples.xyz[own] - data.cameras.centres[frame]
         facing = -(surfaces.samples.normals[own] * ray).sum(1)
         assert (facing > 0).mean() > 0.98
+
+
+@pytest.mark.parametrize("strays", [0, 2])
+def test_background_inside_the_outline_of_a_mask_is_no_part_of_the_object(deforming_cup, strays):
+    """Neither where only the outline is sampled, nor where a few tracks lie on the background."""
+    options = preset("quick")
+    motion = replace(options.motion, prefit_steps=0, joint_refinement="off")
+    data = load_fit_data(
+        deforming_cup, long_side=None, holdout_every=0, device=torch.device("cpu"), refine="none"
+    )
+    tracked, _, data = estimate_motion(data, replace(options, motion=motion))
+    tracks = data.motion_tracks()
+    inner = [binary_erosion(data.mask.numpy(frame) > 0, iterations=2) for frame in range(FRAMES)]
+    depth = MapFile((HEIGHT, WIDTH), np.float32)
+    for frame in range(FRAMES):
+        outline = (data.mask.numpy(frame) > 0) & ~inner[frame]
+        depth.append(np.where(outline, 3.0, 1.0) * data.depth.numpy(frame))
+    data = replace(data, depth=FrameMaps(depth, torch.device("cpu")))
+    xyz = tracks.xyz.copy()
+    centres = data.cameras.centres
+    xyz[:strays] = centres + 3 * (xyz[:strays] - centres)
+    tracks = replace(tracks, xyz=xyz)
+
+    def sampled(where):
+        rng = np.random.default_rng(0)
+        return _candidates(data, tracks, tracked, [1, 4], 500, rng, where)
+
+    assert sampled(lambda frame: ~inner[frame]) is None
+    assert len(sampled(lambda frame: inner[frame]).points) > 450
+    # Everywhere: as many as lie inside.
+    share = np.mean([inner[frame].sum() / (data.mask.numpy(frame) > 0).sum() for frame in (1, 4)])
+    assert len(sampled(None).points) == pytest.approx(500 * share, rel=0.1)
