@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Integer
+from jaxtyping import Bool, Float, Float32, Int, Integer
 from scipy.ndimage import (
     distance_transform_edt,
     maximum_filter,
@@ -43,6 +43,9 @@ _ON_OBJECT = float(np.log(0.95 / 0.5))
 _OFF_OBJECT = float(np.log(0.05 / 0.5))
 # Most that the outline of a mask is off, as a share of the longer side of the image.
 _OUTLINE = 0.02
+# Cosine below which a surface is hidden behind its own object, or nearly so: the normals of noisy
+# depth maps are drawn towards the camera.
+_GRAZING = 0.2
 # Range of the ratios of colour.
 _COLOUR_RANGE = (-2.0, 1.0)
 # Minimum tolerance of depth, as a fraction, and the quantile of the tracks' differences that it is.
@@ -63,8 +66,9 @@ class Comparison:
         own: [N] the mask at the pixel is that of the point.
         outside: [N] distance to the mask of the point, as a share of the longer side of the image.
         behind: [N] the point lies behind the surface that is seen at its pixel.
-        in_front: [N] distance of the point in front of that surface, in tolerances; 0 where it is
-            less than one, as at the surface or behind it.
+        in_front: [N] distance of the point in front of all surfaces at most a pixel away, in
+            tolerances; 0 where it is less than one, as at a surface or behind it.
+        cosine: [N] between the normal of the point's surface and the direction of the camera.
         difference: [N] distance of the colours to those of the point's own frame, RGB in [0, 1].
     """
 
@@ -72,6 +76,7 @@ class Comparison:
     outside: Float[np.ndarray, " points"]
     behind: Bool[np.ndarray, " points"]
     in_front: Float[np.ndarray, " points"]
+    cosine: Float[np.ndarray, " points"]
     difference: Float[np.ndarray, " points"]
 
 
@@ -144,7 +149,7 @@ class EvidenceRule(Protocol):
 class MovingRule:
     """The rule for points on moving objects."""
 
-    reach = 0
+    reach = 1
 
     def __init__(self, data: FitData, tracks: LiftedTracks, tracked: TrackedMotion) -> None:
         """Count the differences along tracks.
@@ -155,16 +160,19 @@ class MovingRule:
             tracked: the motion fitted to these tracks.
         """
         self.tolerance = _depth_tolerance(data, tracks, tracked)
-        self.score_colours = colours_along_tracks(data, tracks)
+        self.score_colours = colours_along_tracks(data, tracks, self.reach)
 
     def __call__(self, compared: Comparison) -> Float[np.ndarray, " points"]:
-        own, in_front = compared.own, compared.in_front
-        at_surface = own & ~compared.behind & (in_front == 0)
-        off = np.maximum(np.maximum(compared.outside / _OUTLINE, in_front / 2), 1.0)
-        value = np.where(own & (in_front == 0), _ON_OBJECT, _OFF_OBJECT * off)
-        value += np.where(at_surface, self.score_colours(compared.difference), 0.0)
+        # As far from its mask as outlines are wrong, only depth and colours say what is there. And
+        # an outline that is wrong is so in many frames, which would add up to certainty.
+        in_front, outside = compared.in_front, compared.outside / _OUTLINE
+        possible = (in_front == 0) & (outside <= 1)
+        off = np.maximum(np.maximum(outside, in_front / 2), 1.0)
+        value = np.where(possible, np.where(compared.own, _ON_OBJECT, 0.0), _OFF_OBJECT * off)
+        value += np.where(possible, self.score_colours(compared.difference), 0.0)
         # Hidden by something else, or by its own object: nothing is known.
-        return np.where(compared.behind, 0.0, value)
+        hidden = compared.behind | (compared.cosine < _GRAZING)
+        return np.where(hidden, 0.0, value)
 
 
 def compare(
@@ -179,14 +187,28 @@ def compare(
     seen = look_at(data, frame, candidates.positions(frame))
     known = seen.depth > 0
     labels = candidates.labels[seen.index]
-    nearness = np.log(np.where(known, seen.depth, seen.z) / seen.z) / -np.log1p(-tolerance)
+    near = _nearest_depth(data.depth.numpy(frame)).reshape(-1)[seen.pixel]
+    nearness = np.log(np.where(near > 0, near, seen.z) / seen.z) / -np.log1p(-tolerance)
     return seen, Comparison(
         seen.mask == labels,
         _outside(data.mask.numpy(frame), labels, seen.pixel),
         known & (seen.z > seen.depth * (1 + tolerance)),
         np.where(nearness > 1, nearness, 0.0),
+        candidates.cosines(frame, data.cameras.centres[frame])[seen.index],
         colours.select(seen.index).distance(ColourRange.at(data, frame, seen.pixel, rule.reach)),
     )
+
+
+def _nearest_depth(
+    depth: Float32[np.ndarray, "height width"],
+) -> Float32[np.ndarray, "height width"]:
+    """Return the least known depth among 3x3 pixels; 0 where none is known.
+
+    Depth of single pixels is noisy, and beside an edge a point lies over the other side of it.
+    """
+    known = np.where(depth > 0, depth, np.inf)
+    least = np.asarray(minimum_filter(known, 3))
+    return np.where(np.isfinite(least), least, 0).astype(np.float32)
 
 
 def _outside(
@@ -280,17 +302,18 @@ class ColourEvidence:
         return self.ratio[number.clip(0, len(self.ratio) - 1)]
 
 
-def colours_along_tracks(data: FitData, tracks: LiftedTracks) -> ColourEvidence:
+def colours_along_tracks(data: FitData, tracks: LiftedTracks, reach: int) -> ColourEvidence:
     """Count pairs of observations of one track, and of two tracks of one object."""
     height, width = data.mask.shape[1:]
     index, frame = np.nonzero(tracks.visible)
-    colours = np.zeros((len(index), 3), np.float32)
+    least, most = np.zeros((2, len(index), 3), np.float32)
     order = np.argsort(frame, kind="stable")
     ends = np.cumsum(np.bincount(frame, minlength=len(data.frames)))
     for number, own in enumerate(np.split(order, ends[:-1])):
         row, column, _ = nearest_pixels(tracks.xy[index[own], number], height, width)
-        image = smoothed(data, int(data.frames[number]))
-        colours[own] = image[row.clip(0, height - 1), column.clip(0, width - 1)]
+        pixel = row.clip(0, height - 1) * width + column.clip(0, width - 1)
+        least[own], most[own] = ColourRange.at(data, int(data.frames[number]), pixel, reach)
+    colours = ColourRange(least, most)
     if len(index) < 2:
         return ColourEvidence(np.zeros(0), np.zeros(0))
     rng = np.random.default_rng(0)
@@ -305,7 +328,7 @@ def colours_along_tracks(data: FitData, tracks: LiftedTracks) -> ColourEvidence:
     def differences(
         second: Int[np.ndarray, " pairs"], kept: Bool[np.ndarray, " pairs"]
     ) -> Float[np.ndarray, " _"]:
-        return np.linalg.norm(colours[first[kept]] - colours[second[kept]], axis=1)
+        return colours.select(first[kept]).distance(colours.select(second[kept]))
 
     return ColourEvidence(
         differences(same, same != first), differences(other, label[first] == label[other])
