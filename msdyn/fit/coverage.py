@@ -35,8 +35,9 @@ def choose_by_coverage(
     """Choose points so that in every frame living ones cover the objects evenly.
 
     Points are taken in order of their length of life, each if no living one covers its pixel in its
-    own frame, and none that lives twice as long is beside it there. The spacing, at least a pixel, is found by bisection: as many points as allowed exist
-    in a frame on average, but not more than three times as many in all.
+    own frame, and none that lives twice as long is beside it there. The spacing, at least a pixel,
+    is found by bisection: as many points as allowed exist in a frame on average, but not more than
+    three times as many in all.
 
     Args:
         lives: of the points.

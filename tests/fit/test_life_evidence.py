@@ -1,4 +1,4 @@
-"""What frames say about the place of a point on a moving object, where masks and depth are wrong."""
+"""What frames say about the place of a moving point, where masks and depth are wrong."""
 
 from dataclasses import replace
 
@@ -128,7 +128,7 @@ def test_points_that_are_carried_off_their_object_end(standing, monkeypatch):
 
 
 def test_a_point_beside_one_that_lives_much_longer_is_not_chosen():
-    """In frame 0 at columns 10, 11, 14, and 19 and 20, which live as long, and in that frame only."""
+    """At columns 10, 11 and 14 of frame 0, and 19 and 20, which live as long as each other."""
     columns, frames = [10, 11, 14, 19, 20], np.arange(4)
     pixel = np.full((5, 4), -1, np.int32)
     pixel[:, 0] = np.array(columns) + 5 * 40
