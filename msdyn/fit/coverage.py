@@ -18,9 +18,6 @@ __all__ = ["MOST_LIVES", "Gaps", "choose_by_coverage", "moving_area", "spacing_a
 
 # Most points chosen, as a multiple of the number that would be chosen if all lived always.
 MOST_LIVES = 3
-# A point beside one that lives so many times as long is not needed: what it shows is either seen in
-# other frames too, or an error of the mask.
-_MUCH_LONGER = 2
 # Neighbours whose distance is that of a point to the next ones.
 _NEIGHBOURS = 3
 
@@ -35,9 +32,8 @@ def choose_by_coverage(
     """Choose points so that in every frame living ones cover the objects evenly.
 
     Points are taken in order of their length of life, each if no living one covers its pixel in its
-    own frame, and none that lives twice as long is beside it there. The spacing, at least a pixel,
-    is found by bisection: as many points as allowed exist in a frame on average, but not more than
-    three times as many in all.
+    own frame. The spacing, at least a pixel, is found by bisection: as many points as allowed exist
+    in a frame on average, but not more than three times as many in all.
 
     Args:
         lives: of the points.
@@ -54,7 +50,7 @@ def choose_by_coverage(
     # Ties, such as whole lives, are broken by the number of frames with evidence.
     order = np.lexsort((-visible, -alive))
     low, high = 1.0, 64.0
-    kept = _cover(lives.pixel, source, alive, order, width, low)
+    kept = _cover(lives.pixel, source, order, width, low)
     life = alive / len(frames)
 
     def fits(chosen: Int[np.ndarray, " kept"]) -> bool:
@@ -63,7 +59,7 @@ def choose_by_coverage(
     if fits(kept):
         return kept, low
     found, spacing = finest_choice(
-        lambda tried: _cover(lives.pixel, source, alive, order, width, tried), fits, low, high, 7
+        lambda tried: _cover(lives.pixel, source, order, width, tried), fits, low, high, 7
     )
     return (kept if found is None else found), spacing
 
@@ -71,30 +67,20 @@ def choose_by_coverage(
 def _cover(
     pixel: Int[np.ndarray, "points frames"],
     source: Int[np.ndarray, " points"],
-    alive: Int[np.ndarray, " points"],
     order: Int[np.ndarray, " points"],
     width: int,
     spacing: float,
 ) -> Int[np.ndarray, " kept"]:
     """Return the points chosen at one spacing, in px."""
     cells = _Cells(width, spacing)
-    shape = (pixel.shape[1], cells.count(int(pixel.max(initial=0))))
-    covered = np.zeros(shape, bool)
-    # The longest life of a point in one of the 3x3 cells around; the first that is set.
-    beside = np.zeros(shape, np.int32)
-    around = cells.around()
+    covered = np.zeros((pixel.shape[1], cells.count(int(pixel.max(initial=0)))), bool)
     own = cells(pixel[np.arange(len(source)), source])
     kept = []
     for i in order:
-        at = source[i], own[i]
-        if covered[at] or beside[at] >= _MUCH_LONGER * alive[i]:
-            continue
-        kept.append(i)
-        there = np.flatnonzero(pixel[i] >= 0)
-        cell = cells(pixel[i, there])
-        covered[there, cell] = True
-        near = there[:, None], (cell[:, None] + around).clip(0, shape[1] - 1)
-        beside[near] = np.maximum(beside[near], alive[i])
+        if not covered[source[i], own[i]]:
+            kept.append(i)
+            there = np.flatnonzero(pixel[i] >= 0)
+            covered[there, cells(pixel[i, there])] = True
     return np.sort(np.array(kept, np.int64))
 
 
@@ -168,24 +154,17 @@ class _Cells:
 
     def __call__(self, pixels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         row, column = np.divmod(pixels, self.width)
+        across = int(self.width / self.spacing) + 1
         row, column = (
             (row / self.spacing).astype(np.int64),
             (column / self.spacing).astype(np.int64),
         )
-        return row * self._across + column
+        return row * across + column
 
     def count(self, last: int) -> int:
         """Return the number of cells up to that of the last pixel, in whole rows."""
         rows = int(last // self.width / self.spacing) + 1
-        return rows * self._across
-
-    def around(self) -> Int[np.ndarray, " 9"]:
-        """Return the numbers of the 3x3 cells around one, less its own."""
-        return np.add.outer(np.array([-1, 0, 1]) * self._across, np.array([-1, 0, 1])).reshape(-1)
-
-    @property
-    def _across(self) -> int:
-        return int(self.width / self.spacing) + 2  # the last column is empty
+        return rows * (int(self.width / self.spacing) + 1)
 
 
 def moving_area(mask: Integer[np.ndarray, "height width"]) -> int:

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int, Int32, Real
+from jaxtyping import Bool, Float, Float32, Int, Int32, Real
+from scipy.spatial import KDTree
 
 from msdyn.fit.candidates import Candidates
 from msdyn.fit.data import FitData
@@ -61,6 +62,10 @@ def estimate_lives(
 ) -> Lives:
     """Compare candidates with frames of the clip.
 
+    What ends one life by chance, or because the mask of a pixel is wrong, does not end those about
+    it; wrong motion does. So where most of the points nearest to one in its own frame exist always,
+    if errors of the input are given the benefit of the doubt, so does that one.
+
     Args:
         data: input data of the fit.
         candidates: N possible Gaussians; `source` is an index into the frames.
@@ -69,18 +74,48 @@ def estimate_lives(
     """
     count = len(candidates.points)
     spans, pixel = np.zeros((count, 2)), np.full((count, len(frames)), -1, np.int32)
+    whole = np.zeros(count, bool)
     size = max(1, BLOCK // len(frames))
     blocks = [np.arange(a, min(a + size, count)) for a in range(0, count, size)]
     with Progress("life spans", len(blocks) * len(frames)) as progress:
         for rows in blocks:
             block = candidates.select(rows)
-            evidence, seen_at = _evidence(data, block, rule, frames, progress)
-            own = (np.arange(len(rows)), block.source)
+            evidence, in_doubt, pixel[rows] = _evidence(data, block, rule, frames, progress)
             spans[rows] = life_spans(evidence, block.source, frames)
-            seen_at[own] = seen_at[own].clip(0)
-            alive = (frames >= spans[rows, :1]) & (frames <= spans[rows, 1:])
-            pixel[rows] = np.where(alive, seen_at, -1)
-    return Lives(spans, pixel)
+            whole[rows] = np.isinf(life_spans(in_doubt, block.source, frames)).all(1)
+    own = (np.arange(count), candidates.source)
+    pixel[own] = pixel[own].clip(0)
+    width = data.mask.shape[2]
+    spans[_most_around(whole, candidates, pixel[own], width, rule.patch)] = -np.inf, np.inf
+    alive = (frames >= spans[:, :1]) & (frames <= spans[:, 1:])
+    return Lives(spans, np.where(alive, pixel, -1))
+
+
+def _most_around(
+    whole: Bool[np.ndarray, " points"],
+    candidates: Candidates,
+    pixel: Int[np.ndarray, " points"],
+    width: int,
+    count: int,
+) -> Bool[np.ndarray, " points"]:
+    """Return whether it holds for half of the points nearest to each, itself among them.
+
+    Args:
+        whole: what holds or not.
+        candidates: the points; those of other objects or other own frames are not compared.
+        pixel: of each point in its own frame, row by row.
+        width: of the images, px.
+        count: of nearest points.
+    """
+    places = np.column_stack(np.divmod(pixel, width))
+    groups = np.column_stack([candidates.source, candidates.labels])
+    result = np.zeros(len(whole), bool)
+    for group in np.unique(groups, axis=0):
+        own = np.flatnonzero((groups == group).all(1))
+        number = min(count, len(own))
+        near = KDTree(places[own]).query(places[own], k=number)[1]
+        result[own] = whole[own][np.reshape(near, (len(own), number))].mean(1) >= 0.5
+    return result
 
 
 @torch.no_grad()
@@ -90,23 +125,29 @@ def _evidence(
     rule: EvidenceRule,
     frames: Int[np.ndarray, " frames"],
     progress: Progress,
-) -> tuple[Float32[np.ndarray, "points frames"], Int32[np.ndarray, "points frames"]]:
-    """Return the log-likelihood ratio of the right place, and the pixel.
+) -> tuple[
+    Float32[np.ndarray, "points frames"],
+    Float32[np.ndarray, "points frames"],
+    Int32[np.ndarray, "points frames"],
+]:
+    """Return the log-likelihood ratios of the right place, see `EvidenceRule`, and the pixel.
 
-    The ratio is 0 where nothing is known, the pixel -1 where the point is not visible.
+    The ratios are 0 where nothing is known, the pixel -1 where the point is not visible.
     """
     count = len(candidates.points)
     colours = ColourRange.of_own_frames(data, candidates, frames, rule.reach)
-    evidence = np.zeros((count, len(frames)), np.float32)
+    evidence, in_doubt = np.zeros((2, count, len(frames)), np.float32)
     pixel = np.full((count, len(frames)), -1, np.int32)
     for number, frame in enumerate(frames):
         seen, compared = compare(data, candidates, colours, int(frame), rule)
         # Masked as unknown: nothing is known.
-        evidence[seen.index, number] = np.where(seen.mask == IGNORE, 0.0, rule(compared))
+        known = seen.mask != IGNORE
+        evidence[seen.index, number] = np.where(known, rule(compared), 0.0)
+        in_doubt[seen.index, number] = np.where(known, rule.in_doubt(compared), 0.0)
         visible = compared.own & ~compared.behind
         pixel[seen.index[visible], number] = seen.pixel[visible]
         progress.update(1)
-    return evidence, pixel
+    return evidence, in_doubt, pixel
 
 
 def life_spans(

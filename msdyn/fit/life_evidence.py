@@ -43,9 +43,6 @@ _ON_OBJECT = float(np.log(0.95 / 0.5))
 _OFF_OBJECT = float(np.log(0.05 / 0.5))
 # Most that the outline of a mask is off, as a share of the longer side of the image.
 _OUTLINE = 0.02
-# Cosine below which a surface is hidden behind its own object, or nearly so: the normals of noisy
-# depth maps are drawn towards the camera.
-_GRAZING = 0.2
 # Range of the ratios of colour.
 _COLOUR_RANGE = (-2.0, 1.0)
 # Minimum tolerance of depth, as a fraction, and the quantile of the tracks' differences that it is.
@@ -66,8 +63,9 @@ class Comparison:
         own: [N] the mask at the pixel is that of the point.
         outside: [N] distance to the mask of the point, as a share of the longer side of the image.
         behind: [N] the point lies behind the surface that is seen at its pixel.
-        in_front: [N] distance of the point in front of all surfaces at most a pixel away, in
-            tolerances; 0 where it is less than one, as at a surface or behind it.
+        in_front: [N] distance of the point in front of that surface, in tolerances; 0 where it is
+            less than one, as at the surface or behind it.
+        in_front_of_all: [N] the same, of all surfaces at most a pixel away.
         cosine: [N] between the normal of the point's surface and the direction of the camera.
         difference: [N] distance of the colours to those of the point's own frame, RGB in [0, 1].
     """
@@ -76,6 +74,7 @@ class Comparison:
     outside: Float[np.ndarray, " points"]
     behind: Bool[np.ndarray, " points"]
     in_front: Float[np.ndarray, " points"]
+    in_front_of_all: Float[np.ndarray, " points"]
     cosine: Float[np.ndarray, " points"]
     difference: Float[np.ndarray, " points"]
 
@@ -136,20 +135,27 @@ class EvidenceRule(Protocol):
     Attributes:
         tolerance: difference of depth, as a fraction, up to which a point is at the surface.
         reach: by how many px a point may be misplaced; see `ColourRange`.
+        patch: number of points about each that decide together, see `estimate_lives`.
     """
 
     tolerance: float
     reach: int
+    patch: int
 
     def __call__(self, compared: Comparison) -> Float[np.ndarray, " points"]:
         """Return the log-likelihood ratio of the right place; 0 where nothing is known."""
+        ...
+
+    def in_doubt(self, compared: Comparison) -> Float[np.ndarray, " points"]:
+        """Return the ratio if everything that may be an error of the input says nothing."""
         ...
 
 
 class MovingRule:
     """The rule for points on moving objects."""
 
-    reach = 1
+    reach = 0
+    patch = 24
 
     def __init__(self, data: FitData, tracks: LiftedTracks, tracked: TrackedMotion) -> None:
         """Count the differences along tracks.
@@ -160,19 +166,30 @@ class MovingRule:
             tracked: the motion fitted to these tracks.
         """
         self.tolerance = _depth_tolerance(data, tracks, tracked)
-        self.score_colours = colours_along_tracks(data, tracks, self.reach)
+        self.score_colours = colours_along_tracks(data, tracks)
 
     def __call__(self, compared: Comparison) -> Float[np.ndarray, " points"]:
-        # As far from its mask as outlines are wrong, only depth and colours say what is there. And
-        # an outline that is wrong is so in many frames, which would add up to certainty.
-        in_front, outside = compared.in_front, compared.outside / _OUTLINE
+        own, in_front = compared.own, compared.in_front
+        at_surface = own & ~compared.behind & (in_front == 0)
+        off = np.maximum(np.maximum(compared.outside / _OUTLINE, in_front / 2), 1.0)
+        value = np.where(own & (in_front == 0), _ON_OBJECT, _OFF_OBJECT * off)
+        value += np.where(at_surface, self.score_colours(compared.difference), 0.0)
+        # Hidden by something else, or by its own object: nothing is known.
+        return np.where(compared.behind, 0.0, value)
+
+    def in_doubt(self, compared: Comparison) -> Float[np.ndarray, " points"]:
+        """Return the ratio if what may be an error of masks, depth or shape says nothing.
+
+        An outline that is wrong is so in many frames, which would add up to certainty. As far from
+        it as it may be wrong, only colours say what is there.
+        """
+        own, in_front = compared.own, compared.in_front_of_all
+        outside = compared.outside / _OUTLINE
         possible = (in_front == 0) & (outside <= 1)
         off = np.maximum(np.maximum(outside, in_front / 2), 1.0)
-        value = np.where(possible, np.where(compared.own, _ON_OBJECT, 0.0), _OFF_OBJECT * off)
+        value = np.where(possible, np.where(own, _ON_OBJECT, 0.0), _OFF_OBJECT * off)
         value += np.where(possible, self.score_colours(compared.difference), 0.0)
-        # Hidden by something else, or by its own object: nothing is known.
-        hidden = compared.behind | (compared.cosine < _GRAZING)
-        return np.where(hidden, 0.0, value)
+        return np.where(compared.behind | (compared.cosine < 0), 0.0, value)
 
 
 def compare(
@@ -187,13 +204,18 @@ def compare(
     seen = look_at(data, frame, candidates.positions(frame))
     known = seen.depth > 0
     labels = candidates.labels[seen.index]
-    near = _nearest_depth(data.depth.numpy(frame)).reshape(-1)[seen.pixel]
-    nearness = np.log(np.where(near > 0, near, seen.z) / seen.z) / -np.log1p(-tolerance)
+    nearest = _nearest_depth(data.depth.numpy(frame)).reshape(-1)[seen.pixel]
+
+    def in_front(depth: Float[np.ndarray, " inside"]) -> Float[np.ndarray, " inside"]:
+        distance = np.log(np.where(depth > 0, depth, seen.z) / seen.z) / -np.log1p(-tolerance)
+        return np.where(distance > 1, distance, 0.0)
+
     return seen, Comparison(
         seen.mask == labels,
         _outside(data.mask.numpy(frame), labels, seen.pixel),
         known & (seen.z > seen.depth * (1 + tolerance)),
-        np.where(nearness > 1, nearness, 0.0),
+        in_front(seen.depth),
+        in_front(nearest),
         candidates.cosines(frame, data.cameras.centres[frame])[seen.index],
         colours.select(seen.index).distance(ColourRange.at(data, frame, seen.pixel, rule.reach)),
     )
@@ -302,18 +324,17 @@ class ColourEvidence:
         return self.ratio[number.clip(0, len(self.ratio) - 1)]
 
 
-def colours_along_tracks(data: FitData, tracks: LiftedTracks, reach: int) -> ColourEvidence:
+def colours_along_tracks(data: FitData, tracks: LiftedTracks) -> ColourEvidence:
     """Count pairs of observations of one track, and of two tracks of one object."""
     height, width = data.mask.shape[1:]
     index, frame = np.nonzero(tracks.visible)
-    least, most = np.zeros((2, len(index), 3), np.float32)
+    colours = np.zeros((len(index), 3), np.float32)
     order = np.argsort(frame, kind="stable")
     ends = np.cumsum(np.bincount(frame, minlength=len(data.frames)))
     for number, own in enumerate(np.split(order, ends[:-1])):
         row, column, _ = nearest_pixels(tracks.xy[index[own], number], height, width)
-        pixel = row.clip(0, height - 1) * width + column.clip(0, width - 1)
-        least[own], most[own] = ColourRange.at(data, int(data.frames[number]), pixel, reach)
-    colours = ColourRange(least, most)
+        image = smoothed(data, int(data.frames[number]))
+        colours[own] = image[row.clip(0, height - 1), column.clip(0, width - 1)]
     if len(index) < 2:
         return ColourEvidence(np.zeros(0), np.zeros(0))
     rng = np.random.default_rng(0)
@@ -328,7 +349,7 @@ def colours_along_tracks(data: FitData, tracks: LiftedTracks, reach: int) -> Col
     def differences(
         second: Int[np.ndarray, " pairs"], kept: Bool[np.ndarray, " pairs"]
     ) -> Float[np.ndarray, " _"]:
-        return colours.select(first[kept]).distance(colours.select(second[kept]))
+        return np.linalg.norm(colours[first[kept]] - colours[second[kept]], axis=1)
 
     return ColourEvidence(
         differences(same, same != first), differences(other, label[first] == label[other])

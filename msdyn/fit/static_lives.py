@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.ndimage import distance_transform_edt
-from scipy.spatial import KDTree
 
 from msdyn.fit.candidates import Candidates
 from msdyn.fit.coverage import choose_by_coverage, spacing_among_living
@@ -29,8 +28,6 @@ __all__ = ["Resting", "resting_points"]
 
 # Distance from masks within which they may be wrong, as a share of the longer side of the image.
 _BESIDE = 0.03
-# Nearest points, itself among them, of which half live as short for it to be of a patch.
-_PATCH = 8
 # Frames from which differences of colour are counted.
 _COUNTED_FRAMES = 12
 
@@ -56,6 +53,7 @@ class StaticRule:
 
     # Cameras and depth are wrong by about a pixel; colours at edges are mixed.
     reach = 1
+    patch = 8
 
     def __init__(
         self,
@@ -88,6 +86,10 @@ class StaticRule:
         known = compared.own & ~compared.behind
         return np.where(known, self.score_colours(compared.difference), 0.0)
 
+    def in_doubt(self, compared: Comparison) -> Float[np.ndarray, " points"]:
+        """Return the same."""
+        return self(compared)
+
 
 def resting_points(
     data: FitData,
@@ -111,7 +113,7 @@ def resting_points(
     lives = estimate_lives(
         data, candidates, StaticRule(data, candidates, tolerance, frames), frames
     )
-    short = _in_patches(data, candidates, lives, np.asarray(np.isfinite(lives.spans).any(1)))
+    short = np.asarray(np.isfinite(lives.spans).any(1))
     own = np.flatnonzero(short & (agreed | _far_from_objects(data, candidates, lives, frames)))
     if not len(own):
         return Resting(short, own, np.zeros((0, 2)), np.zeros(0))
@@ -122,25 +124,6 @@ def resting_points(
     chosen = living.select(kept)
     between = spacing_among_living(chosen, source[kept], width, spacing)
     return Resting(short, own[kept], chosen.spans, between)
-
-
-def _in_patches(
-    data: FitData, candidates: Candidates, lives: Lives, short: Bool[np.ndarray, " points"]
-) -> Bool[np.ndarray, " points"]:
-    """Return which of the short lives have others about them, in their own frames.
-
-    What comes or goes covers an area. Single points, such as those between two surfaces at an edge
-    of the depth, are noise.
-    """
-    result = np.zeros(len(short), bool)
-    width = data.mask.shape[2]
-    for number in np.unique(candidates.source[short]):
-        own = np.flatnonzero(candidates.source == number)
-        places = np.column_stack(np.divmod(lives.pixel[own, number], width))
-        count = min(_PATCH, len(own))
-        near = np.asarray(KDTree(places).query(places, k=count)[1]).reshape(len(own), count)
-        result[own] = short[own][near].mean(1) >= 0.5
-    return result & short
 
 
 def _far_from_objects(
