@@ -59,18 +59,22 @@ def estimate_lives(
     candidates: Candidates,
     rule: EvidenceRule,
     frames: Int[np.ndarray, " frames"],
+    others: tuple[Candidates, Lives] | None = None,
 ) -> Lives:
     """Compare candidates with frames of the clip.
 
-    What ends one life by chance, or because the mask of a pixel is wrong, does not end those about
-    it; wrong motion does. So where most of the points nearest to one in its own frame exist always,
-    if errors of the input are given the benefit of the doubt, so does that one.
+    What ends one life by chance, or because a mask is wrong, does not end most of those about it;
+    wrong motion does. So if most points of an object exist always, when errors of the input are
+    given the benefit of the doubt, its motion is known, and so does every point for which that is
+    true of most of the points nearest to it in its own frame. Of an object whose motion does not
+    carry most of its points, some agree by chance, as where it has one colour.
 
     Args:
         data: input data of the fit.
         candidates: N possible Gaussians; `source` is an index into the frames.
         rule: what the frames say about them, `MovingRule` or another one.
         frames: F indices, in the clip, of those that are compared.
+        others: candidates whose lives are known, which may be the nearest points too.
     """
     count = len(candidates.points)
     spans, pixel = np.zeros((count, 2)), np.full((count, len(frames)), -1, np.int32)
@@ -85,36 +89,49 @@ def estimate_lives(
             whole[rows] = np.isinf(life_spans(in_doubt, block.source, frames)).all(1)
     own = (np.arange(count), candidates.source)
     pixel[own] = pixel[own].clip(0)
-    width = data.mask.shape[2]
-    spans[_most_around(whole, candidates, pixel[own], width, rule.patch)] = -np.inf, np.inf
+    groups, places = _places(candidates, pixel, data)
+    if others is not None:
+        known, lives = others
+        more = _places(known, lives.pixel, data)
+        groups, places = np.concatenate([groups, more[0]]), np.concatenate([places, more[1]])
+        whole = np.concatenate([whole, np.isinf(lives.spans).all(1)])
+    spans[_explained(whole, groups, places, rule.patch)[:count]] = -np.inf, np.inf
     alive = (frames >= spans[:, :1]) & (frames <= spans[:, 1:])
     return Lives(spans, np.where(alive, pixel, -1))
 
 
-def _most_around(
+def _places(
+    candidates: Candidates, pixel: Int[np.ndarray, "points frames"], data: FitData
+) -> tuple[Int[np.ndarray, "points 2"], Int[np.ndarray, "points 2"]]:
+    """Return the own frame and object of points, and their row and column in that frame."""
+    own = pixel[np.arange(len(pixel)), candidates.source]
+    groups = np.column_stack([candidates.source, candidates.labels])
+    return groups, np.column_stack(np.divmod(own, data.mask.shape[2]))
+
+
+def _explained(
     whole: Bool[np.ndarray, " points"],
-    candidates: Candidates,
-    pixel: Int[np.ndarray, " points"],
-    width: int,
+    groups: Int[np.ndarray, "points 2"],
+    places: Int[np.ndarray, "points 2"],
     count: int,
 ) -> Bool[np.ndarray, " points"]:
-    """Return whether it holds for half of the points nearest to each, itself among them.
+    """Return which points exist always because most of their object and about them do.
 
     Args:
-        whole: what holds or not.
-        candidates: the points; those of other objects or other own frames are not compared.
-        pixel: of each point in its own frame, row by row.
-        width: of the images, px.
-        count: of nearest points.
+        whole: which of them do, in doubt.
+        groups, places: see `_places`.
+        count: number of points of a group, nearest to each, that are about it.
     """
-    places = np.column_stack(np.divmod(pixel, width))
-    groups = np.column_stack([candidates.source, candidates.labels])
     result = np.zeros(len(whole), bool)
-    for group in np.unique(groups, axis=0):
-        own = np.flatnonzero((groups == group).all(1))
-        number = min(count, len(own))
-        near = KDTree(places[own]).query(places[own], k=number)[1]
-        result[own] = whole[own][np.reshape(near, (len(own), number))].mean(1) >= 0.5
+    for label in np.unique(groups[:, 1]):
+        of_object = groups[:, 1] == label
+        if whole[of_object].mean() < 0.5:
+            continue
+        for frame in np.unique(groups[of_object, 0]):
+            own = np.flatnonzero(of_object & (groups[:, 0] == frame))
+            number = min(count, len(own))
+            near = KDTree(places[own]).query(places[own], k=number)[1]
+            result[own] = whole[own][np.reshape(near, (len(own), number))].mean(1) >= 0.5
     return result
 
 

@@ -43,6 +43,9 @@ _ON_OBJECT = float(np.log(0.95 / 0.5))
 _OFF_OBJECT = float(np.log(0.05 / 0.5))
 # Most that the outline of a mask is off, as a share of the longer side of the image.
 _OUTLINE = 0.02
+# Cosine below which a surface is hidden behind its own object, or nearly so: the normals of noisy
+# depth maps are drawn towards the camera.
+_GRAZING = 0.2
 # Range of the ratios of colour.
 _COLOUR_RANGE = (-2.0, 1.0)
 # Minimum tolerance of depth, as a fraction, and the quantile of the tracks' differences that it is.
@@ -189,7 +192,7 @@ class MovingRule:
         off = np.maximum(np.maximum(outside, in_front / 2), 1.0)
         value = np.where(possible, np.where(own, _ON_OBJECT, 0.0), _OFF_OBJECT * off)
         value += np.where(possible, self.score_colours(compared.difference), 0.0)
-        return np.where(compared.behind | (compared.cosine < 0), 0.0, value)
+        return np.where(compared.behind | (compared.cosine < _GRAZING), 0.0, value)
 
 
 def compare(

@@ -53,7 +53,8 @@ class StaticRule:
 
     # Cameras and depth are wrong by about a pixel; colours at edges are mixed.
     reach = 1
-    patch = 8
+    # What rests for a while may be small: each point decides for itself.
+    patch = 1
 
     def __init__(
         self,
