@@ -92,13 +92,14 @@ def estimate_lives(
             whole[rows] = np.isinf(life_spans(in_doubt, block.source, frames)).all(1)
     own = (np.arange(count), candidates.source)
     pixel[own] = pixel[own].clip(0)
-    groups, places = _places(candidates, pixel, data)
-    if others is not None:
-        known, lives = others
-        more = _places(known, lives.pixel, data)
-        groups, places = np.concatenate([groups, more[0]]), np.concatenate([places, more[1]])
-        whole = np.concatenate([whole, np.isinf(lives.spans).all(1)])
-    spans[_explained(whole, groups, places, rule.patch)[:count]] = -np.inf, np.inf
+    if rule.patch > 1:
+        groups, places = _places(candidates, pixel, data)
+        if others is not None:
+            known, lives = others
+            more = _places(known, lives.pixel, data)
+            groups, places = np.concatenate([groups, more[0]]), np.concatenate([places, more[1]])
+            whole = np.concatenate([whole, np.isinf(lives.spans).all(1)])
+        spans[_explained(whole, groups, places, rule.patch)[:count]] = -np.inf, np.inf
     alive = (frames >= spans[:, :1]) & (frames <= spans[:, 1:])
     return Lives(spans, np.where(alive, pixel, -1))
 
