@@ -66,6 +66,28 @@ class Candidates:
         moved = self.motion.positions(points, torch.tensor([float(frame)]))
         return moved[0].double().numpy()
 
+    def cosines(self, frame: int, centre: Float[np.ndarray, " 3"]) -> Float[np.ndarray, " points"]:
+        """Return the cosine between the normal of each surface and the direction of a camera.
+
+        It is negative where the surface has turned away, and one where no surface is known.
+
+        Args:
+            frame: of the clip.
+            centre: of its camera.
+        """
+        across, down = np.moveaxis(self.tangents, 2, 0)
+        normals, points = np.cross(down, across), self.points
+        if self.motion is not None:
+            canonical = torch.from_numpy(self.points).float()
+            quats = torch.eye(4)[0].expand(len(canonical), 4)
+            pose = self.motion.pose(canonical, quats, torch.tensor([float(frame)]))
+            points = pose.means[0].double().numpy()
+            normals = np.einsum("nij,nj->ni", pose.rotations[0].double().numpy(), normals)
+        towards = centre - points
+        length = np.linalg.norm(normals, axis=1) * np.linalg.norm(towards, axis=1)
+        cosines = (normals * towards).sum(1) / np.where(length > 0, length, 1.0)
+        return np.where(length > 0, cosines, 1.0)
+
     def sampled(self, frames: Int[np.ndarray, " frames"]) -> Float[np.ndarray, "points 3"]:
         """Return the positions in the frames in which they were sampled; `frames` in the clip."""
         result = self.points.copy()

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int, Int32, Real
+from jaxtyping import Bool, Float, Float32, Int, Int32, Real
+from scipy.spatial import KDTree
 
 from msdyn.fit.candidates import Candidates
 from msdyn.fit.data import FitData
@@ -29,6 +30,9 @@ __all__ = ["Lives", "estimate_lives", "life_spans"]
 _LONGEVITY = 0.3
 # Of so many lives, one is to end by chance.
 _FALSE_ALARMS = 20
+# Share of an object's points that exist always if its motion is known. Where it is wrong, up to two
+# fifths do by chance, so that this is about half of the rest.
+_CARRIED = 2 / 3
 
 
 class Lives(NamedTuple):
@@ -58,29 +62,81 @@ def estimate_lives(
     candidates: Candidates,
     rule: EvidenceRule,
     frames: Int[np.ndarray, " frames"],
+    others: tuple[Candidates, Lives] | None = None,
 ) -> Lives:
     """Compare candidates with frames of the clip.
+
+    What ends one life by chance, or because a mask is wrong, does not end most of those about it;
+    wrong motion does. So where two of three points of an object exist always, if errors of the
+    input are given the benefit of the doubt, those of its points exist always of which that is true
+    of most of the points nearest to them in their own frames. Of an object whose motion does not
+    carry most of its points, some agree by chance, as where it has one colour.
 
     Args:
         data: input data of the fit.
         candidates: N possible Gaussians; `source` is an index into the frames.
         rule: what the frames say about them, `MovingRule` or another one.
         frames: F indices, in the clip, of those that are compared.
+        others: candidates whose lives are known, which may be the nearest points too.
     """
     count = len(candidates.points)
     spans, pixel = np.zeros((count, 2)), np.full((count, len(frames)), -1, np.int32)
+    whole = np.zeros(count, bool)
     size = max(1, BLOCK // len(frames))
     blocks = [np.arange(a, min(a + size, count)) for a in range(0, count, size)]
     with Progress("life spans", len(blocks) * len(frames)) as progress:
         for rows in blocks:
             block = candidates.select(rows)
-            evidence, seen_at = _evidence(data, block, rule, frames, progress)
-            own = (np.arange(len(rows)), block.source)
+            evidence, in_doubt, pixel[rows] = _evidence(data, block, rule, frames, progress)
             spans[rows] = life_spans(evidence, block.source, frames)
-            seen_at[own] = seen_at[own].clip(0)
-            alive = (frames >= spans[rows, :1]) & (frames <= spans[rows, 1:])
-            pixel[rows] = np.where(alive, seen_at, -1)
-    return Lives(spans, pixel)
+            whole[rows] = np.isinf(life_spans(in_doubt, block.source, frames)).all(1)
+    own = (np.arange(count), candidates.source)
+    pixel[own] = pixel[own].clip(0)
+    if rule.patch > 1:
+        groups, places = _places(candidates, pixel, data)
+        if others is not None:
+            known, lives = others
+            more = _places(known, lives.pixel, data)
+            groups, places = np.concatenate([groups, more[0]]), np.concatenate([places, more[1]])
+            whole = np.concatenate([whole, np.isinf(lives.spans).all(1)])
+        spans[_explained(whole, groups, places, rule.patch)[:count]] = -np.inf, np.inf
+    alive = (frames >= spans[:, :1]) & (frames <= spans[:, 1:])
+    return Lives(spans, np.where(alive, pixel, -1))
+
+
+def _places(
+    candidates: Candidates, pixel: Int[np.ndarray, "points frames"], data: FitData
+) -> tuple[Int[np.ndarray, "points 2"], Int[np.ndarray, "points 2"]]:
+    """Return the own frame and object of points, and their row and column in that frame."""
+    own = pixel[np.arange(len(pixel)), candidates.source]
+    groups = np.column_stack([candidates.source, candidates.labels])
+    return groups, np.column_stack(np.divmod(own, data.mask.shape[2]))
+
+
+def _explained(
+    whole: Bool[np.ndarray, " points"],
+    groups: Int[np.ndarray, "points 2"],
+    places: Int[np.ndarray, "points 2"],
+    count: int,
+) -> Bool[np.ndarray, " points"]:
+    """Return which points exist always, as most of their object, and most about them, do.
+
+    Args:
+        whole: which of them do, in doubt.
+        groups, places: see `_places`.
+        count: number of points of a group, nearest to each, that are about it.
+    """
+    result = np.zeros(len(whole), bool)
+    for label in np.unique(groups[:, 1]):
+        of_object = groups[:, 1] == label
+        if whole[of_object].mean() < _CARRIED:
+            continue
+        for frame in np.unique(groups[of_object, 0]):
+            own = np.flatnonzero(of_object & (groups[:, 0] == frame))
+            number = min(count, len(own))
+            near = KDTree(places[own]).query(places[own], k=number)[1]
+            result[own] = whole[own][np.reshape(near, (len(own), number))].mean(1) >= 0.5
+    return result
 
 
 @torch.no_grad()
@@ -90,23 +146,29 @@ def _evidence(
     rule: EvidenceRule,
     frames: Int[np.ndarray, " frames"],
     progress: Progress,
-) -> tuple[Float32[np.ndarray, "points frames"], Int32[np.ndarray, "points frames"]]:
-    """Return the log-likelihood ratio of the right place, and the pixel.
+) -> tuple[
+    Float32[np.ndarray, "points frames"],
+    Float32[np.ndarray, "points frames"],
+    Int32[np.ndarray, "points frames"],
+]:
+    """Return the log-likelihood ratios of the right place, see `EvidenceRule`, and the pixel.
 
-    The ratio is 0 where nothing is known, the pixel -1 where the point is not visible.
+    The ratios are 0 where nothing is known, the pixel -1 where the point is not visible.
     """
     count = len(candidates.points)
     colours = ColourRange.of_own_frames(data, candidates, frames, rule.reach)
-    evidence = np.zeros((count, len(frames)), np.float32)
+    evidence, in_doubt = np.zeros((2, count, len(frames)), np.float32)
     pixel = np.full((count, len(frames)), -1, np.int32)
     for number, frame in enumerate(frames):
         seen, compared = compare(data, candidates, colours, int(frame), rule)
         # Masked as unknown: nothing is known.
-        evidence[seen.index, number] = np.where(seen.mask == IGNORE, 0.0, rule(compared))
+        known = seen.mask != IGNORE
+        evidence[seen.index, number] = np.where(known, rule(compared), 0.0)
+        in_doubt[seen.index, number] = np.where(known, rule.in_doubt(compared), 0.0)
         visible = compared.own & ~compared.behind
         pixel[seen.index[visible], number] = seen.pixel[visible]
         progress.update(1)
-    return evidence, pixel
+    return evidence, in_doubt, pixel
 
 
 def life_spans(

@@ -293,7 +293,8 @@ def _choose_living(
     if gaps.cells:
         more = sample(min(_CANDIDATES_OF_LIVES * count, gaps.cells), gaps)
         if more is not None:
-            lives = Lives.joined([lives, estimate_lives(data, more, rule, data.frames)])
+            found = estimate_lives(data, more, rule, data.frames, (candidates, lives))
+            lives = Lives.joined([lives, found])
             candidates = Candidates.joined([candidates, more])
     width, source = data.mask.shape[2], candidates.source
     kept, spacing = choose_by_coverage(lives, source, data.frames, width, count)

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Integer
+from jaxtyping import Bool, Float, Float32, Int, Integer
 from scipy.ndimage import (
     distance_transform_edt,
     maximum_filter,
@@ -43,6 +43,9 @@ _ON_OBJECT = float(np.log(0.95 / 0.5))
 _OFF_OBJECT = float(np.log(0.05 / 0.5))
 # Most that the outline of a mask is off, as a share of the longer side of the image.
 _OUTLINE = 0.02
+# Cosine below which a surface is hidden behind its own object, or nearly so: the normals of noisy
+# depth maps are drawn towards the camera.
+_GRAZING = 0.2
 # Range of the ratios of colour.
 _COLOUR_RANGE = (-2.0, 1.0)
 # Minimum tolerance of depth, as a fraction, and the quantile of the tracks' differences that it is.
@@ -65,6 +68,8 @@ class Comparison:
         behind: [N] the point lies behind the surface that is seen at its pixel.
         in_front: [N] distance of the point in front of that surface, in tolerances; 0 where it is
             less than one, as at the surface or behind it.
+        in_front_of_all: [N] the same, of all surfaces at most a pixel away.
+        cosine: [N] between the normal of the point's surface and the direction of the camera.
         difference: [N] distance of the colours to those of the point's own frame, RGB in [0, 1].
     """
 
@@ -72,6 +77,8 @@ class Comparison:
     outside: Float[np.ndarray, " points"]
     behind: Bool[np.ndarray, " points"]
     in_front: Float[np.ndarray, " points"]
+    in_front_of_all: Float[np.ndarray, " points"]
+    cosine: Float[np.ndarray, " points"]
     difference: Float[np.ndarray, " points"]
 
 
@@ -131,13 +138,19 @@ class EvidenceRule(Protocol):
     Attributes:
         tolerance: difference of depth, as a fraction, up to which a point is at the surface.
         reach: by how many px a point may be misplaced; see `ColourRange`.
+        patch: number of points about each that decide together, see `estimate_lives`.
     """
 
     tolerance: float
     reach: int
+    patch: int
 
     def __call__(self, compared: Comparison) -> Float[np.ndarray, " points"]:
         """Return the log-likelihood ratio of the right place; 0 where nothing is known."""
+        ...
+
+    def in_doubt(self, compared: Comparison) -> Float[np.ndarray, " points"]:
+        """Return the ratio if everything that may be an error of the input says nothing."""
         ...
 
 
@@ -145,6 +158,7 @@ class MovingRule:
     """The rule for points on moving objects."""
 
     reach = 0
+    patch = 24
 
     def __init__(self, data: FitData, tracks: LiftedTracks, tracked: TrackedMotion) -> None:
         """Count the differences along tracks.
@@ -166,6 +180,20 @@ class MovingRule:
         # Hidden by something else, or by its own object: nothing is known.
         return np.where(compared.behind, 0.0, value)
 
+    def in_doubt(self, compared: Comparison) -> Float[np.ndarray, " points"]:
+        """Return the ratio if what may be an error of masks, depth or shape says nothing.
+
+        An outline that is wrong is so in many frames, which would add up to certainty. As far from
+        it as it may be wrong, only colours say what is there.
+        """
+        own, in_front = compared.own, compared.in_front_of_all
+        outside = compared.outside / _OUTLINE
+        possible = (in_front == 0) & (outside <= 1)
+        off = np.maximum(np.maximum(outside, in_front / 2), 1.0)
+        value = np.where(possible, np.where(own, _ON_OBJECT, 0.0), _OFF_OBJECT * off)
+        value += np.where(possible, self.score_colours(compared.difference), 0.0)
+        return np.where(compared.behind | (compared.cosine < _GRAZING), 0.0, value)
+
 
 def compare(
     data: FitData,
@@ -179,14 +207,33 @@ def compare(
     seen = look_at(data, frame, candidates.positions(frame))
     known = seen.depth > 0
     labels = candidates.labels[seen.index]
-    nearness = np.log(np.where(known, seen.depth, seen.z) / seen.z) / -np.log1p(-tolerance)
+    nearest = _nearest_depth(data.depth.numpy(frame)).reshape(-1)[seen.pixel]
+
+    def in_front(depth: Float[np.ndarray, " inside"]) -> Float[np.ndarray, " inside"]:
+        distance = np.log(np.where(depth > 0, depth, seen.z) / seen.z) / -np.log1p(-tolerance)
+        return np.where(distance > 1, distance, 0.0)
+
     return seen, Comparison(
         seen.mask == labels,
         _outside(data.mask.numpy(frame), labels, seen.pixel),
         known & (seen.z > seen.depth * (1 + tolerance)),
-        np.where(nearness > 1, nearness, 0.0),
+        in_front(seen.depth),
+        in_front(nearest),
+        candidates.cosines(frame, data.cameras.centres[frame])[seen.index],
         colours.select(seen.index).distance(ColourRange.at(data, frame, seen.pixel, rule.reach)),
     )
+
+
+def _nearest_depth(
+    depth: Float32[np.ndarray, "height width"],
+) -> Float32[np.ndarray, "height width"]:
+    """Return the least known depth among 3x3 pixels; 0 where none is known.
+
+    Depth of single pixels is noisy, and beside an edge a point lies over the other side of it.
+    """
+    known = np.where(depth > 0, depth, np.inf)
+    least = np.asarray(minimum_filter(known, 3))
+    return np.where(np.isfinite(least), least, 0).astype(np.float32)
 
 
 def _outside(

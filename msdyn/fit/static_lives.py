@@ -53,6 +53,8 @@ class StaticRule:
 
     # Cameras and depth are wrong by about a pixel; colours at edges are mixed.
     reach = 1
+    # What rests for a while may be small: each point decides for itself.
+    patch = 1
 
     def __init__(
         self,
@@ -84,6 +86,10 @@ class StaticRule:
     def __call__(self, compared: Comparison) -> Float[np.ndarray, " points"]:
         known = compared.own & ~compared.behind
         return np.where(known, self.score_colours(compared.difference), 0.0)
+
+    def in_doubt(self, compared: Comparison) -> Float[np.ndarray, " points"]:
+        """Return the same."""
+        return self(compared)
 
 
 def resting_points(
