@@ -117,7 +117,7 @@ def run_cell(cell: Cell, size: Size, out: Path, lpips_files: Sequence[Path] = ()
             path = folder / f"{view.name}.png"
             save_comparison(path, view.image(frame), image.rgb8, view.covisible(frame))
 
-    variant = Variant(order=ROWS[cell.row].get("order", "own"))
+    variant = Variant(order=ROWS[cell.row].get("order", "input"))
     lpips = load_lpips(lpips_files)
     views = evaluate_views(sequence, scene, variant=variant, keep=keep, lpips=lpips)
     tracks, motion = {}, {}

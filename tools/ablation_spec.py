@@ -34,7 +34,6 @@ ROWS: dict[str, dict[str, Any]] = {
     "spheres": {"initial_shape": "sphere"},
     "no jitter": {"order_jitter": 0.0},
     "camera's order": {"order": "own"},
-    "input camera's order": {"order": "input"},
     "spheres, camera's order": {"initial_shape": "sphere", "order_jitter": 0.0, "order": "own"},
     "no life spans": {"life_spans": "off"},
     "given depth": {"object_depth": "given"},

@@ -25,7 +25,7 @@ class Variant:
 
     levels: int | None = None
     frozen: bool = False
-    order: Order = "own"
+    order: Order = "input"
 
     @property
     def used_levels(self) -> int | None:

@@ -35,6 +35,18 @@ function inputView(time) {  // of the clip's camera, interpolated
   return { rotation: [...across, ...cross(forward, across), ...forward],
            centre: mix(a.centre, b.centre), distance: header.focus_distance };
 }
+function sortAxis([fx, fy, px, py], width, height) {  // see msdyn/render/order.py
+  const own = view.rotation.slice(6), [k, next, fraction] = locate(state.time);
+  if (!header.axes) return own;
+  const given = unit(header.axes[k].map((v, i) => v + fraction * (header.axes[next][i] - v)));
+  const reach = (x, y) => Math.atan(Math.hypot((x - px) / fx, (y - py) / fy));
+  const half = Math.max(reach(0, 0), reach(width, 0), reach(0, height), reach(width, height));
+  const angle = Math.acos(Math.min(Math.max(dot(own, given), -1), 1));
+  const part = Math.min(Math.max(70 * Math.PI / 180 - half, 0), angle);
+  if (Math.sin(angle) < 1e-6) return own;
+  const mine = Math.sin(angle - part) / Math.sin(angle), its = Math.sin(part) / Math.sin(angle);
+  return own.map((v, i) => mine * v + its * given[i]);
+}
 function orbit(right, down) {
   const target = add(view.centre, view.rotation.slice(6), view.distance);
   const yaw = rotationAbout(header.up, -right);
@@ -227,7 +239,7 @@ async function main() {
     const intrinsics = scaledIntrinsics(canvas.width, canvas.height);
     renderer.draw({ rotation: view.rotation,
                     translation: multiply(view.rotation, view.centre).map((v) => -v),
-                    axis: view.rotation.slice(6), intrinsics },
+                    axis: sortAxis(intrinsics, canvas.width, canvas.height), intrinsics },
                   state.shown);
     drawn = scene;
     state.steps++;

@@ -19,7 +19,7 @@ from msdyn.errors import InputError
 from msdyn.export.player_pack import packed_sequence
 from msdyn.geometry import focus_point
 from msdyn.html import data_script, policy
-from msdyn.render import render_image
+from msdyn.render import render_image, steady_axis
 from msdyn.sequence import GaussianSequence, PartSelection
 from msdyn.writing import atomic_path
 
@@ -115,6 +115,7 @@ def _clip(sequence: GaussianSequence, times: Real[np.ndarray, " times"]) -> dict
     down = rotations[:, 1].mean(0)
     focus = focus_point(cameras)
     seconds = sequence.timeline.seconds
+    axes = [steady_axis(sequence.cameras, float(position)) for position in positions]
     k = cameras.intrinsics[0]
     return {
         "times": ((times - times[0]) / max(float(times[-1] - times[0]), 1e-12)).tolist(),
@@ -124,6 +125,7 @@ def _clip(sequence: GaussianSequence, times: Real[np.ndarray, " times"]) -> dict
         "intrinsics": [float(v) for v in (k[0, 0], k[1, 1], k[0, 2], k[1, 2])],
         "up": (-down / max(float(np.linalg.norm(down)), 1e-9)).tolist(),
         "focus_distance": max(float(np.linalg.norm(focus - cameras.centres.mean(0))), 1e-3),
+        "axes": [axis.tolist() for axis in axes if axis is not None] or None,
         "cameras": [
             {"rotation": rotation.ravel().tolist(), "centre": centre.tolist()}
             for rotation, centre in zip(rotations, cameras.centres, strict=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from msdyn.errors import InputError
 from msdyn.geometry import Cameras, project, transform_points, world_points_from_depth
+from msdyn.render.order import input_axis
 from msdyn.render.render import draw
 from msdyn.sequence import GaussianSequence
 
@@ -88,6 +89,7 @@ def render_flow(
         posed.select(slice(0, 1)),
         first.tensors(device),
         extra=extra,
+        along=input_axis(sequence, first, times[0]),
         backend=backend,
     )
     assert rendering.depth is not None

@@ -12,6 +12,7 @@ from jaxtyping import Int, UInt8
 from msdyn.colours import draw_trails
 from msdyn.geometry import Cameras, nearest_pixels, project, transform_points
 from msdyn.render.flow import Flow, render_flow
+from msdyn.render.order import input_axis
 from msdyn.render.render import RenderedImage, draw, render_image
 from msdyn.render.trails import gaussian_trails, trail_gaussians
 from msdyn.sequence import GaussianSequence
@@ -52,6 +53,7 @@ def render_objects(
         camera.tensors(sequence.device),
         extra=(posed.labels[:, None] == labels).float(),
         depth=False,
+        along=input_axis(sequence, camera, time),
         backend=backend,
     )
     if not len(labels):

@@ -99,7 +99,7 @@ def render_image(
     objects: Sequence[int] | None = None,
     background: bool = True,
     exposure: bool = False,
-    order: Order = "own",
+    order: Order = "input",
     backend: str = "auto",
 ) -> RenderedImage:
     """Render a sequence in one camera at one time.
@@ -113,8 +113,8 @@ def render_image(
         background: draw the static Gaussians.
         exposure: give the image the exposure and white balance that the clip has at this time,
             where they were fitted, instead of the mean of the clip.
-        order: sort the Gaussians along the axis of `camera`, as other viewers do, or along that of
-            the input camera at this time, as in the fit; see `msdyn.render.order`.
+        order: sort the Gaussians along the axis of the input camera at this time, as in the fit, or
+            along that of `camera`, as other viewers do; see `msdyn.render.order`.
         backend: see `rasterize`.
 
     Raises:
@@ -158,7 +158,7 @@ def render_images(
     objects: Sequence[int] | None = None,
     background: bool = True,
     exposure: bool = False,
-    order: Order = "own",
+    order: Order = "input",
     backend: str = "auto",
 ) -> Iterator[RenderedImage]:
     """Yield one image per camera, each at its own time.
