@@ -89,7 +89,8 @@ def estimate_lives(
             block = candidates.select(rows)
             evidence, in_doubt, pixel[rows] = _evidence(data, block, rule, frames, progress)
             spans[rows] = life_spans(evidence, block.source, frames)
-            whole[rows] = np.isinf(life_spans(in_doubt, block.source, frames)).all(1)
+            if rule.patch > 1:
+                whole[rows] = np.isinf(life_spans(in_doubt, block.source, frames)).all(1)
     own = (np.arange(count), candidates.source)
     pixel[own] = pixel[own].clip(0)
     if rule.patch > 1:
@@ -164,7 +165,8 @@ def _evidence(
         # Masked as unknown: nothing is known.
         known = seen.mask != IGNORE
         evidence[seen.index, number] = np.where(known, rule(compared), 0.0)
-        in_doubt[seen.index, number] = np.where(known, rule.in_doubt(compared), 0.0)
+        if rule.patch > 1:
+            in_doubt[seen.index, number] = np.where(known, rule.in_doubt(compared), 0.0)
         visible = compared.own & ~compared.behind
         pixel[seen.index[visible], number] = seen.pixel[visible]
         progress.update(1)

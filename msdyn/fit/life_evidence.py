@@ -150,7 +150,10 @@ class EvidenceRule(Protocol):
         ...
 
     def in_doubt(self, compared: Comparison) -> Float[np.ndarray, " points"]:
-        """Return the ratio if everything that may be an error of the input says nothing."""
+        """Return the ratio if everything that may be an error of the input says nothing.
+
+        Asked for only where points decide together.
+        """
         ...
 
 
